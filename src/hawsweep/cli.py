@@ -1,0 +1,279 @@
+"""The command line: parse, one call into the core, print."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hawsweep import __version__
+from hawsweep.errors import HawsweepError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hawsweep.study import Place
+
+Command = Callable[..., Any]
+
+
+class _Group(click.Group):
+    """Turns hawsweep's errors into one message and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HawsweepError as fault:
+            click.echo(f"{click.style('Error:', fg='red')} {fault}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hawsweep")
+def main() -> None:
+    """Sweep the hyperparameters of LoRA fine-tuning with MLX.
+
+    \b
+    hawsweep start lr-rank     run a sweep, or go on with it
+    hawsweep status lr-rank    its trials, best first
+    hawsweep export lr-rank    the best adapter, checked
+    """
+
+
+def _place_options(command: Command) -> Command:
+    @click.option(
+        "--studies-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("studies"),
+        envvar="HAWSWEEP_STUDIES_DIR",
+        show_default=True,
+        help="Where studies are kept.",
+    )
+    @click.option(
+        "--storage",
+        metavar="URL",
+        envvar="HAWSWEEP_STORAGE",
+        help="Another database: an Optuna RDB URL.",
+    )
+    @wraps(command)
+    def with_place(*args: Any, studies_dir: Path, storage: str | None, **kwargs: Any) -> Any:
+        from hawsweep.study import Place
+
+        return command(*args, place=Place(studies_dir, storage), **kwargs)
+
+    return with_place
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--model",
+    metavar="REF",
+    help="Instead of the sweep's model: a name, folder or Hugging Face repository.",
+)
+@click.option(
+    "--data",
+    metavar="REF",
+    help="Instead of the sweep's data: a name, folder, CSV or Hugging Face data set.",
+)
+@click.option("--trials", metavar="N", help="Trials to finish, counting those finished before.")
+@click.option("--timeout", metavar="TIME", help="Start no trial after this time: 90s, 20m, 8h.")
+@click.option("--seed", metavar="N", help="Seed of the sampler and of the validation subset.")
+@click.option("--workers", metavar="N", help="Processes that train at the same time.")
+@click.option(
+    "--study", "study_name", metavar="NAME", help="Name of the study; the sweep's by default."
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any key of the sweep, such as train.batch_size=2.",
+)
+@_place_options
+def start(
+    name: str,
+    study_name: str | None,
+    settings: tuple[str, ...],
+    place: "Place",
+    **given: str | None,
+) -> None:
+    """Run the sweep NAME, or go on with it.
+
+    NAME is a file in sweeps/, a sweep that comes with hawsweep, or a path.
+
+    \b
+    Example: hawsweep start lr-rank --trials 20 --timeout 8h
+    """
+    from hawsweep.display import SweepDisplay
+    from hawsweep.supervisor import run_sweep
+    from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
+
+    path = find_sweep(name)
+    options = [f"{key}={value}" for key, value in given.items() if value is not None]
+    spec = read_sweep(path, dict(parse_override(text) for text in (*options, *settings)))
+    console = _console()
+    with SweepDisplay(console, spec.trials) as display:
+        outcome = run_sweep(spec, study_name or path.stem, place, display)
+    _print_end(console, outcome, place)
+    if outcome.ended == "interrupted":
+        sys.exit(130)
+
+
+@main.command("list")
+@_json_option
+@_place_options
+def list_studies(place: "Place", as_json: bool) -> None:
+    """List the studies and the sweeps that can be started.
+
+    \b
+    Example: hawsweep list --json
+    """
+    from hawsweep.study import list_studies, open_storage
+    from hawsweep.sweepfile import sweep_names
+
+    path = place.database_path
+    studies = [] if path is not None and not path.exists() else list_studies(open_storage(place))
+    sweeps = {name: str(path) for name, path in sweep_names().items()}
+    if as_json:
+        click.echo(json.dumps({"studies": studies, "sweeps": sweeps}, indent=2))
+        return
+    from hawsweep.display import studies_table
+
+    console = _console()
+    console.print(
+        studies_table(studies) if studies else "No studies yet. Start one: hawsweep start lr-rank"
+    )
+    console.print(f"Sweeps: {', '.join(sorted(sweeps))}", style="dim")
+
+
+@main.command()
+@click.argument("name", required=False)
+@_json_option
+@_place_options
+def status(name: str | None, place: "Place", as_json: bool) -> None:
+    """Show the trials of the study NAME, best first; of the newest study without NAME.
+
+    \b
+    Example: hawsweep status lr-rank
+    """
+    from hawsweep import study
+
+    opened = study.load_study(storage := study.open_storage(place), name or study.newest(storage))
+    rows = study.leaderboard(opened)
+    if as_json:
+        summary = {
+            "study": opened.study_name,
+            "test": opened.user_attrs.get("test"),
+            "trials": [vars(row) for row in rows],
+        }
+        click.echo(json.dumps(summary, indent=2))
+        return
+    from hawsweep.display import leaderboard_table, test_text
+
+    console = _console()
+    console.print(f"[bold]{opened.study_name}[/bold]  {opened.user_attrs.get('description', '')}")
+    console.print(leaderboard_table(rows))
+    if text := test_text(opened.user_attrs.get("test")):
+        console.print(text)
+
+
+@main.command()
+@click.argument("name")
+@click.argument("trial", type=int)
+@_json_option
+@_place_options
+def show(name: str, trial: int, place: "Place", as_json: bool) -> None:
+    """Show one TRIAL of the study NAME: settings, numbers, files, translations.
+
+    \b
+    Example: hawsweep show lr-rank 3
+    """
+    from hawsweep import study
+
+    described = study.describe_trial(
+        study.load_study(study.open_storage(place), name), place, trial
+    )
+    if as_json:
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        return
+    from hawsweep.display import trial_picture
+
+    _console().print(trial_picture(described))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--trial", "trial_number", type=int, metavar="N", help="Instead of the best trial.")
+@click.option("--fuse", is_flag=True, help="Also write the fused model.")
+@click.option("--force", is_flag=True, help="Replace an earlier export.")
+@_json_option
+@_place_options
+def export(
+    name: str, trial_number: int | None, fuse: bool, force: bool, place: "Place", as_json: bool
+) -> None:
+    """Write the best adapter of the study NAME, checked by its translations.
+
+    \b
+    Example: hawsweep export lr-rank --fuse
+    """
+    from hawsweep.export import export_trial
+    from hawsweep.study import load_study, open_storage
+
+    console = _console(stderr=as_json)
+    with console.status("exporting") as spinner:
+        opened = load_study(open_storage(place), name)
+        exported = export_trial(
+            opened,
+            place,
+            trial_number=trial_number,
+            fuse=fuse,
+            force=force,
+            progress=spinner.update,
+        )
+    if as_json:
+        click.echo(json.dumps({**vars(exported), "folder": str(exported.folder)}, indent=2))
+        return
+    from hawsweep.display import export_text
+
+    console.print(export_text(exported, opened.user_attrs["spec"]["model"]), soft_wrap=True)
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="8080 by default, or a free one.")
+@_place_options
+def dashboard(port: int | None, place: "Place") -> None:
+    """Serve optuna-dashboard over the studies, on this machine only.
+
+    \b
+    Example: hawsweep dashboard --port 8081
+    """
+    from hawsweep.dashboard import serve
+
+    serve(place, port, lambda address: click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)"))
+
+
+def _print_end(console: "Console", outcome: Any, place: "Place") -> None:
+    from hawsweep.display import end_picture
+    from hawsweep.study import end_of_study
+
+    console.print(end_picture(end_of_study(outcome.study, place), outcome.ended))
+
+
+def _console(stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    # Without a terminal there is no width: tables must not be cut in a log.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+    return Console(stderr=stderr, width=width)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,404 @@
+"""What a person sees in the terminal: the live picture of a running sweep, and tables."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from hawsweep.study import TrialRow
+from hawsweep.supervisor import Event
+
+if TYPE_CHECKING:
+    from hawsweep.export import Exported
+
+_STYLES = {
+    "complete": "green",
+    "pruned": "yellow",
+    "fail": "red",
+    "base": "cyan",
+    "running": "blue",
+}
+_PLAIN_INTERVAL_S = 10.0
+
+
+class SweepDisplay:
+    """Follows a sweep's events: a live picture on a terminal, else a line now and then."""
+
+    def __init__(self, console: Console, n_trials: int) -> None:
+        self._console = console
+        self._n_trials = n_trials
+        self._finished = 0
+        self._started = time.monotonic()
+        self._workers: dict[int, _WorkerLine] = {}
+        self._best: float | None = None
+        self._spinner = Spinner("dots")
+        self._live = Live(
+            get_renderable=self._picture, console=console, transient=True, refresh_per_second=8
+        )
+
+    def __enter__(self) -> "SweepDisplay":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        line = self._workers.setdefault(event.worker, _WorkerLine())
+        tell: Callable[[Mapping[str, Any]], None] | None = getattr(self, f"_on_{event.kind}", None)
+        if tell is not None:
+            tell(event.values)
+        line.follow(event)
+        if not self._console.is_terminal and event.kind in ("iteration", "tick", "preparing"):
+            if text := line.plain_line():
+                self._print(text)
+
+    def _print(self, text: str) -> None:
+        elapsed = time.monotonic() - self._started
+        self._console.print(
+            f"[dim]{_clock(elapsed):>7}[/dim]  {text}", highlight=False, soft_wrap=True
+        )
+
+    def _picture(self) -> RenderableType:
+        share = min(self._finished / self._n_trials, 1.0)
+        head = Table.grid(padding=(0, 2))
+        best = "" if self._best is None else f"best similarity {self._best:.4f}"
+        elapsed = _clock(time.monotonic() - self._started)
+        head.add_row(
+            f"{self._finished}/{self._n_trials} trials",
+            ProgressBar(1.0, share, width=30),
+            elapsed,
+            best,
+        )
+        lines: list[RenderableType] = [head]
+        for line in self._workers.values():
+            lines.append(line.picture(self._spinner))
+        return Group(*lines)
+
+    def _on_study(self, values: Mapping[str, Any]) -> None:
+        self._finished = values["finished"]
+        kind = (
+            "New study"
+            if values["is_new"]
+            else f"Continuing after {self._finished} finished trials: study"
+        )
+        self._print(f"{kind} [bold]{escape(values['name'])}[/bold]")
+
+    def _on_ready(self, values: Mapping[str, Any]) -> None:
+        text = f"Training on {values['n_train']} examples, validating on {values['n_valid']}"
+        if values["n_dropped"]:
+            text += f"; [yellow]{values['n_dropped']} left out: nothing to learn within max_seq_length[/yellow]"
+        if values["n_truncated"] > values["n_dropped"]:
+            text += f"; [yellow]{values['n_truncated'] - values['n_dropped']} truncated[/yellow]"
+        self._print(text)
+
+    def _on_base_end(self, values: Mapping[str, Any]) -> None:
+        self._print(
+            f"[cyan]base[/cyan]     val loss {values['val_loss']:.3f}, similarity {values['similarity']:.4f}"
+        )
+
+    def _on_trial_start(self, values: Mapping[str, Any]) -> None:
+        if not self._console.is_terminal:
+            self._print(f"trial {values['number']} starts: {settings_text(values['settings'])}")
+
+    def _on_trial_end(self, values: Mapping[str, Any]) -> None:
+        state = values["state"]
+        if state in ("complete", "pruned"):
+            self._finished += 1
+        text = f"[{_STYLES.get(state, 'white')}]trial {values['number']:<3}[/] {state}"
+        if values.get("val_loss") is not None:
+            text += f", val loss {values['val_loss']:.3f}"
+        if values.get("similarity") is not None:
+            text += f", similarity {values['similarity']:.4f}"
+            if self._best is None or values["similarity"] > self._best:
+                self._best = values["similarity"]
+                text += " [bold green]best so far[/bold green]"
+        if values.get("reason"):
+            text += f": {escape(str(values['reason']))}"
+        self._print(text)
+
+    def _on_died(self, values: Mapping[str, Any]) -> None:
+        self._print(f"[red]{escape(values['reason'])}; starting another[/red]")
+
+    def _on_reaped(self, values: Mapping[str, Any]) -> None:
+        self._print(
+            f"[yellow]trial {values['number']} was left running by a worker that is gone: failed[/yellow]"
+        )
+
+    def _on_interrupting(self, _: Mapping[str, Any]) -> None:
+        self._print(
+            "[yellow]Stopping after the current iteration; Ctrl-C again stops at once[/yellow]"
+        )
+
+
+class _WorkerLine:
+    """What one worker is at."""
+
+    def __init__(self) -> None:
+        self._text = "starting"
+        self._trial: int | None = None
+        self._at = self._of = 0
+        self._train_loss: float | None = None
+        self._val_loss: float | None = None
+        self._rate: float | None = None
+        self._settings = ""
+        self._told = time.monotonic()
+        self._fresh = False
+
+    def follow(self, event: Event) -> None:
+        values = event.values
+        if event.kind == "trial_start":
+            self.__init__()  # type: ignore[misc]
+            self._trial, self._settings = values["number"], settings_text(values["settings"])
+            self._text = f"trial {values['number']}"
+        elif event.kind == "iteration":
+            self._at, self._of = values["iteration"], values["iters"]
+        elif event.kind == "train":
+            self._train_loss, self._rate = values["train_loss"], values["tokens_per_s"]
+        elif event.kind == "eval":
+            self._val_loss = values["val_loss"]
+        elif event.kind in _DOING:
+            self._text = _DOING[event.kind].format(trial=self._trial, **values)
+            self._at = self._of = 0
+            self._fresh = True
+        elif event.kind in ("ready", "base_end", "trial_end", "test_end"):
+            self._text, self._at, self._of, self._settings = "waiting", 0, 0, ""
+
+    def picture(self, spinner: Spinner) -> RenderableType:
+        grid = Table.grid(padding=(0, 1))
+        bar = ProgressBar(self._of, self._at, width=20) if self._of else Text("")
+        count = f"{self._at}/{self._of}" if self._of else ""
+        grid.add_row(spinner, Text(self._text), bar, count, self._numbers())
+        return Group(grid, Text(f"  {self._settings}", style="dim")) if self._settings else grid
+
+    def plain_line(self) -> str | None:
+        now = time.monotonic()
+        if not self._fresh and now - self._told < _PLAIN_INTERVAL_S:
+            return None
+        self._told, self._fresh = now, False
+        count = f"  iteration {self._at}/{self._of}" if self._of else ""
+        return f"{self._text}{count}  {self._numbers()}".rstrip()
+
+    def _numbers(self) -> str:
+        parts = []
+        if self._of and self._train_loss is not None:
+            parts.append(f"train {self._train_loss:.3f}")
+        if self._of and self._val_loss is not None:
+            parts.append(f"val {self._val_loss:.3f}")
+        if self._of and self._rate is not None:
+            parts.append(f"{self._rate:.0f} tok/s")
+        return "  ".join(parts)
+
+
+_DOING = {
+    "preparing": "{text}",
+    "base_start": "base: measuring the untuned model",
+    "scoring": "trial {trial}: translating {n_prompts} validation prompts",
+    "test_start": "trial {number} and base: translating the test split",
+}
+
+
+def leaderboard_table(rows: Sequence[TrialRow]) -> Table:
+    """The trials, one a line, only the settings that differ as columns."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.settings))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("trial", justify="right")
+    table.add_column("state")
+    for key in keys:
+        table.add_column(short_name(key), justify="right")
+    for title in ("val loss", "at", "similarity", "chrF", "tok/s", "peak GB", "time"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.label,
+            "" if row.state == "base" else row.state,
+            *(_setting(row.settings.get(key)) for key in keys),
+            _number(row.val_loss, "{:.3f}"),
+            _number(row.best_iteration, "{}"),
+            _number(row.similarity, "{:.4f}"),
+            _number(row.chrf, "{:.1f}"),
+            _number(row.tokens_per_s, "{:.0f}"),
+            _number(row.peak_memory_bytes, "{:.2f}", 1e-9),
+            "" if row.time_s is None else _clock(row.time_s),
+            style=_STYLES.get(row.state, ""),
+        )
+    return table
+
+
+def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table:
+    """Translations of base and trial side by side: pairs of ``samples.jsonl`` records."""
+    table = Table(header_style="bold", show_lines=True)
+    for title in ("Source", "Reference", "Base", "Trial"):
+        table.add_column(title, ratio=1, overflow="fold")
+    for base, tuned in samples:
+        texts = (tuned["source"], tuned["reference"], base["output"], tuned["output"])
+        table.add_row(*(escape(_shorten(text)) for text in texts))
+    return table
+
+
+def studies_table(studies: Sequence[Mapping[str, Any]]) -> Table:
+    """The studies, one a line."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("study", "trials", "best", "similarity", "base", "description"):
+        table.add_column(title)
+    for study in studies:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(study["trials"].items()))
+        table.add_row(
+            study["name"],
+            states,
+            "" if study["best_trial"] is None else f"trial {study['best_trial']}",
+            _number(study["best_similarity"], "{:.4f}"),
+            _number(study["base_similarity"], "{:.4f}"),
+            escape(study["description"]),
+        )
+    return table
+
+
+def test_text(test: Mapping[str, Any] | None) -> str:
+    """The result on the test split in one line, or nothing."""
+    if test is None:
+        return ""
+    base, tuned = test["base"], test["trial"]
+    return (
+        f"Test split ({test['n_prompts']} prompts): trial {test['trial_number']} "
+        f"[bold]{tuned['similarity']:.4f}[/bold], base {base['similarity']:.4f} "
+        f"([bold]{tuned['similarity'] - base['similarity']:+.4f}[/bold]); "
+        f"chrF {tuned['chrf']:.1f} and {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f} and {base['bleu']:.1f}"
+    )
+
+
+def end_picture(end: Mapping[str, Any], ended: str) -> RenderableType:
+    """What is shown when a start ends."""
+    name, best = end["name"], end["best_trial"]
+    parts: list[RenderableType] = ["", leaderboard_table(end["rows"]), ""]
+    if text := test_text(end["test"]):
+        parts += [Text.from_markup(text), ""]
+    if end["samples"]:
+        parts += [samples_table(end["samples"]), ""]
+    if ended != "finished":
+        reason = "Interrupted." if ended == "interrupted" else "The time is up."
+        parts += [
+            Text.from_markup(f"[yellow]{reason}[/yellow] Go on with: hawsweep start {name}"),
+            "",
+        ]
+    where = Table.grid(padding=(0, 2))
+    where.add_row("Study", str(end["study_dir"]))
+    if best is not None:
+        where.add_row("Best adapter", str(end["trial_dir"] / "adapters"))
+        where.add_row("Next", f"hawsweep export {name} --fuse")
+        where.add_row("", f"hawsweep show {name} {best}")
+    where.add_row("", "hawsweep dashboard")
+    return Group(*parts, where)
+
+
+def trial_picture(described: Mapping[str, Any]) -> RenderableType:
+    """All of one trial."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("State", str(described["state"]))
+    if described["reason"]:
+        grid.add_row("Reason", escape(described["reason"]))
+    for key, value in described["settings"].items():
+        grid.add_row(key, _setting(value))
+    for key, form in (
+        ("val_loss", "{:.4f}"),
+        ("best_iteration", "{}"),
+        ("similarity", "{:.4f}"),
+        ("chrf", "{:.1f}"),
+        ("bleu", "{:.1f}"),
+        ("tokens_per_s", "{:.0f}"),
+    ):
+        grid.add_row(key, _number(described[key], form))
+    evaluations = "  ".join(
+        f"{step}: {loss:.3f}" for step, loss in described["evaluations"].items()
+    )
+    grid.add_row("val loss by iteration", evaluations)
+    grid.add_row("Folder", described["folder"])
+    grid.add_row("Files", escape("  ".join(described["files"])))
+    parts: list[RenderableType] = [f"Trial {described['label']} of {described['study']}", grid]
+    if described["samples"]:
+        table = Table(header_style="bold", show_lines=True)
+        for title in ("Source", "Reference", "Translation", "similarity"):
+            table.add_column(title, overflow="fold")
+        for sample in described["samples"]:
+            texts = (escape(_shorten(sample[key])) for key in ("source", "reference", "output"))
+            table.add_row(*texts, f"{sample['similarity']:.3f}")
+        parts.append(table)
+    return Group(*parts)
+
+
+def export_text(exported: "Exported", model: str) -> str:
+    """What was exported and how to use it."""
+    lines = [
+        f"Trial {exported.trial_number}: similarity {exported.similarity:.4f} when scored, "
+        f"{exported.adapter_similarity:.4f} as exported"
+    ]
+    if exported.fused_similarity is not None:
+        lines[0] += f", {exported.fused_similarity:.4f} fused"
+        lines[0] += (
+            " (dequantized, or fusing would lose the adapter)" if exported.dequantized else ""
+        )
+    lines.append(f"Adapter      {exported.folder / 'adapters'}")
+    if exported.fused_similarity is not None:
+        fused = exported.folder / "fused"
+        lines += [
+            f"Fused model  {fused}",
+            f"Try it       mlx_lm.generate --model {fused} --prompt ...",
+        ]
+    return "\n".join(lines)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings in one line, by their last names."""
+    return "  ".join(f"{short_name(key)} {_setting(value)}" for key, value in settings.items())
+
+
+def short_name(key: str) -> str:
+    """A key as a column's title."""
+    return {"learning_rate": "lr", "grad_accumulation_steps": "accum"}.get(
+        key, key.rsplit(".", 1)[-1]
+    )
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return ""
+    return (
+        f"{value:.2e}"
+        if isinstance(value, float) and value < 0.01
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def _number(value: float | None, form: str, factor: float = 1) -> str:
+    if value is None:
+        return ""
+    return form.format(value * factor if factor != 1 else value)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _shorten(text: str, length: int = 160) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"

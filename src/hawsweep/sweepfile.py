@@ -1,0 +1,320 @@
+"""A sweep file becomes a SweepSpec: finding, overriding, and every fault at once with its key and what to do."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from hawsweep.errors import SpecError
+from hawsweep.spec import SEARCHABLE, Choices, Range, SearchValue, SweepSpec, TrainSpec, set_key
+
+
+def sweep_names() -> dict[str, Path]:
+    """The sweeps that can be started by name: ``sweeps/`` here first, then those that come with hawsweep."""
+    found: dict[str, Path] = {}
+    for folder in (_bundled_sweeps(), Path("sweeps")):
+        for path in sorted(folder.glob("*.y*ml")):
+            found[path.stem] = path
+    return found
+
+
+def _bundled_sweeps() -> Path:
+    inside = Path(str(resources.files("hawsweep"))) / "sweeps"
+    return inside if inside.is_dir() else inside.parents[2] / "sweeps"  # an editable install
+
+
+def find_sweep(name: str) -> Path:
+    """The file of a sweep, by name or by path.
+
+    Raises:
+        SpecError: There is none; the message lists those there are.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise SpecError(f"There is no sweep file {name}. Check the path.")
+    sweeps = sweep_names()
+    if name in sweeps:
+        return sweeps[name]
+    raise SpecError(
+        f"There is no sweep {name!r}{_nearest(name, sweeps)}. "
+        f"Known: {', '.join(sorted(sweeps)) or 'none'}. Write sweeps/{name}.yaml, or give a file's path."
+    )
+
+
+def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepSpec:
+    """Read and check a sweep file.
+
+    Args:
+        overrides: Dotted key to value, applied before checking; see ``parse_override``.
+
+    Raises:
+        SpecError: Every fault of the file in one message, each with its key.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except yaml.YAMLError as fault:
+        raise SpecError(
+            f"{path} is not YAML: {' '.join(str(fault).split())}. Correct it there."
+        ) from fault
+    except UnicodeDecodeError as fault:
+        raise SpecError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
+    except OSError as fault:
+        raise SpecError(f"{path} cannot be read: {fault.strerror}.") from fault
+    if not isinstance(content, dict):
+        raise SpecError(
+            f"{path} holds {_kind(content)}, must hold keys such as model, data and search."
+        )
+    for key, value in (overrides or {}).items():
+        set_key(content, key, value)
+    return check_sweep(content, str(path))
+
+
+def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
+    """Check a sweep given as plain values; ``where`` opens the message of a fault."""
+    content = {**content}
+    if isinstance(content.get("search"), dict):
+        content["search"] = dict(_flatten_search(content["search"]))
+    faults: list[str] = []
+    spec = None
+    try:
+        spec = SweepSpec.model_validate(content)
+    except ValidationError as error:
+        faults += [_describe(fault) for fault in error.errors()]
+    faults += _check_search(content, spec)
+    if faults:
+        unique = list(dict.fromkeys(faults))
+        if len(unique) == 1:
+            raise SpecError(f"{where}: {unique[0]}")
+        raise SpecError(
+            f"{where} has {len(unique)} faults:\n" + "\n".join(f"  {fault}" for fault in unique)
+        )
+    assert spec is not None
+    return spec
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """``train.batch_size=2`` as a dotted key and its YAML value.
+
+    Raises:
+        SpecError: There is no ``=``, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise SpecError(f"--set {text}: must be KEY=VALUE, such as --set train.batch_size=2.")
+    try:
+        return key.strip(), yaml.load(value, _Loader)
+    except yaml.YAMLError as fault:
+        raise SpecError(
+            f"--set {text}: the value is not YAML: {' '.join(str(fault).split())}."
+        ) from fault
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, with two repairs: ``1e-5`` is a number, and a key given twice is a fault."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _flatten_search(search: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in search.items():
+        name = f"{prefix}{key}"
+        nested = (
+            isinstance(value, dict)
+            and name not in SEARCHABLE
+            and any(k.startswith(f"{name}.") for k in SEARCHABLE)
+        )
+        if nested:
+            yield from _flatten_search(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterator[str]:
+    search = content.get("search")
+    if search == {}:
+        yield "search is empty: name at least one key to vary, such as learning_rate: {low: 1e-5, high: 1e-3, log: true}."
+    if not isinstance(search, dict):
+        return
+    for key, asked in search.items():
+        if key not in SEARCHABLE:
+            yield f"search.{key} cannot be searched{_nearest(key, SEARCHABLE)}. Searchable: {', '.join(SEARCHABLE)}."
+            continue
+        yield from _check_values(key, asked)
+        if spec is not None and _is_fixed(spec.train, key):
+            yield f"search.{key} is also fixed as train.{key}. Remove one of them."
+    if spec is not None:
+        yield from _check_together(spec)
+
+
+def _check_together(spec: SweepSpec) -> Iterator[str]:
+    alpha = "lora_parameters.alpha" in spec.search or spec.train.lora_parameters.alpha is not None
+    if alpha and (
+        "lora_parameters.scale" in spec.search or _is_fixed(spec.train, "lora_parameters.scale")
+    ):
+        yield "lora_parameters.scale and lora_parameters.alpha are both given, but alpha sets scale = alpha / rank. Remove one."
+    for number, settings in enumerate(spec.enqueue or ()):
+        for key, value in settings.items():
+            if key not in spec.search:
+                yield f"enqueue[{number}].{key} is not searched{_nearest(key, spec.search)}. Use the keys of search."
+            else:
+                yield from _check_enqueued(f"enqueue[{number}].{key}", value, spec.search[key])
+
+
+def _check_enqueued(where: str, value: SearchValue, asked: Range | Choices) -> Iterator[str]:
+    if isinstance(asked, Choices):
+        if value not in asked.choices:
+            yield f"{where} is {value!r}, must be one of the choices {', '.join(map(str, asked.choices))}."
+    elif isinstance(value, str) or not asked.low <= value <= asked.high:
+        yield f"{where} is {value!r}, must be between {asked.low:g} and {asked.high:g}."
+
+
+def _check_values(key: str, asked: Any) -> Iterator[str]:
+    if not isinstance(asked, dict):
+        yield f"search.{key} is {asked!r}, must be {{low: ..., high: ...}} or {{choices: [...]}}."
+        return
+    values = asked.get("choices")
+    named = (
+        [(f"choices[{i}]", value) for i, value in enumerate(values)]
+        if isinstance(values, list)
+        else [(end, asked[end]) for end in ("low", "high") if end in asked]
+    )
+    for end, value in named:
+        if message := _refusal(key, value):
+            yield f"search.{key}.{end} is {value!r}, {message}."
+    if SEARCHABLE[key] is str and "low" in asked:
+        yield f"search.{key} is a name, must be given as choices."
+    if SEARCHABLE[key] is int and isinstance(asked.get("step"), float) and asked["step"] % 1:
+        yield f"search.{key}.step is {asked['step']!r}, must be a whole number."
+
+
+def _refusal(key: str, value: Any) -> str | None:
+    """Why ``train`` would not take this value, or None."""
+    if SEARCHABLE[key] is not bool and isinstance(value, bool):
+        return "must be a number"
+    content: dict[str, Any] = {}
+    set_key(content, key, value)
+    try:
+        TrainSpec.model_validate(content)
+    except ValidationError as error:
+        return _message(error.errors()[0])
+    return None
+
+
+def _is_fixed(train: TrainSpec, key: str) -> bool:
+    section: Any = train
+    for part in key.split("."):
+        if part not in section.model_fields_set:
+            return False
+        section = getattr(section, part)
+    return True
+
+
+def _describe(fault: Mapping[str, Any]) -> str:
+    place = [
+        part
+        for part in fault["loc"]
+        if part not in ("range", "choices") or "search" not in fault["loc"][:1]
+    ]
+    key = _path(place)
+    if fault["type"] == "extra_forbidden":
+        known = _keys_at(place[:-1])
+        return (
+            f"{key} is not a key{_nearest(str(place[-1]), known)}. Known here: {', '.join(known)}."
+        )
+    if fault["type"] == "missing":
+        return f"{key} is missing."
+    if fault["type"] in ("value_error", "model_type", "dict_type"):
+        text = (
+            str(fault["ctx"]["error"])
+            if "ctx" in fault and "error" in fault["ctx"]
+            else "must be keys with values"
+        )
+        return f"{key}: {text}."
+    return f"{key} is {fault['input']!r}, {_message(fault)}."
+
+
+_MESSAGES = {
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be {le} or less",
+    "literal_error": "must be {expected}",
+    "too_short": "must have at least {min_length}",
+    "string_too_short": "must not be empty",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+}
+
+
+def _message(fault: Mapping[str, Any]) -> str:
+    context = fault.get("ctx", {})
+    if fault["type"] == "value_error":
+        return str(context["error"])
+    if fault["type"] in _MESSAGES:
+        return _MESSAGES[fault["type"]].format(**context)
+    text = str(fault["msg"])
+    return text[:1].lower() + text[1:]
+
+
+def _path(place: Iterable[str | int]) -> str:
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _keys_at(place: Iterable[str | int]) -> list[str]:
+    section: Any = SweepSpec
+    for part in place:
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            break
+        field = section.model_fields.get(str(part))
+        if field is None:
+            break
+        section = field.annotation
+        if part == "search":
+            return [*Range.model_fields, *Choices.model_fields]
+    return (
+        list(section.model_fields)
+        if isinstance(section, type) and issubclass(section, BaseModel)
+        else []
+    )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,342 @@
+"""One LoRA run: steps, evaluation, the best adapter.
+
+What it does otherwise than mlx-lm's trainer, which it follows in the meaning of its settings: gradients of an update
+are weighted by tokens; the loss is computed only where a token counts; evaluation follows the update, covers a frozen
+set whole, and the adapter kept is the one of the best evaluation.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from hawsweep.backend import mx, nn, optim, peak_memory_bytes, reset_peak_memory
+
+import numpy as np
+import numpy.typing as npt
+from mlx.utils import tree_map
+
+from hawsweep.adapters import lora_layers, save_adapter
+from hawsweep.batches import Batch, evaluation_order, make_batch, training_order
+from hawsweep.data import Example
+from hawsweep.spec import TrainSpec
+
+
+class NonFiniteLoss(Exception):  # noqa: N818 - a result of the trial, not an error of the program
+    """The loss became infinite or NaN: the trial's settings diverge."""
+
+    def __init__(self, iteration: int) -> None:
+        super().__init__(f"the loss was not finite at iteration {iteration}")
+        self.iteration = iteration
+
+
+@dataclass(frozen=True)
+class Report:
+    """Training since the last report.
+
+    Attributes:
+        train_loss: Nats per target token.
+        tokens_per_s: Real tokens, without padding, of training alone.
+        padding_ratio: Padded tokens over real tokens.
+    """
+
+    iteration: int
+    update: int
+    train_loss: float
+    learning_rate: float
+    tokens_per_s: float
+    padding_ratio: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The validation loss of the adapter after ``iteration`` batches.
+
+    Attributes:
+        val_loss: Nats per target token, over all of them.
+        example_losses: Mean nats per target token of each example, ``[examples]``.
+    """
+
+    iteration: int
+    val_loss: float
+    example_losses: npt.NDArray[np.float32]
+    time_s: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        best: The evaluation whose adapter is kept.
+        n_tokens: Real tokens trained on.
+        train_time_s: Training alone, without evaluations.
+    """
+
+    best: Evaluation
+    n_tokens: int
+    train_time_s: float
+    peak_memory_bytes: int
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Real tokens trained on per second of training."""
+        return self.n_tokens / self.train_time_s if self.train_time_s else 0.0
+
+
+class TrainCallback(Protocol):
+    """What a run tells. Each may raise to end the run; the best adapter so far is on disk then."""
+
+    def on_iteration(self, iteration: int) -> None:
+        """After every batch."""
+
+    def on_report(self, report: Report) -> None:
+        """Every ``steps_per_report`` iterations."""
+
+    def on_evaluation(self, evaluation: Evaluation, is_best: bool) -> None:
+        """Every ``steps_per_eval`` iterations and at the end, after the best adapter was saved."""
+
+
+def train_adapter(
+    model: Any,
+    train: TrainSpec,
+    train_examples: Sequence[Example],
+    evaluate: Callable[[int], Evaluation],
+    adapter_dir: Path,
+    callback: TrainCallback,
+) -> TrainResult:
+    """Train the LoRA layers that are in ``model`` and leave the best adapter in ``adapter_dir``.
+
+    Args:
+        model: With LoRA layers, everything else frozen; see ``adapters.lora_layers``.
+        evaluate: Gives the evaluation of the model as it is, at an iteration.
+
+    Raises:
+        NonFiniteLoss: Training or evaluation diverged.
+    """
+    optimizer = make_optimizer(train)
+    step = _compile_step(model, optimizer)
+    order = training_order(train_examples, train.batch_size, train.seed)
+    meter = _Meter(train)
+    best: Evaluation | None = None
+    pending: Any = None  # gradients and tokens since the last update
+    reset_peak_memory()
+    for iteration in range(1, train.iters + 1):
+        meter.start()
+        batch = make_batch(train_examples, next(order))
+        is_last = iteration == train.iters
+        update = is_last or iteration % train.grad_accumulation_steps == 0
+        loss_sum, pending = step(_arrays(batch), pending, update)
+        mx.eval(loss_sum, pending, model.trainable_parameters(), optimizer.state)
+        loss = loss_sum.item() / batch.n_targets
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(iteration)
+        meter.stop(batch, loss, update, [len(train_examples[i].tokens) for i in batch.indices])
+        callback.on_iteration(iteration)
+        if is_last or iteration % train.steps_per_report == 0:
+            callback.on_report(meter.report(iteration, float(optimizer.learning_rate.item())))
+        if is_last or iteration % train.steps_per_eval == 0:
+            evaluation = evaluate(iteration)
+            if not math.isfinite(evaluation.val_loss):
+                raise NonFiniteLoss(iteration)
+            is_best = best is None or evaluation.val_loss < best.val_loss
+            if is_best:
+                best = evaluation
+                save_adapter(model, train, adapter_dir)
+            callback.on_evaluation(evaluation, is_best)
+    assert best is not None
+    return TrainResult(best, meter.n_tokens, meter.train_time_s, peak_memory_bytes())
+
+
+def make_optimizer(train: TrainSpec) -> Any:
+    """The optimizer by name, with MLX's defaults for all but the learning rate."""
+    kinds = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
+    return kinds[train.optimizer](learning_rate=train.learning_rate)
+
+
+def make_evaluator(
+    model: Any, examples: Sequence[Example], batch_size: int
+) -> Callable[[int], Evaluation]:
+    """An evaluation of ``model`` on all of ``examples``, ready to be called after training steps.
+
+    The loss does not depend on ``batch_size``, but for rounding.
+    """
+    batches = [make_batch(examples, chosen) for chosen in evaluation_order(examples, batch_size)]
+    n_targets = np.array([example.n_targets for example in examples])
+
+    def evaluate(iteration: int) -> Evaluation:
+        started = time.perf_counter()
+        model.eval()
+        sums = np.zeros(len(examples))
+        for batch in batches:
+            losses = target_losses(model, _arrays(batch))
+            by_row = np.bincount(batch.rows, np.array(losses, np.float64), len(batch.indices))
+            sums[list(batch.indices)] += by_row
+        model.train()
+        return Evaluation(
+            iteration,
+            float(sums.sum() / n_targets.sum()),
+            (sums / n_targets).astype(np.float32),
+            time.perf_counter() - started,
+        )
+
+    return evaluate
+
+
+def target_losses(model: Any, arrays: tuple[Any, ...]) -> Any:
+    """Cross-entropy of each target token in nats, 0 for padding, ``[targets]``.
+
+    The hidden states of the targets alone go through the head: with a masked prompt most positions count for nothing,
+    and the vocabulary is the widest matrix of a small model.
+    """
+    inputs, positions, targets, weights = arrays
+    logits = _logits_at(model, inputs, positions)
+    return nn.losses.cross_entropy(logits.astype(mx.float32), targets) * weights
+
+
+@contextmanager
+def gradient_checkpointing(model: Any) -> Iterator[None]:
+    """Recompute each block's activations backwards; on leaving, the blocks are as before."""
+    originals = {type(layer): type(layer).__call__ for layer in model.layers}
+    for kind, call in originals.items():
+        kind.__call__ = _checkpointed(call)
+    try:
+        yield
+    finally:
+        for kind, call in originals.items():
+            kind.__call__ = call
+
+
+@contextmanager
+def trainable(model: Any, train: TrainSpec) -> Iterator[None]:
+    """The model with LoRA layers and, where asked for, gradient checkpointing; as before on leaving."""
+    with lora_layers(model, train):
+        if not train.grad_checkpoint:
+            yield
+            return
+        with gradient_checkpointing(model):
+            yield
+
+
+def _checkpointed(call: Callable[..., Any]) -> Callable[..., Any]:
+    def checkpointed_call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        def inner(parameters: Any, *args: Any, **kwargs: Any) -> Any:
+            layer.update(parameters)
+            return call(layer, *args, **kwargs)
+
+        # The parameters are an argument, or no gradient would reach them.
+        return mx.checkpoint(inner)(layer.trainable_parameters(), *args, **kwargs)
+
+    return checkpointed_call
+
+
+def _compile_step(model: Any, optimizer: Any) -> Callable[..., Any]:
+    def loss(model: Any, arrays: tuple[Any, ...]) -> Any:
+        return target_losses(model, arrays).sum()
+
+    loss_and_gradients = nn.value_and_grad(model, loss)
+    model.train()
+    optimizer.init(model.trainable_parameters())
+    state = [model.state, optimizer.state, mx.random.state]
+
+    @partial(mx.compile, inputs=state, outputs=state)
+    def step(arrays: tuple[Any, ...], pending: Any, update: bool) -> Any:
+        loss_sum, gradients = loss_and_gradients(model, arrays)
+        n_targets = arrays[3].sum()
+        if pending is not None:
+            gradients = tree_map(mx.add, gradients, pending[0])
+            n_targets = n_targets + pending[1]
+        if not update:
+            return loss_sum, (gradients, n_targets)
+        optimizer.update(model, tree_map(lambda gradient: gradient / n_targets, gradients))
+        return loss_sum, None
+
+    return step
+
+
+def _arrays(batch: Batch) -> tuple[Any, ...]:
+    return tuple(mx.array(a) for a in (batch.inputs, batch.positions, batch.targets, batch.weights))
+
+
+def _logits_at(model: Any, inputs: Any, positions: Any) -> Any:
+    split = _body_holder(model)
+    if split is None:
+        logits = model(inputs)
+        return logits.reshape(-1, logits.shape[-1])[positions]
+    hidden = split.model(inputs)
+    chosen = hidden.reshape(-1, hidden.shape[-1])[positions]
+    return _head(split, chosen[None])[0]
+
+
+def _body_holder(model: Any) -> Any:
+    """The module whose ``model`` gives hidden states and which itself makes logits of them."""
+    holder = getattr(model, "language_model", model)
+    body = getattr(holder, "model", None)
+    return holder if body is not None and hasattr(body, "layers") else None
+
+
+def _head(holder: Any, hidden: Any) -> Any:
+    # The model's own code from hidden states to logits (tied or not, soft-capped, scaled): it runs with a body that
+    # gives back what was computed before.
+    view = copy.copy(holder)
+    view["model"] = _Computed(holder.model, hidden)
+    return view(mx.zeros((1, 1), mx.int32))
+
+
+class _Computed:
+    """Stands where a model's body was: called, it gives hidden states; else it is that body."""
+
+    def __init__(self, body: Any, hidden: Any) -> None:
+        self._body = body
+        self._hidden = hidden
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return self._hidden
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+
+class _Meter:
+    """Adds up what the reports say."""
+
+    def __init__(self, train: TrainSpec) -> None:
+        self.n_tokens = 0
+        self.train_time_s = 0.0
+        self._updates = 0
+        self._loss_sum = 0.0
+        self._targets = self._padded = 0
+        self._since = (0, 0.0)
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+
+    def stop(self, batch: Batch, loss: float, update: bool, lengths: Sequence[int]) -> None:
+        self.train_time_s += time.perf_counter() - self._started
+        self.n_tokens += sum(lengths) - len(lengths)
+        self._padded += batch.inputs.size
+        self._updates += update
+        self._loss_sum += loss * batch.n_targets
+        self._targets += batch.n_targets
+
+    def report(self, iteration: int, learning_rate: float) -> Report:
+        tokens, seconds = self.n_tokens - self._since[0], self.train_time_s - self._since[1]
+        report = Report(
+            iteration,
+            self._updates,
+            self._loss_sum / self._targets,
+            learning_rate,
+            tokens / seconds,
+            self._padded / tokens,
+            peak_memory_bytes(),
+        )
+        self._loss_sum = 0.0
+        self._targets = self._padded = 0
+        self._since = (self.n_tokens, self.train_time_s)
+        return report

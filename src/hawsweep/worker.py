@@ -1,0 +1,196 @@
+"""The process that runs trials: it keeps the model loaded and does what the supervisor asks, one thing at a time.
+
+Started as ``python -m hawsweep.worker``. The first line on its standard input is the setting (JSON), each further one
+a command; every line on its standard output is an event (JSON). What libraries print goes to a log file, so that
+it can be read after a death: the worker's own, and during a trial the trial's ``log.txt``.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from hawsweep import data, models, study
+from hawsweep.errors import HawsweepError
+from hawsweep.objective import Bench, Interrupted, make_bench, measure_base, run_trial, score_test
+from hawsweep.scoring import Scorer, write_samples
+from hawsweep.space import distributions
+from hawsweep.spec import SweepSpec
+
+
+class Worker:
+    """One worker: a bench, a study, and a way to tell the supervisor."""
+
+    def __init__(self, setting: dict[str, Any], events: TextIO) -> None:
+        self._events = events
+        self._parent = os.getppid()
+        self._stop = False
+        self.name: str = setting["study"]
+        self.spec = SweepSpec.model_validate(setting["spec"])
+        self.place = study.Place(Path(setting["studies_dir"]), setting["storage_url"])
+
+    def tell(self, kind: str, **values: Any) -> None:
+        """Send an event."""
+        self._events.write(json.dumps({"event": kind, **values}) + "\n")
+        self._events.flush()
+
+    def stop(self, *_: object) -> None:
+        """Ask the running trial to end after its current iteration."""
+        self._stop = True
+
+    def should_stop(self) -> bool:
+        """Whether it was asked to, or the supervisor is gone."""
+        return self._stop or os.getppid() != self._parent
+
+    def prepare(self) -> None:
+        """Load the model and the data."""
+
+        def progress(text: str) -> None:
+            self.tell("preparing", text=text)
+
+        progress("loading the model")
+        loaded = models.load_model(
+            models.resolve_model(self.spec.model, progress),
+            trust_remote_code=self.spec.trust_remote_code,
+        )
+        progress("reading the data")
+        splits = data.load_data(self.spec.data, progress)
+        folder = splits.folder or self.place.study_dir(self.name) / "data"
+        if splits.folder is None and not folder.exists():
+            splits.write(folder)
+        scorer = Scorer(
+            models.resolve_embedder(self.spec.scoring.embedder, progress), self.spec.scoring
+        )
+        self.bench: Bench = make_bench(self.spec, loaded, splits, scorer, folder)
+        self.bench.should_stop = self.should_stop
+        self.storage: RDBStorage = study.open_storage(self.place)
+        train = self.bench.train
+        self.tell(
+            "ready",
+            n_train=len(train.examples),
+            n_valid=len(self.bench.valid.examples),
+            n_truncated=train.n_truncated,
+            n_dropped=train.n_dropped,
+        )
+
+    def base(self) -> None:
+        """Measure the untuned model and keep it in the study."""
+        self.tell("base_start")
+        base = measure_base(self.bench, self.place.study_dir(self.name) / "base")
+        self._load().set_user_attr("base", base)
+        self.tell("base_end", **base)
+
+    def trial(self) -> None:
+        """Ask the study for settings and run a trial with them."""
+        opened = self._load()
+        trial = opened.ask(distributions(self.spec.search))
+        trial.set_user_attr("worker", study.this_worker())
+        self.tell("trial_start", number=trial.number, settings=trial.params)
+        folder = self.place.trial_dir(self.name, trial.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        value, state, reason = None, TrialState.COMPLETE, None
+        with _log_to(folder / "log.txt"):
+            try:
+                value = run_trial(self.bench, trial, folder, self.tell)
+            except optuna.TrialPruned as pruned:
+                state, reason = TrialState.PRUNED, str(pruned)
+            except Interrupted:
+                state, reason = TrialState.FAIL, "interrupted; its settings are tried again"
+                opened.enqueue_trial(trial.params, user_attrs={"repeats": trial.number})
+            except Exception as fault:  # whatever it was, it ends this trial only
+                state, reason = TrialState.FAIL, f"{type(fault).__name__}: {fault}"
+                traceback.print_exc()
+        if state == TrialState.FAIL:
+            trial.set_user_attr("reason", reason)
+        opened.tell(trial, value, state=state)
+        row = study.trial_row(opened.get_trials(deepcopy=False)[trial.number])
+        self.tell(
+            "trial_end",
+            number=trial.number,
+            state=row.state,
+            reason=row.reason,
+            val_loss=row.val_loss,
+            similarity=row.similarity,
+            time_s=row.time_s,
+        )
+
+    def test(self) -> None:
+        """Open the test split for the best trial and the base."""
+        opened = self._load()
+        best = study.best_trial(opened)
+        if best is None or not self.bench.test_prompts:
+            self.tell("test_end")
+            return
+        self.tell("test_start", number=best.number)
+        folder = self.place.trial_dir(self.name, best.number)
+        scores = score_test(self.bench, best, folder / "adapters")
+        write_samples(folder / "test_samples.jsonl", scores["trial"])
+        write_samples(
+            self.place.study_dir(self.name) / "base" / "test_samples.jsonl", scores["base"]
+        )
+        opened_before = opened.user_attrs.get("test", {}).get("n_opened", 0)
+        summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
+        opened.set_user_attr(
+            "test",
+            {
+                "trial_number": best.number,
+                "n_prompts": len(self.bench.test_prompts),
+                "n_opened": opened_before + 1,
+                **summary,
+            },
+        )
+        self.tell("test_end", number=best.number)
+
+    def _load(self) -> optuna.Study:
+        return study.load_study(self.storage, self.name, self.spec)
+
+
+def main() -> None:
+    """Follow the supervisor's commands until it says ``exit`` or is gone."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no event
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    worker = Worker(json.loads(sys.stdin.readline()), events)
+    signal.signal(signal.SIGTERM, worker.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
+    try:
+        worker.prepare()
+    except HawsweepError as fault:
+        worker.tell("fatal", kind=type(fault).__name__, message=str(fault))
+        sys.exit(1)
+    commands = {"base": worker.base, "trial": worker.trial, "test": worker.test}
+    for command in map(str.strip, sys.stdin):
+        if command == "exit":
+            break
+        commands[command]()
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Send the process's standard output and error to a file, also what C++ writes."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(before, 1)
+        os.dup2(before, 2)
+        os.close(before)
+
+
+if __name__ == "__main__":
+    main()
