@@ -32,6 +32,22 @@ def lora_config(train: TrainSpec) -> dict[str, Any]:
     return config
 
 
+def mlx_lm_config(
+    train: TrainSpec, model_path: Path, data_dir: Path, adapter_dir: Path
+) -> dict[str, Any]:
+    """What ``mlx_lm.lora -c`` needs to train with the same settings, as plain values."""
+    return {
+        **train.model_dump(mode="json", exclude={"lora_parameters"}),
+        "model": str(model_path),
+        "data": str(data_dir),
+        "train": True,
+        "fine_tune_type": "lora",
+        "adapter_path": str(adapter_dir),
+        "lora_parameters": lora_config(train),
+        "val_batches": -1,
+    }
+
+
 @contextmanager
 def lora_layers(model: Any, train: TrainSpec) -> Iterator[None]:
     """Adapt the last ``num_layers`` blocks of a model; on leaving, put the original layers back.
@@ -43,7 +59,8 @@ def lora_layers(model: Any, train: TrainSpec) -> Iterator[None]:
     """
     if train.num_layers > len(model.layers):
         raise ModelError(
-            f"train.num_layers is {train.num_layers}, but the model has {len(model.layers)} blocks. "
+            f"train.num_layers is {train.num_layers}, but the model has {len(model.layers)} "
+            "blocks. "
             "Use that many or fewer, or -1 for all."
         )
     model.freeze()
@@ -53,7 +70,8 @@ def lora_layers(model: Any, train: TrainSpec) -> Iterator[None]:
     try:
         if not tree_flatten(model.trainable_parameters()):
             raise ModelError(
-                f"train.lora_parameters.keys {list(train.lora_parameters.keys or ())} match no layer "
+                f"train.lora_parameters.keys {list(train.lora_parameters.keys or ())} match "
+                "no layer "
                 "of the model. Name them as they are inside a block, such as self_attn.q_proj."
             )
         yield

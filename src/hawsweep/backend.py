@@ -1,7 +1,9 @@
 """The door to MLX: device facts, process-wide settings, and the fast BLAS on Linux.
 
-Everything that needs MLX takes it from here (``from hawsweep.backend import mx``), so that on Linux an
-optimized BLAS is in the process before MLX is. MLX's Linux wheel links the reference BLAS, and whichever
+Everything that needs MLX takes it from here (``from hawsweep.backend import mx``), so that on Linux
+an
+optimized BLAS is in the process before MLX is. MLX's Linux wheel links the reference BLAS, and
+whichever
 ``cblas_sgemm`` is in the global symbol scope first is the one it calls
 (tests/benchmarks/bench_blas.py shows the difference).
 
@@ -54,7 +56,8 @@ GEMM(cgemm, void, const void *)
 
 _REMEDY = (
     "Training will be about 20 times slower. Install a C compiler and scipy-openblas32 (pip), or "
-    "Debian's libopenblas0, or set HAWSWEEP_BLAS to the path of a BLAS; HAWSWEEP_BLAS=off hides this."
+    "Debian's libopenblas0, or set HAWSWEEP_BLAS to the path of a BLAS; HAWSWEEP_BLAS=off "
+    "hides this."
 )
 
 
@@ -63,7 +66,8 @@ class Blas:
     """The BLAS that MLX's CPU backend uses in this process.
 
     Attributes:
-        name: ``scipy-openblas32``, ``openblas``, ``custom``, or ``built-in`` where MLX's own is used.
+        name: ``scipy-openblas32``, ``openblas``, ``custom``, or ``built-in`` where MLX's own is
+            used.
         path: The library loaded ahead of MLX, or None.
     """
 
@@ -83,7 +87,8 @@ def cache_dir() -> Path:
 def load_fast_blas() -> Blas:
     """Put an optimized BLAS ahead of MLX's own, where that helps.
 
-    Does nothing off Linux (a Mac has Accelerate). Warns once, with the remedy, when none can be loaded.
+    Does nothing off Linux (a Mac has Accelerate). Warns once, with the remedy, when none can be
+    loaded.
 
     Raises:
         BackendError: ``HAWSWEEP_BLAS`` names a file that cannot be loaded.
@@ -120,13 +125,26 @@ def _load_custom(path: Path) -> Blas:
 
 
 def _load_scipy_openblas() -> Blas:
+    library = _scipy_openblas()
+    ctypes.CDLL(str(_compile_shim(library)), mode=ctypes.RTLD_GLOBAL)
+    return Blas("scipy-openblas32", library)
+
+
+def preload_path() -> Path:
+    """A shared library that gives another process the fast BLAS through ``LD_PRELOAD``.
+
+    Raises:
+        ImportError: scipy-openblas32 is not installed.
+        OSError: There is no C compiler.
+    """
+    return _compile_shim(_scipy_openblas())
+
+
+def _scipy_openblas() -> Path:
     found = importlib.util.find_spec("scipy_openblas32")
     if found is None or found.origin is None:
         raise ImportError("scipy-openblas32 is not installed")
-    library = Path(found.origin).parent / "lib" / "libscipy_openblas.so"
-    shim = _compile_shim(library)
-    ctypes.CDLL(str(shim), mode=ctypes.RTLD_GLOBAL)
-    return Blas("scipy-openblas32", library)
+    return Path(found.origin).parent / "lib" / "libscipy_openblas.so"
 
 
 def _compile_shim(library: Path) -> Path:

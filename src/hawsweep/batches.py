@@ -1,14 +1,16 @@
-"""Tokens become padded batches: grouped by true length, in few widths, in a seeded order, none lost."""
+"""Tokens become padded batches: grouped by true length, few widths, seeded order, none lost."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hawsweep.data import Example
 
-# Batches are cut out of pools of this many, sorted by length: similar lengths meet, yet an epoch stays shuffled.
+# Batches are cut out of pools of this many, sorted by length: similar lengths meet, yet an epoch
+# stays shuffled.
 _POOL_BATCHES = 32
 # A target count is padded to a multiple of this, so that compiled steps are few.
 _TARGET_MULTIPLE = 32
@@ -20,7 +22,8 @@ class Batch:
 
     Attributes:
         inputs: ``[batch, width]``, padded with 0 on the right.
-        positions: Places in the flattened inputs whose next token counts, ``[targets]``, padded with 0.
+        positions: Places in the flattened inputs whose next token counts, ``[targets]``, padded
+            with 0.
         targets: That next token, ``[targets]``, padded with 0.
         weights: 1 for a target, 0 for padding, ``[targets]``.
         rows: The row of each target, ``[targets]``.
@@ -41,7 +44,8 @@ class Batch:
 
 
 def padded_width(length: int) -> int:
-    """The width for a length: multiples of 8, then 16, 32, 64 and so on, never more than 1/8 of it too wide.
+    """The width for a length: multiples of 8, then 16, 32, 64 and so on, never more than 1/8 of it
+    too wide.
 
     Wide enough steps keep the number of compiled shapes low: 8 for each doubling of the length.
     """
@@ -54,16 +58,18 @@ def make_batch(examples: Sequence[Example], indices: Sequence[int]) -> Batch:
     chosen = [examples[i] for i in indices]
     width = padded_width(max(len(example.tokens) for example in chosen) - 1)
     inputs = np.zeros((len(chosen), width), np.int32)
-    positions, targets, rows = [], [], []
+    positions: list[npt.NDArray[Any]] = []
+    targets: list[npt.NDArray[Any]] = []
+    rows: list[npt.NDArray[Any]] = []
     for row, example in enumerate(chosen):
         inputs[row, : len(example.tokens) - 1] = example.tokens[:-1]
         positions.append(np.arange(example.offset - 1, len(example.tokens) - 1) + row * width)
         targets.append(example.tokens[example.offset :])
-        rows.append(np.full(example.n_targets, row))
+        rows.append(np.full(example.n_targets, row, np.int32))
     n_targets = sum(map(len, targets))
     padding = -n_targets % _TARGET_MULTIPLE
 
-    def pad(parts: list[npt.NDArray[np.int32]]) -> npt.NDArray[np.int32]:
+    def pad(parts: list[npt.NDArray[Any]]) -> npt.NDArray[np.int32]:
         return np.pad(np.concatenate(parts), (0, padding)).astype(np.int32)
 
     weights = np.pad(np.ones(n_targets, np.float32), (0, padding))
@@ -73,7 +79,8 @@ def make_batch(examples: Sequence[Example], indices: Sequence[int]) -> Batch:
 def training_order(
     examples: Sequence[Example], batch_size: int, seed: int
 ) -> Iterator[tuple[int, ...]]:
-    """Endless batches of indices. Each epoch has every example once; its last batches may be smaller.
+    """Endless batches of indices. Each epoch has every example once; its last batches may be
+    smaller.
 
     The order depends on the lengths, ``batch_size`` and ``seed`` alone.
     """

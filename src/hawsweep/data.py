@@ -1,6 +1,7 @@
 """A data reference becomes train, valid and test records, and records become tokens.
 
-A reference is a bundled name, a folder with ``{train,valid,test}.jsonl`` in mlx-lm's formats, a CSV of two columns, or
+A reference is a bundled name, a folder with ``{train,valid,test}.jsonl`` in mlx-lm's formats, a CSV
+of two columns, or
 a Hugging Face data set. Batches of tokens: batches.py.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hawsweep import hub
 from hawsweep.errors import DataError
 from hawsweep.spec import DataSpec
 
@@ -106,7 +108,8 @@ class Example:
 
     Attributes:
         tokens: Token ids, ``[tokens]``.
-        offset: Tokens before it are not learned from. At least 1: the first token has nothing before it.
+        offset: Tokens before it are not learned from. At least 1: the first token has nothing
+            before it.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -159,7 +162,7 @@ def load_data(spec: DataSpec, progress: Callable[[str], None] = lambda _: None) 
 
 
 def choose_subset(records: Sequence[Record], max_records: int, seed: int) -> list[Record]:
-    """A seeded subset in the records' order; all of them where there are no more than ``max_records``."""
+    """A seeded subset in the records' order; all where there are no more than ``max_records``."""
     if len(records) <= max_records:
         return list(records)
     chosen = sorted(random.Random(seed).sample(range(len(records)), max_records))
@@ -188,7 +191,8 @@ def encode(
     if not kept:
         raise DataError(
             f"No record has anything to learn from within max_seq_length={max_seq_length} tokens: "
-            f"the longest of {n_dropped} has {longest}. Raise train.max_seq_length or shorten the records."
+            f"the longest of {n_dropped} has {longest}. Raise train.max_seq_length or shorten "
+            "the records."
         )
     examples, used = zip(*kept, strict=True)
     return Encoded(list(examples), list(used), n_truncated, n_dropped)
@@ -208,7 +212,8 @@ def _tokenize(record: Record, tokenizer: Any, mask_prompt: bool) -> tuple[list[i
     if messages is None:
         if mask_prompt:
             raise DataError(
-                f"{record.where} is plain text, which has no prompt to mask. Set train.mask_prompt: false."
+                f"{record.where} is plain text, which has no prompt to mask. Set "
+                "train.mask_prompt: false."
             )
         tokens = list(tokenizer.encode(record.content["text"]))
         if tokens[-1:] != [tokenizer.eos_token_id]:
@@ -239,7 +244,8 @@ def _read_folder(folder: Path) -> Splits:
         if not paths and split != "test":
             there = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
             raise DataError(
-                f"{folder} has no {split}.jsonl; it has {there}. Put train.jsonl and valid.jsonl there."
+                f"{folder} has no {split}.jsonl; it has {there}. Put train.jsonl and "
+                "valid.jsonl there."
             )
         found[split] = list(_read_jsonl(paths[0])) if paths else []
     plain = all(not (folder / f"{s}.jsonl").exists() or found[s] for s in found)
@@ -337,26 +343,14 @@ def _pair_record(
 
 
 def _download(repo: str, progress: Callable[[str], None]) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    options: dict[str, Any] = {"repo_type": "dataset", "allow_patterns": ["*.jsonl"]}
-    folder = None
     try:
-        folder = Path(snapshot_download(repo, local_files_only=True, **options))
-    except HFValidationError:
-        reason = "not a Hugging Face data set's name"
-    except LocalEntryNotFoundError:
-        progress(f"downloading {repo} from Hugging Face")
-        try:
-            folder = Path(snapshot_download(repo, **options))
-        except Exception as fault:  # the hub client raises its transport's many classes
-            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-    if folder is None:
+        folder = hub.fetch(repo, "dataset", ["*.jsonl"], progress)
+    except hub.NotFoundOnHub as fault:
         raise DataError(
-            f"The data {repo!r} was not found. Looked for: a bundled name ({', '.join(BUNDLED)}); a folder or a CSV at "
-            f"{Path(repo).expanduser()}; the Hugging Face cache {constants.HF_HUB_CACHE}; the hub ({reason})."
-        )
+            f"The data {repo!r} was not found. Looked for: a bundled name ({', '.join(BUNDLED)}); "
+            f"a folder or a CSV at {Path(repo).expanduser()}; "
+            f"the Hugging Face cache {hub.cache_path()}; {fault}."
+        ) from fault
     if (folder / "train.jsonl").exists():
         return folder
     return _export_with_datasets(repo)
@@ -368,7 +362,8 @@ def _export_with_datasets(repo: str) -> Path:
         import datasets  # type: ignore[import-not-found]
     except ImportError as fault:
         raise DataError(
-            f"The data set {repo!r} has no train.jsonl. To read other formats: pip install 'hawsweep[datasets]'."
+            f"The data set {repo!r} has no train.jsonl. To read other formats: pip install "
+            "'hawsweep[datasets]'."
         ) from fault
     from hawsweep.backend import cache_dir
 

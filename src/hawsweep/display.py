@@ -66,8 +66,11 @@ class SweepDisplay:
             tell(event.values)
         line.follow(event)
         if not self._console.is_terminal and event.kind in ("iteration", "tick", "preparing"):
-            if text := line.plain_line():
-                self._print(text)
+            self._print_plain(line.plain_line())
+
+    def _print_plain(self, text: str | None) -> None:
+        if text is not None:
+            self._print(text)
 
     def _print(self, text: str) -> None:
         elapsed = time.monotonic() - self._started
@@ -103,14 +106,18 @@ class SweepDisplay:
     def _on_ready(self, values: Mapping[str, Any]) -> None:
         text = f"Training on {values['n_train']} examples, validating on {values['n_valid']}"
         if values["n_dropped"]:
-            text += f"; [yellow]{values['n_dropped']} left out: nothing to learn within max_seq_length[/yellow]"
+            text += (
+                f"; [yellow]{values['n_dropped']} left out: nothing to learn within "
+                "max_seq_length[/yellow]"
+            )
         if values["n_truncated"] > values["n_dropped"]:
             text += f"; [yellow]{values['n_truncated'] - values['n_dropped']} truncated[/yellow]"
         self._print(text)
 
     def _on_base_end(self, values: Mapping[str, Any]) -> None:
         self._print(
-            f"[cyan]base[/cyan]     val loss {values['val_loss']:.3f}, similarity {values['similarity']:.4f}"
+            f"[cyan]base[/cyan]     val loss {values['val_loss']:.3f}, similarity "
+            f"{values['similarity']:.4f}"
         )
 
     def _on_trial_start(self, values: Mapping[str, Any]) -> None:
@@ -138,7 +145,8 @@ class SweepDisplay:
 
     def _on_reaped(self, values: Mapping[str, Any]) -> None:
         self._print(
-            f"[yellow]trial {values['number']} was left running by a worker that is gone: failed[/yellow]"
+            f"[yellow]trial {values['number']} was left running by a worker that is gone: "
+            "failed[/yellow]"
         )
 
     def _on_interrupting(self, _: Mapping[str, Any]) -> None:
@@ -279,7 +287,8 @@ def test_text(test: Mapping[str, Any] | None) -> str:
         f"Test split ({test['n_prompts']} prompts): trial {test['trial_number']} "
         f"[bold]{tuned['similarity']:.4f}[/bold], base {base['similarity']:.4f} "
         f"([bold]{tuned['similarity'] - base['similarity']:+.4f}[/bold]); "
-        f"chrF {tuned['chrf']:.1f} and {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f} and {base['bleu']:.1f}"
+        f"chrF {tuned['chrf']:.1f} and {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f} and "
+        f"{base['bleu']:.1f}"
     )
 
 

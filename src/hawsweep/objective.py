@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import yaml
 
-from hawsweep.adapters import load_adapter, lora_config, lora_layers, replace_text
+from hawsweep.adapters import load_adapter, lora_layers, mlx_lm_config, replace_text
 from hawsweep.data import Encoded, Record, Splits, choose_subset, encode
 from hawsweep.models import LoadedModel
 from hawsweep.scoring import Score, Scorer, reference_of, write_samples
@@ -117,12 +117,14 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
         The mean similarity of its translations.
 
     Raises:
-        optuna.TrialPruned: It fell behind, or its loss was not finite; the attribute ``reason`` says why.
+        optuna.TrialPruned: It fell behind, or its loss was not finite; the attribute ``reason``
+        says why.
         Interrupted: It was asked to stop.
     """
     train = apply_settings(bench.spec.train, trial.params)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_mlx_config(bench, train, folder)
+    config = mlx_lm_config(train, bench.loaded.path, bench.mlx_data_dir, folder / "mlx_lm_adapters")
+    replace_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     watch = _Watch(bench, trial, folder, tell, train)
     with trainable(bench.loaded.model, train), watch:
         try:
@@ -170,7 +172,7 @@ def _record_training(trial: optuna.Trial, result: TrainResult) -> None:
 
 
 class _Watch:
-    """Follows one trial's training: writes its metrics, reports to Optuna, prunes, tells of progress."""
+    """Follows one trial's training: writes metrics, reports to Optuna, prunes, tells."""
 
     def __init__(
         self, bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell, train: TrainSpec
@@ -229,21 +231,3 @@ class _Watch:
     def _write(self, kind: str, values: dict[str, Any]) -> None:
         self._metrics.write(json.dumps({"type": kind, **values}) + "\n")
         self._metrics.flush()
-
-
-def _write_mlx_config(bench: Bench, train: TrainSpec, folder: Path) -> None:
-    """Write what ``mlx_lm.lora -c`` needs to train with the same settings."""
-    plain = train.model_dump(exclude={"lora_parameters", "steps_per_report", "steps_per_eval"})
-    config = {
-        "model": str(bench.loaded.path),
-        "train": True,
-        "fine_tune_type": "lora",
-        "data": str(bench.mlx_data_dir),
-        "adapter_path": str(folder / "mlx_lm_adapters"),
-        **plain,
-        "lora_parameters": lora_config(train),
-        "steps_per_report": train.steps_per_report,
-        "steps_per_eval": train.steps_per_eval,
-        "val_batches": -1,
-    }
-    replace_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))

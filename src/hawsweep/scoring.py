@@ -130,7 +130,8 @@ def reference_of(record: Record) -> str:
     """
     if record.reference is None:
         raise DataError(
-            f"{record.where} has no answer to compare with. Scoring needs prompt and completion, or messages that end "
+            f"{record.where} has no answer to compare with. Scoring needs prompt and "
+            "completion, or messages that end "
             "with the assistant's."
         )
     return record.reference
@@ -139,7 +140,8 @@ def reference_of(record: Record) -> str:
 def translate(loaded: LoadedModel, records: Sequence[Record], spec: ScoringSpec) -> list[str]:
     """The model's greedy answers, generated in batches, longest prompt first.
 
-    Batched text may differ slightly from text generated alone, so the same records in the same batches
+    Batched text may differ slightly from text generated alone, so the same records in the same
+    batches
     are used for everything that is compared.
     """
     from hawsweep.backend import mx

@@ -14,15 +14,16 @@ from hawsweep.spec import SEARCHABLE, Choices, Range, SearchValue, SweepSpec
 
 
 def distributions(search: Mapping[str, Range | Choices]) -> dict[str, BaseDistribution]:
-    """One distribution per key; the same for every trial, or the sampler could not learn jointly."""
+    """One distribution per key, the same for every trial: else TPE could not learn jointly."""
     return {key: _distribution(key, asked) for key, asked in search.items()}
 
 
 def suggested_learning_rate(config: Mapping[str, Any]) -> float:
-    """A learning rate that published LoRA sweeps suggest for a model, at scale = alpha / rank with alpha 32.
+    """A learning rate that published LoRA sweeps suggest for a model, at scale = alpha / rank with
+    alpha 32.
 
-    5e-4 * (2000 / hidden_size) ** p, p = 0.781 for Llama and 0.0775 for Qwen (Tinker Cookbook). Other
-    architectures get the mean of the two.
+    5e-4 * (2000 / hidden_size) ** p, p = 0.781 for Llama and 0.0775 for Qwen (Tinker Cookbook).
+    Other     architectures get the mean of the two.
 
     Args:
         config: The model's ``config.json``.
@@ -39,7 +40,8 @@ def suggested_learning_rate(config: Mapping[str, Any]) -> float:
 def first_settings(spec: SweepSpec, config: Mapping[str, Any]) -> list[dict[str, SearchValue]]:
     """Settings to try before the sampler proposes any.
 
-    The sweep's ``enqueue``; else the suggested learning rate and a third of it, with the middle and the
+    The sweep's ``enqueue``; else the suggested learning rate and a third of it, with the middle and
+    the
     highest rank, the most iterations and the fewest accumulated batches.
     """
     if spec.enqueue is not None:

@@ -1,6 +1,8 @@
-"""SweepSpec: what a sweep asks for, its schema and its fingerprint. Reading one from a file: sweepfile.py.
+"""SweepSpec: what a sweep asks for, its schema and its fingerprint. Reading one from a file:
+sweepfile.py.
 
-The keys of ``train`` and ``search`` are mlx_lm.lora's, with its meaning and defaults; what hawsweep adds or changes is
+The keys of ``train`` and ``search`` are mlx_lm.lora's, with its meaning and defaults; what hawsweep
+adds or changes is
 said at the key.
 """
 
@@ -23,6 +25,7 @@ from pydantic import (
 )
 
 SearchValue = bool | int | float | str
+OptimizerName = Literal["adam", "adamw", "sgd"]
 
 
 class _Section(BaseModel):
@@ -67,7 +70,9 @@ class LoraParameters(_Section):
     alpha: float | None = Field(
         None,
         gt=0,
-        description="If given, scale = alpha / rank: a rank sweep is then no hidden learning-rate sweep.",
+        description=(
+            "If given, scale = alpha / rank: a rank sweep is then no hidden learning-rate sweep."
+        ),
     )
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped in training."
@@ -107,8 +112,10 @@ class TrainSpec(_Section):
         16, ge=-1, description="Blocks to adapt, counted from the last; -1 for all."
     )
     lora_parameters: LoraParameters = Field(default_factory=LoraParameters)
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        "adam", description="Optimizer, with MLX's defaults."
+    optimizer: OptimizerName = Field("adam", description="Optimizer, with MLX's defaults.")
+    optimizer_config: dict[OptimizerName, dict[str, bool | float | tuple[float, ...]]] = Field(
+        default_factory=dict,
+        description="Options of MLX's optimizers by name: {adam: {bias_correction: true}}.",
     )
     mask_prompt: bool = Field(False, description="Learn from the completion only.")
     max_seq_length: int = Field(2048, ge=8, description="Longer examples are truncated; in tokens.")
@@ -291,7 +298,10 @@ class SweepSpec(_Section):
     timeout: Duration | None = Field(
         None, description="No trial starts after this time: 90s, 20m, 8h."
     )
-    workers: int = Field(1, ge=1, le=64, description="Processes that train at the same time.")
+    workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+        "auto",
+        description="Processes that train at the same time; auto: one a core on a CPU, else one.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the sampler and of the validation subset.")
     trust_remote_code: bool = Field(False, description="Run code that comes with a model.")
 

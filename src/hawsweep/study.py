@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.errors import SpecChanged, StudyError
+from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.spec import SweepSpec
 
 DEFAULT_STUDIES_DIR = Path("studies")
@@ -37,7 +37,8 @@ class Place:
     """Where studies are kept.
 
     Attributes:
-        studies_dir: Holds the database, unless ``storage_url`` names another, and a folder per study.
+        studies_dir: Holds the database, unless ``storage_url`` names another, and a folder per
+            study.
         storage_url: An Optuna RDB URL; it may hold a password and is shown to nobody.
     """
 
@@ -96,7 +97,8 @@ def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
         create: Make it where it is missing.
 
     Raises:
-        StudyError: It is missing, corrupt, read-only, or cannot be reached. Nothing is written over.
+        StudyError: It is missing, corrupt, read-only, or cannot be reached. Nothing is written
+            over.
     """
     path = place.database_path
     if path is not None:
@@ -126,7 +128,7 @@ def create_study(
         The study, and whether it is new.
 
     Raises:
-        SpecChanged: It was made with another spec or other data.
+        SpecChangedError: It was made with another spec or other data.
         StudyError: The study's folder cannot be written.
     """
     folder = place.study_dir(name)
@@ -186,7 +188,8 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
 def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:
     """The sampler for the next proposal.
 
-    Its seed depends on the spec's and on how many trials there are, so that a proposal does not depend on which
+    Its seed depends on the spec's and on how many trials there are, so that a proposal does not
+    depend on which
     process makes it, nor a restarted one repeat what the first proposed.
     """
     seed = (spec.seed * 1_000_003 + n_trials) % 2**32
@@ -218,7 +221,8 @@ def count_finished(study: optuna.Study) -> int:
 def reap_running(
     study: optuna.Study, reason: str, worker: Mapping[str, Any] | None = None
 ) -> list[int]:
-    """Mark trials left RUNNING as FAIL; those of one worker, or of any that is no longer alive on this machine.
+    """Mark trials left RUNNING as FAIL; those of one worker, or of any that is no longer alive on
+    this machine.
 
     Returns:
         Their numbers.
@@ -346,7 +350,7 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
 
 
 def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
-    """What the end of a start shows: leaderboard, test, and translations of base and best trial side by side."""
+    """What the end of a start shows: leaderboard, test, translations of base and best trial."""
     test = study.user_attrs.get("test")
     samples = []
     if test is not None:
@@ -390,7 +394,8 @@ def _check_sqlite(path: Path, create: bool) -> None:
     if not path.exists():
         if not create:
             raise StudyError(
-                f"There are no studies in {path.parent}: {path} is missing. Start one: hawsweep start NAME."
+                f"There are no studies in {path.parent}: {path} is missing. Start one: "
+                "hawsweep start NAME."
             )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -429,7 +434,7 @@ def _refuse_changes(name: str, before: Mapping[str, Any], now: Mapping[str, Any]
         f"{key} was {was.get(key, 'not set')}, is {is_now.get(key, 'not set')}"
         for key in sorted(changed)
     )
-    raise SpecChanged(
+    raise SpecChangedError(
         f"Study {name!r} was made with another spec: {told}. "
         "Start it under another name with --study, or restore the value."
     )

@@ -1,4 +1,4 @@
-"""The process that watches workers: it hands out work, survives their deaths, and stops when asked."""
+"""The process that watches workers: hands out work, survives their deaths, stops when asked."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import optuna
 
-from hawsweep import data, errors, models, space, study
+from hawsweep import data, errors, memory, models, space, study
 from hawsweep.errors import HawsweepError, StudyError, WorkerError
 from hawsweep.spec import SweepSpec
 
@@ -26,7 +26,7 @@ _POLL_S = 0.25
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened. ``worker`` is its number; what ``values`` hold depends on ``kind``."""
+    """Something that happened to ``worker``; what ``values`` hold depends on ``kind``."""
 
     kind: str
     worker: int = 0
@@ -53,7 +53,8 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
         listen: Is told of every event, and with kind ``tick`` several times a second.
 
     Raises:
-        HawsweepError: Something is wrong that another trial would not mend. What was finished is kept.
+        HawsweepError: Something is wrong that another trial would not mend. What was finished is
+            kept.
     """
     check_name(name)
 
@@ -77,7 +78,8 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
             values={"name": name, "is_new": is_new, "finished": study.count_finished(opened)},
         )
     )
-    ended = _Supervisor(spec, name, place, opened, listen).run()
+    n_workers = min(memory.choose_workers(spec.workers, model_path), spec.trials)
+    ended = _Supervisor(spec, name, place, opened, n_workers, listen).run()
     return Outcome(ended, study.load_study(storage, name), spec)
 
 
@@ -89,7 +91,8 @@ def check_name(name: str) -> None:
     """
     if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
         raise StudyError(
-            f"A study cannot be named {name!r}. Use letters, digits, '-', '_' and '.', a letter first."
+            f"A study cannot be named {name!r}. Use letters, digits, '-', '_' and '.', a "
+            "letter first."
         )
 
 
@@ -97,17 +100,21 @@ class _Process:
     """A worker as the supervisor sees it."""
 
     def __init__(
-        self, number: int, setting: dict[str, Any], log: Path, events: "queue.Queue[Any]"
+        self,
+        number: int,
+        setting: dict[str, Any],
+        n_threads: int,
+        log: Path,
+        events: "queue.Queue[Any]",
     ) -> None:
         self.number = number
         self.log = log
         self.doing: str | None = "prepare"
         self.trial_number: int | None = None
         self.told_fatal: HawsweepError | None = None
-        threads = max(1, (os.cpu_count() or 1) // setting["spec"]["workers"])
         environment = {
-            "OPENBLAS_NUM_THREADS": str(threads),
-            "OMP_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": str(n_threads),
+            "OMP_NUM_THREADS": str(n_threads),
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             **os.environ,
@@ -163,10 +170,19 @@ class _Process:
 
 class _Supervisor:
     def __init__(
-        self, spec: SweepSpec, name: str, place: study.Place, opened: optuna.Study, listen: Listener
+        self,
+        spec: SweepSpec,
+        name: str,
+        place: study.Place,
+        opened: optuna.Study,
+        n_workers: int,
+        listen: Listener,
     ) -> None:
         self._spec, self._name, self._place = spec, name, place
-        self._study, self._listen = opened, listen
+        self._study, self._n_workers, self._listen = opened, n_workers, listen
+        # More threads than cores in all would make OpenBLAS's waiting threads starve its working
+        # ones.
+        self._n_threads = max(1, memory.usable_cores() // n_workers)
         self._events: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, _Process] = {}
         self._failures: list[str] = []
@@ -177,7 +193,8 @@ class _Supervisor:
     def run(self) -> Literal["finished", "timeout", "interrupted"]:
         try:
             if self._wants_trials() or self._wants_test():
-                self._start_worker(0)
+                for number in range(self._n_workers if self._wants_trials() else 1):
+                    self._start_worker(number)
                 self._loop()
         finally:
             self._end_workers()
@@ -206,7 +223,7 @@ class _Supervisor:
             return
         kind = event.pop("event")
         if kind == "fatal":
-            process.told_fatal = getattr(errors, event["kind"])(event["message"])
+            process.told_fatal = getattr(errors, event["error"])(event["message"])
         elif kind == "trial_start":
             process.trial_number = event["number"]
         elif kind == "trial_end":
@@ -223,14 +240,10 @@ class _Supervisor:
     def _assign(self, process: _Process) -> None:
         if self._interrupted:
             process.command("exit")
-        elif "base" not in self._attrs():
+        elif "base" not in self._attrs() and not self._anyone_does("base"):
             process.command("base")
         elif self._wants_trials():
-            for number in range(self._spec.workers):
-                if number not in self._workers:
-                    self._start_worker(number)
             process.command("trial")
-            self._listen(Event("assigned", process.number))
         elif any(other.doing for other in self._workers.values()):
             return  # the last one tests
         elif self._wants_test():
@@ -238,6 +251,9 @@ class _Supervisor:
         else:
             for other in self._workers.values():
                 other.command("exit")
+
+    def _anyone_does(self, command: str) -> bool:
+        return any(worker.doing == command for worker in self._workers.values())
 
     def _wants_more(self) -> bool:
         return study.count_finished(self._study) < self._spec.trials
@@ -270,7 +286,7 @@ class _Supervisor:
             "storage_url": self._place.storage_url,
         }
         log = self._place.study_dir(self._name) / f"worker-{number}.log"
-        self._workers[number] = _Process(number, setting, log, self._events)
+        self._workers[number] = _Process(number, setting, self._n_threads, log, self._events)
 
     def _bury(self, process: _Process) -> None:
         """A worker ended: as it was told to, or by its own fault, which costs its trial."""
@@ -305,8 +321,10 @@ class _Supervisor:
         self._failures = [*self._failures, reason] if reason is not None else []
         if len(self._failures) >= MAX_FAILURES_IN_A_ROW:
             raise WorkerError(
-                f"{len(self._failures)} failures in a row, the last: {self._failures[-1]}. What finished is kept. "
-                f"Look at {self._place.study_dir(self._name)} for worker-*.log and trials/*/log.txt, "
+                f"{len(self._failures)} failures in a row, the last: {self._failures[-1]}. "
+                "What finished is kept. "
+                f"Look at {self._place.study_dir(self._name)} for worker-*.log and "
+                "trials/*/log.txt, "
                 f"then go on with: hawsweep start {self._name}"
             )
 

@@ -1,4 +1,4 @@
-"""A sweep file becomes a SweepSpec: finding, overriding, and every fault at once with its key and what to do."""
+"""A sweep file becomes a SweepSpec: finding it, overriding keys, and every fault at once."""
 
 import difflib
 import re
@@ -15,7 +15,7 @@ from hawsweep.spec import SEARCHABLE, Choices, Range, SearchValue, SweepSpec, Tr
 
 
 def sweep_names() -> dict[str, Path]:
-    """The sweeps that can be started by name: ``sweeps/`` here first, then those that come with hawsweep."""
+    """The sweeps that can be started by name: those in ``sweeps/`` here before hawsweep's own."""
     found: dict[str, Path] = {}
     for folder in (_bundled_sweeps(), Path("sweeps")):
         for path in sorted(folder.glob("*.y*ml")):
@@ -44,7 +44,8 @@ def find_sweep(name: str) -> Path:
         return sweeps[name]
     raise SpecError(
         f"There is no sweep {name!r}{_nearest(name, sweeps)}. "
-        f"Known: {', '.join(sorted(sweeps)) or 'none'}. Write sweeps/{name}.yaml, or give a file's path."
+        f"Known: {', '.join(sorted(sweeps)) or 'none'}. Write sweeps/{name}.yaml, or give a "
+        "file's path."
     )
 
 
@@ -117,7 +118,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, with two repairs: ``1e-5`` is a number, and a key given twice is a fault."""
+    """YAML's safe loader, repaired: ``1e-5`` is a number, and a key given twice is a fault."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -155,12 +156,18 @@ def _flatten_search(search: Mapping[str, Any], prefix: str = "") -> Iterator[tup
 def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterator[str]:
     search = content.get("search")
     if search == {}:
-        yield "search is empty: name at least one key to vary, such as learning_rate: {low: 1e-5, high: 1e-3, log: true}."
+        yield (
+            "search is empty: name at least one key to vary, such as learning_rate: {low: 1e-5, "
+            "high: 1e-3, log: true}."
+        )
     if not isinstance(search, dict):
         return
     for key, asked in search.items():
         if key not in SEARCHABLE:
-            yield f"search.{key} cannot be searched{_nearest(key, SEARCHABLE)}. Searchable: {', '.join(SEARCHABLE)}."
+            yield (
+                f"search.{key} cannot be searched{_nearest(key, SEARCHABLE)}. Searchable: "
+                f"{', '.join(SEARCHABLE)}."
+            )
             continue
         yield from _check_values(key, asked)
         if spec is not None and _is_fixed(spec.train, key):
@@ -174,11 +181,17 @@ def _check_together(spec: SweepSpec) -> Iterator[str]:
     if alpha and (
         "lora_parameters.scale" in spec.search or _is_fixed(spec.train, "lora_parameters.scale")
     ):
-        yield "lora_parameters.scale and lora_parameters.alpha are both given, but alpha sets scale = alpha / rank. Remove one."
+        yield (
+            "lora_parameters.scale and lora_parameters.alpha are both given, but alpha sets "
+            "scale = alpha / rank. Remove one."
+        )
     for number, settings in enumerate(spec.enqueue or ()):
         for key, value in settings.items():
             if key not in spec.search:
-                yield f"enqueue[{number}].{key} is not searched{_nearest(key, spec.search)}. Use the keys of search."
+                yield (
+                    f"enqueue[{number}].{key} is not searched{_nearest(key, spec.search)}. Use "
+                    "the keys of search."
+                )
             else:
                 yield from _check_enqueued(f"enqueue[{number}].{key}", value, spec.search[key])
 
@@ -186,7 +199,10 @@ def _check_together(spec: SweepSpec) -> Iterator[str]:
 def _check_enqueued(where: str, value: SearchValue, asked: Range | Choices) -> Iterator[str]:
     if isinstance(asked, Choices):
         if value not in asked.choices:
-            yield f"{where} is {value!r}, must be one of the choices {', '.join(map(str, asked.choices))}."
+            yield (
+                f"{where} is {value!r}, must be one of the choices "
+                f"{', '.join(map(str, asked.choices))}."
+            )
     elif isinstance(value, str) or not asked.low <= value <= asked.high:
         yield f"{where} is {value!r}, must be between {asked.low:g} and {asked.high:g}."
 

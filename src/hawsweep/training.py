@@ -1,7 +1,9 @@
 """One LoRA run: steps, evaluation, the best adapter.
 
-What it does otherwise than mlx-lm's trainer, which it follows in the meaning of its settings: gradients of an update
-are weighted by tokens; the loss is computed only where a token counts; evaluation follows the update, covers a frozen
+What it does otherwise than mlx-lm's trainer, which it follows in the meaning of its settings:
+gradients of an update
+are weighted by tokens; the loss is computed only where a token counts; evaluation follows the
+update, covers a frozen
 set whole, and the adapter kept is the one of the best evaluation.
 """
 
@@ -24,6 +26,7 @@ from mlx.utils import tree_map
 from hawsweep.adapters import lora_layers, save_adapter
 from hawsweep.batches import Batch, evaluation_order, make_batch, training_order
 from hawsweep.data import Example
+from hawsweep.errors import SpecError
 from hawsweep.spec import TrainSpec
 
 
@@ -155,9 +158,24 @@ def train_adapter(
 
 
 def make_optimizer(train: TrainSpec) -> Any:
-    """The optimizer by name, with MLX's defaults for all but the learning rate."""
+    """The optimizer by name; what ``optimizer_config`` does not say has MLX's defaults.
+
+    One of these matters: MLX's Adam does not correct its moments' bias unless told to
+    (``bias_correction``), and so takes steps of up to six times the learning rate in the first
+    hundred updates.
+
+    Raises:
+        SpecError: It has no such option.
+    """
     kinds = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
-    return kinds[train.optimizer](learning_rate=train.learning_rate)
+    options = train.optimizer_config.get(train.optimizer, {})
+    try:
+        return kinds[train.optimizer](learning_rate=train.learning_rate, **options)
+    except TypeError as fault:
+        raise SpecError(
+            f"train.optimizer_config.{train.optimizer} has an option that MLX's optimizer does not "
+            f"know: {fault}. Correct its name."
+        ) from fault
 
 
 def make_evaluator(
@@ -192,7 +210,8 @@ def make_evaluator(
 def target_losses(model: Any, arrays: tuple[Any, ...]) -> Any:
     """Cross-entropy of each target token in nats, 0 for padding, ``[targets]``.
 
-    The hidden states of the targets alone go through the head: with a masked prompt most positions count for nothing,
+    The hidden states of the targets alone go through the head: with a masked prompt most positions
+    count for nothing,
     and the vocabulary is the widest matrix of a small model.
     """
     inputs, positions, targets, weights = arrays
@@ -215,7 +234,7 @@ def gradient_checkpointing(model: Any) -> Iterator[None]:
 
 @contextmanager
 def trainable(model: Any, train: TrainSpec) -> Iterator[None]:
-    """The model with LoRA layers and, where asked for, gradient checkpointing; as before on leaving."""
+    """The model with LoRA layers and, where asked, gradient checkpointing; undone on leaving."""
     with lora_layers(model, train):
         if not train.grad_checkpoint:
             yield
@@ -282,7 +301,8 @@ def _body_holder(model: Any) -> Any:
 
 
 def _head(holder: Any, hidden: Any) -> Any:
-    # The model's own code from hidden states to logits (tied or not, soft-capped, scaled): it runs with a body that
+    # The model's own code from hidden states to logits (tied or not, soft-capped, scaled): it runs
+    # with a body that
     # gives back what was computed before.
     view = copy.copy(holder)
     view["model"] = _Computed(holder.model, hidden)

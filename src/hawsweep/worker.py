@@ -1,7 +1,10 @@
-"""The process that runs trials: it keeps the model loaded and does what the supervisor asks, one thing at a time.
+"""The process that runs trials: it keeps the model loaded and does what the supervisor asks, one
+thing at a time.
 
-Started as ``python -m hawsweep.worker``. The first line on its standard input is the setting (JSON), each further one
-a command; every line on its standard output is an event (JSON). What libraries print goes to a log file, so that
+Started as ``python -m hawsweep.worker``. The first line on its standard input is the setting
+(JSON), each further one
+a command; every line on its standard output is an event (JSON). What libraries print goes to a log
+file, so that
 it can be read after a death: the worker's own, and during a trial the trial's ``log.txt``.
 """
 
@@ -165,7 +168,7 @@ def main() -> None:
     try:
         worker.prepare()
     except HawsweepError as fault:
-        worker.tell("fatal", kind=type(fault).__name__, message=str(fault))
+        worker.tell("fatal", error=type(fault).__name__, message=str(fault))
         sys.exit(1)
     commands = {"base": worker.base, "trial": worker.trial, "test": worker.test}
     for command in map(str.strip, sys.stdin):

@@ -1,0 +1,47 @@
+"""Folders of Hugging Face repositories: from the cache, else downloaded."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+class NotFoundOnHub(Exception):  # noqa: N818 - turned into a message that names every place looked in
+    """A repository is neither in the cache nor to be had; the text says why."""
+
+
+def fetch(repo: str, kind: str, patterns: Sequence[str], progress: Callable[[str], None]) -> Path:
+    """The folder with a repository's files that match ``patterns``.
+
+    Args:
+        kind: ``model`` or ``dataset``.
+
+    Raises:
+        NotFoundOnHub: It cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    def snapshot(*, local: bool) -> Path:
+        return Path(
+            snapshot_download(
+                repo, repo_type=kind, allow_patterns=list(patterns), local_files_only=local
+            )
+        )
+
+    try:
+        return snapshot(local=True)
+    except HFValidationError as fault:
+        raise NotFoundOnHub("the hub has no such names") from fault
+    except LocalEntryNotFoundError:
+        progress(f"downloading {repo} from Hugging Face")
+    try:
+        return snapshot(local=False)
+    except Exception as fault:  # the hub client lets its transport's many classes through
+        lines = str(fault).strip().splitlines()
+        raise NotFoundOnHub(f"the hub: {lines[0] if lines else type(fault).__name__}") from fault
+
+
+def cache_path() -> Path:
+    """Where downloaded repositories are kept; ``HF_HOME`` moves it."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
