@@ -1,6 +1,4 @@
-import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 # Read by huggingface_hub when it is imported: no test may reach the network.
@@ -14,8 +12,10 @@ from mlx_lm.utils import save_config, save_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from hawsweep.models import LoadedModel, load_model
+from hawsweep.data import encode, load_data
+from hawsweep.models import load_model
 from hawsweep.phrasebook import generate
+from hawsweep.spec import DataSpec
 
 PHRASEBOOK = Path(generate.__file__).parent
 CHAT_TEMPLATE = (
@@ -27,42 +27,37 @@ CHAT_TEMPLATE = (
 N_RECORDS = {"train": 24, "valid": 8, "test": 8}
 
 
-def phrasebook_lines(split: str, n_lines: int) -> list[str]:
+def phrasebook_lines(split, n_lines):
     lines = (PHRASEBOOK / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     return lines[:n_lines]
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer():
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
-    specials = ["<|im_start|>", "<|im_end|>"]
+    start, end = "<|im_start|>", "<|im_end|>"
     trainer = trainers.BpeTrainer(
         vocab_size=400,
-        special_tokens=specials,
+        special_tokens=[start, end],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     inner.train_from_iterator(phrasebook_lines("train", 100), trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner,
-        bos_token=specials[0],
-        eos_token=specials[1],
-        chat_template=CHAT_TEMPLATE,
+        tokenizer_object=inner, bos_token=start, eos_token=end, chat_template=CHAT_TEMPLATE
     )
 
 
 @pytest.fixture(scope="session")
-def tiny_model_dir(
-    tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerFast
-) -> Path:
+def tiny_model_dir(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("tiny-llama")
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "hidden_size": 64,
-        "num_hidden_layers": 2,
+        "num_hidden_layers": 3,
         "intermediate_size": 128,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
@@ -81,12 +76,13 @@ def tiny_model_dir(
 
 
 @pytest.fixture
-def tiny_model(tiny_model_dir: Path) -> LoadedModel:
+def tiny_model(tiny_model_dir):
+    """A fresh copy in memory: a test may train it."""
     return load_model(tiny_model_dir)
 
 
 @pytest.fixture(scope="session")
-def chat_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def chat_data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chat-data")
     for split, n_records in N_RECORDS.items():
         text = "".join(f"{line}\n" for line in phrasebook_lines(split, n_records))
@@ -94,25 +90,47 @@ def chat_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def encode_split(tiny_model, chat_data_dir, split, *, mask_prompt):
+    records = getattr(load_data(DataSpec(path=str(chat_data_dir))), split)
+    return encode(
+        records, tiny_model.tokenizer, max_seq_length=256, mask_prompt=mask_prompt
+    ).examples
+
+
+@pytest.fixture
+def train_examples(tiny_model, chat_data_dir):
+    return encode_split(tiny_model, chat_data_dir, "train", mask_prompt=True)
+
+
+@pytest.fixture
+def valid_examples(tiny_model, chat_data_dir):
+    return encode_split(tiny_model, chat_data_dir, "valid", mask_prompt=True)
+
+
+@pytest.fixture
+def unmasked_examples(tiny_model, chat_data_dir):
+    return encode_split(tiny_model, chat_data_dir, "train", mask_prompt=False)
+
+
 class HubCache:
     """Repositories laid out as huggingface_hub's cache keeps them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder = folder
 
-    def add(self, kind: str, repo: str) -> Path:
-        """The folder where the files of a cached ``model`` or ``dataset`` go."""
-        sha = "0123456789abcdef" * 2 + "01234567"
+    def add(self, kind, repo):
+        """Give the folder for the files of a ``model`` or ``dataset``."""
+        commit = "0123456789abcdef0123456789abcdef01234567"
         root = self.folder / f"{kind}s--{repo.replace('/', '--')}"
-        snapshot = root / "snapshots" / sha
+        (root / "refs").mkdir(parents=True)
+        (root / "refs" / "main").write_text(commit)
+        snapshot = root / "snapshots" / commit
         snapshot.mkdir(parents=True)
-        (root / "refs").mkdir()
-        (root / "refs" / "main").write_text(sha)
         return snapshot
 
 
 @pytest.fixture
-def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubCache:
+def hub_cache(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
     folder = tmp_path / "hub"

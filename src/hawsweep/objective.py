@@ -13,6 +13,8 @@ import yaml
 
 from hawsweep.adapters import load_adapter, lora_layers, mlx_lm_config, replace_text
 from hawsweep.data import Encoded, Record, Splits, choose_subset, encode
+from hawsweep.forward import FrozenBlocks
+from hawsweep.memory import available_bytes
 from hawsweep.models import LoadedModel
 from hawsweep.scoring import Score, Scorer, reference_of, write_samples
 from hawsweep.spec import SweepSpec, TrainSpec, apply_settings
@@ -27,6 +29,8 @@ from hawsweep.training import (
 )
 
 Tell = Callable[..., None]
+# Of the memory that is free, for what the frozen blocks give.
+_FROZEN_SHARE = 0.1
 
 
 class Interrupted(Exception):  # noqa: N818 - asked for, not an error
@@ -52,12 +56,13 @@ class Bench:
     test_prompts: list[Record]
     scorer: Scorer
     mlx_data_dir: Path
+    frozen: FrozenBlocks
     should_stop: Callable[[], bool] = lambda: False
 
     def evaluator(self) -> Callable[[int], Evaluation]:
         """An evaluation on the frozen validation set."""
         return make_evaluator(
-            self.loaded.model, self.valid.examples, self.spec.validation.batch_size
+            self.loaded.model, self.valid.examples, self.spec.validation.batch_size, self.frozen
         )
 
 
@@ -87,7 +92,15 @@ def make_bench(
     with lora_layers(loaded.model, spec.train):
         pass  # finds out now what would fail every trial
     return Bench(
-        spec, loaded, tokens(splits.train), tokens(valid), prompts, test, scorer, mlx_data_dir
+        spec,
+        loaded,
+        tokens(splits.train),
+        tokens(valid),
+        prompts,
+        test,
+        scorer,
+        mlx_data_dir,
+        FrozenBlocks(loaded.model, int(_FROZEN_SHARE * available_bytes())),
     )
 
 
@@ -126,7 +139,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
     config = mlx_lm_config(train, bench.loaded.path, bench.mlx_data_dir, folder / "mlx_lm_adapters")
     replace_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     watch = _Watch(bench, trial, folder, tell, train)
-    with trainable(bench.loaded.model, train), watch:
+    with trainable(bench.loaded.model, train), bench.frozen.in_use(), watch:
         try:
             result = train_adapter(
                 bench.loaded.model,
@@ -135,6 +148,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
                 bench.evaluator(),
                 folder / "adapters",
                 watch,
+                bench.frozen,
             )
         except NonFiniteLoss as fault:
             trial.set_user_attr("reason", f"{fault}: the settings diverge")

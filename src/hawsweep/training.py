@@ -7,7 +7,6 @@ update, covers a frozen
 set whole, and the adapter kept is the one of the best evaluation.
 """
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from hawsweep.adapters import lora_layers, save_adapter
 from hawsweep.batches import Batch, evaluation_order, make_batch, training_order
 from hawsweep.data import Example
 from hawsweep.errors import SpecError
+from hawsweep.forward import FrozenBlocks, logits_at
 from hawsweep.spec import TrainSpec
 
 
@@ -113,18 +113,21 @@ def train_adapter(
     evaluate: Callable[[int], Evaluation],
     adapter_dir: Path,
     callback: TrainCallback,
+    frozen: FrozenBlocks | None = None,
 ) -> TrainResult:
     """Train the LoRA layers that are in ``model`` and leave the best adapter in ``adapter_dir``.
 
     Args:
         model: With LoRA layers, everything else frozen; see ``adapters.lora_layers``.
         evaluate: Gives the evaluation of the model as it is, at an iteration.
+        frozen: Keeps what the blocks below the trained ones give, from trial to trial.
 
     Raises:
         NonFiniteLoss: Training or evaluation diverged.
     """
     optimizer = make_optimizer(train)
-    step = _compile_step(model, optimizer)
+    frozen = frozen or FrozenBlocks(model, budget_bytes=0)
+    step = _compile_step(model, optimizer, frozen.n_blocks)
     order = training_order(train_examples, train.batch_size, train.seed)
     meter = _Meter(train)
     best: Evaluation | None = None
@@ -135,7 +138,7 @@ def train_adapter(
         batch = make_batch(train_examples, next(order))
         is_last = iteration == train.iters
         update = is_last or iteration % train.grad_accumulation_steps == 0
-        loss_sum, pending = step(_arrays(batch), pending, update)
+        loss_sum, pending = step(_arrays(batch, frozen, "train"), pending, update)
         mx.eval(loss_sum, pending, model.trainable_parameters(), optimizer.state)
         loss = loss_sum.item() / batch.n_targets
         if not math.isfinite(loss):
@@ -179,7 +182,10 @@ def make_optimizer(train: TrainSpec) -> Any:
 
 
 def make_evaluator(
-    model: Any, examples: Sequence[Example], batch_size: int
+    model: Any,
+    examples: Sequence[Example],
+    batch_size: int,
+    frozen: FrozenBlocks | None = None,
 ) -> Callable[[int], Evaluation]:
     """An evaluation of ``model`` on all of ``examples``, ready to be called after training steps.
 
@@ -187,13 +193,14 @@ def make_evaluator(
     """
     batches = [make_batch(examples, chosen) for chosen in evaluation_order(examples, batch_size)]
     n_targets = np.array([example.n_targets for example in examples])
+    kept = frozen or FrozenBlocks(model, budget_bytes=0)
 
     def evaluate(iteration: int) -> Evaluation:
         started = time.perf_counter()
         model.eval()
         sums = np.zeros(len(examples))
         for batch in batches:
-            losses = target_losses(model, _arrays(batch))
+            losses = target_losses(model, _arrays(batch, kept, "valid"), kept.n_blocks)
             by_row = np.bincount(batch.rows, np.array(losses, np.float64), len(batch.indices))
             sums[list(batch.indices)] += by_row
         model.train()
@@ -207,15 +214,15 @@ def make_evaluator(
     return evaluate
 
 
-def target_losses(model: Any, arrays: tuple[Any, ...]) -> Any:
+def target_losses(model: Any, arrays: tuple[Any, ...], n_frozen: int = 0) -> Any:
     """Cross-entropy of each target token in nats, 0 for padding, ``[targets]``.
 
-    The hidden states of the targets alone go through the head: with a masked prompt most positions
-    count for nothing,
-    and the vocabulary is the widest matrix of a small model.
+    Args:
+        arrays: A batch's inputs, positions, targets and weights, and the states after ``n_frozen``
+            blocks.
     """
-    inputs, positions, targets, weights = arrays
-    logits = _logits_at(model, inputs, positions)
+    inputs, positions, targets, weights, states = arrays
+    logits = logits_at(model, inputs, positions, n_frozen, states)
     return nn.losses.cross_entropy(logits.astype(mx.float32), targets) * weights
 
 
@@ -255,9 +262,9 @@ def _checkpointed(call: Callable[..., Any]) -> Callable[..., Any]:
     return checkpointed_call
 
 
-def _compile_step(model: Any, optimizer: Any) -> Callable[..., Any]:
+def _compile_step(model: Any, optimizer: Any, n_frozen: int) -> Callable[..., Any]:
     def loss(model: Any, arrays: tuple[Any, ...]) -> Any:
-        return target_losses(model, arrays).sum()
+        return target_losses(model, arrays, n_frozen).sum()
 
     loss_and_gradients = nn.value_and_grad(model, loss)
     model.train()
@@ -279,48 +286,10 @@ def _compile_step(model: Any, optimizer: Any) -> Callable[..., Any]:
     return step
 
 
-def _arrays(batch: Batch) -> tuple[Any, ...]:
-    return tuple(mx.array(a) for a in (batch.inputs, batch.positions, batch.targets, batch.weights))
-
-
-def _logits_at(model: Any, inputs: Any, positions: Any) -> Any:
-    split = _body_holder(model)
-    if split is None:
-        logits = model(inputs)
-        return logits.reshape(-1, logits.shape[-1])[positions]
-    hidden = split.model(inputs)
-    chosen = hidden.reshape(-1, hidden.shape[-1])[positions]
-    return _head(split, chosen[None])[0]
-
-
-def _body_holder(model: Any) -> Any:
-    """The module whose ``model`` gives hidden states and which itself makes logits of them."""
-    holder = getattr(model, "language_model", model)
-    body = getattr(holder, "model", None)
-    return holder if body is not None and hasattr(body, "layers") else None
-
-
-def _head(holder: Any, hidden: Any) -> Any:
-    # The model's own code from hidden states to logits (tied or not, soft-capped, scaled): it runs
-    # with a body that
-    # gives back what was computed before.
-    view = copy.copy(holder)
-    view["model"] = _Computed(holder.model, hidden)
-    return view(mx.zeros((1, 1), mx.int32))
-
-
-class _Computed:
-    """Stands where a model's body was: called, it gives hidden states; else it is that body."""
-
-    def __init__(self, body: Any, hidden: Any) -> None:
-        self._body = body
-        self._hidden = hidden
-
-    def __call__(self, *_: Any, **__: Any) -> Any:
-        return self._hidden
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._body, name)
+def _arrays(batch: Batch, frozen: FrozenBlocks, split: str) -> tuple[Any, ...]:
+    parts = (batch.inputs, batch.positions, batch.targets, batch.weights)
+    inputs, *others = (mx.array(part) for part in parts)
+    return inputs, *others, frozen.states(split, batch.indices, inputs)
 
 
 class _Meter:

@@ -1,0 +1,96 @@
+"""The reference of every key of a sweep, out of the schema: ``python -m hawsweep.reference``."""
+
+import types
+from collections.abc import Iterator
+from typing import Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from hawsweep.spec import SEARCHABLE, Choices, Range, SweepSpec
+
+_HEAD = """# Sweeps
+
+A sweep is a YAML file; `hawsweep start NAME` reads `sweeps/NAME.yaml`. The keys of `train` and
+`search` are `mlx_lm.lora`'s, with its meaning. Any key can be set on the command line:
+`--set train.batch_size=2`.
+"""
+_SEARCH = """## `search`
+
+What the study varies, each key as `{low: ..., high: ...}`, both ends included, with `log: true` or
+`step: ...` where wanted, or as `{choices: [...]}`. These keys of `train` can be searched:
+"""
+_TABLE_HEAD = "| key | default | allowed | meaning |\n| --- | --- | --- | --- |\n"
+
+
+def reference() -> str:
+    """The whole text, Markdown."""
+    parts = [_HEAD, _TABLE_HEAD + "".join(_rows(SweepSpec))]
+    parts.append(_SEARCH + "\n" + ", ".join(f"`{key}`" for key in SEARCHABLE) + ".")
+    return "\n".join(parts) + "\n"
+
+
+def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{name}"
+        if name == "search":
+            yield f"| `{key}` | | keys with ranges or choices | See below. |\n"
+        elif below := _section(field):
+            yield from _rows(below, f"{key}.")
+        else:
+            yield f"| `{key}` | {_default(field)} | {_type(field)} | {field.description or ''} |\n"
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in (Range, Choices):
+        return kind
+    return None
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "*required*"
+    value = field.get_default(call_default_factory=True)
+    if value is None or value is PydanticUndefined or value in ("", {}):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _type(field: FieldInfo) -> str:
+    return ", ".join(filter(None, (_kind(field.annotation), *map(_bound, field.metadata))))
+
+
+def _kind(kind: Any) -> str:
+    names = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+    if kind in names:
+        return names[kind]
+    origin = get_origin(kind)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(kind))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_kind(part) for part in get_args(kind) if part is not type(None))
+    if origin is dict:
+        return "keys with values"
+    if origin is tuple:
+        return "list"
+    return _kind(get_args(kind)[0]) if get_args(kind) else ""
+
+
+def _bound(limit: object) -> str:
+    match limit:
+        case Ge(ge=bound):
+            return f"{bound} or more"
+        case Gt(gt=bound):
+            return f"above {bound}"
+        case Le(le=bound):
+            return f"{bound} or less"
+        case Lt(lt=bound):
+            return f"below {bound}"
+    return ""
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,219 @@
+import json
+from itertools import pairwise
+
+from hawsweep.backend import mx, nn
+
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.utils import load, save_config, save_model
+from tiny_training import assert_same_adapter, run, settings
+
+from hawsweep.adapters import load_adapter, lora_config, lora_layers, replace_text
+from hawsweep.errors import ModelError
+from hawsweep.training import gradient_checkpointing, make_evaluator, trainable
+
+N_BLOCKS = 3
+LINEARS = 7  # q, k, v, o, gate, up, down
+
+
+@pytest.fixture
+def model(tiny_model):
+    return tiny_model.model
+
+
+@pytest.fixture(scope="module")
+def quantized_dir(tiny_model_dir, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny-llama-4bit")
+    model, _, config = load(str(tiny_model_dir), return_config=True)
+    nn.quantize(model, group_size=32, bits=4)
+    save_model(folder, model)
+    save_config({**config, "quantization": {"group_size": 32, "bits": 4}}, folder / "config.json")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def logits(model, example):
+    return model(mx.array(example.tokens)[None])
+
+
+def unadapted(model):
+    return {name for name, _ in tree_flatten(model.parameters()) if "lora" not in name}
+
+
+def n_adapted(model):
+    return sum(type(module).__name__ == "LoRALinear" for _, module in model.named_modules())
+
+
+@pytest.mark.parametrize(("num_layers", "blocks"), [(1, 1), (2, 2), (N_BLOCKS, N_BLOCKS), (-1, 3)])
+def test_last_blocks_are_adapted_and_nothing_else_is_trainable(model, num_layers, blocks):
+    with lora_layers(model, settings(num_layers=num_layers)):
+        assert n_adapted(model) == blocks * LINEARS
+        names = [name for name, _ in tree_flatten(model.trainable_parameters())]
+        assert all(name.endswith(("lora_a", "lora_b")) for name in names)
+        adapted = {int(name.split(".")[2]) for name in names}
+    assert adapted == set(range(N_BLOCKS - blocks, N_BLOCKS))
+
+
+def test_adapter_has_rank_times_width_values(model):
+    args = model.args
+    kv = args.hidden_size * args.num_key_value_heads // args.num_attention_heads
+    hidden, inner = args.hidden_size, args.intermediate_size
+    sides = 2 * (hidden + hidden) + 2 * (hidden + kv) + 3 * (hidden + inner)
+    with lora_layers(model, settings(num_layers=2, lora_parameters={"rank": 3})):
+        n_values = sum(v.size for _, v in tree_flatten(model.trainable_parameters()))
+    assert n_values == 2 * 3 * sides
+
+
+def test_keys_choose_the_layers(model):
+    keys = ["self_attn.q_proj", "mlp.up_proj"]
+    with lora_layers(model, settings(num_layers=-1, lora_parameters={"keys": keys})):
+        names = {
+            name.rsplit(".", 1)[0].split(".", 3)[3]
+            for name, _ in tree_flatten(model.trainable_parameters())
+        }
+    assert names == set(keys)
+
+
+def test_layers_are_gone_afterwards_and_the_base_is_bit_identical(model, train_examples, tmp_path):
+    before, modules = logits(model, train_examples[0]), dict(model.named_modules())
+    mx.eval(before)
+    run(model, settings(iters=3, grad_checkpoint=True), train_examples, tmp_path)
+    after = dict(model.named_modules())
+    assert after.keys() == modules.keys()
+    assert all(after[name] is module for name, module in modules.items())
+    assert tree_flatten(model.trainable_parameters()) == []
+    assert mx.array_equal(logits(model, train_examples[0]), before)
+
+
+def test_layers_are_gone_after_an_error(model):
+    modules = dict(model.named_modules())
+    with pytest.raises(ZeroDivisionError), lora_layers(model, settings()):
+        raise ZeroDivisionError
+    assert dict(model.named_modules()) == modules
+
+
+def test_more_blocks_than_the_model_has_are_refused_with_both_numbers(model):
+    with pytest.raises(ModelError) as caught, lora_layers(model, settings(num_layers=4)):
+        pass
+    message = str(caught.value)
+    assert f"num_layers is 4, but the model has {N_BLOCKS} blocks" in message
+    assert "or -1 for all" in message
+    assert n_adapted(model) == 0
+
+
+@pytest.mark.parametrize("key", ["attention.query", "q_proj", "self_attn", "input_layernorm"])
+def test_keys_that_name_no_linear_layer_are_refused(model, key):
+    train = settings(lora_parameters={"keys": [key]})
+    with pytest.raises(ModelError) as caught, lora_layers(model, train):
+        pass
+    assert f"train.lora_parameters.keys ['{key}']" in str(caught.value)
+    assert "such as self_attn.q_proj" in str(caught.value)
+    assert n_adapted(model) == 0
+
+
+def test_config_for_mlx_lm_has_alpha_as_scale():
+    keys = ["self_attn.q_proj"]
+    train = settings(lora_parameters={"rank": 8, "scale": None, "alpha": 32, "keys": keys})
+    assert lora_config(train) == {"rank": 8, "scale": 32 / 8, "dropout": 0.0, "keys": keys}
+
+
+def test_saved_adapter_gives_the_same_logits_in_mlx_lm(
+    model, tiny_model_dir, train_examples, tmp_path
+):
+    train = settings(iters=3, num_layers=2, lora_parameters={"scale": None, "alpha": 16})
+    run(model, train, train_examples, tmp_path)
+    with lora_layers(model, train):
+        load_adapter(model, tmp_path)
+        ours = logits(model, train_examples[0])
+    theirs, _ = load(str(tiny_model_dir), adapter_path=str(tmp_path))
+    assert mx.allclose(logits(theirs, train_examples[0]), ours, rtol=1e-5, atol=1e-5)
+    assert not mx.allclose(logits(model, train_examples[0]), ours, rtol=1e-2, atol=1e-2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "adapter_config.json",
+        "adapters.safetensors",
+    ]
+
+
+def test_quantized_model_trains_and_its_adapter_loads(quantized_dir, train_examples, tmp_path):
+    model, _ = load(str(quantized_dir))
+    before, names = logits(model, train_examples[0]), unadapted(model)
+    mx.eval(before)
+    train = settings(iters=20, optimizer="adam", learning_rate=2e-3, steps_per_eval=10)
+    _, recorder, result = run(model, train, train_examples[:4], tmp_path)
+    base = make_evaluator(model, train_examples[:4], 4)(0)
+    assert result.best.val_loss < base.val_loss - 1
+    assert all(
+        earlier > later for earlier, later in pairwise([base.val_loss, *best_losses(recorder)])
+    )
+    assert unadapted(model) == names
+    assert any(name.endswith("scales") for name in names)
+    assert mx.array_equal(logits(model, train_examples[0]), before)
+    tuned, _ = load(str(quantized_dir), adapter_path=str(tmp_path))
+    again = make_evaluator(tuned, train_examples[:4], 4)(0)
+    assert again.val_loss == pytest.approx(result.best.val_loss, rel=1e-6)
+
+
+def best_losses(recorder):
+    return [evaluation.val_loss for evaluation, is_best in recorder.evaluations if is_best]
+
+
+def test_checkpointing_is_undone_even_when_training_raises(model):
+    kind = type(model.layers[0])
+    call = kind.__call__
+    with pytest.raises(ZeroDivisionError), trainable(model, settings(grad_checkpoint=True)):
+        assert kind.__call__ is not call
+        raise ZeroDivisionError
+    assert kind.__call__ is call
+
+
+def test_checkpointing_may_be_nested(model):
+    kind = type(model.layers[0])
+    call = kind.__call__
+    with gradient_checkpointing(model), gradient_checkpointing(model):
+        pass
+    assert kind.__call__ is call
+
+
+def test_checkpointing_gives_the_same_adapter(model, train_examples, tmp_path):
+    train = settings(iters=3, num_layers=2)
+    plain, _, _ = run(model, train, train_examples, tmp_path)
+    ours, _, _ = run(
+        model, train.model_copy(update={"grad_checkpoint": True}), train_examples, tmp_path
+    )
+    assert_same_adapter(ours, plain, 1e-5)
+
+
+def test_same_settings_give_the_same_bits_whatever_ran_before(model, train_examples, tmp_path):
+    train = settings(iters=5, optimizer="adam", steps_per_eval=2, lora_parameters={"dropout": 0.1})
+    other = settings(
+        iters=3,
+        batch_size=2,
+        num_layers=-1,
+        seed=5,
+        grad_checkpoint=True,
+        lora_parameters={"rank": 8, "dropout": 0.3},
+    )
+    _, first, _ = run(model, train, train_examples, tmp_path / "first")
+    run(model, other, train_examples, tmp_path / "other")
+    _, second, _ = run(model, train, train_examples, tmp_path / "second")
+    assert second.losses == first.losses
+    for one, two in zip(first.evaluations, second.evaluations, strict=True):
+        assert one[0].val_loss == two[0].val_loss
+        assert one[0].example_losses.tolist() == two[0].example_losses.tolist()
+    for name in ("adapters.safetensors", "adapter_config.json"):
+        files = [(tmp_path / which / name).read_bytes() for which in ("first", "second")]
+        assert files[0] == files[1]
+
+
+def test_another_seed_gives_another_adapter(model, train_examples, tmp_path):
+    one, _, _ = run(model, settings(seed=1, iters=1), train_examples, tmp_path)
+    two, _, _ = run(model, settings(seed=2, iters=1), train_examples, tmp_path)
+    assert not any(mx.allclose(one[name], two[name]) for name in one if name.endswith("lora_a"))
+
+
+def test_text_is_replaced_whole(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text("a longer text that was there")
+    replace_text(path, json.dumps("ʻō"))
+    assert json.loads(path.read_text(encoding="utf-8")) == "ʻō"
+    assert list(tmp_path.iterdir()) == [path]
