@@ -13,12 +13,9 @@ FOLDER = Path(generate.__file__).parent
 OKINA = "\u02bb"
 HAWAIIAN_TEXT = re.compile(rf"[AEIOUĀĒĪŌŪHKLMNPWaeiouāēīōūhklmnpw{OKINA} ,]+[.?]")
 KE_LETTERS = "keaoēāō"
-KE_EXCEPTIONS = {"pākaukau", "pā", "pola", "puna", f"{OKINA}ō", "mele", f"po{OKINA}o"}
-# ke is no article in "Ke ... nei", "hiki i ... ke ..." and "ke ʻole".
-ABLE = rf"ia{OKINA}u|iā \w+|i (?:k[āo] )?\w+ \w+"
-VERBAL_KE = re.compile(
-    rf"^Ke (?=.* nei\b)|(?<=\bhiki) ({ABLE}) ke |\bke (?={OKINA}ole\b)", re.IGNORECASE
-)
+KE_EXCEPTIONS = {"pākaukau", "pā", "mele"}
+# ke is no article in "Ke ... nei" and "ke ʻole".
+VERBAL_KE = re.compile(rf"^Ke (?=.* nei\b)|\bke (?={OKINA}ole\b)", re.IGNORECASE)
 
 
 @cache
@@ -45,7 +42,7 @@ def vocabulary(records):
 
 def wrong_articles(text):
     """The articles of the text that are against the rule, by regular expressions alone."""
-    rest = VERBAL_KE.sub(r"\1 | ", text)
+    rest = VERBAL_KE.sub("| ", text)
     pairs = re.findall(rf"(?<!\w)(ka|ke) ([\w{OKINA}]+)", rest, re.IGNORECASE)
     return [
         f"{article} {word}"
@@ -87,7 +84,7 @@ def test_every_group_is_in_every_split_in_proportion():
     assert set(total) == set(grammar.GROUPS)
     for group, count in total.items():
         for split in ("valid", "test"):
-            assert counts[split][group] == pytest.approx(count / 12, abs=1.5), (split, group)
+            assert counts[split][group] == pytest.approx(count / 11, abs=1.5), (split, group)
 
 
 def test_any_prefix_of_train_is_mixed():
@@ -108,13 +105,21 @@ def test_held_out_combinations_are_in_test_alone():
 
 def test_the_test_split_holds_known_and_new_combinations():
     new = [record for record in read("test") if generate.is_held_out(hawaiian(record))]
-    assert 0.3 <= len(new) / len(read("test")) <= 0.7
+    assert 0.25 <= len(new) / len(read("test")) <= 0.5
 
 
 def test_each_word_of_a_held_out_combination_is_known_from_train():
     texts = [f" {' '.join(generate.words(hawaiian(record)))} " for record in read("train")]
     for word in {word.lower() for pair in generate.HELD_OUT for word in pair}:
         assert sum(f" {word} " in text for text in texts) >= 5, word
+
+
+def test_generated_sentences_are_short_and_of_few_words():
+    made = [r for r in everything() if r["group"] not in ("everyday", "proverb")]
+    lengths = [len(hawaiian(record).split()) for record in made]
+    assert max(lengths) <= grammar.MAX_WORDS == 7
+    assert sum(lengths) / len(lengths) < 5.5
+    assert len(vocabulary(made)) <= 120
 
 
 def test_every_word_of_valid_and_test_is_known_from_train():
@@ -152,11 +157,12 @@ def test_okina_stands_before_a_vowel():
         ("Nui ke hale.", ["ke hale"]),
         ("Nui ka pākaukau.", ["ka pākaukau"]),
         ("Ke hele nei ke hale.", ["ke hale"]),
-        ("Hiki i ka keiki ke hele i ke hale.", ["ka keiki", "ke hale"]),
-        ("ʻAʻole hiki i ke keiki ke holoi i ka pola.", ["ka pola"]),
+        ("Makemake ka keiki e hele i ke hale.", ["ka keiki", "ke hale"]),
+        ("ʻAʻole makemake ke keiki i ka pā.", ["ka pā"]),
         ("Ke hele nei ke keiki.", []),
-        ("Hiki i ka wahine ke hīmeni i ke mele.", []),
-        (f"Nui ka {OKINA}alani, liilii ke pā.", []),
+        ("Makemake ka haumāna e hīmeni i ke mele.", []),
+        ("ʻAʻohe pua ke ʻole ka ua.", []),
+        (f"Nui ka {OKINA}īlio, liilii ke pā.", []),
     ],
 )
 def test_article_checker_tells_right_from_wrong(text, wrong):
@@ -169,15 +175,15 @@ def test_articles_follow_the_ke_rule():
 
 def test_names_follow_their_markers():
     """No name or ``ia`` is a bare subject or object: ``ʻo`` or ``iā`` goes before it."""
-    bare = re.compile(r"\b(nei|ana|Makemake|Pono|i|ke|ka|nā) (Keola|Leilani|Kimo|Malia|ia)\b")
+    bare = re.compile(
+        r"\b(nei|ana|anei|loa|Makemake|makemake|i|ke|ka|nā) (Keola|Leilani|Kimo|Malia|ia)\b"
+    )
     assert [hawaiian(r) for r in everything() if bare.search(hawaiian(r))] == []
 
 
 def late_pronouns(text):
     """The pronoun subjects that follow a negated verb, where they may not stand."""
-    pronouns = (
-        rf"au|{OKINA}oe|{OKINA}o ia|{OKINA}olua|{OKINA}oukou|kāua|kākou|lāua|lākou|māua|mākou"
-    )
+    pronouns = rf"au|{OKINA}oe|{OKINA}o ia|{OKINA}olua|kākou|lākou"
     pattern = rf"^{OKINA}A{OKINA}ole (?:i|e) .*?(?<!iā )(?<!kā )(?<!ko )\b({pronouns})\b"
     return re.findall(pattern, text)
 

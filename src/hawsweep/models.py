@@ -158,7 +158,9 @@ def load_model(
 def load_embedder(path: Path) -> "SentenceTransformer":
     """Load a sentence-transformers model; importing that library takes seconds."""
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         return SentenceTransformer(str(path), device="cpu")
     except (OSError, ValueError, KeyError) as fault:

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import sqlite3
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -152,7 +153,9 @@ def create_study(
         sampler=make_sampler(spec, 0),
         pruner=make_pruner(spec),
     )
-    study.set_metric_names(["semantic similarity"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["semantic similarity"])
     for key, value in {
         "spec": asked,
         "versions": versions(),

@@ -57,6 +57,7 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
             kept.
     """
     check_name(name)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # events say it better
 
     def preparing(text: str) -> None:
         listen(Event("preparing", values={"text": text}))

@@ -32,6 +32,7 @@ from hawsweep.spec import SweepSpec, apply_settings
 from hawsweep.supervisor import run_sweep
 from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _VAL_LINE = re.compile(r"^\s*(\d+)\s+val\s+([\d.]+)")
 
 
@@ -80,7 +81,9 @@ def _run_lora(
     }
     path = folder / f"config-{trial.number}.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    environment = {**os.environ, **({"LD_PRELOAD": str(preload)} if preload else {})}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if preload is not None:
+        environment["LD_PRELOAD"] = str(preload)
     process = subprocess.Popen(
         [sys.executable, "-m", "mlx_lm", "lora", "-c", str(path)],
         stdout=subprocess.PIPE,
@@ -91,7 +94,7 @@ def _run_lora(
     assert process.stdout is not None
     loss = None
     for line in process.stdout:
-        if match := _VAL_LINE.match(line):
+        if match := _VAL_LINE.match(_COLOUR.sub("", line)):
             step, loss = int(match[1]), float(match[2])
             trial.report(-loss, step)
             if step < train.iters and trial.should_prune():

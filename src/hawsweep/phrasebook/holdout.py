@@ -2,38 +2,31 @@
 
 HELD_OUT: tuple[tuple[str, str], ...] = (
     # An action and what it is done to
-    ("ʻai", "ʻuala"),
+    ("ʻai", "maiʻa"),
     ("inu", "waiū"),
-    ("heluhelu", "nūpepa"),
-    ("kanu", "maiʻa"),
-    ("piʻi", "kumulāʻau"),
-    ("hānai", "puaʻa"),
-    ("ʻimi", "pōpoki"),
-    ("kūʻai mai", "pāpale"),
-    ("pena", "waʻa"),
-    ("wehe", "pahu"),
+    ("heluhelu", "leka"),
+    ("holoi", "kaʻa"),
+    ("hānai", "lio"),
+    ("nānā", "pua"),
+    ("kōkua", "Malia"),
     # An action and where
-    ("hele", "Hāna"),
+    ("hele", "Maui"),
+    ("hana", "Hilo"),
     ("pāʻani", "kahakai"),
     # A quality and what has it
-    ("nui", "lumi"),
+    ("nui", "ʻīlio"),
     ("nani", "mele"),
-    ("ʻulaʻula", "kaʻa"),
-    ("hou", "kelepona"),
-    ("kahiko", "puke"),
-    ("hauʻoli", "Noelani"),
-    # A person, and what she is, has, or where she lives
+    ("ʻono", "palaoa"),
+    ("hou", "hale"),
+    ("ʻulaʻula", "pāpale"),
+    ("ʻeleʻele", "pōpoki"),
+    ("hauʻoli", "Keola"),
+    # A person, and what she is or has
     ("Malia", "kumu"),
     ("Keola", "kauka"),
-    ("Pualani", "Hilo"),
-    ("Keoni", "Maui"),
-    ("Noelani", "lei"),
     ("Kimo", "waʻa"),
-    # A thing, and where it lies or how many there are
-    ("pōpoki", "noho"),
-    ("pahi", "pākaukau"),
-    ("penikala", "pahu"),
-    ("ʻekolu", "ʻīlio"),
+    # A thing, and where it lies
+    ("pua", "pākaukau"),
 )
 _LOWER = tuple((one.lower(), other.lower()) for one, other in HELD_OUT)
 
@@ -45,13 +38,8 @@ def words(hawaiian: str) -> list[str]:
 
 def held_out_pair(hawaiian: str) -> tuple[str, str] | None:
     """The first held-out pair whose words both stand in the text, wherever they stand in it."""
-    lower = hawaiian.lower()
-    for one, other in _LOWER:
-        if one in lower and other in lower:
-            text = f" {' '.join(words(hawaiian))} "
-            if f" {one} " in text and f" {other} " in text:
-                return one, other
-    return None
+    there = set(words(hawaiian))
+    return next((pair for pair in _LOWER if there.issuperset(pair)), None)
 
 
 def is_held_out(hawaiian: str) -> bool:

@@ -1,217 +1,268 @@
-"""The words of the phrase book, with their English.
+"""The words of the phrase book, with their English and with what fits them.
 
 Conventions that make each Hawaiian sentence map to one English sentence:
 
 - ``ʻo ia`` is "she", ``iā ia``, ``kona`` and ``kāna`` "her": Hawaiian has no gender.
-- ``kāua`` is "you and I", ``māua`` "the two of us" (without the one spoken to), ``kākou`` "all of
-  us", ``mākou`` "we", ``ʻolua`` "you two", ``ʻoukou`` "you all", ``lāua`` "the two of them",
-  ``lākou`` "they".
+- ``kākou`` is "we", ``ʻolua`` "you two", ``lākou`` "they".
 - ``Ua`` is the English past, ``Ke ... nei`` "is ...ing", ``E ... ana`` "will ...", ``kēlā`` "that".
 - Names and place names keep their Hawaiian spelling in English.
-
-Nouns are listed with the verbs and qualities they fit in :mod:`hawsweep.phrasebook.predicates`.
 """
 
-from hawsweep.phrasebook.entries import Noun, Place, Possessor, Pronoun
+from dataclasses import dataclass
+from typing import Literal
+
+Be = Literal["am", "is", "are"]
+"""Which form of "to be" a subject takes; it also decides has / have and wants / want."""
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A common noun.
+
+    Attributes:
+        possession: ``a`` or ``o``, the class of its possessives; empty where nobody owns it here.
+        kind: ``kin`` is always someone's.
+        plural: English plural; ``-`` where the book uses none, empty for the regular one.
+        irregular_ke: Takes ``ke`` though its first letter asks for ``ka``.
+        mass: Has no English indefinite article nor plural.
+    """
+
+    hawaiian: str
+    english: str
+    possession: str = ""
+    kind: Literal["person", "kin", "thing", "nature"] = "thing"
+    plural: str = ""
+    irregular_ke: bool = False
+    mass: bool = False
+
+    @property
+    def article(self) -> str:
+        """``ke`` before k, e, a, o and for the listed exceptions, else ``ka``.
+
+        A kahakō makes no difference; the ʻokina is a consonant: ``ka ʻīlio``.
+        """
+        return "ke" if self.irregular_ke or self.hawaiian[0] in "keaoēāō" else "ka"
+
+    @property
+    def has_plural(self) -> bool:
+        """Whether the book uses it in the plural."""
+        return not self.mass and self.plural != "-"
+
+    @property
+    def english_plural(self) -> str:
+        """The English plural."""
+        return self.plural or f"{self.english}s"
+
+    @property
+    def indefinite(self) -> str:
+        """The English with its indefinite article, where it takes one."""
+        return self.english if self.mass else f"a {self.english}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere to go or to be; ``hawaiian`` is as it stands after ``i`` and ``ma``."""
+
+    hawaiian: str
+    to: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Verb:
+    """An action.
+
+    Attributes:
+        objects: Hawaiian nouns that fit as objects.
+        places: Hawaiian places that fit; ``goal`` says whether they are gone to or been at.
+        takes_people: People and pronouns fit as objects.
+        alone: It also stands without object and place.
+    """
+
+    hawaiian: str
+    english: str
+    past: str
+    gerund: str
+    objects: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    goal: bool = False
+    takes_people: bool = False
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Stative:
+    """A quality.
+
+    Attributes:
+        nouns: Hawaiian nouns it is said of.
+        people: It is said of any person, and does not follow a noun.
+        graded: The book also says "very".
+    """
+
+    hawaiian: str
+    english: str
+    nouns: tuple[str, ...] = ()
+    people: bool = False
+    graded: bool = True
+
+
+@dataclass(frozen=True)
+class Pronoun:
+    """A personal pronoun; the English tells apart all that Hawaiian does."""
+
+    hawaiian: str
+    english: str
+    english_object: str
+    be: Be
+
+
+@dataclass(frozen=True)
+class Possessor:
+    """The possessives of one person: ``kaʻu`` and ``koʻu``, in English "my"."""
+
+    a_class: str
+    o_class: str
+    english: str
+    english_subject: str
+    be: Be
+
+    def before(self, noun: Noun) -> str:
+        """The possessive of the noun's class: ``kaʻu`` before puke, ``koʻu`` before hale."""
+        return self.a_class if noun.possession == "a" else self.o_class
+
 
 PRONOUNS = (
     Pronoun("au", "I", "me", "am"),
     Pronoun("ʻoe", "you", "you", "are"),
     Pronoun("ia", "she", "her", "is"),
-    Pronoun("kāua", "you and I", "you and me", "are"),
-    Pronoun("māua", "the two of us", "the two of us", "are"),
-    Pronoun("kākou", "all of us", "all of us", "are"),
-    Pronoun("mākou", "we", "us", "are"),
+    Pronoun("kākou", "we", "us", "are"),
     Pronoun("ʻolua", "you two", "you two", "are"),
-    Pronoun("ʻoukou", "you all", "you all", "are"),
-    Pronoun("lāua", "the two of them", "the two of them", "are"),
     Pronoun("lākou", "they", "them", "are"),
 )
-MY = Possessor("kaʻu", "koʻu", "my", "mine", "I", "am")
-YOUR = Possessor("kāu", "kou", "your", "yours", "you", "are")
-HER = Possessor("kāna", "kona", "her", "hers", "she", "is")
-OUR = Possessor("kā mākou", "ko mākou", "our", "ours", "we", "are")
-THEIR = Possessor("kā lākou", "ko lākou", "their", "theirs", "they", "are")
-POSSESSORS = (MY, YOUR, HER, OUR, THEIR)
+MY = Possessor("kaʻu", "koʻu", "my", "I", "am")
+YOUR = Possessor("kāu", "kou", "your", "you", "are")
+HER = Possessor("kāna", "kona", "her", "she", "is")
+POSSESSORS = (MY, YOUR, HER)
 
-WOMEN = ("Leilani", "Lokelani", "Malia", "Noelani", "Pualani")
-MEN = ("Kaleo", "Kamaka", "Kanoa", "Kekoa", "Keola", "Keoni", "Kimo")
-NAMES = tuple(sorted(WOMEN + MEN))
+WOMEN = ("Leilani", "Malia")
+MEN = ("Keola", "Kimo")
+NAMES = (*MEN, *WOMEN)
 
-# Listed apart: ke where the first letter asks for ka.
-_IRREGULAR_KE = (
-    Noun("pākaukau", "table", irregular_ke=True),
-    Noun("pā", "plate", "a", irregular_ke=True),
-    Noun("pola", "bowl", "a", irregular_ke=True),
-    Noun("puna", "spoon", "a", irregular_ke=True),
-    Noun("ʻō", "fork", "a", irregular_ke=True),
-    Noun("mele", "song", "a", irregular_ke=True),
-    Noun("poʻo", "head", "o", "body", irregular_ke=True),
-)
-_PEOPLE = (
-    Noun("kumu", "teacher", "a", "person"),
-    Noun("haumāna", "student", "a", "person"),
-    Noun("keiki", "child", "a", "person", "children"),
-    Noun("kauka", "doctor", "a", "person"),
-    Noun("wahine", "woman", "", "person", "women", "wāhine"),
-    Noun("kāne", "man", "", "person", "men"),
-    Noun("kaikamahine", "girl", "", "person", "", "kaikamāhine"),
-    Noun("ʻelemakule", "old man", "", "person", "old men", "ʻelemākule"),
-    Noun("luahine", "old woman", "", "person", "old women", "luāhine"),
-    Noun("lawaiʻa", "fisherman", "", "person", "fishermen"),
-    Noun("mākaʻi", "police officer", "", "person"),
-    Noun("kāpena", "captain", "", "person"),
-    Noun("kupuna", "grandparent", "o", "person", "", "kūpuna"),
-    Noun("makuahine", "mother", "o", "kin", "-"),
-    Noun("makuakāne", "father", "o", "kin", "-"),
-    Noun("hoaaloha", "friend", "o", "kin"),
-    Noun("hoahānau", "cousin", "o", "kin"),
-    Noun("ʻanakē", "aunt", "o", "kin", "-"),
-    Noun("ʻanakala", "uncle", "o", "kin", "-"),
-    Noun("moʻopuna", "grandchild", "a", "kin", "grandchildren"),
-)
-_ANIMALS = (
-    Noun("ʻīlio", "dog", "a", "animal"),
-    Noun("pōpoki", "cat", "a", "animal"),
-    Noun("manu", "bird", "a", "animal"),
-    Noun("lio", "horse", "o", "animal"),
-    Noun("moa", "chicken", "a", "animal"),
-    Noun("puaʻa", "pig", "a", "animal"),
-    Noun("pipi", "cow", "a", "animal"),
-    Noun("kao", "goat", "a", "animal"),
-    Noun("honu", "turtle", "", "animal"),
-    Noun("koholā", "whale", "", "animal"),
-    Noun("manō", "shark", "", "animal"),
-    Noun("naiʻa", "dolphin", "", "animal"),
-)
-_FOOD = (
-    Noun("iʻa", "fish", "a", plural="-"),
-    Noun("poi", "poi", "a", mass=True),
-    Noun("laiki", "rice", "a", mass=True),
-    Noun("palaoa", "bread", "a", mass=True),
-    Noun("limu", "seaweed", "a", mass=True),
-    Noun("kalo", "taro", "a", mass=True),
-    Noun("ʻulu", "breadfruit", "a", mass=True),
-    Noun("maiʻa", "banana", "a"),
-    Noun("ʻuala", "sweet potato", "a", plural="sweet potatoes"),
-    Noun("manakō", "mango", "a", plural="mangoes"),
-    Noun("ʻalani", "orange", "a"),
-    Noun("niu", "coconut", "a"),
-    Noun("wai", "water", mass=True),
-    Noun("kope", "coffee", "a", mass=True),
-    Noun("waiū", "milk", "a", mass=True),
-    Noun("kī", "tea", "a", mass=True),
-)
-_THINGS = (
-    Noun("puke", "book", "a"),
-    Noun("nūpepa", "newspaper", "a"),
-    Noun("leka", "letter", "a"),
-    Noun("moʻolelo", "story", "a", plural="stories"),
-    Noun("penikala", "pencil", "a"),
-    Noun("kiʻi", "picture", "a"),
-    Noun("makana", "gift", "a"),
-    Noun("kinipōpō", "ball", "a"),
-    Noun("ʻukulele", "ukulele", "a"),
-    Noun("pahu", "box", "a", plural="boxes"),
-    Noun("pahi", "knife", "a", plural="knives"),
-    Noun("kīʻaha", "cup", "a"),
-    Noun("lolouila", "computer", "a"),
-    Noun("kelepona", "phone", "a"),
-    Noun("kālā", "money", "a", mass=True),
-    Noun("pua", "flower", "a"),
-    Noun("ʻeke", "bag"),
-    Noun("māmalu", "umbrella"),
-    Noun("kaula", "rope"),
-    Noun("lei", "lei", "o", plural="-"),
-    Noun("pāpale", "hat", "o"),
-    Noun("kāmaʻa", "shoe", "o"),
-    Noun("kaʻa", "car", "o"),
-    Noun("kalaka", "truck", "o"),
-    Noun("waʻa", "canoe", "o"),
-    Noun("moku", "ship"),
-    Noun("paikikala", "bicycle", "o"),
-    Noun("kaʻaʻōhua", "bus", plural="buses"),
-    Noun("mokulele", "airplane"),
-    Noun("hale", "house", "o"),
-    Noun("lumi", "room", "o"),
-    Noun("noho", "chair", "o"),
-    Noun("puka", "door"),
-    Noun("puka aniani", "window"),
-    Noun("māla", "garden"),
-)
-_NATURE = (
-    Noun("mauna", "mountain", "", "nature"),
-    Noun("pali", "cliff", "", "nature"),
-    Noun("puʻu", "hill", "", "nature"),
-    Noun("kumulāʻau", "tree", "", "nature"),
-    Noun("pōhaku", "rock", "", "nature"),
-    Noun("hōkū", "star", "", "nature"),
-    Noun("wailele", "waterfall", "", "nature"),
-    Noun("kahawai", "stream", "", "nature"),
-    Noun("nalu", "wave", "", "nature"),
-    Noun("alanui", "road", "", "nature"),
-    Noun("ānuenue", "rainbow", "", "nature"),
-    Noun("kai", "sea", "", "nature", "-"),
-    Noun("mahina", "moon", "", "nature", "-"),
-    Noun("lā", "sun", "", "nature", "-"),
-    Noun("ahi", "fire", "", "nature", "-"),
-    Noun("makani", "wind", "", "nature", "-"),
-    Noun("ʻāina", "land", "o", "nature", mass=True),
-    Noun("hula", "hula", "", "nature", mass=True),
-    Noun("ʻōlelo Hawaiʻi", "Hawaiian language", "", "nature", mass=True),
-)
-_BODY = (
-    Noun("lima", "hand", "o", "body"),
-    Noun("wāwae", "foot", "o", "body", "-"),
-    Noun("maka", "eye", "o", "body"),
-    Noun("pepeiao", "ear", "o", "body"),
-    Noun("ʻōpū", "stomach", "o", "body", "-"),
-)
 NOUNS: dict[str, Noun] = {
     noun.hawaiian: noun
-    for noun in (*_IRREGULAR_KE, *_PEOPLE, *_ANIMALS, *_FOOD, *_THINGS, *_NATURE, *_BODY)
+    for noun in (
+        # ke where the first letter asks for ka
+        Noun("pākaukau", "table", "a", irregular_ke=True),
+        Noun("pā", "plate", "a", irregular_ke=True),
+        Noun("mele", "song", "a", irregular_ke=True),
+        # People
+        Noun("kumu", "teacher", "a", "person"),
+        Noun("haumāna", "student", "a", "person"),
+        Noun("kauka", "doctor", "a", "person"),
+        Noun("keiki", "child", "a", "person", "children"),
+        Noun("makuahine", "mother", "o", "kin", "-"),
+        Noun("makuakāne", "father", "o", "kin", "-"),
+        Noun("hoaaloha", "friend", "o", "kin"),
+        # Animals
+        Noun("ʻīlio", "dog", "a"),
+        Noun("pōpoki", "cat", "a"),
+        Noun("manu", "bird", "a"),
+        Noun("lio", "horse", "o"),
+        # Food and drink
+        Noun("iʻa", "fish", "a", plural="-"),
+        Noun("maiʻa", "banana", "a"),
+        Noun("palaoa", "bread", "a", mass=True),
+        Noun("wai", "water", mass=True),
+        Noun("kope", "coffee", "a", mass=True),
+        Noun("waiū", "milk", "a", mass=True),
+        # Things
+        Noun("puke", "book", "a"),
+        Noun("leka", "letter", "a"),
+        Noun("pua", "flower", "a"),
+        Noun("pāpale", "hat", "o"),
+        Noun("kaʻa", "car", "o"),
+        Noun("waʻa", "canoe", "o"),
+        Noun("hale", "house", "o"),
+        # Nature
+        Noun("mauna", "mountain", kind="nature"),
+        Noun("hōkū", "star", kind="nature"),
+        Noun("kai", "sea", kind="nature", plural="-"),
+    )
 }
 
-_TOWNS = ("Hilo", "Honolulu", "Kona", "Kailua", "Lāhainā", "Hāna", "Waikīkī", "Kāneʻohe")
-_ISLANDS = ("Maui", "Kauaʻi", "Molokaʻi", "Lānaʻi", "Oʻahu")
-PROPER_PLACES = tuple(
-    Place(name, f"to {name}", f"{preposition} {name}")
-    for preposition, names in (("in", _TOWNS), ("on", _ISLANDS))
-    for name in names
+PLACES = {
+    place.hawaiian: place
+    for place in (
+        Place("ka hale", "home", "at home"),
+        Place("ke kula", "to school", "at school"),
+        Place("ka mākeke", "to the market", "at the market"),
+        Place("kahakai", "to the beach", "at the beach"),
+        Place("ke kai", "to the sea", "at the sea"),
+        Place("ka mauna", "to the mountain", "on the mountain"),
+        Place("Hilo", "to Hilo", "in Hilo"),
+        Place("Maui", "to Maui", "on Maui"),
+    )
+}
+LOCATED = (
+    (
+        "ke pākaukau",
+        "on the table",
+        "puke leka pua pā pāpale pōpoki iʻa maiʻa palaoa kope waiū wai",
+    ),
+    ("ke kaʻa", "in the car", "puke pāpale pua palaoa keiki ʻīlio pōpoki"),
+    ("ka waʻa", "in the canoe", "iʻa pāpale keiki ʻīlio wai"),
+    ("ka mākeke", "at the market", "iʻa maiʻa palaoa kope waiū pua"),
+    ("ka hale", "at home", "ʻīlio pōpoki lio kaʻa waʻa leka"),
 )
-COMMON_PLACES = (
-    Place("ka hale", "home", "at home"),
-    Place("ke kula", "to school", "at school"),
-    Place("ke kulanui", "to the university", "at the university"),
-    Place("ka hale pule", "to church", "at church"),
-    Place("ka hale kūʻai", "to the store", "at the store"),
-    Place("ka hale ʻaina", "to the restaurant", "at the restaurant"),
-    Place("ka hale leka", "to the post office", "at the post office"),
-    Place("ka hale waihona puke", "to the library", "at the library"),
-    Place("ka haukapila", "to the hospital", "at the hospital"),
-    Place("ke kahua mokulele", "to the airport", "at the airport"),
-    Place("ka mākeke", "to the market", "at the market"),
-    Place("ka pāka", "to the park", "at the park"),
-    Place("ka māla", "to the garden", "in the garden"),
-    Place("kahakai", "to the beach", "at the beach"),
-)
-PLACES = {place.hawaiian: place for place in (*COMMON_PLACES, *PROPER_PLACES)}
+"""What lies where."""
 
-PAST_TIMES = (
-    ("i nehinei", "yesterday"),
-    ("i ka pō nei", "last night"),
-    ("i kēia kakahiaka", "this morning"),
-    ("i kēlā pule aku nei", "last week"),
-    ("i ka Pōʻakahi", "on Monday"),
-    ("i ka Pōʻalima", "on Friday"),
+PAST_TIMES = (("i nehinei", "yesterday"),)
+PRESENT_TIMES = (("i kēia lā", "today"),)
+FUTURE_TIMES = (("ʻapōpō", "tomorrow"), *PRESENT_TIMES)
+
+VERBS = (
+    Verb("ʻai", "eat", "ate", "eating", ("iʻa", "maiʻa", "palaoa"), alone=True),
+    Verb("inu", "drink", "drank", "drinking", ("wai", "kope", "waiū")),
+    Verb("heluhelu", "read", "read", "reading", ("puke", "leka"), alone=True),
+    Verb("kākau", "write", "wrote", "writing", ("leka", "mele", "puke"), alone=True),
+    Verb("hīmeni", "sing", "sang", "singing", ("mele",), alone=True),
+    Verb("holoi", "wash", "washed", "washing", ("pā", "kaʻa", "pākaukau", "pāpale", "waʻa")),
+    Verb("hānai", "feed", "fed", "feeding", ("ʻīlio", "pōpoki", "lio", "manu")),
+    Verb(
+        "nānā",
+        "look at",
+        "looked at",
+        "looking at",
+        ("mauna", "hōkū", "kai", "pua"),
+    ),
+    Verb("kōkua", "help", "helped", "helping", takes_people=True),
+    Verb("hele", "go", "went", "going", places=tuple(PLACES), goal=True),
+    Verb(
+        "hana",
+        "work",
+        "worked",
+        "working",
+        places=("ke kula", "ka mākeke", "Hilo", "Maui"),
+        alone=True,
+    ),
+    Verb("hiamoe", "sleep", "slept", "sleeping", places=("ka hale", "kahakai", "Hilo"), alone=True),
+    Verb(
+        "pāʻani", "play", "played", "playing", places=("ke kula", "kahakai", "ka hale"), alone=True
+    ),
 )
-FUTURE_TIMES = (
-    ("ʻapōpō", "tomorrow"),
-    ("i kēia ahiahi", "this evening"),
-    ("i kēia pō", "tonight"),
-    ("i kēia pule aʻe", "next week"),
-    ("i ka Pōʻalua", "on Tuesday"),
-    ("i ka Pōʻaono", "on Saturday"),
+
+_COLOURED = ("pāpale", "kaʻa", "hale", "waʻa", "pua", "pākaukau")
+STATIVES = (
+    Stative("nui", "big", ("hale", "kaʻa", "ʻīlio", "mauna", "kai", "hōkū", "lio")),
+    Stative("liʻiliʻi", "small", ("hale", "puke", "pōpoki", "manu", "waʻa", "pā", "hōkū", "keiki")),
+    Stative("nani", "beautiful", ("pua", "mele", "mauna", "hōkū", "kai", "lio")),
+    Stative("maikaʻi", "good", ("puke", "mele", "kumu", "haumāna", "kauka", "keiki", "ʻīlio")),
+    Stative("ʻono", "delicious", ("iʻa", "maiʻa", "palaoa", "kope", "waiū", "wai")),
+    Stative("hou", "new", ("kaʻa", "puke", "hale", "pāpale", "waʻa", "pā"), graded=False),
+    Stative("ʻulaʻula", "red", _COLOURED, graded=False),
+    Stative("keʻokeʻo", "white", (*_COLOURED, "pōpoki", "pā", "lio"), graded=False),
+    Stative("ʻeleʻele", "black", (*_COLOURED, "ʻīlio", "pōpoki", "manu"), graded=False),
+    Stative("hauʻoli", "happy", people=True),
+    Stative("pōloli", "hungry", ("ʻīlio", "pōpoki", "lio", "manu"), people=True),
 )
-PRESENT_TIMES = (("i kēia manawa", "now"), ("i kēia lā", "today"))
-NUMBERS = (("ʻelua", "two"), ("ʻekolu", "three"), ("ʻehā", "four"), ("ʻelima", "five"))

@@ -1,139 +1,181 @@
-"""Sentences without a verb: what one is, who one is, what one has."""
+"""Sentences without a verb: what one is like, what and who one is, what one has, where one is."""
 
 from collections.abc import Iterator
 
-from hawsweep.phrasebook.entries import Noun, Possessor, with_a
-from hawsweep.phrasebook.lexicon import HER, MY, NAMES, NOUNS, NUMBERS, POSSESSORS, WOMEN, YOUR
+from hawsweep.phrasebook.lexicon import (
+    LOCATED,
+    NAMES,
+    NOUNS,
+    PLACES,
+    POSSESSORS,
+    PRESENT_TIMES,
+    STATIVES,
+    WOMEN,
+    Noun,
+    Stative,
+)
 from hawsweep.phrasebook.noun_phrases import (
     Phrase,
+    kin_phrases,
     name_phrases,
     owned,
     owned_by_name,
+    people,
+    person_phrases,
     pronoun_phrases,
     qualities_of,
-    some,
     that,
     the,
+    the_plural,
+    thing_phrases,
     this,
 )
 from hawsweep.phrasebook.pairs import Pair, sentence
-from hawsweep.phrasebook.predicates import STATIVES
 
-CALLINGS = ("kumu", "haumāna", "kauka", "lawaiʻa", "mākaʻi", "kāpena")
-CALLING_QUALITIES = ("maikaʻi", "akamai", "hou", "lokomaikaʻi", "ʻoluʻolu")
-RELATIONS = ("kumu", "haumāna", "kauka", "hoaaloha", "hoahānau", "moʻopuna", "keiki")
-WOMEN_RELATIONS = ("makuahine", "ʻanakē")
-MEN_RELATIONS = ("makuakāne", "ʻanakala")
-SHOWN = ("manu", "pua", "iʻa", "lio", "ʻīlio", "pōpoki", "puke", "hale", "waʻa", "kaʻa", "penikala")
-OWNED = tuple(
-    noun
-    for noun in NOUNS.values()
-    if noun.possession and noun.kind in ("thing", "animal") and noun.hawaiian != "poi"
-)
-HAD = (*OWNED, *(NOUNS[name] for name in ("hoaaloha", "hoahānau", "moʻopuna", "keiki", "kumu")))
+CALLINGS = tuple(NOUNS[name] for name in ("kumu", "haumāna", "kauka"))
+RELATIONS = ("kumu", "haumāna", "kauka", "keiki", "hoaaloha")
+THINGS = tuple(noun for noun in NOUNS.values() if noun.kind == "thing")
+OWNED = tuple(noun for noun in THINGS if noun.possession)
+HAD = (*OWNED, *(NOUNS[name] for name in RELATIONS))
+SHOWN = (("kēia", "this"), ("kēlā", "that"))
 
 
-def classified() -> tuple[Phrase, ...]:
-    """Those whose calling is told or asked."""
-    adults = tuple(the(NOUNS[name]) for name in ("wahine", "kāne", "ʻelemakule", "luahine"))
-    owners = (MY, YOUR, HER)
-    family = tuple(
-        owned(NOUNS[name], owner)
-        for name in ("makuahine", "makuakāne", "ʻanakē", "ʻanakala", "hoaaloha")
-        for owner in owners
-    )
-    return name_phrases() + pronoun_phrases() + adults + family
-
-
-def _kinds(calling: Noun) -> Iterator[tuple[str, str]]:
-    """A calling alone and with each quality, in both languages without article."""
-    yield calling.hawaiian, calling.english
+def _qualified() -> Iterator[tuple[Stative, Phrase]]:
+    """Each quality with everything it is said of."""
     for quality in STATIVES:
-        if quality.hawaiian in CALLING_QUALITIES:
-            yield f"{calling.hawaiian} {quality.hawaiian}", f"{quality.english} {calling.english}"
+        for name in quality.nouns:
+            for phrase in thing_phrases(NOUNS[name]):
+                yield quality, phrase
+        if quality.people:
+            for phrase in people():
+                yield quality, phrase
+
+
+def being() -> Iterator[Pair]:
+    """``Nui ka hale.``"""
+    for quality, phrase in _qualified():
+        yield Pair(
+            sentence(quality.hawaiian, phrase.subject),
+            sentence(phrase.english, phrase.be, quality.english),
+            quality.hawaiian,
+        )
+
+
+def being_very() -> Iterator[Pair]:
+    """``Nui loa ka hale.``"""
+    for quality, phrase in _qualified():
+        if quality.graded:
+            yield Pair(
+                sentence(quality.hawaiian, "loa", phrase.subject),
+                sentence(phrase.english, phrase.be, "very", quality.english),
+                quality.hawaiian,
+            )
+
+
+def not_being() -> Iterator[Pair]:
+    """``ʻAʻole nui ka hale.`` but ``ʻAʻole au pōloli.``"""
+    for quality, phrase in _qualified():
+        order = [quality.hawaiian, phrase.subject]
+        if phrase.is_pronoun:
+            order.reverse()
+        yield Pair(
+            sentence("ʻaʻole", *order),
+            sentence(phrase.english, phrase.be, "not", quality.english),
+            quality.hawaiian,
+        )
+
+
+def asking_quality() -> Iterator[Pair]:
+    """``Nui anei ka hale?``"""
+    for quality, phrase in _qualified():
+        if phrase.is_asked_about:
+            yield Pair(
+                sentence(quality.hawaiian, "anei", phrase.subject, end="?"),
+                sentence(phrase.be, phrase.english, quality.english, end="?"),
+                quality.hawaiian,
+            )
+
+
+def _kinds(noun: Noun) -> Iterator[tuple[str, str]]:
+    """A noun alone and with each quality, in English with the indefinite article."""
+    yield noun.hawaiian, noun.indefinite
+    for quality in qualities_of()[noun.hawaiian]:
+        article = "" if noun.mass else "a "
+        yield f"{noun.hawaiian} {quality.hawaiian}", f"{article}{quality.english} {noun.english}"
+
+
+def _classified() -> tuple[Phrase, ...]:
+    """Those whose calling is told or asked: each is one person."""
+    one = tuple(p for p in pronoun_phrases() if p.hawaiian in ("au", "ʻoe", "ia"))
+    return name_phrases() + one + kin_phrases()
 
 
 def classing_people() -> Iterator[Pair]:
-    """``He kumu maikaʻi ʻo Leilani.``, ``He mau haumāna lākou.``"""
-    for calling in (NOUNS[name] for name in CALLINGS):
-        for phrase in classified():
-            if phrase.is_pronoun and phrase.be == "are" and phrase.hawaiian != "ʻoe":
-                yield Pair(
-                    sentence("he mau", calling.hawaiian, phrase.subject),
-                    sentence(phrase.english, "are", calling.english_plural),
-                    calling.hawaiian,
-                )
-                continue
+    """``He kumu maikaʻi ʻo Leilani.``"""
+    for calling in CALLINGS:
+        for phrase in _classified():
             for hawaiian, english in _kinds(calling):
                 yield Pair(
                     sentence("he", hawaiian, phrase.subject),
-                    sentence(phrase.english, phrase.be, with_a(english)),
+                    sentence(phrase.english, phrase.be, english),
                     calling.hawaiian,
                 )
 
 
 def not_classing() -> Iterator[Pair]:
     """``ʻAʻole ʻo Leilani he kumu.``"""
-    for calling in (NOUNS[name] for name in CALLINGS):
-        for phrase in classified():
-            if phrase.be != "are" or phrase.hawaiian == "ʻoe":
+    for calling in CALLINGS:
+        for phrase in _classified():
+            yield Pair(
+                sentence("ʻaʻole", phrase.subject, "he", calling.hawaiian),
+                sentence(phrase.english, phrase.be, "not", calling.indefinite),
+                calling.hawaiian,
+            )
+
+
+def asking_class() -> Iterator[Pair]:
+    """``He kumu anei ʻo Leilani?``"""
+    for calling in CALLINGS:
+        for phrase in _classified():
+            if phrase.is_asked_about:
                 yield Pair(
-                    sentence("ʻaʻole", phrase.subject, "he", calling.hawaiian),
-                    sentence(phrase.english, phrase.be, "not", calling.indefinite),
+                    sentence("he", calling.hawaiian, "anei", phrase.subject, end="?"),
+                    sentence(phrase.be, phrase.english, calling.indefinite, end="?"),
                     calling.hawaiian,
                 )
 
 
 def classing_things() -> Iterator[Pair]:
     """``He puke hou kēia.``"""
-    for name in SHOWN:
-        noun = NOUNS[name]
-        for shown, english in (("kēia", "this"), ("kēlā", "that")):
-            yield Pair(sentence("he", name, shown), sentence(english, "is", noun.indefinite), name)
-            for quality in qualities_of()[name]:
+    for noun in (*THINGS, NOUNS["mauna"], NOUNS["hōkū"]):
+        for shown, english_shown in SHOWN:
+            for hawaiian, english in _kinds(noun):
                 yield Pair(
-                    sentence("he", name, quality.hawaiian, shown),
-                    sentence(english, "is", with_a(f"{quality.english} {noun.english}")),
-                    name,
+                    sentence("he", hawaiian, shown),
+                    sentence(english_shown, "is", english),
+                    noun.hawaiian,
                 )
 
 
-def _relations(name: str) -> tuple[str, ...]:
-    return RELATIONS + (WOMEN_RELATIONS if name in WOMEN else MEN_RELATIONS)
-
-
 def identifying() -> Iterator[Pair]:
-    """``ʻO Kamaka kaʻu kumu.``, ``ʻO Malia ka makuahine o Keola.``, ``ʻO ia koʻu hoaaloha.``"""
+    """``ʻO Kimo kaʻu kumu.``, ``ʻO Malia ka makuahine o Keola.``, ``ʻO ia koʻu hoaaloha.``"""
     for name in NAMES:
-        for relation in _relations(name):
+        for relation in (*RELATIONS, "makuahine" if name in WOMEN else "makuakāne"):
             noun = NOUNS[relation]
-            others = some(f"{name} {relation}", [n for n in NAMES if n != name], 2)
             phrases = [owned(noun, owner) for owner in POSSESSORS]
-            if not relation.startswith("hoa"):  # said with ke by some and with ka by others
-                phrases += [owned_by_name(noun, other) for other in others]
+            if relation != "hoaaloha":  # said with ke by some and with ka by others
+                phrases += [owned_by_name(noun, other) for other in NAMES if other != name]
             for phrase in phrases:
                 yield Pair(
                     sentence("ʻo", name, phrase.hawaiian),
                     sentence(name, "is", phrase.english),
                     relation,
                 )
-    for relation in RELATIONS + WOMEN_RELATIONS:
+    for relation in (*RELATIONS, "makuahine"):
         for owner in POSSESSORS:
             phrase = owned(NOUNS[relation], owner)
             yield Pair(
                 sentence("ʻo ia", phrase.hawaiian), sentence("she is", phrase.english), "ʻo ia"
-            )
-
-
-def identifying_callings() -> Iterator[Pair]:
-    """``ʻO Kamaka ke kumu.``"""
-    for name in NAMES:
-        for calling in CALLINGS:
-            phrase = the(NOUNS[calling])
-            yield Pair(
-                sentence("ʻo", name, phrase.hawaiian),
-                sentence(name, "is", phrase.english),
-                calling,
             )
 
 
@@ -143,7 +185,7 @@ def identifying_things() -> Iterator[Pair]:
         phrases = [owned(noun, owner) for owner in POSSESSORS]
         phrases += [owned_by_name(noun, name) for name in NAMES]
         for phrase in phrases:
-            for shown, english in (("kēia", "this"), ("kēlā", "that")):
+            for shown, english in SHOWN:
                 yield Pair(
                     sentence("ʻo", shown, phrase.hawaiian),
                     sentence(english, "is", phrase.english),
@@ -156,24 +198,16 @@ def _owners(noun: Noun) -> Iterator[tuple[str, Phrase]]:
     for owner in POSSESSORS:
         yield owner.before(noun), Phrase("", owner.english_subject, be=owner.be)
     particle = "kā" if noun.possession == "a" else "ko"
-    for phrase in name_phrases():
+    several = [p for p in pronoun_phrases() if p.hawaiian in ("kākou", "ʻolua", "lākou")]
+    for phrase in (*name_phrases(), *several):
         yield f"{particle} {phrase.hawaiian}", phrase
-    for phrase in pronoun_phrases():
-        if phrase.hawaiian in ("kākou", "lāua", "ʻoukou"):
-            yield f"{particle} {phrase.hawaiian}", phrase
 
 
 def having() -> Iterator[Pair]:
     """``He puke kaʻu.``, ``He hale nui ko Leilani.``"""
     for noun in HAD:
-        kinds = [(noun.hawaiian, noun.indefinite)]
-        for quality in some(noun.hawaiian, qualities_of().get(noun.hawaiian, []), 3):
-            english = f"{quality.english} {noun.english}"
-            kinds.append(
-                (f"{noun.hawaiian} {quality.hawaiian}", english if noun.mass else with_a(english))
-            )
-        for hawaiian, english in kinds:
-            for owner, phrase in _owners(noun):
+        for owner, phrase in _owners(noun):
+            for hawaiian, english in _kinds(noun):
                 yield Pair(
                     sentence("he", hawaiian, owner),
                     sentence(phrase.english, phrase.has, english),
@@ -181,55 +215,74 @@ def having() -> Iterator[Pair]:
                 )
 
 
-def having_none() -> Iterator[Pair]:
-    """``ʻAʻohe aʻu puke.``, ``ʻAʻohe puke a Keola.``"""
-    for noun in HAD:
-        english = f"no {noun.english_plural if noun.has_plural else noun.english}"
-        for owner in (MY, YOUR, HER):
-            yield Pair(
-                sentence("ʻaʻohe", owner.without_k(noun), noun.hawaiian),
-                sentence(owner.english_subject, owner.has, english),
-                noun.hawaiian,
-            )
-        for name in some(f"none {noun.hawaiian}", NAMES, 3):
-            yield Pair(
-                sentence("ʻaʻohe", noun.hawaiian, noun.possession, name),
-                sentence(name, "has", english),
-                noun.hawaiian,
-            )
+def _located() -> Iterator[tuple[Phrase, str, str]]:
+    """Something, and the place in both languages."""
+    for place, english, names in LOCATED:
+        for noun in (NOUNS[name] for name in names.split()):
+            phrases = [the(noun)]
+            if noun.has_plural:
+                phrases.append(the_plural(noun))
+            if noun.possession:
+                phrases += [owned(noun, owner) for owner in POSSESSORS]
+            for phrase in phrases:
+                yield phrase, place, english
 
 
-def having_some_number() -> Iterator[Pair]:
-    """``ʻElua aʻu puke.``"""
-    for noun in (noun for noun in HAD if noun.has_plural):
-        for owner in (MY, YOUR, HER):
-            for number, english in NUMBERS:
+def thing_at() -> Iterator[Pair]:
+    """``Aia ka puke ma ke pākaukau.``"""
+    for phrase, place, english in _located():
+        yield Pair(
+            sentence("aia", phrase.hawaiian, "ma", place),
+            sentence(phrase.english, phrase.be, english),
+            f"{phrase.head} {place}",
+        )
+
+
+def asking_thing_at() -> Iterator[Pair]:
+    """``Aia anei ka puke ma ke pākaukau?``"""
+    for phrase, place, english in _located():
+        yield Pair(
+            sentence("aia anei", phrase.hawaiian, "ma", place, end="?"),
+            sentence(phrase.be, phrase.english, english, end="?"),
+            f"{phrase.head} {place}",
+        )
+
+
+def person_at() -> Iterator[Pair]:
+    """``Aia ʻo Leilani ma ke kula.``, ``Aia au ma Hilo i kēia lā.``"""
+    for place in PLACES.values():
+        for phrase in people():
+            for time, english_time in (("", ""), *PRESENT_TIMES):
                 yield Pair(
-                    sentence(number, owner.without_k(noun), noun.hawaiian),
-                    sentence(owner.english_subject, owner.has, english, noun.english_plural),
-                    noun.hawaiian,
+                    sentence("aia", phrase.subject, "ma", place.hawaiian, time),
+                    sentence(phrase.english, phrase.be, place.at, english_time),
+                    time or place.hawaiian,
                 )
 
 
-def belonging() -> Iterator[Pair]:
-    """``Naʻu kēia puke.``, ``No Leilani kēlā hale.``"""
+def asking_who() -> Iterator[Pair]:
+    """``ʻO wai kāu kumu?``, ``ʻO wai kēlā keiki?``"""
+    people_nouns = [noun for noun in NOUNS.values() if noun.kind == "person"]
+    phrases = [phrase for phrase in kin_phrases() if phrase.is_asked_about]
+    for noun in people_nouns:
+        phrases += [owned(noun, owner) for owner in POSSESSORS[1:]]
+        phrases += [this(noun), that(noun)]
+    for phrase in phrases:
+        yield Pair(
+            sentence("ʻo wai", phrase.hawaiian, end="?"),
+            sentence("who is", phrase.english, end="?"),
+            phrase.head,
+        )
+
+
+def asking_where() -> Iterator[Pair]:
+    """``Aia i hea kaʻu puke?``"""
+    phrases = [*name_phrases(), *person_phrases(), *kin_phrases()]
     for noun in OWNED:
-        for phrase in (this(noun), that(noun)):
-            for owner in POSSESSORS:
-                yield Pair(
-                    sentence(_for(noun, owner), phrase.hawaiian),
-                    sentence(phrase.english, "is", owner.english_alone),
-                    noun.hawaiian,
-                )
-            for name in NAMES:
-                yield Pair(
-                    sentence("na" if noun.possession == "a" else "no", name, phrase.hawaiian),
-                    sentence(phrase.english, "belongs to", name),
-                    noun.hawaiian,
-                )
-
-
-def _for(noun: Noun, owner: Possessor) -> str:
-    """``naʻu``, ``noʻu``, ``na mākou``: the particle is short where it stands alone."""
-    form = f"n{owner.before(noun)[1:]}"
-    return form.replace("nā ", "na ")
+        phrases += [the(noun), *(owned(noun, owner) for owner in POSSESSORS)]
+    for phrase in phrases:
+        yield Pair(
+            sentence("aia i hea", phrase.subject, end="?"),
+            sentence("where", phrase.be, phrase.english, end="?"),
+            phrase.head,
+        )

@@ -1,34 +1,27 @@
-"""Noun phrases in both languages, and the deterministic choices that vary them."""
+"""Noun phrases in both languages."""
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Literal
 
-from hawsweep.phrasebook.entries import Be, Noun, Possessor, Stative, article
-from hawsweep.phrasebook.lexicon import HER, MY, NAMES, NOUNS, POSSESSORS, PRONOUNS, YOUR
-from hawsweep.phrasebook.predicates import STATIVES
+from hawsweep.phrasebook.lexicon import (
+    MY,
+    NAMES,
+    NOUNS,
+    POSSESSORS,
+    PRONOUNS,
+    STATIVES,
+    YOUR,
+    Be,
+    Noun,
+    Possessor,
+    Stative,
+)
+from hawsweep.phrasebook.pairs import choose, some
 
-T = TypeVar("T")
-
-ASKED = ("ʻoe", "ia", "ʻolua", "ʻoukou", "lākou", "lāua")
-
-
-def digest(text: str) -> bytes:
-    """A fixed pseudo-random order of texts: the same on every Python, platform and hash seed."""
-    return hashlib.sha256(text.encode()).digest()
-
-
-def choose(key: str, options: Sequence[T]) -> T:
-    """Pick one option by ``key`` alone."""
-    return options[int.from_bytes(digest(key)[:8]) % len(options)]
-
-
-def some(key: str, options: Sequence[T], count: int) -> list[T]:
-    """Pick ``count`` options by ``key`` alone, or all where there are fewer."""
-    return sorted(options, key=lambda option: digest(f"{key} {option}"))[:count]
+ASKED = ("ʻoe", "ia", "ʻolua", "lākou")
 
 
 @dataclass(frozen=True)
@@ -89,24 +82,25 @@ class Phrase:
         """The English for having, in agreement: has, have."""
         return "has" if self.be == "is" else "have"
 
-    def present(self, verb: str) -> str:
-        """``verb`` in the simple English present: wants, want."""
-        return f"{verb}s" if self.be == "is" else verb
+    @property
+    def wants(self) -> str:
+        """The English for wanting, in agreement: wants, want."""
+        return "wants" if self.be == "is" else "want"
+
+    @property
+    def does(self) -> str:
+        """The English auxiliary, in agreement: does, do."""
+        return "does" if self.be == "is" else "do"
 
 
-def the(noun: Noun, quality: Stative | None = None) -> Phrase:
-    """``ka puke hou``, the new book."""
-    if quality is None:
-        return Phrase(f"{noun.article} {noun.hawaiian}", f"the {noun.english}")
-    return Phrase(
-        f"{noun.article} {noun.hawaiian} {quality.hawaiian}",
-        f"the {quality.english} {noun.english}",
-    )
+def the(noun: Noun) -> Phrase:
+    """``ka puke``, the book."""
+    return Phrase(f"{noun.article} {noun.hawaiian}", f"the {noun.english}")
 
 
 def the_plural(noun: Noun) -> Phrase:
     """``nā puke``, the books."""
-    return Phrase(f"nā {noun.plural_form}", f"the {noun.english_plural}", be="are")
+    return Phrase(f"nā {noun.hawaiian}", f"the {noun.english_plural}", be="are")
 
 
 def this(noun: Noun) -> Phrase:
@@ -119,23 +113,9 @@ def that(noun: Noun) -> Phrase:
     return Phrase(f"kēlā {noun.hawaiian}", f"that {noun.english}")
 
 
-def these(noun: Noun) -> Phrase:
-    """``kēia mau puke``, these books."""
-    return Phrase(f"kēia mau {noun.plural_form}", f"these {noun.english_plural}", be="are")
-
-
 def owned(noun: Noun, owner: Possessor) -> Phrase:
     """``kaʻu puke``, ``koʻu hale``: the class is the noun's."""
     return Phrase(f"{owner.before(noun)} {noun.hawaiian}", f"{owner.english} {noun.english}")
-
-
-def owned_plural(noun: Noun, owner: Possessor) -> Phrase:
-    """``kaʻu mau puke``, my books."""
-    return Phrase(
-        f"{owner.before(noun)} mau {noun.plural_form}",
-        f"{owner.english} {noun.english_plural}",
-        be="are",
-    )
 
 
 def owned_by_name(noun: Noun, name: str) -> Phrase:
@@ -143,11 +123,6 @@ def owned_by_name(noun: Noun, name: str) -> Phrase:
     return Phrase(
         f"{noun.article} {noun.hawaiian} {noun.possession} {name}", f"{name}'s {noun.english}"
     )
-
-
-def quality_noun(quality: Stative) -> str:
-    """The quality as a noun, for comparing: ``ka nui``, ``ke akamai``."""
-    return f"{article(quality.hawaiian)} {quality.hawaiian}"
 
 
 @cache
@@ -165,17 +140,15 @@ def pronoun_phrases() -> tuple[Phrase, ...]:
 @cache
 def person_phrases() -> tuple[Phrase, ...]:
     """The teacher, the teachers, ..."""
-    people = [noun for noun in NOUNS.values() if noun.kind == "person"]
-    return tuple(the(noun) for noun in people) + tuple(
-        the_plural(noun) for noun in people if noun.has_plural
-    )
+    nouns = [noun for noun in NOUNS.values() if noun.kind == "person"]
+    return tuple(form(noun) for form in (the, the_plural) for noun in nouns)
 
 
 @cache
-def kin_phrases(owners: tuple[Possessor, ...] = (MY, YOUR, HER)) -> tuple[Phrase, ...]:
-    """My mother, your friend, her child, ..."""
-    kin = [n for n in NOUNS.values() if n.kind == "kin" or n.hawaiian in ("keiki", "kumu")]
-    return tuple(owned(noun, owner) for noun in kin for owner in owners)
+def kin_phrases() -> tuple[Phrase, ...]:
+    """My mother, your friend, ..."""
+    kin = [noun for noun in NOUNS.values() if noun.kind == "kin"]
+    return tuple(owned(noun, owner) for noun in kin for owner in POSSESSORS)
 
 
 @cache
@@ -185,13 +158,9 @@ def people() -> tuple[Phrase, ...]:
 
 
 def some_people(key: str) -> list[Phrase]:
-    """Ten subjects, pronouns and names among them as often as all others."""
-    others = person_phrases() + kin_phrases()
-    return [
-        *some(key, pronoun_phrases(), 3),
-        *some(key, name_phrases(), 3),
-        *some(key, others, 4),
-    ]
+    """The pronouns and names, and some others."""
+    others = some(key, person_phrases() + kin_phrases(), 5)
+    return [*pronoun_phrases(), *name_phrases(), *others]
 
 
 @cache
@@ -199,7 +168,7 @@ def qualities_of() -> dict[str, list[Stative]]:
     """Per Hawaiian noun the qualities that may follow it."""
     result: dict[str, list[Stative]] = defaultdict(list)
     for quality in STATIVES:
-        if quality.attributive:
+        if not quality.people:
             for noun in quality.nouns:
                 result[noun].append(quality)
     return result
@@ -209,13 +178,11 @@ def thing_phrase(noun: Noun, key: str) -> Phrase:
     """One way of speaking of a thing, most often simply with its article, chosen by ``key``."""
     forms: list[Callable[[Noun], Phrase]] = [the] * 4
     if noun.has_plural:
-        forms += [the_plural, these]
-    if noun.hawaiian not in ("lā", "mahina", "kai", "hula", "ʻōlelo Hawaiʻi"):
+        forms.append(the_plural)
+    if noun.hawaiian != "kai":
         forms += [this, that]
     if noun.possession:
         forms += [lambda owned_noun: owned(owned_noun, choose(f"owner {key}", (MY, YOUR)))] * 2
-    if qualities := qualities_of().get(noun.hawaiian):
-        forms += [lambda plain: the(plain, choose(f"quality {key}", qualities))] * 2
     return choose(key, forms)(noun)
 
 
@@ -224,13 +191,9 @@ def thing_phrases(noun: Noun) -> Iterator[Phrase]:
     yield the(noun)
     if noun.has_plural:
         yield the_plural(noun)
-        yield these(noun)
-    if noun.kind != "nature":
+    if noun.hawaiian != "kai":
         yield this(noun)
         yield that(noun)
     if noun.possession:
         yield from (owned(noun, owner) for owner in POSSESSORS)
         yield from (owned_by_name(noun, name) for name in NAMES)
-        if noun.has_plural:
-            yield owned_plural(noun, MY)
-            yield owned_plural(noun, YOUR)

@@ -1,11 +1,12 @@
-"""A sentence pair and how its two sides are put together."""
+"""A sentence pair, how its two sides are put together, and how some are drawn of many."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-from hawsweep.phrasebook.noun_phrases import digest
+from typing import TypeVar
 
 OKINA = "\u02bb"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,21 @@ def sentence(*parts: str, end: str = ".") -> str:
     text = " ".join(part for part in parts if part)
     first = 1 if text.startswith(OKINA) else 0
     return text[:first] + text[first].upper() + text[first + 1 :] + end
+
+
+def digest(text: str) -> bytes:
+    """A fixed pseudo-random order of texts: the same on every Python, platform and hash seed."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def choose(key: str, options: Sequence[T]) -> T:
+    """Pick one option by ``key`` alone."""
+    return options[int.from_bytes(digest(key)[:8]) % len(options)]
+
+
+def some(key: str, options: Sequence[T], count: int) -> list[T]:
+    """Pick ``count`` options by ``key`` alone, or all where there are fewer."""
+    return sorted(options, key=lambda option: digest(f"{key} {option}"))[:count]
 
 
 def pick(candidates: Iterable[Pair], count: int, taken: set[str], salt: str) -> list[Pair]:

@@ -1,36 +1,32 @@
-"""Sentences with a verb: past, present, future, and their negation."""
+"""Sentences with a verb: its tenses, their negation and their questions, command and wanting."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hawsweep.phrasebook.entries import Verb
 from hawsweep.phrasebook.lexicon import (
     FUTURE_TIMES,
-    MY,
     NOUNS,
     PAST_TIMES,
     PLACES,
     PRESENT_TIMES,
-    YOUR,
+    VERBS,
+    Verb,
 )
 from hawsweep.phrasebook.noun_phrases import (
     Phrase,
-    choose,
     kin_phrases,
     name_phrases,
-    people,
     person_phrases,
     pronoun_phrases,
-    some,
     some_people,
-    the,
-    the_plural,
     thing_phrase,
 )
-from hawsweep.phrasebook.pairs import Pair, sentence
-from hawsweep.phrasebook.predicates import VERBS
+from hawsweep.phrasebook.pairs import Pair, choose, sentence, some
 
-GIFTS = ("puke", "lei", "manakō", "kālā", "kope", "pua", "pāpale", "makana", "kiʻi", "penikala")
+WANTED = (
+    *("iʻa", "maiʻa", "palaoa", "wai", "kope", "waiū", "puke", "pua", "pāpale", "kaʻa", "waʻa"),
+    *("hale", "pākaukau", "pā", "ʻīlio", "pōpoki", "lio", "manu"),
+)
 Times = tuple[tuple[str, str], ...]
 """Hawaiian times with their English."""
 
@@ -51,12 +47,10 @@ class Clause:
     subject: Phrase
     tail: Tail
 
-
-def _subjects(verb: Verb, key: str) -> list[Phrase]:
-    animals = [form(NOUNS[name]) for name in verb.animals for form in (the, the_plural)]
-    if verb.takes_only_animals:
-        return animals
-    return some_people(f"{key} {verb.hawaiian}") + animals[:2]
+    @property
+    def head(self) -> str:
+        """The verb and how many words follow, so that short sentences are as many as long."""
+        return f"{self.verb.hawaiian} {len(self.tail.hawaiian.split())}"
 
 
 def _object(phrase: Phrase) -> Tail:
@@ -65,54 +59,42 @@ def _object(phrase: Phrase) -> Tail:
 
 def _person_objects(subject: Phrase, key: str) -> list[Phrase]:
     """People other than the subject; pronouns only where the subject is none."""
-    pools = [name_phrases(), name_phrases(), kin_phrases((MY, YOUR)), person_phrases()]
+    pools = [name_phrases(), person_phrases() + kin_phrases()]
     if not subject.is_pronoun:
-        pools.append(pronoun_phrases())
+        pools += [pronoun_phrases()[:1], pronoun_phrases()[1:]]
     chosen = [choose(f"{key} {number}", pool) for number, pool in enumerate(pools)]
     return [person for person in chosen if person.head != subject.head]
 
 
-def _place(verb: Verb, place_name: str, subject: Phrase, key: str) -> Tail:
-    place = PLACES[place_name]
-    if not verb.goal:
-        return Tail(f"ma {place.hawaiian}", place.at)
-    tail = Tail(f"i {place.hawaiian}", place.to)
-    companion = choose(f"with {key}", name_phrases())
-    if companion == subject or choose(f"alone {key}", (True, True, True, False)):
-        return tail
-    return Tail(
-        f"{tail.hawaiian} me {companion.hawaiian}", f"{tail.english} with {companion.english}"
-    )
-
-
 def _tails(verb: Verb, subject: Phrase, key: str) -> Iterator[Tail]:
-    for name in (name for name in verb.objects if name != subject.head):
+    for name in verb.objects:
         yield _object(thing_phrase(NOUNS[name], f"{key} {name}"))
     if verb.takes_people:
         yield from map(_object, _person_objects(subject, key))
-    for name in verb.places:
-        yield _place(verb, name, subject, f"{key} {name}")
-    if not verb.objects and not verb.goal:
+    for place in (PLACES[name] for name in verb.places):
+        if verb.goal:
+            yield Tail(f"i {place.hawaiian}", place.to)
+        else:
+            yield Tail(f"ma {place.hawaiian}", place.at)
+    if verb.alone:
         yield Tail()
 
 
-def clauses(construction: str) -> Iterator[Clause]:
+def _clauses(construction: str) -> Iterator[Clause]:
     """Every verb with some of its subjects and all its objects or places."""
     for verb in VERBS:
-        for subject in _subjects(verb, construction):
+        for subject in some_people(f"{construction} {verb.hawaiian}"):
             key = f"{construction} {verb.hawaiian} {subject.hawaiian}"
             for tail in _tails(verb, subject, key):
                 yield Clause(verb, subject, tail)
 
 
-def with_time(clause: Clause, construction: str, times: Times) -> tuple[str, str]:
-    """Both sides of the tail, in two sentences of five with a time.
-
-    None follows a long tail, to keep sentences short.
-    """
+def _with_time(clause: Clause, construction: str, times: Times) -> tuple[str, str]:
+    """Both sides of the tail, in some sentences with a time: most often where there is no tail."""
     tail = clause.tail
     key = f"{construction} {clause.verb.hawaiian} {clause.subject.hawaiian} {tail.hawaiian}"
-    if len(tail.hawaiian.split()) > 4 or choose(key, (True, True, True, False, False)):
+    has_none = (True, True, False) if tail.hawaiian else (True, False, False)
+    if choose(key, has_none):
         return tail.hawaiian, tail.english
     time, english_time = choose(f"which {key}", times)
     return f"{tail.hawaiian} {time}".strip(), f"{tail.english} {english_time}".strip()
@@ -120,68 +102,38 @@ def with_time(clause: Clause, construction: str, times: Times) -> tuple[str, str
 
 def past() -> Iterator[Pair]:
     """``Ua heluhelu ʻo Leilani i ka puke.``"""
-    for c in clauses("past"):
-        rest, english_rest = with_time(c, "past", PAST_TIMES)
+    for c in _clauses("past"):
+        rest, english_rest = _with_time(c, "past", PAST_TIMES)
         yield Pair(
             sentence("ua", c.verb.hawaiian, c.subject.subject, rest),
             sentence(c.subject.english, c.verb.past, english_rest),
-            c.verb.hawaiian,
+            c.head,
         )
 
 
 def present() -> Iterator[Pair]:
     """``Ke heluhelu nei ʻo Leilani i ka puke.``"""
-    for c in clauses("present"):
-        if c.verb.progressive:
-            rest, english_rest = with_time(c, "present", PRESENT_TIMES)
-            yield Pair(
-                sentence("ke", c.verb.hawaiian, "nei", c.subject.subject, rest),
-                sentence(c.subject.english, c.subject.be, c.verb.gerund, english_rest),
-                c.verb.hawaiian,
-            )
+    for c in _clauses("present"):
+        rest, english_rest = _with_time(c, "present", PRESENT_TIMES)
+        yield Pair(
+            sentence("ke", c.verb.hawaiian, "nei", c.subject.subject, rest),
+            sentence(c.subject.english, c.subject.be, c.verb.gerund, english_rest),
+            c.head,
+        )
 
 
 def future() -> Iterator[Pair]:
     """``E heluhelu ana ʻo Leilani i ka puke.``"""
-    for c in clauses("future"):
-        rest, english_rest = with_time(c, "future", FUTURE_TIMES)
+    for c in _clauses("future"):
+        rest, english_rest = _with_time(c, "future", FUTURE_TIMES)
         yield Pair(
             sentence("e", c.verb.hawaiian, "ana", c.subject.subject, rest),
             sentence(c.subject.english, "will", c.verb.english, english_rest),
-            c.verb.hawaiian,
+            c.head,
         )
 
 
-def _gifts(construction: str) -> Iterator[tuple[Phrase, Tail]]:
-    """A giver, and the thing given with the one who gets it."""
-    for giver in people():
-        key = f"{construction} {giver.hawaiian}"
-        for thing in some(key, GIFTS, 3):
-            gift = the(NOUNS[thing])
-            for getter in _person_objects(giver, f"{key} {thing}"):
-                tail = f"{gift.object} {getter.object}"
-                yield giver, Tail(tail, f"{gift.english} to {getter.as_object}")
-
-
-def giving_past() -> Iterator[Pair]:
-    """``Ua hāʻawi ʻo Leilani i ka puke iā Keola.``"""
-    for giver, tail in _gifts("giving past"):
-        yield Pair(
-            sentence("ua hāʻawi", giver.subject, tail.hawaiian),
-            sentence(giver.english, "gave", tail.english),
-        )
-
-
-def giving_future() -> Iterator[Pair]:
-    """``E hāʻawi ana ʻo Leilani i ka puke iā Keola.``"""
-    for giver, tail in _gifts("giving future"):
-        yield Pair(
-            sentence("e hāʻawi ana", giver.subject, tail.hawaiian),
-            sentence(giver.english, "will give", tail.english),
-        )
-
-
-def negated(marker: str, verb: str, subject: Phrase, rest: str) -> str:
+def _negated(marker: str, verb: str, subject: Phrase, rest: str) -> str:
     """A pronoun subject moves before the verb; a name or a noun stays after it."""
     if subject.is_pronoun:
         return sentence("ʻaʻole", subject.subject, marker, verb, rest)
@@ -189,22 +141,103 @@ def negated(marker: str, verb: str, subject: Phrase, rest: str) -> str:
 
 
 def negated_past() -> Iterator[Pair]:
-    """``ʻAʻole au i heluhelu i ka puke.`` but ``ʻAʻole i heluhelu ke keiki i ka puke.``"""
-    for c in clauses("negated past"):
-        rest, english_rest = with_time(c, "negated past", PAST_TIMES)
+    """``ʻAʻole au i hele i Hilo.`` but ``ʻAʻole i hele ke keiki i Hilo.``"""
+    for c in _clauses("negated past"):
+        rest, english_rest = _with_time(c, "negated past", PAST_TIMES)
         yield Pair(
-            negated("i", c.verb.hawaiian, c.subject, rest),
+            _negated("i", c.verb.hawaiian, c.subject, rest),
             sentence(c.subject.english, "did not", c.verb.english, english_rest),
-            c.verb.hawaiian,
+            c.head,
         )
 
 
 def negated_future() -> Iterator[Pair]:
-    """``ʻAʻole au e heluhelu ana i ka puke.``"""
-    for c in clauses("negated future"):
-        rest, english_rest = with_time(c, "negated future", FUTURE_TIMES)
+    """``ʻAʻole au e hele ana i Hilo.``"""
+    for c in _clauses("negated future"):
+        rest, english_rest = _with_time(c, "negated future", FUTURE_TIMES)
         yield Pair(
-            negated("e", f"{c.verb.hawaiian} ana", c.subject, rest),
+            _negated("e", f"{c.verb.hawaiian} ana", c.subject, rest),
             sentence(c.subject.english, "will not", c.verb.english, english_rest),
-            c.verb.hawaiian,
+            c.head,
         )
+
+
+def asking_past() -> Iterator[Pair]:
+    """``Ua heluhelu anei ʻoe i ka puke?``"""
+    for c in _clauses("asked past"):
+        if c.subject.is_asked_about:
+            rest, english_rest = _with_time(c, "asked past", PAST_TIMES)
+            yield Pair(
+                sentence("ua", c.verb.hawaiian, "anei", c.subject.subject, rest, end="?"),
+                sentence("did", c.subject.english, c.verb.english, english_rest, end="?"),
+                c.head,
+            )
+
+
+def commands() -> Iterator[Pair]:
+    """``E heluhelu i ka puke.``, ``Mai heluhelu i ka puke.``, ``E heluhelu kākou i ka puke.``"""
+    for c in _clauses("command"):
+        if not c.subject.is_pronoun:  # the subject only varies what follows
+            continue
+        for before, after, english in (
+            ("e", "", ""),
+            ("mai", "", "do not"),
+            ("e", "kākou", "let us"),
+        ):
+            yield Pair(
+                sentence(before, c.verb.hawaiian, after, c.tail.hawaiian),
+                sentence(english, c.verb.english, c.tail.english),
+                f"{before} {c.head} {after}",
+            )
+
+
+def wanting_to() -> Iterator[Pair]:
+    """``Makemake au e hele i ke kula.``"""
+    for c in _clauses("want to"):
+        yield Pair(
+            sentence("makemake", c.subject.subject, "e", c.verb.hawaiian, c.tail.hawaiian),
+            sentence(c.subject.english, c.subject.wants, "to", c.verb.english, c.tail.english),
+            c.head,
+        )
+
+
+def _wanted(construction: str) -> Iterator[tuple[Phrase, Phrase, str]]:
+    """Who wants, what, and its noun."""
+    for subject in some_people(construction):
+        key = f"{construction} {subject.hawaiian}"
+        for name in some(key, WANTED, 12):
+            yield subject, thing_phrase(NOUNS[name], f"{key} {name}"), name
+
+
+def wanting_things() -> Iterator[Pair]:
+    """``Makemake ʻo Leilani i ke kope.``"""
+    for subject, thing, name in _wanted("want"):
+        yield Pair(
+            sentence("makemake", subject.subject, thing.object),
+            sentence(subject.english, subject.wants, thing.english),
+            name,
+        )
+
+
+def not_wanting_things() -> Iterator[Pair]:
+    """``ʻAʻole au makemake i ke kope.``, ``ʻAʻole makemake ke keiki i ke kope.``"""
+    for subject, thing, name in _wanted("not want"):
+        order = [subject.subject, "makemake"]
+        if not subject.is_pronoun:
+            order.reverse()
+        yield Pair(
+            sentence("ʻaʻole", *order, thing.object),
+            sentence(subject.english, subject.does, "not want", thing.english),
+            name,
+        )
+
+
+def asking_wanting() -> Iterator[Pair]:
+    """``Makemake anei ʻoe i ke kope?``"""
+    for subject, thing, name in _wanted("asked want"):
+        if subject.is_asked_about:
+            yield Pair(
+                sentence("makemake anei", subject.subject, thing.object, end="?"),
+                sentence(subject.does, subject.english, "want", thing.english, end="?"),
+                name,
+            )

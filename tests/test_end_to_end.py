@@ -1,0 +1,230 @@
+"""The real model, database and browser: one small sweep and everything that is done with it."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+SMALL = [
+    "--trials=2",
+    "--set=search.iters={choices: [6]}",
+    "--set=train.steps_per_eval=3",
+    "--set=train.steps_per_report=2",
+    "--set=validation.max_examples=6",
+    "--set=scoring.max_examples=3",
+    "--set=scoring.max_tokens=6",
+]
+
+
+def hawsweep(*arguments: str, cwd: Path, code: int = 0) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "hawsweep.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("swept")
+    (folder / "out.txt").write_text(hawsweep("start", "lr-rank", *SMALL, cwd=folder))
+    return folder
+
+
+def test_sweep_ends_with_a_table_of_trials_and_base(swept: Path) -> None:
+    printed = (swept / "out.txt").read_text()
+    assert re.search(r"^ +base .*\d\.\d{4}", printed, re.MULTILINE)
+    assert len(re.findall(r"^ +[01] +complete", printed, re.MULTILINE)) == 2
+    assert "Test split (6 prompts)" in printed
+    assert "hawsweep export lr-rank --fuse" in printed
+
+
+def test_trial_leaves_its_files_and_relative_paths(swept: Path) -> None:
+    study = swept / "studies" / "lr-rank"
+    for number in (0, 1):
+        folder = study / "trials" / f"{number:04d}"
+        for name in (
+            "config.yaml",
+            "metrics.jsonl",
+            "valid_losses.npy",
+            "samples.jsonl",
+            "log.txt",
+        ):
+            assert (folder / name).is_file(), name
+        metrics = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+        assert [m["iteration"] for m in metrics if m["type"] == "eval"] == [3, 6]
+    with sqlite3.connect(swept / "studies" / "hawsweep.db") as database:
+        dump = "\n".join(database.iterdump())
+        assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert str(swept) not in dump
+
+
+def test_status_and_show_and_list_print_json(swept: Path) -> None:
+    status = json.loads(hawsweep("status", "lr-rank", "--json", cwd=swept))
+    assert {row["label"] for row in status["trials"]} == {"0", "1", "base"}
+    best = json.loads(hawsweep("list", "--json", cwd=swept))["studies"][0]["best_trial"]
+    shown = json.loads(hawsweep("show", "lr-rank", str(best), "--json", cwd=swept))
+    assert shown["state"] == "complete"
+    assert shown["samples"][0]["output"] is not None
+
+
+def test_start_again_continues_and_refuses_another_spec(swept: Path) -> None:
+    before = json.loads(hawsweep("status", "lr-rank", "--json", cwd=swept))["trials"]
+    assert "another spec" in hawsweep(
+        "start", "lr-rank", *SMALL, "--set=train.batch_size=2", cwd=swept, code=1
+    )
+    hawsweep("start", "lr-rank", *SMALL, "--trials=3", cwd=swept)
+    after = json.loads(hawsweep("status", "lr-rank", "--json", cwd=swept))["trials"]
+    assert len(after) == 4
+    assert all(row in after for row in before)
+
+
+def test_worker_killed_costs_its_trial_only(swept: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hawsweep.cli", "start", "lr-rank", *SMALL, "--trials=2"]
+        + ["--study=killed", "--workers=1"],
+        cwd=swept,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if "trial 0 starts" in line:
+            workers = [p for p in _children(process.pid) if "hawsweep.worker" in _command(p)]
+            assert len(workers) == 1
+            os.kill(workers[0], signal.SIGKILL)
+    assert process.wait(timeout=300) == 0, printed
+    rows = json.loads(hawsweep("status", "killed", "--json", cwd=swept))["trials"]
+    states = {row["label"]: row["state"] for row in rows}
+    assert states.pop("base") == "base"
+    assert states == {"0": "fail", "1": "complete", "2": "complete"}
+    assert "SIGKILL" in next(row["reason"] for row in rows if row["label"] == "0")
+
+
+def test_interrupt_leaves_a_study_that_goes_on(swept: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hawsweep.cli", "start", "lr-rank", *SMALL, "--trials=1"]
+        + ["--study=interrupted", "--workers=1"],
+        cwd=swept,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "trial 0 starts" in line:
+            process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    hawsweep("start", "lr-rank", *SMALL, "--trials=1", "--study=interrupted", cwd=swept)
+    rows = json.loads(hawsweep("status", "interrupted", "--json", cwd=swept))["trials"]
+    settings = {row["label"]: row["settings"] for row in rows}
+    assert {row["label"]: row["state"] for row in rows}["1"] == "complete"
+    assert settings["0"] == settings["1"]  # tried again
+
+
+def test_export_fused_translates_as_the_trial_did(swept: Path) -> None:
+    exported = json.loads(hawsweep("export", "lr-rank", "--fuse", "--json", cwd=swept))
+    assert exported["adapter_similarity"] == pytest.approx(exported["similarity"], abs=0.01)
+    assert exported["fused_similarity"] == pytest.approx(exported["similarity"], abs=0.01)
+    fused = swept / "studies" / "lr-rank" / "export" / "fused"
+    command = [sys.executable, "-m", "mlx_lm", "generate", "--model", str(fused)]
+    command += ["--prompt", "Aloha.", "--max-tokens", "3"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert "Generation: 3 tokens" in said or "Generation:" in said
+    assert "there already" in hawsweep("export", "lr-rank", cwd=swept, code=1)
+
+
+def test_config_of_a_trial_starts_mlx_lm_lora(swept: Path) -> None:
+    config = Path("studies", "lr-rank", "trials", "0000", "config.yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", "mlx_lm", "lora", "-c", str(config), "--iters", "1"]
+        + ["--val-batches", "1", "--batch-size", "1"],
+        cwd=swept,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    settings = json.loads(hawsweep("show", "lr-rank", "0", "--json", cwd=swept))["settings"]
+    assert f"rank {settings['lora_parameters.rank']}" in re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    adapter = swept / config.parent / "mlx_lm_adapters" / "adapters.safetensors"
+    assert adapter.is_file()
+
+
+def test_dashboard_shows_the_study_in_a_browser(swept: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "hawsweep.cli", "dashboard", f"--port={port}"],
+        cwd=swept,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        assert f"http://127.0.0.1:{port}/" in server.stdout.readline()
+        address = f"http://127.0.0.1:{port}"
+        _wait_for(address)
+        with urllib.request.urlopen(f"{address}/api/studies", timeout=10) as answer:
+            names = {s["study_name"] for s in json.load(answer)["study_summaries"]}
+        assert "lr-rank" in names
+        if chromium is None:
+            pytest.skip("no Chromium: the page was served, but not looked at in a browser")
+        page = subprocess.run(
+            [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
+            + ["--no-first-run", "--disable-background-networking", "--disable-sync"]
+            + ["--disable-component-update", f"--user-data-dir={swept / 'chromium'}"]
+            + ["--virtual-time-budget=15000", "--dump-dom", f"{address}/dashboard"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        ).stdout
+        assert "lr-rank" in page
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+def _wait_for(address: str) -> None:
+    for _ in range(100):
+        try:
+            urllib.request.urlopen(f"{address}/dashboard", timeout=2).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"{address} did not answer")
+
+
+def _children(pid: int) -> list[int]:
+    import psutil
+
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+def _command(pid: int) -> str:
+    import psutil
+
+    return " ".join(psutil.Process(pid).cmdline())

@@ -1,0 +1,244 @@
+import json
+import subprocess
+import sys
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from hawsweep.errors import SpecChangedError, StudyError
+from hawsweep.space import distributions
+from hawsweep.study import (
+    Place,
+    best_trial,
+    count_finished,
+    create_study,
+    describe_trial,
+    leaderboard,
+    list_studies,
+    load_study,
+    newest,
+    open_storage,
+    reap_running,
+    spec_of,
+    study_names,
+    this_worker,
+)
+from hawsweep.sweepfile import check_sweep
+
+DATA = {"train": "24:abc", "valid": "8:def", "test": "8:fed"}
+CONTENT = {
+    "description": "Learning rate alone.",
+    "model": "some/model",
+    "data": "phrasebook",
+    "search": {"learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}},
+    "sampler": {"name": "tpe", "n_startup_trials": 2},
+}
+
+
+def sweep(**changes):
+    return check_sweep({**CONTENT, **changes}, "a sweep")
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path / "studies")
+
+
+@pytest.fixture
+def storage(place):
+    return open_storage(place, create=True)
+
+
+@pytest.fixture
+def study(storage, place):
+    return create_study(storage, place, "rates", sweep(), DATA)[0]
+
+
+def add(study, rate, value=None, state=TrialState.COMPLETE, **attributes):
+    trial = create_trial(
+        state=state,
+        value=value,
+        params={"learning_rate": rate},
+        distributions=distributions(sweep().search),
+        user_attrs=attributes,
+    )
+    study.add_trial(trial)
+
+
+def test_new_study_keeps_its_spec_and_folder(study, place):
+    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert spec_of(study).fingerprint() == sweep().fingerprint()
+    assert study.user_attrs["description"] == CONTENT["description"]
+    assert study.user_attrs["versions"].keys() >= {"hawsweep", "mlx", "mlx-lm", "optuna"}
+    folder = place.study_dir("rates")
+    assert (folder / "trials").is_dir()
+    header, text = (folder / "spec.yaml").read_text(encoding="utf-8").split("\n", 1)
+    assert json.loads(header.removeprefix("# "))["data"] == DATA
+    assert text == sweep().dump_yaml()
+
+
+def test_study_is_reopened_with_its_trials(study, place):
+    add(study, 1e-4, 0.5)
+    again, is_new = create_study(open_storage(place), place, "rates", sweep(), DATA)
+    assert not is_new
+    assert [trial.value for trial in again.trials] == [0.5]
+
+
+def test_study_goes_on_with_more_trials_and_workers(study, storage, place):
+    more = sweep(trials=99, workers=3, timeout="8h", description="Another text.")
+    assert create_study(storage, place, "rates", more, DATA)[1] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"search": {"learning_rate": {"low": 1e-5, "high": 2e-3, "log": True}}},
+            ["search.learning_rate.high was 0.001, is 0.002"],
+        ),
+        ({"train": {"batch_size": 2}}, ["train.batch_size was 4, is 2"]),
+        (
+            {"search": {"iters": {"choices": [1, 2]}}},
+            ["search.iters.choices was not set, is [1, 2]", "search.learning_rate.low was 1e-05"],
+        ),
+        ({"model": "other", "seed": 1}, ["model was some/model, is other; seed was 0, is 1"]),
+    ],
+)
+def test_changed_spec_is_refused_with_each_key_and_both_values(
+    study, storage, place, changes, told
+):
+    with pytest.raises(SpecChangedError) as caught:
+        create_study(storage, place, "rates", sweep(**changes), DATA)
+    message = str(caught.value)
+    assert message.startswith("Study 'rates' was made with another spec: ")
+    assert all(text in message for text in told), message
+    assert "Start it under another name with --study, or restore the value." in message
+
+
+def test_changed_data_is_refused_with_the_split(study, storage, place):
+    with pytest.raises(SpecChangedError, match=r"fingerprints\.valid was 8:def, is 9:xyz"):
+        create_study(storage, place, "rates", sweep(), {**DATA, "valid": "9:xyz"})
+
+
+def test_unknown_study_lists_those_there_are(study, storage):
+    with pytest.raises(StudyError, match=r"no study 'ranks'\. Studies here: rates\."):
+        load_study(storage, "ranks")
+
+
+def test_newest_study_is_the_one_made_last(study, storage, place):
+    create_study(storage, place, "a-later-one", sweep(), DATA)
+    assert newest(storage) == "a-later-one"
+    assert study_names(storage) == ["a-later-one", "rates"]
+
+
+def test_newest_of_no_studies_says_how_to_start_one(storage):
+    with pytest.raises(StudyError, match=r"no studies yet\. Start one: hawsweep start"):
+        newest(storage)
+
+
+def test_studies_are_listed_with_trials_and_best(study, storage):
+    add(study, 1e-4, 0.5)
+    add(study, 2e-4, 0.7)
+    add(study, 3e-4, state=TrialState.FAIL)
+    study.set_user_attr("base", {"similarity": 0.25})
+    assert list_studies(storage) == [
+        {
+            "name": "rates",
+            "description": CONTENT["description"],
+            "trials": {"complete": 2, "fail": 1},
+            "best_trial": 1,
+            "best_similarity": 0.7,
+            "base_similarity": 0.25,
+        }
+    ]
+
+
+def test_leaderboard_ranks_by_similarity_then_loss_then_state(study):
+    add(study, 1e-4, 0.5, similarity=0.5, val_loss=2.0)
+    add(study, 1e-4, state=TrialState.FAIL, reason="killed")
+    add(study, 2e-4, 0.25, state=TrialState.PRUNED, val_loss=3.0)
+    add(study, 3e-4, 0.25, state=TrialState.PRUNED, val_loss=2.5)
+    add(study, 4e-4, 0.75, similarity=0.75, val_loss=4.0)
+    add(study, 4e-4, 0.125, similarity=0.125, val_loss=1.0)
+    study.ask()
+    study.enqueue_trial({"learning_rate": 5e-4})
+    study.set_user_attr("base", {"similarity": 0.25, "val_loss": 5.0, "time_s": 1.5})
+    rows = leaderboard(study)
+    labels = [row.label for row in rows]
+    assert labels == ["4", "0", "base", "5", "3", "2", "1", "6", "7"]
+    assert [row.state for row in rows[4:]] == ["pruned", "pruned", "fail", "running", "waiting"]
+    by_label = {row.label: row for row in rows}
+    assert by_label["base"].val_loss == 5.0
+    assert by_label["1"].reason == "killed"
+    assert by_label["4"].settings == {"learning_rate": 4e-4}
+
+
+def test_best_trial_is_the_earlier_of_equals(study):
+    assert best_trial(study) is None
+    add(study, 1e-4, 0.5)
+    add(study, 2e-4, 0.75)
+    add(study, 3e-4, 0.75)
+    add(study, 4e-4, 0.9, state=TrialState.PRUNED)
+    assert best_trial(study).number == 1
+
+
+def test_finished_trials_are_complete_or_pruned(study):
+    for state in (TrialState.COMPLETE, TrialState.PRUNED):
+        add(study, 1e-4, 0.5, state=state)
+    add(study, 1e-4, state=TrialState.FAIL)
+    study.ask()
+    assert count_finished(study) == 2
+
+
+def test_trial_is_described_with_its_files_and_samples(study, place):
+    add(study, 1e-4, 0.5, similarity=0.5)
+    folder = place.trial_dir("rates", 0)
+    (folder / "adapters").mkdir(parents=True)
+    (folder / "adapters" / "a.json").write_text("{}")
+    (folder / "samples.jsonl").write_text('{"output": "one"}\n{"output": "two"}\n')
+    described = describe_trial(study, place, 0)
+    assert described["similarity"] == 0.5
+    assert described["files"] == ["adapters/a.json", "samples.jsonl"]
+    assert described["samples"] == [{"output": "one"}, {"output": "two"}]
+    json.dumps(described)
+
+
+def test_missing_trial_says_which_there_are(study, place):
+    with pytest.raises(StudyError, match="'rates' has no trial 0; it has none"):
+        describe_trial(study, place, 0)
+    add(study, 1e-4, 0.5)
+    add(study, 1e-4, 0.5)
+    with pytest.raises(StudyError, match="has no trial 2; it has 0 to 1"):
+        describe_trial(study, place, 2)
+
+
+def dead_pid():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def test_trials_of_dead_processes_here_are_reaped_with_the_reason(study):
+    owners = [
+        {**this_worker(), "pid": dead_pid()},
+        this_worker(),
+        {"host": "another machine", "pid": dead_pid()},
+        None,
+    ]
+    for owner in owners:
+        trial = study.ask()
+        if owner is not None:
+            trial.set_user_attr("worker", owner)
+    assert reap_running(study, "the machine went down") == [0]
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.FAIL, *[TrialState.RUNNING] * 3]
+    assert study.trials[0].user_attrs["reason"] == "the machine went down"
+
+
+def test_trials_of_one_worker_are_reaped_alive_or_not(study):
+    study.ask().set_user_attr("worker", this_worker())
+    study.ask().set_user_attr("worker", {**this_worker(), "pid": dead_pid()})
+    add(study, 1e-4, 0.5, worker=this_worker())
+    assert reap_running(study, "stopped", this_worker()) == [0]
+    assert study.trials[2].state == TrialState.COMPLETE
