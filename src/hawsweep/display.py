@@ -182,9 +182,9 @@ class _WorkerLine:
         elif event.kind == "eval":
             self._val_loss = values["val_loss"]
         elif event.kind in _DOING:
+            self._fresh = event.kind != "preparing" or event.worker == 0  # they all prepare alike
             self._text = _DOING[event.kind].format(trial=self._trial, **values)
             self._at = self._of = 0
-            self._fresh = True
         elif event.kind in ("ready", "base_end", "trial_end", "test_end"):
             self._text, self._at, self._of, self._settings = "waiting", 0, 0, ""
 

@@ -136,8 +136,11 @@ def create_study(
     asked = {**spec.fingerprint(), "fingerprints": dict(data)}
     if name in study_names(storage):
         study = load_study(storage, name, spec)
-        _refuse_changes(name, study.user_attrs.get("spec", {}), asked)
-        return study, False
+        if not _is_untouched(study):
+            _refuse_changes(name, study.user_attrs.get("spec", {}), asked)
+            return study, False
+        # A start that failed before its first measurement leaves nothing to be true to.
+        optuna.delete_study(study_name=name, storage=storage)
     try:
         (folder / "trials").mkdir(parents=True, exist_ok=True)
         header = json.dumps({"versions": versions(), "data": dict(data)})
@@ -426,6 +429,11 @@ def _check_sqlite(path: Path, create: bool) -> None:
             f"{path} is not a usable SQLite database: {fault}. It was left as it is: move it away, "
             "or restore it from a backup, or choose another --studies-dir."
         ) from fault
+
+
+def _is_untouched(study: optuna.Study) -> bool:
+    trials = study.get_trials(deepcopy=False)
+    return "base" not in study.user_attrs and all(t.state == TrialState.WAITING for t in trials)
 
 
 def _refuse_changes(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def find_sweep(name: str) -> Path:
     if name in sweeps:
         return sweeps[name]
     raise SpecError(
-        f"There is no sweep {name!r}{_nearest(name, sweeps)}. "
+        f"There is no sweep {name!r}{_nearest(name, sweeps)} "
         f"Known: {', '.join(sorted(sweeps)) or 'none'}. Write sweeps/{name}.yaml, or give a "
         "file's path."
     )
@@ -165,7 +165,7 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
     for key, asked in search.items():
         if key not in SEARCHABLE:
             yield (
-                f"search.{key} cannot be searched{_nearest(key, SEARCHABLE)}. Searchable: "
+                f"search.{key} cannot be searched{_nearest(key, SEARCHABLE)} Searchable: "
                 f"{', '.join(SEARCHABLE)}."
             )
             continue
@@ -189,7 +189,7 @@ def _check_together(spec: SweepSpec) -> Iterator[str]:
         for key, value in settings.items():
             if key not in spec.search:
                 yield (
-                    f"enqueue[{number}].{key} is not searched{_nearest(key, spec.search)}. Use "
+                    f"enqueue[{number}].{key} is not searched{_nearest(key, spec.search)} Use "
                     "the keys of search."
                 )
             else:
@@ -258,7 +258,7 @@ def _describe(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "extra_forbidden":
         known = _keys_at(place[:-1])
         return (
-            f"{key} is not a key{_nearest(str(place[-1]), known)}. Known here: {', '.join(known)}."
+            f"{key} is not a key{_nearest(str(place[-1]), known)} Known here: {', '.join(known)}."
         )
     if fault["type"] == "missing":
         return f"{key} is missing."
@@ -328,8 +328,9 @@ def _keys_at(place: Iterable[str | int]) -> list[str]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
+    """Ends a sentence about an unknown name, with the nearest known one where one is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def _kind(value: object) -> str:
