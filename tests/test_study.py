@@ -146,8 +146,9 @@ def test_study_that_measured_nothing_yet_takes_another_spec(study, storage, plac
 @pytest.mark.xfail(strict=True, reason="deleted under the process that has just made it")
 def test_study_that_measured_nothing_yet_is_kept_with_the_same_spec(study, storage, place):
     study.enqueue_trial({"learning_rate": 1e-4})
-    create_study(storage, place, "rates", sweep(), DATA)
-    assert len(study.get_trials()) == 1
+    again, is_new = create_study(storage, place, "rates", sweep(), DATA)
+    assert not is_new
+    assert [trial.state for trial in again.trials] == [TrialState.WAITING]
 
 
 def test_unknown_study_lists_those_there_are(study, storage):
