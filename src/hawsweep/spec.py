@@ -8,6 +8,7 @@ said at the key.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainValidator,
     Tag,
     field_validator,
     model_validator,
@@ -26,6 +28,7 @@ from pydantic import (
 
 SearchValue = bool | int | float | str
 OptimizerName = Literal["adam", "adamw", "sgd"]
+_MOST_WORKERS = 64
 
 
 class _Section(BaseModel):
@@ -136,7 +139,7 @@ class TrainSpec(_Section):
     @classmethod
     def _not_zero(cls, value: int) -> int:
         if value == 0:
-            raise ValueError("is 0, must be 1 or more, or -1 for all layers")
+            raise ValueError("must be 1 or more, or -1 for all layers")
         return value
 
 
@@ -156,7 +159,20 @@ class Range(_Section):
             raise ValueError("log and step are both given; Optuna allows one of them")
         if self.log and self.low <= 0:
             raise ValueError(f"low is {self.low:g}, must be above 0 where log is true")
+        if self.step is not None and not self.is_on_step(self.high):
+            steps = math.floor((self.high - self.low) / self.step)
+            raise ValueError(
+                f"high is {self.high:g}, must be low and whole steps of {self.step:g}, such as "
+                f"{self.low + steps * self.step:g} or {self.low + (steps + 1) * self.step:g}"
+            )
         return self
+
+    def is_on_step(self, value: float) -> bool:
+        """Whether a value is a whole number of steps above ``low``; always without a step."""
+        if self.step is None:
+            return True
+        steps = (value - self.low) / self.step
+        return math.isclose(steps, round(steps), abs_tol=1e-6)
 
 
 class Choices(_Section):
@@ -168,7 +184,7 @@ class Choices(_Section):
     @classmethod
     def _distinct(cls, value: tuple[SearchValue, ...]) -> tuple[SearchValue, ...]:
         if len(set(value)) < len(value):
-            raise ValueError("has the same value twice")
+            raise ValueError("must not have the same value twice")
         return value
 
 
@@ -272,6 +288,14 @@ class ScoringSpec(_Section):
     batch_size: int = Field(16, ge=1, description="Prompts generated at a time.")
 
 
+def _check_workers(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_WORKERS:
+        return value
+    raise ValueError(f"must be auto or a whole number from 1 to {_MOST_WORKERS}")
+
+
 def _data_spec(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
@@ -298,7 +322,7 @@ class SweepSpec(_Section):
     timeout: Duration | None = Field(
         None, description="No trial starts after this time: 90s, 20m, 8h."
     )
-    workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+    workers: Annotated[int | Literal["auto"], PlainValidator(_check_workers)] = Field(
         "auto",
         description="Processes that train at the same time; auto: one a core on a CPU, else one.",
     )
@@ -363,6 +387,8 @@ def set_key(content: dict[str, Any], key: str, value: Any) -> None:
         if names:
             rest = key.removeprefix(f"search.{names[0]}").strip(".")
             parts = ["search", names[0], *([rest] if rest else [])]
+        if parts[2:] == ["choices"]:  # instead of a range
+            key, value, parts = ".".join(parts[:2]), {"choices": value}, parts[:2]
     for part in parts[:-1]:
         below = content.get(part)
         if isinstance(below, str) and part == "data":

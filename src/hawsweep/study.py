@@ -136,9 +136,14 @@ def create_study(
     asked = {**spec.fingerprint(), "fingerprints": dict(data)}
     if name in study_names(storage):
         study = load_study(storage, name, spec)
-        if not _is_untouched(study):
-            _refuse_changes(name, study.user_attrs.get("spec", {}), asked)
+        changes = _changes(study.user_attrs.get("spec", {}), asked)
+        if not changes:
             return study, False
+        if not _is_untouched(study):
+            raise SpecChangedError(
+                f"Study {name!r} was made with another spec: {changes}. "
+                "Start it under another name with --study, or restore the value."
+            )
         # A start that failed before its first measurement leaves nothing to be true to.
         optuna.delete_study(study_name=name, storage=storage)
     try:
@@ -436,18 +441,13 @@ def _is_untouched(study: optuna.Study) -> bool:
     return "base" not in study.user_attrs and all(t.state == TrialState.WAITING for t in trials)
 
 
-def _refuse_changes(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs, each key with both values; empty where nothing does."""
     was, is_now = _flatten(before), _flatten(now)
-    changed = [key for key in {**was, **is_now} if was.get(key) != is_now.get(key)]
-    if not changed:
-        return
-    told = "; ".join(
+    return "; ".join(
         f"{key} was {was.get(key, 'not set')}, is {is_now.get(key, 'not set')}"
-        for key in sorted(changed)
-    )
-    raise SpecChangedError(
-        f"Study {name!r} was made with another spec: {told}. "
-        "Start it under another name with --study, or restore the value."
+        for key in sorted({**was, **is_now})
+        if was.get(key) != is_now.get(key)
     )
 
 

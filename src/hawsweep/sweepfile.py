@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -123,10 +123,13 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
+            if not isinstance(key, Hashable) or key in seen:
+                fault = "is there twice" if isinstance(key, Hashable) else "cannot be a key"
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                    None, None, f"{key!r} {fault}", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -205,12 +208,13 @@ def _check_enqueued(where: str, value: SearchValue, asked: Range | Choices) -> I
             )
     elif isinstance(value, str) or not asked.low <= value <= asked.high:
         yield f"{where} is {value!r}, must be between {asked.low:g} and {asked.high:g}."
+    elif not asked.is_on_step(value):
+        yield f"{where} is {value!r}, must be {asked.low:g} and whole steps of {asked.step:g}."
 
 
 def _check_values(key: str, asked: Any) -> Iterator[str]:
     if not isinstance(asked, dict):
-        yield f"search.{key} is {asked!r}, must be {{low: ..., high: ...}} or {{choices: [...]}}."
-        return
+        return  # the schema says so
     values = asked.get("choices")
     named = (
         [(f"choices[{i}]", value) for i, value in enumerate(values)]
@@ -249,27 +253,26 @@ def _is_fixed(train: TrainSpec, key: str) -> bool:
 
 
 def _describe(fault: Mapping[str, Any]) -> str:
-    place = [
-        part
-        for part in fault["loc"]
-        if part not in ("range", "choices") or "search" not in fault["loc"][:1]
-    ]
+    place = list(fault["loc"])
+    if place[0] == "search" and len(place) > 2:
+        del place[2]  # which of the two forms the schema took it for
     key = _path(place)
+    given = fault["input"]
     if fault["type"] == "extra_forbidden":
         known = _keys_at(place[:-1])
+        if place[-1] in known:  # of the other way to say what to search
+            return f"{_path(place[:-1])} has choices beside low or high. Give one or the other."
         return (
             f"{key} is not a key{_nearest(str(place[-1]), known)} Known here: {', '.join(known)}."
         )
     if fault["type"] == "missing":
         return f"{key} is missing."
-    if fault["type"] in ("value_error", "model_type", "dict_type"):
-        text = (
-            str(fault["ctx"]["error"])
-            if "ctx" in fault and "error" in fault["ctx"]
-            else "must be keys with values"
-        )
-        return f"{key}: {text}."
-    return f"{key} is {fault['input']!r}, {_message(fault)}."
+    if fault["type"] in ("model_type", "dict_type"):
+        form = "{low: ..., high: ...} or {choices: [...]}" if place[0] == "search" else "keys"
+        return f"{key} is {given!r}, must be {form}."
+    if fault["type"] == "value_error" and isinstance(given, dict | BaseModel):
+        return f"{key}: {_message(fault)}."
+    return f"{key} is {given!r}, {_message(fault)}."
 
 
 _MESSAGES = {
