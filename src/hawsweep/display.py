@@ -39,6 +39,7 @@ class SweepDisplay:
         self._started = time.monotonic()
         self._workers: dict[int, _WorkerLine] = {}
         self._best: float | None = None
+        self._told_ready = False
         self._spinner = Spinner("dots")
         self._live = Live(
             get_renderable=self._picture, console=console, transient=True, refresh_per_second=8
@@ -76,7 +77,9 @@ class SweepDisplay:
     def _print(self, text: str) -> None:
         elapsed = time.monotonic() - self._started
         self._console.print(
-            f"[dim]{_clock(elapsed):>7}[/dim]  {text}", highlight=False, soft_wrap=True
+            f"[dim]{_clock(elapsed):>7}[/dim]  {text}",
+            highlight=False,
+            soft_wrap=not self._console.is_terminal,
         )
 
     def _picture(self) -> RenderableType:
@@ -105,6 +108,9 @@ class SweepDisplay:
         self._print(f"{kind} [bold]{escape(values['name'])}[/bold]")
 
     def _on_ready(self, values: Mapping[str, Any]) -> None:
+        if self._told_ready:
+            return  # workers read the same data
+        self._told_ready = True
         text = f"Training on {values['n_train']} examples, validating on {values['n_valid']}"
         if values["n_dropped"]:
             text += (

@@ -236,8 +236,8 @@ class _Watch:
             self._trial.set_user_attr("tokens_per_s", round(self._last_report.tokens_per_s, 1))
             self._trial.set_user_attr("peak_memory_bytes", self._last_report.peak_memory_bytes)
         reason = (
-            f"val loss {evaluation.val_loss:.3f} at iteration {evaluation.iteration} "
-            f"falls behind the {self._bench.spec.pruning.name} of the trials before"
+            f"behind the {self._bench.spec.pruning.name} of earlier trials "
+            f"at iteration {evaluation.iteration}"
         )
         self._trial.set_user_attr("reason", reason)
         raise optuna.TrialPruned(reason)
