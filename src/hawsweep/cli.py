@@ -180,7 +180,7 @@ def status(name: str | None, place: "Place", as_json: bool) -> None:
 
     console = _console()
     console.print(f"[bold]{opened.study_name}[/bold]  {opened.user_attrs.get('description', '')}")
-    console.print(leaderboard_table(rows))
+    console.print(leaderboard_table(rows, console.width))
     if text := test_text(opened.user_attrs.get("test")):
         console.print(text)
 
@@ -264,7 +264,7 @@ def _print_end(console: "Console", outcome: Any, place: "Place") -> None:
     from hawsweep.display import end_picture
     from hawsweep.study import end_of_study
 
-    console.print(end_picture(end_of_study(outcome.study, place), outcome.ended))
+    console.print(end_picture(end_of_study(outcome.study, place), outcome.ended, console.width))
 
 
 def _console(stderr: bool = False) -> "Console":

@@ -27,6 +27,8 @@ _STYLES = {
     "running": "blue",
 }
 _PLAIN_INTERVAL_S = 10.0
+# Columns of a terminal that holds a leaderboard with its full titles.
+_WIDE = 104
 
 
 class SweepDisplay:
@@ -231,15 +233,18 @@ _DOING = {
 }
 
 
-def leaderboard_table(rows: Sequence[TrialRow]) -> Table:
-    """The trials, one a line, only the settings that differ as columns."""
+def leaderboard_table(rows: Sequence[TrialRow], width: int) -> Table:
+    """The trials, one a line, with shorter titles where the terminal is narrow."""
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("trial", justify="right")
-    table.add_column("state")
-    for key in keys:
-        table.add_column(short_name(key), justify="right")
-    for title in ("val loss", "at", "similarity", "chrF", "tok/s", "peak GB", "time"):
+    titles = ["val loss", "at", "similarity", "chrF", "tok/s", "peak GB", "time"]
+    padding = 2
+    if width < _WIDE:
+        titles = ["val", "at", "sim", "chrF", "tok/s", "GB", "time"]
+        padding = 1
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, padding, 0, 0))
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for title in (*map(short_name, keys), *titles):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -301,10 +306,10 @@ def test_text(test: Mapping[str, Any] | None) -> str:
     )
 
 
-def end_picture(end: Mapping[str, Any], ended: str) -> RenderableType:
+def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableType:
     """What is shown when a start ends."""
     name, best = end["name"], end["best_trial"]
-    parts: list[RenderableType] = ["", leaderboard_table(end["rows"]), ""]
+    parts: list[RenderableType] = ["", leaderboard_table(end["rows"], width), ""]
     if text := test_text(end["test"]):
         parts += [Text.from_markup(text), ""]
     if end["samples"]:
