@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,21 @@ def hawsweep(*arguments: str, cwd: Path, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+@contextmanager
+def started(*arguments: str, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A command that runs meanwhile; it has ended, or is ended, on leaving."""
+    command = [sys.executable, "-m", "hawsweep.cli", *arguments]
+    process = subprocess.Popen(
+        command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    with process:
+        try:
+            yield process
+            process.wait(timeout=300)
+        finally:
+            process.kill()
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("swept")
@@ -68,9 +85,10 @@ def test_trial_leaves_its_files_and_relative_paths(swept: Path) -> None:
             "log.txt",
         ):
             assert (folder / name).is_file(), name
-        metrics = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        metrics = [json.loads(line) for line in lines]
         assert [m["iteration"] for m in metrics if m["type"] == "eval"] == [3, 6]
-    with sqlite3.connect(swept / "studies" / "hawsweep.db") as database:
+    with closing(sqlite3.connect(swept / "studies" / "hawsweep.db")) as database:
         dump = "\n".join(database.iterdump())
         assert database.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     assert str(swept) not in dump
@@ -97,22 +115,15 @@ def test_start_again_continues_and_refuses_another_spec(swept: Path) -> None:
 
 
 def test_worker_killed_costs_its_trial_only(swept: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hawsweep.cli", "start", "lr-rank", *SMALL, "--trials=2"]
-        + ["--study=killed", "--workers=1"],
-        cwd=swept,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
     printed = ""
-    for line in process.stdout:
-        printed += line
-        if "trial 0 starts" in line:
-            workers = [p for p in _children(process.pid) if "hawsweep.worker" in _command(p)]
-            assert len(workers) == 1
-            os.kill(workers[0], signal.SIGKILL)
-    assert process.wait(timeout=300) == 0, printed
+    with started("start", "lr-rank", *SMALL, "--study=killed", "--workers=1", cwd=swept) as process:
+        for line in process.stdout or ():
+            printed += line
+            if "trial 0 starts" in line:
+                workers = [p for p in _children(process.pid) if "hawsweep.worker" in _command(p)]
+                assert len(workers) == 1
+                os.kill(workers[0], signal.SIGKILL)
+    assert process.returncode == 0, printed
     rows = json.loads(hawsweep("status", "killed", "--json", cwd=swept))["trials"]
     states = {row["label"]: row["state"] for row in rows}
     assert states.pop("base") == "base"
@@ -121,23 +132,17 @@ def test_worker_killed_costs_its_trial_only(swept: Path) -> None:
 
 
 def test_interrupt_leaves_a_study_that_goes_on(swept: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hawsweep.cli", "start", "lr-rank", *SMALL, "--trials=1"]
-        + ["--study=interrupted", "--workers=1"],
-        cwd=swept,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "trial 0 starts" in line:
-            process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=120) == 130
+    asked = ("start", "lr-rank", *SMALL, "--trials=1", "--study=interrupted", "--workers=1")
+    with started(*asked, cwd=swept) as process:
+        for line in process.stdout or ():
+            if "trial 0 starts" in line:
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
     hawsweep("start", "lr-rank", *SMALL, "--trials=1", "--study=interrupted", cwd=swept)
     rows = json.loads(hawsweep("status", "interrupted", "--json", cwd=swept))["trials"]
     settings = {row["label"]: row["settings"] for row in rows}
     assert {row["label"]: row["state"] for row in rows}["1"] == "complete"
-    assert settings["0"] == settings["1"]  # tried again
+    assert settings["0"] == settings["2"]  # to be tried again
 
 
 def test_export_fused_translates_as_the_trial_did(swept: Path) -> None:
@@ -175,14 +180,7 @@ def test_dashboard_shows_the_study_in_a_browser(swept: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "hawsweep.cli", "dashboard", f"--port={port}"],
-        cwd=swept,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
+    with started("dashboard", f"--port={port}", cwd=swept) as server:
         assert server.stdout is not None
         assert f"http://127.0.0.1:{port}/" in server.stdout.readline()
         address = f"http://127.0.0.1:{port}"
@@ -191,6 +189,7 @@ def test_dashboard_shows_the_study_in_a_browser(swept: Path) -> None:
             names = {s["study_name"] for s in json.load(answer)["study_summaries"]}
         assert "lr-rank" in names
         if chromium is None:
+            server.terminate()
             pytest.skip("no Chromium: the page was served, but not looked at in a browser")
         page = subprocess.run(
             [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"]
@@ -203,9 +202,7 @@ def test_dashboard_shows_the_study_in_a_browser(swept: Path) -> None:
             check=False,
         ).stdout
         assert "lr-rank" in page
-    finally:
         server.terminate()
-        server.wait(timeout=10)
 
 
 def _wait_for(address: str) -> None:

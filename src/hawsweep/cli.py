@@ -30,6 +30,8 @@ class _Group(click.Group):
         except HawsweepError as fault:
             click.echo(f"{click.style('Error:', fg='red')} {fault}", err=True)
             ctx.exit(1)
+        except KeyboardInterrupt:
+            ctx.exit(130)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -294,9 +294,8 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     )
     known = {key: trial.user_attrs.get(key) for key in keys}
     duration = trial.duration.total_seconds() if trial.duration is not None else None
-    return TrialRow(
-        str(trial.number), trial.state.name.lower(), trial.params, time_s=duration, **known
-    )
+    settings = trial.params or trial.system_attrs.get("fixed_params", {})  # the latter: waiting
+    return TrialRow(str(trial.number), trial.state.name.lower(), settings, time_s=duration, **known)
 
 
 def spec_of(study: optuna.Study) -> SweepSpec:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -189,34 +190,52 @@ class _Supervisor:
         self._failures: list[str] = []
         self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
         self._interrupted = False
+        self._interrupts_asked = 0
         self._timed_out = False
 
     def run(self) -> Literal["finished", "timeout", "interrupted"]:
         try:
-            if self._wants_trials() or self._wants_test():
-                for number in range(self._n_workers if self._wants_trials() else 1):
-                    self._start_worker(number)
-                self._loop()
+            with self._interrupts_noted():
+                if self._wants_trials() or self._wants_test():
+                    for number in range(self._n_workers if self._wants_trials() else 1):
+                        self._start_worker(number)
+                    self._loop()
         finally:
             self._end_workers()
         if self._interrupted:
             return "interrupted"
         return "timeout" if self._timed_out and self._wants_more() else "finished"
 
+    @contextmanager
+    def _interrupts_noted(self) -> Iterator[None]:
+        # An exception could come in the middle of anything; a count is looked at between events.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, self._note_interrupt)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note_interrupt(self, *_: object) -> None:
+        self._interrupts_asked += 1
+
     def _loop(self) -> None:
+        interrupts_done = 0
         while self._workers:
+            if self._interrupts_asked > interrupts_done:
+                interrupts_done = self._interrupts_asked
+                self._interrupt()
             try:
                 process, event = self._events.get(timeout=_POLL_S)
             except queue.Empty:
                 self._listen(Event("tick"))
                 continue
-            except KeyboardInterrupt:
-                self._interrupt()
-                continue
-            try:
-                self._handle(process, event)
-            except KeyboardInterrupt:
-                self._interrupt()
+            self._handle(process, event)
 
     def _handle(self, process: _Process, event: dict[str, Any] | None) -> None:
         if event is None:
