@@ -10,7 +10,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm import generate
 from mlx_lm.models import llama
 
-from hawsweep import models
+from hawsweep import conversion, models
 from hawsweep.errors import ModelError
 from hawsweep.models import BundledModel, load_model, resolve_model
 
@@ -126,7 +126,7 @@ def packaged(tiny_model, tokenizer, tmp_path, monkeypatch):
 def test_unpermute_inverts_llama_cpps_permutation(n_heads):
     weight = mx.random.normal((32, 5))
     stored = mx.array(permute(np.array(weight), n_heads))
-    assert mx.array_equal(models._unpermute(stored, n_heads), weight)
+    assert mx.array_equal(conversion.unpermute(stored, n_heads), weight)
     assert not mx.array_equal(stored, weight)
 
 

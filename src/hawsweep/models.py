@@ -7,7 +7,6 @@ Hugging Face repository.
 """
 
 import importlib.util
-import json
 import os
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hawsweep import backend, hub
+from hawsweep import backend, conversion, hub
 from hawsweep.errors import ModelError
 from hawsweep.memory import available_bytes
 
@@ -235,7 +234,7 @@ def _resolve_bundled(name: str, progress: Callable[[str], None]) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
-        _convert_llama_gguf(source / bundled.file, building)
+        conversion.convert_llama(source / bundled.file, building)
         _check_conversion(building, bundled)
         if not target.is_dir():
             os.replace(building, target)
@@ -249,93 +248,6 @@ def _resolve_bundled(name: str, progress: Callable[[str], None]) -> Path:
         if building is not None:
             shutil.rmtree(building, ignore_errors=True)
     return target
-
-
-_GGUF_NAMES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "token_embd": "model.embed_tokens",
-    "output_norm": "model.norm",
-}
-
-
-def _convert_llama_gguf(source: Path, target: Path) -> None:
-    """Write a llama GGUF with tied embeddings as an MLX folder in float32."""
-    from hawsweep.backend import mx
-
-    from transformers import AutoTokenizer
-
-    content: Any = mx.load(str(source), return_metadata=True)
-    tensors, metadata = content
-    config = _llama_config(metadata)
-    heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
-    weights = {}
-    for name in (key for key in tensors if key.endswith(".weight")):
-        stem = name.removesuffix(".weight")
-        weight = _dequantize(tensors, stem)
-        if (short := stem.rsplit(".", 1)[-1]) in heads:
-            weight = _unpermute(weight, heads[short])
-        weights[_mlx_name(stem)] = weight
-    mx.save_safetensors(str(target / "model.safetensors"), weights, metadata={"format": "mlx"})
-    (target / "config.json").write_text(json.dumps(config, indent=2))
-    tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
-    tokenizer.save_pretrained(str(target))
-
-
-def _llama_config(metadata: dict[str, Any]) -> dict[str, Any]:
-    def value(key: str) -> Any:
-        return metadata[key].item()
-
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": value("llama.embedding_length"),
-        "num_hidden_layers": value("llama.block_count"),
-        "intermediate_size": value("llama.feed_forward_length"),
-        "num_attention_heads": value("llama.attention.head_count"),
-        "num_key_value_heads": value("llama.attention.head_count_kv"),
-        "rms_norm_eps": round(value("llama.attention.layer_norm_rms_epsilon"), 9),
-        "rope_theta": value("llama.rope.freq_base"),
-        "max_position_embeddings": value("llama.context_length"),
-        "vocab_size": value("llama.vocab_size"),
-        "bos_token_id": value("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": value("tokenizer.ggml.eos_token_id"),
-        "tie_word_embeddings": True,
-        "torch_dtype": "float32",
-    }
-
-
-def _mlx_name(stem: str) -> str:
-    if not stem.startswith("blk."):
-        return f"{_GGUF_NAMES[stem]}.weight"
-    _, layer, part = stem.split(".")
-    return f"model.layers.{layer}.{_GGUF_NAMES[part]}.weight"
-
-
-def _dequantize(tensors: dict[str, Any], stem: str) -> Any:
-    from hawsweep.backend import mx
-
-    weight = tensors[f"{stem}.weight"]
-    if f"{stem}.scales" not in tensors:
-        return weight.astype(mx.float32)
-    scales, biases = (tensors[f"{stem}.{part}"].astype(mx.float32) for part in ("scales", "biases"))
-    group_size = 32  # of every GGUF format that MLX reads
-    bits = weight.shape[-1] * 32 // (scales.shape[-1] * group_size)
-    return mx.dequantize(weight, scales, biases, group_size=group_size, bits=bits)
-
-
-def _unpermute(weight: Any, n_heads: int) -> Any:
-    # llama.cpp interleaves the two halves of each rotary head; MLX wants them one after the other.
-    rows, columns = weight.shape
-    halves = weight.reshape(n_heads, rows // n_heads // 2, 2, columns)
-    return halves.swapaxes(1, 2).reshape(rows, columns)
 
 
 def _check_conversion(folder: Path, bundled: BundledModel) -> None:
