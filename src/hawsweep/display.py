@@ -257,7 +257,7 @@ def leaderboard_table(rows: Sequence[TrialRow], width: int) -> Table:
             _number(row.chrf, "{:.1f}"),
             _number(row.tokens_per_s, "{:.0f}"),
             _number(row.peak_memory_bytes, "{:.2f}", 1e-9),
-            "" if row.time_s is None else _clock(row.time_s),
+            "" if row.time_s is None else _duration(row.time_s),
             style=_STYLES.get(row.state, ""),
         )
     return table
@@ -317,7 +317,7 @@ def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableTyp
     if ended != "finished":
         reason = "Interrupted." if ended == "interrupted" else "The time is up."
         parts += [
-            Text.from_markup(f"[yellow]{reason}[/yellow] Go on with: hawsweep start {name}"),
+            Text.from_markup(f"[yellow]{reason}[/yellow] The same command goes on."),
             "",
         ]
     where = Table.grid(padding=(0, 2))
@@ -420,6 +420,11 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return _clock(seconds) if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}"
 
 
 def _shorten(text: str, length: int = 160) -> str:

@@ -176,8 +176,7 @@ def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
         best = study.best_trial(opened)
         if best is None:
             raise ExportError(
-                f"Study {opened.study_name!r} has no complete trial yet. Run: hawsweep start "
-                f"{opened.study_name}"
+                f"Study {opened.study_name!r} has no complete trial yet. Go on with hawsweep start."
             )
         return best
     trials = opened.get_trials(deepcopy=False)

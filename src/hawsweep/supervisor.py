@@ -345,7 +345,7 @@ class _Supervisor:
                 "What finished is kept. "
                 f"Look at {self._place.study_dir(self._name)} for worker-*.log and "
                 "trials/*/log.txt, "
-                f"then go on with: hawsweep start {self._name}"
+                "then go on with the same command."
             )
 
     def _interrupt(self) -> None:

@@ -1,0 +1,77 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from hawsweep.display import SweepDisplay, end_picture, leaderboard_table
+from hawsweep.errors import StudyError
+from hawsweep.study import TrialRow
+from hawsweep.supervisor import Event, check_name
+
+SETTINGS = {
+    "learning_rate": 1.32e-3,
+    "lora_parameters.rank": 32,
+    "iters": 2000,
+    "grad_accumulation_steps": 4,
+}
+COMPLETE = TrialRow(
+    "12", "complete", SETTINGS, 0.594, 1800, 0.6834, 56.3, 30.1, 110, 1070000000, 7261
+)
+BASE = TrialRow("base", "base", {}, 3.724, None, 0.107, 12.1, 0.2, time_s=25)
+
+
+def printed(picture, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(picture)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "-x", "with space"])
+def test_name_that_cannot_be_a_folder_is_refused(name):
+    with pytest.raises(StudyError, match="cannot be named"):
+        check_name(name)
+
+
+def test_name_of_letters_digits_and_dashes_is_taken():
+    check_name("lr-rank_2.b")
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_leaderboard_fits_and_shows_every_number(width):
+    lines = printed(leaderboard_table([COMPLETE, BASE], width), width).splitlines()
+    assert max(map(len, lines)) <= width
+    for text in ("12", "complete", "1.32e-03", "32", "2000", "0.594", "1800", "0.6834", "56.3"):
+        assert text in lines[1]
+    for text in ("110", "1.07", "2h01"):
+        assert text in lines[1]
+    assert lines[2].split()[0] == "base"
+
+
+def test_end_without_any_complete_trial_says_how_to_go_on(tmp_path):
+    end = {"name": "x", "rows": [BASE], "test": None, "samples": [], "best_trial": None}
+    end |= {"study_dir": tmp_path, "trial_dir": None}
+    text = printed(end_picture(end, "timeout", 140), 140)
+    assert "The time is up. The same command goes on." in text
+    assert "export" not in text
+
+
+def test_plain_display_says_each_event_in_a_line():
+    console = Console(file=io.StringIO(), width=140)
+    with SweepDisplay(console, n_trials=2) as display:
+        display(Event("study", values={"name": "lr-rank", "is_new": True, "finished": 0}))
+        for worker in (0, 1):
+            ready = {"n_train": 10, "n_valid": 2, "n_truncated": 3, "n_dropped": 1}
+            display(Event("ready", worker, ready))
+        display(Event("trial_start", 0, {"number": 0, "settings": SETTINGS}))
+        ended = {"number": 0, "state": "pruned", "val_loss": 2.5, "reason": "behind [the] median"}
+        display(Event("trial_end", 0, ended))
+        display(Event("died", 1, {"reason": "the worker died by SIGKILL"}))
+    lines = console.file.getvalue().splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines] == [
+        "New study lr-rank",
+        "Training on 10 examples, validating on 2; 1 left out: nothing to learn within "
+        "max_seq_length; 2 truncated",
+        "trial 0 starts: lr 1.32e-03  rank 32  iters 2000  accum 4",
+        "trial 0   pruned, val loss 2.500: behind [the] median",
+        "the worker died by SIGKILL; starting another",
+    ]
