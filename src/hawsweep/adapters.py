@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hawsweep.backend import mx
+from hawsweep.backend import mx, seed
 
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
@@ -65,7 +65,7 @@ def lora_layers(model: Any, train: TrainSpec) -> Iterator[None]:
         )
     model.freeze()
     before = dict(model.named_modules())
-    mx.random.seed(train.seed)
+    seed(train.seed)
     try:
         try:
             linear_to_lora_layers(model, train.num_layers, lora_config(train))

@@ -1,10 +1,8 @@
 """The door to MLX: device facts, process-wide settings, and the fast BLAS on Linux.
 
 Everything that needs MLX takes it from here (``from hawsweep.backend import mx``), so that on Linux
-an
-optimized BLAS is in the process before MLX is. MLX's Linux wheel links the reference BLAS, and
-whichever
-``cblas_sgemm`` is in the global symbol scope first is the one it calls
+an optimized BLAS is in the process before MLX is. MLX's Linux wheel links the reference BLAS, and
+whichever ``cblas_sgemm`` is in the global symbol scope first is the one it calls
 (tests/benchmarks/bench_blas.py shows the difference).
 
 ``HAWSWEEP_BLAS`` chooses: ``auto`` (the default), ``off``, or the path of a shared library with
@@ -55,9 +53,9 @@ GEMM(cgemm, void, const void *)
 """
 
 _REMEDY = (
-    "Training will be about 20 times slower. Install a C compiler and scipy-openblas32 (pip), or "
-    "Debian's libopenblas0, or set HAWSWEEP_BLAS to the path of a BLAS; HAWSWEEP_BLAS=off "
-    "hides this."
+    "Matrix products will be about 20 times slower. Install a C compiler and scipy-openblas32 "
+    "(pip), or Debian's libopenblas0, or set HAWSWEEP_BLAS to the path of a BLAS; "
+    "HAWSWEEP_BLAS=off hides this."
 )
 
 
@@ -213,13 +211,6 @@ def _core() -> Any:
 def is_cpu() -> bool:
     """Whether MLX computes on the CPU here."""
     return bool(_core().default_device() == _core().cpu)
-
-
-def device_name() -> str:
-    """The device as people call it: the GPU's name, or ``CPU``."""
-    if is_cpu():
-        return "CPU"
-    return str(_core().device_info().get("device_name", "GPU"))
 
 
 def seed(value: int) -> None:

@@ -1,8 +1,7 @@
 """A data reference becomes train, valid and test records, and records become tokens.
 
 A reference is a bundled name, a folder with ``{train,valid,test}.jsonl`` in mlx-lm's formats, a CSV
-of two columns, or
-a Hugging Face data set. Batches of tokens: batches.py.
+of two columns, or a Hugging Face data set. Batches of tokens: batches.py.
 """
 
 import csv

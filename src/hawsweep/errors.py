@@ -10,7 +10,6 @@ and what to do. Anything else that escapes is a bug and keeps its traceback.
     ├── DataError        a data set that cannot be found, read or used
     ├── StudyError       the storage, or a study that cannot be opened or continued
     │   └── SpecChangedError  a study was made with another spec
-    ├── TrialError       one trial failed; the study goes on
     ├── WorkerError      workers keep dying; the study stops
     └── ExportError      what was written does not do what the adapter does
 """
@@ -42,10 +41,6 @@ class StudyError(HawsweepError):
 
 class SpecChangedError(StudyError):
     """A study is asked to go on with another spec than it was made with."""
-
-
-class TrialError(HawsweepError):
-    """One trial cannot give a value. It is recorded as FAIL and the study goes on."""
 
 
 class WorkerError(HawsweepError):

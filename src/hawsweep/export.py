@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,7 @@ def export_trial(
     """Write ``export/adapters`` and, with ``fuse``, ``export/fused``; the best trial's by default.
 
     Each is loaded again and translates the validation prompts; it counts as exported only when the
-    similarity is the
-    trial's within ``SIMILARITY_TOLERANCE``.
+    similarity is the trial's within ``SIMILARITY_TOLERANCE``.
 
     Raises:
         ExportError: There is no such adapter, an export is there already, or it does not do what
@@ -80,7 +79,7 @@ def export_trial(
         building.replace(folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return Exported(**{**vars(exported), "folder": folder})
+    return replace(exported, folder=folder)
 
 
 def _build(
@@ -98,7 +97,7 @@ def _build(
     for name in (WEIGHTS_FILE, CONFIG_FILE):
         shutil.copy2(source / name, adapters / name)
     expected = trial.user_attrs["similarity"]
-    check = _Check(spec, expected)
+    check = _Check(spec)
     progress("checking the adapter's translations")
     adapter_similarity = check(base, adapters)
     if abs(adapter_similarity - expected) > SIMILARITY_TOLERANCE:
@@ -131,14 +130,7 @@ def _fuse(
         similarity = check(target)
         tried.append(f"{similarity:.4f}{' dequantized' if dequantize else ''}")
         if abs(similarity - exported.similarity) <= SIMILARITY_TOLERANCE:
-            return Exported(
-                exported.folder,
-                exported.trial_number,
-                exported.similarity,
-                exported.adapter_similarity,
-                similarity,
-                dequantize,
-            )
+            return replace(exported, fused_similarity=similarity, dequantized=dequantize)
     raise ExportError(
         f"The fused model scores {' and '.join(tried)}, but the trial scored "
         f"{exported.similarity:.4f}: fusing lost the "
@@ -160,7 +152,7 @@ def _run_mlx_lm_fuse(base: Path, adapters: Path, target: Path, dequantize: bool)
 class _Check:
     """Scores what was written on the trial's validation prompts, in the same batches."""
 
-    def __init__(self, spec: SweepSpec, expected: float) -> None:
+    def __init__(self, spec: SweepSpec) -> None:
         self._spec = spec
         records = data.load_data(spec.data).valid
         self._prompts = data.choose_subset(records, spec.scoring.max_examples, spec.seed)

@@ -2,10 +2,9 @@
 counts.
 
 Every model of mlx-lm has a body (``model.model``: embeddings, blocks, norm) that gives hidden
-states, and itself makes
-logits of them (tied or not, soft-capped, scaled). The parts here run the model's own code with a
-block or the body
-replaced by something that gives back what was computed before.
+states, and itself makes logits of them (tied or not, soft-capped, scaled). The parts here run the
+model's own code with a block or the body replaced by something that gives back what was computed
+before.
 """
 
 import copy
@@ -52,10 +51,9 @@ class FrozenBlocks:
     """The hidden states after the blocks that training does not change, computed once per batch.
 
     A sweep's trials see the same batches in the same order, and all start from the same base: what
-    the blocks below
-    the first adapted one make of a batch is the same in every trial and every evaluation. It is
-    computed on its own
-    in any case, so that a trial's numbers do not depend on what was kept from others.
+    the blocks below the first adapted one make of a batch is the same in every trial and every
+    evaluation. It is computed on its own in any case, so that a trial's numbers do not depend on
+    what was kept from others.
 
     Args:
         budget_bytes: No more than this is kept; what is not kept is computed again.

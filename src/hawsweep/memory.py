@@ -37,8 +37,7 @@ def float32_bytes(model_path: Path) -> int:
 def choose_workers(asked: int | Literal["auto"], model_path: Path) -> int:
     """How many processes train at the same time.
 
-    On a CPU two processes with one BLAS thread each train 1.3 to 1.6 times the tokens of one
-    process with two, so
+    On a CPU two processes with one BLAS thread each train more tokens than one with two, so
     ``auto`` is one a core, as many as memory holds. A GPU is busy with one.
     """
     if asked != "auto":

@@ -123,10 +123,8 @@ def load_model(
     folder.
 
     On a CPU device quantized and 16-bit weights become float32, because their matrix products are
-    some 30 times
-    slower there; elsewhere the checkpoint's format is kept. Where memory does not allow it, the
-    format is kept too,
-    with a warning.
+    much slower there; elsewhere the checkpoint's format is kept. Where memory does not
+    allow it, the format is kept too, with a warning.
 
     Raises:
         ModelError: The folder is not a model that mlx-lm reads.

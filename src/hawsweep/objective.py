@@ -24,6 +24,7 @@ from hawsweep.training import (
     Report,
     TrainResult,
     make_evaluator,
+    make_optimizer,
     train_adapter,
     trainable,
 )
@@ -89,8 +90,9 @@ def make_bench(
     test = choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed)
     for record in (*prompts, *test):
         reference_of(record)
+    make_optimizer(spec.train)  # this and the next find out now what would fail every trial
     with lora_layers(loaded.model, spec.train):
-        pass  # finds out now what would fail every trial
+        pass
     return Bench(
         spec,
         loaded,

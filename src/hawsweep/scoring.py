@@ -141,8 +141,7 @@ def translate(loaded: LoadedModel, records: Sequence[Record], spec: ScoringSpec)
     """The model's greedy answers, generated in batches, longest prompt first.
 
     Batched text may differ slightly from text generated alone, so the same records in the same
-    batches
-    are used for everything that is compared.
+    batches are used for everything that is compared.
     """
     from hawsweep.backend import mx
 

@@ -41,8 +41,7 @@ def first_settings(spec: SweepSpec, config: Mapping[str, Any]) -> list[dict[str,
     """Settings to try before the sampler proposes any.
 
     The sweep's ``enqueue``; else the suggested learning rate and a third of it, with the middle and
-    the
-    highest rank, the most iterations and the fewest accumulated batches.
+    the highest rank, the most iterations and the fewest accumulated batches.
     """
     if spec.enqueue is not None:
         return [dict(settings) for settings in spec.enqueue]

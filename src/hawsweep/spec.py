@@ -2,8 +2,7 @@
 sweepfile.py.
 
 The keys of ``train`` and ``search`` are mlx_lm.lora's, with its meaning and defaults; what hawsweep
-adds or changes is
-said at the key.
+adds or changes is said at the key.
 """
 
 import hashlib

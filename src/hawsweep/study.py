@@ -200,8 +200,7 @@ def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:
     """The sampler for the next proposal.
 
     Its seed depends on the spec's and on how many trials there are, so that a proposal does not
-    depend on which
-    process makes it, nor a restarted one repeat what the first proposed.
+    depend on which process makes it, nor a restarted one repeat what the first proposed.
     """
     seed = (spec.seed * 1_000_003 + n_trials) % 2**32
     if spec.sampler.name == "random":

@@ -1,10 +1,9 @@
 """One LoRA run: steps, evaluation, the best adapter.
 
 What it does otherwise than mlx-lm's trainer, which it follows in the meaning of its settings:
-gradients of an update
-are weighted by tokens; the loss is computed only where a token counts; evaluation follows the
-update, covers a frozen
-set whole, and the adapter kept is the one of the best evaluation.
+gradients of an update are weighted by tokens; the loss is computed only where a token counts;
+evaluation follows the update, covers a frozen set whole, and the adapter kept is the one of the
+best evaluation.
 """
 
 import math
@@ -164,8 +163,8 @@ def make_optimizer(train: TrainSpec) -> Any:
     """The optimizer by name; what ``optimizer_config`` does not say has MLX's defaults.
 
     One of these matters: MLX's Adam does not correct its moments' bias unless told to
-    (``bias_correction``), and so takes steps of up to six times the learning rate in the first
-    hundred updates.
+    (``bias_correction``). Where the gradient is steady it so takes steps of
+    (1 - 0.9^t) / sqrt(1 - 0.999^t) times the learning rate at update t: 3.2 to 6.6 up to t = 100.
 
     Raises:
         SpecError: It has no such option.

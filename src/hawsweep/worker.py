@@ -2,10 +2,9 @@
 thing at a time.
 
 Started as ``python -m hawsweep.worker``. The first line on its standard input is the setting
-(JSON), each further one
-a command; every line on its standard output is an event (JSON). What libraries print goes to a log
-file, so that
-it can be read after a death: the worker's own, and during a trial the trial's ``log.txt``.
+(JSON), each further one a command; every line on its standard output is an event (JSON). What
+libraries print goes to a log file, so that it can be read after a death: the worker's own, and
+during a trial the trial's ``log.txt``.
 """
 
 import json
@@ -22,7 +21,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from hawsweep import data, models, study
+from hawsweep import backend, data, models, study
 from hawsweep.errors import HawsweepError
 from hawsweep.objective import Bench, Interrupted, make_bench, measure_base, run_trial, score_test
 from hawsweep.scoring import Scorer, write_samples
@@ -61,6 +60,7 @@ class Worker:
             self.tell("preparing", text=text)
 
         progress("loading the model")
+        backend.wire_memory()
         loaded = models.load_model(
             models.resolve_model(self.spec.model, progress),
             trust_remote_code=self.spec.trust_remote_code,

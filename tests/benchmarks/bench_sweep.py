@@ -2,12 +2,9 @@
 trial.
 
 The alternative has the same spec, sampler, seed and number of trials, reads the validation loss
-that ``mlx_lm.lora``
-prints, and prunes on it by the same pruner. It neither measures a base nor translates anything;
-hawsweep does both
-within its time. With ``--blas both`` the alternative runs twice: as installed, and with the fast
-BLAS put into its
-processes by ``LD_PRELOAD``.
+that ``mlx_lm.lora`` prints, and prunes on it by the same pruner. It neither measures a base nor
+translates anything; hawsweep does both within its time. With ``--blas both`` the alternative runs
+twice: as installed, and with the fast BLAS put into its processes by ``LD_PRELOAD``.
 
     python tests/benchmarks/bench_sweep.py --trials 4 --blas fast
     python tests/benchmarks/bench_sweep.py --trials 2 --set train.steps_per_eval=4 \\
