@@ -35,7 +35,7 @@ def fault_of(path, overrides=None):
 def test_bundled_sweep_reads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = read_sweep(find_sweep("lr-rank"))
-    assert spec.data.path == "phrasebook"
+    assert [data.path for data in spec.data] == ["phrasebook"]
     assert set(spec.search) >= {"learning_rate", "lora_parameters.rank"}
 
 
@@ -125,7 +125,7 @@ def test_unsearchable_key_gives_the_nearest_and_the_searchable_ones(sweep):
     fault = fault_of(sweep("lora_parameters.rnk: {choices: [4]}"))
     assert "search.lora_parameters.rnk cannot be searched" in fault
     assert "did you mean 'lora_parameters.rank'?" in fault
-    assert "Searchable: learning_rate, iters" in fault
+    assert "Searchable: fine_tune_type, learning_rate, iters" in fault
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_search_that_cannot_be_is_refused_with_its_value(sweep, search, fault):
         ({"train": "batch_size: two"}, "train.batch_size is 'two', must be a whole number"),
         ({"train": "mask_prompt: maybe"}, "train.mask_prompt is 'maybe', must be true or false"),
         ({"train": "num_layers: 0"}, "is 0, must be 1 or more, or -1 for all layers"),
-        ({"train": "optimizer: lion"}, "train.optimizer is 'lion', must be 'adam', 'adamw' or"),
+        ({"train": "optimizer: lion"}, "train.optimizer is 'lion', must be 'adam', 'adamw', 'sgd', 'adafactor' or"),
         ({"train": "lora_parameters: {dropout: 1}"}, "dropout is 1, must be below 1"),
         ({"more": "timeout: soon"}, "timeout is 'soon', must be a time such as 90s, 20m, 8h"),
         ({"more": "workers: 65"}, "workers is 65, must be auto or a whole number from 1 to 64"),
@@ -189,7 +189,7 @@ def test_search_that_cannot_be_is_refused_with_its_value(sweep, search, fault):
                 "train": "lora_parameters: {scale: 20}",
                 "search": "lora_parameters.alpha: {choices: [8, 16]}",
             },
-            "lora_parameters.scale and lora_parameters.alpha are both given",
+            "train.lora_parameters: scale and alpha are both given, but alpha sets scale",
         ),
         (
             {"train": "learning_rate: 1e-4"},

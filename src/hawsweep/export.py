@@ -154,7 +154,7 @@ class _Check:
 
     def __init__(self, spec: SweepSpec) -> None:
         self._spec = spec
-        records = data.load_data(spec.data).valid
+        records = data.load_data(spec.data[0]).valid
         self._prompts = data.choose_subset(records, spec.scoring.max_examples, spec.seed)
         self._scorer = Scorer(models.resolve_embedder(spec.scoring.embedder), spec.scoring)
 
@@ -190,7 +190,7 @@ def _card(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, exported: E
     lines = [
         f"# Trial {trial.number} of the sweep {opened.study_name}",
         "",
-        f"A LoRA adapter for `{spec.model}`, trained on `{spec.data.path}` by hawsweep.",
+        f"A LoRA adapter for `{spec.model}`, trained on `{spec.data[0].path}` by hawsweep.",
         "",
         "| | validation loss | similarity | chrF |",
         "| --- | --- | --- | --- |",

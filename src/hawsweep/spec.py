@@ -6,10 +6,11 @@ adds or changes is said at the key.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -26,7 +27,7 @@ from pydantic import (
 )
 
 SearchValue = bool | int | float | str
-OptimizerName = Literal["adam", "adamw", "sgd"]
+OptimizerName = Literal["adam", "adamw", "sgd", "adafactor", "muon"]
 _MOST_WORKERS = 64
 
 
@@ -76,6 +77,14 @@ class LoraParameters(_Section):
             "If given, scale = alpha / rank: a rank sweep is then no hidden learning-rate sweep."
         ),
     )
+    use_rslora: bool = Field(
+        False, description="Rank-stabilized: scale = alpha / sqrt(rank). Needs alpha."
+    )
+    loraplus_lr_ratio: float | None = Field(
+        None,
+        gt=0,
+        description="LoRA+: the rate of the B matrices is this many times learning_rate.",
+    )
     dropout: float = Field(
         0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped in training."
     )
@@ -89,19 +98,92 @@ class LoraParameters(_Section):
             raise ValueError(
                 "scale and alpha are both given, but alpha sets scale = alpha / rank; remove one"
             )
+        if self.use_rslora and self.alpha is None:
+            raise ValueError(
+                "use_rslora is true without alpha, but it sets scale = alpha / sqrt(rank); give "
+                "alpha"
+            )
         return self
 
     @property
     def effective_scale(self) -> float:
-        """The factor of the update: alpha / rank, or scale."""
+        """The factor of the update: alpha / rank, alpha / sqrt(rank), or scale."""
         if self.alpha is not None:
-            return self.alpha / self.rank
+            return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
         return 20.0 if self.scale is None else self.scale
+
+
+class LrSchedule(_Section):
+    """How the learning rate changes over a trial. Everything is counted in updates."""
+
+    name: Literal["constant", "linear", "cosine", "cyclic"] = Field(
+        "constant",
+        description=(
+            "After the warmup: constant; linear or cosine down to the end; cyclic up and down."
+        ),
+    )
+    warmup: int | None = Field(
+        None, ge=0, description="Updates in which the rate rises from warmup_init; 0 by default."
+    )
+    warmup_ratio: float | None = Field(
+        None, ge=0, le=1, description="Instead of warmup: a share of the trial's updates."
+    )
+    warmup_init: float = Field(0.0, ge=0, description="Rate of the first update of a warmup.")
+    decay_steps: int | None = Field(
+        None,
+        ge=1,
+        description="linear, cosine: updates until the end; all after the warmup by default.",
+    )
+    cycle_steps: int | None = Field(
+        None, ge=2, description="cyclic: updates up and down again; all after the warmup by default."
+    )
+    end_factor: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of learning_rate at the end of the decay, or between two cycles.",
+    )
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> "LrSchedule":
+        if self.warmup is not None and self.warmup_ratio is not None:
+            raise ValueError("warmup and warmup_ratio are both given; remove one")
+        if self.decay_steps is not None and self.name not in ("linear", "cosine"):
+            raise ValueError(f"decay_steps is given, but {self.name} does not decay; remove it")
+        if self.cycle_steps is not None and self.name != "cyclic":
+            raise ValueError(f"cycle_steps is given, but {self.name} has no cycles; remove it")
+        return self
+
+    def warmup_steps(self, n_updates: int) -> int:
+        """Updates of the warmup in a trial of ``n_updates``."""
+        if self.warmup_ratio is not None:
+            return math.ceil(self.warmup_ratio * n_updates)
+        return self.warmup or 0
+
+    def depends_on_length(self) -> bool:
+        """Whether an update's rate depends on how many updates there are in all."""
+        span = self.cycle_steps if self.name == "cyclic" else self.decay_steps
+        return bool(self.warmup_ratio) or (self.name != "constant" and span is None)
+
+
+def _lr_schedule(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _check_keep(value: object) -> int | Literal["every"]:
+    if value == "every":
+        return "every"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError("must be every or a whole number, 0 or more")
 
 
 class TrainSpec(_Section):
     """How a trial trains: mlx_lm.lora's keys."""
 
+    fine_tune_type: Literal["lora", "dora", "full"] = Field(
+        "lora", description="Adapters with or without a learned magnitude, or the blocks' weights."
+    )
     learning_rate: float = Field(1e-5, gt=0, le=1, description="Peak learning rate.")
     iters: int = Field(
         1000,
@@ -114,10 +196,30 @@ class TrainSpec(_Section):
         16, ge=-1, description="Blocks to adapt, counted from the last; -1 for all."
     )
     lora_parameters: LoraParameters = Field(default_factory=LoraParameters)
-    optimizer: OptimizerName = Field("adam", description="Optimizer, with MLX's defaults.")
+    lr_schedule: Annotated[LrSchedule, BeforeValidator(_lr_schedule)] = Field(
+        default_factory=LrSchedule
+    )
+    optimizer: OptimizerName = Field(
+        "adam",
+        description=(
+            "Optimizer, with MLX's defaults; adafactor with scale_parameter and relative_step "
+            "false, or it would not use learning_rate as it is."
+        ),
+    )
     optimizer_config: dict[OptimizerName, dict[str, bool | float | tuple[float, ...]]] = Field(
         default_factory=dict,
         description="Options of MLX's optimizers by name: {adam: {bias_correction: true}}.",
+    )
+    max_grad_norm: float | None = Field(
+        None, gt=0, description="Gradients of a larger total norm are scaled down to it."
+    )
+    order: Literal["shuffle", "curriculum"] = Field(
+        "shuffle",
+        description="Of the batches; curriculum: in the first epoch the easiest come first.",
+    )
+    difficulty: Literal["length", "base_loss"] = Field(
+        "length",
+        description="curriculum: what makes an example hard, its tokens or the base's loss on it.",
     )
     mask_prompt: bool = Field(False, description="Learn from the completion only.")
     max_seq_length: int = Field(2048, ge=8, description="Longer examples are truncated; in tokens.")
@@ -130,6 +232,15 @@ class TrainSpec(_Section):
     steps_per_eval: int = Field(
         200, ge=1, description="Iterations between evaluations; pruning happens there."
     )
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="The trial ends after so many evaluations without improvement."
+    )
+    early_stopping_threshold: float = Field(
+        0.0, ge=0, description="What is an improvement to that end: a val loss lower by more."
+    )
+    keep_checkpoints: Annotated[int | Literal["every"], PlainValidator(_check_keep)] = Field(
+        0, description="Adapters kept beside the best: those of so many best evaluations, or every."
+    )
     seed: int = Field(
         0, ge=0, description="Seed of the adapter's initial values, dropout and data order."
     )
@@ -140,6 +251,40 @@ class TrainSpec(_Section):
         if value == 0:
             raise ValueError("must be 1 or more, or -1 for all layers")
         return value
+
+    @property
+    def n_updates(self) -> int:
+        """Updates of the whole trial; batches left over at its end make one."""
+        return math.ceil(self.iters / self.grad_accumulation_steps)
+
+    def contradictions(self) -> Iterator[str]:
+        """What its keys, each allowed by itself, do not allow together."""
+        schedule, n_updates = self.lr_schedule, self.n_updates
+        warmup = schedule.warmup_steps(n_updates)
+        rest = f"the trial has {n_updates} updates (iters / grad_accumulation_steps)"
+        if warmup > n_updates:
+            yield f"lr_schedule.warmup is {warmup}, but {rest}. Shorten it, or use warmup_ratio."
+        for key in ("decay_steps", "cycle_steps"):
+            steps = getattr(schedule, key)
+            if steps is not None and warmup + steps > n_updates:
+                yield (
+                    f"lr_schedule.{key} is {steps} after {warmup} of warmup, but {rest}. Shorten "
+                    "it, or leave it out: all updates by default."
+                )
+        if schedule.warmup_init > self.learning_rate:
+            yield (
+                f"lr_schedule.warmup_init is {schedule.warmup_init:g}, above learning_rate "
+                f"{self.learning_rate:g}. Lower it."
+            )
+        lora = self.lora_parameters
+        if self.fine_tune_type == "full" and lora.loraplus_lr_ratio is not None:
+            yield "lora_parameters.loraplus_lr_ratio is given, but full has no B. Remove it."
+        options = self.optimizer_config.get(self.optimizer, {})
+        if self.optimizer == "adafactor" and options.get("relative_step"):
+            yield (
+                "optimizer_config.adafactor.relative_step is true: Adafactor would ignore "
+                "learning_rate and lr_schedule. Remove it."
+            )
 
 
 class Range(_Section):
@@ -217,6 +362,15 @@ class DataSpec(_Section):
         0.1, ge=0, lt=1, description="CSV: share of the rows for the final test."
     )
     seed: int = Field(0, ge=0, description="CSV: seed of the split.")
+    weight: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description=(
+            "In a list of data sets: how often its training records come in an epoch; 0.5 is a "
+            "random half of them each time."
+        ),
+    )
 
     @field_validator("prompt")
     @classmethod
@@ -226,14 +380,30 @@ class DataSpec(_Section):
         return value
 
 
+def _auto_or_count(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ValueError("must be auto or a whole number, 1 or more")
+
+
 class ValidationSpec(_Section):
     """The frozen validation set for the loss."""
 
-    max_examples: int = Field(
-        128, ge=1, description="A larger split is reduced to a seeded subset of this size."
+    max_examples: Annotated[int | Literal["auto"], PlainValidator(_auto_or_count)] = Field(
+        "auto",
+        description=(
+            "A larger split is reduced to a seeded subset of this size; auto: as large as keeps "
+            "evaluation under 15 % of a trial's time."
+        ),
     )
-    batch_size: int = Field(
-        8, ge=1, description="Examples evaluated at a time; no influence on the loss."
+    batch_size: Annotated[int | Literal["auto"], PlainValidator(_auto_or_count)] = Field(
+        "auto",
+        description=(
+            "Examples evaluated at a time, no influence on the loss; auto: as many as need no more "
+            "memory than training."
+        ),
     )
 
 
@@ -295,8 +465,12 @@ def _check_workers(value: object) -> int | Literal["auto"]:
     raise ValueError(f"must be auto or a whole number from 1 to {_MOST_WORKERS}")
 
 
-def _data_spec(value: object) -> object:
-    return {"path": value} if isinstance(value, str) else value
+def _data_specs(value: object) -> object:
+    """One data set or several, each a name or keys, as a list of keys."""
+    listed = value if isinstance(value, list | tuple) else [value]
+    if not listed:
+        raise ValueError("must name at least one data set")
+    return [{"path": each} if isinstance(each, str) else each for each in listed]
 
 
 class SweepSpec(_Section):
@@ -306,7 +480,7 @@ class SweepSpec(_Section):
     model: str = Field(
         min_length=1, description="A bundled name, a folder, or a Hugging Face repository."
     )
-    data: Annotated[DataSpec, BeforeValidator(_data_spec)]
+    data: Annotated[tuple[DataSpec, ...], BeforeValidator(_data_specs)]
     train: TrainSpec = Field(default_factory=TrainSpec)
     search: dict[str, Search]
     enqueue: tuple[dict[str, SearchValue], ...] | None = Field(
@@ -347,23 +521,51 @@ class SweepSpec(_Section):
             section = content["train"]
             *parents, last = key.split(".")
             for part in parents:
-                section = section[part]
+                section = section.get(part, {})
             section.pop(last, None)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 SEARCHABLE: dict[str, type] = {
+    "fine_tune_type": str,
     "learning_rate": float,
     "iters": int,
     "batch_size": int,
     "grad_accumulation_steps": int,
     "num_layers": int,
     "optimizer": str,
+    "optimizer_config.adamw.weight_decay": float,
+    "max_grad_norm": float,
+    "order": str,
     "lora_parameters.rank": int,
     "lora_parameters.scale": float,
     "lora_parameters.alpha": float,
     "lora_parameters.dropout": float,
+    "lora_parameters.loraplus_lr_ratio": float,
+    "lr_schedule.name": str,
+    "lr_schedule.warmup_ratio": float,
+    "lr_schedule.end_factor": float,
 }
+
+
+def corners(
+    search: Mapping[str, Range | Choices], keys: Iterable[str]
+) -> Iterator[dict[str, SearchValue]]:
+    """Settings at the ends of a search space: its ``keys`` at their lowest and highest values, names
+    at each.
+    """
+    ends: dict[str, tuple[SearchValue, ...]] = {}
+    for key in keys:
+        asked = search.get(key)
+        if isinstance(asked, Range):
+            low, high = (SEARCHABLE[key](value) for value in (asked.low, asked.high))
+            ends[key] = (low, high)
+        elif isinstance(asked, Choices):
+            named = any(isinstance(value, str) for value in asked.choices)
+            numbers = sorted(asked.choices, key=lambda value: 0 if named else float(value))
+            ends[key] = asked.choices if named else (numbers[0], numbers[-1])
+    for values in itertools.product(*ends.values()):
+        yield dict(zip(ends, values, strict=True))
 
 
 def apply_settings(train: TrainSpec, settings: Mapping[str, SearchValue]) -> TrainSpec:

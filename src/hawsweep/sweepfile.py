@@ -11,7 +11,32 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from hawsweep.errors import SpecError
-from hawsweep.spec import SEARCHABLE, Choices, Range, SearchValue, SweepSpec, TrainSpec, set_key
+from hawsweep.spec import (
+    SEARCHABLE,
+    Choices,
+    DataSpec,
+    Range,
+    SearchValue,
+    SweepSpec,
+    TrainSpec,
+    apply_settings,
+    corners,
+    set_key,
+)
+
+# What decides whether settings contradict each other.
+_INTERPLAY = (
+    "fine_tune_type",
+    "learning_rate",
+    "iters",
+    "grad_accumulation_steps",
+    "optimizer",
+    "lora_parameters.scale",
+    "lora_parameters.alpha",
+    "lora_parameters.loraplus_lr_ratio",
+    "lr_schedule.name",
+    "lr_schedule.warmup_ratio",
+)
 
 
 def sweep_names() -> dict[str, Path]:
@@ -87,7 +112,7 @@ def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
     try:
         spec = SweepSpec.model_validate(content)
     except ValidationError as error:
-        faults += [_describe(fault) for fault in error.errors()]
+        faults += [_describe(_named(fault, content)) for fault in error.errors()]
     faults += _check_search(content, spec)
     if faults:
         unique = list(dict.fromkeys(faults))
@@ -180,13 +205,16 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
 
 
 def _check_together(spec: SweepSpec) -> Iterator[str]:
-    alpha = "lora_parameters.alpha" in spec.search or spec.train.lora_parameters.alpha is not None
-    if alpha and (
-        "lora_parameters.scale" in spec.search or _is_fixed(spec.train, "lora_parameters.scale")
+    yield from _check_corners(spec)
+    optimizers = spec.search.get("optimizer", Choices(choices=(spec.train.optimizer,)))
+    if (
+        "optimizer_config.adamw.weight_decay" in spec.search
+        and isinstance(optimizers, Choices)
+        and "adamw" not in optimizers.choices
     ):
         yield (
-            "lora_parameters.scale and lora_parameters.alpha are both given, but alpha sets "
-            "scale = alpha / rank. Remove one."
+            "search.optimizer_config.adamw.weight_decay varies what train.optimizer "
+            f"{spec.train.optimizer} does not use. Set train.optimizer: adamw."
         )
     for number, settings in enumerate(spec.enqueue or ()):
         for key, value in settings.items():
@@ -197,6 +225,27 @@ def _check_together(spec: SweepSpec) -> Iterator[str]:
                 )
             else:
                 yield from _check_enqueued(f"enqueue[{number}].{key}", value, spec.search[key])
+
+
+def _check_corners(spec: SweepSpec) -> Iterator[str]:
+    """Each contradiction that some settings of the space lead to, once, with the first of them."""
+    anyway = set(_contradictions(spec.train, {}))
+    seen: set[str] = set()
+    for settings in (*corners(spec.search, _INTERPLAY), *(spec.enqueue or ())):
+        for fault in _contradictions(spec.train, settings):
+            key = fault.split(" ")[0]
+            if key not in seen:
+                seen.add(key)
+                at = ", ".join(f"{key} {value}" for key, value in settings.items())
+                yield fault if fault in anyway else f"{fault} This is with {at}."
+
+
+def _contradictions(train: TrainSpec, settings: Mapping[str, SearchValue]) -> Iterator[str]:
+    try:
+        faults: Iterable[str] = apply_settings(train, settings).contradictions()
+    except ValidationError as error:
+        faults = map(_describe, error.errors())
+    yield from (f"train.{fault}" for fault in faults)
 
 
 def _check_enqueued(where: str, value: SearchValue, asked: Range | Choices) -> Iterator[str]:
@@ -250,6 +299,14 @@ def _is_fixed(train: TrainSpec, key: str) -> bool:
             return False
         section = getattr(section, part)
     return True
+
+
+def _named(fault: Mapping[str, Any], content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A fault of the only data set is ``data.weight``, not ``data[0].weight``."""
+    place = tuple(fault["loc"])
+    if place[:2] == ("data", 0) and not isinstance(content.get("data"), list):
+        return {**fault, "loc": ("data", *place[2:])}
+    return fault
 
 
 def _describe(fault: Mapping[str, Any]) -> str:
@@ -315,6 +372,11 @@ def _path(place: Iterable[str | int]) -> str:
 def _keys_at(place: Iterable[str | int]) -> list[str]:
     section: Any = SweepSpec
     for part in place:
+        if part == "data":
+            section = DataSpec
+            continue
+        if isinstance(part, int):
+            continue
         if not (isinstance(section, type) and issubclass(section, BaseModel)):
             break
         field = section.model_fields.get(str(part))
