@@ -7,9 +7,10 @@ from mlx.utils import tree_flatten
 from mlx_lm.utils import load, save_config, save_model
 from tiny_training import EndsAt, assert_same_adapter, run, settings
 
-from hawsweep.adapters import load_adapter, lora_config, lora_layers, replace_text
+from hawsweep.adapters import adapted, load_adapter, lora_config, replace_text
 from hawsweep.errors import ModelError
-from hawsweep.training import gradient_checkpointing, make_evaluator
+from hawsweep.evaluation import make_evaluator
+from hawsweep.training import gradient_checkpointing
 
 N_BLOCKS = 3
 LINEARS = 7  # q, k, v, o, gate, up, down
@@ -45,12 +46,12 @@ def n_adapted(model):
 
 @pytest.mark.parametrize(("num_layers", "blocks"), [(1, 1), (2, 2), (N_BLOCKS, N_BLOCKS), (-1, 3)])
 def test_last_blocks_are_adapted_and_nothing_else_is_trainable(model, num_layers, blocks):
-    with lora_layers(model, settings(num_layers=num_layers)):
+    with adapted(model, settings(num_layers=num_layers)):
         assert n_adapted(model) == blocks * LINEARS
         names = [name for name, _ in tree_flatten(model.trainable_parameters())]
         assert all(name.endswith(("lora_a", "lora_b")) for name in names)
-        adapted = {int(name.split(".")[2]) for name in names}
-    assert adapted == set(range(N_BLOCKS - blocks, N_BLOCKS))
+        numbers = {int(name.split(".")[2]) for name in names}
+    assert numbers == set(range(N_BLOCKS - blocks, N_BLOCKS))
 
 
 def test_adapter_has_rank_times_width_values(model):
@@ -58,14 +59,14 @@ def test_adapter_has_rank_times_width_values(model):
     kv = args.hidden_size * args.num_key_value_heads // args.num_attention_heads
     hidden, inner = args.hidden_size, args.intermediate_size
     sides = 2 * (hidden + hidden) + 2 * (hidden + kv) + 3 * (hidden + inner)
-    with lora_layers(model, settings(num_layers=2, lora_parameters={"rank": 3})):
+    with adapted(model, settings(num_layers=2, lora_parameters={"rank": 3})):
         n_values = sum(v.size for _, v in tree_flatten(model.trainable_parameters()))
     assert n_values == 2 * 3 * sides
 
 
 def test_keys_choose_the_layers(model):
     keys = ["self_attn.q_proj", "mlp.up_proj"]
-    with lora_layers(model, settings(num_layers=-1, lora_parameters={"keys": keys})):
+    with adapted(model, settings(num_layers=-1, lora_parameters={"keys": keys})):
         names = {
             name.rsplit(".", 1)[0].split(".", 3)[3]
             for name, _ in tree_flatten(model.trainable_parameters())
@@ -86,13 +87,13 @@ def test_layers_are_gone_afterwards_and_the_base_is_bit_identical(model, train_e
 
 def test_layers_are_gone_after_an_error(model):
     modules = dict(model.named_modules())
-    with pytest.raises(ZeroDivisionError), lora_layers(model, settings()):
+    with pytest.raises(ZeroDivisionError), adapted(model, settings()):
         raise ZeroDivisionError
     assert dict(model.named_modules()) == modules
 
 
 def test_more_blocks_than_the_model_has_are_refused_with_both_numbers(model):
-    with pytest.raises(ModelError) as caught, lora_layers(model, settings(num_layers=4)):
+    with pytest.raises(ModelError) as caught, adapted(model, settings(num_layers=4)):
         pass
     message = str(caught.value)
     assert f"num_layers is 4, but the model has {N_BLOCKS} blocks" in message
@@ -111,7 +112,7 @@ def test_more_blocks_than_the_model_has_are_refused_with_both_numbers(model):
 )
 def test_keys_that_name_no_linear_layer_are_refused(model, key):
     train = settings(lora_parameters={"keys": [key]})
-    with pytest.raises(ModelError) as caught, lora_layers(model, train):
+    with pytest.raises(ModelError) as caught, adapted(model, train):
         pass
     assert f"train.lora_parameters.keys ['{key}']" in str(caught.value)
     assert "such as self_attn.q_proj" in str(caught.value)
@@ -129,13 +130,13 @@ def test_saved_adapter_gives_the_same_logits_in_mlx_lm(
 ):
     train = settings(iters=3, num_layers=2, lora_parameters={"scale": None, "alpha": 16})
     run(model, train, train_examples, tmp_path)
-    with lora_layers(model, train):
-        load_adapter(model, tmp_path)
+    with adapted(model, train):
+        load_adapter(model, tmp_path / "adapters")
         ours = logits(model, train_examples[0])
-    theirs, _ = load(str(tiny_model_dir), adapter_path=str(tmp_path))
+    theirs, _ = load(str(tiny_model_dir), adapter_path=str(tmp_path / "adapters"))
     assert mx.allclose(logits(theirs, train_examples[0]), ours, rtol=1e-5, atol=1e-5)
     assert not mx.allclose(logits(model, train_examples[0]), ours, rtol=1e-2, atol=1e-2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "adapters").iterdir()) == [
         "adapter_config.json",
         "adapters.safetensors",
     ]
@@ -152,7 +153,7 @@ def test_quantized_model_trains_and_its_adapter_loads(quantized_dir, train_examp
     assert unadapted(model) == names
     assert any(name.endswith("scales") for name in names)
     assert mx.array_equal(logits(model, train_examples[0]), before)
-    tuned, _ = load(str(quantized_dir), adapter_path=str(tmp_path))
+    tuned, _ = load(str(quantized_dir), adapter_path=str(tmp_path / "adapters"))
     again = make_evaluator(tuned, train_examples[:4], 4)(0)
     assert again.val_loss == pytest.approx(result.best.val_loss, rel=1e-6)
 
@@ -204,7 +205,9 @@ def test_same_settings_give_the_same_bits_whatever_ran_before(model, train_examp
         assert one[0].val_loss == two[0].val_loss
         assert one[0].example_losses.tolist() == two[0].example_losses.tolist()
     for name in ("adapters.safetensors", "adapter_config.json"):
-        files = [(tmp_path / which / name).read_bytes() for which in ("first", "second")]
+        files = [
+            (tmp_path / which / "adapters" / name).read_bytes() for which in ("first", "second")
+        ]
         assert files[0] == files[1]
 
 

@@ -7,7 +7,7 @@ from hawsweep.backend import mx
 import numpy as np
 import pytest
 
-from hawsweep.adapters import lora_layers
+from hawsweep.adapters import adapted
 from hawsweep.forward import FrozenBlocks, logits_at
 from hawsweep.spec import TrainSpec
 
@@ -51,7 +51,7 @@ def test_parts_give_what_the_whole_gives(model):
     positions = mx.array([3, 25, 39])
     whole = model(inputs).reshape(-1, VOCABULARY)[positions]
     assert mx.allclose(whole, logits_at(model, inputs, positions), rtol=1e-4, atol=1e-5)
-    with lora_layers(model, TrainSpec(num_layers=1)):
+    with adapted(model, TrainSpec(num_layers=1)):
         frozen = FrozenBlocks(model, budget_bytes=10**7)
         with frozen.in_use():
             assert frozen.n_blocks == COMMON["num_hidden_layers"] - 1

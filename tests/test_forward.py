@@ -4,9 +4,11 @@ import pytest
 from mlx.utils import tree_flatten
 from tiny_training import Recorder, assert_same_adapter, run, settings
 
-from hawsweep.adapters import lora_layers
+from hawsweep.adapters import adapted
+from hawsweep.batches import training_order
+from hawsweep.evaluation import make_evaluator
 from hawsweep.forward import FrozenBlocks, logits_at
-from hawsweep.training import make_evaluator, train_adapter, trainable
+from hawsweep.training import train_adapter, trainable
 
 N_BLOCKS = 3
 
@@ -18,9 +20,10 @@ def model(tiny_model):
 
 def run_frozen(model, train, examples, folder, frozen):
     recorder = Recorder()
+    order = training_order(examples, train.batch_size, train.seed)
     with trainable(model, train), frozen.in_use():
         evaluate = make_evaluator(model, examples[:4], 4, frozen)
-        train_adapter(model, train, examples, evaluate, folder, recorder, frozen)
+        train_adapter(model, train, examples, order, evaluate, folder, recorder, frozen=frozen)
         return dict(tree_flatten(model.trainable_parameters())), recorder
 
 
@@ -34,7 +37,7 @@ def test_logits_at_places_are_those_of_the_whole(model):
 @pytest.mark.parametrize(("num_layers", "n_frozen"), [(1, 2), (2, 1), (N_BLOCKS, 0), (-1, 0)])
 def test_blocks_below_the_adapted_ones_are_frozen_while_in_use(model, num_layers, n_frozen):
     frozen = FrozenBlocks(model, budget_bytes=0)
-    with lora_layers(model, settings(num_layers=num_layers)):
+    with adapted(model, settings(num_layers=num_layers)):
         assert frozen.n_blocks == 0
         with frozen.in_use():
             assert frozen.n_blocks == n_frozen
@@ -57,7 +60,7 @@ def test_skipping_frozen_blocks_gives_the_same_adapter(
 def test_states_are_kept_within_the_budget(model):
     inputs = mx.arange(24).reshape(2, 12)
     n_bytes = 2 * 12 * model.args.hidden_size * 4
-    with lora_layers(model, settings(num_layers=1)):
+    with adapted(model, settings(num_layers=1)):
         for budget_bytes, n_kept in ((0, 0), (2 * n_bytes - 1, 1), (2 * n_bytes, 2)):
             frozen = FrozenBlocks(model, budget_bytes)
             with frozen.in_use():

@@ -166,7 +166,10 @@ def test_search_that_cannot_be_is_refused_with_its_value(sweep, search, fault):
         ({"train": "batch_size: two"}, "train.batch_size is 'two', must be a whole number"),
         ({"train": "mask_prompt: maybe"}, "train.mask_prompt is 'maybe', must be true or false"),
         ({"train": "num_layers: 0"}, "is 0, must be 1 or more, or -1 for all layers"),
-        ({"train": "optimizer: lion"}, "train.optimizer is 'lion', must be 'adam', 'adamw', 'sgd', 'adafactor' or"),
+        (
+            {"train": "optimizer: lion"},
+            "train.optimizer is 'lion', must be 'adam', 'adamw', 'sgd', 'adafactor' or",
+        ),
         ({"train": "lora_parameters: {dropout: 1}"}, "dropout is 1, must be below 1"),
         ({"more": "timeout: soon"}, "timeout is 'soon', must be a time such as 90s, 20m, 8h"),
         ({"more": "workers: 65"}, "workers is 65, must be auto or a whole number from 1 to 64"),

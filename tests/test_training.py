@@ -17,15 +17,12 @@ from tiny_training import (
     settings,
 )
 
-from hawsweep.adapters import load_adapter, lora_layers
+from hawsweep.adapters import adapted, load_adapter
 from hawsweep.batches import make_batch, training_order
 from hawsweep.errors import SpecError
-from hawsweep.training import (
-    NonFiniteLoss,
-    make_evaluator,
-    make_optimizer,
-    trainable,
-)
+from hawsweep.evaluation import make_evaluator
+from hawsweep.optimizers import make_optimizer
+from hawsweep.training import NonFiniteLoss, trainable
 
 
 @pytest.fixture
@@ -38,8 +35,8 @@ def trained(model, train_examples, tmp_path):
     """The model with an adapter that is not zero."""
     train = settings(iters=3)
     run(model, train, train_examples, tmp_path / "trained")
-    with lora_layers(model, train):
-        load_adapter(model, tmp_path / "trained")
+    with adapted(model, train):
+        load_adapter(model, tmp_path / "trained" / "adapters")
         yield model
 
 
@@ -99,7 +96,7 @@ def test_validation_loss_does_not_depend_on_its_batch_size(trained, valid_exampl
 
 def test_evaluation_is_without_dropout_and_leaves_the_model_training(model, valid_examples):
     train = settings(lora_parameters={"dropout": 0.9})
-    with lora_layers(model, train):
+    with adapted(model, train):
         model.update(tree_map(lambda a: a + 0.1, model.trainable_parameters()))
         evaluate = make_evaluator(model, valid_examples, 8)
         assert evaluate(1).val_loss == evaluate(2).val_loss
@@ -188,8 +185,8 @@ def test_adapter_kept_is_that_of_the_best_evaluation(model, train_examples, tmp_
     _, recorder, result = run(model, train, train_examples, tmp_path, evaluate=evaluate)
     assert [is_best for _, is_best in recorder.evaluations] == [True, True, False, False]
     assert (result.best.iteration, result.best.val_loss) == (2, 1.0)
-    with lora_layers(model, train):
-        load_adapter(model, tmp_path)
+    with adapted(model, train):
+        load_adapter(model, tmp_path / "adapters")
         again = evaluate_truly(2).val_loss
     assert again == pytest.approx(true_losses[2], rel=1e-6)
     assert all(abs(again - true_losses[i]) > 1e-4 for i in (1, 3, 4))
@@ -202,8 +199,8 @@ def test_run_ended_by_its_callback_leaves_the_best_adapter(model, train_examples
         run(model, train, train_examples, tmp_path, recorder=EndsAt(2))
     assert dict(model.named_modules()) == before
     expected, _, _ = run(model, settings(iters=2), train_examples, tmp_path / "two")
-    assert mx.load(str(tmp_path / "adapters.safetensors")).keys() == expected.keys()
-    for name, value in mx.load(str(tmp_path / "adapters.safetensors")).items():
+    assert mx.load(str(tmp_path / "adapters" / "adapters.safetensors")).keys() == expected.keys()
+    for name, value in mx.load(str(tmp_path / "adapters" / "adapters.safetensors")).items():
         assert mx.array_equal(value, expected[name])
 
 
@@ -220,7 +217,7 @@ def test_loss_that_is_not_finite_ends_the_run_at_its_iteration(
     # The first batch sees the base; its update makes the values too large.
     assert caught.value.iteration == kept
     assert recorder.iterations == [1]
-    assert not (tmp_path / "adapters.safetensors").exists()
+    assert not (tmp_path / "adapters" / "adapters.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])

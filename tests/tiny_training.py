@@ -5,8 +5,10 @@ from hawsweep.backend import mx
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.trainer import default_loss
 
+from hawsweep.batches import training_order
+from hawsweep.evaluation import make_evaluator
 from hawsweep.spec import TrainSpec
-from hawsweep.training import make_evaluator, train_adapter, trainable
+from hawsweep.training import train_adapter, trainable
 
 
 class Recorder:
@@ -49,12 +51,15 @@ def settings(**changes):
     return TrainSpec.model_validate(fixed | changes)
 
 
-def run(model, train, examples, folder, *, evaluate=None, recorder=None):
+def run(model, train, examples, folder, *, evaluate=None, recorder=None, state=None, **options):
     """Train; give the adapter as it ended, what the run told and its result."""
     recorder = recorder or Recorder()
+    order = training_order(examples, train.batch_size, train.seed)
     with trainable(model, train):
         evaluate = evaluate or make_evaluator(model, examples[:4], 4)
-        result = train_adapter(model, train, examples, evaluate, folder, recorder)
+        result = train_adapter(
+            model, train, examples, order, evaluate, folder, recorder, state=state, **options
+        )
         return dict(tree_flatten(model.trainable_parameters())), recorder, result
 
 

@@ -1,4 +1,6 @@
-"""Putting LoRA layers into a model, taking them out again, and their files in mlx-lm's layout."""
+"""What of a model is trained: LoRA or DoRA layers put in and taken out again, or its blocks
+themselves; and the files, in mlx-lm's layout.
+"""
 
 import json
 import os
@@ -7,16 +9,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hawsweep.backend import mx, seed
+from hawsweep.backend import mx, nn, seed
 
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from hawsweep.errors import ModelError
-from hawsweep.spec import TrainSpec
+from hawsweep.optimizers import mlx_lm_schedule, optimizer_options
+from hawsweep.spec import LoraParameters, TrainSpec
 
 WEIGHTS_FILE = "adapters.safetensors"
 CONFIG_FILE = "adapter_config.json"
+# Keys of ``train`` that mlx_lm.lora has not.
+_OUR_KEYS = (
+    "max_grad_norm",
+    "order",
+    "difficulty",
+    "early_stopping_patience",
+    "early_stopping_threshold",
+    "keep_checkpoints",
+)
 
 
 def lora_config(train: TrainSpec) -> dict[str, Any]:
@@ -35,79 +47,152 @@ def lora_config(train: TrainSpec) -> dict[str, Any]:
 def mlx_lm_config(
     train: TrainSpec, model_path: Path, data_dir: Path, adapter_dir: Path
 ) -> dict[str, Any]:
-    """What ``mlx_lm.lora -c`` needs to train with the same settings, as plain values."""
+    """What ``mlx_lm.lora -c`` needs to train with the same settings, as plain values; what it has
+    no key for is missing, see ``beyond_mlx_lm``.
+    """
+    ours = {"lora_parameters", "lr_schedule", "optimizer_config", *_OUR_KEYS}
     return {
-        **train.model_dump(mode="json", exclude={"lora_parameters"}),
+        **train.model_dump(mode="json", exclude=ours),
+        "optimizer_config": {train.optimizer: optimizer_options(train)},
+        "lr_schedule": mlx_lm_schedule(train),
         "model": str(model_path),
         "data": str(data_dir),
         "train": True,
-        "fine_tune_type": "lora",
         "adapter_path": str(adapter_dir),
         "lora_parameters": lora_config(train),
         "val_batches": -1,
     }
 
 
-@contextmanager
-def lora_layers(model: Any, train: TrainSpec) -> Iterator[None]:
-    """Adapt the last ``num_layers`` blocks of a model; on leaving, put the original layers back.
+def beyond_mlx_lm(train: TrainSpec) -> list[str]:
+    """The settings that mlx_lm.lora has no key for, as ``key: value``."""
+    lora, plain = train.lora_parameters, TrainSpec()
+    found = [
+        f"{key}: {getattr(train, key)}"
+        for key in _OUR_KEYS
+        if getattr(train, key) != getattr(plain, key)
+    ]
+    if lora.loraplus_lr_ratio is not None:
+        found.append(f"lora_parameters.loraplus_lr_ratio: {lora.loraplus_lr_ratio:g}")
+    if train.lr_schedule.name == "cyclic":
+        found.append("lr_schedule.name: cyclic")
+    return found
 
-    The initial values are drawn from MLX's process-wide generator, seeded here with ``train.seed``.
+
+@contextmanager
+def adapted(model: Any, train: TrainSpec) -> Iterator[None]:
+    """Make the last ``num_layers`` blocks of a model trainable; on leaving, put everything back.
+
+    With LoRA or DoRA new layers take the place of linear ones, their initial values drawn from
+    MLX's process-wide generator, seeded here with ``train.seed``; in full fine-tuning the blocks'
+    own values are trained.
 
     Raises:
-        ModelError: The model has fewer blocks, or no layer is named as in ``keys``.
+        ModelError: The model has fewer blocks, no layer is named as in ``keys``, the rank is above
+            a layer's width, or its weights cannot be trained because they are quantized.
     """
     if train.num_layers > len(model.layers):
         raise ModelError(
             f"train.num_layers is {train.num_layers}, but the model has {len(model.layers)} "
-            "blocks. "
-            "Use that many or fewer, or -1 for all."
+            "blocks. Use that many or fewer, or -1 for all."
         )
     model.freeze()
-    before = dict(model.named_modules())
+    modules = dict(model.named_modules())
+    values: list[tuple[str, Any]] = []
     seed(train.seed)
     try:
-        try:
-            linear_to_lora_layers(model, train.num_layers, lora_config(train))
-        except ValueError as fault:
-            raise ModelError(
-                f"train.lora_parameters.keys {list(train.lora_parameters.keys or ())} name what "
-                f"LoRA cannot adapt: {fault}. Name linear layers, such as self_attn.q_proj."
-            ) from fault
-        if not tree_flatten(model.trainable_parameters()):
-            raise ModelError(
-                f"train.lora_parameters.keys {list(train.lora_parameters.keys or ())} match "
-                "no layer "
-                "of the model. Name them as they are inside a block, such as self_attn.q_proj."
-            )
+        if train.fine_tune_type == "full":
+            _unfreeze_blocks(model, train.num_layers)
+            values = tree_flatten(model.trainable_parameters())
+        else:
+            _put_adapted(model, train)
         yield
     finally:
         replaced = [
-            (name, before[name])
+            (name, modules[name])
             for name, module in model.named_modules()
-            if name in before and before[name] is not module
+            if name in modules and modules[name] is not module
         ]
         model.update_modules(tree_unflatten(replaced))
+        model.update(tree_unflatten(values))
+        model.freeze()
+
+
+def _unfreeze_blocks(model: Any, num_layers: int) -> None:
+    blocks = model.layers[-num_layers:] if num_layers > 0 else model.layers
+    for block in blocks:
+        if any(isinstance(m, nn.QuantizedLinear) for m in block.modules()):
+            raise ModelError(
+                "train.fine_tune_type is full, but the model's weights are quantized, and those "
+                "cannot be trained. Use lora or dora, or the model in 16 bit."
+            )
+        block.unfreeze()
+
+
+def _put_adapted(model: Any, train: TrainSpec) -> None:
+    lora = train.lora_parameters
+    named = f"train.lora_parameters.keys {list(lora.keys or ())}"
+    use_dora = train.fine_tune_type == "dora"
+    try:
+        linear_to_lora_layers(model, train.num_layers, lora_config(train), use_dora=use_dora)
+    except ValueError as fault:
+        if use_dora and lora.keys is None:
+            raise ModelError(
+                f"train.fine_tune_type is dora, but {fault} Use lora, or name the linear layers "
+                "in train.lora_parameters.keys."
+            ) from fault
+        raise ModelError(
+            f"{named} name what LoRA cannot adapt: {fault}. Name linear layers, such as "
+            "self_attn.q_proj."
+        ) from fault
+    if not tree_flatten(model.trainable_parameters()):
+        raise ModelError(
+            f"{named} match no layer of the model. Name them as they are inside a block, such as "
+            "self_attn.q_proj."
+        )
+    _check_rank(model, lora)
+
+
+def _check_rank(model: Any, lora: LoraParameters) -> None:
+    for name, module in model.named_modules():
+        if "lora_a" not in module or module.lora_a.ndim != 2:
+            continue
+        width = min(module.lora_a.size, module.lora_b.size) // lora.rank
+        if lora.rank > width:
+            raise ModelError(
+                f"train.lora_parameters.rank is {lora.rank}, above the width {width} of the layer "
+                f"{name}. Use {width} or less, or leave the layer out by "
+                "train.lora_parameters.keys."
+            )
 
 
 def save_adapter(model: Any, train: TrainSpec, folder: Path) -> None:
     """Write the trainable parameters and their configuration; each file is replaced at once."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
-        "fine_tune_type": "lora",
+        "fine_tune_type": train.fine_tune_type,
         "num_layers": train.num_layers,
         "lora_parameters": lora_config(train),
     }
     replace_text(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
     weights = dict(tree_flatten(model.trainable_parameters()))
-    beside = folder / f"~{WEIGHTS_FILE}"
-    mx.save_safetensors(str(beside), weights)
-    os.replace(beside, folder / WEIGHTS_FILE)
+    replace_safetensors(folder / WEIGHTS_FILE, weights)
 
 
 def load_adapter(model: Any, folder: Path) -> None:
-    """Load saved values into LoRA layers that are in the model already."""
+    """Load saved values into a model that is ``adapted`` already."""
     model.load_weights(str(folder / WEIGHTS_FILE), strict=False)
+
+
+def replace_safetensors(
+    path: Path, arrays: dict[str, Any], metadata: dict[str, str] | None = None
+) -> None:
+    """Write arrays beside their file's name and rename it, so that no reader finds half of it."""
+    beside = path.with_name(f"~{path.name}")
+    mx.save_safetensors(str(beside), arrays, metadata or {})
+    with beside.open("rb") as written:
+        os.fsync(written.fileno())  # renamed before it is on the disk, it could be empty later
+    os.replace(beside, path)
 
 
 def replace_text(path: Path, text: str) -> None:

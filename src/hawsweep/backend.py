@@ -218,6 +218,16 @@ def seed(value: int) -> None:
     _core().random.seed(value)
 
 
+def random_seed() -> int:
+    """The seed with which MLX's process-wide generator would go on as it does now.
+
+    Its key is the 64 bits of the seed it was given (mlx/random.cpp), so that each of its states is
+    some seed's first.
+    """
+    high, low = (int(half) for half in _core().random.state[0].tolist())
+    return high << 32 | low
+
+
 def recommended_bytes() -> int | None:
     """What MLX says its GPU may keep resident, or None where it says nothing (a CPU)."""
     size = _core().device_info().get("max_recommended_working_set_size")

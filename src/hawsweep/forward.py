@@ -24,6 +24,17 @@ def body_holder(model: Any) -> Any:
     return holder if body is not None and hasattr(body, "layers") else None
 
 
+def hidden_at(
+    model: Any, inputs: Any, positions: Any, n_blocks: int = 0, states: Any = None
+) -> Any:
+    """The hidden states before the head at some places, ``[positions, hidden]``; see
+    ``logits_at``. Only for a model with a body.
+    """
+    body = body_holder(model).model
+    hidden = (body if n_blocks == 0 else _resumed(body, n_blocks, states))(inputs)
+    return hidden.reshape(-1, hidden.shape[-1])[positions]
+
+
 def logits_at(
     model: Any, inputs: Any, positions: Any, n_blocks: int = 0, states: Any = None
 ) -> Any:
@@ -37,14 +48,42 @@ def logits_at(
         positions: Indices into ``batch * width``.
         n_blocks: Blocks that need not run, because ``states`` are what they give.
     """
-    holder = body_holder(model)
-    if holder is None:
+    head = model_head(model)
+    if head is None:
         logits = model(inputs)
         return logits.reshape(-1, logits.shape[-1])[positions]
-    body = holder.model if n_blocks == 0 else _resumed(holder.model, n_blocks, states)
-    hidden = body(inputs)
-    chosen = hidden.reshape(-1, hidden.shape[-1])[positions]
-    return _head(holder, chosen[None])[0]
+    return head(hidden_at(model, inputs, positions, n_blocks, states))
+
+
+class Head:
+    """What a model makes of hidden states: ``[tokens, hidden]`` to ``[tokens, vocabulary]``.
+
+    Attributes:
+        is_trained: Whether one of its parameters is trainable now.
+    """
+
+    def __init__(self, model: Any, holder: Any) -> None:
+        self._holder = holder
+        trained = (name for name, _ in tree_flatten(model.trainable_parameters()))
+        inside = tuple(f"{_path_of(model, holder)}.{part}." for part in ("layers", "norm"))
+        self.is_trained = not all(name.startswith(inside) for name in trained)
+
+    def __call__(self, hidden: Any) -> Any:
+        """The logits."""
+        view = copy.copy(self._holder)
+        view["model"] = _Body(self._holder.model, hidden[None])
+        return view(mx.zeros((1, 1), mx.int32))[0]
+
+
+def model_head(model: Any) -> Head | None:
+    """The head of a model; None for one without a body."""
+    holder = body_holder(model)
+    return None if holder is None else Head(model, holder)
+
+
+def _path_of(model: Any, holder: Any) -> str:
+    """The name of the body among the model's modules."""
+    return "model" if holder is model else "language_model.model"
 
 
 class FrozenBlocks:
@@ -102,7 +141,7 @@ class FrozenBlocks:
         names = [name for name, _ in tree_flatten(self._model.trainable_parameters())]
         if holder is None or not names:
             return 0
-        path = "language_model.model.layers." if holder is not self._model else "model.layers."
+        path = f"{_path_of(self._model, holder)}.layers."
         if not all(name.startswith(path) for name in names):
             return 0
         lowest = min(int(name.removeprefix(path).split(".")[0]) for name in names)
@@ -138,12 +177,6 @@ def _resumed(body: Any, n_blocks: int, states: Any) -> Any:
     between = [_Block(block) for block in body.layers[1:n_blocks]]
     view["layers"] = [first, *between, *body.layers[n_blocks:]]
     return view
-
-
-def _head(holder: Any, hidden: Any) -> Any:
-    view = copy.copy(holder)
-    view["model"] = _Body(holder.model, hidden)
-    return view(mx.zeros((1, 1), mx.int32))
 
 
 class _StandIn:

@@ -11,23 +11,17 @@ import numpy as np
 import optuna
 import yaml
 
-from hawsweep.adapters import load_adapter, lora_layers, mlx_lm_config, replace_text
+from hawsweep.adapters import adapted, load_adapter, mlx_lm_config, replace_text
+from hawsweep.batches import training_order
 from hawsweep.data import Encoded, Record, Splits, choose_subset, encode
+from hawsweep.evaluation import Evaluation, make_evaluator
 from hawsweep.forward import FrozenBlocks
 from hawsweep.memory import available_bytes
 from hawsweep.models import LoadedModel
+from hawsweep.optimizers import make_optimizer
 from hawsweep.scoring import Score, Scorer, reference_of, write_samples
 from hawsweep.spec import SweepSpec, TrainSpec, apply_settings
-from hawsweep.training import (
-    Evaluation,
-    NonFiniteLoss,
-    Report,
-    TrainResult,
-    make_evaluator,
-    make_optimizer,
-    train_adapter,
-    trainable,
-)
+from hawsweep.training import NonFiniteLoss, Report, TrainResult, train_adapter, trainable
 
 Tell = Callable[..., None]
 # Of the memory that is free, for what the frozen blocks give.
@@ -91,7 +85,7 @@ def make_bench(
     for record in (*prompts, *test):
         reference_of(record)
     make_optimizer(spec.train)  # this and the next find out now what would fail every trial
-    with lora_layers(loaded.model, spec.train):
+    with adapted(loaded.model, spec.train):
         pass
     return Bench(
         spec,
@@ -147,10 +141,11 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
                 bench.loaded.model,
                 train,
                 bench.train.examples,
+                training_order(bench.train.examples, train.batch_size, train.seed),
                 bench.evaluator(),
-                folder / "adapters",
+                folder,
                 watch,
-                bench.frozen,
+                frozen=bench.frozen,
             )
         except NonFiniteLoss as fault:
             trial.set_user_attr("reason", f"{fault}: the settings diverge")
@@ -171,7 +166,7 @@ def score_test(
     """Open the test split: the base's score and the trial's."""
     base = bench.scorer.score(bench.loaded, bench.test_prompts)
     train = apply_settings(bench.spec.train, trial.params)
-    with lora_layers(bench.loaded.model, train):
+    with adapted(bench.loaded.model, train):
         load_adapter(bench.loaded.model, adapter_dir)
         tuned = bench.scorer.score(bench.loaded, bench.test_prompts)
     return {"base": base, "trial": tuned}

@@ -135,7 +135,9 @@ class LrSchedule(_Section):
         description="linear, cosine: updates until the end; all after the warmup by default.",
     )
     cycle_steps: int | None = Field(
-        None, ge=2, description="cyclic: updates up and down again; all after the warmup by default."
+        None,
+        ge=2,
+        description="cyclic: updates up and down; all after the warmup by default.",
     )
     end_factor: float = Field(
         0.0,
@@ -551,8 +553,8 @@ SEARCHABLE: dict[str, type] = {
 def corners(
     search: Mapping[str, Range | Choices], keys: Iterable[str]
 ) -> Iterator[dict[str, SearchValue]]:
-    """Settings at the ends of a search space: its ``keys`` at their lowest and highest values, names
-    at each.
+    """Settings at the ends of a search space: its ``keys`` at their lowest and highest values,
+    names at each.
     """
     ends: dict[str, tuple[SearchValue, ...]] = {}
     for key in keys:

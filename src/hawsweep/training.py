@@ -1,31 +1,52 @@
-"""One LoRA run: steps, evaluation, the best adapter.
+"""One run: steps, evaluation, the best adapter, and going on where an earlier one was.
 
 What it does otherwise than mlx-lm's trainer, which it follows in the meaning of its settings:
-gradients of an update are weighted by tokens; the loss is computed only where a token counts;
-evaluation follows the update, covers a frozen set whole, and the adapter kept is the one of the
-best evaluation.
+gradients of an update are weighted by tokens and none is left over; the loss is computed only where
+a token counts; evaluation follows the update, covers a frozen set whole, and the adapter kept is
+the one of the best evaluation.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from hawsweep.backend import mx, nn, optim, peak_memory_bytes, reset_peak_memory
+from hawsweep.backend import (
+    mx,
+    nn,
+    optim,
+    peak_memory_bytes,
+    random_seed,
+    reset_peak_memory,
+    seed,
+)
 
 import numpy as np
-import numpy.typing as npt
 from mlx.utils import tree_map
 
-from hawsweep.adapters import lora_layers, save_adapter
-from hawsweep.batches import Batch, evaluation_order, make_batch, training_order
+from hawsweep.adapters import adapted, save_adapter
+from hawsweep.batches import Batch, make_batch
+from hawsweep.checkpoints import (
+    ADAPTER_DIR,
+    ExampleLosses,
+    Progress,
+    TrainState,
+    flat,
+    keep_checkpoint,
+    save_state,
+    unflat,
+)
 from hawsweep.data import Example
-from hawsweep.errors import SpecError
-from hawsweep.forward import FrozenBlocks, logits_at
+from hawsweep.evaluation import Evaluation, batch_arrays, sum_by_row
+from hawsweep.forward import FrozenBlocks
+from hawsweep.loss import target_losses
+from hawsweep.optimizers import learning_rate_at, make_optimizer, set_learning_rate
 from hawsweep.spec import TrainSpec
 
 
@@ -43,6 +64,8 @@ class Report:
 
     Attributes:
         train_loss: Nats per target token.
+        learning_rate: Of the update that the last batch is part of.
+        grad_norm: Of all gradients of the last update together, before clipping.
         tokens_per_s: Real tokens, without padding, of training alone.
         padding_ratio: Padded tokens over real tokens.
     """
@@ -51,24 +74,10 @@ class Report:
     update: int
     train_loss: float
     learning_rate: float
+    grad_norm: float
     tokens_per_s: float
     padding_ratio: float
     peak_memory_bytes: int
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The validation loss of the adapter after ``iteration`` batches.
-
-    Attributes:
-        val_loss: Nats per target token, over all of them.
-        example_losses: Mean nats per target token of each example, ``[examples]``.
-    """
-
-    iteration: int
-    val_loss: float
-    example_losses: npt.NDArray[np.float32]
-    time_s: float
 
 
 @dataclass(frozen=True)
@@ -77,14 +86,19 @@ class TrainResult:
 
     Attributes:
         best: The evaluation whose adapter is kept.
+        iteration: The last; fewer than ``iters`` where patience ended the run.
         n_tokens: Real tokens trained on.
         train_time_s: Training alone, without evaluations.
+        example_losses: Of the training examples.
     """
 
     best: Evaluation
+    iteration: int
     n_tokens: int
     train_time_s: float
+    eval_time_s: float
     peak_memory_bytes: int
+    example_losses: ExampleLosses
 
     @property
     def tokens_per_s(self) -> float:
@@ -108,121 +122,51 @@ class TrainCallback(Protocol):
 def train_adapter(
     model: Any,
     train: TrainSpec,
-    train_examples: Sequence[Example],
+    examples: Sequence[Example],
+    order: Iterator[tuple[int, ...]],
     evaluate: Callable[[int], Evaluation],
-    adapter_dir: Path,
+    folder: Path,
     callback: TrainCallback,
+    *,
     frozen: FrozenBlocks | None = None,
+    tokens_at_once: int | None = None,
+    state: TrainState | None = None,
 ) -> TrainResult:
-    """Train the LoRA layers that are in ``model`` and leave the best adapter in ``adapter_dir``.
+    """Train what is trainable in ``model`` and leave the best adapter in ``folder/adapters``.
+
+    After each evaluation the whole state is written to ``folder``. A run that goes on from it ends
+    with the same numbers, on a CPU bit for bit, as one that was never interrupted.
 
     Args:
-        model: With LoRA layers, everything else frozen; see ``adapters.lora_layers``.
+        model: See ``trainable``.
+        order: The batches, as indices of ``examples``, from the first on.
         evaluate: Gives the evaluation of the model as it is, at an iteration.
         frozen: Keeps what the blocks below the trained ones give, from trial to trial.
+        tokens_at_once: See ``loss.target_losses``.
+        state: Where to go on; see ``checkpoints.load_state``.
 
     Raises:
         NonFiniteLoss: Training or evaluation diverged.
     """
-    optimizer = make_optimizer(train)
     frozen = frozen or FrozenBlocks(model, budget_bytes=0)
-    step = _compile_step(model, optimizer, frozen.n_blocks)
-    order = training_order(train_examples, train.batch_size, train.seed)
-    meter = _Meter(train)
-    best: Evaluation | None = None
-    pending: Any = None  # gradients and tokens since the last update
+    run = _Run(model, train, frozen, tokens_at_once, state or _first_state(model, len(examples)))
+    order = islice(order, run.progress.iteration, None)
     reset_peak_memory()
-    for iteration in range(1, train.iters + 1):
-        meter.start()
-        batch = make_batch(train_examples, next(order))
-        is_last = iteration == train.iters
-        update = is_last or iteration % train.grad_accumulation_steps == 0
-        loss_sum, pending = step(_arrays(batch, frozen, "train"), pending, update)
-        mx.eval(loss_sum, pending, model.trainable_parameters(), optimizer.state)
-        loss = loss_sum.item() / batch.n_targets
-        if not math.isfinite(loss):
-            raise NonFiniteLoss(iteration)
-        meter.stop(batch, loss, update, [len(train_examples[i].tokens) for i in batch.indices])
-        callback.on_iteration(iteration)
-        if is_last or iteration % train.steps_per_report == 0:
-            callback.on_report(meter.report(iteration, float(optimizer.learning_rate.item())))
-        if is_last or iteration % train.steps_per_eval == 0:
-            evaluation = evaluate(iteration)
-            if not math.isfinite(evaluation.val_loss):
-                raise NonFiniteLoss(iteration)
-            is_best = best is None or evaluation.val_loss < best.val_loss
+    while not run.is_done:
+        batch = make_batch(examples, next(order))
+        run.step(batch, sum(len(examples[i].tokens) - 1 for i in batch.indices))
+        callback.on_iteration(run.progress.iteration)
+        if run.is_due(train.steps_per_report):
+            callback.on_report(run.report())
+        if run.is_due(train.steps_per_eval):
+            evaluation = evaluate(run.progress.iteration)
+            is_best = run.note(evaluation)
             if is_best:
-                best = evaluation
-                save_adapter(model, train, adapter_dir)
+                save_adapter(model, train, folder / ADAPTER_DIR)
+            keep_checkpoint(model, train, folder, run.progress.kept)
             callback.on_evaluation(evaluation, is_best)
-    assert best is not None
-    return TrainResult(best, meter.n_tokens, meter.train_time_s, peak_memory_bytes())
-
-
-def make_optimizer(train: TrainSpec) -> Any:
-    """The optimizer by name; what ``optimizer_config`` does not say has MLX's defaults.
-
-    One of these matters: MLX's Adam does not correct its moments' bias unless told to
-    (``bias_correction``). Where the gradient is steady it so takes steps of
-    (1 - 0.9^t) / sqrt(1 - 0.999^t) times the learning rate at update t: 3.2 to 6.6 up to t = 100.
-
-    Raises:
-        SpecError: It has no such option.
-    """
-    kinds = {"adam": optim.Adam, "adamw": optim.AdamW, "sgd": optim.SGD}
-    options = train.optimizer_config.get(train.optimizer, {})
-    try:
-        return kinds[train.optimizer](learning_rate=train.learning_rate, **options)
-    except TypeError as fault:
-        raise SpecError(
-            f"train.optimizer_config.{train.optimizer} has an option that MLX's optimizer does not "
-            f"know: {fault}. Correct its name."
-        ) from fault
-
-
-def make_evaluator(
-    model: Any,
-    examples: Sequence[Example],
-    batch_size: int,
-    frozen: FrozenBlocks | None = None,
-) -> Callable[[int], Evaluation]:
-    """An evaluation of ``model`` on all of ``examples``, ready to be called after training steps.
-
-    The loss does not depend on ``batch_size``, but for rounding.
-    """
-    batches = [make_batch(examples, chosen) for chosen in evaluation_order(examples, batch_size)]
-    n_targets = np.array([example.n_targets for example in examples])
-    kept = frozen or FrozenBlocks(model, budget_bytes=0)
-
-    def evaluate(iteration: int) -> Evaluation:
-        started = time.perf_counter()
-        model.eval()
-        sums = np.zeros(len(examples))
-        for batch in batches:
-            losses = target_losses(model, _arrays(batch, kept, "valid"), kept.n_blocks)
-            by_row = np.bincount(batch.rows, np.array(losses, np.float64), len(batch.indices))
-            sums[list(batch.indices)] += by_row
-        model.train()
-        return Evaluation(
-            iteration,
-            float(sums.sum() / n_targets.sum()),
-            (sums / n_targets).astype(np.float32),
-            time.perf_counter() - started,
-        )
-
-    return evaluate
-
-
-def target_losses(model: Any, arrays: tuple[Any, ...], n_frozen: int = 0) -> Any:
-    """Cross-entropy of each target token in nats, 0 for padding, ``[targets]``.
-
-    Args:
-        arrays: A batch's inputs, positions, targets and weights, and the states after ``n_frozen``
-            blocks.
-    """
-    inputs, positions, targets, weights, states = arrays
-    logits = logits_at(model, inputs, positions, n_frozen, states)
-    return nn.losses.cross_entropy(logits.astype(mx.float32), targets) * weights
+            save_state(folder, train, run.state())
+    return run.result()
 
 
 @contextmanager
@@ -240,8 +184,8 @@ def gradient_checkpointing(model: Any) -> Iterator[None]:
 
 @contextmanager
 def trainable(model: Any, train: TrainSpec) -> Iterator[None]:
-    """The model with LoRA layers and, where asked, gradient checkpointing; undone on leaving."""
-    with lora_layers(model, train):
+    """The model adapted and, where asked, with gradient checkpointing; undone on leaving."""
+    with adapted(model, train):
         if not train.grad_checkpoint:
             yield
             return
@@ -261,70 +205,164 @@ def _checkpointed(call: Callable[..., Any]) -> Callable[..., Any]:
     return checkpointed_call
 
 
-def _compile_step(model: Any, optimizer: Any, n_frozen: int) -> Callable[..., Any]:
-    def loss(model: Any, arrays: tuple[Any, ...]) -> Any:
-        return target_losses(model, arrays, n_frozen).sum()
+def _first_state(model: Any, n_examples: int) -> TrainState:
+    progress = Progress(random_seed=random_seed())
+    adapter = flat(model.trainable_parameters())
+    return TrainState(progress, adapter, {}, {}, ExampleLosses.of(n_examples), None)
+
+
+class _Run:
+    """A run under way: a state in memory, and the step that moves it on."""
+
+    def __init__(
+        self,
+        model: Any,
+        train: TrainSpec,
+        frozen: FrozenBlocks,
+        tokens_at_once: int | None,
+        state: TrainState,
+    ) -> None:
+        self._model, self._train, self._frozen = model, train, frozen
+        state = copy.deepcopy(state)  # the caller's stays at its moment
+        self.progress, self._best = state.progress, state.best
+        self._example_losses = state.example_losses
+        self._pending = unflat(state.pending) if state.pending else None
+        self._optimizer = make_optimizer(train)
+        model.update(unflat(state.adapter))
+        if state.optimizer:
+            self._optimizer.state = unflat(state.optimizer)
+        model.train()
+        self._optimizer.init(model.trainable_parameters())
+        seed(state.progress.random_seed)
+        self._step = _compile_step(model, self._optimizer, train, frozen.n_blocks, tokens_at_once)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last iteration was done, or patience is at its end."""
+        patience = self._train.early_stopping_patience
+        is_last = self.progress.iteration >= self._train.iters
+        return is_last or (patience is not None and self.progress.n_since_best >= patience)
+
+    def is_due(self, steps: int) -> bool:
+        """Whether something comes every so many iterations, and at the last."""
+        iteration = self.progress.iteration
+        return iteration % steps == 0 or iteration == self._train.iters
+
+    def step(self, batch: Batch, n_tokens: int) -> None:
+        """Train on one batch of ``n_tokens`` real tokens."""
+        now, train = self.progress, self._train
+        started = time.perf_counter()
+        now.iteration += 1
+        update = self.is_due(train.grad_accumulation_steps)
+        now.learning_rate = learning_rate_at(train, now.n_updates)
+        if update:
+            set_learning_rate(self._optimizer, train, now.learning_rate)
+        losses, grad_norm, self._pending = self._step(
+            batch_arrays(batch, self._frozen, "train"), self._pending, update
+        )
+        trained = self._model.trainable_parameters()
+        mx.eval(losses, grad_norm, self._pending, trained, self._optimizer.state)
+        by_row = sum_by_row(losses, batch)
+        if not math.isfinite(by_row.sum()):
+            raise NonFiniteLoss(now.iteration)
+        if update:
+            now.n_updates += 1
+            now.grad_norm = grad_norm.item()
+        self._example_losses.add(batch.indices, by_row / np.bincount(batch.rows, batch.weights))
+        now.loss_sum += float(by_row.sum())
+        now.n_targets += batch.n_targets
+        now.n_padded += batch.inputs.size
+        now.n_tokens += n_tokens
+        now.train_time_s += time.perf_counter() - started
+
+    def report(self) -> Report:
+        """What happened since the last report."""
+        now = self.progress
+        tokens, seconds = now.n_tokens - now.reported_tokens, now.train_time_s - now.reported_time_s
+        report = Report(
+            now.iteration,
+            now.n_updates,
+            now.loss_sum / now.n_targets,
+            now.learning_rate,
+            now.grad_norm,
+            tokens / seconds,
+            now.n_padded / tokens,
+            self._peak(),
+        )
+        now.loss_sum, now.n_targets, now.n_padded = 0.0, 0, 0
+        now.reported_tokens, now.reported_time_s = now.n_tokens, now.train_time_s
+        return report
+
+    def note(self, evaluation: Evaluation) -> bool:
+        """Take an evaluation into account; whether it is the best."""
+        if not math.isfinite(evaluation.val_loss):
+            raise NonFiniteLoss(evaluation.iteration)
+        now, loss = self.progress, evaluation.val_loss
+        now.eval_time_s += evaluation.time_s
+        now.kept.append((loss, evaluation.iteration))
+        if now.to_improve is None or loss < now.to_improve - self._train.early_stopping_threshold:
+            now.to_improve, now.n_since_best = loss, 0
+        else:
+            now.n_since_best += 1
+        is_best = self._best is None or loss < self._best.val_loss
+        if is_best:
+            self._best = evaluation
+        return is_best
+
+    def state(self) -> TrainState:
+        """This moment."""
+        self.progress.random_seed = random_seed()
+        self.progress.peak_memory_bytes = self._peak()
+        return TrainState(
+            self.progress,
+            flat(self._model.trainable_parameters()),
+            flat(self._optimizer.state),
+            {} if self._pending is None else flat(self._pending),
+            self._example_losses,
+            self._best,
+        )
+
+    def result(self) -> TrainResult:
+        """What it came to."""
+        now = self.progress
+        assert self._best is not None
+        return TrainResult(
+            self._best,
+            now.iteration,
+            now.n_tokens,
+            now.train_time_s,
+            now.eval_time_s,
+            self._peak(),
+            self._example_losses,
+        )
+
+    def _peak(self) -> int:
+        return max(self.progress.peak_memory_bytes, peak_memory_bytes())
+
+
+def _compile_step(
+    model: Any, optimizer: Any, train: TrainSpec, n_frozen: int, tokens_at_once: int | None
+) -> Callable[..., Any]:
+    def loss(model: Any, arrays: tuple[Any, ...]) -> tuple[Any, Any]:
+        losses = target_losses(model, arrays, n_frozen, tokens_at_once, gradient=True)
+        return losses.sum(), losses
 
     loss_and_gradients = nn.value_and_grad(model, loss)
-    model.train()
-    optimizer.init(model.trainable_parameters())
+    largest = train.max_grad_norm or math.inf
     state = [model.state, optimizer.state, mx.random.state]
 
     @partial(mx.compile, inputs=state, outputs=state)
     def step(arrays: tuple[Any, ...], pending: Any, update: bool) -> Any:
-        loss_sum, gradients = loss_and_gradients(model, arrays)
+        (_, losses), gradients = loss_and_gradients(model, arrays)
         n_targets = arrays[3].sum()
         if pending is not None:
-            gradients = tree_map(mx.add, gradients, pending[0])
-            n_targets = n_targets + pending[1]
+            gradients = tree_map(mx.add, gradients, pending["gradients"])
+            n_targets = n_targets + pending["n_targets"]
         if not update:
-            return loss_sum, (gradients, n_targets)
-        optimizer.update(model, tree_map(lambda gradient: gradient / n_targets, gradients))
-        return loss_sum, None
+            return losses, None, {"gradients": gradients, "n_targets": n_targets}
+        mean = tree_map(lambda gradient: gradient / n_targets, gradients)
+        clipped, norm = optim.clip_grad_norm(mean, largest)
+        optimizer.update(model, clipped)
+        return losses, norm, None
 
     return step
-
-
-def _arrays(batch: Batch, frozen: FrozenBlocks, split: str) -> tuple[Any, ...]:
-    parts = (batch.inputs, batch.positions, batch.targets, batch.weights)
-    inputs, *others = (mx.array(part) for part in parts)
-    return inputs, *others, frozen.states(split, batch.indices, inputs)
-
-
-class _Meter:
-    """Adds up what the reports say."""
-
-    def __init__(self, train: TrainSpec) -> None:
-        self.n_tokens = 0
-        self.train_time_s = 0.0
-        self._updates = 0
-        self._loss_sum = 0.0
-        self._targets = self._padded = 0
-        self._since = (0, 0.0)
-
-    def start(self) -> None:
-        self._started = time.perf_counter()
-
-    def stop(self, batch: Batch, loss: float, update: bool, lengths: Sequence[int]) -> None:
-        self.train_time_s += time.perf_counter() - self._started
-        self.n_tokens += sum(lengths) - len(lengths)
-        self._padded += batch.inputs.size
-        self._updates += update
-        self._loss_sum += loss * batch.n_targets
-        self._targets += batch.n_targets
-
-    def report(self, iteration: int, learning_rate: float) -> Report:
-        tokens, seconds = self.n_tokens - self._since[0], self.train_time_s - self._since[1]
-        report = Report(
-            iteration,
-            self._updates,
-            self._loss_sum / self._targets,
-            learning_rate,
-            tokens / seconds,
-            self._padded / tokens,
-            peak_memory_bytes(),
-        )
-        self._loss_sum = 0.0
-        self._targets = self._padded = 0
-        self._since = (self.n_tokens, self.train_time_s)
-        return report

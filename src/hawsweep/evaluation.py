@@ -1,0 +1,83 @@
+"""The validation loss of a model as it is, on a frozen set of examples."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hawsweep.backend import mx
+
+import numpy as np
+import numpy.typing as npt
+
+from hawsweep.batches import Batch, evaluation_order, make_batch
+from hawsweep.data import Example
+from hawsweep.forward import FrozenBlocks
+from hawsweep.loss import target_losses
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The validation loss of the adapter after ``iteration`` batches.
+
+    Attributes:
+        val_loss: Nats per target token, over all of them.
+        example_losses: Mean nats per target token of each example, ``[examples]``.
+    """
+
+    iteration: int
+    val_loss: float
+    example_losses: npt.NDArray[np.float32]
+    time_s: float
+
+    @property
+    def perplexity(self) -> float:
+        """Of a target token: exp(val_loss); infinite where that is too large."""
+        return math.exp(self.val_loss) if self.val_loss < 700 else math.inf
+
+
+def make_evaluator(
+    model: Any,
+    examples: Sequence[Example],
+    batch_size: int,
+    frozen: FrozenBlocks | None = None,
+    tokens_at_once: int | None = None,
+) -> Callable[[int], Evaluation]:
+    """An evaluation of ``model`` on all of ``examples``, ready to be called after training steps.
+
+    The loss does not depend on ``batch_size``, but for rounding.
+    """
+    batches = [make_batch(examples, chosen) for chosen in evaluation_order(examples, batch_size)]
+    n_targets = np.array([example.n_targets for example in examples])
+    kept = frozen or FrozenBlocks(model, budget_bytes=0)
+
+    def evaluate(iteration: int) -> Evaluation:
+        started = time.perf_counter()
+        model.eval()
+        sums = np.zeros(len(examples))
+        for batch in batches:
+            arrays = batch_arrays(batch, kept, "valid")
+            losses = target_losses(model, arrays, kept.n_blocks, tokens_at_once)
+            sums[list(batch.indices)] += sum_by_row(losses, batch)
+        model.train()
+        return Evaluation(
+            iteration,
+            float(sums.sum() / n_targets.sum()),
+            (sums / n_targets).astype(np.float32),
+            time.perf_counter() - started,
+        )
+
+    return evaluate
+
+
+def batch_arrays(batch: Batch, frozen: FrozenBlocks, split: str) -> tuple[Any, ...]:
+    """A batch as ``target_losses`` takes it: inputs, positions, targets, weights, states."""
+    parts = (batch.inputs, batch.positions, batch.targets, batch.weights)
+    inputs, *others = (mx.array(part) for part in parts)
+    return inputs, *others, frozen.states(split, batch.indices, inputs)
+
+
+def sum_by_row(losses: Any, batch: Batch) -> npt.NDArray[np.float64]:
+    """Losses of target tokens added up by example, ``[batch]``."""
+    return np.bincount(batch.rows, np.array(losses, np.float64), len(batch.indices))

@@ -1,0 +1,107 @@
+"""The loss of each target token, without ever holding the logits of all of them.
+
+The logits of a long batch are the largest array of a training step: 1,024 tokens of a vocabulary of
+262,144 take 1 GB, and automatic differentiation keeps several of that size. Here the head and the
+cross-entropy run over one slice of tokens at a time, and a slice's gradient is made in the same
+pass: the gradient of a token's loss by its logits is softmax minus the target, which the loss has
+nearly computed already. So nothing is kept but that gradient, as wide as the hidden states, nothing
+is computed twice, and each exponential is taken once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from hawsweep.backend import mx, nn
+
+from hawsweep.forward import hidden_at, logits_at, model_head
+
+# The logits of one slice, in float32. Large enough that the head's matrix product is as fast as
+# whole, small enough that MLX's CPU stream, which runs about 20 slices ahead, holds little.
+_SLICE_BYTES = 16 * 2**20
+_FEWEST_TOKENS = 8
+
+
+def slice_tokens(vocabulary: int) -> int:
+    """How many tokens go through the head at a time, for a vocabulary's size."""
+    return max(_FEWEST_TOKENS, _SLICE_BYTES // (4 * vocabulary))
+
+
+def target_losses(
+    model: Any,
+    arrays: tuple[Any, ...],
+    n_frozen: int = 0,
+    tokens_at_once: int | None = None,
+    gradient: bool = False,
+) -> Any:
+    """Cross-entropy of each target token in nats, 0 for padding, ``[targets]``.
+
+    Args:
+        arrays: A batch's inputs, positions, targets and weights, and the states after ``n_frozen``
+            blocks.
+        tokens_at_once: Tokens whose logits are held at the same time; None for all. With a head
+            that is itself trained, always all.
+        gradient: Whether the losses will be differentiated. The head's parameters then get no
+            gradient, unless one of them is trained.
+    """
+    inputs, positions, targets, weights, states = arrays
+    head = model_head(model)
+    if head is None or (gradient and head.is_trained):
+        logits = logits_at(model, inputs, positions, n_frozen, states)
+        return nn.losses.cross_entropy(logits.astype(mx.float32), targets) * weights
+    hidden = hidden_at(model, inputs, positions, n_frozen, states)
+    losses_of = _differentiable_losses if gradient else _losses
+    n_tokens = len(targets)
+    if tokens_at_once is None or tokens_at_once >= n_tokens:
+        return losses_of(head, hidden, targets)[0] * weights
+    losses, before = [], None
+    for start in range(0, n_tokens, tokens_at_once):
+        part = hidden[start : start + tokens_at_once]
+        if before is not None:  # or MLX may evaluate all slices before it frees one
+            part = mx.depends(part, [before])
+        loss, before = losses_of(head, part, targets[start : start + tokens_at_once])
+        losses.append(loss)
+    return mx.concatenate(losses) * weights
+
+
+def _losses(head: Callable[[Any], Any], hidden: Any, targets: Any) -> tuple[Any, Any]:
+    loss = nn.losses.cross_entropy(head(hidden).astype(mx.float32), targets)
+    return loss, loss
+
+
+def _differentiable_losses(
+    head: Callable[[Any], Any], hidden: Any, targets: Any
+) -> tuple[Any, Any]:
+    """The losses of a slice, and their gradients by its hidden states, ``[tokens, hidden]``."""
+
+    def weighted_logits(hidden: Any) -> tuple[Any, Any]:
+        logits = head(hidden).astype(mx.float32)
+        # Differentiated as if weighted by constants: so the head's own derivative is used,
+        # whatever it does to the logits, and the logits are computed once.
+        loss, by_logits = _loss_and_gradient(mx.stop_gradient(logits), targets)
+        return (logits * by_logits).sum(), loss
+
+    @mx.custom_function  # type: ignore[untyped-decorator]
+    def losses_and_gradient(hidden: Any) -> tuple[Any, Any]:
+        (_, loss), (gradient,) = mx.vjp(
+            weighted_logits, [hidden], [mx.array(1.0), mx.zeros(len(targets))]
+        )
+        return loss, gradient
+
+    @losses_and_gradient.vjp  # type: ignore[untyped-decorator]
+    def _(_: Any, cotangents: Any, outputs: Any) -> Any:
+        return (cotangents[0][:, None] * outputs[1]).astype(outputs[1].dtype)
+
+    loss, gradient = losses_and_gradient(hidden)
+    return loss, mx.stop_gradient(gradient)
+
+
+def _loss_and_gradient(logits: Any, targets: Any) -> tuple[Any, Any]:
+    """Cross-entropy, and softmax minus the target, each exponential taken once."""
+    largest = mx.max(logits, axis=-1, keepdims=True)
+    exponentials = mx.exp(logits - largest)
+    total = exponentials.sum(axis=-1, keepdims=True)
+    chosen = targets[:, None]
+    loss = (largest + mx.log(total) - mx.take_along_axis(logits, chosen, axis=-1))[:, 0]
+    probabilities = exponentials / total
+    of_target = mx.take_along_axis(probabilities, chosen, axis=-1)
+    return loss, mx.put_along_axis(probabilities, chosen, of_target - 1, axis=-1)
