@@ -190,19 +190,27 @@ def status(name: str | None, place: "Place", as_json: bool) -> None:
 @main.command()
 @click.argument("name")
 @click.argument("trial", type=int)
+@click.option(
+    "--examples", is_flag=True, help="Also the training examples with the highest and lowest loss."
+)
 @_json_option
 @_place_options
-def show(name: str, trial: int, place: "Place", as_json: bool) -> None:
+def show(name: str, trial: int, examples: bool, place: "Place", as_json: bool) -> None:
     """Show one TRIAL of the study NAME: settings, numbers, files, translations.
 
     \b
-    Example: hawsweep show lr-rank 3
+    Example: hawsweep show lr-rank 3 --examples
     """
     from hawsweep import study
 
-    described = study.describe_trial(
-        study.load_study(study.open_storage(place), name), place, trial
-    )
+    opened = study.load_study(study.open_storage(place), name)
+    described = study.describe_trial(opened, place, trial)
+    if examples:
+        from hawsweep.examples import hardest_and_easiest
+
+        hardest, easiest = hardest_and_easiest(opened, place, trial, n_each=5)
+        described["hardest_examples"] = [vars(example) for example in hardest]
+        described["easiest_examples"] = [vars(example) for example in easiest]
     if as_json:
         click.echo(json.dumps(described, indent=2, ensure_ascii=False))
         return

@@ -362,7 +362,24 @@ def trial_picture(described: Mapping[str, Any]) -> RenderableType:
             texts = (escape(_shorten(sample[key])) for key in ("source", "reference", "output"))
             table.add_row(*texts, f"{sample['similarity']:.3f}")
         parts.append(table)
+    for kind in ("hardest", "easiest"):
+        if examples := described.get(f"{kind}_examples"):
+            parts.append(_examples_table(kind, examples))
     return Group(*parts)
+
+
+def _examples_table(kind: str, examples: Sequence[Mapping[str, Any]]) -> Table:
+    title = f"The {kind} training examples, by mean loss"
+    table = Table(title=title, title_justify="left", header_style="bold", show_lines=True)
+    for name in ("Source", "Reference"):
+        table.add_column(name, overflow="fold")
+    for name in ("mean", "last", "seen"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for example in examples:
+        texts = (escape(_shorten(example[key] or "")) for key in ("source", "reference"))
+        numbers = (f"{example[key]:.3f}" for key in ("mean", "last"))
+        table.add_row(*texts, *numbers, str(example["count"]))
+    return table
 
 
 def export_text(exported: "Exported", model: str) -> str:

@@ -11,7 +11,7 @@ from hawsweep.backend import mx
 import numpy as np
 import numpy.typing as npt
 
-from hawsweep.batches import Batch, evaluation_order, make_batch
+from hawsweep.batches import Batch, evaluation_order, lengths_of, make_batch
 from hawsweep.data import Example
 from hawsweep.forward import FrozenBlocks
 from hawsweep.loss import target_losses
@@ -40,15 +40,20 @@ class Evaluation:
 def make_evaluator(
     model: Any,
     examples: Sequence[Example],
-    batch_size: int,
+    batch_size: int | None,
     frozen: FrozenBlocks | None = None,
+    max_tokens: int | None = None,
     tokens_at_once: int | None = None,
 ) -> Callable[[int], Evaluation]:
     """An evaluation of ``model`` on all of ``examples``, ready to be called after training steps.
 
-    The loss does not depend on ``batch_size``, but for rounding.
+    The loss does not depend on how the examples are batched, but for rounding.
+
+    Args:
+        batch_size: Examples at a time; None for as many as ``max_tokens``, padded, allow.
+        tokens_at_once: See ``loss.target_losses``.
     """
-    batches = [make_batch(examples, chosen) for chosen in evaluation_order(examples, batch_size)]
+    order = evaluation_order(lengths_of(examples), batch_size, max_tokens)
     n_targets = np.array([example.n_targets for example in examples])
     kept = frozen or FrozenBlocks(model, budget_bytes=0)
 
@@ -56,7 +61,8 @@ def make_evaluator(
         started = time.perf_counter()
         model.eval()
         sums = np.zeros(len(examples))
-        for batch in batches:
+        for chosen in order:
+            batch = make_batch(examples, chosen)
             arrays = batch_arrays(batch, kept, "valid")
             losses = target_losses(model, arrays, kept.n_blocks, tokens_at_once)
             sums[list(batch.indices)] += sum_by_row(losses, batch)
@@ -80,4 +86,6 @@ def batch_arrays(batch: Batch, frozen: FrozenBlocks, split: str) -> tuple[Any, .
 
 def sum_by_row(losses: Any, batch: Batch) -> npt.NDArray[np.float64]:
     """Losses of target tokens added up by example, ``[batch]``."""
-    return np.bincount(batch.rows, np.array(losses, np.float64), len(batch.indices))
+    sums: npt.NDArray[np.float64] = np.zeros(len(batch.indices))
+    np.add.at(sums, batch.rows, np.array(losses, np.float64))
+    return sums

@@ -80,19 +80,20 @@ def _differentiable_losses(
         loss, by_logits = _loss_and_gradient(mx.stop_gradient(logits), targets)
         return (logits * by_logits).sum(), loss
 
-    @mx.custom_function  # type: ignore[untyped-decorator]
+    @mx.custom_function
     def losses_and_gradient(hidden: Any) -> tuple[Any, Any]:
-        (_, loss), (gradient,) = mx.vjp(
+        outputs: Any
+        outputs, gradients = mx.vjp(
             weighted_logits, [hidden], [mx.array(1.0), mx.zeros(len(targets))]
         )
-        return loss, gradient
+        return outputs[1], gradients[0]
 
-    @losses_and_gradient.vjp  # type: ignore[untyped-decorator]
+    @losses_and_gradient.vjp
     def _(_: Any, cotangents: Any, outputs: Any) -> Any:
         return (cotangents[0][:, None] * outputs[1]).astype(outputs[1].dtype)
 
-    loss, gradient = losses_and_gradient(hidden)
-    return loss, mx.stop_gradient(gradient)
+    made: Any = losses_and_gradient(hidden)
+    return made[0], mx.stop_gradient(made[1])
 
 
 def _loss_and_gradient(logits: Any, targets: Any) -> tuple[Any, Any]:

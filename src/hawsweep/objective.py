@@ -1,103 +1,43 @@
 """One trial: its settings, training, pruning, scoring, and what is recorded of it."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import yaml
+from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.adapters import adapted, load_adapter, mlx_lm_config, replace_text
-from hawsweep.batches import training_order
-from hawsweep.data import Encoded, Record, Splits, choose_subset, encode
-from hawsweep.evaluation import Evaluation, make_evaluator
-from hawsweep.forward import FrozenBlocks
-from hawsweep.memory import available_bytes
-from hawsweep.models import LoadedModel
-from hawsweep.optimizers import make_optimizer
-from hawsweep.scoring import Score, Scorer, reference_of, write_samples
-from hawsweep.spec import SweepSpec, TrainSpec, apply_settings
+from hawsweep.adapters import adapted, beyond_mlx_lm, load_adapter, mlx_lm_config, replace_text
+from hawsweep.bench import Bench
+from hawsweep.checkpoints import (
+    ADAPTER_DIR,
+    CHECKPOINT_DIR,
+    STATE_FILE,
+    TrainState,
+    can_be_extended,
+    has_state,
+    load_state,
+    remove_state,
+)
+from hawsweep.evaluation import Evaluation
+from hawsweep.examples import write_example_losses
+from hawsweep.scoring import Score, write_samples
+from hawsweep.spec import TrainSpec, apply_settings
 from hawsweep.training import NonFiniteLoss, Report, TrainResult, train_adapter, trainable
 
 Tell = Callable[..., None]
-# Of the memory that is free, for what the frozen blocks give.
-_FROZEN_SHARE = 0.1
+METRICS_FILE = "metrics.jsonl"
+_LOSSES_FILE = "valid_losses.npy"
 
 
 class Interrupted(Exception):  # noqa: N818 - asked for, not an error
     """The trial was asked to stop."""
-
-
-@dataclass
-class Bench:
-    """What every trial of a worker shares: the model in memory and the data as tokens.
-
-    Attributes:
-        valid: The frozen validation set for the loss.
-        valid_prompts: Validation records whose prompts survivors translate.
-        mlx_data_dir: Where ``mlx_lm.lora`` finds the same data.
-        should_stop: Whether the running trial is asked to stop.
-    """
-
-    spec: SweepSpec
-    loaded: LoadedModel
-    train: Encoded
-    valid: Encoded
-    valid_prompts: list[Record]
-    test_prompts: list[Record]
-    scorer: Scorer
-    mlx_data_dir: Path
-    frozen: FrozenBlocks
-    should_stop: Callable[[], bool] = lambda: False
-
-    def evaluator(self) -> Callable[[int], Evaluation]:
-        """An evaluation on the frozen validation set."""
-        return make_evaluator(
-            self.loaded.model, self.valid.examples, self.spec.validation.batch_size, self.frozen
-        )
-
-
-def make_bench(
-    spec: SweepSpec, loaded: LoadedModel, splits: Splits, scorer: Scorer, mlx_data_dir: Path
-) -> Bench:
-    """Tokenize the data and choose the validation subsets.
-
-    Raises:
-        DataError: A record cannot be used.
-        ModelError: The model cannot be adapted as the spec says.
-    """
-
-    def tokens(records: list[Record]) -> Encoded:
-        return encode(
-            records,
-            loaded.tokenizer,
-            max_seq_length=spec.train.max_seq_length,
-            mask_prompt=spec.train.mask_prompt,
-        )
-
-    valid = choose_subset(splits.valid, spec.validation.max_examples, spec.seed)
-    prompts = choose_subset(splits.valid, spec.scoring.max_examples, spec.seed)
-    test = choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed)
-    for record in (*prompts, *test):
-        reference_of(record)
-    make_optimizer(spec.train)  # this and the next find out now what would fail every trial
-    with adapted(loaded.model, spec.train):
-        pass
-    return Bench(
-        spec,
-        loaded,
-        tokens(splits.train),
-        tokens(valid),
-        prompts,
-        test,
-        scorer,
-        mlx_data_dir,
-        FrozenBlocks(loaded.model, int(_FROZEN_SHARE * available_bytes())),
-    )
 
 
 def measure_base(bench: Bench, folder: Path) -> dict[str, Any]:
@@ -107,16 +47,17 @@ def measure_base(bench: Bench, folder: Path) -> dict[str, Any]:
     evaluation = bench.evaluator()(0)
     score = bench.scorer.score(bench.loaded, bench.valid_prompts)
     write_samples(folder / "samples.jsonl", score)
-    np.save(folder / "valid_losses.npy", evaluation.example_losses)
+    np.save(folder / _LOSSES_FILE, evaluation.example_losses)
     return {
         "val_loss": evaluation.val_loss,
+        "perplexity": evaluation.perplexity,
         **_scores(score),
         "time_s": time.perf_counter() - started,
     }
 
 
 def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> float:
-    """Train, prune or score one trial.
+    """Train, prune or score one trial; it goes on where an earlier trial with its settings stopped.
 
     Args:
         folder: Is filled with the trial's files.
@@ -132,31 +73,38 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
     """
     train = apply_settings(bench.spec.train, trial.params)
     folder.mkdir(parents=True, exist_ok=True)
-    config = mlx_lm_config(train, bench.loaded.path, bench.mlx_data_dir, folder / "mlx_lm_adapters")
-    replace_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
-    watch = _Watch(bench, trial, folder, tell, train)
+    _write_config(bench, train, folder)
+    state = _take_over(bench, trial, train, folder)
+    watch = _Watch(bench, trial, folder, tell, train, state)
     with trainable(bench.loaded.model, train), bench.frozen.in_use(), watch:
         try:
             result = train_adapter(
                 bench.loaded.model,
                 train,
                 bench.train.examples,
-                training_order(bench.train.examples, train.batch_size, train.seed),
+                bench.order(train),
                 bench.evaluator(),
                 folder,
                 watch,
                 frozen=bench.frozen,
+                tokens_at_once=bench.tokens_at_once,
+                state=state,
             )
-        except NonFiniteLoss as fault:
-            trial.set_user_attr("reason", f"{fault}: the settings diverge")
+        except (NonFiniteLoss, optuna.TrialPruned) as fault:
+            remove_state(folder)
+            if isinstance(fault, NonFiniteLoss):
+                trial.set_user_attr("reason", f"{fault}: the settings diverge")
             raise optuna.TrialPruned(str(fault)) from fault
-        _record_training(trial, result)
+        _record_training(trial, result, train)
+        write_example_losses(folder, result.example_losses, bench.train.record_indices)
         tell("scoring", n_prompts=len(bench.valid_prompts))
-        load_adapter(bench.loaded.model, folder / "adapters")
+        load_adapter(bench.loaded.model, folder / ADAPTER_DIR)
         score = bench.scorer.score(bench.loaded, bench.valid_prompts)
     write_samples(folder / "samples.jsonl", score)
     for key, value in _scores(score).items():
         trial.set_user_attr(key, value)
+    if "iters" not in bench.spec.search or not can_be_extended(train):
+        remove_state(folder)
     return score.similarity
 
 
@@ -176,25 +124,93 @@ def _scores(score: Score) -> dict[str, float]:
     return {key: round(getattr(score, key), 6) for key in ("similarity", "chrf", "bleu")}
 
 
-def _record_training(trial: optuna.Trial, result: TrainResult) -> None:
+def _write_config(bench: Bench, train: TrainSpec, folder: Path) -> None:
+    config = mlx_lm_config(train, bench.loaded.path, bench.mlx_data_dir, folder / "mlx_lm_adapters")
+    text = yaml.safe_dump(config, sort_keys=False)
+    if missing := beyond_mlx_lm(train):
+        text = f"# What mlx_lm.lora has no key for: {'; '.join(missing)}\n{text}"
+    replace_text(folder / "config.yaml", text)
+
+
+def _take_over(
+    bench: Bench, trial: optuna.Trial, train: TrainSpec, folder: Path
+) -> TrainState | None:
+    """Copy what an earlier trial with these settings left, and give its state, the furthest."""
+    found: list[tuple[int, FrozenTrial, Path]] = []
+    for other in trial.study.get_trials(
+        deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)
+    ):
+        source = folder.parent / f"{other.number:04d}"
+        same = {**other.params, "iters": 0} == {**trial.params, "iters": 0}
+        if same and has_state(source) and (state := load_state(source, train)) is not None:
+            found.append((state.progress.iteration, other, source))
+    if not found:
+        return None
+    iteration, other, source = max(found, key=lambda each: each[0])
+    for name in (ADAPTER_DIR, CHECKPOINT_DIR):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
+    for name in (METRICS_FILE, _LOSSES_FILE, STATE_FILE):
+        shutil.copy2(source / name, folder / name)
+    trial.set_user_attr("continues", {"trial": other.number, "iteration": iteration})
+    if other.state == TrialState.FAIL:
+        remove_state(source)
+    return load_state(folder, train)
+
+
+def _record_training(trial: optuna.Trial, result: TrainResult, train: TrainSpec) -> None:
     trial.set_user_attr("tokens_per_s", round(result.tokens_per_s, 1))
     trial.set_user_attr("train_time_s", round(result.train_time_s, 2))
+    trial.set_user_attr("eval_time_s", round(result.eval_time_s, 2))
     trial.set_user_attr("peak_memory_bytes", result.peak_memory_bytes)
+    trial.set_user_attr("perplexity", result.best.perplexity)
+    if result.iteration < train.iters:
+        trial.set_user_attr(
+            "reason",
+            f"stopped at iteration {result.iteration}: no improvement in "
+            f"{train.early_stopping_patience} evaluations",
+        )
 
 
 class _Watch:
     """Follows one trial's training: writes metrics, reports to Optuna, prunes, tells."""
 
     def __init__(
-        self, bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell, train: TrainSpec
+        self,
+        bench: Bench,
+        trial: optuna.Trial,
+        folder: Path,
+        tell: Tell,
+        train: TrainSpec,
+        state: TrainState | None,
     ) -> None:
         self._bench, self._trial, self._folder = bench, trial, folder
-        self._tell, self._train = tell, train
+        self._tell, self._train, self._state = tell, train, state
         self._last_report: Report | None = None
 
     def __enter__(self) -> "_Watch":
-        self._metrics = (self._folder / "metrics.jsonl").open("w", encoding="utf-8")
+        path = self._folder / METRICS_FILE
+        known = [] if self._state is None else self._repeat(path)
+        replace_text(path, "".join(f"{line}\n" for line in known))
+        self._metrics = path.open("a", encoding="utf-8")
         return self
+
+    def _repeat(self, path: Path) -> list[str]:
+        """Tell Optuna what was measured before the state; give those lines."""
+        assert self._state is not None
+        last, known = self._state.progress.iteration, []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the last line of a process that was killed
+            if values["iteration"] <= last:
+                known.append(line)
+                if values["type"] == "eval":
+                    self._trial.report(-values["val_loss"], values["iteration"])
+        if self._state.best is not None:
+            self._record_best(self._state.best)
+        return known
 
     def __exit__(self, *_: object) -> None:
         self._metrics.close()
@@ -215,18 +231,22 @@ class _Watch:
             {
                 "iteration": evaluation.iteration,
                 "val_loss": evaluation.val_loss,
+                "perplexity": evaluation.perplexity,
                 "time_s": evaluation.time_s,
                 "is_best": is_best,
             },
         )
         if is_best:
-            np.save(self._folder / "valid_losses.npy", evaluation.example_losses)
-            self._trial.set_user_attr("val_loss", evaluation.val_loss)
-            self._trial.set_user_attr("best_iteration", evaluation.iteration)
+            self._record_best(evaluation)
         self._tell("eval", iteration=evaluation.iteration, val_loss=evaluation.val_loss)
         self._trial.report(-evaluation.val_loss, evaluation.iteration)
         if evaluation.iteration < self._train.iters and self._trial.should_prune():
             self._prune(evaluation)
+
+    def _record_best(self, evaluation: Evaluation) -> None:
+        np.save(self._folder / _LOSSES_FILE, evaluation.example_losses)
+        self._trial.set_user_attr("val_loss", evaluation.val_loss)
+        self._trial.set_user_attr("best_iteration", evaluation.iteration)
 
     def _prune(self, evaluation: Evaluation) -> None:
         if self._last_report is not None:

@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Iterator
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
@@ -14,15 +14,40 @@ from hawsweep.spec import SEARCHABLE, Choices, Range, SweepSpec
 _HEAD = """# Sweeps
 
 A sweep is a YAML file; `hawsweep start NAME` reads `sweeps/NAME.yaml`. The keys of `train` and
-`search` are `mlx_lm.lora`'s, with its meaning. Any key can be set on the command line:
-`--set train.batch_size=2`.
+`search` are `mlx_lm.lora`'s, with its meaning; the last column says from where else a key may be
+known. Any key can be set on the command line: `--set train.batch_size=2`.
+
+`data` is one data set or a list of them, each a name or the keys below; `train.lr_schedule` may be
+its name alone. Nothing in the second column: not set.
 """
 _SEARCH = """## `search`
 
 What the study varies, each key as `{low: ..., high: ...}`, both ends included, with `log: true` or
 `step: ...` where wanted, or as `{choices: [...]}`. These keys of `train` can be searched:
 """
-_TABLE_HEAD = "| key | default | allowed | meaning |\n| --- | --- | --- | --- |\n"
+_TABLE_HEAD = (
+    "| key | default | allowed | meaning | known from |\n| --- | --- | --- | --- | --- |\n"
+)
+_MLX_LM = "mlx-lm"
+# Where a key of ``train`` has its name and meaning from, if not from the same key of mlx_lm.lora.
+_SOURCES = {
+    "lora_parameters.rank": _MLX_LM,
+    "lora_parameters.scale": _MLX_LM,
+    "lora_parameters.dropout": _MLX_LM,
+    "lora_parameters.keys": _MLX_LM,
+    "lora_parameters.alpha": "PEFT `lora_alpha`",
+    "lora_parameters.use_rslora": "PEFT",
+    "lora_parameters.loraplus_lr_ratio": "PEFT",
+    "lr_schedule.name": _MLX_LM,
+    "lr_schedule.warmup": _MLX_LM,
+    "lr_schedule.warmup_init": _MLX_LM,
+    "lr_schedule.warmup_ratio": "transformers",
+    "lr_schedule.decay_steps": "mlx-lm `lr_schedule.arguments`",
+    "lr_schedule.end_factor": "mlx-lm `lr_schedule.arguments`",
+    "max_grad_norm": "transformers",
+    "early_stopping_patience": "transformers",
+    "early_stopping_threshold": "transformers",
+}
 
 
 def reference() -> str:
@@ -36,18 +61,33 @@ def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
         if name == "search":
-            yield f"| `{key}` | | keys with ranges or choices | See below. |\n"
+            yield f"| `{key}` | | keys with ranges or choices | See below. | Optuna |\n"
         elif below := _section(field):
             yield from _rows(below, f"{key}.")
         else:
-            yield f"| `{key}` | {_default(field)} | {_type(field)} | {field.description or ''} |\n"
+            cells = (_default(field), _type(field), field.description or "", _source(key))
+            yield f"| `{key}` | {' | '.join(cells)} |\n"
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:
     kind = field.annotation
+    if get_origin(kind) is tuple:  # several data sets, or one
+        kind = get_args(kind)[0]
     if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in (Range, Choices):
         return kind
     return None
+
+
+def _source(key: str) -> str:
+    """Where a user may know a key from."""
+    from mlx_lm.lora import CONFIG_DEFAULTS
+
+    if key.split(".")[0] in ("pruning", "sampler"):
+        return "Optuna"
+    if not key.startswith("train."):
+        return _MLX_LM if key in CONFIG_DEFAULTS else ""
+    name = key.removeprefix("train.")
+    return _MLX_LM if name in CONFIG_DEFAULTS else _SOURCES.get(name, "")
 
 
 def _default(field: FieldInfo) -> str:
@@ -70,6 +110,8 @@ def _kind(kind: Any) -> str:
     origin = get_origin(kind)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in get_args(kind))
+    if origin is Annotated:
+        return _kind(get_args(kind)[0])
     if origin in (Union, types.UnionType):
         return " or ".join(_kind(part) for part in get_args(kind) if part is not type(None))
     if origin is dict:

@@ -248,6 +248,12 @@ def reap_running(
     return reaped
 
 
+def repeat_trial(study: optuna.Study, number: int) -> None:
+    """Queue a trial's settings; the trial that gets them goes on where this one's state is."""
+    params = study.get_trials(deepcopy=False)[number].params
+    study.enqueue_trial(params, user_attrs={"repeats": number})
+
+
 def this_worker() -> dict[str, Any]:
     """What a trial records of the process that runs it."""
     return {"host": os.uname().nodename, "pid": os.getpid()}

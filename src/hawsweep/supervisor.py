@@ -72,7 +72,8 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
         config = json.loads((model_path / "config.json").read_text(encoding="utf-8"))
         for settings in space.first_settings(spec, config):
             opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
-    for number in study.reap_running(opened, "its worker is gone"):
+    for number in study.reap_running(opened, "its worker is gone; its settings are tried again"):
+        study.repeat_trial(opened, number)
         listen(Event("reaped", values={"number": number}))
     listen(
         Event(

@@ -22,8 +22,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from hawsweep import backend, data, models, study
+from hawsweep.bench import Bench, make_bench
 from hawsweep.errors import HawsweepError
-from hawsweep.objective import Bench, Interrupted, make_bench, measure_base, run_trial, score_test
+from hawsweep.objective import Interrupted, measure_base, run_trial, score_test
 from hawsweep.scoring import Scorer, write_samples
 from hawsweep.space import distributions
 from hawsweep.spec import SweepSpec
@@ -73,14 +74,16 @@ class Worker:
         scorer = Scorer(
             models.resolve_embedder(self.spec.scoring.embedder, progress), self.spec.scoring
         )
-        self.bench: Bench = make_bench(self.spec, loaded, splits, scorer, folder)
+        self.bench: Bench = make_bench(
+            self.spec, loaded, splits, scorer, folder, self.place.study_dir(self.name) / "base"
+        )
         self.bench.should_stop = self.should_stop
         self.storage: RDBStorage = study.open_storage(self.place)
         train = self.bench.train
         self.tell(
             "ready",
             n_train=len(train.examples),
-            n_valid=len(self.bench.valid.examples),
+            n_valid=len(self.bench.valid),
             n_truncated=train.n_truncated,
             n_dropped=train.n_dropped,
         )
@@ -108,7 +111,7 @@ class Worker:
                 state, reason = TrialState.PRUNED, str(pruned)
             except Interrupted:
                 state, reason = TrialState.FAIL, "interrupted; its settings are tried again"
-                opened.enqueue_trial(trial.params, user_attrs={"repeats": trial.number})
+                study.repeat_trial(opened, trial.number)
             except Exception as fault:  # whatever it was, it ends this trial only
                 state, reason = TrialState.FAIL, f"{type(fault).__name__}: {fault}"
                 traceback.print_exc()

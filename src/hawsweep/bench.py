@@ -1,0 +1,214 @@
+"""What all trials of a worker share: the model in memory, the data as tokens, the frozen sets."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hawsweep.backend import mx
+
+import numpy as np
+import numpy.typing as npt
+
+from hawsweep.adapters import adapted
+from hawsweep.batches import lengths_of, training_order, validation_size
+from hawsweep.data import Splits, choose_subset
+from hawsweep.encoding import Encoded, Example, encode
+from hawsweep.errors import DataError, ModelError
+from hawsweep.evaluation import Evaluation, make_evaluator
+from hawsweep.forward import FrozenBlocks
+from hawsweep.loss import slice_tokens
+from hawsweep.memory import available_bytes
+from hawsweep.models import LoadedModel
+from hawsweep.optimizers import make_optimizer
+from hawsweep.records import Record
+from hawsweep.scoring import Scorer, reference_of
+from hawsweep.spec import Choices, Range, SweepSpec, TrainSpec, apply_settings, corners
+
+# Of the memory that is free, for what the frozen blocks give.
+_FROZEN_SHARE = 0.1
+# An evaluation keeps one block's activations, training those of all: so many times as many tokens
+# as in a training batch still take less.
+_EVALUATION_FACTOR = 4
+# What decides which layers are trained.
+_SHAPE_KEYS = (
+    "fine_tune_type",
+    "num_layers",
+    "lora_parameters.rank",
+    "optimizer",
+    "lora_parameters.alpha",
+    "lora_parameters.scale",
+)
+
+
+@dataclass
+class Bench:
+    """What every trial of a worker shares.
+
+    Attributes:
+        valid: The frozen validation set for the loss.
+        valid_prompts: Validation records whose prompts survivors translate.
+        mlx_data_dir: Where ``mlx_lm.lora`` finds the same data.
+        tokens_at_once: How many tokens go through the head at a time.
+        evaluation_tokens: How many padded tokens are evaluated at a time.
+        difficulty: What a curriculum sorts the training examples by, ``[examples]``, or None.
+        should_stop: Whether the running trial is asked to stop.
+    """
+
+    spec: SweepSpec
+    loaded: LoadedModel
+    train: Encoded
+    valid: Sequence[Example]
+    valid_prompts: list[Record]
+    test_prompts: list[Record]
+    scorer: Scorer
+    mlx_data_dir: Path
+    frozen: FrozenBlocks
+    tokens_at_once: int
+    evaluation_tokens: int
+    difficulty: npt.NDArray[np.float32] | None = None
+    should_stop: Callable[[], bool] = lambda: False
+
+    def evaluator(self, examples: Sequence[Example] | None = None) -> Callable[[int], Evaluation]:
+        """An evaluation on the frozen validation set, or on other examples."""
+        asked = self.spec.validation.batch_size
+        return make_evaluator(
+            self.loaded.model,
+            self.valid if examples is None else examples,
+            None if asked == "auto" else asked,
+            max_tokens=self.evaluation_tokens if asked == "auto" else None,
+            frozen=self.frozen if examples is None else None,
+            tokens_at_once=self.tokens_at_once,
+        )
+
+    def order(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
+        """The batches of a trial, as indices of training examples."""
+        return training_order(
+            lengths_of(self.train.examples),
+            train.batch_size,
+            train.seed,
+            weights=self.train.weights,
+            difficulty=self.difficulty if train.order == "curriculum" else None,
+            n_batches=train.iters,
+        )
+
+
+def make_bench(
+    spec: SweepSpec,
+    loaded: LoadedModel,
+    splits: Splits,
+    scorer: Scorer,
+    mlx_data_dir: Path,
+    base_dir: Path,
+) -> Bench:
+    """Tokenize the data, choose the validation subsets, and find what would fail every trial.
+
+    Args:
+        base_dir: Keeps the base model's loss on the training examples, where a curriculum needs it.
+
+    Raises:
+        DataError: A record cannot be used, or there are fewer than a batch.
+        ModelError: The model cannot be trained as the spec says.
+        SpecError: An optimizer has an option that it does not know.
+    """
+    _check_model(spec, loaded)
+    train = _encode(spec, loaded, splits.train, splits.weights)
+    _check_batch_size(spec, len(train.examples))
+    valid = _encode(spec, loaded, splits.valid).examples
+    prompts = choose_subset(splits.valid, spec.scoring.max_examples, spec.seed)
+    test = choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed)
+    for record in (*prompts, *test):
+        reference_of(record)
+    chosen = choose_subset(range(len(valid)), _validation_size(spec, train, valid), spec.seed)
+    smallest_batch, _ = _ends(spec, "batch_size")
+    bench = Bench(
+        spec,
+        loaded,
+        train,
+        [valid[i] for i in chosen],
+        prompts,
+        test,
+        scorer,
+        mlx_data_dir,
+        FrozenBlocks(loaded.model, int(_FROZEN_SHARE * available_bytes())),
+        slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1]),
+        _EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
+    )
+    bench.difficulty = _difficulty(bench, base_dir)
+    return bench
+
+
+def _encode(
+    spec: SweepSpec,
+    loaded: LoadedModel,
+    records: Sequence[Record],
+    weights: npt.NDArray[np.float32] | None = None,
+) -> Encoded:
+    return encode(
+        records,
+        loaded.tokenizer,
+        max_seq_length=spec.train.max_seq_length,
+        mask_prompt=spec.train.mask_prompt,
+        weights=weights,
+    )
+
+
+def _check_model(spec: SweepSpec, loaded: LoadedModel) -> None:
+    for settings in corners(spec.search, _SHAPE_KEYS):
+        train = apply_settings(spec.train, settings)
+        if train.fine_tune_type == "full" and "quantization" in loaded.config:
+            raise ModelError(
+                f"train.fine_tune_type is full, but {spec.model} is quantized: trained weights "
+                "would not fit it. Use lora or dora, or the model in 16 bit."
+            )
+        make_optimizer(train)
+        with adapted(loaded.model, train):
+            pass
+
+
+def _check_batch_size(spec: SweepSpec, n_examples: int) -> None:
+    _, largest = _ends(spec, "batch_size")
+    if largest > n_examples:
+        where = "search" if "batch_size" in spec.search else "train"
+        raise DataError(
+            f"{where}.batch_size is {largest}, but the split train has {n_examples} examples. Use "
+            "that many or fewer."
+        )
+
+
+def _ends(spec: SweepSpec, key: str) -> tuple[int, int]:
+    """The smallest and the largest value of a whole number in ``train`` or ``search``."""
+    asked: Range | Choices | None = spec.search.get(key)
+    if asked is None:
+        return getattr(spec.train, key), getattr(spec.train, key)
+    values = asked.choices if isinstance(asked, Choices) else (asked.low, asked.high)
+    numbers = [int(value) for value in values]
+    return min(numbers), max(numbers)
+
+
+def _validation_size(spec: SweepSpec, train: Encoded, valid: Sequence[Example]) -> int:
+    asked = spec.validation.max_examples
+    if asked != "auto":
+        return asked
+    smallest, _ = _ends(spec, "batch_size")
+    return validation_size(
+        lengths_of(train.examples), lengths_of(valid), smallest, spec.train.steps_per_eval
+    )
+
+
+def _difficulty(bench: Bench, base_dir: Path) -> npt.NDArray[np.float32] | None:
+    spec = bench.spec
+    orders = spec.search.get("order", Choices(choices=(spec.train.order,)))
+    if isinstance(orders, Range) or "curriculum" not in orders.choices:
+        return None
+    if spec.train.difficulty == "length":
+        return lengths_of(bench.train.examples).astype(np.float32)
+    path = base_dir / "train_losses.npy"
+    if path.is_file():
+        known: npt.NDArray[np.float32] = np.load(path)
+        return known
+    losses = bench.evaluator(bench.train.examples)(0).example_losses
+    base_dir.mkdir(parents=True, exist_ok=True)
+    beside = base_dir / "~train_losses.npy"
+    np.save(beside, losses)
+    beside.replace(path)
+    return losses
