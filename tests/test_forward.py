@@ -5,7 +5,7 @@ from mlx.utils import tree_flatten
 from tiny_training import Recorder, assert_same_adapter, run, settings
 
 from hawsweep.adapters import adapted
-from hawsweep.batches import training_order
+from hawsweep.batches import lengths_of, training_order
 from hawsweep.evaluation import make_evaluator
 from hawsweep.forward import FrozenBlocks, logits_at
 from hawsweep.training import train_adapter, trainable
@@ -20,7 +20,7 @@ def model(tiny_model):
 
 def run_frozen(model, train, examples, folder, frozen):
     recorder = Recorder()
-    order = training_order(examples, train.batch_size, train.seed)
+    order = training_order(lengths_of(examples), train.batch_size, train.seed)
     with trainable(model, train), frozen.in_use():
         evaluate = make_evaluator(model, examples[:4], 4, frozen)
         train_adapter(model, train, examples, order, evaluate, folder, recorder, frozen=frozen)

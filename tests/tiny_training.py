@@ -5,7 +5,7 @@ from hawsweep.backend import mx
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.trainer import default_loss
 
-from hawsweep.batches import training_order
+from hawsweep.batches import lengths_of, training_order
 from hawsweep.evaluation import make_evaluator
 from hawsweep.spec import TrainSpec
 from hawsweep.training import train_adapter, trainable
@@ -54,7 +54,7 @@ def settings(**changes):
 def run(model, train, examples, folder, *, evaluate=None, recorder=None, state=None, **options):
     """Train; give the adapter as it ended, what the run told and its result."""
     recorder = recorder or Recorder()
-    order = training_order(examples, train.batch_size, train.seed)
+    order = training_order(lengths_of(examples), train.batch_size, train.seed)
     with trainable(model, train):
         evaluate = evaluate or make_evaluator(model, examples[:4], 4)
         result = train_adapter(

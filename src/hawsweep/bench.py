@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hawsweep.adapters import adapted
 from hawsweep.batches import lengths_of, training_order, validation_size
-from hawsweep.data import Splits, choose_subset
+from hawsweep.data import Splits, choose_indices, choose_subset
 from hawsweep.encoding import Encoded, Example, encode
 from hawsweep.errors import DataError, ModelError
 from hawsweep.evaluation import Evaluation, make_evaluator
@@ -114,11 +114,11 @@ def make_bench(
     train = _encode(spec, loaded, splits.train, splits.weights)
     _check_batch_size(spec, len(train.examples))
     valid = _encode(spec, loaded, splits.valid).examples
-    prompts = choose_subset(splits.valid, spec.scoring.max_examples, spec.seed)
-    test = choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed)
+    prompts = list(choose_subset(splits.valid, spec.scoring.max_examples, spec.seed))
+    test = list(choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed))
     for record in (*prompts, *test):
         reference_of(record)
-    chosen = choose_subset(range(len(valid)), _validation_size(spec, train, valid), spec.seed)
+    chosen = choose_indices(len(valid), _validation_size(spec, train, valid), spec.seed)
     smallest_batch, _ = _ends(spec, "batch_size")
     bench = Bench(
         spec,

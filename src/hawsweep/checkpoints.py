@@ -134,6 +134,7 @@ def load_state(folder: Path, train: TrainSpec) -> TrainState | None:
         arrays, metadata = loaded
         content = json.loads(metadata["hawsweep"])
         progress = Progress(**content["progress"])
+        progress.kept = [(loss, iteration) for loss, iteration in progress.kept]
         if not _leads_to(content["train"], progress, train):
             return None
         best = content.get("best")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hawsweep.batches import Batch, evaluation_order, lengths_of, make_batch
-from hawsweep.data import Example
+from hawsweep.encoding import Example
 from hawsweep.forward import FrozenBlocks
 from hawsweep.loss import target_losses
 

@@ -38,7 +38,7 @@ class ExampleLoss:
 
 
 def write_example_losses(
-    folder: Path, losses: "ExampleLosses", records: npt.NDArray[np.int64]
+    folder: Path, losses: "ExampleLosses", records: npt.NDArray[np.int32]
 ) -> None:
     """Write what a trial's training examples cost it.
 

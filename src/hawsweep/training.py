@@ -42,7 +42,7 @@ from hawsweep.checkpoints import (
     save_state,
     unflat,
 )
-from hawsweep.data import Example
+from hawsweep.encoding import Example
 from hawsweep.evaluation import Evaluation, batch_arrays, sum_by_row
 from hawsweep.forward import FrozenBlocks
 from hawsweep.loss import target_losses

@@ -67,7 +67,7 @@ class Worker:
             trust_remote_code=self.spec.trust_remote_code,
         )
         progress("reading the data")
-        splits = data.load_data(self.spec.data[0], progress)
+        splits = data.load_data(self.spec.data, progress)
         folder = splits.folder or self.place.study_dir(self.name) / "data"
         if splits.folder is None and not folder.exists():
             splits.write(folder)
@@ -86,6 +86,7 @@ class Worker:
             n_valid=len(self.bench.valid),
             n_truncated=train.n_truncated,
             n_dropped=train.n_dropped,
+            n_empty=train.n_empty,
         )
 
     def base(self) -> None:
