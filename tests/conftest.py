@@ -12,7 +12,8 @@ from mlx_lm.utils import save_config, save_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from hawsweep.data import encode, load_data
+from hawsweep.data import load_data
+from hawsweep.encoding import encode
 from hawsweep.models import load_model
 from hawsweep.phrasebook import generate
 from hawsweep.spec import DataSpec
@@ -91,7 +92,7 @@ def chat_data_dir(tmp_path_factory):
 
 
 def encode_split(tiny_model, chat_data_dir, split, *, mask_prompt):
-    records = getattr(load_data(DataSpec(path=str(chat_data_dir))), split)
+    records = getattr(load_data([DataSpec(path=str(chat_data_dir))]), split)
     return encode(
         records, tiny_model.tokenizer, max_seq_length=256, mask_prompt=mask_prompt
     ).examples

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hawsweep.batches import evaluation_order, make_batch, padded_width, training_order
-from hawsweep.data import Example
+from hawsweep.encoding import Example
 
 LONGEST = 2048
 

@@ -1,10 +1,10 @@
 import json
 import sys
 
+import numpy as np
 import pytest
-from mlx_lm.tuner import datasets as mlx_datasets
 
-from hawsweep.data import Record, choose_subset, encode, encode_prompt, load_data
+from hawsweep.data import choose_subset, load_data
 from hawsweep.errors import DataError
 from hawsweep.spec import DataSpec
 
@@ -21,7 +21,7 @@ TEXT = {"text": "He wahi moʻolelo."}
 
 
 def load(path, **options):
-    return load_data(DataSpec(path=str(path), **options))
+    return load_data([DataSpec(path=str(path), **options)])
 
 
 def contents(records):
@@ -80,7 +80,7 @@ def test_blank_lines_are_skipped_and_counted(folder):
 def test_validation_split_may_be_named_validation(folder):
     splits = load(folder(train=[TEXT], validation=[COMPLETION]))
     assert contents(splits.valid) == [COMPLETION]
-    assert splits.test == []
+    assert list(splits.test) == []
     assert splits.folder is None  # mlx-lm finds no valid.jsonl there
 
 
@@ -97,6 +97,7 @@ def test_validation_split_may_be_named_validation(folder):
         ('{"messages": [{"role": "user"}]}', "has a message without role and content"),
         ('{"messages": [{"role": "user", "content": null}]}', "has a text that is not a string"),
         ("[" * 100_000, "is not JSON"),
+        (r'{"text": "\ud800"}', r"has '\ud800', half of a character. Correct or remove the line."),
     ],
 )
 def test_broken_line_is_named_by_file_and_number(folder, line, fault):
@@ -143,14 +144,84 @@ def test_written_splits_read_back(chat_data_dir, tmp_path):
     assert load(tmp_path / "copy").fingerprint() == splits.fingerprint()
 
 
+def load_mix(*sets):
+    return load_data([DataSpec(path=str(path), **options) for path, options in sets])
+
+
+@pytest.fixture
+def mix(tmp_path):
+    """Two folders: one with all splits, one with training records alone."""
+    for name, splits in (
+        ("a", {"train": [TEXT, CHAT], "valid": [TEXT], "test": [CHAT]}),
+        ("b", {"train": [COMPLETION] * 3}),
+    ):
+        (tmp_path / name).mkdir()
+        for split, records in splits.items():
+            text = "".join(f"{json.dumps(record)}\n" for record in records)
+            (tmp_path / name / f"{split}.jsonl").write_text(text)
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_splits_of_several_sets_are_concatenated_in_order(mix):
+    a, b = mix
+    splits = load_mix((b, {}), (a, {}))
+    assert contents(splits.train) == [COMPLETION] * 3 + [TEXT, CHAT]
+    assert contents(splits.valid) == [TEXT]
+    assert contents(splits.test) == [CHAT]
+    assert splits.folder is None
+    assert splits.weights is None
+
+
+def test_weights_are_those_of_each_records_set(mix):
+    a, b = mix
+    weights = load_mix((a, {"weight": 0.5}), (b, {"weight": 3})).weights
+    assert weights.tolist() == [0.5] * 2 + [3] * 3
+    assert weights.dtype == np.float32
+    assert load_mix((a, {"weight": 2})).weights.tolist() == [2, 2]
+
+
+def test_csv_and_folder_are_mixed(mix, tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("haw,en\n" + "".join(f"haw {n},en {n}\n" for n in range(20)))
+    splits = load_mix((mix[1], {}), (table, {"valid_fraction": 0.25, "test_fraction": 0}))
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (3 + 15, 5, 0)
+    assert splits.train[2].where == f"{mix[1]}/train.jsonl:3"
+    assert splits.train[3].where.startswith(f"{table}:")
+
+
+def test_fingerprint_of_a_mix_is_that_of_one_folder_with_the_same(mix, tmp_path):
+    a, b = mix
+    mixed = load_mix((a, {}), (b, {"weight": 2}))
+    mixed.write(tmp_path / "whole")
+    whole = load(tmp_path / "whole")
+    assert mixed.fingerprint() == whole.fingerprint()
+    assert contents(whole.train) == [TEXT, CHAT] + [COMPLETION] * 3
+
+
+def test_mix_without_any_validation_record_is_refused(mix):
+    _, b = mix
+    with pytest.raises(DataError) as caught:
+        load_mix((b, {}), (b, {}))
+    assert f"The split valid is empty in all of {b}, {b}. Put at least one" in str(caught.value)
+
+
+def test_set_of_a_mix_needs_training_records(mix):
+    a, b = mix
+    (b / "train.jsonl").unlink()
+    with pytest.raises(
+        DataError, match=r"has no train\.jsonl; it has nothing. Put train\.jsonl th"
+    ):
+        load_mix((a, {}), (b, {}))
+
+
 def test_subset_is_seeded_in_order_and_of_the_size(chat_data_dir):
     train = load(chat_data_dir).train
-    chosen = choose_subset(train, 10, seed=3)
+    chosen, again, other = (list(choose_subset(train, 10, seed)) for seed in (3, 3, 4))
     places = [train.index(record) for record in chosen]
     assert len(set(places)) == 10
     assert places == sorted(places)
-    assert chosen == choose_subset(train, 10, seed=3) != choose_subset(train, 10, seed=4)
-    assert choose_subset(train, len(train), seed=3) == train
+    assert chosen == again != other
+    assert list(choose_subset(train, len(train), seed=3)) == list(train)
 
 
 def test_cached_dataset_is_read(hub_cache):
@@ -183,86 +254,3 @@ def test_dataset_in_another_format_asks_for_the_extra(hub_cache, monkeypatch):
     (hub_cache.add("dataset", "org/parquet") / "data.parquet").write_text("")
     with pytest.raises(DataError, match=r"'org/parquet' has no train\.jsonl.*pip install"):
         load("org/parquet")
-
-
-@pytest.mark.parametrize("mask_prompt", [False, True])
-@pytest.mark.parametrize("content", [CHAT, COMPLETION], ids=["chat", "completion"])
-def test_encode_agrees_with_mlx_lm(tiny_model, content, mask_prompt):
-    tokenizer = tiny_model.tokenizer
-    if "messages" in content:
-        theirs = mlx_datasets.ChatDataset([content], tokenizer, mask_prompt=mask_prompt)
-    else:
-        theirs = mlx_datasets.CompletionsDataset(
-            [content], tokenizer, "prompt", "completion", mask_prompt
-        )
-    tokens, offset = theirs.process(content)
-    (ours,) = encode(
-        [Record(content)], tokenizer, max_seq_length=256, mask_prompt=mask_prompt
-    ).examples
-    assert ours.tokens.tolist() == list(tokens)
-    assert ours.offset == max(offset, 1)
-    assert (offset > 0) == mask_prompt
-    assert ours.n_targets == len(tokens) - max(offset, 1)
-
-
-def test_encode_of_plain_text_agrees_with_mlx_lm(tiny_model):
-    tokens, _ = mlx_datasets.TextDataset([TEXT], tiny_model.tokenizer).process(TEXT)
-    (ours,) = encode(
-        [Record(TEXT)], tiny_model.tokenizer, max_seq_length=256, mask_prompt=False
-    ).examples
-    assert ours.tokens.tolist() == tokens
-    assert ours.tokens[-1] == tiny_model.tokenizer.eos_token_id
-    assert ours.offset == 1
-
-
-def test_plain_text_has_no_prompt_to_mask(tiny_model):
-    with pytest.raises(DataError, match=r"a\.jsonl:3 is plain text.*Set train\.mask_prompt: false"):
-        encode(
-            [Record(TEXT, "a.jsonl:3")],
-            tiny_model.tokenizer,
-            max_seq_length=256,
-            mask_prompt=True,
-        )
-
-
-def test_record_the_chat_template_refuses_is_named(tiny_model, monkeypatch):
-    refusing = "{{ raise_exception('only user and assistant') }}"
-    monkeypatch.setattr(tiny_model.tokenizer._tokenizer, "chat_template", refusing)
-    with pytest.raises(DataError, match=r"a\.jsonl:3.*refuses the record: only user and assistant"):
-        encode(
-            [Record(CHAT, "a.jsonl:3")],
-            tiny_model.tokenizer,
-            max_seq_length=256,
-            mask_prompt=False,
-        )
-
-
-def test_encode_cuts_long_records_and_drops_those_without_targets(tiny_model):
-    records = [Record(CHAT), Record(COMPLETION)]
-    whole = encode(records, tiny_model.tokenizer, max_seq_length=256, mask_prompt=True)
-    assert (whole.n_truncated, whole.n_dropped) == (0, 0)
-    chat, completion = whole.examples
-    assert chat.offset >= len(completion.tokens)  # else the limit below does not divide them
-    limit = len(completion.tokens) - 1
-    cut = encode(records, tiny_model.tokenizer, max_seq_length=limit, mask_prompt=True)
-    assert (cut.n_truncated, cut.n_dropped) == (2, 1)
-    assert cut.records == [records[1]]
-    assert cut.examples[0].tokens.tolist() == completion.tokens[:limit].tolist()
-
-
-def test_records_all_too_long_are_refused_with_the_longest(tiny_model):
-    longest = encode([Record(CHAT)], tiny_model.tokenizer, max_seq_length=256, mask_prompt=True)
-    with pytest.raises(DataError) as caught:
-        encode([Record(CHAT)], tiny_model.tokenizer, max_seq_length=8, mask_prompt=True)
-    message = str(caught.value)
-    assert "max_seq_length=8" in message
-    assert f"the longest of 1 has {len(longest.examples[0].tokens)}" in message
-    assert "Raise train.max_seq_length" in message
-
-
-def test_encoded_prompt_is_what_stands_before_the_answer(tiny_model):
-    (example,) = encode(
-        [Record(CHAT)], tiny_model.tokenizer, max_seq_length=256, mask_prompt=True
-    ).examples
-    prompt = encode_prompt(Record(CHAT), tiny_model.tokenizer)
-    assert prompt == example.tokens[: example.offset].tolist()

@@ -1,3 +1,6 @@
+import os
+import random
+
 import pytest
 
 from hawsweep.data import load_data
@@ -19,7 +22,7 @@ def table(tmp_path):
 
 
 def load(path, **options):
-    return load_data(DataSpec(path=str(path), **options))
+    return load_data([DataSpec(path=str(path), **options)])
 
 
 def pairs(records):
@@ -81,6 +84,29 @@ def test_split_depends_on_the_seed_alone(table):
     assert pairs(first.valid) != {
         (f"Translate to English: {a}", b) for a, b in ROWS[: N_ROWS // 10]
     }
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_split_cuts_the_rows_after_a_seeded_shuffle(table, seed):
+    splits = load(table([("haw", "en"), *ROWS]), seed=seed, valid_fraction=0.25, test_fraction=0.1)
+    rows = list(ROWS)
+    random.Random(seed).shuffle(rows)
+    n_valid, n_test = N_ROWS // 4, N_ROWS // 10
+    for split, expected in (
+        (splits.valid, rows[:n_valid]),
+        (splits.test, rows[n_valid : n_valid + n_test]),
+        (splits.train, rows[n_valid + n_test :]),
+    ):
+        assert [record.content["completion"] for record in split] == [en for _, en in expected]
+        lines = [ROWS.index(row) + 2 for row in expected]  # the header is line 1
+        assert [int(record.where.rpartition(":")[2]) for record in split] == lines
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_file_that_may_not_be_read_is_refused(table):
+    path = table([("haw", "en"), *ROWS])
+    path.chmod(0)
+    assert fault_of(path) == f"{path} cannot be read: Permission denied."
 
 
 def test_blank_rows_are_skipped(table):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hawsweep.data import Example
+from hawsweep.encoding import Example, Examples
 
 # Batches are cut out of pools of this many, sorted by length: similar lengths meet, yet an epoch
 # stays shuffled.
@@ -73,6 +73,13 @@ def make_batch(examples: Sequence[Example], indices: Sequence[int]) -> Batch:
 
     weights = np.pad(np.ones(n_targets, np.float32), (0, padding))
     return Batch(inputs, pad(positions), pad(targets), weights, pad(rows), tuple(indices))
+
+
+def lengths_of(examples: Sequence[Example]) -> npt.NDArray[np.integer[Any]]:
+    """Tokens of each example, ``[examples]``; ``Examples`` knows them without reading any."""
+    if isinstance(examples, Examples):
+        return examples.lengths
+    return np.array([len(example.tokens) for example in examples], np.int64)
 
 
 def training_order(

@@ -1,15 +1,14 @@
-"""A data reference becomes train, valid and test records, and records become tokens.
+"""A data reference becomes train, valid and test records.
 
 A reference is a bundled name, a folder with ``{train,valid,test}.jsonl`` in mlx-lm's formats, a CSV
-of two columns, or a Hugging Face data set. Batches of tokens: batches.py.
+of two columns, or a Hugging Face data set. Records: records.py. Their tokens: encoding.py.
 """
 
 import csv
-import hashlib
-import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,302 +18,146 @@ import numpy.typing as npt
 
 from hawsweep import hub
 from hawsweep.errors import DataError
+from hawsweep.records import Records, concatenate, read_records, store_records, write_records
 from hawsweep.spec import DataSpec
 
 BUNDLED = ("phrasebook",)
-_FORMATS = 'one of {"messages": [...]}, {"prompt": ..., "completion": ...} and {"text": ...}'
 _SPLIT_FILES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
 
 
 @dataclass(frozen=True)
-class Record:
-    """One example in one of mlx-lm's formats.
-
-    Attributes:
-        content: The JSON object, with ``messages``, ``prompt`` and ``completion``, or ``text``.
-        where: File and line, for messages about it.
-    """
-
-    content: dict[str, Any]
-    where: str = ""
-
-    @property
-    def messages(self) -> list[dict[str, Any]] | None:
-        """The record as a chat, or None where it is plain text."""
-        if "messages" in self.content:
-            messages: list[dict[str, Any]] = self.content["messages"]
-            return messages
-        if "prompt" in self.content:
-            return [
-                {"role": "user", "content": self.content["prompt"]},
-                {"role": "assistant", "content": self.content["completion"]},
-            ]
-        return None
-
-    @property
-    def reference(self) -> str | None:
-        """The answer to compare a generated one with, or None where the record has no answer."""
-        messages = self.messages
-        if messages is None or messages[-1].get("role") != "assistant":
-            return None
-        return str(messages[-1]["content"])
-
-    @property
-    def source(self) -> str:
-        """The last user's message."""
-        users = [m for m in self.messages or () if m.get("role") == "user"]
-        return str(users[-1]["content"]) if users else ""
-
-    @property
-    def group(self) -> str | None:
-        """The kind of record, where the data says."""
-        return self.content.get("group")
-
-
-@dataclass(frozen=True)
 class Splits:
-    """A data set.
+    """A data set, or several as one.
 
     Attributes:
         test: May be empty.
         folder: Where mlx-lm finds the same splits, or None when they are in no such folder.
+        weights: How often each training record comes in an epoch, ``[records]``; None: each once.
     """
 
-    train: list[Record]
-    valid: list[Record]
-    test: list[Record]
+    train: Records
+    valid: Records
+    test: Records
     folder: Path | None = None
+    weights: npt.NDArray[np.float32] | None = None
 
     def fingerprint(self) -> dict[str, str]:
         """Number of records and content hash of each split."""
-        return {name: _fingerprint(getattr(self, name)) for name in ("train", "valid", "test")}
+        return {name: getattr(self, name).fingerprint for name in _SPLIT_FILES}
 
     def write(self, folder: Path) -> None:
-        """Write the splits as mlx-lm reads them."""
+        """Write the splits as mlx-lm reads them. It knows no weights: each record is there once."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("train", "valid", "test"):
-            lines = [
-                json.dumps(record.content, ensure_ascii=False) for record in getattr(self, name)
-            ]
-            (folder / f"{name}.jsonl").write_text(
-                "".join(f"{line}\n" for line in lines), encoding="utf-8"
-            )
+        for name in _SPLIT_FILES:
+            write_records(getattr(self, name), folder / f"{name}.jsonl")
 
 
-@dataclass(frozen=True)
-class Example:
-    """A record's tokens.
+def load_data(
+    specs: Sequence[DataSpec], progress: Callable[[str], None] = lambda _: None
+) -> Splits:
+    """Find and check the data sets; the splits of several are concatenated in order.
 
-    Attributes:
-        tokens: Token ids, ``[tokens]``.
-        offset: Tokens before it are not learned from. At least 1: the first token has nothing
-            before it.
-    """
-
-    tokens: npt.NDArray[np.int32]
-    offset: int
-
-    @property
-    def n_targets(self) -> int:
-        """How many tokens count in the loss."""
-        return len(self.tokens) - self.offset
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A split as tokens.
-
-    Attributes:
-        examples: Those with at least one token to learn from.
-        records: The record of each example.
-        n_truncated: Examples cut at ``max_seq_length``.
-        n_dropped: Records with nothing left to learn from after cutting.
-    """
-
-    examples: list[Example]
-    records: list[Record] = field(repr=False)
-    n_truncated: int
-    n_dropped: int
-
-
-def load_data(spec: DataSpec, progress: Callable[[str], None] = lambda _: None) -> Splits:
-    """Find and read a data set.
+    A folder in a list may lack ``valid.jsonl`` where another data set has validation records.
 
     Raises:
-        DataError: It is nowhere, or a record is broken; the message names the file and the line.
+        DataError: One is nowhere, a record is broken, or nothing is there to train or validate on;
+            the message names the file and the line.
     """
-    path = Path(spec.path).expanduser()
-    if spec.path in BUNDLED:
-        splits = _read_folder(Path(str(resources.files("hawsweep"))) / spec.path)
-    elif path.is_dir():
-        splits = _read_folder(path)
-    elif path.suffix.lower() in (".csv", ".tsv") and path.is_file():
-        splits = _read_csv(path, spec)
-    else:
-        splits = _read_folder(_download(spec.path, progress))
+    sets = [_read(spec, progress, is_alone=len(specs) == 1) for spec in specs]
+    splits = sets[0] if len(sets) == 1 else _concatenate(sets)
     for name in ("train", "valid"):
         if not getattr(splits, name):
-            remedy = "Put at least one record in it."
-            if path.is_file():
-                remedy = "Add rows, or change data.valid_fraction and data.test_fraction."
-            raise DataError(f"{spec.path}: the split {name} is empty. {remedy}")
-    return splits
+            raise DataError(_explain_empty(name, specs))
+    if all(spec.weight == 1 for spec in specs):
+        return splits
+    weights = np.array([spec.weight for spec in specs], np.float32)
+    return replace(splits, weights=np.repeat(weights, [len(each.train) for each in sets]))
 
 
-def choose_subset(records: Sequence[Record], max_records: int, seed: int) -> list[Record]:
+def choose_subset(records: Records, max_records: int, seed: int) -> Records:
     """A seeded subset in the records' order; all where there are no more than ``max_records``."""
     if len(records) <= max_records:
-        return list(records)
-    chosen = sorted(random.Random(seed).sample(range(len(records)), max_records))
-    return [records[i] for i in chosen]
+        return records
+    return records.take(sorted(random.Random(seed).sample(range(len(records)), max_records)))
 
 
-def encode(
-    records: Iterable[Record], tokenizer: Any, *, max_seq_length: int, mask_prompt: bool
-) -> Encoded:
-    """Turn records into tokens as mlx-lm does, by the model's chat template.
-
-    Raises:
-        DataError: Nothing is left to learn from, or the chat template refuses a record.
-    """
-    kept: list[tuple[Example, Record]] = []
-    n_truncated = n_dropped = longest = 0
-    for record in records:
-        tokens, offset = _tokenize(record, tokenizer, mask_prompt)
-        longest = max(longest, len(tokens))
-        n_truncated += len(tokens) > max_seq_length
-        example = Example(np.array(tokens[:max_seq_length], np.int32), max(offset, 1))
-        if example.n_targets < 1:
-            n_dropped += 1
-        else:
-            kept.append((example, record))
-    if not kept:
-        raise DataError(
-            f"No record has anything to learn from within max_seq_length={max_seq_length} tokens: "
-            f"the longest of {n_dropped} has {longest}. Raise train.max_seq_length or shorten "
-            "the records."
-        )
-    examples, used = zip(*kept, strict=True)
-    return Encoded(list(examples), list(used), n_truncated, n_dropped)
+def _read(spec: DataSpec, progress: Callable[[str], None], *, is_alone: bool) -> Splits:
+    needed = ("train", "valid") if is_alone else ("train",)
+    path = Path(spec.path).expanduser()
+    if spec.path in BUNDLED:
+        return _read_folder(Path(str(resources.files("hawsweep"))) / spec.path, needed)
+    if path.is_dir():
+        return _read_folder(path, needed)
+    if _is_csv(path):
+        return _read_csv(path, spec)
+    return _read_folder(_download(spec.path, progress), needed)
 
 
-def encode_prompt(record: Record, tokenizer: Any) -> list[int]:
-    """The tokens after which the model answers."""
-    messages = record.messages
-    assert messages is not None
-    return list(
-        tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv") and path.is_file()
+
+
+def _concatenate(sets: Sequence[Splits]) -> Splits:
+    return Splits(
+        concatenate([each.train for each in sets]),
+        concatenate([each.valid for each in sets]),
+        concatenate([each.test for each in sets]),
     )
 
 
-def _tokenize(record: Record, tokenizer: Any, mask_prompt: bool) -> tuple[list[int], int]:
-    messages = record.messages
-    if messages is None:
-        if mask_prompt:
-            raise DataError(
-                f"{record.where} is plain text, which has no prompt to mask. Set "
-                "train.mask_prompt: false."
-            )
-        tokens = list(tokenizer.encode(record.content["text"]))
-        if tokens[-1:] != [tokenizer.eos_token_id]:
-            tokens.append(tokenizer.eos_token_id)
-        return tokens, 0
-    tools = record.content.get("tools")
-    try:
-        tokens = list(tokenizer.apply_chat_template(messages, tools=tools, return_dict=False))
-        if not mask_prompt:
-            return tokens, 0
-        prompt = tokenizer.apply_chat_template(
-            messages[:-1],
-            tools=tools,
-            add_generation_prompt=messages[-1].get("role") == "assistant",
-            return_dict=False,
-        )
-    except Exception as fault:  # a chat template is code of the model's and raises what it likes
-        raise DataError(
-            f"{record.where}: the model's chat template refuses the record: {fault}"
-        ) from fault
-    return tokens, len(prompt)
+def _explain_empty(split: str, specs: Sequence[DataSpec]) -> str:
+    if len(specs) > 1:
+        paths = ", ".join(spec.path for spec in specs)
+        return f"The split {split} is empty in all of {paths}. Put at least one record in one."
+    remedy = "Put at least one record in it."
+    if _is_csv(Path(specs[0].path).expanduser()):
+        remedy = "Add rows, or change data.valid_fraction and data.test_fraction."
+    return f"{specs[0].path}: the split {split} is empty. {remedy}"
 
 
-def _read_folder(folder: Path) -> Splits:
-    found: dict[str, list[Record]] = {}
+def _read_folder(folder: Path, needed: Sequence[str]) -> Splits:
+    found: dict[str, Records] = {}
     for split, names in _SPLIT_FILES.items():
         paths = [folder / f"{name}.jsonl" for name in names if (folder / f"{name}.jsonl").is_file()]
-        if not paths and split != "test":
+        if not paths and split in needed:
             there = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
-            raise DataError(
-                f"{folder} has no {split}.jsonl; it has {there}. Put train.jsonl and "
-                "valid.jsonl there."
-            )
-        found[split] = list(_read_jsonl(paths[0])) if paths else []
+            files = " and ".join(f"{name}.jsonl" for name in needed)
+            raise DataError(f"{folder} has no {split}.jsonl; it has {there}. Put {files} there.")
+        found[split] = read_records(paths[0]) if paths else Records()
     plain = all(not (folder / f"{s}.jsonl").exists() or found[s] for s in found)
-    return Splits(**found, folder=folder if plain and (folder / "valid.jsonl").exists() else None)
-
-
-def _read_jsonl(path: Path) -> Iterator[Record]:
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _check_record(line, f"{path}:{number}")
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
-    except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
-
-
-def _check_record(line: str, where: str) -> Record:
-    try:
-        content = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as fault:
-        raise DataError(f"{where} is not JSON: {fault}. Correct or remove the line.") from fault
-    if not isinstance(content, dict):
-        raise DataError(f"{where} holds a {type(content).__name__}, must be {_FORMATS}.")
-    if "prompt" in content and "completion" in content:
-        fields = [content["prompt"], content["completion"]]
-    elif "messages" in content:
-        fields = _message_texts(content["messages"], where)
-    elif "text" in content:
-        fields = [content["text"]]
-    else:
-        raise DataError(f"{where} has the keys {', '.join(content) or 'none'}, must be {_FORMATS}.")
-    if not all(isinstance(text, str) for text in fields):
-        raise DataError(f"{where} has a text that is not a string. Correct or remove the line.")
-    return Record(content, where)
-
-
-def _message_texts(messages: Any, where: str) -> list[Any]:
-    if not isinstance(messages, list) or not messages:
-        raise DataError(
-            f"{where} has messages that are not a list of at least one. Correct or remove the line."
-        )
-    for message in messages:
-        if not isinstance(message, dict) or "role" not in message or "content" not in message:
-            raise DataError(
-                f"{where} has a message without role and content. Correct or remove the line."
-            )
-    return [message["content"] for message in messages]
+    as_mlx_lm = plain and (folder / "valid.jsonl").exists()
+    return Splits(found["train"], found["valid"], found["test"], folder if as_mlx_lm else None)
 
 
 def _read_csv(path: Path, spec: DataSpec) -> Splits:
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            columns = list(reader.fieldnames or [])
-            source, target = _choose_columns(path, spec, columns)
-            rows = [
-                _pair_record(row, source, target, spec.prompt, f"{path}:{reader.line_num}")
-                for row in reader
-                if any(row.values())
-            ]
+            rows = store_records(_pairs(path, spec, reader), str(path))
     except (UnicodeDecodeError, csv.Error) as fault:
         raise DataError(f"{path} cannot be read as a CSV in UTF-8: {fault}.") from fault
-    random.Random(spec.seed).shuffle(rows)
+    except OSError as fault:
+        raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
+    order = array("q", range(len(rows)))
+    random.Random(spec.seed).shuffle(order)
     n_valid, n_test = (
         round(len(rows) * share) for share in (spec.valid_fraction, spec.test_fraction)
     )
-    return Splits(rows[n_valid + n_test :], rows[:n_valid], rows[n_valid : n_valid + n_test])
+    return Splits(
+        rows.take(order[n_valid + n_test :]),
+        rows.take(order[:n_valid]),
+        rows.take(order[n_valid : n_valid + n_test]),
+    )
+
+
+def _pairs(
+    path: Path, spec: DataSpec, reader: "csv.DictReader[str]"
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    source, target = _choose_columns(path, spec, list(reader.fieldnames or []))
+    for row in reader:
+        if any(row.values()):
+            where = f"{path}:{reader.line_num}"
+            yield reader.line_num, _pair(row, source, target, spec.prompt, where)
 
 
 def _choose_columns(path: Path, spec: DataSpec, columns: list[str]) -> tuple[str, str]:
@@ -331,15 +174,15 @@ def _choose_columns(path: Path, spec: DataSpec, columns: list[str]) -> tuple[str
     return source, target
 
 
-def _pair_record(
+def _pair(
     row: dict[str, str | None], source: str, target: str, prompt: str, where: str
-) -> Record:
+) -> dict[str, Any]:
     text, translation = row[source], row[target]
     if not text or not translation:
         raise DataError(
             f"{where} has an empty {source if not text else target}. Fill or remove the row."
         )
-    return Record({"prompt": prompt.replace("{source}", text), "completion": translation}, where)
+    return {"prompt": prompt.replace("{source}", text), "completion": translation}
 
 
 def _download(repo: str, progress: Callable[[str], None]) -> Path:
@@ -376,10 +219,3 @@ def _export_with_datasets(repo: str) -> Path:
     for split in loaded:
         loaded[split].to_json(str(folder / f"{split}.jsonl"))
     return folder
-
-
-def _fingerprint(records: Sequence[Record]) -> str:
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(json.dumps(record.content, sort_keys=True, ensure_ascii=False).encode())
-    return f"{len(records)}:{digest.hexdigest()[:16]}"

@@ -154,8 +154,9 @@ class _Check:
 
     def __init__(self, spec: SweepSpec) -> None:
         self._spec = spec
-        records = data.load_data(spec.data[0]).valid
-        self._prompts = data.choose_subset(records, spec.scoring.max_examples, spec.seed)
+        records = data.load_data(spec.data).valid
+        chosen = data.choose_subset(records, spec.scoring.max_examples, spec.seed)
+        self._prompts = list(chosen)
         self._scorer = Scorer(models.resolve_embedder(spec.scoring.embedder), spec.scoring)
 
     def __call__(self, model: Path, adapters: Path | None = None) -> float:
@@ -187,10 +188,11 @@ def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
 def _card(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, exported: Exported) -> str:
     base: dict[str, Any] = opened.user_attrs.get("base", {})
     settings = json.dumps(trial.params, indent=2)
+    trained_on = ", ".join(f"`{each.path}`" for each in spec.data)
     lines = [
         f"# Trial {trial.number} of the sweep {opened.study_name}",
         "",
-        f"A LoRA adapter for `{spec.model}`, trained on `{spec.data[0].path}` by hawsweep.",
+        f"A LoRA adapter for `{spec.model}`, trained on {trained_on} by hawsweep.",
         "",
         "| | validation loss | similarity | chrF |",
         "| --- | --- | --- | --- |",

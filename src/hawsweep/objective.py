@@ -12,10 +12,12 @@ import optuna
 import yaml
 
 from hawsweep.adapters import load_adapter, lora_layers, mlx_lm_config, replace_text
-from hawsweep.data import Encoded, Record, Splits, choose_subset, encode
+from hawsweep.data import Splits, choose_subset
+from hawsweep.encoding import Encoded, encode
 from hawsweep.forward import FrozenBlocks
 from hawsweep.memory import available_bytes
 from hawsweep.models import LoadedModel
+from hawsweep.records import Record, Records
 from hawsweep.scoring import Score, Scorer, reference_of, write_samples
 from hawsweep.spec import SweepSpec, TrainSpec, apply_settings
 from hawsweep.training import (
@@ -77,7 +79,7 @@ def make_bench(
         ModelError: The model cannot be adapted as the spec says.
     """
 
-    def tokens(records: list[Record]) -> Encoded:
+    def tokens(records: Records) -> Encoded:
         return encode(
             records,
             loaded.tokenizer,
@@ -86,8 +88,8 @@ def make_bench(
         )
 
     valid = choose_subset(splits.valid, spec.validation.max_examples, spec.seed)
-    prompts = choose_subset(splits.valid, spec.scoring.max_examples, spec.seed)
-    test = choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed)
+    prompts = list(choose_subset(splits.valid, spec.scoring.max_examples, spec.seed))
+    test = list(choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed))
     for record in (*prompts, *test):
         reference_of(record)
     make_optimizer(spec.train)  # this and the next find out now what would fail every trial

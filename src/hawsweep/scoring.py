@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from hawsweep.adapters import replace_text
-from hawsweep.data import Record, encode_prompt
+from hawsweep.encoding import encode_prompt
 from hawsweep.errors import DataError
 from hawsweep.models import LoadedModel, load_embedder
+from hawsweep.records import Record
 from hawsweep.spec import ScoringSpec
 
 

@@ -65,7 +65,7 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
 
     model_path = models.resolve_model(spec.model, preparing)
     models.resolve_embedder(spec.scoring.embedder, preparing)
-    splits = data.load_data(spec.data[0], preparing)
+    splits = data.load_data(spec.data, preparing)
     storage = study.open_storage(place, create=True)
     opened, is_new = study.create_study(storage, place, name, spec, splits.fingerprint())
     if is_new:

@@ -23,7 +23,7 @@ from mlx.utils import tree_map
 
 from hawsweep.adapters import lora_layers, save_adapter
 from hawsweep.batches import Batch, evaluation_order, make_batch, training_order
-from hawsweep.data import Example
+from hawsweep.encoding import Example
 from hawsweep.errors import SpecError
 from hawsweep.forward import FrozenBlocks, logits_at
 from hawsweep.spec import TrainSpec

@@ -66,7 +66,7 @@ class Worker:
             trust_remote_code=self.spec.trust_remote_code,
         )
         progress("reading the data")
-        splits = data.load_data(self.spec.data[0], progress)
+        splits = data.load_data(self.spec.data, progress)
         folder = splits.folder or self.place.study_dir(self.name) / "data"
         if splits.folder is None and not folder.exists():
             splits.write(folder)
