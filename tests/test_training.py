@@ -18,7 +18,7 @@ from tiny_training import (
 )
 
 from hawsweep.adapters import load_adapter, lora_layers
-from hawsweep.batches import make_batch, training_order
+from hawsweep.batches import lengths_of, make_batch, training_order
 from hawsweep.errors import SpecError
 from hawsweep.training import (
     NonFiniteLoss,
@@ -45,7 +45,7 @@ def trained(model, train_examples, tmp_path):
 
 def gradient_descent(model, train, examples):
     """The adapter after plain updates by the mean loss of all their tokens, one by one."""
-    order = training_order(examples, train.batch_size, train.seed)
+    order = training_order(lengths_of(examples), train.batch_size, train.seed)
     batches = list(islice(order, train.iters))
     steps = train.grad_accumulation_steps
     with trainable(model, train):
@@ -136,7 +136,7 @@ def test_reports_weigh_losses_by_tokens_since_the_last(model, train_examples, tm
     _, pairs, _ = run(
         model, train.model_copy(update={"steps_per_report": 2}), train_examples, tmp_path
     )
-    order = training_order(train_examples, train.batch_size, train.seed)
+    order = training_order(lengths_of(train_examples), train.batch_size, train.seed)
     batches = [make_batch(train_examples, chosen) for chosen in islice(order, 5)]
     counts = [batch.n_targets for batch in batches]
     sums = np.array(each.losses) * counts

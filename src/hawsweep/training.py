@@ -22,7 +22,7 @@ import numpy.typing as npt
 from mlx.utils import tree_map
 
 from hawsweep.adapters import lora_layers, save_adapter
-from hawsweep.batches import Batch, evaluation_order, make_batch, training_order
+from hawsweep.batches import Batch, evaluation_order, lengths_of, make_batch, training_order
 from hawsweep.encoding import Example
 from hawsweep.errors import SpecError
 from hawsweep.forward import FrozenBlocks, logits_at
@@ -127,7 +127,7 @@ def train_adapter(
     optimizer = make_optimizer(train)
     frozen = frozen or FrozenBlocks(model, budget_bytes=0)
     step = _compile_step(model, optimizer, frozen.n_blocks)
-    order = training_order(train_examples, train.batch_size, train.seed)
+    order = training_order(lengths_of(train_examples), train.batch_size, train.seed)
     meter = _Meter(train)
     best: Evaluation | None = None
     pending: Any = None  # gradients and tokens since the last update
@@ -190,7 +190,8 @@ def make_evaluator(
 
     The loss does not depend on ``batch_size``, but for rounding.
     """
-    batches = [make_batch(examples, chosen) for chosen in evaluation_order(examples, batch_size)]
+    order = evaluation_order(lengths_of(examples), batch_size)
+    batches = [make_batch(examples, chosen) for chosen in order]
     n_targets = np.array([example.n_targets for example in examples])
     kept = frozen or FrozenBlocks(model, budget_bytes=0)
 
