@@ -114,13 +114,13 @@ class SweepDisplay:
             return  # workers read the same data
         self._told_ready = True
         text = f"Training on {values['n_train']} examples, validating on {values['n_valid']}"
-        if values["n_dropped"]:
-            text += (
-                f"; [yellow]{values['n_dropped']} left out: nothing to learn within "
-                "max_seq_length[/yellow]"
-            )
-        if values["n_truncated"] > values["n_dropped"]:
-            text += f"; [yellow]{values['n_truncated'] - values['n_dropped']} truncated[/yellow]"
+        cut_away = values["n_dropped"] - values["n_empty"]
+        for count, what in (
+            (values["n_empty"], "left out: nothing to learn in them"),
+            (cut_away, "left out: nothing to learn within max_seq_length"),
+            (values["n_truncated"] - cut_away, "truncated at max_seq_length"),
+        ):
+            text += f"; [yellow]{count} {what}[/yellow]" if count else ""
         self._print(text)
 
     def _on_base_end(self, values: Mapping[str, Any]) -> None:

@@ -83,6 +83,7 @@ class Worker:
             n_valid=len(self.bench.valid.examples),
             n_truncated=train.n_truncated,
             n_dropped=train.n_dropped,
+            n_empty=train.n_empty,
         )
 
     def base(self) -> None:
