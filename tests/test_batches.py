@@ -249,6 +249,12 @@ def test_evaluation_batches_are_as_large_as_the_tokens_allow(examples, batch_siz
     assert max(map(len, batches)) > 4
 
 
+@pytest.mark.parametrize(("max_tokens", "n_rows"), [(3 * 8, 3), (3 * 8 - 1, 2)])
+def test_evaluation_batch_may_have_exactly_the_tokens_allowed(max_tokens, n_rows):
+    lengths = np.full(6, 8 + 1)  # the last token is no input: 8, a width
+    assert {len(b) for b in evaluation_order(lengths, None, max_tokens)} == {n_rows}
+
+
 def test_example_longer_than_the_tokens_allow_is_evaluated_alone():
     batches = evaluation_order(np.array([300, 10, 200, 20]), 8, max_tokens=100)
     assert batches == [(1, 3), (2,), (0,)]

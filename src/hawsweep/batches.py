@@ -121,6 +121,7 @@ def training_order(
     if difficulty is not None:
         first = _shuffled_epoch(lengths, batch_size, weights, generator)
         yield from _easiest_first(list(islice(first, n_batches)), difficulty)
+        yield from first
     while True:
         yield from _shuffled_epoch(lengths, batch_size, weights, generator)
 
