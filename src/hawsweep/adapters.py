@@ -14,6 +14,7 @@ from hawsweep.backend import mx, nn, seed
 from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
+from hawsweep.dropout import put_dropout
 from hawsweep.errors import ModelError
 from hawsweep.optimizers import mlx_lm_schedule, optimizer_options
 from hawsweep.spec import LoraParameters, TrainSpec
@@ -151,19 +152,21 @@ def _put_adapted(model: Any, train: TrainSpec) -> None:
             "self_attn.q_proj."
         )
     _check_rank(model, lora)
+    put_dropout(model, lora.dropout)
 
 
 def _check_rank(model: Any, lora: LoraParameters) -> None:
-    for name, module in model.named_modules():
-        if "lora_a" not in module or module.lora_a.ndim != 2:
-            continue
-        width = min(module.lora_a.size, module.lora_b.size) // lora.rank
-        if lora.rank > width:
-            raise ModelError(
-                f"train.lora_parameters.rank is {lora.rank}, above the width {width} of the layer "
-                f"{name}. Use {width} or less, or leave the layer out by "
-                "train.lora_parameters.keys."
-            )
+    widths = [
+        (min(module.lora_a.size, module.lora_b.size) // lora.rank, name)
+        for name, module in model.named_modules()
+        if "lora_a" in module and module.lora_a.ndim == 2
+    ]
+    width, name = min(widths, default=(lora.rank, ""))
+    if lora.rank > width:
+        raise ModelError(
+            f"train.lora_parameters.rank is {lora.rank}, above the width {width} of the layer "
+            f"{name}. Use {width} or less, or leave the layer out by train.lora_parameters.keys."
+        )
 
 
 def save_adapter(model: Any, train: TrainSpec, folder: Path) -> None:

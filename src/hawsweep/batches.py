@@ -15,7 +15,8 @@ from hawsweep.encoding import Example, Examples
 # Batches are cut out of pools of this many, sorted by length: similar lengths meet, yet an epoch
 # stays shuffled.
 _POOL_BATCHES = 32
-# A target count is padded to a multiple of this, so that compiled steps are few.
+# A target count is padded to a multiple of this, or of a sixteenth of the batch where that is more,
+# so that compiled steps are few: at most 17 for each shape of the inputs.
 _TARGET_MULTIPLE = 32
 # Rows of an evaluation batch that is limited by tokens alone.
 _MOST_ROWS = 64
@@ -76,7 +77,7 @@ def make_batch(examples: Sequence[Example], indices: Sequence[int]) -> Batch:
         targets.append(example.tokens[example.offset :])
         rows.append(np.full(example.n_targets, row, np.int32))
     n_targets = sum(map(len, targets))
-    padding = -n_targets % _TARGET_MULTIPLE
+    padding = -n_targets % max(_TARGET_MULTIPLE, padded_width(-(-inputs.size // 16)))
 
     def pad(parts: list[npt.NDArray[Any]]) -> npt.NDArray[np.int32]:
         return np.pad(np.concatenate(parts), (0, padding)).astype(np.int32)

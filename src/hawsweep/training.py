@@ -42,6 +42,7 @@ from hawsweep.checkpoints import (
     save_state,
     unflat,
 )
+from hawsweep.dropout import dropout_keys, step_key
 from hawsweep.encoding import Example
 from hawsweep.evaluation import Evaluation, batch_arrays, sum_by_row
 from hawsweep.forward import FrozenBlocks
@@ -257,9 +258,9 @@ class _Run:
         now.learning_rate = learning_rate_at(train, now.n_updates)
         if update:
             set_learning_rate(self._optimizer, train, now.learning_rate)
-        losses, grad_norm, self._pending = self._step(
-            batch_arrays(batch, self._frozen, "train"), self._pending, update
-        )
+        arrays = batch_arrays(batch, self._frozen, "train")
+        key = step_key(train.seed, now.iteration)
+        losses, grad_norm, self._pending = self._step(arrays, key, self._pending, update)
         trained = self._model.trainable_parameters()
         mx.eval(losses, grad_norm, self._pending, trained, self._optimizer.state)
         by_row = sum_by_row(losses, batch)
@@ -343,7 +344,11 @@ class _Run:
 def _compile_step(
     model: Any, optimizer: Any, train: TrainSpec, n_frozen: int, tokens_at_once: int | None
 ) -> Callable[..., Any]:
-    def loss(model: Any, arrays: tuple[Any, ...]) -> tuple[Any, Any]:
+    dropout = dropout_keys(model)
+
+    def loss(model: Any, arrays: tuple[Any, ...], key: Any) -> tuple[Any, Any]:
+        if dropout is not None:
+            dropout.start_step(key)
         losses = target_losses(model, arrays, n_frozen, tokens_at_once, gradient=True)
         return losses.sum(), losses
 
@@ -352,8 +357,8 @@ def _compile_step(
     state = [model.state, optimizer.state, mx.random.state]
 
     @partial(mx.compile, inputs=state, outputs=state)
-    def step(arrays: tuple[Any, ...], pending: Any, update: bool) -> Any:
-        (_, losses), gradients = loss_and_gradients(model, arrays)
+    def step(arrays: tuple[Any, ...], key: Any, pending: Any, update: bool) -> Any:
+        (_, losses), gradients = loss_and_gradients(model, arrays, key)
         n_targets = arrays[3].sum()
         if pending is not None:
             gradients = tree_map(mx.add, gradients, pending["gradients"])
