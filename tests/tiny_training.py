@@ -51,10 +51,15 @@ def settings(**changes):
     return TrainSpec.model_validate(fixed | changes)
 
 
+def batch_order(train, examples):
+    """The batches a run trains on, as indices of ``examples``."""
+    return training_order(examples, train.batch_size, train.seed)
+
+
 def run(model, train, examples, folder, *, evaluate=None, recorder=None, state=None, **options):
     """Train; give the adapter as it ended, what the run told and its result."""
     recorder = recorder or Recorder()
-    order = training_order(examples, train.batch_size, train.seed)
+    order = batch_order(train, examples)
     with trainable(model, train):
         evaluate = evaluate or make_evaluator(model, examples[:4], 4)
         result = train_adapter(
