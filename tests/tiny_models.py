@@ -32,9 +32,9 @@ ARCHITECTURES = {
     "gemma3": {"text_config": {**_COMMON, **_SLIDING, "model_type": "gemma3_text"}},  # nested
     "qwen2": {"tie_word_embeddings": True},
     "qwen3": {"tie_word_embeddings": False},
-    "cohere": {},  # scaled logits
+    "cohere": {"logit_scale": 0.5},  # scaled logits
     "phi3": {},
-    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2},
 }
 
 
