@@ -48,6 +48,7 @@ VARIANTS = [
     *({"optimizer": name, "learning_rate": 1e-3} for name in OPTIMIZERS),
     {"lora_parameters": {"dropout": 0.3}},
     {"grad_accumulation_steps": 4, "optimizer": "adam", "learning_rate": 1e-3},
+    {"grad_accumulation_steps": 3, "optimizer": "adam", "learning_rate": 1e-3},  # amid an update
     {"lr_schedule": {"name": "cosine", "warmup": 2}},
     {"lora_parameters": {"loraplus_lr_ratio": 4.0}, "optimizer": "adam", "learning_rate": 1e-3},
     {"fine_tune_type": "dora"},

@@ -356,7 +356,8 @@ def _compile_step(
         (_, losses), gradients = loss_and_gradients(model, arrays)
         n_targets = arrays[3].sum()
         if pending is not None:
-            gradients = tree_map(mx.add, gradients, pending["gradients"])
+            # In this order: pending ones that were on disk lack the model's empty lists.
+            gradients = tree_map(mx.add, pending["gradients"], gradients)
             n_targets = n_targets + pending["n_targets"]
         if not update:
             return losses, None, {"gradients": gradients, "n_targets": n_targets}
