@@ -60,6 +60,9 @@ class Progress:
     kept: list[tuple[float, int]] = field(default_factory=list)
     random_seed: int = 0
 
+    def __post_init__(self) -> None:
+        self.kept = [(loss, iteration) for loss, iteration in self.kept]  # JSON has no tuples
+
 
 @dataclass
 class ExampleLosses:
