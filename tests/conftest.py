@@ -4,11 +4,11 @@ from pathlib import Path
 # Read by huggingface_hub when it is imported: no test may reach the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-from hawsweep.backend import mx
+from hawsweep.backend import mx, nn
 
 import pytest
 from mlx_lm.models import llama
-from mlx_lm.utils import save_config, save_model
+from mlx_lm.utils import load, save_config, save_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -72,6 +72,18 @@ def tiny_model_dir(tmp_path_factory, tokenizer):
     mx.random.seed(7)
     save_model(folder, llama.Model(llama.ModelArgs.from_dict(config)))
     save_config(config, folder / "config.json")
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quantized_dir(tiny_model_dir, tokenizer, tmp_path_factory):
+    """The same model, quantized to 4 bits."""
+    folder = tmp_path_factory.mktemp("tiny-llama-4bit")
+    model, _, config = load(str(tiny_model_dir), return_config=True)
+    nn.quantize(model, group_size=32, bits=4)
+    save_model(folder, model)
+    save_config({**config, "quantization": {"group_size": 32, "bits": 4}}, folder / "config.json")
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -1,10 +1,10 @@
 import json
 
-from hawsweep.backend import mx, nn
+from hawsweep.backend import mx
 
 import pytest
 from mlx.utils import tree_flatten
-from mlx_lm.utils import load, save_config, save_model
+from mlx_lm.utils import load
 from tiny_training import EndsAt, assert_same_adapter, run, settings
 
 from hawsweep.adapters import adapted, load_adapter, lora_config, replace_text
@@ -19,17 +19,6 @@ LINEARS = 7  # q, k, v, o, gate, up, down
 @pytest.fixture
 def model(tiny_model):
     return tiny_model.model
-
-
-@pytest.fixture(scope="module")
-def quantized_dir(tiny_model_dir, tokenizer, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny-llama-4bit")
-    model, _, config = load(str(tiny_model_dir), return_config=True)
-    nn.quantize(model, group_size=32, bits=4)
-    save_model(folder, model)
-    save_config({**config, "quantization": {"group_size": 32, "bits": 4}}, folder / "config.json")
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def logits(model, example):

@@ -1,5 +1,7 @@
 """Training runs of a few steps on the tiny model, and what they are compared with."""
 
+from contextlib import nullcontext
+
 from hawsweep.backend import mx
 
 from mlx.utils import tree_flatten
@@ -51,14 +53,43 @@ def settings(**changes):
     return TrainSpec.model_validate(fixed | changes)
 
 
-def run(model, train, examples, folder, *, evaluate=None, recorder=None, state=None, **options):
-    """Train; give the adapter as it ended, what the run told and its result."""
+def batch_order(train, examples):
+    """The batches a run trains on, as indices of ``examples``."""
+    return training_order(lengths_of(examples), train.batch_size, train.seed)
+
+
+def run(
+    model,
+    train,
+    examples,
+    folder,
+    *,
+    evaluate=None,
+    recorder=None,
+    frozen=None,
+    tokens_at_once=None,
+    state=None,
+):
+    """Train; give the adapter as it ended, what the run told and its result.
+
+    No block is skipped without ``frozen``.
+    """
     recorder = recorder or Recorder()
-    order = training_order(lengths_of(examples), train.batch_size, train.seed)
-    with trainable(model, train):
-        evaluate = evaluate or make_evaluator(model, examples[:4], 4)
+    with trainable(model, train), frozen.in_use() if frozen else nullcontext():
+        evaluate = evaluate or make_evaluator(
+            model, examples[:4], 4, frozen, tokens_at_once=tokens_at_once
+        )
         result = train_adapter(
-            model, train, examples, order, evaluate, folder, recorder, state=state, **options
+            model,
+            train,
+            examples,
+            batch_order(train, examples),
+            evaluate,
+            folder,
+            recorder,
+            frozen=frozen,
+            tokens_at_once=tokens_at_once,
+            state=state,
         )
         return dict(tree_flatten(model.trainable_parameters())), recorder, result
 

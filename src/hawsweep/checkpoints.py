@@ -60,6 +60,9 @@ class Progress:
     kept: list[tuple[float, int]] = field(default_factory=list)
     random_seed: int = 0
 
+    def __post_init__(self) -> None:
+        self.kept = [(loss, iteration) for loss, iteration in self.kept]  # JSON has no tuples
+
 
 @dataclass
 class ExampleLosses:
@@ -134,7 +137,6 @@ def load_state(folder: Path, train: TrainSpec) -> TrainState | None:
         arrays, metadata = loaded
         content = json.loads(metadata["hawsweep"])
         progress = Progress(**content["progress"])
-        progress.kept = [(loss, iteration) for loss, iteration in progress.kept]
         if not _leads_to(content["train"], progress, train):
             return None
         best = content.get("best")

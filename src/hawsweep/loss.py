@@ -57,7 +57,7 @@ def target_losses(
     losses, before = [], None
     for start in range(0, n_tokens, tokens_at_once):
         part = hidden[start : start + tokens_at_once]
-        if before is not None:  # or MLX may evaluate all slices before it frees one
+        if before is not None:  # or MLX runs further ahead, holding more slices
             part = mx.depends(part, [before])
         loss, before = losses_of(head, part, targets[start : start + tokens_at_once])
         losses.append(loss)

@@ -28,7 +28,7 @@ from hawsweep.backend import (
 )
 
 import numpy as np
-from mlx.utils import tree_map
+from mlx.utils import tree_map, tree_map_with_path
 
 from hawsweep.adapters import adapted, save_adapter
 from hawsweep.batches import Batch, make_batch
@@ -49,6 +49,8 @@ from hawsweep.forward import FrozenBlocks
 from hawsweep.loss import target_losses
 from hawsweep.optimizers import learning_rate_at, make_optimizer, set_learning_rate
 from hawsweep.spec import TrainSpec
+
+_N_TARGETS = "n_targets"  # beside the names of pending gradients
 
 
 class NonFiniteLoss(Exception):  # noqa: N818 - a result of the trial, not an error of the program
@@ -227,7 +229,7 @@ class _Run:
         state = copy.deepcopy(state)  # the caller's stays at its moment
         self.progress, self._best = state.progress, state.best
         self._example_losses = state.example_losses
-        self._pending = unflat(state.pending) if state.pending else None
+        self._pending = state.pending
         self._optimizer = make_optimizer(train)
         model.update(unflat(state.adapter))
         if state.optimizer:
@@ -318,7 +320,7 @@ class _Run:
             self.progress,
             flat(self._model.trainable_parameters()),
             flat(self._optimizer.state),
-            {} if self._pending is None else flat(self._pending),
+            self._pending,
             self._example_losses,
             self._best,
         )
@@ -360,14 +362,15 @@ def _compile_step(
     def step(arrays: tuple[Any, ...], key: Any, pending: Any, update: bool) -> Any:
         (_, losses), gradients = loss_and_gradients(model, arrays, key)
         n_targets = arrays[3].sum()
-        if pending is not None:
-            gradients = tree_map(mx.add, gradients, pending["gradients"])
-            n_targets = n_targets + pending["n_targets"]
+        if pending:
+            # By name: on disk they lose their order, and with it the last bit of their norm.
+            gradients = tree_map_with_path(lambda name, each: each + pending[name], gradients)
+            n_targets = n_targets + pending[_N_TARGETS]
         if not update:
-            return losses, None, {"gradients": gradients, "n_targets": n_targets}
+            return losses, None, {**flat(gradients), _N_TARGETS: n_targets}
         mean = tree_map(lambda gradient: gradient / n_targets, gradients)
         clipped, norm = optim.clip_grad_norm(mean, largest)
         optimizer.update(model, clipped)
-        return losses, norm, None
+        return losses, norm, {}
 
     return step
