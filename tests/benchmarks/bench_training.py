@@ -42,11 +42,12 @@ from mlx_lm.utils import load_tokenizer
 
 from hawsweep import data, models
 from hawsweep.adapters import lora_config
-from hawsweep.batches import make_batch, padded_width, training_order
-from hawsweep.data import Encoded, Record
+from hawsweep.batches import lengths_of, make_batch, padded_width, training_order
+from hawsweep.encoding import Encoded, encode
 from hawsweep.evaluation import Evaluation
 from hawsweep.forward import FrozenBlocks
 from hawsweep.loss import slice_tokens
+from hawsweep.records import Record
 from hawsweep.spec import DataSpec, LoraParameters, TrainSpec
 from hawsweep.training import train_adapter, trainable
 
@@ -94,8 +95,8 @@ class Measured:
 def read_records(name: str, folder: Path) -> list[Record]:
     """The training records; without the Fornander passages, the longest of the phrase book."""
     if name == "fornander" and (folder / name / "train.jsonl").is_file():
-        return data.load_data(DataSpec(path=str(folder / name))).train
-    records = data.load_data(DataSpec(path="phrasebook")).train
+        return data.load_data([DataSpec(path=str(folder / name))]).train
+    records = data.load_data([DataSpec(path="phrasebook")]).train
     if name == "fornander":
         longest = sorted(records, key=lambda record: -len(str(record.content)))
         return longest[: len(records) // 10]
@@ -108,15 +109,18 @@ def draw_sample(name: str, tokenizer: Any, asked: argparse.Namespace) -> list[Re
     Records drawn one by one would pad more than training does: a few hold no four of one length.
     """
     case, train = CASES[name], make_spec(name, 1, asked)
-    encoded = data.encode(
-        read_records(case.data, asked.data),
+    records = read_records(case.data, asked.data)
+    encoded = encode(
+        records,
         tokenizer,
         max_seq_length=train.max_seq_length,
         mask_prompt=train.mask_prompt,
     )
     lengths = [len(example.tokens) - 1 for example in encoded.examples]
     n_batches = len(lengths) // case.batch_size
-    order = islice(training_order(encoded.examples, case.batch_size, asked.seed), n_batches)
+    order = islice(
+        training_order(lengths_of(encoded.examples), case.batch_size, asked.seed), n_batches
+    )
     batches = [indices for indices in order if len(indices) == case.batch_size]
     ours = sum(padded_width(max(lengths[i] for i in batch)) for batch in batches)
     n_real = sum(lengths[i] for batch in batches for i in batch)
@@ -125,7 +129,7 @@ def draw_sample(name: str, tokenizer: Any, asked: argparse.Namespace) -> list[Re
         f"{ours * case.batch_size / n_real:.3f}"
     )
     chosen = batches[: (asked.examples or case.n_examples) // case.batch_size]
-    return [encoded.records[i] for indices in chosen for i in indices]
+    return [records[int(encoded.record_indices[i])] for indices in chosen for i in indices]
 
 
 def make_spec(name: str, n_examples: int, asked: argparse.Namespace) -> TrainSpec:
@@ -143,7 +147,9 @@ def make_spec(name: str, n_examples: int, asked: argparse.Namespace) -> TrainSpe
     )
 
 
-def train_hawsweep(loaded: models.LoadedModel, chosen: Encoded, train: TrainSpec) -> Measured:
+def train_hawsweep(
+    loaded: models.LoadedModel, kept: list[Record], chosen: Encoded, train: TrainSpec
+) -> Measured:
     """Train by ``train_adapter``; its evaluation costs nothing."""
     model, examples = loaded.model, chosen.examples
     frozen = FrozenBlocks(model, budget_bytes=0)
@@ -169,14 +175,16 @@ def train_hawsweep(loaded: models.LoadedModel, chosen: Encoded, train: TrainSpec
     )
 
 
-def train_mlx_lm(loaded: models.LoadedModel, chosen: Encoded, train: TrainSpec) -> Measured:
+def train_mlx_lm(
+    loaded: models.LoadedModel, kept: list[Record], chosen: Encoded, train: TrainSpec
+) -> Measured:
     """Train by ``mlx_lm.tuner.trainer.train``, set up as ``mlx_lm.lora`` does."""
     model = loaded.model
     np.random.seed(train.seed)
     mx.random.seed(train.seed)
     model.freeze()
     linear_to_lora_layers(model, train.num_layers, lora_config(train))
-    records = [{"messages": record.messages} for record in chosen.records]
+    records = [{"messages": record.messages} for record in kept]
     random.Random(train.seed).shuffle(records)  # it takes them as they come
     dataset = datasets.ChatDataset(records, loaded.tokenizer, mask_prompt=train.mask_prompt)
     shapes: list[tuple[int, int]] = []
@@ -238,13 +246,14 @@ def run_arm(asked: argparse.Namespace) -> Measured:
     records = [Record(json.loads(line)) for line in asked.sample.read_text("utf-8").splitlines()]
     train = make_spec(asked.case, len(records), asked)
     loaded = models.load_model(models.resolve_model(_MODEL))
-    chosen = data.encode(
+    chosen = encode(
         records,
         loaded.tokenizer,
         max_seq_length=train.max_seq_length,
         mask_prompt=train.mask_prompt,
     )
-    return ARMS[asked.arm](loaded, chosen, train)
+    kept = [records[i] for i in chosen.record_indices]
+    return ARMS[asked.arm](loaded, kept, chosen, train)
 
 
 def measure(arm: str, name: str, sample: list[Record], asked: argparse.Namespace) -> Measured:
