@@ -185,8 +185,9 @@ def memory_of(tmp_path):
     return measure
 
 
-def test_memory_holds_places_alone_of_a_record_and_its_tokens(memory_of):
-    few, many = 1_000, 10_000
+@pytest.mark.parametrize("many", [10_000, pytest.param(100_000, marks=pytest.mark.real)])
+def test_memory_holds_places_alone_of_a_record_and_its_tokens(memory_of, many):
+    few = 1_000
     (held_of_few, peak_of_few), (held, peak) = memory_of(few, 6), memory_of(many, 6)
     # Position 8, line 4, file 2; the tokens' end 8, length 4, targets 4, the record's index 4.
     places = 34

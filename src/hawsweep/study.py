@@ -7,13 +7,14 @@ import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 import sqlalchemy.exc
+from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
@@ -254,6 +255,21 @@ def repeat_trial(study: optuna.Study, number: int) -> None:
     study.enqueue_trial(params, user_attrs={"repeats": number})
 
 
+def next_trial(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> optuna.Trial:
+    """The trial to run now: what was interrupted first, then what is queued, then a proposal."""
+    for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        if "repeats" not in waiting.user_attrs:
+            continue
+        # As Study.ask takes a waiting trial, where no other worker was faster.
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            if study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
+                trial = optuna.Trial(study, waiting._trial_id)
+                for name, distribution in space.items():
+                    trial._suggest(name, distribution)
+                return trial
+    return study.ask(dict(space))
+
+
 def this_worker() -> dict[str, Any]:
     """What a trial records of the process that runs it."""
     return {"host": os.uname().nodename, "pid": os.getpid()}
@@ -469,7 +485,11 @@ def _is_dead_here(owner: Mapping[str, Any] | None) -> bool:
 
     if owner is None or owner.get("host") != os.uname().nodename:
         return False
-    return not psutil.pid_exists(owner["pid"])
+    try:
+        # Ended, but not yet waited for by whoever started it.
+        return psutil.Process(owner["pid"]).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _first_line(fault: BaseException) -> str:

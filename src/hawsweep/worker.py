@@ -99,7 +99,7 @@ class Worker:
     def trial(self) -> None:
         """Ask the study for settings and run a trial with them."""
         opened = self._load()
-        trial = opened.ask(distributions(self.spec.search))
+        trial = study.next_trial(opened, distributions(self.spec.search))
         trial.set_user_attr("worker", study.this_worker())
         self.tell("trial_start", number=trial.number, settings=trial.params)
         folder = self.place.trial_dir(self.name, trial.number)
