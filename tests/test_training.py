@@ -19,9 +19,7 @@ from tiny_training import (
 
 from hawsweep.adapters import adapted, load_adapter
 from hawsweep.batches import make_batch, training_order
-from hawsweep.errors import SpecError
 from hawsweep.evaluation import make_evaluator
-from hawsweep.optimizers import make_optimizer
 from hawsweep.training import NonFiniteLoss, trainable
 
 
@@ -254,22 +252,3 @@ def test_loss_that_is_not_finite_ends_the_run_at_its_iteration(
     assert caught.value.iteration == kept
     assert recorder.iterations == [1]
     assert not (tmp_path / "adapters" / "adapters.safetensors").exists()
-
-
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
-def test_optimizer_is_made_by_name_with_the_learning_rate(name):
-    optimizer = make_optimizer(settings(optimizer=name, learning_rate=0.03))
-    assert type(optimizer).__name__.lower() == name
-    assert optimizer.learning_rate.item() == pytest.approx(0.03)
-
-
-def test_optimizer_takes_its_own_options_alone():
-    options = {"adam": {"bias_correction": True}, "sgd": {"momentum": 0.5}}
-    assert make_optimizer(settings(optimizer="adam", optimizer_config=options)).bias_correction
-    assert make_optimizer(settings(optimizer="sgd", optimizer_config=options)).momentum == 0.5
-
-
-def test_option_the_optimizer_does_not_have_is_named():
-    train = settings(optimizer="adam", optimizer_config={"adam": {"momentum": 0.5}})
-    with pytest.raises(SpecError, match=r"train\.optimizer_config\.adam.*momentum.*Correct its"):
-        make_optimizer(train)
