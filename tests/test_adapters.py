@@ -3,6 +3,7 @@ import json
 from hawsweep.backend import mx
 
 import pytest
+import tiny_models
 from mlx.utils import tree_flatten
 from mlx_lm.utils import load
 from tiny_training import EndsAt, assert_same_adapter, run, settings
@@ -129,6 +130,83 @@ def test_saved_adapter_gives_the_same_logits_in_mlx_lm(
         "adapter_config.json",
         "adapters.safetensors",
     ]
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, -1])
+def test_dora_trains_a_magnitude_beside_a_and_b(model, num_layers):
+    with adapted(model, settings(num_layers=num_layers)):
+        lora = [name for name, _ in tree_flatten(model.trainable_parameters())]
+    with adapted(model, settings(num_layers=num_layers, fine_tune_type="dora")):
+        dora = [name for name, _ in tree_flatten(model.trainable_parameters())]
+    layers = {name.removesuffix(".lora_a") for name in lora if name.endswith("lora_a")}
+    assert set(dora) == {*lora, *(f"{name}.m" for name in layers)}
+
+
+@pytest.mark.parametrize(("num_layers", "blocks"), [(1, [2]), (2, [1, 2]), (-1, [0, 1, 2])])
+def test_full_fine_tuning_trains_all_of_the_last_blocks_and_nothing_else(model, num_layers, blocks):
+    starts = tuple(f"model.layers.{block}." for block in blocks)
+    expected = {name for name, _ in tree_flatten(model.parameters()) if name.startswith(starts)}
+    with adapted(model, settings(num_layers=num_layers, fine_tune_type="full")):
+        assert {name for name, _ in tree_flatten(model.trainable_parameters())} == expected
+    assert tree_flatten(model.trainable_parameters()) == []
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "full"])
+def test_every_kind_leaves_the_base_and_an_adapter_with_the_same_logits_in_mlx_lm(
+    model, kind, tiny_model_dir, train_examples, tmp_path
+):
+    before = {name: mx.array(value) for name, value in tree_flatten(model.parameters())}
+    mx.eval(before)
+    train = settings(iters=4, fine_tune_type=kind)
+    run(model, train, train_examples, tmp_path)
+    after = dict(tree_flatten(model.parameters()))
+    assert after.keys() == before.keys()
+    assert all(mx.array_equal(after[name], before[name]) for name in before)
+    with adapted(model, train):
+        load_adapter(model, tmp_path / "adapters")
+        ours = logits(model, train_examples[0])
+    theirs, _ = load(str(tiny_model_dir), adapter_path=str(tmp_path / "adapters"))
+    assert mx.allclose(logits(theirs, train_examples[0]), ours, rtol=1e-5, atol=1e-5)
+    assert not mx.allclose(logits(model, train_examples[0]), ours, rtol=1e-2, atol=1e-2)
+
+
+def test_full_fine_tuning_of_a_quantized_model_is_refused(quantized_dir):
+    model, _ = load(str(quantized_dir))
+    with pytest.raises(ModelError) as caught, adapted(model, settings(fine_tune_type="full")):
+        pass
+    assert "train.fine_tune_type is full, but the model's weights are quantized" in str(
+        caught.value
+    )
+    assert "Use lora or dora" in str(caught.value)
+    assert tree_flatten(model.trainable_parameters()) == []
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_rank_above_a_layers_width_is_refused_with_layer_width_and_remedy(model, kind):
+    narrowest = model.args.hidden_size // 2  # of keys and values
+    with adapted(model, settings(fine_tune_type=kind, lora_parameters={"rank": narrowest})):
+        pass
+    train = settings(fine_tune_type=kind, lora_parameters={"rank": narrowest + 1})
+    with pytest.raises(ModelError) as caught, adapted(model, train):
+        pass
+    message = str(caught.value)
+    assert f"rank is {narrowest + 1}, above the width {narrowest} of the layer" in message
+    assert "self_attn.k_proj. Use 32 or less" in message or "v_proj. Use 32 or less" in message
+    assert "train.lora_parameters.keys" in message
+    assert n_adapted(model) == 0
+
+
+def test_dora_of_experts_is_refused_and_of_its_linear_layers_trains(tmp_path):
+    model = tiny_models.build("mixtral")
+    with pytest.raises(ModelError) as caught, adapted(model, settings(fine_tune_type="dora")):
+        pass
+    assert "fine_tune_type is dora, but SwitchLinear doesn't support DoRA" in str(caught.value)
+    assert "Use lora, or name the linear layers in train.lora_parameters.keys" in str(caught.value)
+    assert tree_flatten(model.trainable_parameters()) == []
+    lora = {"keys": ["self_attn.q_proj", "self_attn.v_proj"]}
+    train = settings(fine_tune_type="dora", lora_parameters=lora)
+    trained, _, _ = run(model, train, tiny_models.random_examples(4), tmp_path)
+    assert {name.rsplit(".", 1)[1] for name in trained} == {"lora_a", "lora_b", "m"}
 
 
 def test_quantized_model_trains_and_its_adapter_loads(quantized_dir, train_examples, tmp_path):

@@ -19,9 +19,7 @@ from tiny_training import (
 
 from hawsweep.adapters import adapted, load_adapter
 from hawsweep.batches import lengths_of, make_batch, training_order
-from hawsweep.errors import SpecError
 from hawsweep.evaluation import make_evaluator
-from hawsweep.optimizers import make_optimizer
 from hawsweep.training import NonFiniteLoss, trainable
 
 
@@ -204,6 +202,42 @@ def test_run_ended_by_its_callback_leaves_the_best_adapter(model, train_examples
         assert mx.array_equal(value, expected[name])
 
 
+SAID = [3.0, 2.0, 2.0, 1.6, 1.5, 1.8, 1.7, 1.9, 1.9]
+
+
+@pytest.mark.parametrize(
+    ("patience", "threshold", "last"),
+    [
+        (1, 0.0, 3),  # 2.0 is no improvement on 2.0
+        (2, 0.0, 7),  # 1.8 and 1.7 are none on 1.5
+        (3, 0.0, 8),
+        (None, 0.0, 9),
+        (2, 0.45, 4),  # 1.6 is not lower than 2.0 by more than 0.45
+        (3, 0.45, 8),  # but 1.5 is
+        (3, 0.5, 5),  # 1.5 is lower than 2.0 by 0.5, not by more
+    ],
+)
+def test_patience_ends_the_run_after_so_many_evaluations_without_improvement(
+    model, train_examples, tmp_path, patience, threshold, last
+):
+    train = settings(
+        iters=len(SAID),
+        steps_per_eval=1,
+        early_stopping_patience=patience,
+        early_stopping_threshold=threshold,
+    )
+    evaluate_truly = make_evaluator(model, train_examples[:1], 1)
+
+    def evaluate(iteration):
+        return replace(evaluate_truly(iteration), val_loss=SAID[iteration - 1])
+
+    _, recorder, result = run(model, train, train_examples, tmp_path, evaluate=evaluate)
+    assert result.iteration == last
+    assert recorder.iterations == list(range(1, last + 1))
+    assert [each.iteration for each, _ in recorder.evaluations] == recorder.iterations
+    assert result.best.val_loss == min(SAID[:last])  # the threshold is patience's alone
+
+
 @pytest.mark.parametrize(("steps_per_eval", "kept"), [(100, 2), (1, 1)])
 def test_loss_that_is_not_finite_ends_the_run_at_its_iteration(
     model, train_examples, tmp_path, steps_per_eval, kept
@@ -218,22 +252,3 @@ def test_loss_that_is_not_finite_ends_the_run_at_its_iteration(
     assert caught.value.iteration == kept
     assert recorder.iterations == [1]
     assert not (tmp_path / "adapters" / "adapters.safetensors").exists()
-
-
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
-def test_optimizer_is_made_by_name_with_the_learning_rate(name):
-    optimizer = make_optimizer(settings(optimizer=name, learning_rate=0.03))
-    assert type(optimizer).__name__.lower() == name
-    assert optimizer.learning_rate.item() == pytest.approx(0.03)
-
-
-def test_optimizer_takes_its_own_options_alone():
-    options = {"adam": {"bias_correction": True}, "sgd": {"momentum": 0.5}}
-    assert make_optimizer(settings(optimizer="adam", optimizer_config=options)).bias_correction
-    assert make_optimizer(settings(optimizer="sgd", optimizer_config=options)).momentum == 0.5
-
-
-def test_option_the_optimizer_does_not_have_is_named():
-    train = settings(optimizer="adam", optimizer_config={"adam": {"momentum": 0.5}})
-    with pytest.raises(SpecError, match=r"train\.optimizer_config\.adam.*momentum.*Correct its"):
-        make_optimizer(train)

@@ -156,10 +156,14 @@ def _put_adapted(model: Any, train: TrainSpec) -> None:
 
 
 def _check_rank(model: Any, lora: LoraParameters) -> None:
+    adapted = [(name, m) for name, m in model.named_modules() if "lora_a" in m]
+    experts = [name for name, module in adapted if module.lora_a.ndim == 3]
     widths = [
         (min(module.lora_a.size, module.lora_b.size) // lora.rank, name)
-        for name, module in model.named_modules()
-        if "lora_a" in module and module.lora_a.ndim == 2
+        for name, module in adapted
+        # A router beside experts is as wide as there are experts, whatever the rank.
+        if module.lora_a.ndim == 2
+        and not any(each.startswith(f"{name.rpartition('.')[0]}.") for each in experts)
     ]
     width, name = min(widths, default=(lora.rank, ""))
     if lora.rank > width:

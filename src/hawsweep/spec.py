@@ -208,7 +208,7 @@ class TrainSpec(_Section):
             "false, or it would not use learning_rate as it is."
         ),
     )
-    optimizer_config: dict[OptimizerName, dict[str, bool | float | tuple[float, ...]]] = Field(
+    optimizer_config: dict[OptimizerName, dict[str, bool | int | float | tuple[float, ...]]] = Field(
         default_factory=dict,
         description="Options of MLX's optimizers by name: {adam: {bias_correction: true}}.",
     )
