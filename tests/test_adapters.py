@@ -196,6 +196,15 @@ def test_rank_above_a_layers_width_is_refused_with_layer_width_and_remedy(model,
     assert n_adapted(model) == 0
 
 
+def test_router_beside_experts_does_not_limit_the_rank():
+    model = tiny_models.build("mixtral")
+    router = model.layers[0].block_sparse_moe.gate
+    n_experts, _ = router.weight.shape
+    rank = n_experts + 1
+    with adapted(model, settings(num_layers=1, lora_parameters={"rank": rank})):
+        assert model.layers[-1].block_sparse_moe.gate.lora_b.shape == (rank, n_experts)
+
+
 def test_dora_of_experts_is_refused_and_of_its_linear_layers_trains(tmp_path):
     model = tiny_models.build("mixtral")
     with pytest.raises(ModelError) as caught, adapted(model, settings(fine_tune_type="dora")):

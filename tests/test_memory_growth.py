@@ -14,7 +14,8 @@ from hawsweep.batches import make_batch
 from hawsweep.encoding import Example
 
 LONGEST = 256
-ITERATIONS, SETTLED = 3000, 500
+# Once every shape of a batch was traced.
+ITERATIONS, SETTLED = 3000, 1000
 MIB = 2**20
 
 
@@ -57,4 +58,4 @@ def test_memory_does_not_grow_over_3000_iterations(tmp_path):
     memory = Memory()
     run(model, train, examples_of_all_lengths(), tmp_path, recorder=memory)
     assert memory.active[ITERATIONS] - memory.active[SETTLED] < MIB
-    assert memory.resident[ITERATIONS] - memory.resident[SETTLED] < 64 * MIB
+    assert memory.resident[ITERATIONS] - memory.resident[SETTLED] < 32 * MIB

@@ -369,7 +369,7 @@ def trial_picture(described: Mapping[str, Any]) -> RenderableType:
 
 
 def _examples_table(kind: str, examples: Sequence[Mapping[str, Any]]) -> Table:
-    title = f"The {kind} training examples, by mean loss"
+    title = f"The {kind} training examples, by mean loss when trained on (higher for all at first)"
     table = Table(title=title, title_justify="left", header_style="bold", show_lines=True)
     for name in ("Source", "Reference"):
         table.add_column(name, overflow="fold")

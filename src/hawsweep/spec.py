@@ -28,6 +28,7 @@ from pydantic import (
 
 SearchValue = bool | int | float | str
 OptimizerName = Literal["adam", "adamw", "sgd", "adafactor", "muon"]
+OptimizerOption = bool | int | float | tuple[float, ...]
 _MOST_WORKERS = 64
 
 
@@ -208,7 +209,7 @@ class TrainSpec(_Section):
             "false, or it would not use learning_rate as it is."
         ),
     )
-    optimizer_config: dict[OptimizerName, dict[str, bool | int | float | tuple[float, ...]]] = Field(
+    optimizer_config: dict[OptimizerName, dict[str, OptimizerOption]] = Field(
         default_factory=dict,
         description="Options of MLX's optimizers by name: {adam: {bias_correction: true}}.",
     )
