@@ -125,7 +125,7 @@ def plain_order(lengths, batch_size, seed, n_epochs):
 
 @pytest.mark.parametrize("weights", [None, np.ones(101, np.float32)], ids=["none", "ones"])
 @pytest.mark.parametrize("batch_size", [1, 2, 7])
-def test_plain_order_stays_as_it_was_so_that_studies_go_on(examples, batch_size, weights):
+def test_plain_order_is_pools_sorted_by_length(examples, batch_size, weights):
     lengths = lengths_of(examples)
     expected = list(plain_order(lengths, batch_size, 3, n_epochs=3))
     order = training_order(lengths, batch_size, 3, weights=weights)

@@ -1,6 +1,7 @@
 """Trials of the tiny model, from the spec to their files; outputs are judged by a fake scorer."""
 
 import json
+import shutil
 from pathlib import Path
 
 from hawsweep.backend import mx
@@ -230,6 +231,30 @@ def test_examples_of_a_trial_without_an_end_are_refused(sweep):
         hardest_and_easiest(made.study, made.place, 0, 3)
 
 
+def test_examples_of_data_that_changed_are_refused(sweep, chat_data_dir, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(chat_data_dir, copied)
+    made = sweep(data=str(copied))
+    made.run()
+    lines = (copied / "train.jsonl").read_text().splitlines(keepends=True)
+    (copied / "train.jsonl").write_text("".join(lines[1:]))
+    with pytest.raises(DataError, match="The data of study 'tiny' have changed since"):
+        hardest_and_easiest(made.study, made.place, 0, 3)
+
+
+def test_state_left_in_the_folder_by_an_earlier_study_is_not_used(sweep):
+    made = sweep()
+    made.bench.should_stop = stop_after(5)
+    _, folder, _ = made.run()
+    left = made.place.trial_dir("tiny", 1)
+    left.mkdir()
+    shutil.move(folder / "state.safetensors", left / "state.safetensors")
+    made.bench.should_stop = lambda: False
+    trial, _, metrics = made.run()
+    assert "continues" not in trial.user_attrs
+    assert metrics[0]["iteration"] == 2
+
+
 def test_base_is_measured_as_trials_are(sweep, tmp_path):
     made = sweep()
     base = measure_base(made.bench, tmp_path / "base")
@@ -246,12 +271,16 @@ def test_curriculum_by_base_loss_measures_the_training_examples_once(sweep, tiny
     order = [next(batches) for batches in [made.bench.order(made.spec.train)] for _ in range(6)]
     means = [np.mean(losses[list(batch)]) for batch in order]
     assert means == sorted(means)
-    np.save(made.base_dir / "train_losses.npy", np.arange(24, dtype=np.float32))
+    (known,) = made.base_dir.glob("train_losses-*.npy")
+    np.save(known, np.arange(24, dtype=np.float32))
     splits = load_data(made.spec.data)
     again = make_bench(
         made.spec, tiny_model, splits, FixedScorer(), made.bench.mlx_data_dir, made.base_dir
     )
     assert again.difficulty.tolist() == list(range(24))
+    others = sweep(train={**train, "mask_prompt": False})  # other losses, a file of their own
+    (new,) = others.base_dir.glob("train_losses-*.npy")
+    assert new.name != known.name
 
 
 def test_weights_of_data_sets_reach_the_order(sweep, chat_data_dir):
@@ -290,6 +319,21 @@ def test_validation_set_is_chosen_by_cost_and_evaluated_in_batches_training_affo
             {"train": {"optimizer_config": {"adam": {"beta": 1}}}},
             HawsweepError,
             "optimizer_config.adam has an option",
+        ),
+        (
+            {"train": {"optimizer": "muon", "optimizer_config": {"muon": {"ns_steps": 2.5}}}},
+            HawsweepError,
+            "optimizer_config.muon has a value that MLX's optimizer cannot use",
+        ),
+        (
+            {"train": {"optimizer": "sgd", "optimizer_config": {"sgd": {"nesterov": True}}}},
+            HawsweepError,
+            "optimizer_config.sgd has an option",
+        ),
+        (
+            {"train": {"lora_parameters": {"keys": ["self_attn.q_proj", "self_attn.v_porj"]}}},
+            ModelError,
+            "keys ['self_attn.v_porj'] match no layer",
         ),
         ({"train": {"max_seq_length": 8}}, DataError, "Raise train.max_seq_length"),
     ],

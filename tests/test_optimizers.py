@@ -71,7 +71,7 @@ def test_adafactor_steps_by_the_learning_rate_even_from_zero():
 
 def test_option_the_optimizer_does_not_have_is_named():
     train = settings(optimizer="adam", optimizer_config={"adam": {"momentum": 0.5}})
-    with pytest.raises(SpecError, match=r"train\.optimizer_config\.adam.*momentum.*Correct its"):
+    with pytest.raises(SpecError, match=r"train\.optimizer_config\.adam.*momentum.*Correct it"):
         make_optimizer(train)
 
 

@@ -18,8 +18,10 @@ from hawsweep.study import (
     list_studies,
     load_study,
     newest,
+    next_trial,
     open_storage,
     reap_running,
+    repeat_trial,
     spec_of,
     study_names,
     this_worker,
@@ -271,3 +273,27 @@ def test_trials_of_one_worker_are_reaped_alive_or_not(study):
     add(study, 1e-4, 0.5, worker=this_worker())
     assert reap_running(study, "stopped", this_worker()) == [0]
     assert study.trials[2].state == TrialState.COMPLETE
+
+
+def test_interrupted_trial_is_queued_once_and_comes_before_the_queue(study):
+    space = distributions(sweep().search)
+    study.enqueue_trial({"learning_rate": 5e-4})
+    first = study.ask(space)
+    study.enqueue_trial({"learning_rate": 2e-4})
+    first.set_user_attr("worker", {**this_worker(), "pid": 2**22 + 1})
+    assert reap_running(study, "gone", repeat=True) == [0]
+    repeat_trial(study, 0)
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    assert [trial.user_attrs.get("repeats") for trial in waiting] == [None, 0]
+    assert next_trial(study, space).params == {"learning_rate": 5e-4}
+    assert next_trial(study, space).params == {"learning_rate": 2e-4}
+
+
+def test_study_older_than_a_key_goes_on_where_the_key_has_its_default(storage, place, measured):
+    stored = dict(measured.user_attrs["spec"])
+    stored["train"] = {k: v for k, v in stored["train"].items() if k != "order"}
+    stored["data"] = stored["data"][0]
+    measured.set_user_attr("spec", stored)
+    assert create_study(storage, place, "rates", sweep(), DATA)[1] is False
+    with pytest.raises(SpecChangedError, match=r"train\.order was shuffle, is curriculum"):
+        create_study(storage, place, "rates", sweep(train={"order": "curriculum"}), DATA)

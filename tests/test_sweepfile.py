@@ -198,10 +198,90 @@ def test_search_that_cannot_be_is_refused_with_its_value(sweep, search, fault):
             {"train": "learning_rate: 1e-4"},
             "search.learning_rate is also fixed as train.learning_rate. Remove one of them",
         ),
+        ({"train": "lora_parameters: {scale: .inf}"}, "scale is inf, input should be a finite"),
+        ({"train": "lora_parameters: {use_rslora: true}"}, "Give lora_parameters.alpha"),
+        (
+            {
+                "train": "lr_schedule: {name: cosine, warmup: 20}",
+                "search": "iters: {choices: [16]}",
+            },
+            "lr_schedule.warmup is 20, but the trial has 16 updates",
+        ),
+        (
+            {
+                "train": "lr_schedule: {name: linear, decay_steps: 9}",
+                "search": "grad_accumulation_steps: {choices: [1, 2]}, iters: {choices: [16]}",
+            },
+            "decay_steps is 9 after 0 of warmup, but the trial has 8 updates (iters / "
+            "grad_accumulation_steps). Shorten it, or leave it out: all updates by default. This "
+            "is with iters 16, grad_accumulation_steps 2.",
+        ),
+        (
+            {"train": "lr_schedule: {name: cyclic, warmup: 2}"},
+            "warmup is 2, but cyclic begins each cycle with a rise",
+        ),
+        (
+            {"train": "lr_schedule: {name: constant, decay_steps: 2}"},
+            "decay_steps is 2, but constant has no use for it. Remove it, or use linear or cosine",
+        ),
+        ({"train": "lr_schedule: {warmup: 2, warmup_ratio: 0.1}"}, "both given; remove one"),
+        ({"train": "lr_schedule: {warmup: 2, warmup_init: 1e-2}"}, "warmup_init is 0.01, above"),
+        (
+            {"train": "fine_tune_type: full, lora_parameters: {loraplus_lr_ratio: 4}"},
+            "loraplus_lr_ratio is given, but full has no B",
+        ),
+        (
+            {"train": "optimizer: adafactor, optimizer_config: {adafactor: {relative_step: true}}"},
+            "Adafactor would ignore learning_rate and lr_schedule",
+        ),
+        (
+            {"train": "optimizer_config: {adam: {learning_rate: 1e-3}}"},
+            "optimizer_config.adam.learning_rate is given. Use learning_rate",
+        ),
+        (
+            {"train": "optimizer_config: {adamw: {weight_decay: 0.1}}"},
+            "optimizer_config.adamw is for an optimizer that no trial uses. Remove it, or set "
+            "train.optimizer: adamw",
+        ),
+        (
+            {"search": "num_layers: {low: -1, high: 4}"},
+            "search.num_layers.low is -1, must be 1 or more: a range would come to 0",
+        ),
+        ({"train": "keep_checkpoints: some"}, "must be every or a whole number, 0 or more"),
+        ({"more": "validation: {max_examples: 0}"}, "must be auto or a whole number, 1 or more"),
     ],
 )
 def test_value_that_cannot_be_is_refused_with_what_may_be(sweep, given, fault):
     assert fault in fault_of(sweep(**given))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {
+            "train": "lora_parameters: {use_rslora: true}",
+            "search": "lora_parameters.alpha: {choices: [8, 16]}",
+        },
+        {
+            "train": "lr_schedule: {decay_steps: 9}",
+            "search": "lr_schedule.name: {choices: [linear, cosine]}",
+        },
+        {
+            "train": "optimizer_config: {adamw: {weight_decay: 0.1}, sgd: {momentum: 0.9}}",
+            "search": "optimizer: {choices: [adamw, sgd]}",
+        },
+    ],
+)
+def test_fixed_key_that_needs_a_searched_one_is_taken(sweep, given):
+    read_sweep(sweep(**given))
+
+
+def test_data_sets_of_a_list_are_named_by_their_place(sweep):
+    several = [{"path": "phrasebook"}, {"path": "more", "weight": 0}]
+    assert "data[1].weight is 0, must be above 0" in fault_of(sweep(), {"data": several})
+    assert "must name at least one data set" in fault_of(sweep(), {"data": []})
+    taken = read_sweep(sweep(), {"data": ["phrasebook", {"path": "more", "weight": 3}]}).data
+    assert [(each.path, each.weight) for each in taken] == [("phrasebook", 1.0), ("more", 3.0)]
 
 
 def test_prompt_without_its_place_is_refused(sweep):

@@ -6,6 +6,7 @@ from hawsweep.backend import mx, nn
 
 import numpy as np
 import pytest
+import tiny_models
 from mlx.utils import tree_flatten, tree_map
 from mlx_lm.tuner.trainer import default_loss, iterate_batches
 from tiny_training import (
@@ -20,7 +21,7 @@ from tiny_training import (
 from hawsweep.adapters import adapted, load_adapter
 from hawsweep.batches import lengths_of, make_batch, training_order
 from hawsweep.evaluation import make_evaluator
-from hawsweep.training import NonFiniteLoss, trainable
+from hawsweep.training import NonFiniteLoss, gradient_checkpointing, trainable
 
 
 @pytest.fixture
@@ -252,3 +253,27 @@ def test_loss_that_is_not_finite_ends_the_run_at_its_iteration(
     assert caught.value.iteration == kept
     assert recorder.iterations == [1]
     assert not (tmp_path / "adapters" / "adapters.safetensors").exists()
+
+
+def test_whole_model_in_16_bit_stays_in_16_bit(train_examples, tmp_path):
+    model = tiny_models.build("llama")
+    model.set_dtype(mx.bfloat16)
+    train = settings(fine_tune_type="full", iters=3, grad_accumulation_steps=2, learning_rate=1e-2)
+    examples = [replace(e, tokens=e.tokens % model.args.vocab_size) for e in train_examples[:8]]
+    before = mx.array(model.layers[-1].mlp.up_proj.weight)
+    adapter, _, _ = run(model, train, examples, tmp_path)
+    assert {value.dtype for value in adapter.values()} == {mx.bfloat16}
+    saved = mx.load(str(tmp_path / "adapters" / "adapters.safetensors"))
+    name = next(name for name in saved if name.endswith("up_proj.weight"))
+    assert not mx.array_equal(saved[name], before)
+
+
+def test_checkpointing_leaves_an_inherited_call_inherited(model):
+    kind = type(model.layers[0])
+    inherits = type("Block", (kind,), {})
+    for block in model.layers:
+        block.__class__ = inherits
+    with gradient_checkpointing(model):
+        assert "__call__" in vars(inherits)
+    assert "__call__" not in vars(inherits)
+    assert kind.__call__ is inherits.__call__

@@ -72,6 +72,7 @@ def beyond_mlx_lm(train: TrainSpec) -> list[str]:
         f"{key}: {getattr(train, key)}"
         for key in _OUR_KEYS
         if getattr(train, key) != getattr(plain, key)
+        and not (key == "difficulty" and train.order == "shuffle")
     ]
     if lora.loraplus_lr_ratio is not None:
         found.append(f"lora_parameters.loraplus_lr_ratio: {lora.loraplus_lr_ratio:g}")
@@ -133,6 +134,13 @@ def _unfreeze_blocks(model: Any, num_layers: int) -> None:
 def _put_adapted(model: Any, train: TrainSpec) -> None:
     lora = train.lora_parameters
     named = f"train.lora_parameters.keys {list(lora.keys or ())}"
+    blocks = model.layers[-train.num_layers :] if train.num_layers > 0 else model.layers
+    known = {name for part in (*blocks, model) for name, _ in part.named_modules()}
+    if unknown := [key for key in lora.keys or () if key not in known]:
+        raise ModelError(
+            f"train.lora_parameters.keys {unknown} match no layer of the model. Name them as they "
+            "are inside a block, such as self_attn.q_proj."
+        )
     use_dora = train.fine_tune_type == "dora"
     try:
         linear_to_lora_layers(model, train.num_layers, lora_config(train), use_dora=use_dora)
@@ -156,11 +164,11 @@ def _put_adapted(model: Any, train: TrainSpec) -> None:
 
 
 def _check_rank(model: Any, lora: LoraParameters) -> None:
-    adapted = [(name, m) for name, m in model.named_modules() if "lora_a" in m]
-    experts = [name for name, module in adapted if module.lora_a.ndim == 3]
+    layers = [(name, m) for name, m in model.named_modules() if "lora_a" in m]
+    experts = [name for name, module in layers if module.lora_a.ndim == 3]
     widths = [
         (min(module.lora_a.size, module.lora_b.size) // lora.rank, name)
-        for name, module in adapted
+        for name, module in layers
         # A router beside experts is as wide as there are experts, whatever the rank.
         if module.lora_a.ndim == 2
         and not any(each.startswith(f"{name.rpartition('.')[0]}.") for each in experts)

@@ -214,7 +214,7 @@ def is_cpu() -> bool:
 
 
 def seed(value: int) -> None:
-    """Seed MLX's process-wide random generator (LoRA's initial values, dropout)."""
+    """Seed MLX's process-wide random generator (LoRA's initial values)."""
     _core().random.seed(value)
 
 

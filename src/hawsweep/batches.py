@@ -155,7 +155,7 @@ def validation_size(
     train_lengths: npt.NDArray[np.integer[Any]],
     valid_lengths: npt.NDArray[np.integer[Any]],
     batch_size: int,
-    steps_per_eval: int,
+    steps_per_eval: float,
     share: float = 0.15,
 ) -> int:
     """How many validation examples keep evaluation within ``share`` of a trial's time.

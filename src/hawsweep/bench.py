@@ -1,5 +1,8 @@
 """What all trials of a worker share: the model in memory, the data as tokens, the frozen sets."""
 
+import hashlib
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +22,7 @@ from hawsweep.forward import FrozenBlocks
 from hawsweep.loss import slice_tokens
 from hawsweep.memory import available_bytes
 from hawsweep.models import LoadedModel
-from hawsweep.optimizers import make_optimizer
+from hawsweep.optimizers import check_optimizer
 from hawsweep.records import Record
 from hawsweep.scoring import Scorer, reference_of
 from hawsweep.spec import Choices, Range, SweepSpec, TrainSpec, apply_settings, corners
@@ -29,7 +32,7 @@ _FROZEN_SHARE = 0.1
 # An evaluation keeps one block's activations, training those of all: so many times as many tokens
 # as in a training batch still take less.
 _EVALUATION_FACTOR = 4
-# What decides which layers are trained.
+# What decides whether a model can be trained so.
 _SHAPE_KEYS = (
     "fine_tune_type",
     "num_layers",
@@ -119,7 +122,7 @@ def make_bench(
     for record in (*prompts, *test):
         reference_of(record)
     chosen = choose_indices(len(valid), _validation_size(spec, train, valid), spec.seed)
-    smallest_batch, _ = _ends(spec, "batch_size")
+    smallest_batch, _ = value_ends(spec, "batch_size")
     bench = Bench(
         spec,
         loaded,
@@ -133,7 +136,7 @@ def make_bench(
         slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1]),
         _EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
     )
-    bench.difficulty = _difficulty(bench, base_dir)
+    bench.difficulty = _difficulty(bench, splits.fingerprint()["train"], base_dir)
     return bench
 
 
@@ -160,13 +163,13 @@ def _check_model(spec: SweepSpec, loaded: LoadedModel) -> None:
                 f"train.fine_tune_type is full, but {spec.model} is quantized: trained weights "
                 "would not fit it. Use lora or dora, or the model in 16 bit."
             )
-        make_optimizer(train)
+        check_optimizer(train)
         with adapted(loaded.model, train):
             pass
 
 
 def _check_batch_size(spec: SweepSpec, n_examples: int) -> None:
-    _, largest = _ends(spec, "batch_size")
+    _, largest = value_ends(spec, "batch_size")
     if largest > n_examples:
         where = "search" if "batch_size" in spec.search else "train"
         raise DataError(
@@ -175,7 +178,7 @@ def _check_batch_size(spec: SweepSpec, n_examples: int) -> None:
         )
 
 
-def _ends(spec: SweepSpec, key: str) -> tuple[int, int]:
+def value_ends(spec: SweepSpec, key: str) -> tuple[int, int]:
     """The smallest and the largest value of a whole number in ``train`` or ``search``."""
     asked: Range | Choices | None = spec.search.get(key)
     if asked is None:
@@ -189,26 +192,29 @@ def _validation_size(spec: SweepSpec, train: Encoded, valid: Sequence[Example]) 
     asked = spec.validation.max_examples
     if asked != "auto":
         return asked
-    smallest, _ = _ends(spec, "batch_size")
-    return validation_size(
-        lengths_of(train.examples), lengths_of(valid), smallest, spec.train.steps_per_eval
-    )
+    smallest, _ = value_ends(spec, "batch_size")
+    fewest, _ = value_ends(spec, "iters")
+    between = fewest / math.ceil(fewest / spec.train.steps_per_eval)  # one comes at the end too
+    return validation_size(lengths_of(train.examples), lengths_of(valid), smallest, between)
 
 
-def _difficulty(bench: Bench, base_dir: Path) -> npt.NDArray[np.float32] | None:
+def _difficulty(bench: Bench, fingerprint: str, base_dir: Path) -> npt.NDArray[np.float32] | None:
     spec = bench.spec
     orders = spec.search.get("order", Choices(choices=(spec.train.order,)))
     if isinstance(orders, Range) or "curriculum" not in orders.choices:
         return None
     if spec.train.difficulty == "length":
         return lengths_of(bench.train.examples).astype(np.float32)
-    path = base_dir / "train_losses.npy"
+    train = spec.train
+    measured = (spec.model, fingerprint, train.max_seq_length, train.mask_prompt)
+    digest = hashlib.sha256(repr(measured).encode()).hexdigest()[:12]
+    path = base_dir / f"train_losses-{digest}.npy"
     if path.is_file():
         known: npt.NDArray[np.float32] = np.load(path)
         return known
     losses = bench.evaluator(bench.train.examples)(0).example_losses
     base_dir.mkdir(parents=True, exist_ok=True)
-    beside = base_dir / "~train_losses.npy"
+    beside = base_dir / f"~{os.getpid()}-{path.name}"  # another worker may be at it too
     np.save(beside, losses)
     beside.replace(path)
     return losses

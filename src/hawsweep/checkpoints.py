@@ -6,6 +6,7 @@ whole and of one moment.
 """
 
 import json
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -164,8 +165,24 @@ def has_state(folder: Path) -> bool:
 
 
 def remove_state(folder: Path) -> None:
-    """Remove a state that nothing will go on from."""
-    (folder / STATE_FILE).unlink(missing_ok=True)
+    """Remove a state that nothing will go on from, and what is left of writing one."""
+    for name in (STATE_FILE, f"~{STATE_FILE}"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def take_state(source: Path, folder: Path, *, keep: bool) -> bool:
+    """Move a state to another folder, or copy it; whether it was still there."""
+    target = folder / STATE_FILE
+    try:
+        if not keep:
+            os.replace(source / STATE_FILE, target)
+            return True
+        beside = folder / f"~{STATE_FILE}"
+        shutil.copyfile(source / STATE_FILE, beside)
+        os.replace(beside, target)
+    except FileNotFoundError:  # another worker took it
+        return False
+    return True
 
 
 def can_be_extended(train: TrainSpec) -> bool:

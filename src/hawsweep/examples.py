@@ -9,7 +9,7 @@ import numpy.typing as npt
 import optuna
 
 from hawsweep.data import load_data
-from hawsweep.errors import StudyError
+from hawsweep.errors import DataError, StudyError
 from hawsweep.study import Place, spec_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def hardest_and_easiest(
 
     Raises:
         StudyError: The trial recorded none: it did not come to its end.
-        DataError: The data are no longer there.
+        DataError: The data are no longer there, or others.
     """
     path = place.trial_dir(study.study_name, number) / EXAMPLES_FILE
     if not path.is_file():
@@ -71,7 +71,13 @@ def hardest_and_easiest(
     seen = np.flatnonzero(count)
     mean = total[seen] / count[seen]
     ranked = seen[np.argsort(-mean, kind="stable")]
-    train = load_data(spec_of(study).data).train
+    splits = load_data(spec_of(study).data)
+    if splits.fingerprint() != study.user_attrs["spec"]["fingerprints"]:
+        raise DataError(
+            f"The data of study {study.study_name!r} have changed since: which examples it had can "
+            "no longer be told. Restore the data to look at them."
+        )
+    train = splits.train
 
     def describe(i: int) -> ExampleLoss:
         record = train[int(records[i])]

@@ -188,11 +188,12 @@ def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
 def _card(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, exported: Exported) -> str:
     base: dict[str, Any] = opened.user_attrs.get("base", {})
     settings = json.dumps(trial.params, indent=2)
+    kind = trial.params.get("fine_tune_type", spec.train.fine_tune_type)
     trained_on = ", ".join(f"`{each.path}`" for each in spec.data)
     lines = [
         f"# Trial {trial.number} of the sweep {opened.study_name}",
         "",
-        f"A LoRA adapter for `{spec.model}`, trained on {trained_on} by hawsweep.",
+        f"An adapter ({kind}) for `{spec.model}`, trained on {trained_on} by hawsweep.",
         "",
         "| | validation loss | similarity | chrF |",
         "| --- | --- | --- | --- |",

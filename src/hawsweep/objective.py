@@ -1,6 +1,7 @@
 """One trial: its settings, training, pruning, scoring, and what is recorded of it."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -14,16 +15,16 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.adapters import adapted, beyond_mlx_lm, load_adapter, mlx_lm_config, replace_text
-from hawsweep.bench import Bench
+from hawsweep.bench import Bench, value_ends
 from hawsweep.checkpoints import (
     ADAPTER_DIR,
     CHECKPOINT_DIR,
-    STATE_FILE,
     TrainState,
     can_be_extended,
     has_state,
     load_state,
     remove_state,
+    take_state,
 )
 from hawsweep.evaluation import Evaluation
 from hawsweep.examples import write_example_losses
@@ -73,6 +74,8 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
     """
     train = apply_settings(bench.spec.train, trial.params)
     folder.mkdir(parents=True, exist_ok=True)
+    remove_state(folder)  # of an earlier study of that name
+    shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
     _write_config(bench, train, folder)
     state = _take_over(bench, trial, train, folder)
     watch = _Watch(bench, trial, folder, tell, train, state)
@@ -103,9 +106,15 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
     write_samples(folder / "samples.jsonl", score)
     for key, value in _scores(score).items():
         trial.set_user_attr(key, value)
-    if "iters" not in bench.spec.search or not can_be_extended(train):
+    if not (_may_be_continued(bench, train) and result.iteration == train.iters):
         remove_state(folder)
     return score.similarity
+
+
+def _may_be_continued(bench: Bench, train: TrainSpec) -> bool:
+    """Whether the space has trials that pass through this one's end."""
+    _, most = value_ends(bench.spec, "iters")
+    return train.iters < most and can_be_extended(train)
 
 
 def score_test(
@@ -127,7 +136,8 @@ def _scores(score: Score) -> dict[str, float]:
 def _write_config(bench: Bench, train: TrainSpec, folder: Path) -> None:
     config = mlx_lm_config(train, bench.loaded.path, bench.mlx_data_dir, folder / "mlx_lm_adapters")
     text = yaml.safe_dump(config, sort_keys=False)
-    if missing := beyond_mlx_lm(train):
+    weighted = ["data.weight"] if bench.train.weights is not None else []
+    if missing := beyond_mlx_lm(train) + weighted:
         text = f"# What mlx_lm.lora has no key for: {'; '.join(missing)}\n{text}"
     replace_text(folder / "config.yaml", text)
 
@@ -144,18 +154,19 @@ def _take_over(
         same = {**other.params, "iters": 0} == {**trial.params, "iters": 0}
         if same and has_state(source) and (state := load_state(source, train)) is not None:
             found.append((state.progress.iteration, other, source))
-    if not found:
-        return None
-    iteration, other, source = max(found, key=lambda each: each[0])
-    for name in (ADAPTER_DIR, CHECKPOINT_DIR):
-        if (source / name).is_dir():
-            shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
-    for name in (METRICS_FILE, _LOSSES_FILE, STATE_FILE):
-        shutil.copy2(source / name, folder / name)
-    trial.set_user_attr("continues", {"trial": other.number, "iteration": iteration})
-    if other.state == TrialState.FAIL:
-        remove_state(source)
-    return load_state(folder, train)
+    for iteration, other, source in sorted(found, key=lambda each: -each[0]):
+        for name in (ADAPTER_DIR, CHECKPOINT_DIR):
+            if (source / name).is_dir():
+                half_written = shutil.ignore_patterns("~*")
+                shutil.copytree(
+                    source / name, folder / name, ignore=half_written, dirs_exist_ok=True
+                )
+        for name in (METRICS_FILE, _LOSSES_FILE):
+            shutil.copy2(source / name, folder / name)
+        if take_state(source, folder, keep=other.state == TrialState.COMPLETE):
+            trial.set_user_attr("continues", {"trial": other.number, "iteration": iteration})
+            return load_state(folder, train)
+    return None
 
 
 def _record_training(trial: optuna.Trial, result: TrainResult, train: TrainSpec) -> None:
@@ -260,5 +271,9 @@ class _Watch:
         raise optuna.TrialPruned(reason)
 
     def _write(self, kind: str, values: dict[str, Any]) -> None:
-        self._metrics.write(json.dumps({"type": kind, **values}) + "\n")
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
+        self._metrics.write(json.dumps({"type": kind, **finite}) + "\n")
         self._metrics.flush()

@@ -43,6 +43,23 @@ def make_optimizer(train: TrainSpec) -> Any:
     return optim.MultiOptimizer([_one_optimizer(train), _one_optimizer(train)], [_is_not_b])
 
 
+def check_optimizer(train: TrainSpec) -> None:
+    """Try an update with the optimizer.
+
+    Raises:
+        SpecError: It has an option that it does not know, or a value that it cannot use.
+    """
+    optimizer = _one_optimizer(train)
+    values = {"weight": mx.ones((2, 2))}
+    try:
+        mx.eval(optimizer.apply_gradients(values, values))
+    except (TypeError, ValueError) as fault:
+        raise SpecError(
+            f"train.optimizer_config.{train.optimizer} has a value that MLX's optimizer cannot "
+            f"use: {fault}. Correct it."
+        ) from fault
+
+
 def set_learning_rate(optimizer: Any, train: TrainSpec, rate: float) -> None:
     """Give an optimizer of ``make_optimizer`` its rate for the next update."""
     if isinstance(optimizer, optim.MultiOptimizer):
@@ -116,10 +133,10 @@ def _one_optimizer(train: TrainSpec) -> Any:
     kind = getattr(optim, _KINDS[train.optimizer])
     try:
         return kind(learning_rate=train.learning_rate, **optimizer_options(train))
-    except TypeError as fault:
+    except (TypeError, ValueError) as fault:
         raise SpecError(
             f"train.optimizer_config.{train.optimizer} has an option that MLX's optimizer does not "
-            f"know: {fault}. Correct its name."
+            f"take: {fault}. Correct it."
         ) from fault
 
 

@@ -33,7 +33,7 @@ _MOST_WORKERS = 64
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def parse_duration(value: object) -> float:
@@ -99,11 +99,6 @@ class LoraParameters(_Section):
             raise ValueError(
                 "scale and alpha are both given, but alpha sets scale = alpha / rank; remove one"
             )
-        if self.use_rslora and self.alpha is None:
-            raise ValueError(
-                "use_rslora is true without alpha, but it sets scale = alpha / sqrt(rank); give "
-                "alpha"
-            )
         return self
 
     @property
@@ -151,10 +146,6 @@ class LrSchedule(_Section):
     def _no_contradiction(self) -> "LrSchedule":
         if self.warmup is not None and self.warmup_ratio is not None:
             raise ValueError("warmup and warmup_ratio are both given; remove one")
-        if self.decay_steps is not None and self.name not in ("linear", "cosine"):
-            raise ValueError(f"decay_steps is given, but {self.name} does not decay; remove it")
-        if self.cycle_steps is not None and self.name != "cyclic":
-            raise ValueError(f"cycle_steps is given, but {self.name} has no cycles; remove it")
         return self
 
     def warmup_steps(self, n_updates: int) -> int:
@@ -267,9 +258,20 @@ class TrainSpec(_Section):
         rest = f"the trial has {n_updates} updates (iters / grad_accumulation_steps)"
         if warmup > n_updates:
             yield f"lr_schedule.warmup is {warmup}, but {rest}. Shorten it, or use warmup_ratio."
-        for key in ("decay_steps", "cycle_steps"):
+        if schedule.name == "cyclic" and warmup:
+            yield (
+                f"lr_schedule.warmup is {warmup}, but cyclic begins each cycle with a rise. Remove "
+                "the warmup."
+            )
+        names = {"decay_steps": ("linear", "cosine"), "cycle_steps": ("cyclic",)}
+        for key, with_names in names.items():
             steps = getattr(schedule, key)
-            if steps is not None and warmup + steps > n_updates:
+            if steps is not None and schedule.name not in with_names:
+                yield (
+                    f"lr_schedule.{key} is {steps}, but {schedule.name} has no use for it. Remove "
+                    f"it, or use {' or '.join(with_names)}."
+                )
+            elif steps is not None and warmup + steps > n_updates:
                 yield (
                     f"lr_schedule.{key} is {steps} after {warmup} of warmup, but {rest}. Shorten "
                     "it, or leave it out: all updates by default."
@@ -280,9 +282,16 @@ class TrainSpec(_Section):
                 f"{self.learning_rate:g}. Lower it."
             )
         lora = self.lora_parameters
+        if lora.use_rslora and lora.alpha is None:
+            yield (
+                "lora_parameters.use_rslora is true without alpha, but it sets scale = alpha / "
+                "sqrt(rank). Give lora_parameters.alpha."
+            )
         if self.fine_tune_type == "full" and lora.loraplus_lr_ratio is not None:
             yield "lora_parameters.loraplus_lr_ratio is given, but full has no B. Remove it."
         options = self.optimizer_config.get(self.optimizer, {})
+        if "learning_rate" in options:
+            yield (f"optimizer_config.{self.optimizer}.learning_rate is given. Use learning_rate.")
         if self.optimizer == "adafactor" and options.get("relative_step"):
             yield (
                 "optimizer_config.adafactor.relative_step is true: Adafactor would ignore "

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import shutil
 import sqlite3
 import warnings
 from collections import Counter
@@ -19,6 +20,7 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.spec import SweepSpec
@@ -137,7 +139,7 @@ def create_study(
     asked = {**spec.fingerprint(), "fingerprints": dict(data)}
     if name in study_names(storage):
         study = load_study(storage, name, spec)
-        changes = _changes(study.user_attrs.get("spec", {}), asked)
+        changes = _changes(_spec_with_defaults(study), asked)
         if not changes:
             return study, False
         if not _is_untouched(study):
@@ -148,6 +150,8 @@ def create_study(
         # A start that failed before its first measurement leaves nothing to be true to.
         optuna.delete_study(study_name=name, storage=storage)
     try:
+        for made_again in ("base", "data"):  # of an earlier study of that name
+            shutil.rmtree(folder / made_again, ignore_errors=True)
         (folder / "trials").mkdir(parents=True, exist_ok=True)
         header = json.dumps({"versions": versions(), "data": dict(data)})
         (folder / "spec.yaml").write_text(f"# {header}\n{spec.dump_yaml()}", encoding="utf-8")
@@ -230,10 +234,17 @@ def count_finished(study: optuna.Study) -> int:
 
 
 def reap_running(
-    study: optuna.Study, reason: str, worker: Mapping[str, Any] | None = None
+    study: optuna.Study,
+    reason: str,
+    worker: Mapping[str, Any] | None = None,
+    *,
+    repeat: bool = False,
 ) -> list[int]:
     """Mark trials left RUNNING as FAIL; those of one worker, or of any that is no longer alive on
     this machine.
+
+    Args:
+        repeat: Queue their settings again, see ``repeat_trial``.
 
     Returns:
         Their numbers.
@@ -243,6 +254,8 @@ def reap_running(
         owner = trial.user_attrs.get("worker")
         mine = owner == dict(worker) if worker is not None else _is_dead_here(owner)
         if mine:
+            if repeat:
+                repeat_trial(study, trial.number)
             study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
             study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             reaped.append(trial.number)
@@ -250,9 +263,11 @@ def reap_running(
 
 
 def repeat_trial(study: optuna.Study, number: int) -> None:
-    """Queue a trial's settings; the trial that gets them goes on where this one's state is."""
-    params = study.get_trials(deepcopy=False)[number].params
-    study.enqueue_trial(params, user_attrs={"repeats": number})
+    """Queue a trial's settings, once; the trial that gets them goes on where its state is."""
+    trials = study.get_trials(deepcopy=False)
+    if any(trial.user_attrs.get("repeats") == number for trial in trials):
+        return  # a process was killed between queueing and saying that the trial ended
+    study.enqueue_trial(trials[number].params, user_attrs={"repeats": number})
 
 
 def next_trial(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> optuna.Trial:
@@ -459,6 +474,15 @@ def _check_sqlite(path: Path, create: bool) -> None:
 def _is_untouched(study: optuna.Study) -> bool:
     trials = study.get_trials(deepcopy=False)
     return "base" not in study.user_attrs and all(t.state == TrialState.WAITING for t in trials)
+
+
+def _spec_with_defaults(study: optuna.Study) -> dict[str, Any]:
+    """What a study was made with; keys that are newer than it have their defaults."""
+    stored: dict[str, Any] = study.user_attrs.get("spec", {})
+    try:
+        return {**spec_of(study).fingerprint(), "fingerprints": stored.get("fingerprints")}
+    except (KeyError, ValidationError):
+        return stored
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

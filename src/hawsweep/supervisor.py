@@ -72,8 +72,8 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
         config = json.loads((model_path / "config.json").read_text(encoding="utf-8"))
         for settings in space.first_settings(spec, config):
             opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
-    for number in study.reap_running(opened, "its worker is gone; its settings are tried again"):
-        study.repeat_trial(opened, number)
+    gone = "its worker is gone; its settings are tried again"
+    for number in study.reap_running(opened, gone, repeat=True):
         listen(Event("reaped", values={"number": number}))
     listen(
         Event(
@@ -324,7 +324,7 @@ class _Supervisor:
         if last := _last_line(log):
             reason += f" (last words: {last})"
         owner = {**study.this_worker(), "pid": process.pid}
-        for number in study.reap_running(self._study, reason, owner):
+        for number in study.reap_running(self._study, reason, owner, repeat=self._interrupted):
             self._listen(
                 Event(
                     "trial_end",

@@ -206,15 +206,15 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
 
 def _check_together(spec: SweepSpec) -> Iterator[str]:
     yield from _check_corners(spec)
-    optimizers = spec.search.get("optimizer", Choices(choices=(spec.train.optimizer,)))
-    if (
-        "optimizer_config.adamw.weight_decay" in spec.search
-        and isinstance(optimizers, Choices)
-        and "adamw" not in optimizers.choices
-    ):
+    asked = spec.search.get("optimizer")
+    used = asked.choices if isinstance(asked, Choices) else (spec.train.optimizer,)
+    configured = {*spec.train.optimizer_config}
+    if "optimizer_config.adamw.weight_decay" in spec.search:
+        configured.add("adamw")
+    for name in sorted(configured.difference(map(str, used))):
         yield (
-            "search.optimizer_config.adamw.weight_decay varies what train.optimizer "
-            f"{spec.train.optimizer} does not use. Set train.optimizer: adamw."
+            f"optimizer_config.{name} is for an optimizer that no trial uses. Remove it, or set "
+            f"train.optimizer: {name}."
         )
     for number, settings in enumerate(spec.enqueue or ()):
         for key, value in settings.items():
@@ -275,6 +275,11 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
             yield f"search.{key}.{end} is {value!r}, {message}."
     if SEARCHABLE[key] is str and "low" in asked:
         yield f"search.{key} is a name, must be given as choices."
+    if key == "num_layers" and isinstance(asked.get("low"), int) and asked["low"] < 1:
+        yield (
+            f"search.num_layers.low is {asked['low']}, must be 1 or more: a range would come to 0. "
+            "Use choices to try -1, all layers."
+        )
     if SEARCHABLE[key] is int and isinstance(asked.get("step"), float) and asked["step"] % 1:
         yield f"search.{key}.step is {asked['step']!r}, must be a whole number."
 

@@ -175,14 +175,18 @@ def train_adapter(
 @contextmanager
 def gradient_checkpointing(model: Any) -> Iterator[None]:
     """Recompute each block's activations backwards; on leaving, the blocks are as before."""
-    originals = {type(layer): type(layer).__call__ for layer in model.layers}
-    for kind, call in originals.items():
-        kind.__call__ = _checkpointed(call)
+    kinds = {type(layer) for layer in model.layers}
+    own = {kind: vars(kind).get("__call__") for kind in kinds}  # None where it is inherited
+    for kind in kinds:
+        kind.__call__ = _checkpointed(kind.__call__)
     try:
         yield
     finally:
-        for kind, call in originals.items():
-            kind.__call__ = call
+        for kind, call in own.items():
+            if call is None:
+                del kind.__call__
+            else:
+                kind.__call__ = call
 
 
 @contextmanager
@@ -361,6 +365,7 @@ def _compile_step(
     @partial(mx.compile, inputs=state, outputs=state)
     def step(arrays: tuple[Any, ...], key: Any, pending: Any, update: bool) -> Any:
         (_, losses), gradients = loss_and_gradients(model, arrays, key)
+        gradients = tree_map(lambda each: each.astype(mx.float32), gradients)
         n_targets = arrays[3].sum()
         if pending:
             # By name: on disk they lose their order, and with it the last bit of their norm.
@@ -370,7 +375,9 @@ def _compile_step(
             return losses, None, {**flat(gradients), _N_TARGETS: n_targets}
         mean = tree_map(lambda gradient: gradient / n_targets, gradients)
         clipped, norm = optim.clip_grad_norm(mean, largest)
-        optimizer.update(model, clipped)
+        # Parameters keep their type: a model in 16 bit that is trained whole stays one.
+        of_type = partial(tree_map, lambda each, parameter: each.astype(parameter.dtype))
+        optimizer.update(model, of_type(clipped, model.trainable_parameters()))
         return losses, norm, {}
 
     return step

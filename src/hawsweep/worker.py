@@ -43,8 +43,11 @@ class Worker:
 
     def tell(self, kind: str, **values: Any) -> None:
         """Send an event."""
-        self._events.write(json.dumps({"event": kind, **values}) + "\n")
-        self._events.flush()
+        try:
+            self._events.write(json.dumps({"event": kind, **values}) + "\n")
+            self._events.flush()
+        except BrokenPipeError:  # the supervisor is gone; the trial ends after its iteration
+            self._stop = True
 
     def stop(self, *_: object) -> None:
         """Ask the running trial to end after its current iteration."""
