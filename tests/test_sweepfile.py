@@ -210,7 +210,7 @@ def test_search_that_cannot_be_is_refused_with_its_value(sweep, search, fault):
         (
             {
                 "train": "lr_schedule: {name: linear, decay_steps: 9}",
-                "search": "grad_accumulation_steps: {choices: [1, 2]}, iters: {choices: [16]}",
+                "search": "grad_accumulation_steps: {choices: [1, 2]}\n  iters: {choices: [16]}",
             },
             "decay_steps is 9 after 0 of warmup, but the trial has 8 updates (iters / "
             "grad_accumulation_steps). Shorten it, or leave it out: all updates by default. This "
