@@ -174,12 +174,16 @@ def test_finished_run_whose_length_showed_is_not_extended(model, train_examples,
     assert load_state(tmp_path, short.model_copy(update={"iters": 8})) is None
 
 
-def test_run_interrupted_before_its_length_showed_is_extended(model, train_examples, tmp_path):
-    short = settings(**ADAM, iters=5)
+@pytest.mark.parametrize(("iters", "goes_on"), [(4, True), (5, False)])
+def test_interrupted_run_is_extended_only_past_an_end_that_the_longer_one_has(
+    model, train_examples, tmp_path, iters, goes_on
+):
+    # Killed at its end, it may have kept an adapter that a run of 8 never evaluates.
+    short = settings(**ADAM, iters=iters)
     with pytest.raises(InterruptedError):
         run(model, short, train_examples, tmp_path, recorder=EndsAt(4))
     state = load_state(tmp_path, short.model_copy(update={"iters": 8}))
-    assert state.progress.iteration == 2
+    assert (state is not None) == goes_on
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ def load_state(folder: Path, train: TrainSpec) -> TrainState | None:
         arrays, metadata = loaded
         content = json.loads(metadata["hawsweep"])
         progress = Progress(**content["progress"])
-        if not _leads_to(content["train"], progress, train):
+        if not _leads_to(content["train"], train):
             return None
         best = content.get("best")
         examples = {k: np.array(v) for k, v in _without_prefix("examples", arrays).items()}
@@ -225,18 +225,12 @@ def unflat(arrays: dict[str, Any]) -> Any:
     return tree_unflatten(list(arrays.items()))
 
 
-def _leads_to(saved: dict[str, Any], progress: Progress, train: TrainSpec) -> bool:
+def _leads_to(saved: dict[str, Any], train: TrainSpec) -> bool:
     if saved == trajectory(train):
         return True
     shorter = train.model_copy(update={"iters": saved["iters"]})
-    is_same = saved == trajectory(shorter) and saved["iters"] < train.iters
-    return is_same and (can_be_extended(shorter) or _is_independent(shorter, progress))
-
-
-def _is_independent(train: TrainSpec, progress: Progress) -> bool:
-    """Whether a run had not come to where its length showed."""
-    shows = train.lr_schedule.depends_on_length() or train.order == "curriculum"
-    return not shows and progress.iteration < train.iters
+    is_shorter = saved == trajectory(shorter) and shorter.iters < train.iters
+    return is_shorter and can_be_extended(shorter)
 
 
 def _prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
