@@ -17,10 +17,11 @@ from hawsweep.data import load_data
 from hawsweep.errors import DataError, HawsweepError, ModelError
 from hawsweep.evaluation import make_evaluator
 from hawsweep.examples import hardest_and_easiest
+from hawsweep.leaderboard import trial_row
 from hawsweep.objective import Interrupted, measure_base, run_trial
 from hawsweep.scoring import Score
 from hawsweep.space import distributions
-from hawsweep.study import Place, create_study, open_storage, trial_row
+from hawsweep.study import Place, create_study, open_storage
 from hawsweep.sweepfile import check_sweep
 
 TRAIN = {

@@ -7,15 +7,13 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from hawsweep.errors import SpecChangedError, StudyError
+from hawsweep.leaderboard import describe_trial, leaderboard, list_studies
 from hawsweep.space import distributions
 from hawsweep.study import (
     Place,
     best_trial,
     count_finished,
     create_study,
-    describe_trial,
-    leaderboard,
-    list_studies,
     load_study,
     newest,
     next_trial,

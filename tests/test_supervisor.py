@@ -5,7 +5,7 @@ from rich.console import Console
 
 from hawsweep.display import SweepDisplay, end_picture, leaderboard_table
 from hawsweep.errors import StudyError
-from hawsweep.study import TrialRow
+from hawsweep.leaderboard import TrialRow
 from hawsweep.supervisor import Event, check_name
 
 SETTINGS = {

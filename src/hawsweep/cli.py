@@ -138,7 +138,8 @@ def list_studies(place: "Place", as_json: bool) -> None:
     \b
     Example: hawsweep list --json
     """
-    from hawsweep.study import list_studies, open_storage
+    from hawsweep.leaderboard import list_studies
+    from hawsweep.study import open_storage
     from hawsweep.sweepfile import sweep_names
 
     path = place.database_path
@@ -166,10 +167,10 @@ def status(name: str | None, place: "Place", as_json: bool) -> None:
     \b
     Example: hawsweep status lr-rank
     """
-    from hawsweep import study
+    from hawsweep import leaderboard, study
 
     opened = study.load_study(storage := study.open_storage(place), name or study.newest(storage))
-    rows = study.leaderboard(opened)
+    rows = leaderboard.leaderboard(opened)
     if as_json:
         summary = {
             "study": opened.study_name,
@@ -201,10 +202,10 @@ def show(name: str, trial: int, examples: bool, place: "Place", as_json: bool) -
     \b
     Example: hawsweep show lr-rank 3 --examples
     """
-    from hawsweep import study
+    from hawsweep import leaderboard, study
 
     opened = study.load_study(study.open_storage(place), name)
-    described = study.describe_trial(opened, place, trial)
+    described = leaderboard.describe_trial(opened, place, trial)
     if examples:
         from hawsweep.examples import hardest_and_easiest
 
@@ -272,7 +273,7 @@ def dashboard(port: int | None, place: "Place") -> None:
 
 def _print_end(console: "Console", outcome: Any, place: "Place") -> None:
     from hawsweep.display import end_picture
-    from hawsweep.study import end_of_study
+    from hawsweep.leaderboard import end_of_study
 
     console.print(end_picture(end_of_study(outcome.study, place), outcome.ended, console.width))
 

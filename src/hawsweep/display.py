@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from hawsweep.study import TrialRow
+from hawsweep.leaderboard import TrialRow
 from hawsweep.supervisor import Event
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from optuna.trial import TrialState
 from hawsweep import backend, data, models, study
 from hawsweep.bench import Bench, make_bench
 from hawsweep.errors import HawsweepError
+from hawsweep.leaderboard import trial_row
 from hawsweep.objective import Interrupted, measure_base, run_trial, score_test
 from hawsweep.scoring import Scorer, write_samples
 from hawsweep.space import distributions
@@ -122,7 +123,7 @@ class Worker:
         if state == TrialState.FAIL:
             trial.set_user_attr("reason", reason)
         opened.tell(trial, value, state=state)
-        row = study.trial_row(opened.get_trials(deepcopy=False)[trial.number])
+        row = trial_row(opened.get_trials(deepcopy=False)[trial.number])
         self.tell(
             "trial_end",
             number=trial.number,
