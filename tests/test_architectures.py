@@ -19,7 +19,7 @@ from hawsweep.adapters import adapted, load_adapter
 from hawsweep.checkpoints import load_state
 from hawsweep.evaluation import make_evaluator
 from hawsweep.forward import FrozenBlocks, logits_at
-from hawsweep.spec import TrainSpec
+from hawsweep.trainspec import TrainSpec
 
 EXAMPLES = random_examples(4)
 TRAIN = settings(

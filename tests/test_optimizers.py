@@ -16,8 +16,8 @@ from hawsweep.optimizers import (
     mlx_lm_schedule,
     set_learning_rate,
 )
-from hawsweep.spec import LoraParameters, TrainSpec
 from hawsweep.training import trainable
+from hawsweep.trainspec import LoraParameters, TrainSpec
 
 RATE = 0.03
 

@@ -3,16 +3,9 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from hawsweep.spec import (
-    SEARCHABLE,
-    LoraParameters,
-    SweepSpec,
-    TrainSpec,
-    apply_settings,
-    parse_duration,
-    set_key,
-)
+from hawsweep.spec import SEARCHABLE, SweepSpec, apply_settings, parse_duration, set_key
 from hawsweep.sweepfile import find_sweep, read_sweep
+from hawsweep.trainspec import LoraParameters, TrainSpec
 
 CONTENT = {
     "description": "A sweep with every section.",

@@ -9,8 +9,8 @@ from mlx_lm.tuner.trainer import default_loss
 
 from hawsweep.batches import lengths_of, training_order
 from hawsweep.evaluation import make_evaluator
-from hawsweep.spec import TrainSpec
 from hawsweep.training import train_adapter, trainable
+from hawsweep.trainspec import TrainSpec
 
 
 class Recorder:

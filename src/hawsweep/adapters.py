@@ -17,7 +17,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from hawsweep.dropout import put_dropout
 from hawsweep.errors import ModelError
 from hawsweep.optimizers import mlx_lm_schedule, optimizer_options
-from hawsweep.spec import LoraParameters, TrainSpec
+from hawsweep.trainspec import LoraParameters, TrainSpec
 
 WEIGHTS_FILE = "adapters.safetensors"
 CONFIG_FILE = "adapter_config.json"

@@ -25,7 +25,8 @@ from hawsweep.models import LoadedModel
 from hawsweep.optimizers import check_optimizer
 from hawsweep.records import Record
 from hawsweep.scoring import Scorer, reference_of
-from hawsweep.spec import Choices, Range, SweepSpec, TrainSpec, apply_settings, corners
+from hawsweep.spec import Choices, Range, SweepSpec, apply_settings, corners
+from hawsweep.trainspec import TrainSpec
 
 # Of the memory that is free, for what the frozen blocks give.
 _FROZEN_SHARE = 0.1

@@ -20,7 +20,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from hawsweep.adapters import replace_safetensors, save_adapter
 from hawsweep.evaluation import Evaluation
-from hawsweep.spec import TrainSpec
+from hawsweep.trainspec import TrainSpec
 
 ADAPTER_DIR = "adapters"
 CHECKPOINT_DIR = "checkpoints"

@@ -29,8 +29,9 @@ from hawsweep.checkpoints import (
 from hawsweep.evaluation import Evaluation
 from hawsweep.examples import write_example_losses
 from hawsweep.scoring import Score, write_samples
-from hawsweep.spec import TrainSpec, apply_settings
+from hawsweep.spec import apply_settings
 from hawsweep.training import NonFiniteLoss, Report, TrainResult, train_adapter, trainable
+from hawsweep.trainspec import TrainSpec
 
 Tell = Callable[..., None]
 METRICS_FILE = "metrics.jsonl"

@@ -7,7 +7,7 @@ from typing import Any
 from hawsweep.backend import mx, optim
 
 from hawsweep.errors import SpecError
-from hawsweep.spec import TrainSpec
+from hawsweep.trainspec import TrainSpec
 
 _KINDS = {
     "adam": "Adam",

@@ -18,11 +18,11 @@ from hawsweep.spec import (
     Range,
     SearchValue,
     SweepSpec,
-    TrainSpec,
     apply_settings,
     corners,
     set_key,
 )
+from hawsweep.trainspec import TrainSpec
 
 # What decides whether settings contradict each other.
 _INTERPLAY = (

@@ -48,7 +48,7 @@ from hawsweep.evaluation import Evaluation, batch_arrays, sum_by_row
 from hawsweep.forward import FrozenBlocks
 from hawsweep.loss import target_losses
 from hawsweep.optimizers import learning_rate_at, make_optimizer, set_learning_rate
-from hawsweep.spec import TrainSpec
+from hawsweep.trainspec import TrainSpec
 
 _N_TARGETS = "n_targets"  # beside the names of pending gradients
 

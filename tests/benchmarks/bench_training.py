@@ -48,8 +48,9 @@ from hawsweep.evaluation import Evaluation
 from hawsweep.forward import FrozenBlocks
 from hawsweep.loss import slice_tokens
 from hawsweep.records import Record
-from hawsweep.spec import DataSpec, LoraParameters, TrainSpec
+from hawsweep.spec import DataSpec
 from hawsweep.training import train_adapter, trainable
+from hawsweep.trainspec import LoraParameters, TrainSpec
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MODEL = "smollm2-135m-instruct"

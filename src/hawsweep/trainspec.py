@@ -1,0 +1,261 @@
+"""TrainSpec: how a trial trains, as a sweep says it. The keys are mlx_lm.lora's, with its meaning
+and defaults; what hawsweep adds or changes is said at the key.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
+
+OptimizerName = Literal["adam", "adamw", "sgd", "adafactor", "muon"]
+OptimizerOption = bool | int | float | tuple[float, ...]
+
+
+class Section(BaseModel):
+    """Keys of a sweep that belong together: no others, and no infinite numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class LoraParameters(Section):
+    """The adapter's shape, as in mlx-lm, with ``alpha`` beside ``scale``."""
+
+    rank: int = Field(8, ge=1, description="Width of the adapter's inner dimension.")
+    scale: float | None = Field(
+        None, gt=0, description="Factor of the update, as is; 20.0 by default."
+    )
+    alpha: float | None = Field(
+        None,
+        gt=0,
+        description=(
+            "If given, scale = alpha / rank: a rank sweep is then no hidden learning-rate sweep."
+        ),
+    )
+    use_rslora: bool = Field(
+        False, description="Rank-stabilized: scale = alpha / sqrt(rank). Needs alpha."
+    )
+    loraplus_lr_ratio: float | None = Field(
+        None,
+        gt=0,
+        description="LoRA+: the rate of the B matrices is this many times learning_rate.",
+    )
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped in training."
+    )
+    keys: tuple[str, ...] | None = Field(
+        None, description="Linear layers to adapt, as named in a block; all by default."
+    )
+
+    @model_validator(mode="after")
+    def _scale_or_alpha(self) -> "LoraParameters":
+        if self.alpha is not None and self.scale is not None:
+            raise ValueError(
+                "scale and alpha are both given, but alpha sets scale = alpha / rank; remove one"
+            )
+        return self
+
+    @property
+    def effective_scale(self) -> float:
+        """The factor of the update: alpha / rank, alpha / sqrt(rank), or scale."""
+        if self.alpha is not None:
+            return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
+        return 20.0 if self.scale is None else self.scale
+
+
+class LrSchedule(Section):
+    """How the learning rate changes over a trial. Everything is counted in updates."""
+
+    name: Literal["constant", "linear", "cosine", "cyclic"] = Field(
+        "constant",
+        description=(
+            "After the warmup: constant; linear or cosine down to the end; cyclic up and down."
+        ),
+    )
+    warmup: int | None = Field(
+        None, ge=0, description="Updates in which the rate rises from warmup_init; 0 by default."
+    )
+    warmup_ratio: float | None = Field(
+        None, ge=0, le=1, description="Instead of warmup: a share of the trial's updates."
+    )
+    warmup_init: float = Field(0.0, ge=0, description="Rate of the first update of a warmup.")
+    decay_steps: int | None = Field(
+        None,
+        ge=1,
+        description="linear, cosine: updates until the end; all after the warmup by default.",
+    )
+    cycle_steps: int | None = Field(
+        None,
+        ge=2,
+        description="cyclic: updates up and down; all after the warmup by default.",
+    )
+    end_factor: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of learning_rate at the end of the decay, or between two cycles.",
+    )
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> "LrSchedule":
+        if self.warmup is not None and self.warmup_ratio is not None:
+            raise ValueError("warmup and warmup_ratio are both given; remove one")
+        return self
+
+    def warmup_steps(self, n_updates: int) -> int:
+        """Updates of the warmup in a trial of ``n_updates``."""
+        if self.warmup_ratio is not None:
+            return math.ceil(self.warmup_ratio * n_updates)
+        return self.warmup or 0
+
+    def depends_on_length(self) -> bool:
+        """Whether an update's rate depends on how many updates there are in all."""
+        span = self.cycle_steps if self.name == "cyclic" else self.decay_steps
+        return bool(self.warmup_ratio) or (self.name != "constant" and span is None)
+
+
+def _lr_schedule(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _check_keep(value: object) -> int | Literal["every"]:
+    if value == "every":
+        return "every"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError("must be every or a whole number, 0 or more")
+
+
+class TrainSpec(Section):
+    """How a trial trains: mlx_lm.lora's keys."""
+
+    fine_tune_type: Literal["lora", "dora", "full"] = Field(
+        "lora", description="Adapters with or without a learned magnitude, or the blocks' weights."
+    )
+    learning_rate: float = Field(1e-5, gt=0, le=1, description="Peak learning rate.")
+    iters: int = Field(
+        1000,
+        ge=1,
+        description="Batches of batch_size to train on; updates = iters / grad_accumulation_steps.",
+    )
+    batch_size: int = Field(4, ge=1, description="Examples a batch.")
+    grad_accumulation_steps: int = Field(1, ge=1, description="Batches an update.")
+    num_layers: int = Field(
+        16, ge=-1, description="Blocks to adapt, counted from the last; -1 for all."
+    )
+    lora_parameters: LoraParameters = Field(default_factory=LoraParameters)
+    lr_schedule: Annotated[LrSchedule, BeforeValidator(_lr_schedule)] = Field(
+        default_factory=LrSchedule
+    )
+    optimizer: OptimizerName = Field(
+        "adam",
+        description=(
+            "Optimizer, with MLX's defaults; adafactor with scale_parameter and relative_step "
+            "false, or it would not use learning_rate as it is."
+        ),
+    )
+    optimizer_config: dict[OptimizerName, dict[str, OptimizerOption]] = Field(
+        default_factory=dict,
+        description="Options of MLX's optimizers by name: {adam: {bias_correction: true}}.",
+    )
+    max_grad_norm: float | None = Field(
+        None, gt=0, description="Gradients of a larger total norm are scaled down to it."
+    )
+    order: Literal["shuffle", "curriculum"] = Field(
+        "shuffle",
+        description="Of the batches; curriculum: in the first epoch the easiest come first.",
+    )
+    difficulty: Literal["length", "base_loss"] = Field(
+        "length",
+        description="curriculum: what makes an example hard, its tokens or the base's loss on it.",
+    )
+    mask_prompt: bool = Field(False, description="Learn from the completion only.")
+    max_seq_length: int = Field(2048, ge=8, description="Longer examples are truncated; in tokens.")
+    grad_checkpoint: bool = Field(
+        False, description="Recompute activations backwards, to save memory."
+    )
+    steps_per_report: int = Field(
+        10, ge=1, description="Iterations between reports of the training loss."
+    )
+    steps_per_eval: int = Field(
+        200, ge=1, description="Iterations between evaluations; pruning happens there."
+    )
+    early_stopping_patience: int | None = Field(
+        None, ge=1, description="The trial ends after so many evaluations without improvement."
+    )
+    early_stopping_threshold: float = Field(
+        0.0, ge=0, description="What is an improvement to that end: a val loss lower by more."
+    )
+    keep_checkpoints: Annotated[int | Literal["every"], PlainValidator(_check_keep)] = Field(
+        0, description="Adapters kept beside the best: those of so many best evaluations, or every."
+    )
+    seed: int = Field(
+        0, ge=0, description="Seed of the adapter's initial values, dropout and data order."
+    )
+
+    @field_validator("num_layers")
+    @classmethod
+    def _not_zero(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("must be 1 or more, or -1 for all layers")
+        return value
+
+    @property
+    def n_updates(self) -> int:
+        """Updates of the whole trial; batches left over at its end make one."""
+        return math.ceil(self.iters / self.grad_accumulation_steps)
+
+    def contradictions(self) -> Iterator[str]:
+        """What its keys, each allowed by itself, do not allow together."""
+        schedule, n_updates = self.lr_schedule, self.n_updates
+        warmup = schedule.warmup_steps(n_updates)
+        rest = f"the trial has {n_updates} updates (iters / grad_accumulation_steps)"
+        if warmup > n_updates:
+            yield f"lr_schedule.warmup is {warmup}, but {rest}. Shorten it, or use warmup_ratio."
+        if schedule.name == "cyclic" and warmup:
+            yield (
+                f"lr_schedule.warmup is {warmup}, but cyclic begins each cycle with a rise. Remove "
+                "the warmup."
+            )
+        names = {"decay_steps": ("linear", "cosine"), "cycle_steps": ("cyclic",)}
+        for key, with_names in names.items():
+            steps = getattr(schedule, key)
+            if steps is not None and schedule.name not in with_names:
+                yield (
+                    f"lr_schedule.{key} is {steps}, but {schedule.name} has no use for it. Remove "
+                    f"it, or use {' or '.join(with_names)}."
+                )
+            elif steps is not None and warmup + steps > n_updates:
+                yield (
+                    f"lr_schedule.{key} is {steps} after {warmup} of warmup, but {rest}. Shorten "
+                    "it, or leave it out: all updates by default."
+                )
+        if schedule.warmup_init > self.learning_rate:
+            yield (
+                f"lr_schedule.warmup_init is {schedule.warmup_init:g}, above learning_rate "
+                f"{self.learning_rate:g}. Lower it."
+            )
+        lora = self.lora_parameters
+        if lora.use_rslora and lora.alpha is None:
+            yield (
+                "lora_parameters.use_rslora is true without alpha, but it sets scale = alpha / "
+                "sqrt(rank). Give lora_parameters.alpha."
+            )
+        if self.fine_tune_type == "full" and lora.loraplus_lr_ratio is not None:
+            yield "lora_parameters.loraplus_lr_ratio is given, but full has no B. Remove it."
+        options = self.optimizer_config.get(self.optimizer, {})
+        if "learning_rate" in options:
+            yield (f"optimizer_config.{self.optimizer}.learning_rate is given. Use learning_rate.")
+        if self.optimizer == "adafactor" and options.get("relative_step"):
+            yield (
+                "optimizer_config.adafactor.relative_step is true: Adafactor would ignore "
+                "learning_rate and lr_schedule. Remove it."
+            )
