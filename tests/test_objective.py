@@ -4,15 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
-from hawsweep.backend import mx
-
 import numpy as np
 import optuna
 import pytest
 import yaml
 
 from hawsweep.bench import make_bench
-from hawsweep.checkpoints import has_state
+from hawsweep.checkpoints import STATE_FILE
 from hawsweep.data import load_data
 from hawsweep.errors import DataError, HawsweepError, ModelError
 from hawsweep.evaluation import make_evaluator
@@ -103,6 +101,10 @@ def without_times(metrics):
 
 def adapter_of(folder):
     return (folder / "adapters" / "adapters.safetensors").read_bytes()
+
+
+def has_state(folder):
+    return (folder / STATE_FILE).is_file()
 
 
 def stop_after(n_iterations):
@@ -291,11 +293,16 @@ def test_weights_of_data_sets_reach_the_order(sweep, chat_data_dir):
     assert seen.tolist() == [1] * 24 + [2] * 24
 
 
-def test_validation_set_is_chosen_by_cost_and_evaluated_in_batches_training_affords(sweep):
-    made = sweep(train={"batch_size": 1, "steps_per_eval": 1})
-    assert len(made.bench.valid) == 8  # fewer than the least that is measured
-    lengths = made.bench.train.examples.lengths
-    assert made.bench.evaluation_tokens == 4 * lengths.max()
+def test_validation_set_is_chosen_by_cost_and_evaluated_in_batches_training_affords(
+    sweep, chat_data_dir
+):
+    # The shortest trial is evaluated once, at its end: 8 iterations pay for it, not 200.
+    made = sweep(data=[str(chat_data_dir)] * 3, train={"batch_size": 2, "steps_per_eval": 200})
+    n_there = len(load_data(made.spec.data).valid)
+    assert len(made.bench.valid) == 16 < n_there  # the least that is worth measuring
+    assert made.bench.evaluation_tokens == 4 * 2 * made.bench.train.examples.lengths.max()
+    asked = sweep(data=[str(chat_data_dir)] * 3, validation={"max_examples": 20})
+    assert len(asked.bench.valid) == 20
 
 
 @pytest.mark.parametrize(
@@ -357,4 +364,3 @@ def test_diverging_trial_is_pruned_with_the_reason(sweep):
     assert trial.state == optuna.trial.TrialState.PRUNED
     assert "not finite at iteration" in trial.user_attrs["reason"]
     assert not has_state(folder)
-    assert mx.get_active_memory() >= 0

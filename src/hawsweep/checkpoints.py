@@ -159,11 +159,6 @@ def trajectory(train: TrainSpec) -> dict[str, Any]:
     return train.model_dump(mode="json", exclude=_NO_INFLUENCE)
 
 
-def has_state(folder: Path) -> bool:
-    """Whether a state was left in a folder."""
-    return (folder / STATE_FILE).is_file()
-
-
 def remove_state(folder: Path) -> None:
     """Remove a state that nothing will go on from, and what is left of writing one."""
     for name in (STATE_FILE, f"~{STATE_FILE}"):

@@ -21,7 +21,6 @@ from hawsweep.checkpoints import (
     CHECKPOINT_DIR,
     TrainState,
     can_be_extended,
-    has_state,
     load_state,
     remove_state,
     take_state,
@@ -153,7 +152,7 @@ def _take_over(
     ):
         source = folder.parent / f"{other.number:04d}"
         same = {**other.params, "iters": 0} == {**trial.params, "iters": 0}
-        if same and has_state(source) and (state := load_state(source, train)) is not None:
+        if same and (state := load_state(source, train)) is not None:
             found.append((state.progress.iteration, other, source))
     for iteration, other, source in sorted(found, key=lambda each: -each[0]):
         for name in (ADAPTER_DIR, CHECKPOINT_DIR):
