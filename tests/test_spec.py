@@ -127,7 +127,14 @@ def test_spec_is_frozen():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("trials", 99), ("timeout", "20m"), ("workers", 4), ("description", "Another text.")],
+    [
+        ("trials", 99),
+        ("timeout", "20m"),
+        ("workers", 4),
+        ("memory", {"budget": "24GB"}),
+        ("memory", {"reserve": "5%"}),
+        ("description", "Another text."),
+    ],
 )
 def test_digest_ignores_what_does_not_change_a_trial(key, value):
     assert getattr(spec_with(**{key: value}), key) != getattr(spec_with(), key)

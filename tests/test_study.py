@@ -97,6 +97,13 @@ def test_study_goes_on_with_more_trials_and_workers(measured, storage, place):
     assert create_study(storage, place, "rates", more, DATA)[1] is False
 
 
+def test_study_that_recorded_its_memory_goes_on_with_another_budget(measured, storage, place):
+    before = {**measured.user_attrs["spec"], "memory": {"budget": "auto"}}
+    measured.set_user_attr("spec", before)
+    other = sweep(memory={"budget": "24GB"})
+    assert create_study(storage, place, "rates", other, DATA)[1] is False
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -234,6 +234,11 @@ def recommended_bytes() -> int | None:
     return int(size) if size else None
 
 
+def device_name() -> str:
+    """The name MLX has for its device, empty where it has none."""
+    return str(_core().device_info().get("device_name", ""))
+
+
 def wire_memory() -> None:
     """On Metal, let MLX keep the recommended working set resident; elsewhere do nothing."""
     recommended = recommended_bytes()

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from hawsweep.memory import parse_share, parse_size
 from hawsweep.trainspec import Section, TrainSpec
 
 SearchValue = bool | int | float | str
@@ -178,12 +179,54 @@ class ValidationSpec(Section):
     )
 
 
-class MemorySpec(Section):
-    """What a trial may take."""
+def _check_amount(value: object, form: str = "a size such as 2GB or a share such as 10%") -> str:
+    parse = parse_share if str(value).endswith("%") else parse_size
+    parse(value, form)
+    return str(value)
 
-    budget: Literal["auto"] = Field(
-        "auto", description="Memory for a trial; auto: what the machine has."
+
+def _check_budget(value: object) -> str:
+    if value == "auto":
+        return "auto"
+    return _check_amount(value, "auto, a size such as 24GB or a share such as 75%")
+
+
+def _check_reserve(value: object) -> str:
+    text = _check_amount(value)
+    if text.endswith("%") and parse_share(text) == 1:
+        raise ValueError("must be below 100%, which leaves nothing")
+    return text
+
+
+class MemorySpec(Section):
+    """What all workers together may take."""
+
+    budget: Annotated[Literal["auto"] | str, PlainValidator(_check_budget)] = Field(
+        "auto",
+        description=(
+            "Memory for all workers together: a size such as 24GB, 22GiB, 800MB, or a share of the "
+            "machine's such as 75%; auto: what is free, on a Mac at most what its GPU may wire."
+        ),
     )
+    reserve: Annotated[str, PlainValidator(_check_reserve)] | None = Field(
+        None,
+        description=(
+            "What of the budget is left to others: a size such as 2GB or a share of it such as "
+            "10%; by default 10% where budget is auto, else nothing."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _something_left(self) -> "MemorySpec":
+        if self.reserve is None or self.budget == "auto":
+            return self
+        if any(amount.endswith("%") for amount in (self.budget, self.reserve)):
+            return self  # the machine decides
+        if parse_size(self.reserve) >= parse_size(self.budget):
+            raise ValueError(
+                f"reserve is {self.reserve}, must be below budget, which is {self.budget}"
+            )
+        return self
 
 
 class PruningSpec(Section):
@@ -276,9 +319,10 @@ class SweepSpec(Section):
     def fingerprint(self) -> dict[str, Any]:
         """What decides a trial's numbers, as plain values. A study goes on only with the same.
 
-        How many trials, for how long and by how many workers may change.
+        How many trials, for how long, by how many workers and in how much memory may change.
         """
-        return self.model_dump(mode="json", exclude={"description", "trials", "timeout", "workers"})
+        how_it_runs = {"description", "trials", "timeout", "workers", "memory"}
+        return self.model_dump(mode="json", exclude=how_it_runs)
 
     def digest(self) -> str:
         """A short hash of ``fingerprint``."""
