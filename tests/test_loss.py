@@ -13,7 +13,8 @@ from hawsweep.adapters import adapted
 from hawsweep.batches import make_batch
 from hawsweep.evaluation import batch_arrays
 from hawsweep.forward import FrozenBlocks
-from hawsweep.loss import slice_tokens, target_losses
+from hawsweep.loss import target_losses
+from hawsweep.peak import slice_tokens
 
 # Untied; tied and soft-capped, where the cap bends; tied and scaled; nested.
 HEADS = {
@@ -218,7 +219,7 @@ def test_slices_hold_far_less_than_all_logits(gradient):
 
 @pytest.mark.parametrize("vocabulary", [100, 32_000, 262_144, 524_288, 10**7])
 def test_slice_is_the_most_tokens_of_16_mib_of_logits_but_8_at_least(vocabulary):
-    n_tokens, most = slice_tokens(vocabulary), 16 * 2**20
+    n_tokens, most = slice_tokens(vocabulary, "cpu"), 16 * 2**20
     assert n_tokens >= 8
     assert n_tokens == 8 or n_tokens * vocabulary * 4 <= most
     assert (n_tokens + 1) * vocabulary * 4 > most

@@ -54,6 +54,7 @@ def mlx_lm_config(
     ours = {"lora_parameters", "lr_schedule", "optimizer_config", *_OUR_KEYS}
     return {
         **train.model_dump(mode="json", exclude=ours),
+        "grad_checkpoint": train.grad_checkpoint is True,
         "optimizer_config": {train.optimizer: optimizer_options(train)},
         "lr_schedule": mlx_lm_schedule(train),
         "model": str(model_path),

@@ -86,11 +86,25 @@ def make_batch(examples: Sequence[Example], indices: Sequence[int]) -> Batch:
     return Batch(inputs, pad(positions), pad(targets), weights, pad(rows), tuple(indices))
 
 
+def split(indices: Sequence[int], micro_batch: int | None) -> list[tuple[int, ...]]:
+    """A batch's indices in parts of at most ``micro_batch``, as even as can be; None: in one."""
+    n_parts = 1 if micro_batch is None else -(-len(indices) // micro_batch)
+    size = -(-len(indices) // n_parts)
+    return [tuple(indices[at : at + size]) for at in range(0, len(indices), size)]
+
+
 def lengths_of(examples: Sequence[Example]) -> npt.NDArray[np.integer[Any]]:
     """Tokens of each example, ``[examples]``; ``Examples`` knows them without reading any."""
     if isinstance(examples, Examples):
         return examples.lengths
     return np.array([len(example.tokens) for example in examples], np.int64)
+
+
+def targets_of(examples: Sequence[Example]) -> npt.NDArray[np.integer[Any]]:
+    """Tokens learned from of each example, ``[examples]``."""
+    if isinstance(examples, Examples):
+        return examples.n_targets
+    return np.array([example.n_targets for example in examples], np.int64)
 
 
 def training_order(

@@ -7,28 +7,36 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hawsweep.backend import mx
+from hawsweep.backend import is_cpu, mx
 
 import numpy as np
 import numpy.typing as npt
 
 from hawsweep.adapters import adapted
-from hawsweep.batches import lengths_of, training_order, validation_size
+from hawsweep.batches import lengths_of, targets_of, training_order, validation_size
 from hawsweep.data import Splits, choose_indices, choose_subset
 from hawsweep.encoding import Encoded, Example, encode
 from hawsweep.errors import DataError, ModelError
 from hawsweep.evaluation import Evaluation, make_evaluator
 from hawsweep.forward import FrozenBlocks
-from hawsweep.loss import slice_tokens
 from hawsweep.memory import available_bytes
 from hawsweep.models import LoadedModel
 from hawsweep.optimizers import check_optimizer
+from hawsweep.peak import Execution, slice_tokens
+from hawsweep.planning import (
+    MemoryModel,
+    Plan,
+    Workload,
+    choose_plan,
+    evaluation_tokens,
+    smallest_plan,
+)
 from hawsweep.records import Record
 from hawsweep.scoring import Scorer, reference_of
 from hawsweep.spec import Choices, Range, SweepSpec, apply_settings, corners
 from hawsweep.trainspec import TrainSpec
 
-# Of the memory that is free, for what the frozen blocks give.
+# Of a worker's budget, for what the frozen blocks give.
 _FROZEN_SHARE = 0.1
 # An evaluation keeps one block's activations, training those of all: so many times as many tokens
 # as in a training batch still take less.
@@ -52,7 +60,9 @@ class Bench:
         valid: The frozen validation set for the loss.
         valid_prompts: Validation records whose prompts survivors translate.
         mlx_data_dir: Where ``mlx_lm.lora`` finds the same data.
-        tokens_at_once: How many tokens go through the head at a time.
+        memory: What is known of the model's memory here; None for an architecture of which nothing
+            is.
+        budget_bytes: For MLX's arrays.
         evaluation_tokens: How many padded tokens are evaluated at a time.
         difficulty: What a curriculum sorts the training examples by, ``[examples]``, or None.
         should_stop: Whether the running trial is asked to stop.
@@ -67,6 +77,8 @@ class Bench:
     scorer: Scorer
     mlx_data_dir: Path
     frozen: FrozenBlocks
+    memory: MemoryModel | None
+    budget_bytes: float
     tokens_at_once: int
     evaluation_tokens: int
     difficulty: npt.NDArray[np.float32] | None = None
@@ -83,6 +95,37 @@ class Bench:
             frozen=self.frozen if examples is None else None,
             tokens_at_once=self.tokens_at_once,
         )
+
+    def workload(self) -> Workload:
+        """The training examples as memory sees them."""
+        lengths = lengths_of(self.train.examples)
+        return Workload(lengths, targets_of(self.train.examples), "as tokenized")
+
+    def plan(self, train: TrainSpec, below_bytes: float | None = None) -> Plan | None:
+        """How a trial is executed; None where nothing fits. See ``planning.choose_plan``."""
+        if self.memory is None:
+            execution = Execution(
+                train.batch_size, train.grad_checkpoint is True, self.tokens_at_once
+            )
+            return Plan(execution, 0, 0, 0.0)
+        return choose_plan(self.memory, train, self.workload(), self.budget_bytes, below_bytes)
+
+    def shortfall_bytes(self, train: TrainSpec) -> float:
+        """How much more memory a trial would need at the least that does not fit."""
+        assert self.memory is not None
+        least = smallest_plan(self.memory, train, self.workload()).needed_bytes
+        return least - self.budget_bytes
+
+    def execute(self, plan: Plan) -> None:
+        """Make room for a plan: less is kept for other trials, and evaluations are as large as
+        fits."""
+        self.frozen.set_budget(
+            min(_FROZEN_SHARE * self.budget_bytes, self.budget_bytes - plan.needed_bytes)
+        )
+        if self.memory is not None:
+            self.evaluation_tokens = evaluation_tokens(
+                self.memory, self.workload(), plan.execution, self.budget_bytes
+            )
 
     def order(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
         """The batches of a trial, as indices of training examples."""
@@ -103,11 +146,15 @@ def make_bench(
     scorer: Scorer,
     mlx_data_dir: Path,
     base_dir: Path,
+    memory: MemoryModel | None = None,
+    budget_bytes: float | None = None,
 ) -> Bench:
     """Tokenize the data, choose the validation subsets, and find what would fail every trial.
 
     Args:
         base_dir: Keeps the base model's loss on the training examples, where a curriculum needs it.
+        memory: What is known of the model's memory here.
+        budget_bytes: For MLX's arrays; None for what is available.
 
     Raises:
         DataError: A record cannot be used, or there are fewer than a batch.
@@ -133,8 +180,12 @@ def make_bench(
         test,
         scorer,
         mlx_data_dir,
-        FrozenBlocks(loaded.model, int(_FROZEN_SHARE * available_bytes())),
-        slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1]),
+        FrozenBlocks(loaded.model, 0),
+        memory,
+        available_bytes() if budget_bytes is None else budget_bytes,
+        slice_tokens(
+            loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1], "cpu" if is_cpu() else "metal"
+        ),
         _EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
     )
     bench.difficulty = _difficulty(bench, splits.fingerprint()["train"], base_dir)

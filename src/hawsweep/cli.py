@@ -16,6 +16,7 @@ from hawsweep.errors import HawsweepError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hawsweep.peak import Device
     from hawsweep.study import Place
 
 Command = Callable[..., Any]
@@ -127,6 +128,75 @@ def start(
     _print_end(console, outcome, place)
     if outcome.ended == "interrupted":
         sys.exit(130)
+
+
+@main.command()
+@click.argument("name")
+@click.option("--ram", metavar="SIZE", help="Plan for another machine with so much memory: 32GB.")
+@click.option("--model", metavar="REF", help="Instead of the sweep's model; it need not be here.")
+@click.option("--data", metavar="REF", help="Instead of the sweep's data.")
+@click.option(
+    "--data-pairs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Plan for so many examples, all as long as --max-seq-length.",
+)
+@click.option("--max-seq-length", type=click.IntRange(8), metavar="N", help="In tokens.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "metal", "cuda"]),
+    help="What it would run on; this machine's by default, metal with --ram.",
+)
+@click.option(
+    "--calibrate", is_flag=True, help="Measure the model here first, and show how well it fits."
+)
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any key of the sweep.")
+@_json_option
+def plan(
+    name: str,
+    ram: str | None,
+    data_pairs: int | None,
+    max_seq_length: int | None,
+    device: "Device | None",
+    calibrate: bool,
+    settings: tuple[str, ...],
+    as_json: bool,
+    **given: str | None,
+) -> None:
+    """Show what of the sweep NAME fits into memory, how, and how long it takes.
+
+    \b
+    Example: hawsweep plan lr-rank --ram 32GB --model mlx-community/gemma-3-4b-it-4bit
+    """
+    from hawsweep import sweepplan
+    from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
+
+    options = [f"{key}={value}" for key, value in given.items() if value is not None]
+    overrides = dict(parse_override(text) for text in (*options, *settings))
+    spec = read_sweep(find_sweep(name), overrides)
+    console = _console(stderr=as_json)
+    residuals = _calibrate(spec.model, console) if calibrate else []
+    planned = sweepplan.plan_sweep(
+        spec, ram=ram, data_pairs=data_pairs, max_seq_length=max_seq_length, device=device
+    )
+    if as_json:
+        click.echo(json.dumps(sweepplan.to_plain(planned), indent=2))
+        return
+    from hawsweep.display import plan_picture, residuals_table
+
+    if residuals:
+        console.print(residuals_table(residuals), "")
+    console.print(plan_picture(planned))
+
+
+def _calibrate(reference: str, console: "Console") -> list[Any]:
+    from hawsweep import calibration, memory, models
+
+    with console.status("measuring training steps") as spinner:
+        path = models.resolve_model(reference, spinner.update)
+        n_children = memory.usable_cores() if calibration.device_here() == "cpu" else 1
+        _, residuals = calibration.calibrate(path, spinner.update, n_children=min(2, n_children))
+    return residuals
 
 
 @main.command("list")

@@ -52,6 +52,11 @@ class Splits:
             write_records(getattr(self, name), folder / f"{name}.jsonl")
 
 
+def is_local(reference: str) -> bool:
+    """Whether a data reference needs no network: a bundled name, or something that is here."""
+    return reference in BUNDLED or Path(reference).expanduser().exists()
+
+
 def load_data(
     specs: Sequence[DataSpec], progress: Callable[[str], None] = lambda _: None
 ) -> Splits:

@@ -13,16 +13,17 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from hawsweep.leaderboard import TrialRow
-from hawsweep.supervisor import Event
-
 if TYPE_CHECKING:
     from hawsweep.export import Exported
+    from hawsweep.leaderboard import TrialRow
+    from hawsweep.supervisor import Event
+    from hawsweep.sweepplan import SweepPlan, Verdict
 
 _STYLES = {
     "complete": "green",
     "pruned": "yellow",
     "fail": "red",
+    "infeasible": "magenta",
     "base": "cyan",
     "running": "blue",
 }
@@ -61,7 +62,7 @@ class SweepDisplay:
         if self._console.is_terminal:
             self._live.stop()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: "Event") -> None:
         """Show an event."""
         line = self._workers.setdefault(event.worker, _WorkerLine())
         tell: Callable[[Mapping[str, Any]], None] | None = getattr(self, f"_on_{event.kind}", None)
@@ -178,7 +179,7 @@ class _WorkerLine:
         self._told = time.monotonic()
         self._fresh = False
 
-    def follow(self, event: Event) -> None:
+    def follow(self, event: "Event") -> None:
         values = event.values
         if event.kind == "trial_start":
             self.__init__()  # type: ignore[misc]
@@ -233,7 +234,7 @@ _DOING = {
 }
 
 
-def leaderboard_table(rows: Sequence[TrialRow], width: int) -> Table:
+def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
     """The trials, one a line, with shorter titles where the terminal is narrow."""
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     titles = ["val loss", "at", "similarity", "chrF", "tok/s", "peak GB", "time"]
@@ -379,6 +380,108 @@ def _examples_table(kind: str, examples: Sequence[Mapping[str, Any]]) -> Table:
         texts = (escape(_shorten(example[key] or "")) for key in ("source", "reference"))
         numbers = (f"{example[key]:.3f}" for key in ("mean", "last"))
         table.add_row(*texts, *numbers, str(example["count"]))
+    return table
+
+
+def plan_picture(plan: "SweepPlan") -> RenderableType:
+    """The budget, each searched value with the others at their smallest and largest, the end."""
+    known, spec = plan.memory, plan.spec
+    weights = known.shape.weight_bytes() / 1e9
+    longest = int(plan.work.lengths.max())
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_row("[bold]model[/bold]", escape(f"{spec.model}: {weights:.2f} GB of weights"))
+    workers = "one worker" if plan.n_workers == 1 else f"{plan.n_workers} workers"
+    facts.add_row(
+        "[bold]budget[/bold]", f"{plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}"
+    )
+    facts.add_row(
+        "",
+        f"{workers}, {plan.arrays_bytes / 1e9:.1f} GB each for MLX's arrays, "
+        f"{(plan.worker_bytes - plan.arrays_bytes) / 1e9:.1f} GB for the rest of its process",
+    )
+    facts.add_row(
+        "[bold]examples[/bold]",
+        f"{len(plan.work.lengths)}, the longest of {longest} tokens, {plan.work.how}",
+    )
+    facts.add_row("[bold]memory[/bold]", f"within {known.error:.0%}: {known.how}")
+    facts.add_row("[bold]speed[/bold]", known.speed.how)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("key")
+    table.add_column("value", justify="right")
+    for title in ("others smallest", "others largest"):
+        table.add_column(f"{title}: GB", justify="right")
+        table.add_column("tok/s", justify="right")
+        table.add_column("trial", justify="right")
+        table.add_column("how")
+    for key, rows in plan.by_value.items():
+        for number, (value, *ends) in enumerate(rows):
+            cells = [cell for verdict in ends for cell in _verdict_cells(verdict)]
+            table.add_row(short_name(key) if number == 0 else "", _setting(value), *cells)
+    return Group(facts, "", table, "", *_plan_end(plan))
+
+
+def _verdict_cells(verdict: "Verdict") -> list[str]:
+    fits = verdict.plan is not None
+    shown = verdict.plan or verdict.least
+    cells = [
+        f"{shown.peak_bytes / 1e9:.2f}",
+        f"{verdict.tokens_per_s:.0f}" if fits else "",
+        _duration(verdict.seconds) if fits else "",
+        verdict.how,
+    ]
+    return cells if fits else [f"[magenta]{cell}[/magenta]" if cell else "" for cell in cells]
+
+
+def _plan_end(plan: "SweepPlan") -> list[str]:
+    lines = []
+    if plan.smallest.plan is None:
+        lines.append("[red]Nothing of this sweep fits.[/red]")
+    else:
+        lines.append(
+            f"{plan.spec.trials} trials take at most about {_duration(plan.seconds)}, without "
+            "evaluations and translations; pruned ones take less."
+        )
+    if plan.faster is not None:
+        from hawsweep.planning import describe
+
+        lines.append(
+            f"With {plan.faster.needed_bytes / 1e9:.1f} GB for arrays the largest settings would "
+            f"be faster: {describe(plan.faster, plan.largest.train)}."
+        )
+    return lines
+
+
+def residuals_table(residuals: Sequence[Any]) -> Table:
+    """Measured steps beside what the fitted memory model says of them."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    titles = (
+        "layers",
+        "rank",
+        "rows",
+        "width",
+        "targets",
+        "how",
+        "measured GB",
+        "fitted GB",
+        "error",
+    )
+    for title in titles:
+        table.add_column(title, justify="right")
+    for each in residuals:
+        seen = each.observation
+        how = "checkpointed" if seen.execution.grad_checkpoint else ""
+        how += " sliced" if seen.execution.tokens_at_once else ""
+        table.add_row(
+            str(seen.train.num_layers),
+            str(seen.train.lora_parameters.rank),
+            str(seen.step.rows),
+            str(seen.step.width),
+            str(seen.step.n_targets),
+            how.strip(),
+            f"{seen.peak_bytes / 1e9:.3f}",
+            f"{each.predicted_bytes / 1e9:.3f}",
+            f"{each.error:+.1%}",
+        )
     return table
 
 

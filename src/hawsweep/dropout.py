@@ -63,7 +63,7 @@ def dropout_keys(model: Any) -> DropoutKeys | None:
     return None if first is None else first._keys
 
 
-def step_key(seed: int, iteration: int) -> Any:
-    """The key of a step, by its run's seed and its iteration."""
-    state = np.random.SeedSequence([seed, iteration]).generate_state(1, np.uint64)
+def step_key(seed: int, iteration: int, part: int = 0) -> Any:
+    """The key of a step, by its run's seed, its iteration and which part of a batch it is."""
+    state = np.random.SeedSequence([seed, iteration, part]).generate_state(1, np.uint64)
     return mx.random.key(int(state[0]))

@@ -7,9 +7,11 @@ and what to do. Anything else that escapes is a bug and keeps its traceback.
     ├── SpecError        a sweep file or an override of it
     ├── BackendError     the device or its libraries
     ├── ModelError       a model or an embedder that cannot be found, read or trained
+    │   └── UnknownArchitectureError  its memory does not follow from its config.json
     ├── DataError        a data set that cannot be found, read or used
     ├── StudyError       the storage, or a study that cannot be opened or continued
     │   └── SpecChangedError  a study was made with another spec
+    ├── MemoryBudgetError  nothing of a sweep fits into memory
     ├── WorkerError      workers keep dying; the study stops
     └── ExportError      what was written does not do what the adapter does
 """
@@ -31,6 +33,10 @@ class ModelError(HawsweepError):
     """A model or an embedder cannot be found, read or trained."""
 
 
+class UnknownArchitectureError(ModelError):
+    """A model's architecture is none of those whose memory follows from ``config.json``."""
+
+
 class DataError(HawsweepError):
     """A data set cannot be found, read or used."""
 
@@ -49,3 +55,19 @@ class WorkerError(HawsweepError):
 
 class ExportError(HawsweepError):
     """An export does not reproduce its trial, or would write over something."""
+
+
+class MemoryBudgetError(HawsweepError):
+    """What is asked for does not fit into the memory there is."""
+
+
+def is_out_of_memory(message: str) -> bool:
+    """Whether an exception's or a dying process's words say that memory was short."""
+    words = (
+        "insufficient memory",
+        "outofmemory",
+        "out of memory",
+        "unable to allocate",
+        "bad_alloc",
+    )
+    return any(each in message.lower() for each in words)

@@ -108,6 +108,18 @@ class FrozenBlocks:
         self._kept_bytes = 0
         self._kept: dict[tuple[int, str, tuple[int, ...]], Any] = {}
 
+    def set_budget(self, budget_bytes: float) -> None:
+        """Keep no more than this from now on; what was kept goes where it is more."""
+        self._budget_bytes = int(max(0, budget_bytes))
+        if self._kept_bytes > self._budget_bytes:
+            self._kept.clear()
+            self._kept_bytes = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """What is kept now."""
+        return self._kept_bytes
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Skip the blocks that the parameters trainable now leave alone."""

@@ -40,6 +40,18 @@ def fetch(repo: str, kind: str, patterns: Sequence[str], progress: Callable[[str
         raise NotFoundOnHub(f"the hub: {lines[0] if lines else type(fault).__name__}") from fault
 
 
+def cached(repo: str, file: str) -> Path | None:
+    """The cached folder of a model's repository that has ``file``; None where there is none."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(repo, file)
+    except HFValidationError:
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
 def cache_path() -> Path:
     """Where downloaded repositories are kept; ``HF_HOME`` moves it."""
     from huggingface_hub import constants

@@ -21,7 +21,8 @@ class TrialRow:
 
     Attributes:
         label: The trial's number, or ``base``.
-        state: ``complete``, ``pruned``, ``fail``, ``running``, ``waiting``, or ``base``.
+        state: ``complete``, ``pruned``, ``infeasible`` (it does not fit into memory), ``fail``,
+            ``running``, ``waiting``, or ``base``.
         val_loss: Of the best evaluation, nats per token; ``best_iteration`` is where it was.
         similarity: Mean cosine on the validation prompts.
         time_s: From start to end.
@@ -51,7 +52,7 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
     if base is not None:
         known = {key: value for key, value in base.items() if key in TrialRow.__dataclass_fields__}
         rows.append(TrialRow("base", "base", {}, **known))
-    order = ["complete", "base", "pruned", "fail", "running", "waiting"]
+    order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]
 
     def rank(row: TrialRow) -> tuple[int, float, float]:
         place = 0 if row.similarity is not None else order.index(row.state)
@@ -76,7 +77,8 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     known = {key: trial.user_attrs.get(key) for key in keys}
     duration = trial.duration.total_seconds() if trial.duration is not None else None
     settings = trial.params or trial.system_attrs.get("fixed_params", {})  # the latter: waiting
-    return TrialRow(str(trial.number), trial.state.name.lower(), settings, time_s=duration, **known)
+    state = "infeasible" if trial.user_attrs.get("infeasible") else trial.state.name.lower()
+    return TrialRow(str(trial.number), state, settings, time_s=duration, **known)
 
 
 def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:

@@ -16,19 +16,6 @@ from hawsweep.backend import is_cpu, mx, nn
 
 from hawsweep.forward import hidden_at, logits_at, model_head
 
-# The logits of one slice, in float32. On a CPU large enough that the head's matrix product is as
-# fast as whole, small enough that MLX's stream, which runs about 20 slices ahead, holds little. A
-# GPU reads the whole head for each slice, so that few tokens at a time would cost it much.
-_SLICE_BYTES_CPU = 16 * 2**20
-_SLICE_BYTES_GPU = 256 * 2**20
-_FEWEST_TOKENS = 8
-
-
-def slice_tokens(vocabulary: int) -> int:
-    """How many tokens go through the head at a time, for a vocabulary's size."""
-    slice_bytes = _SLICE_BYTES_CPU if is_cpu() else _SLICE_BYTES_GPU
-    return max(_FEWEST_TOKENS, slice_bytes // (4 * vocabulary))
-
 
 def target_losses(
     model: Any,

@@ -1,6 +1,5 @@
 """What memory there is, and how much of it hawsweep may take."""
 
-import json
 import os
 import platform
 import re
@@ -8,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import psutil
 
@@ -17,8 +15,6 @@ from hawsweep import backend
 _UNITS = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20}
 # Left to the rest of the machine where nobody says how much.
 _RESERVE = "10%"
-# A worker's libraries, and its activations at the sizes people train on a CPU.
-_WORKER_OVERHEAD_BYTES = 1_500_000_000
 # Limit, usage, and what of the usage is page cache that gives way: cgroup v2, then v1.
 _CGROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -165,29 +161,6 @@ def this_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machin
 def available_bytes() -> int:
     """What a trial may take where nobody asks for a budget; see ``find_budget``."""
     return find_budget(machine=this_machine()).total_bytes
-
-
-def float32_bytes(model_path: Path) -> int:
-    """The size of a model's weights as float32, from its files alone."""
-    config = json.loads((model_path / "config.json").read_text(encoding="utf-8"))
-    stored = sum(path.stat().st_size for path in model_path.glob("*.safetensors"))
-    if quantization := config.get("quantization"):
-        return stored * 32 // int(quantization["bits"])
-    return stored if config.get("torch_dtype") == "float32" else stored * 2
-
-
-def choose_workers(asked: int | Literal["auto"], model_path: Path) -> int:
-    """How many processes train at the same time.
-
-    On a CPU two processes with one BLAS thread each train more tokens than one with two, so
-    ``auto`` is one a core, as many as memory holds. A GPU is busy with one.
-    """
-    if asked != "auto":
-        return asked
-    if not backend.is_cpu():
-        return 1
-    each = float32_bytes(model_path) + _WORKER_OVERHEAD_BYTES
-    return max(1, min(usable_cores(), available_bytes() // each))
 
 
 def usable_cores() -> int:

@@ -100,6 +100,17 @@ def resolve_model(reference: str, progress: Callable[[str], None] = lambda _: No
     return _download(reference, "model", sorted(BUNDLED), progress)
 
 
+def find_model(reference: str) -> Path | None:
+    """The folder of a model where it is on this machine already, ready to be read; else None."""
+    if reference in BUNDLED:
+        folder = _converted_dir(reference)
+        return folder if folder.is_dir() else None
+    folder = Path(reference).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    return hub.cached(reference, "config.json")
+
+
 def resolve_embedder(reference: str, progress: Callable[[str], None] = lambda _: None) -> Path:
     """Find the folder of a sentence-transformers model; see ``resolve_model``."""
     looked = "no package carries it"
@@ -216,9 +227,13 @@ def _download(
     )
 
 
+def _converted_dir(name: str) -> Path:
+    return backend.cache_dir() / "models" / f"{name}-v{_CONVERSION}"
+
+
 def _resolve_bundled(name: str, progress: Callable[[str], None]) -> Path:
     bundled = BUNDLED[name]
-    target = backend.cache_dir() / "models" / f"{name}-v{_CONVERSION}"
+    target = _converted_dir(name)
     if target.is_dir():
         return target
     source = _package_dir(bundled.package)

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.adapters import adapted, beyond_mlx_lm, load_adapter, mlx_lm_config, replace_text
 from hawsweep.bench import Bench, value_ends
+from hawsweep.calibration import Observation, note_trial
 from hawsweep.checkpoints import (
     ADAPTER_DIR,
     CHECKPOINT_DIR,
@@ -27,12 +28,16 @@ from hawsweep.checkpoints import (
 )
 from hawsweep.evaluation import Evaluation
 from hawsweep.examples import write_example_losses
+from hawsweep.planning import Plan, describe
 from hawsweep.scoring import Score, write_samples
 from hawsweep.spec import apply_settings
 from hawsweep.training import NonFiniteLoss, Report, TrainResult, train_adapter, trainable
 from hawsweep.trainspec import TrainSpec
 
 Tell = Callable[..., None]
+# The constraint's name, in GB above the budget: a trial is feasible at 0, in Optuna's words.
+_MEMORY = "memory"
+_SMALLEST_VIOLATION = 1e-3
 METRICS_FILE = "metrics.jsonl"
 _LOSSES_FILE = "valid_losses.npy"
 
@@ -68,11 +73,13 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
         The mean similarity of its translations.
 
     Raises:
-        optuna.TrialPruned: It fell behind, or its loss was not finite; the attribute ``reason``
-        says why.
+        optuna.TrialPruned: It fell behind, its loss was not finite, or it does not fit into memory;
+            the attribute ``reason`` says why.
         Interrupted: It was asked to stop.
     """
     train = apply_settings(bench.spec.train, trial.params)
+    plan = _plan(bench, trial, train)
+    train = train.model_copy(update={"grad_checkpoint": plan.execution.grad_checkpoint})
     folder.mkdir(parents=True, exist_ok=True)
     remove_state(folder)  # of an earlier study of that name
     shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
@@ -90,7 +97,8 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
                 folder,
                 watch,
                 frozen=bench.frozen,
-                tokens_at_once=bench.tokens_at_once,
+                micro_batch=plan.execution.micro_batch,
+                tokens_at_once=plan.execution.tokens_at_once,
                 state=state,
             )
         except (NonFiniteLoss, optuna.TrialPruned) as fault:
@@ -99,6 +107,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
                 trial.set_user_attr("reason", f"{fault}: the settings diverge")
             raise optuna.TrialPruned(str(fault)) from fault
         _record_training(trial, result, train)
+        _note_peak(bench, train, plan, result)
         write_example_losses(folder, result.example_losses, bench.train.record_indices)
         tell("scoring", n_prompts=len(bench.valid_prompts))
         load_adapter(bench.loaded.model, folder / ADAPTER_DIR)
@@ -109,6 +118,37 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
     if not (_may_be_continued(bench, train) and result.iteration == train.iters):
         remove_state(folder)
     return score.similarity
+
+
+def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
+    """Choose how the trial is executed and record it; end it where nothing fits."""
+    below_bytes = trial.user_attrs.get("below_bytes")
+    plan = bench.plan(train, below_bytes)
+    if plan is None:
+        short = bench.shortfall_bytes(train)
+        if below_bytes is not None and short <= 0:
+            reason = "ran out of memory, and there is no smaller way to execute it"
+        else:
+            needed = (bench.budget_bytes + short) / 1e9
+            reason = f"needs {needed:.2f} GB, the budget is {bench.budget_bytes / 1e9:.2f} GB"
+        trial.set_constraint(_MEMORY, max(short / 1e9, _SMALLEST_VIOLATION))
+        trial.set_user_attr("infeasible", True)
+        trial.set_user_attr("reason", reason)
+        raise optuna.TrialPruned(reason)
+    trial.set_constraint(_MEMORY, 0.0)
+    recorded = {"peak_bytes": plan.peak_bytes, "text": describe(plan, train)}
+    trial.set_user_attr("plan", {**asdict(plan.execution), **recorded})
+    bench.execute(plan)
+    return plan
+
+
+def _note_peak(bench: Bench, train: TrainSpec, plan: Plan, result: TrainResult) -> None:
+    """Let the memory model learn from a whole trial whose peak is its training step's."""
+    if bench.memory is None or bench.frozen.kept_bytes or result.iteration < train.iters:
+        return
+    [step] = bench.workload().largest_steps(train.batch_size, plan.execution.micro_batch)
+    observed = Observation(train, step, plan.execution, result.peak_memory_bytes)
+    note_trial(bench.loaded.path, observed)
 
 
 def _may_be_continued(bench: Bench, train: TrainSpec) -> bool:

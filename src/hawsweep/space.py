@@ -10,7 +10,15 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from hawsweep.spec import SEARCHABLE, Choices, Range, SearchValue, SweepSpec
+from hawsweep.spec import (
+    SEARCHABLE,
+    Choices,
+    Range,
+    SearchValue,
+    SweepSpec,
+    nearest,
+    values_of,
+)
 
 
 def distributions(search: Mapping[str, Range | Choices]) -> dict[str, BaseDistribution]:
@@ -50,13 +58,13 @@ def first_settings(spec: SweepSpec, config: Mapping[str, Any]) -> list[dict[str,
     widest: dict[str, SearchValue] = {}
     for key, asked in spec.search.items():
         if key == "learning_rate":
-            middle[key], widest[key] = (_nearest(asked, value) for value in (rate, rate / 3))
+            middle[key], widest[key] = (nearest(asked, value) for value in (rate, rate / 3))
         elif key == "iters":
-            middle[key] = widest[key] = _values(key, asked)[-1]
+            middle[key] = widest[key] = values_of(key, asked)[-1]
         elif key == "grad_accumulation_steps":
-            middle[key] = widest[key] = _values(key, asked)[0]
+            middle[key] = widest[key] = values_of(key, asked)[0]
         else:
-            values = _values(key, asked)
+            values = values_of(key, asked)
             middle[key], widest[key] = values[(len(values) - 1) // 2], values[-1]
     return [middle] if middle == widest else [middle, widest]
 
@@ -68,26 +76,3 @@ def _distribution(key: str, asked: Range | Choices) -> BaseDistribution:
         step = 1 if asked.step is None else int(asked.step)
         return IntDistribution(int(asked.low), int(asked.high), log=asked.log, step=step)
     return FloatDistribution(asked.low, asked.high, log=asked.log, step=asked.step)
-
-
-def _values(key: str, asked: Range | Choices) -> list[SearchValue]:
-    """The choices, numbers in order; of a range its low end, middle and high end."""
-    if isinstance(asked, Choices):
-        names = any(isinstance(value, str) for value in asked.choices)
-        return list(asked.choices) if names else sorted(asked.choices, key=float)
-    middle = (asked.low * asked.high) ** 0.5 if asked.log else (asked.low + asked.high) / 2
-    return [_nearest(asked, value, SEARCHABLE[key]) for value in (asked.low, middle, asked.high)]
-
-
-def _nearest(asked: Range | Choices, value: float, kind: type = float) -> SearchValue:
-    if isinstance(asked, Choices):
-        numbers = [float(choice) for choice in asked.choices]
-        return asked.choices[min(range(len(numbers)), key=lambda i: abs(numbers[i] / value - 1))]
-    value = min(max(value, asked.low), asked.high)
-    if asked.step is not None:
-        value = asked.low + round((value - asked.low) / asked.step) * asked.step
-    if kind is int:
-        return round(value)
-    if asked.step is not None:
-        return value
-    return float(f"{value:.3g}") if asked.low <= float(f"{value:.3g}") <= asked.high else value

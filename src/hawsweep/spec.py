@@ -322,7 +322,9 @@ class SweepSpec(Section):
         How many trials, for how long, by how many workers and in how much memory may change.
         """
         how_it_runs = {"description", "trials", "timeout", "workers", "memory"}
-        return self.model_dump(mode="json", exclude=how_it_runs)
+        content = self.model_dump(mode="json", exclude=how_it_runs)
+        content["train"].pop("grad_checkpoint")
+        return content
 
     def digest(self) -> str:
         """A short hash of ``fingerprint``."""
@@ -361,6 +363,30 @@ SEARCHABLE: dict[str, type] = {
     "lr_schedule.warmup_ratio": float,
     "lr_schedule.end_factor": float,
 }
+
+
+def values_of(key: str, asked: Range | Choices) -> list[SearchValue]:
+    """The choices, numbers in order; of a range its low end, middle and high end."""
+    if isinstance(asked, Choices):
+        names = any(isinstance(value, str) for value in asked.choices)
+        return list(asked.choices) if names else sorted(asked.choices, key=float)
+    middle = (asked.low * asked.high) ** 0.5 if asked.log else (asked.low + asked.high) / 2
+    return [nearest(asked, value, SEARCHABLE[key]) for value in (asked.low, middle, asked.high)]
+
+
+def nearest(asked: Range | Choices, value: float, kind: type = float) -> SearchValue:
+    """The allowed value nearest to one; of numbers to choose from, nearest by ratio."""
+    if isinstance(asked, Choices):
+        numbers = [float(choice) for choice in asked.choices]
+        return asked.choices[min(range(len(numbers)), key=lambda i: abs(numbers[i] / value - 1))]
+    value = min(max(value, asked.low), asked.high)
+    if asked.step is not None:
+        value = asked.low + round((value - asked.low) / asked.step) * asked.step
+    if kind is int:
+        return round(value)
+    if asked.step is not None:
+        return value
+    return float(f"{value:.3g}") if asked.low <= float(f"{value:.3g}") <= asked.high else value
 
 
 def corners(

@@ -26,6 +26,9 @@ from hawsweep.spec import SweepSpec
 
 DEFAULT_STUDIES_DIR = Path("studies")
 _BUSY_TIMEOUT_S = 60
+# The study's attribute by which predicted activations are multiplied, after trials that ran out.
+MEMORY_FACTOR = "memory_factor"
+_TIGHTENED = 1.15
 # What a person can mend or must know of, among what a database raises.
 _STORAGE_FAULTS = (
     sqlalchemy.exc.SQLAlchemyError,
@@ -202,8 +205,9 @@ def make_pruner(spec: SweepSpec) -> BasePruner:
 
 
 def count_finished(study: optuna.Study) -> int:
-    """Trials that gave a result: complete or pruned."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    """Trials that gave a result: complete, or pruned for another reason than memory."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return sum(not trial.user_attrs.get("infeasible") for trial in trials)
 
 
 def reap_running(
@@ -241,6 +245,26 @@ def repeat_trial(study: optuna.Study, number: int) -> None:
     if any(trial.user_attrs.get("repeats") == number for trial in trials):
         return  # a process was killed between queueing and saying that the trial ended
     study.enqueue_trial(trials[number].params, user_attrs={"repeats": number})
+
+
+def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
+    """Note that a trial ran out of memory although its plan fitted: later plans leave more room,
+    and its settings are queued once, for a plan that takes less.
+
+    Returns:
+        Whether it is tried again.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    plan = trial.user_attrs.get("plan")
+    if plan is None or not plan["peak_bytes"]:
+        return False
+    factor = study.user_attrs.get(MEMORY_FACTOR, 1.0)
+    study.set_user_attr(MEMORY_FACTOR, factor * _TIGHTENED)
+    if "below_bytes" in trial.user_attrs:
+        return False
+    below = {"below_bytes": plan["peak_bytes"], "repeats": number}
+    study.enqueue_trial(trial.params, user_attrs=below)
+    return True
 
 
 def next_trial(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> optuna.Trial:

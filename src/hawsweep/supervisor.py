@@ -16,11 +16,19 @@ from typing import Any, Literal
 
 import optuna
 
-from hawsweep import data, errors, memory, models, space, study
-from hawsweep.errors import HawsweepError, StudyError, WorkerError
+from hawsweep import calibration, data, errors, memory, models, space, study, sweepplan
+from hawsweep.errors import (
+    HawsweepError,
+    MemoryBudgetError,
+    StudyError,
+    WorkerError,
+    is_out_of_memory,
+)
+from hawsweep.peak import arrays_budget
 from hawsweep.spec import SweepSpec
 
 MAX_FAILURES_IN_A_ROW = 3
+MAX_INFEASIBLE_IN_A_ROW = 50
 _GRACE_S = 60.0
 _POLL_S = 0.25
 
@@ -66,6 +74,7 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
     model_path = models.resolve_model(spec.model, preparing)
     models.resolve_embedder(spec.scoring.embedder, preparing)
     splits = data.load_data(spec.data, preparing)
+    n_workers, worker_bytes = _share_memory(spec, model_path, preparing)
     storage = study.open_storage(place, create=True)
     opened, is_new = study.create_study(storage, place, name, spec, splits.fingerprint())
     if is_new:
@@ -81,9 +90,27 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
             values={"name": name, "is_new": is_new, "finished": study.count_finished(opened)},
         )
     )
-    n_workers = min(memory.choose_workers(spec.workers, model_path), spec.trials)
-    ended = _Supervisor(spec, name, place, opened, n_workers, listen).run()
+    ended = _Supervisor(spec, name, place, opened, n_workers, worker_bytes, listen).run()
     return Outcome(ended, study.load_study(storage, name), spec)
+
+
+def _share_memory(
+    spec: SweepSpec, model_path: Path, preparing: Callable[[str], None]
+) -> tuple[int, float | None]:
+    """How many workers there are, and what each may take; None where nothing can be predicted."""
+    known = calibration.memory_model(model_path)
+    if known is None:
+        preparing(
+            "the memory of this architecture is not known: trials are executed as the sweep says"
+        )
+        return 1 if spec.workers == "auto" else min(spec.workers, spec.trials), None
+    machine = memory.this_machine()
+    budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
+    work = sweepplan.workload(spec)
+    n_workers, each = sweepplan.share(spec, known, work, budget)
+    sweepplan.check_fits(spec, known, work, arrays_budget(each, known.coefficients))
+    preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")
+    return n_workers, each
 
 
 def check_name(name: str) -> None:
@@ -179,16 +206,19 @@ class _Supervisor:
         place: study.Place,
         opened: optuna.Study,
         n_workers: int,
+        worker_bytes: float | None,
         listen: Listener,
     ) -> None:
         self._spec, self._name, self._place = spec, name, place
         self._study, self._n_workers, self._listen = opened, n_workers, listen
+        self._worker_bytes = worker_bytes
         # More threads than cores in all would make OpenBLAS's waiting threads starve its working
         # ones.
         self._n_threads = max(1, memory.usable_cores() // n_workers)
         self._events: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, _Process] = {}
         self._failures: list[str] = []
+        self._n_infeasible = 0
         self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
         self._interrupted = False
         self._interrupts_asked = 0
@@ -253,6 +283,7 @@ class _Supervisor:
             self._count_failure(
                 event["reason"] if event["state"] == "fail" and not interrupted else None
             )
+            self._count_infeasible(event["state"] == "infeasible")
         self._listen(Event(kind, process.number, event))
         if kind in ("ready", "base_end", "trial_end", "test_end"):
             process.doing = None
@@ -305,6 +336,7 @@ class _Supervisor:
             "spec": self._spec.model_dump(mode="json", exclude_none=True),
             "studies_dir": str(self._place.studies_dir),
             "storage_url": self._place.storage_url,
+            "budget_bytes": self._worker_bytes,
         }
         log = self._place.study_dir(self._name) / f"worker-{number}.log"
         self._workers[number] = _Process(number, setting, self._n_threads, log, self._events)
@@ -323,6 +355,10 @@ class _Supervisor:
             log = self._place.trial_dir(self._name, process.trial_number) / "log.txt"
         if last := _last_line(log):
             reason += f" (last words: {last})"
+        if process.trial_number is not None and _may_be_memory(code, reason):
+            again = study.ran_out_of_memory(self._study, process.trial_number)
+            reason += "; perhaps out of memory: "
+            reason += "tried once more with a smaller plan" if again else "not tried again"
         owner = {**study.this_worker(), "pid": process.pid}
         for number in study.reap_running(self._study, reason, owner, repeat=self._interrupted):
             self._listen(
@@ -349,6 +385,14 @@ class _Supervisor:
                 "then go on with the same command."
             )
 
+    def _count_infeasible(self, is_infeasible: bool) -> None:
+        self._n_infeasible = self._n_infeasible + 1 if is_infeasible else 0
+        if self._n_infeasible >= MAX_INFEASIBLE_IN_A_ROW:
+            raise MemoryBudgetError(
+                f"{self._n_infeasible} proposals in a row do not fit into memory. Narrow the "
+                f"search, or raise memory.budget; `hawsweep plan {self._name}` shows what fits."
+            )
+
     def _interrupt(self) -> None:
         if self._interrupted:  # the second time: now
             for worker in self._workers.values():
@@ -369,6 +413,14 @@ class _Supervisor:
         deadline = time.monotonic() + _GRACE_S
         for worker in self._workers.values():
             worker.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _may_be_memory(code: int, reason: str) -> bool:
+    """Whether a worker may have died of a lack of memory: the kernel's SIGKILL, a failed
+    allocation's SIGSEGV, Metal's SIGABRT, or its last words.
+    """
+    signals = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
+    return -code in signals or is_out_of_memory(reason)
 
 
 def _cause(code: int) -> str:

@@ -31,7 +31,7 @@ import numpy as np
 from mlx.utils import tree_map, tree_map_with_path
 
 from hawsweep.adapters import adapted, save_adapter
-from hawsweep.batches import Batch, make_batch
+from hawsweep.batches import Batch, make_batch, split
 from hawsweep.checkpoints import (
     ADAPTER_DIR,
     ExampleLosses,
@@ -132,6 +132,7 @@ def train_adapter(
     callback: TrainCallback,
     *,
     frozen: FrozenBlocks | None = None,
+    micro_batch: int | None = None,
     tokens_at_once: int | None = None,
     state: TrainState | None = None,
 ) -> TrainResult:
@@ -145,6 +146,8 @@ def train_adapter(
         order: The batches, as indices of ``examples``, from the first on.
         evaluate: Gives the evaluation of the model as it is, at an iteration.
         frozen: Keeps what the blocks below the trained ones give, from trial to trial.
+        micro_batch: Examples through the model at a time; None for whole batches. It changes
+            nothing but rounding and which values dropout drops.
         tokens_at_once: See ``loss.target_losses``.
         state: Where to go on; see ``checkpoints.load_state``.
 
@@ -156,8 +159,9 @@ def train_adapter(
     order = islice(order, run.progress.iteration, None)
     reset_peak_memory()
     while not run.is_done:
-        batch = make_batch(examples, next(order))
-        run.step(batch, sum(len(examples[i].tokens) - 1 for i in batch.indices))
+        indices = next(order)
+        parts = [make_batch(examples, part) for part in split(indices, micro_batch)]
+        run.step(parts, sum(len(examples[i].tokens) - 1 for i in indices))
         callback.on_iteration(run.progress.iteration)
         if run.is_due(train.steps_per_report):
             callback.on_report(run.report())
@@ -193,7 +197,7 @@ def gradient_checkpointing(model: Any) -> Iterator[None]:
 def trainable(model: Any, train: TrainSpec) -> Iterator[None]:
     """The model adapted and, where asked, with gradient checkpointing; undone on leaving."""
     with adapted(model, train):
-        if not train.grad_checkpoint:
+        if train.grad_checkpoint is not True:
             yield
             return
         with gradient_checkpointing(model):
@@ -255,8 +259,8 @@ class _Run:
         iteration = self.progress.iteration
         return iteration % steps == 0 or iteration == self._train.iters
 
-    def step(self, batch: Batch, n_tokens: int) -> None:
-        """Train on one batch of ``n_tokens`` real tokens."""
+    def step(self, parts: Sequence[Batch], n_tokens: int) -> None:
+        """Train on one batch, in parts, of ``n_tokens`` real tokens."""
         now, train = self.progress, self._train
         started = time.perf_counter()
         now.iteration += 1
@@ -264,23 +268,30 @@ class _Run:
         now.learning_rate = learning_rate_at(train, now.n_updates)
         if update:
             set_learning_rate(self._optimizer, train, now.learning_rate)
-        arrays = batch_arrays(batch, self._frozen, "train")
-        key = step_key(train.seed, now.iteration)
-        losses, grad_norm, self._pending = self._step(arrays, key, self._pending, update)
-        trained = self._model.trainable_parameters()
-        mx.eval(losses, grad_norm, self._pending, trained, self._optimizer.state)
-        by_row = sum_by_row(losses, batch)
-        if not math.isfinite(by_row.sum()):
-            raise NonFiniteLoss(now.iteration)
+        for number, part in enumerate(parts):
+            arrays = batch_arrays(part, self._frozen, "train")
+            key = step_key(train.seed, now.iteration, number)
+            last = number == len(parts) - 1
+            losses, grad_norm, self._pending = self._step(
+                arrays, key, self._pending, update and last
+            )
+            trained = self._model.trainable_parameters()
+            mx.eval(losses, grad_norm, self._pending, trained, self._optimizer.state)
+            self._count(part, losses)
         if update:
             now.n_updates += 1
             now.grad_norm = grad_norm.item()
-        self._example_losses.add(batch.indices, by_row / np.bincount(batch.rows, batch.weights))
-        now.loss_sum += float(by_row.sum())
-        now.n_targets += batch.n_targets
-        now.n_padded += batch.inputs.size
         now.n_tokens += n_tokens
         now.train_time_s += time.perf_counter() - started
+
+    def _count(self, part: Batch, losses: Any) -> None:
+        now, by_row = self.progress, sum_by_row(losses, part)
+        if not math.isfinite(by_row.sum()):
+            raise NonFiniteLoss(now.iteration)
+        self._example_losses.add(part.indices, by_row / np.bincount(part.rows, part.weights))
+        now.loss_sum += float(by_row.sum())
+        now.n_targets += part.n_targets
+        now.n_padded += part.inputs.size
 
     def report(self) -> Report:
         """What happened since the last report."""

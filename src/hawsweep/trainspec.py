@@ -179,8 +179,9 @@ class TrainSpec(Section):
     )
     mask_prompt: bool = Field(False, description="Learn from the completion only.")
     max_seq_length: int = Field(2048, ge=8, description="Longer examples are truncated; in tokens.")
-    grad_checkpoint: bool = Field(
-        False, description="Recompute activations backwards, to save memory."
+    grad_checkpoint: bool | Literal["auto"] = Field(
+        "auto",
+        description="Recompute activations backwards, to save memory; auto: where memory needs it.",
     )
     steps_per_report: int = Field(
         10, ge=1, description="Iterations between reports of the training loss."

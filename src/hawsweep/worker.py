@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -23,9 +24,11 @@ from optuna.trial import TrialState
 
 from hawsweep import backend, data, models, study
 from hawsweep.bench import Bench, make_bench
-from hawsweep.errors import HawsweepError
+from hawsweep.calibration import memory_model
+from hawsweep.errors import HawsweepError, is_out_of_memory
 from hawsweep.leaderboard import trial_row
 from hawsweep.objective import Interrupted, measure_base, run_trial, score_test
+from hawsweep.peak import arrays_budget
 from hawsweep.scoring import Scorer, write_samples
 from hawsweep.space import distributions
 from hawsweep.spec import SweepSpec
@@ -41,6 +44,7 @@ class Worker:
         self.name: str = setting["study"]
         self.spec = SweepSpec.model_validate(setting["spec"])
         self.place = study.Place(Path(setting["studies_dir"]), setting["storage_url"])
+        self._process_bytes: float | None = setting.get("budget_bytes")
 
     def tell(self, kind: str, **values: Any) -> None:
         """Send an event."""
@@ -66,8 +70,13 @@ class Worker:
 
         progress("loading the model")
         backend.wire_memory()
+        path = models.resolve_model(self.spec.model, progress)
+        self.memory = memory_model(path)
+        self.budget_bytes = None
+        if self.memory is not None and self._process_bytes is not None:
+            self.budget_bytes = arrays_budget(self._process_bytes, self.memory.coefficients)
         loaded = models.load_model(
-            models.resolve_model(self.spec.model, progress),
+            path,
             trust_remote_code=self.spec.trust_remote_code,
         )
         progress("reading the data")
@@ -79,7 +88,14 @@ class Worker:
             models.resolve_embedder(self.spec.scoring.embedder, progress), self.spec.scoring
         )
         self.bench: Bench = make_bench(
-            self.spec, loaded, splits, scorer, folder, self.place.study_dir(self.name) / "base"
+            self.spec,
+            loaded,
+            splits,
+            scorer,
+            folder,
+            self.place.study_dir(self.name) / "base",
+            self.memory,
+            self.budget_bytes,
         )
         self.bench.should_stop = self.should_stop
         self.storage: RDBStorage = study.open_storage(self.place)
@@ -103,6 +119,7 @@ class Worker:
     def trial(self) -> None:
         """Ask the study for settings and run a trial with them."""
         opened = self._load()
+        self._make_room(opened)
         trial = study.next_trial(opened, distributions(self.spec.search))
         trial.set_user_attr("worker", study.this_worker())
         self.tell("trial_start", number=trial.number, settings=trial.params)
@@ -120,6 +137,8 @@ class Worker:
             except Exception as fault:  # whatever it was, it ends this trial only
                 state, reason = TrialState.FAIL, f"{type(fault).__name__}: {fault}"
                 traceback.print_exc()
+                if is_out_of_memory(str(fault)) and study.ran_out_of_memory(opened, trial.number):
+                    reason = f"out of memory; tried once more with a smaller plan ({fault})"
         if state == TrialState.FAIL:
             trial.set_user_attr("reason", reason)
         opened.tell(trial, value, state=state)
@@ -160,6 +179,13 @@ class Worker:
             },
         )
         self.tell("test_end", number=best.number)
+
+    def _make_room(self, opened: optuna.Study) -> None:
+        """Expect more of trials after one that ran out of memory."""
+        factor = opened.user_attrs.get(study.MEMORY_FACTOR, 1.0)
+        if self.memory is not None and factor != 1.0:
+            scaled = self.memory.coefficients.scaled(factor)
+            self.bench.memory = replace(self.memory, coefficients=scaled)
 
     def _load(self) -> optuna.Study:
         return study.load_study(self.storage, self.name, self.spec)

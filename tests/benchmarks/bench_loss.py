@@ -32,7 +32,8 @@ from mlx_lm.models import llama
 from mlx_lm.tuner.trainer import default_loss
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from hawsweep.loss import slice_tokens, target_losses
+from hawsweep.loss import target_losses
+from hawsweep.peak import slice_tokens
 
 _VOCABULARY = 262_144
 _HIDDEN = 128
@@ -120,14 +121,14 @@ def main() -> None:
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.arm:
-        sizes = {"plain": None, "whole": None, "sliced": slice_tokens(_VOCABULARY)}
+        sizes = {"plain": None, "whole": None, "sliced": slice_tokens(_VOCABULARY, "cpu")}
         size = sizes[asked.arm] if asked.arm in sizes else _tokens_of(asked.arm)
         print(json.dumps(run_arm(asked.tokens, size, asked.arm == "plain")))
         return
     arms = [*_ARMS, *(f"{size} MB" for size in asked.slice_mb)]
     print(
-        f"{asked.tokens} tokens, vocabulary {_VOCABULARY:,}, slices of {slice_tokens(_VOCABULARY)} "
-        f"tokens; load {os.getloadavg()[0]:.2f}",
+        f"{asked.tokens} tokens, vocabulary {_VOCABULARY:,}, slices of "
+        f"{slice_tokens(_VOCABULARY, 'cpu')} tokens; load {os.getloadavg()[0]:.2f}",
         flush=True,
     )
     runs: list[dict[str, dict[str, float]]] = []

@@ -46,7 +46,7 @@ from hawsweep.batches import lengths_of, make_batch, padded_width, training_orde
 from hawsweep.encoding import Encoded, encode
 from hawsweep.evaluation import Evaluation
 from hawsweep.forward import FrozenBlocks
-from hawsweep.loss import slice_tokens
+from hawsweep.peak import slice_tokens
 from hawsweep.records import Record
 from hawsweep.spec import DataSpec
 from hawsweep.training import train_adapter, trainable
@@ -167,7 +167,7 @@ def train_hawsweep(
             Path(folder),
             _Silent(),
             frozen=frozen,
-            tokens_at_once=slice_tokens(loaded.config["vocab_size"]),
+            tokens_at_once=slice_tokens(loaded.config["vocab_size"], "cpu"),
         )
         cpu_time_s = time.process_time() - started
     n_padded = sum(make_batch(examples, indices).inputs.size for indices in order)

@@ -1,0 +1,231 @@
+"""How a trial is executed: the fastest way that fits the memory there is, at the same result.
+
+A plan changes time and memory, never what is learned: micro-batches whose gradients are added up,
+gradient checkpointing, and how many tokens go through the head at a time.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hawsweep.batches import padded_width, split
+from hawsweep.peak import (
+    FEWEST_TOKENS,
+    Coefficients,
+    Device,
+    Execution,
+    Step,
+    evaluation_peak,
+    slice_tokens,
+    training_peak,
+)
+from hawsweep.shapes import ModelShape
+from hawsweep.trainspec import TrainSpec
+
+_TARGET_MULTIPLE = 32
+# Smaller slices than that are tried where memory is short; the head is read more often then.
+_SLICE_PARTS = (1, 4)
+_SLICE_COST = 0.02
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The examples a trial trains on, as far as memory and time depend on them.
+
+    Attributes:
+        lengths: Tokens of each, ``[examples]``.
+        n_targets: Of them learned from, ``[examples]``.
+        how: Where these are from.
+        n_examples: How many there are, where ``lengths`` is only the longest.
+    """
+
+    lengths: npt.NDArray[np.integer[Any]]
+    n_targets: npt.NDArray[np.integer[Any]]
+    how: str
+
+    def largest_steps(self, batch_size: int, micro_batch: int) -> list[Step]:
+        """The largest parts of batches that can come up: those none other is larger than.
+
+        Batches hold neighbours in length, so that the longest come together.
+        """
+        rows = len(split(range(batch_size), micro_batch)[0])
+        longest = np.argsort(self.lengths, kind="stable")[-rows:]
+        most = int(np.sort(self.n_targets)[-rows:].sum())
+        width = padded_width(int(self.lengths[longest].max()) - 1)
+        return [Step(min(rows, len(longest)), width, _padded(most, rows * width))]
+
+    @property
+    def mean_tokens(self) -> float:
+        """Of an example."""
+        return float(self.lengths.mean())
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a model is trained on a device.
+
+    Attributes:
+        flops: Floating-point operations a second.
+        step_s: What a step takes beside them.
+        how: Where these are from.
+    """
+
+    flops: float
+    step_s: float
+    how: str
+
+    def seconds(
+        self, shape: ModelShape, train: TrainSpec, step: Step, execution: Execution
+    ) -> float:
+        """The time of one step."""
+        slower = 1.0
+        at_once = execution.tokens_at_once
+        if at_once is not None:
+            slower += _SLICE_COST * min(4.0, step.n_targets / at_once / 16)
+        return self.step_s + slower * step_flops(shape, train, step, execution) / self.flops
+
+
+def step_flops(shape: ModelShape, train: TrainSpec, step: Step, execution: Execution) -> float:
+    """Floating-point operations of a step: all blocks forward; the trained ones backward by their
+    activations, checkpointed ones forward again; the head forward and backward.
+    """
+    n_trained = shape.n_layers if train.num_layers < 0 else min(train.num_layers, shape.n_layers)
+    block = 2 * sum(inputs * outputs for inputs, outputs in shape.linears.values())
+    block += 4 * step.width * shape.n_heads * shape.head_dim
+    backward = 2 if train.fine_tune_type == "full" else 1
+    n_passes = shape.n_layers + n_trained * (backward + execution.grad_checkpoint)
+    head = 4 * step.n_targets * shape.hidden_size * shape.vocabulary
+    return float(step.n_tokens * block * n_passes + head)
+
+
+@dataclass(frozen=True)
+class MemoryModel:
+    """What is known of a model's memory and speed on a device.
+
+    Attributes:
+        error: Relative error band; a plan must fit with it added.
+        how: Where the coefficients are from.
+    """
+
+    shape: ModelShape
+    device: Device
+    coefficients: Coefficients
+    speed: Speed
+    how: str
+
+    @property
+    def error(self) -> float:
+        """The relative error band of a predicted peak."""
+        return self.coefficients.error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An execution and what it takes.
+
+    Attributes:
+        peak_bytes: Predicted, of MLX's arrays.
+        needed_bytes: The same with the error band; what has to be there.
+        seconds: Of one batch of the longest examples.
+    """
+
+    execution: Execution
+    peak_bytes: int
+    needed_bytes: int
+    seconds: float
+
+
+def plans(model: MemoryModel, train: TrainSpec, work: Workload) -> list[Plan]:
+    """All ways to execute a trial, fastest first."""
+    found = []
+    for execution in executions(model, train):
+        steps = work.largest_steps(train.batch_size, execution.micro_batch)
+        peak = max(
+            training_peak(model.shape, train, step, execution, model.coefficients).total
+            for step in steps
+        )
+        n_parts = len(split(range(train.batch_size), execution.micro_batch))
+        seconds = n_parts * max(
+            model.speed.seconds(model.shape, train, step, execution) for step in steps
+        )
+        found.append(Plan(execution, peak, round(peak * (1 + model.error)), seconds))
+    return sorted(found, key=lambda plan: (plan.seconds, plan.needed_bytes))
+
+
+def choose_plan(
+    model: MemoryModel,
+    train: TrainSpec,
+    work: Workload,
+    budget_bytes: float,
+    below_bytes: float | None = None,
+) -> Plan | None:
+    """The fastest plan that fits; None where none does.
+
+    Args:
+        budget_bytes: For MLX's arrays.
+        below_bytes: Only plans predicted to take less than that, because one that does not ran out.
+    """
+    for plan in plans(model, train, work):
+        if plan.needed_bytes <= budget_bytes and (
+            below_bytes is None or plan.peak_bytes < below_bytes
+        ):
+            return plan
+    return None
+
+
+def smallest_plan(model: MemoryModel, train: TrainSpec, work: Workload) -> Plan:
+    """The plan that takes the least memory."""
+    return min(plans(model, train, work), key=lambda plan: plan.needed_bytes)
+
+
+def executions(model: MemoryModel, train: TrainSpec) -> Iterable[Execution]:
+    """The ways to execute a trial that differ in memory or time."""
+    sizes = {len(split(range(train.batch_size), m)[0]) for m in range(1, train.batch_size + 1)}
+    asked = train.grad_checkpoint
+    checkpointing = (False, True) if asked == "auto" else (bool(asked),)
+    for micro_batch in sorted(sizes, reverse=True):
+        for grad_checkpoint in checkpointing:
+            for part in _SLICE_PARTS:
+                whole = slice_tokens(model.shape.vocabulary, model.device)
+                at_once = max(FEWEST_TOKENS, whole // part)
+                yield Execution(micro_batch, grad_checkpoint, at_once)
+
+
+def evaluation_tokens(
+    model: MemoryModel, work: Workload, execution: Execution, budget_bytes: float
+) -> int:
+    """How many padded tokens an evaluation may take at a time: as many as fit, at most those of
+    four times the longest example, at least those of one.
+    """
+    width = padded_width(int(work.lengths.max()) - 1)
+    fitting = 1
+    for rows in (2, 4):
+        step = Step(rows, width, rows * int(work.n_targets.max()))
+        needed = evaluation_peak(model.shape, step, execution.tokens_at_once, model.coefficients)
+        if needed * (1 + model.error) <= budget_bytes:
+            fitting = rows
+    return fitting * width
+
+
+def assumed_workload(n_examples: int, longest: int, how: str) -> Workload:
+    """Examples that are all of the longest kind, learned from whole."""
+    lengths = np.full(max(1, n_examples), longest, np.int64)
+    return Workload(lengths, lengths - 1, how)
+
+
+def _padded(n_targets: int, n_tokens: int) -> int:
+    multiple = max(_TARGET_MULTIPLE, padded_width(-(-n_tokens // 16)))
+    return -(-n_targets // multiple) * multiple
+
+
+def describe(plan: Plan, train: TrainSpec) -> str:
+    """A plan in a few words: ``2 x 2, checkpointed``."""
+    micro = plan.execution.micro_batch
+    parts = -(-train.batch_size // micro)
+    words: Sequence[str] = [f"{micro} at a time" if parts > 1 else "whole batches"]
+    if plan.execution.grad_checkpoint:
+        words = [*words, "checkpointed"]
+    return ", ".join(words)
