@@ -32,6 +32,7 @@ from hawsweep.peak import (
     Device,
     Execution,
     Step,
+    process_bytes,
     slice_tokens,
     training_peak,
 )
@@ -111,7 +112,6 @@ class Observation:
     Attributes:
         peak_bytes: Of MLX's arrays.
         seconds: The step's time, compiled before; None where unknown.
-        process_bytes: The most the process had resident; None where unknown.
     """
 
     train: TrainSpec
@@ -119,7 +119,6 @@ class Observation:
     execution: Execution
     peak_bytes: int
     seconds: float | None = None
-    process_bytes: int | None = None
 
     def to_plain(self) -> dict[str, Any]:
         """As plain values."""
@@ -129,7 +128,6 @@ class Observation:
             "execution": asdict(self.execution),
             "peak_bytes": self.peak_bytes,
             "seconds": self.seconds,
-            "process_bytes": self.process_bytes,
         }
 
     @classmethod
@@ -139,7 +137,8 @@ class Observation:
             TrainSpec.model_validate(values["train"]),
             Step(**values["step"]),
             Execution(**values["execution"]),
-            *(values[key] for key in ("peak_bytes", "seconds", "process_bytes")),
+            values["peak_bytes"],
+            values["seconds"],
         )
 
 
@@ -173,15 +172,15 @@ def points(n_layers: int, slice_tokens: int) -> list[Point]:
         step = Step(rows, width, rows * targets)
         return Point(step, min(layers, n_layers), others.get("rank", 8), execution)
 
-    n_sliced = -(-6 * slice_tokens // 64) * 64
+    n_sliced = -(-6 * slice_tokens // 256) * 256
     rows = -(-n_sliced // 512)
     return [
-        point(2, 1, 128, 16, False),
+        point(2, 1, 128, 32, False),
         point(6, 1, 256, 32, False),
-        point(3, 2, 384, 16, False),
+        point(3, 2, 384, 24, False),
         point(4, 1, 256, 32, False, rank=64),
         point(2, 1, 128, 128, False),
-        point(2, 1, 128, 16, True),
+        point(2, 1, 128, 32, True),
         point(6, 2, 256, 16, True),
         point(3, 1, 512, 32, True),
         point(4, 1, 256, 128, True, rank=64),
@@ -216,24 +215,12 @@ def fit(
     fitted = with_factors(found.x)
     residuals = [Residual(each, round(_predict(shape, each, fitted))) for each in observed]
     error = max((abs(each.error) for each in residuals), default=start.error)
-    process = _process_bytes(start, observed)
-    return replace(fitted, error=max(_LEAST_ERROR, 1.5 * error), process_bytes=process), residuals
+    return replace(fitted, error=max(_LEAST_ERROR, 1.5 * error)), residuals
 
 
 def _predict(shape: ModelShape, observed: Observation, k: Coefficients) -> float:
     peak = training_peak(shape, observed.train, observed.step, observed.execution, k)
     return peak.total
-
-
-def _process_bytes(start: Coefficients, observed: Sequence[Observation]) -> float:
-    """What a process takes beside its arrays, from the largest difference seen."""
-    beside = [
-        each.process_bytes - (1 + start.process_share) * each.peak_bytes
-        for each in observed
-        if each.process_bytes is not None
-    ]
-    # The children measured have no embedder; what that takes is in the device's coefficient.
-    return max([start.process_bytes, *beside])
 
 
 def fit_speed(shape: ModelShape, device: Device, observed: Sequence[Observation]) -> Speed:
@@ -290,19 +277,50 @@ def _memory_model(
     return MemoryModel(shape, device, fitted, speed, f"calibrated here by {len(observed)} steps")
 
 
+def ensure_calibrated(
+    model_path: Path, budget_bytes: float, progress: Callable[[str], None]
+) -> MemoryModel | None:
+    """What is known of a model here, measured now where it never was; None where nothing is known.
+
+    Where there is no memory for measuring, what its shape says.
+    """
+    known = memory_model(model_path)
+    if known is None or calibrated(model_path) is not None:
+        return known
+    progress("measuring what this model's training steps take (once on this machine)")
+    try:
+        return calibrate(model_path, progress, budget_bytes=budget_bytes)[0]
+    except BackendError as fault:
+        progress(f"{fault} Going by its shape alone.")
+        return known
+
+
 def calibrate(
-    model_path: Path, progress: Callable[[str], None] = lambda _: None, *, n_children: int = 1
+    model_path: Path,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    budget_bytes: float = math.inf,
 ) -> tuple[MemoryModel, list[Residual]]:
     """Measure a model here, keep what was found, and give it with how well it fits.
 
     A child that dies costs its current point only.
+
+    Args:
+        budget_bytes: What the children may take together; points that need more are left out.
 
     Raises:
         BackendError: No point could be measured.
         UnknownArchitectureError: Nothing is known of such models.
     """
     shape, device = _shape_here(model_path), device_here()
-    todo = points(shape.n_layers, slice_tokens(shape.vocabulary, device))
+    k = COEFFICIENTS[device]
+    wanted = points(shape.n_layers, slice_tokens(shape.vocabulary, device))
+    needed = [
+        process_bytes(training_peak(shape, p.train(), p.step, p.execution, k).total, k)
+        for p in wanted
+    ]
+    todo = [point for point, size in zip(wanted, needed, strict=True) if size <= budget_bytes]
+    n_children = 2 if device == "cpu" and 2 * max(needed) <= budget_bytes else 1
     observed = measure(model_path, todo, progress, n_children=n_children)
     if not observed:
         raise BackendError(
@@ -417,7 +435,6 @@ def _observation(point: Point, line: dict[str, Any]) -> Observation:
         point.execution,
         line["peak_bytes"],
         line["seconds"],
-        line["process_bytes"],
     )
 
 
@@ -486,19 +503,14 @@ class _Clock:
 
 def main() -> None:
     """The child: measure what the line on standard input asks for."""
-    import resource
-
     asked = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     from hawsweep.models import load_model
 
     model = load_model(Path(asked["model_path"])).model
-    unit = 1 if platform.system() == "Darwin" else 1024
     for values in asked["points"]:
-        measured = measure_step(model, Point.of(values))
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        out.write(json.dumps({**measured, "process_bytes": resident}) + "\n")
+        out.write(json.dumps(measure_step(model, Point.of(values))) + "\n")
         out.flush()
 
 

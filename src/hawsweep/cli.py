@@ -190,12 +190,11 @@ def plan(
 
 
 def _calibrate(reference: str, console: "Console") -> list[Any]:
-    from hawsweep import calibration, memory, models
+    from hawsweep import calibration, models
 
     with console.status("measuring training steps") as spinner:
         path = models.resolve_model(reference, spinner.update)
-        n_children = memory.usable_cores() if calibration.device_here() == "cpu" else 1
-        _, residuals = calibration.calibrate(path, spinner.update, n_children=min(2, n_children))
+        _, residuals = calibration.calibrate(path, spinner.update)
     return residuals
 
 

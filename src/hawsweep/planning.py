@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hawsweep.batches import padded_width, split
+from hawsweep.batches import padded_targets, padded_width, split
 from hawsweep.peak import (
     FEWEST_TOKENS,
     Coefficients,
@@ -25,10 +25,11 @@ from hawsweep.peak import (
 from hawsweep.shapes import ModelShape
 from hawsweep.trainspec import TrainSpec
 
-_TARGET_MULTIPLE = 32
-# Smaller slices than that are tried where memory is short; the head is read more often then.
+# Smaller slices are tried where memory is short.
 _SLICE_PARTS = (1, 4)
-_SLICE_COST = 0.02
+# What it costs at least to do in two parts what could be done in one, a batch or a slice: smaller
+# products and more of them. Assumed; it decides between plans that are otherwise as fast.
+_PART_COST = 0.02
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Workload:
         longest = np.argsort(self.lengths, kind="stable")[-rows:]
         most = int(np.sort(self.n_targets)[-rows:].sum())
         width = padded_width(int(self.lengths[longest].max()) - 1)
-        return [Step(min(rows, len(longest)), width, _padded(most, rows * width))]
+        return [Step(min(rows, len(longest)), width, padded_targets(most, rows * width))]
 
     @property
     def mean_tokens(self) -> float:
@@ -81,11 +82,7 @@ class Speed:
         self, shape: ModelShape, train: TrainSpec, step: Step, execution: Execution
     ) -> float:
         """The time of one step."""
-        slower = 1.0
-        at_once = execution.tokens_at_once
-        if at_once is not None:
-            slower += _SLICE_COST * min(4.0, step.n_targets / at_once / 16)
-        return self.step_s + slower * step_flops(shape, train, step, execution) / self.flops
+        return self.step_s + step_flops(shape, train, step, execution) / self.flops
 
 
 def step_flops(shape: ModelShape, train: TrainSpec, step: Step, execution: Execution) -> float:
@@ -148,9 +145,12 @@ def plans(model: MemoryModel, train: TrainSpec, work: Workload) -> list[Plan]:
             for step in steps
         )
         n_parts = len(split(range(train.batch_size), execution.micro_batch))
+        whole = slice_tokens(model.shape.vocabulary, model.device)
+        n_slices = whole // (execution.tokens_at_once or whole)
         seconds = n_parts * max(
             model.speed.seconds(model.shape, train, step, execution) for step in steps
         )
+        seconds *= 1 + _PART_COST * (n_parts - 1 + n_slices - 1)
         found.append(Plan(execution, peak, round(peak * (1 + model.error)), seconds))
     return sorted(found, key=lambda plan: (plan.seconds, plan.needed_bytes))
 
@@ -214,11 +214,6 @@ def assumed_workload(n_examples: int, longest: int, how: str) -> Workload:
     """Examples that are all of the longest kind, learned from whole."""
     lengths = np.full(max(1, n_examples), longest, np.int64)
     return Workload(lengths, lengths - 1, how)
-
-
-def _padded(n_targets: int, n_tokens: int) -> int:
-    multiple = max(_TARGET_MULTIPLE, padded_width(-(-n_tokens // 16)))
-    return -(-n_targets // multiple) * multiple
 
 
 def describe(plan: Plan, train: TrainSpec) -> str:

@@ -98,14 +98,14 @@ def _share_memory(
     spec: SweepSpec, model_path: Path, preparing: Callable[[str], None]
 ) -> tuple[int, float | None]:
     """How many workers there are, and what each may take; None where nothing can be predicted."""
-    known = calibration.memory_model(model_path)
+    machine = memory.this_machine()
+    budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
+    known = calibration.ensure_calibrated(model_path, budget.total_bytes, preparing)
     if known is None:
         preparing(
             "the memory of this architecture is not known: trials are executed as the sweep says"
         )
         return 1 if spec.workers == "auto" else min(spec.workers, spec.trials), None
-    machine = memory.this_machine()
-    budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
     work = sweepplan.workload(spec)
     n_workers, each = sweepplan.share(spec, known, work, budget)
     sweepplan.check_fits(spec, known, work, arrays_budget(each, known.coefficients))

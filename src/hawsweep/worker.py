@@ -22,7 +22,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from hawsweep import backend, data, models, study
+from hawsweep import backend, data, models, study, sweepplan
 from hawsweep.bench import Bench, make_bench
 from hawsweep.calibration import memory_model
 from hawsweep.errors import HawsweepError, is_out_of_memory
@@ -98,6 +98,7 @@ class Worker:
             self.budget_bytes,
         )
         self.bench.should_stop = self.should_stop
+        sweepplan.save_lengths(self.spec, splits.fingerprint()["train"], self.bench.workload())
         self.storage: RDBStorage = study.open_storage(self.place)
         train = self.bench.train
         self.tell(

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+from hawsweep.batches import padded_targets
 from hawsweep.calibration import Observation, Point, fit, points
 from hawsweep.peak import COEFFICIENTS, Execution, Step, slice_tokens, training_peak
 from hawsweep.shapes import shape_of
@@ -63,6 +64,7 @@ _GEMMA3 = {
     "sliding_window": 512,
     "sliding_window_pattern": 2,
     "query_pre_attn_scalar": 256,
+    "tie_word_embeddings": False,  # as mlx-lm builds it without weights to load
     "rope_local_base_freq": 1e4,
     **_COMMON,
 }
@@ -159,6 +161,7 @@ def _random_points(shape, n_points, generator):
         if rows * width > 1024:
             continue
         targets = rows * generator.choice([width // 8, width // 2, width])
+        targets = padded_targets(targets, rows * width)
         execution = Execution(rows, generator.random() < 0.5, generator.choice([None, at_once]))
         layers = generator.choice([2, shape.n_layers // 2, shape.n_layers])
         optimizer = generator.choice(["adam", "sgd", "adafactor"])
