@@ -27,8 +27,8 @@ from hawsweep.trainspec import TrainSpec
 
 # Smaller slices are tried where memory is short.
 _SLICE_PARTS = (1, 4)
-# What it costs at least to do in two parts what could be done in one, a batch or a slice: smaller
-# products and more of them. Assumed; it decides between plans that are otherwise as fast.
+# What it costs at most to do in parts what could be done at once, a batch or a slice: smaller
+# products, more of them. Assumed; it decides between plans that are otherwise as fast.
 _PART_COST = 0.02
 
 
@@ -150,7 +150,7 @@ def plans(model: MemoryModel, train: TrainSpec, work: Workload) -> list[Plan]:
         seconds = n_parts * max(
             model.speed.seconds(model.shape, train, step, execution) for step in steps
         )
-        seconds *= 1 + _PART_COST * (n_parts - 1 + n_slices - 1)
+        seconds *= 1 + _PART_COST * (2 - 1 / n_parts - 1 / n_slices)
         found.append(Plan(execution, peak, round(peak * (1 + model.error)), seconds))
     return sorted(found, key=lambda plan: (plan.seconds, plan.needed_bytes))
 
