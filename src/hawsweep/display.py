@@ -441,6 +441,12 @@ def _plan_end(plan: "SweepPlan") -> list[str]:
             f"{plan.spec.trials} trials take at most about {_duration(plan.seconds)}, without "
             "evaluations and translations; pruned ones take less."
         )
+        if plan.spec.timeout is not None and plan.seconds > plan.spec.timeout:
+            n_trials = int(plan.spec.trials * plan.spec.timeout / plan.seconds)
+            lines.append(
+                f"The timeout of {_duration(plan.spec.timeout)} leaves time for about {n_trials} "
+                "that are not pruned."
+            )
     if plan.faster is not None:
         from hawsweep.planning import describe
 

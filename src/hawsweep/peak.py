@@ -119,9 +119,9 @@ class Coefficients:
 # CPU: least squares over 205 measured steps of SmolLM2-135M and of random models of gemma3, qwen3
 # and llama with 4 to 6 blocks (tests/benchmarks/bench_memory.py measures such steps).
 # A process there had 0.33 to 0.42 GB beside its peak, 0.26 GB more with the embedder.
-# Metal: activations of 16 bits; the bytes of the loss are fitted to three peaks that mlx-lm took on
-# an M1 Ultra (tests/test_metal_peaks.py says with which lengths); the other factors are those of the
-# CPU, reasoned, not fitted. CUDA: as Metal.
+# Metal: activations of 16 bits; the bytes of the loss are fitted to three peaks of mlx-lm on an M1
+# Ultra (tests/test_metal_peaks.py says with which lengths); the other factors are those of the CPU,
+# reasoned, not fitted. CUDA: as Metal.
 _METAL = Coefficients(
     kept=1.08,
     kept_scores=1.0,

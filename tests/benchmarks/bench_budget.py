@@ -28,7 +28,7 @@ _SETTINGS = [
     "train.steps_per_eval=2",
     "train.optimizer_config={}",
     "search.learning_rate={low: 1e-5, high: 1e-3, log: true}",
-    "search.lora_parameters.rank.choices=[8, 64, 512]",
+    "search.lora_parameters.rank.choices=[8, 32, 192]",
     "search.iters.choices=[2]",
     "search.grad_accumulation_steps.choices=[1, 2]",
     "enqueue=[]",
@@ -41,7 +41,7 @@ _SETTINGS = [
 ]
 # The address space of a worker beside its arrays and what is resident of the rest: libraries that
 # are mapped and not used, threads' stacks.
-_MAPPED_BYTES = 5_000_000_000
+_MAPPED_BYTES = 1_600_000_000
 
 
 def main() -> None:
