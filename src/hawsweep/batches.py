@@ -63,6 +63,12 @@ def padded_width(length: int) -> int:
     return -(-length // step) * step
 
 
+def padded_targets(n_targets: int, n_tokens: int) -> int:
+    """What the targets of a batch are padded to, of ``n_tokens`` with padding."""
+    multiple = max(_TARGET_MULTIPLE, padded_width(-(-n_tokens // 16)))
+    return -(-n_targets // multiple) * multiple
+
+
 def make_batch(examples: Sequence[Example], indices: Sequence[int]) -> Batch:
     """Pad the examples at ``indices`` into one batch."""
     chosen = [examples[i] for i in indices]
@@ -77,7 +83,7 @@ def make_batch(examples: Sequence[Example], indices: Sequence[int]) -> Batch:
         targets.append(example.tokens[example.offset :])
         rows.append(np.full(example.n_targets, row, np.int32))
     n_targets = sum(map(len, targets))
-    padding = -n_targets % max(_TARGET_MULTIPLE, padded_width(-(-inputs.size // 16)))
+    padding = padded_targets(n_targets, inputs.size) - n_targets
 
     def pad(parts: list[npt.NDArray[Any]]) -> npt.NDArray[np.int32]:
         return np.pad(np.concatenate(parts), (0, padding)).astype(np.int32)

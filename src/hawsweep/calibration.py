@@ -378,8 +378,11 @@ def _read(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None  # never written, or half: measured again
-    whole = isinstance(content, dict) and content.get("version") == _VERSION
-    return content if whole and content.get("observed") else None
+    if not isinstance(content, dict) or content.get("version") != _VERSION:
+        return None
+    observed, n_calibration = content.get("observed"), content.get("n_calibration")
+    whole = isinstance(observed, list) and observed and isinstance(n_calibration, int)
+    return content if whole else None
 
 
 def _write(path: Path, observed: Sequence[Observation]) -> None:
