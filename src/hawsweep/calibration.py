@@ -333,7 +333,8 @@ def measure(
         except subprocess.TimeoutExpired:
             child.kill()
             out, _ = child.communicate()
-        lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        *whole, _ = out.split("\n")  # after the last end of a line: nothing, or a half one
+        lines = [json.loads(line) for line in whole]
         observed += [_observation(point, line) for point, line in zip(part, lines, strict=False)]
         n_done += len(lines)
         progress(f"measured {n_done} of {len(todo)} training steps")
