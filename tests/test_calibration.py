@@ -88,7 +88,7 @@ def test_fit_says_of_other_steps_what_they_would_take():
     real = CPU.scaled(1.5)
     fitted, _ = fit(SHAPE, "cpu", observed_with(real))
     others = [
-        replace(point, step=Step(2, 320, 400), execution=Execution(2, checkpointed, None))
+        replace(point, step=Step(2, 320, 32), execution=Execution(2, checkpointed, None))
         for point, checkpointed in [(POINTS[1], False), (POINTS[6], True)]
     ]
     for asked, wanted in zip(

@@ -46,9 +46,9 @@ def test_larger_machine_never_needs_a_slower_plan():
             if little.plan is not None:
                 assert much.plan is not None
                 assert much.plan.seconds <= little.plan.seconds
-    assert plans[2].largest.seconds < plans[1].largest.seconds
+    assert plans[1].smallest.seconds < plans[0].smallest.seconds
     assert plans[2].faster is None
-    assert plans[1].faster.needed_bytes > plans[1].arrays_bytes
+    assert plans[0].faster.needed_bytes > plans[0].arrays_bytes
 
 
 def test_every_plan_fits_where_it_says_so():
@@ -145,7 +145,7 @@ def test_so_many_pairs_as_asked_are_planned_for():
     assert len(planned("32GB", data_pairs=77).work.lengths) == 77
     # Of fewer than a batch, there is less to compute at a time.
     needs = [
-        planned("32GB", sweep(**{"train.batch_size": 4}), data_pairs=n).largest.plan.peak_bytes
+        planned("128GB", sweep(**{"train.batch_size": 4}), data_pairs=n).largest.plan.peak_bytes
         for n in (1, 4, 400)
     ]
     assert needs[0] < needs[1] == needs[2]
@@ -192,7 +192,7 @@ def test_plan_is_printed_as_json():
 def test_plan_is_shown(ram):
     done = CliRunner().invoke(main, ["plan", "gemma-lr-rank", "--ram", ram])
     assert done.exit_code == 0, done.output
-    assert "lora_parameters.rank" in done.output
+    assert "num_layers" in done.output
     assert ("does not fit" in done.output) is (planned(ram).largest.plan is None)
 
 
@@ -207,7 +207,7 @@ def test_options_of_the_command_reach_the_plan():
     assert shown("--device", "cpu")["device"] == "cpu"
     larger = shown("--set", "train.batch_size=4")
     assert larger["largest"]["peak_bytes"] > usual["largest"]["peak_bytes"]
-    smaller = shown("--model", "meta-llama/Llama-3.2-1B", "--set", "search.num_layers=[4, 16]")
+    smaller = shown("--model", "meta-llama/Llama-3.2-1B", "--set", "search.num_layers={choices: [4, 16]}")
     assert smaller["model"] == "meta-llama/Llama-3.2-1B"
 
 
