@@ -207,7 +207,9 @@ def test_options_of_the_command_reach_the_plan():
     assert shown("--device", "cpu")["device"] == "cpu"
     larger = shown("--set", "train.batch_size=4")
     assert larger["largest"]["peak_bytes"] > usual["largest"]["peak_bytes"]
-    smaller = shown("--model", "meta-llama/Llama-3.2-1B", "--set", "search.num_layers={choices: [4, 16]}")
+    smaller = shown(
+        "--model", "meta-llama/Llama-3.2-1B", "--set", "search.num_layers={choices: [4, 16]}"
+    )
     assert smaller["model"] == "meta-llama/Llama-3.2-1B"
 
 
