@@ -191,7 +191,7 @@ def test_whole_trial_notes_its_peak_at_the_largest_step_that_it_trained_on(sweep
     sweep.bench.frozen.set_budget = lambda _: None  # else frozen blocks count in the peak
     trial, [observed] = noted(sweep, monkeypatch)
     assert observed.peak_bytes == trial.user_attrs["peak_memory_bytes"]
-    assert observed.train == train_of(sweep, **{"grad_checkpoint": False})
+    assert observed.train == train_of(sweep, grad_checkpoint=False)
     # 8 batches of 4 are more than an epoch of 24: the longest was among them.
     [largest] = sweep.bench.workload().largest_steps(4, 4)
     assert (observed.step.rows, observed.step.width) == (4, largest.width)
