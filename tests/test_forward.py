@@ -34,6 +34,13 @@ def test_logits_at_places_are_those_of_the_whole(model):
     assert mx.allclose(logits_at(model, inputs, positions), whole[positions], rtol=1e-5, atol=1e-5)
 
 
+def test_blocks_are_frozen_with_dropout_too(model):
+    frozen = FrozenBlocks(model, budget_bytes=0)
+    train = settings(num_layers=2, lora_parameters={"dropout": 0.1})
+    with adapted(model, train), frozen.in_use():
+        assert frozen.n_blocks == 1
+
+
 @pytest.mark.parametrize(("num_layers", "n_frozen"), [(1, 2), (2, 1), (N_BLOCKS, 0), (-1, 0)])
 def test_blocks_below_the_adapted_ones_are_frozen_while_in_use(model, num_layers, n_frozen):
     frozen = FrozenBlocks(model, budget_bytes=0)

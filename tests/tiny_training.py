@@ -67,6 +67,7 @@ def run(
     evaluate=None,
     recorder=None,
     frozen=None,
+    micro_batch=None,
     tokens_at_once=None,
     state=None,
 ):
@@ -88,6 +89,7 @@ def run(
             folder,
             recorder,
             frozen=frozen,
+            micro_batch=micro_batch,
             tokens_at_once=tokens_at_once,
             state=state,
         )

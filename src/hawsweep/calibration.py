@@ -351,7 +351,8 @@ def measure(
         except subprocess.TimeoutExpired:
             child.kill()
             out, _ = child.communicate()
-        lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        *whole, _ = out.split("\n")  # after the last end of a line: nothing, or a half one
+        lines = [json.loads(line) for line in whole]
         observed += [_observation(point, line) for point, line in zip(part, lines, strict=False)]
         n_done += len(lines)
         progress(f"measured {n_done} of {len(todo)} training steps")
@@ -396,8 +397,11 @@ def _read(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None  # never written, or half: measured again
-    whole = isinstance(content, dict) and content.get("version") == _VERSION
-    return content if whole and content.get("observed") else None
+    if not isinstance(content, dict) or content.get("version") != _VERSION:
+        return None
+    observed, n_calibration = content.get("observed"), content.get("n_calibration")
+    whole = isinstance(observed, list) and observed and isinstance(n_calibration, int)
+    return content if whole else None
 
 
 def _write(path: Path, observed: Sequence[Observation]) -> None:

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from hawsweep.checkpoints import (
 )
 from hawsweep.evaluation import Evaluation
 from hawsweep.examples import write_example_losses
+from hawsweep.peak import training_peak
 from hawsweep.planning import Plan, describe
 from hawsweep.scoring import Score, write_samples
 from hawsweep.spec import apply_settings
@@ -143,11 +145,16 @@ def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
 
 
 def _note_peak(bench: Bench, train: TrainSpec, plan: Plan, result: TrainResult) -> None:
-    """Let the memory model learn from a whole trial whose peak is its training step's."""
+    """Let the memory model learn from a whole trial whose peak is its largest training step's."""
     if bench.memory is None or bench.frozen.kept_bytes or result.iteration < train.iters:
         return
-    [step] = bench.workload().largest_steps(train.batch_size, plan.execution.micro_batch)
-    observed = Observation(train, step, plan.execution, result.peak_memory_bytes)
+    shape, known = bench.memory.shape, bench.memory.coefficients
+    batches = islice(bench.order(train), train.iters)  # perhaps not those of the longest examples
+    largest = max(
+        bench.workload().steps(batches, plan.execution.micro_batch),
+        key=lambda step: training_peak(shape, train, step, plan.execution, known).total,
+    )
+    observed = Observation(train, largest, plan.execution, result.peak_memory_bytes)
     note_trial(bench.loaded.path, observed)
 
 

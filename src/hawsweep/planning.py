@@ -40,7 +40,6 @@ class Workload:
         lengths: Tokens of each, ``[examples]``.
         n_targets: Of them learned from, ``[examples]``.
         how: Where these are from.
-        n_examples: How many there are, where ``lengths`` is only the longest.
     """
 
     lengths: npt.NDArray[np.integer[Any]]
@@ -52,11 +51,20 @@ class Workload:
 
         Batches hold neighbours in length, so that the longest come together.
         """
-        rows = len(split(range(batch_size), micro_batch)[0])
-        longest = np.argsort(self.lengths, kind="stable")[-rows:]
+        # An epoch's last batch may be split less evenly than the others, into larger parts.
+        rows = min(batch_size, micro_batch, len(self.lengths))
         most = int(np.sort(self.n_targets)[-rows:].sum())
-        width = padded_width(int(self.lengths[longest].max()) - 1)
-        return [Step(min(rows, len(longest)), width, padded_targets(most, rows * width))]
+        width = padded_width(int(self.lengths.max()) - 1)
+        return [Step(rows, width, _most_padded(most, rows * width))]
+
+    def steps(self, batches: Iterable[Sequence[int]], micro_batch: int) -> set[Step]:
+        """What batches come to, as indices of these examples, in parts and padded."""
+        return {self._step(part) for batch in batches for part in split(batch, micro_batch)}
+
+    def _step(self, part: Sequence[int]) -> Step:
+        rows, width = len(part), padded_width(int(self.lengths[list(part)].max()) - 1)
+        n_targets = int(self.n_targets[list(part)].sum())
+        return Step(rows, width, padded_targets(n_targets, rows * width))
 
     @property
     def mean_tokens(self) -> float:
@@ -214,6 +222,14 @@ def assumed_workload(n_examples: int, longest: int, how: str) -> Workload:
     """Examples that are all of the longest kind, learned from whole."""
     lengths = np.full(max(1, n_examples), longest, np.int64)
     return Workload(lengths, lengths - 1, how)
+
+
+def _most_padded(n_targets: int, n_tokens: int) -> int:
+    """The most that up to so many targets come to, of up to so many tokens: fewer tokens may be
+    padded to more targets.
+    """
+    sizes = {min(n_tokens, 16 * padded_width(part)) for part in range(8, n_tokens // 16 + 16, 8)}
+    return max(padded_targets(min(n_targets, size), size) for size in sizes)
 
 
 def describe(plan: Plan, train: TrainSpec) -> str:

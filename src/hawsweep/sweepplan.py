@@ -47,6 +47,8 @@ _TIME_KEYS = ("iters", "grad_accumulation_steps")
 # Tokens of a text that was not tokenized: so many characters each, and the chat template's own.
 _CHARACTERS_A_TOKEN = 2.8
 _TEMPLATE_TOKENS = 20
+# Of data that is not here: enough for any batch.
+_ASSUMED_EXAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,15 @@ def known_memory(spec: SweepSpec, device: Device) -> MemoryModel:
 
 
 def other_machine(ram: str, device: Device) -> memory.Machine:
-    """A machine with so much memory, nothing else running; a Mac's GPU may wire three quarters."""
-    total = memory.parse_size(ram)
+    """A machine with so much memory, nothing else running; a Mac's GPU may wire three quarters.
+
+    Raises:
+        MemoryBudgetError: That is no size.
+    """
+    try:
+        total = memory.parse_size(ram)
+    except ValueError as fault:
+        raise MemoryBudgetError(f"--ram is {ram!r}: {fault}.") from fault
     gpu = round(0.75 * total) if device == "metal" else None
     return memory.Machine(total, total, gpu_bytes=gpu, device=f"a machine with {ram}")
 
@@ -212,7 +221,8 @@ def workload(spec: SweepSpec, data_pairs: int | None = None) -> Workload:
             data_pairs, longest, f"assumed: {data_pairs} examples of max_seq_length"
         )
     if not all(is_local(each.path) for each in spec.data):
-        return assumed_workload(1, longest, "the data is not here: all as long as max_seq_length")
+        how = "the data is not here: all as long as max_seq_length"
+        return assumed_workload(_ASSUMED_EXAMPLES, longest, how)
     splits = load_data(spec.data)
     known = _read_lengths(lengths_file(spec, splits.fingerprint()["train"]))
     if known is not None:
