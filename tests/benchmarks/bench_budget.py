@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--data", default="phrasebook")
     parser.add_argument("--share", type=float, default=0.6)
     parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--runs", nargs="*", default=["planned", "unplanned"])
     asked = parser.parse_args()
     settings = [*_SETTINGS, f"data={asked.data}", f"trials={asked.trials}"]
     spec = read_sweep(find_sweep("lr-rank"), dict(map(parse_override, settings)))
@@ -63,7 +64,8 @@ def main() -> None:
         flush=True,
     )
     with tempfile.TemporaryDirectory() as studies:
-        for name, told in (("planned", budget), ("unplanned", 10**12)):
+        for name in asked.runs:
+            told = budget if name == "planned" else 10**12
             told_text = f"memory.budget={told / 1e6:.0f}MB"
             sets = [part for each in (*settings, told_text) for part in ("--set", each)]
             command = [sys.executable, "-m", "hawsweep.cli", "start", "lr-rank", *sets]
