@@ -72,7 +72,7 @@ def test_trial_that_fits_records_its_plan_and_violates_nothing(sweep):
     fastest = plans(sweep.bench.memory, train_of(sweep), sweep.bench.workload())[0]
     assert plan["peak_bytes"] == fastest.peak_bytes
     assert (plan["micro_batch"], plan["grad_checkpoint"]) == (4, False)
-    assert plan["text"] == "whole batches"
+    assert plan["text"] == "whole"
     assert "infeasible" not in trial.user_attrs
     assert (folder / "metrics.jsonl").is_file()
     assert count_finished(sweep.study) == 1

@@ -408,7 +408,7 @@ def plan_picture(plan: "SweepPlan") -> RenderableType:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("key")
     table.add_column("value", justify="right")
-    for title in ("others smallest", "others largest"):
+    for title in ("smallest", "largest"):
         table.add_column(f"{title}: GB", justify="right")
         table.add_column("tok/s", justify="right")
         table.add_column("trial", justify="right")
@@ -417,7 +417,8 @@ def plan_picture(plan: "SweepPlan") -> RenderableType:
         for number, (value, *ends) in enumerate(rows):
             cells = [cell for verdict in ends for cell in _verdict_cells(verdict)]
             table.add_row(short_name(key) if number == 0 else "", _setting(value), *cells)
-    return Group(facts, "", table, "", *_plan_end(plan))
+    meaning = "smallest, largest: the other keys at what needs the least and the most memory"
+    return Group(facts, "", table, f"[dim]{meaning}[/dim]", "", *_plan_end(plan))
 
 
 def _verdict_cells(verdict: "Verdict") -> list[str]:

@@ -233,10 +233,10 @@ def _most_padded(n_targets: int, n_tokens: int) -> int:
 
 
 def describe(plan: Plan, train: TrainSpec) -> str:
-    """A plan in a few words: ``2 x 2, checkpointed``."""
+    """A plan in a few words: ``2 at a time, checkpointed``."""
     micro = plan.execution.micro_batch
     parts = -(-train.batch_size // micro)
-    words: Sequence[str] = [f"{micro} at a time" if parts > 1 else "whole batches"]
+    words: Sequence[str] = [f"{micro} at a time" if parts > 1 else "whole"]
     if plan.execution.grad_checkpoint:
         words = [*words, "checkpointed"]
     return ", ".join(words)
