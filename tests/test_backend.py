@@ -235,3 +235,23 @@ def test_seed_repeats_random_numbers():
     first = mx.random.normal((4,)).tolist()
     backend.seed(3)
     assert mx.random.normal((4,)).tolist() == first
+
+
+def test_above_the_memory_limit_mlx_does_not_run_ahead():
+    def peak_bytes():
+        backend.reset_peak_memory()
+        values = mx.ones((500, 1000))
+        mx.eval(values)
+        total = mx.array(0.0)
+        for i in range(60):
+            total = total + mx.sin(values * i).sum()
+        return total.item(), backend.peak_memory_bytes()
+
+    expected, running_ahead = peak_bytes()
+    before = backend.limit_memory(1)
+    try:
+        result, waiting = peak_bytes()
+    finally:
+        backend.limit_memory(before)
+    assert result == expected
+    assert waiting < running_ahead

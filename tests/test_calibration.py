@@ -126,18 +126,6 @@ def test_prediction_that_is_too_low_weighs_more():
     assert abs(residuals[1].error) < abs(residuals[0].error) / 2
 
 
-def test_process_takes_at_least_what_was_seen():
-    def process_bytes(n_bytes):
-        observed = [replace(each, process_bytes=n_bytes) for each in observed_with(CPU)]
-        fitted, _ = fit(SHAPE, "cpu", observed)
-        return fitted.process_bytes
-
-    assert process_bytes(None) == process_bytes(1) == CPU.process_bytes
-    smallest = min(each.peak_bytes for each in observed_with(CPU))
-    share = 1 + CPU.process_share
-    assert process_bytes(9e9) == pytest.approx(9e9 - share * smallest)
-
-
 def test_speed_is_found_in_the_measured_times():
     real = Speed(37e9, 0.4, "made up")
     todo = [point for point in POINTS if point.execution.tokens_at_once is None]
@@ -279,7 +267,7 @@ def child_that(script):
     return start, started
 
 
-LINE = "json.dumps({'peak_bytes': each['rank'], 'seconds': 1.0, 'process_bytes': 1})"
+LINE = "json.dumps({'peak_bytes': each['rank'], 'seconds': 1.0})"
 
 
 def of_rank(*ranks):
@@ -334,9 +322,9 @@ def test_calibration_of_which_no_step_was_measured_is_an_error(folder, monkeypat
     start, started = child_that("sys.exit(1)")
     monkeypatch.setattr(calibration, "_start_child", start)
     monkeypatch.setattr(calibration, "points", lambda *_: of_rank(1, 2))
-    with pytest.raises(BackendError, match="could be measured: each child process died"):
+    with pytest.raises(BackendError, match="could be measured"):
         calibration.calibrate(folder)
-    assert started == [2, 1]
+    assert started == [1, 1]
     assert not cache_file(folder).exists()
 
 
@@ -351,7 +339,6 @@ def test_child_measures_a_real_model_and_its_calibration_is_kept(
     assert (small.step, large.step) == (TINY_POINT.step, larger.step)
     assert model.shape.weight_bytes() < small.peak_bytes < large.peak_bytes
     assert small.seconds > 0
-    assert large.process_bytes > large.peak_bytes
     assert calibrated(tiny_model_dir) == model
 
 

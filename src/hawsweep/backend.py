@@ -246,6 +246,18 @@ def wire_memory() -> None:
         _core().set_wired_limit(recommended)
 
 
+def limit_memory(n_bytes: float) -> int:
+    """Where its arrays take more than this, let MLX finish what it has begun before it begins more.
+
+    MLX computes in the background and runs ahead of it, which takes memory (on a CPU up to twice
+    what the arrays in use take). Above the limit it waits; nothing else changes, and nothing fails.
+
+    Returns:
+        The limit before.
+    """
+    return int(_core().set_memory_limit(int(n_bytes)))
+
+
 def reset_peak_memory() -> None:
     """Start a new measurement of peak memory; frees the allocator's cache first."""
     _core().clear_cache()

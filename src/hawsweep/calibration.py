@@ -37,7 +37,7 @@ from hawsweep.peak import (
     training_peak,
 )
 from hawsweep.planning import MemoryModel, Speed, step_flops
-from hawsweep.shapes import ModelShape, shape_of
+from hawsweep.shapes import ModelShape, read_config, shape_of
 from hawsweep.trainspec import TrainSpec
 
 # Bumped when what is measured or how it is read changes.
@@ -324,8 +324,8 @@ def calibrate(
     observed = measure(model_path, todo, progress, n_children=n_children)
     if not observed:
         raise BackendError(
-            f"No step of {model_path} could be measured: each child process died. Is there memory "
-            "for the model at all?"
+            f"No step of {model_path} could be measured: there is no memory for one within "
+            f"{budget_bytes / 1e9:.1f} GB, or the child processes died."
         )
     _write(cache_file(model_path), observed)
     _, residuals = fit(shape, device, observed)
@@ -387,8 +387,7 @@ def cache_file(model_path: Path) -> Path:
 
 
 def _shape_here(model_path: Path) -> ModelShape:
-    config = json.loads((model_path / "config.json").read_text(encoding="utf-8"))
-    shape = shape_of(config)
+    shape = shape_of(read_config(model_path))
     return shape.dequantized() if device_here() == "cpu" else shape
 
 

@@ -448,7 +448,7 @@ def _plan_end(plan: "SweepPlan") -> list[str]:
                 f"The timeout of {_duration(plan.spec.timeout)} leaves time for about {n_trials} "
                 "that are not pruned."
             )
-    if plan.faster is not None:
+    if plan.faster is not None and plan.largest.plan is not None:
         from hawsweep.planning import describe
 
         lines.append(

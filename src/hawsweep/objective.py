@@ -146,7 +146,10 @@ def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
 
 def _note_peak(bench: Bench, train: TrainSpec, plan: Plan, result: TrainResult) -> None:
     """Let the memory model learn from a whole trial whose peak is its largest training step's."""
-    if bench.memory is None or bench.frozen.kept_bytes or result.iteration < train.iters:
+    is_split = plan.execution.micro_batch < train.batch_size
+    if plan.execution.grad_checkpoint or is_split or bench.frozen.kept_bytes:
+        return  # then the peak may be an evaluation's, or what is kept for other trials
+    if bench.memory is None or result.iteration < train.iters:
         return
     shape, known = bench.memory.shape, bench.memory.coefficients
     batches = islice(bench.order(train), train.iters)  # perhaps not those of the longest examples

@@ -25,6 +25,7 @@ from hawsweep.errors import (
     is_out_of_memory,
 )
 from hawsweep.peak import arrays_budget
+from hawsweep.shapes import read_config
 from hawsweep.spec import SweepSpec
 
 MAX_FAILURES_IN_A_ROW = 3
@@ -78,8 +79,7 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
     storage = study.open_storage(place, create=True)
     opened, is_new = study.create_study(storage, place, name, spec, splits.fingerprint())
     if is_new:
-        config = json.loads((model_path / "config.json").read_text(encoding="utf-8"))
-        for settings in space.first_settings(spec, config):
+        for settings in space.first_settings(spec, read_config(model_path)):
             opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
     gone = "its worker is gone; its settings are tried again"
     for number in study.reap_running(opened, gone, repeat=True):

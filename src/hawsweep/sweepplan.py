@@ -5,10 +5,9 @@ an earlier run of the same data or from its texts.
 """
 
 import hashlib
-import json
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from hawsweep.planning import (
     plans,
     smallest_plan,
 )
-from hawsweep.shapes import shape_of
+from hawsweep.shapes import read_config, shape_of
 from hawsweep.spec import SearchValue, SweepSpec, apply_settings, corners, values_of
 from hawsweep.trainspec import TrainSpec
 
@@ -186,7 +185,7 @@ def known_memory(spec: SweepSpec, device: Device) -> MemoryModel:
         if found is not None:
             return found
     if path is not None:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config: Mapping[str, Any] | None = read_config(path)
     else:
         config = catalogue.find_known(spec.model)
     if config is None:

@@ -75,6 +75,7 @@ class Worker:
         self.budget_bytes = None
         if self.memory is not None and self._process_bytes is not None:
             self.budget_bytes = arrays_budget(self._process_bytes, self.memory.coefficients)
+            backend.limit_memory(self.budget_bytes)
         loaded = models.load_model(
             path,
             trust_remote_code=self.spec.trust_remote_code,
