@@ -64,7 +64,7 @@ _FITTED = (
 _PRIOR = 1 / 0.3
 # A prediction that is too low costs a trial, one too high some speed.
 _UNDER_WEIGHT = 3.0
-_LEAST_ERROR = 0.03
+_LEAST_ERROR = 0.05
 _CHILD_TIMEOUT_S = 600
 # Effective rates to start from, where nothing was measured. Metal: 350 tokens a second of
 # gemma-3-4b-it-4bit, 16 checkpointed layers, on an M1 Ultra.
