@@ -116,7 +116,7 @@ class Coefficients:
         return self.replaced(grown)
 
 
-# CPU: least squares over 205 measured steps of SmolLM2-135M and of random models of gemma3, qwen3
+# CPU: least squares over 201 measured steps of SmolLM2-135M and of random models of gemma3, qwen3
 # and llama with 4 to 6 blocks (tests/benchmarks/bench_memory.py measures such steps).
 # A process there had 0.33 to 0.42 GB beside its peak, 0.26 GB more with the embedder.
 # Metal: activations of 16 bits; the bytes of the loss are fitted to three peaks of mlx-lm on an M1
@@ -142,7 +142,7 @@ _METAL = Coefficients(
     process_share=0.10,
     error=0.15,
 )
-# A forward pass alone, fitted to 20 measured ones of the same models on a CPU: blocks whose values
+# A forward pass alone, fitted to 11 measured ones of SmolLM2-135M on a CPU: blocks whose values
 # are in memory at a time, and bytes of the loss a token and vocabulary entry.
 _FORWARD_BLOCKS = 1.6
 _FORWARD_HEAD = 12.0
