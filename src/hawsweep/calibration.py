@@ -41,7 +41,7 @@ from hawsweep.shapes import ModelShape, read_config, shape_of
 from hawsweep.trainspec import TrainSpec
 
 # Bumped when what is measured or how it is read changes.
-_VERSION = 1
+_VERSION = 2
 _MOST_OBSERVED = 200
 _FITTED = (
     "kept",
@@ -52,6 +52,7 @@ _FITTED = (
     "again",
     "again_scores",
     "inputs",
+    "inputs_scores",
     "forward",
     "head",
     "head_slice",
@@ -182,7 +183,7 @@ def points(n_layers: int, slice_tokens: int) -> list[Point]:
         point(2, 1, 128, 128, False),
         point(2, 1, 128, 32, True),
         point(6, 2, 256, 16, True),
-        point(3, 1, 512, 32, True),
+        point(n_layers, 1, 512, 32, True),
         point(4, 1, 256, 128, True, rank=64),
         point(2, rows, n_sliced // rows, n_sliced // rows, True, at_once=slice_tokens),
     ]

@@ -71,6 +71,7 @@ class Coefficients:
         again: Checkpointed: one block computed again and backwards, in values that a block keeps.
         again_scores: The same in attention weights.
         inputs: Checkpointed: what a block keeps, in hidden states.
+        inputs_scores: The same in attention weights.
         forward: Blocks still in memory when the loss begins, in values that a block keeps.
         head: Bytes a token and vocabulary entry of the loss, all at once.
         head_slice: The same by slices.
@@ -92,6 +93,7 @@ class Coefficients:
     again: float
     again_scores: float
     inputs: float
+    inputs_scores: float
     forward: float
     head: float
     head_slice: float
@@ -131,6 +133,7 @@ _METAL = Coefficients(
     again=3.5,
     again_scores=3.2,
     inputs=1.0,
+    inputs_scores=0.0,
     forward=0.5,
     head=10.0,
     head_slice=10.0,
@@ -156,6 +159,7 @@ COEFFICIENTS: dict[Device, Coefficients] = {
         again=3.48,
         again_scores=3.17,
         inputs=0.88,
+        inputs_scores=0.3,
         forward=0.50,
         head=24.5,
         head_slice=22.1,
@@ -228,7 +232,8 @@ def training_peak(
         inner = k.kept_rank * step.n_tokens * rank * n_linears * k.value_bytes
     head = _head(shape, step, execution, k)
     if execution.grad_checkpoint:
-        kept = n_trained * k.inputs * step.n_tokens * shape.hidden_size * k.value_bytes
+        inputs = step.n_tokens * shape.hidden_size * k.value_bytes
+        kept = n_trained * (k.inputs * inputs + k.inputs_scores * scores)
         at_head = k.forward * values
         backward = k.again * values + inner + k.again_scores * scores
     else:
