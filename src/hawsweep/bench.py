@@ -63,6 +63,7 @@ class Bench:
         memory: What is known of the model's memory here; None for an architecture of which nothing
             is.
         budget_bytes: For MLX's arrays.
+        tokens_at_once: How many tokens go through the head at a time, by the latest plan.
         evaluation_tokens: How many padded tokens are evaluated at a time.
         difficulty: What a curriculum sorts the training examples by, ``[examples]``, or None.
         should_stop: Whether the running trial is asked to stop.
@@ -122,9 +123,15 @@ class Bench:
         self.frozen.set_budget(
             min(_FROZEN_SHARE * self.budget_bytes, self.budget_bytes - plan.needed_bytes)
         )
+        self.tokens_at_once = plan.execution.tokens_at_once or self.tokens_at_once
         if self.memory is not None:
+            smallest_batch, _ = value_ends(self.spec, "batch_size")
             self.evaluation_tokens = evaluation_tokens(
-                self.memory, self.workload(), plan.execution, self.budget_bytes
+                self.memory,
+                self.workload(),
+                plan.execution,
+                self.budget_bytes,
+                _EVALUATION_FACTOR * smallest_batch,
             )
 
     def order(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:

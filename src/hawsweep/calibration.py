@@ -9,6 +9,7 @@ JSON on its standard input says what to measure, each line on its output is a me
 import gc
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import math
 import os
@@ -279,14 +280,14 @@ def _memory_model(
 
 
 def ensure_calibrated(
-    model_path: Path, budget_bytes: float, progress: Callable[[str], None]
-) -> MemoryModel | None:
-    """What is known of a model here, measured now where it never was; None where nothing is known.
+    model_path: Path, known: MemoryModel, budget_bytes: float, progress: Callable[[str], None]
+) -> MemoryModel:
+    """What is known of a model here, measured now where it never was.
 
-    Where there is no memory for measuring, what its shape says.
+    Args:
+        known: What ``memory_model`` gave; it stays where there is no memory for measuring.
     """
-    known = memory_model(model_path)
-    if known is None or calibrated(model_path) is not None:
+    if calibrated(model_path) is not None:
         return known
     progress("measuring what this model's training steps take (once on this machine)")
     try:

@@ -58,6 +58,20 @@ class Execution:
     tokens_at_once: int | None
 
 
+_ACTIVATIONS = (
+    "kept",
+    "kept_scores",
+    "kept_rank",
+    "backward",
+    "backward_scores",
+    "again",
+    "again_scores",
+    "inputs",
+    "inputs_scores",
+    "forward",
+)
+
+
 @dataclass(frozen=True)
 class Coefficients:
     """How often each derived quantity is in memory at the worst moment, on a kind of device.
@@ -111,10 +125,7 @@ class Coefficients:
 
     def scaled(self, factor: float) -> Self:
         """Those of a model that takes more: each activation ``factor`` times as often."""
-        grown = {
-            name: getattr(self, name) * factor
-            for name in ("kept", "kept_scores", "backward", "again", "again_scores", "forward")
-        }
+        grown = {name: getattr(self, name) * factor for name in _ACTIVATIONS}
         return self.replaced(grown)
 
 

@@ -203,14 +203,14 @@ def executions(model: MemoryModel, train: TrainSpec) -> Iterable[Execution]:
 
 
 def evaluation_tokens(
-    model: MemoryModel, work: Workload, execution: Execution, budget_bytes: float
+    model: MemoryModel, work: Workload, execution: Execution, budget_bytes: float, most_rows: int
 ) -> int:
     """How many padded tokens an evaluation may take at a time: as many as fit, at most those of
-    four times the longest example, at least those of one.
+    ``most_rows`` of the longest example, at least those of one.
     """
     width = padded_width(int(work.lengths.max()) - 1)
     fitting = 1
-    for rows in (2, 4):
+    for rows in range(2, most_rows + 1):
         step = Step(rows, width, rows * int(work.n_targets.max()))
         needed = evaluation_peak(model.shape, step, execution.tokens_at_once, model.coefficients)
         if needed * (1 + model.error) <= budget_bytes:

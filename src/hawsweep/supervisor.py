@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,13 +100,16 @@ def _share_memory(
     """How many workers there are, and what each may take; None where nothing can be predicted."""
     machine = memory.this_machine()
     budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
-    known = calibration.ensure_calibrated(model_path, budget.total_bytes, preparing)
+    known = calibration.memory_model(model_path)
     if known is None:
         preparing(
             "the memory of this architecture is not known: trials are executed as the sweep says"
         )
         return 1 if spec.workers == "auto" else min(spec.workers, spec.trials), None
     work = sweepplan.workload(spec)
+    exact = replace(known, coefficients=replace(known.coefficients, error=0.0))
+    sweepplan.check_fits(spec, exact, work, arrays_budget(budget.total_bytes, known.coefficients))
+    known = calibration.ensure_calibrated(model_path, known, budget.total_bytes, preparing)
     n_workers, each = sweepplan.share(spec, known, work, budget)
     sweepplan.check_fits(spec, known, work, arrays_budget(each, known.coefficients))
     preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")

@@ -53,7 +53,9 @@ def main() -> None:
     asked = parser.parse_args()
     settings = [*_SETTINGS, f"data={asked.data}", f"trials={asked.trials}"]
     spec = read_sweep(find_sweep("lr-rank"), dict(map(parse_override, settings)))
-    known = calibration.ensure_calibrated(resolve_model(spec.model), 64e9, print)
+    path = resolve_model(spec.model)
+    known = calibration.memory_model(path)
+    known = calibration.ensure_calibrated(path, known, 64e9, print)
     plan = sweepplan.plan_sweep(spec)
     needed = process_bytes(plan.largest.least.needed_bytes, known.coefficients)
     budget = round(asked.share * needed)
