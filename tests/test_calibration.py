@@ -1,26 +1,14 @@
 """What is measured of a model here, how it is kept, and what is made of it."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
-from hawsweep import calibration
-from hawsweep.calibration import (
-    Observation,
-    Point,
-    cache_file,
-    calibrated,
-    fit,
-    fit_speed,
-    measure,
-    measure_step,
-    note_trial,
-    points,
-)
+from hawsweep import backend, calibration, memory, shapes
+from hawsweep.calibration import cache_file, calibrated, fit, fit_speed, note_trial
 from hawsweep.errors import BackendError
+from hawsweep.measuring import Observation, Point, points
 from hawsweep.peak import COEFFICIENTS, Execution, Step, slice_tokens, training_peak
 from hawsweep.planning import Speed
 from hawsweep.shapes import shape_of
@@ -36,9 +24,9 @@ CONFIG = {
     "torch_dtype": "float32",
 }
 SHAPE = shape_of(CONFIG)
+TINY_POINT = Point(Step(1, 16, 8), 1, 4, Execution(1, False, None))
 POINTS = points(SHAPE.n_layers, slice_tokens(SHAPE.vocabulary, "cpu"))
 CPU = COEFFICIENTS["cpu"]
-TINY_POINT = Point(Step(1, 16, 8), 1, 4, Execution(1, False, None))
 
 
 def observed_with(coefficients, todo=POINTS, speed=None):
@@ -56,7 +44,7 @@ def observed_with(coefficients, todo=POINTS, speed=None):
 def folder(tmp_path, monkeypatch):
     """A model of which only the config is there, and an empty cache."""
     monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(calibration, "device_here", lambda: "cpu")
+    monkeypatch.setattr(backend, "device_here", lambda: "cpu")
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(CONFIG))
@@ -66,7 +54,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def written(folder):
     """The same, calibrated."""
-    calibration._write(cache_file(folder), observed_with(CPU))
+    calibration._write(cache_file(folder), observed_with(CPU), 2, None)
     return folder
 
 
@@ -191,6 +179,8 @@ def without_peaks(text):
         without("version"),
         without("observed"),
         without("n_calibration"),
+        without("n_workers"),
+        changed(n_workers="x"),
         without_peaks,
         lambda _: "",
         lambda _: "garbage",
@@ -235,121 +225,86 @@ def test_only_the_newest_trials_are_kept_beside_the_calibration(written, monkeyp
     assert kept[len(POINTS) :] == [1002, 1003, 1004]
 
 
-def test_points_fit_the_model_and_use_each_way_to_execute():
-    for n_layers in (1, 30):
-        found = points(n_layers, 85)
-        assert {point.num_layers for point in found} <= set(range(1, n_layers + 1))
-        assert {point.execution.grad_checkpoint for point in found} == {True, False}
-        assert any(point.execution.tokens_at_once == 85 for point in found)
-        for point in found:
-            assert point.step.n_targets % point.step.rows == 0
-            assert point.step.n_targets <= point.step.n_tokens
-
-
-def child_that(script):
-    """Starts a child that gets the points as ``asked``, instead of the one that measures."""
-    code = f"import json, os, sys\nasked = json.loads(sys.stdin.readline())['points']\n{script}"
-
-    def start(model_path, part):
-        child = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        started.append(len(part))
-        plain = [{"rank": point.rank} for point in part]
-        child.stdin.write(json.dumps({"points": plain}) + "\n")
-        child.stdin.flush()
-        return child
-
-    started = []
-    return start, started
-
-
-LINE = "json.dumps({'peak_bytes': each['rank'], 'seconds': 1.0})"
-
-
-def of_rank(*ranks):
-    return [replace(TINY_POINT, rank=rank) for rank in ranks]
-
-
-def test_child_that_dies_costs_its_point_only(monkeypatch):
-    # Each child measures one point and dies of the next.
-    start, started = child_that(f"each = asked[0]\nprint({LINE})\nsys.exit(1)")
-    monkeypatch.setattr(calibration, "_start_child", start)
-    told = []
-    observed = measure("model", of_rank(1, 2, 3, 4, 5), told.append)
-    assert [each.peak_bytes for each in observed] == [1, 3, 5]
-    assert [each.train.lora_parameters.rank for each in observed] == [1, 3, 5]
-    assert started == [5, 3, 1]
-    assert told[-1] == "measured 3 of 5 training steps"
-
-
-def test_child_that_is_killed_at_one_point_goes_on_after_it(monkeypatch):
-    script = (
-        "for each in asked:\n"
-        "    if each['rank'] == 2:\n"
-        "        sys.stdout.flush()\n"
-        "        os.kill(os.getpid(), 9)\n"
-        f"    print({LINE})\n"
-    )
-    start, started = child_that(script)
-    monkeypatch.setattr(calibration, "_start_child", start)
-    observed = measure("model", of_rank(1, 2, 3, 4), lambda _: None, n_children=1)
-    assert [each.peak_bytes for each in observed] == [1, 3, 4]
-    assert started == [4, 2]
-
-
-def test_line_that_a_dying_child_half_wrote_is_left_out(monkeypatch):
-    start, _ = child_that(
-        f"each = asked[0]\nprint({LINE})\nsys.stdout.write('{{\"peak_b')\nsys.exit(1)"
-    )
-    monkeypatch.setattr(calibration, "_start_child", start)
-    observed = measure("model", of_rank(1, 2, 3), lambda _: None)
-    assert [each.peak_bytes for each in observed] == [1, 3]
-
-
-def test_points_are_shared_among_children(monkeypatch):
-    start, started = child_that(f"for each in asked:\n    print({LINE})")
-    monkeypatch.setattr(calibration, "_start_child", start)
-    observed = measure("model", of_rank(1, 2, 3, 4, 5), lambda _: None, n_children=2)
-    assert sorted(each.peak_bytes for each in observed) == [1, 2, 3, 4, 5]
-    assert started == [3, 2]
+def without_measuring(monkeypatch, observed):
+    monkeypatch.setattr(calibration, "measure", lambda *_, **__: observed)
+    monkeypatch.setattr(calibration, "profitable_workers", lambda *_: 1)
 
 
 def test_calibration_of_which_no_step_was_measured_is_an_error(folder, monkeypatch):
-    start, started = child_that("sys.exit(1)")
-    monkeypatch.setattr(calibration, "_start_child", start)
-    monkeypatch.setattr(calibration, "points", lambda *_: of_rank(1, 2))
+    without_measuring(monkeypatch, [])
     with pytest.raises(BackendError, match="could be measured"):
         calibration.calibrate(folder)
-    assert started == [1, 1]
     assert not cache_file(folder).exists()
 
 
-def test_child_measures_a_real_model_and_its_calibration_is_kept(
-    tiny_model_dir, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path))
+def test_start_goes_by_the_shape_where_nothing_could_be_measured(folder, monkeypatch):
+    without_measuring(monkeypatch, [])
+    known = calibration.memory_model(folder)
+    told = []
+    assert calibration.ensure_calibrated(folder, known, 1e9, told.append) is known
+    assert "its shape alone" in told[-1]
+
+
+def test_start_measures_a_model_once(folder, monkeypatch):
+    without_measuring(monkeypatch, observed_with(CPU))
+    known = calibration.memory_model(folder)
+    first = calibration.ensure_calibrated(folder, known, 64e9, lambda _: None)
+    assert first.how.startswith("calibrated")
+    told = []
+    assert calibration.ensure_calibrated(folder, first, 64e9, told.append) is first
+    assert not told
+
+
+def test_points_that_need_more_than_there_is_are_not_measured(folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(calibration, "measure", lambda _, todo, *__, **___: asked.extend(todo))
+    with pytest.raises(BackendError):
+        calibration.calibrate(folder, budget_bytes=1.5e9)
+    assert 0 < len(asked) < len(POINTS)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path / "cache"))
     larger = Point(Step(4, 128, 256), 3, 8, Execution(4, False, None))
     monkeypatch.setattr(calibration, "points", lambda *_: [TINY_POINT, larger])
+    return tmp_path
+
+
+def test_child_measures_a_real_model_and_its_calibration_is_kept(tiny_model_dir, own_cache):
     model, residuals = calibration.calibrate(tiny_model_dir)
     small, large = [each.observation for each in residuals]
-    assert (small.step, large.step) == (TINY_POINT.step, larger.step)
+    assert small.step == TINY_POINT.step
     assert model.shape.weight_bytes() < small.peak_bytes < large.peak_bytes
     assert small.seconds > 0
     assert calibrated(tiny_model_dir) == model
+    assert 1 <= model.speed.n_workers <= memory.usable_cores()
 
 
-def test_measured_peak_grows_with_the_step_and_leaves_the_model_as_it_was(
-    tiny_model,
-):
-    model = tiny_model.model
-    before = {type(module) for module in model.modules()}
-    small = measure_step(model, TINY_POINT)
-    large = measure_step(model, replace(TINY_POINT, step=Step(4, 64, 256)))
-    again = measure_step(model, TINY_POINT)
-    assert 0 < small["peak_bytes"] < large["peak_bytes"]
-    assert again["peak_bytes"] < large["peak_bytes"] / 2  # nothing of the large one is left
-    assert {type(module) for module in model.modules()} == before
+def test_unknown_architecture_is_known_by_calibration_alone(tiny_model_dir, own_cache, monkeypatch):
+    known = calibration.memory_model(tiny_model_dir)
+    monkeypatch.setattr(shapes, "_FAMILIES", {})  # the child's own still knows it
+    assert calibration.memory_model(tiny_model_dir) is None
+    told = []
+    found = calibration.ensure_calibrated(tiny_model_dir, None, 64e9, told.append)
+    assert "calibrated here by 2 steps alone: the architecture" in found.how
+    assert found.error >= calibration._UNKNOWN_ERROR
+    assert found.shape.weight_bytes() == known.shape.weight_bytes()
+    assert found.shape.linears == known.shape.linears
+    assert calibration.memory_model(tiny_model_dir) == found
+
+
+def test_unknown_architecture_that_cannot_be_loaded_has_no_memory_model(folder, monkeypatch):
+    config = {**CONFIG, "model_type": "no-such-architecture"}
+    (folder / "config.json").write_text(json.dumps(config))
+    told = []
+    assert calibration.ensure_calibrated(folder, None, 64e9, told.append) is None
+    assert "could not be loaded" in told[-1]
+    assert "Going by nothing" in told[-1]
+
+
+def test_unknown_architecture_is_not_loaded_where_its_weights_do_not_fit(folder, monkeypatch):
+    (folder / "config.json").write_text(json.dumps({"model_type": "no-such-architecture"}))
+    (folder / "model.safetensors").write_bytes(bytes(2000))
+    with pytest.raises(BackendError, match="more than the budget"):
+        calibration.calibrate(folder, budget_bytes=1000)

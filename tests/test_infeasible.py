@@ -193,7 +193,7 @@ def test_whole_trial_notes_its_peak_at_the_largest_step_that_it_trained_on(sweep
     assert observed.peak_bytes == trial.user_attrs["peak_memory_bytes"]
     assert observed.train == train_of(sweep, grad_checkpoint=False)
     # 8 batches of 4 are more than an epoch of 24: the longest was among them.
-    [largest] = sweep.bench.workload().largest_steps(4, 4)
+    largest = sweep.bench.workload().largest_step(4, 4)
     assert (observed.step.rows, observed.step.width) == (4, largest.width)
 
 
@@ -203,7 +203,7 @@ def test_trial_that_saw_short_examples_only_does_not_pass_for_one_that_saw_all(s
     shortest = tuple(lengths.argsort(kind="stable")[:4].tolist())
     sweep.bench.order = lambda train: iter([shortest] * train.iters)
     _, [observed] = noted(sweep, monkeypatch)
-    [largest] = sweep.bench.workload().largest_steps(4, 4)
+    largest = sweep.bench.workload().largest_step(4, 4)
     assert observed.step.width < largest.width
 
 

@@ -204,7 +204,7 @@ def test_no_step_of_training_is_larger_than_the_largest_predicted(seed):
     batch_size = int(generator.integers(1, 9))
     n_batches = 3 * -(-len(examples) // batch_size)
     for micro_batch in range(1, batch_size + 1):
-        [largest] = work.largest_steps(batch_size, micro_batch)
+        largest = work.largest_step(batch_size, micro_batch)
         order = list(islice(training_order(work.lengths, batch_size, seed), n_batches))
         batches = [make_batch(examples, p) for each in order for p in split(each, micro_batch)]
         real = {Step(*batch.inputs.shape, len(batch.targets)) for batch in batches}
@@ -217,7 +217,7 @@ def test_no_step_of_training_is_larger_than_the_largest_predicted(seed):
 
 def test_largest_step_is_hardly_larger_than_what_comes_up():
     work = replace(WORK, n_targets=WORK.lengths - 1)
-    [largest] = work.largest_steps(2, 2)
+    largest = work.largest_step(2, 2)
     real = max(work.steps([(2, 3), (0, 1)], 2), key=lambda step: step.n_tokens)
     assert (largest.rows, largest.width) == (real.rows, real.width) == (2, padded_width(899))
     assert real.n_targets <= largest.n_targets <= 1.05 * real.n_targets

@@ -1,6 +1,7 @@
 """A sweep's plan for machines that are not here, and the command that shows it."""
 
 import json
+import re
 import subprocess
 import sys
 from functools import cache
@@ -14,7 +15,7 @@ from hawsweep import sweepplan
 from hawsweep.cli import main
 from hawsweep.errors import MemoryBudgetError, ModelError, UnknownArchitectureError
 from hawsweep.sweepfile import find_sweep, read_sweep
-from hawsweep.sweepplan import check_fits, known_memory, plan_sweep
+from hawsweep.sweepplan import check_fits, known_memory, plan_sweep, to_plain
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 GEMMA = "mlx-community/gemma-3-4b-it-4bit"
@@ -93,7 +94,7 @@ def test_sweep_of_which_nothing_fits_is_refused_by_its_weights():
 
 def test_refusal_names_what_would_help_and_it_does():
     plan = planned("32GB")
-    shorter = planned("32GB", max_seq_length=512)
+    shorter = planned("32GB", sweep(**{"scoring.batch_size": 1}), max_seq_length=512)
     enough = shorter.smallest.least.needed_bytes
     assert enough < plan.smallest.least.needed_bytes
     with pytest.raises(MemoryBudgetError) as caught:
@@ -103,6 +104,22 @@ def test_refusal_names_what_would_help_and_it_does():
     check_fits(shorter.spec, shorter.memory, shorter.work, enough)
     with pytest.raises(MemoryBudgetError):
         check_fits(shorter.spec, shorter.memory, shorter.work, enough - 1)
+
+
+def test_refusal_of_translations_names_a_batch_that_fits():
+    spec = sweep(**{"scoring.batch_size": 64})
+    plan = planned("32GB", spec)
+    assert plan.smallest.plan is not None
+    assert plan.scoring_bytes > plan.arrays_bytes
+    with pytest.raises(MemoryBudgetError, match="Translating 64 prompts") as caught:
+        check_fits(spec, plan.memory, plan.work, plan.arrays_bytes)
+    fitting = int(re.search(r"scoring.batch_size: (\d+)", str(caught.value))[1])
+    check_fits(sweep(**{"scoring.batch_size": fitting}), plan.memory, plan.work, plan.arrays_bytes)
+    with pytest.raises(MemoryBudgetError, match="Translating"):
+        check_fits(
+            sweep(**{"scoring.batch_size": fitting + 1}), plan.memory, plan.work, plan.arrays_bytes
+        )
+    assert to_plain(plan)["scoring_bytes"] == plan.scoring_bytes
 
 
 def test_model_that_nobody_knows_is_refused_with_those_known():

@@ -24,7 +24,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
 
@@ -35,7 +35,20 @@ if TYPE_CHECKING:
     import mlx.nn as nn
     import mlx.optimizers as optim
 
-__all__ = ["Blas", "blas", "cache_dir", "is_cpu", "load_fast_blas", "mx", "nn", "optim"]
+__all__ = [
+    "Blas",
+    "Device",
+    "blas",
+    "cache_dir",
+    "device_here",
+    "is_cpu",
+    "load_fast_blas",
+    "mx",
+    "nn",
+    "optim",
+]
+
+Device = Literal["cpu", "metal", "cuda"]
 
 # PyPI's scipy-openblas32 prefixes its symbols. MLX calls these three.
 _SHIM_SOURCE = """
@@ -206,6 +219,13 @@ def __getattr__(name: str) -> ModuleType:
 def _core() -> Any:
     # A module's own names do not go through its __getattr__.
     return globals().get("mx") or __getattr__("mx")
+
+
+def device_here() -> Device:
+    """What MLX computes on by itself, without importing it."""
+    if platform.system() == "Darwin":
+        return "metal"
+    return "cuda" if importlib.util.find_spec("mlx_cuda") else "cpu"
 
 
 def is_cpu() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hawsweep.backend import is_cpu, mx
+from hawsweep.backend import device_here, mx
 
 import numpy as np
 import numpy.typing as npt
@@ -190,9 +190,7 @@ def make_bench(
         FrozenBlocks(loaded.model, 0),
         memory,
         available_bytes() if budget_bytes is None else budget_bytes,
-        slice_tokens(
-            loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1], "cpu" if is_cpu() else "metal"
-        ),
+        slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1], device_here()),
         _EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
     )
     bench.difficulty = _difficulty(bench, splits.fingerprint()["train"], base_dir)

@@ -14,9 +14,11 @@ from hawsweep import __version__
 from hawsweep.errors import HawsweepError
 
 if TYPE_CHECKING:
+    from hawsweep.backend import Device
+
     from rich.console import Console
 
-    from hawsweep.peak import Device
+    from hawsweep.spec import SweepSpec
     from hawsweep.study import Place
 
 Command = Callable[..., Any]
@@ -175,7 +177,7 @@ def plan(
     overrides = dict(parse_override(text) for text in (*options, *settings))
     spec = read_sweep(find_sweep(name), overrides)
     console = _console(stderr=as_json)
-    residuals = _calibrate(spec.model, console) if calibrate else []
+    residuals = _calibrate(spec, console) if calibrate else []
     planned = sweepplan.plan_sweep(
         spec, ram=ram, data_pairs=data_pairs, max_seq_length=max_seq_length, device=device
     )
@@ -189,12 +191,15 @@ def plan(
     console.print(plan_picture(planned))
 
 
-def _calibrate(reference: str, console: "Console") -> list[Any]:
-    from hawsweep import calibration, models
+def _calibrate(spec: "SweepSpec", console: "Console") -> list[Any]:
+    from hawsweep import calibration, memory, models
 
     with console.status("measuring training steps") as spinner:
-        path = models.resolve_model(reference, spinner.update)
-        _, residuals = calibration.calibrate(path, spinner.update)
+        path = models.resolve_model(spec.model, spinner.update)
+        budget = memory.find_budget(
+            spec.memory.budget, spec.memory.reserve, machine=memory.this_machine()
+        )
+        _, residuals = calibration.calibrate(path, spinner.update, budget_bytes=budget.total_bytes)
     return residuals
 
 

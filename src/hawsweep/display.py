@@ -405,6 +405,12 @@ def plan_picture(plan: "SweepPlan") -> RenderableType:
     )
     facts.add_row("[bold]memory[/bold]", f"within {known.error:.0%}: {known.how}")
     facts.add_row("[bold]speed[/bold]", known.speed.how)
+    fits = plan.scoring_bytes <= plan.arrays_bytes
+    facts.add_row(
+        "[bold]answers[/bold]",
+        f"{spec.scoring.batch_size} prompts at a time, up to {plan.scoring_bytes / 1e9:.1f} GB"
+        + ("" if fits else " [red]do not fit: lower scoring.batch_size[/red]"),
+    )
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("key")
     table.add_column("value", justify="right")

@@ -65,7 +65,7 @@ class Head:
     def __init__(self, model: Any, holder: Any) -> None:
         self._holder = holder
         trained = (name for name, _ in tree_flatten(model.trainable_parameters()))
-        inside = tuple(f"{_path_of(model, holder)}.{part}." for part in ("layers", "norm"))
+        inside = tuple(f"{body_path(model)}.{part}." for part in ("layers", "norm"))
         self.is_trained = not all(name.startswith(inside) for name in trained)
 
     def __call__(self, hidden: Any) -> Any:
@@ -81,9 +81,9 @@ def model_head(model: Any) -> Head | None:
     return None if holder is None else Head(model, holder)
 
 
-def _path_of(model: Any, holder: Any) -> str:
+def body_path(model: Any) -> str:
     """The name of the body among the model's modules."""
-    return "model" if holder is model else "language_model.model"
+    return "model" if not hasattr(model, "language_model") else "language_model.model"
 
 
 class FrozenBlocks:
@@ -153,7 +153,7 @@ class FrozenBlocks:
         names = [name for name, _ in tree_flatten(self._model.trainable_parameters())]
         if holder is None or not names:
             return 0
-        path = f"{_path_of(self._model, holder)}.layers."
+        path = f"{body_path(self._model)}.layers."
         if not all(name.startswith(path) for name in names):
             return 0
         lowest = min(int(name.removeprefix(path).split(".")[0]) for name in names)

@@ -22,6 +22,7 @@ from hawsweep.memory import available_bytes
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+_LOAD_FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,28 @@ def resolve_embedder(reference: str, progress: Callable[[str], None] = lambda _:
 def load_model(
     path: Path, adapter_path: Path | None = None, *, trust_remote_code: bool = False
 ) -> LoadedModel:
-    """Load a model for training and generation, with an adapter where ``adapter_path`` names its
-    folder.
+    """Load a model and its tokenizer for training and generation; see ``load_weights``.
+
+    Raises:
+        ModelError: The folder is not a model that mlx-lm reads, or it has no chat template.
+    """
+    from mlx_lm.utils import load_tokenizer
+
+    model, config = load_weights(path, adapter_path, trust_remote_code=trust_remote_code)
+    options = {"trust_remote_code": trust_remote_code}
+    try:
+        tokenizer = load_tokenizer(path, options, eos_token_ids=config.get("eos_token_id"))
+    except _LOAD_FAULTS as fault:
+        raise _cannot_load(path, fault) from fault
+    if tokenizer.chat_template is None:
+        raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.")
+    return LoadedModel(model, tokenizer, config, path)
+
+
+def load_weights(
+    path: Path, adapter_path: Path | None = None, *, trust_remote_code: bool = False
+) -> tuple[Any, dict[str, Any]]:
+    """Load a model, with an adapter where ``adapter_path`` names its folder, and its config.
 
     On a CPU device quantized and 16-bit weights become float32, because their matrix products are
     much slower there; elsewhere the checkpoint's format is kept. Where memory does not
@@ -142,25 +163,25 @@ def load_model(
     """
     from hawsweep.backend import mx
 
-    from mlx_lm.utils import load
+    from mlx_lm import utils
 
     try:
-        model, tokenizer, config = load(
-            str(path),
-            adapter_path=None if adapter_path is None else str(adapter_path),
-            return_config=True,
-            lazy=backend.is_cpu(),
-            tokenizer_config={"trust_remote_code": trust_remote_code},
-            trust_remote_code=trust_remote_code,
+        model, config = utils.load_model(
+            path, lazy=backend.is_cpu(), trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as fault:
-        raise ModelError(f"{path} cannot be loaded as an MLX model: {fault}") from fault
-    if tokenizer.chat_template is None:
-        raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.")
+        if adapter_path is not None:
+            model = utils.load_adapters(model, str(adapter_path))
+            model.eval()
+    except _LOAD_FAULTS as fault:
+        raise _cannot_load(path, fault) from fault
     if backend.is_cpu():
         model = _to_float32(model)
     mx.eval(model.parameters())
-    return LoadedModel(model, tokenizer, config, path)
+    return model, config
+
+
+def _cannot_load(path: Path, fault: Exception) -> ModelError:
+    return ModelError(f"{path} cannot be loaded as an MLX model: {fault}")
 
 
 def load_embedder(path: Path) -> "SentenceTransformer":

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.adapters import adapted, beyond_mlx_lm, load_adapter, mlx_lm_config, replace_text
 from hawsweep.bench import Bench, value_ends
-from hawsweep.calibration import Observation, note_trial
+from hawsweep.calibration import note_trial
 from hawsweep.checkpoints import (
     ADAPTER_DIR,
     CHECKPOINT_DIR,
@@ -29,6 +29,7 @@ from hawsweep.checkpoints import (
 )
 from hawsweep.evaluation import Evaluation
 from hawsweep.examples import write_example_losses
+from hawsweep.measuring import Observation
 from hawsweep.peak import training_peak
 from hawsweep.planning import Plan, describe
 from hawsweep.scoring import Score, write_samples

@@ -16,12 +16,12 @@ array were freed at its last use.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Self
+
+from hawsweep.backend import Device
 
 from hawsweep.shapes import ModelShape
 from hawsweep.trainspec import TrainSpec
-
-Device = Literal["cpu", "metal", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ def training_peak(
         step: The largest that goes through the model at a time.
     """
     k = coefficients
-    n_trained = shape.n_layers if train.num_layers < 0 else min(train.num_layers, shape.n_layers)
+    n_trained = shape.n_trained_blocks(train)
     adapter = 4 * shape.trained_parameters(train)
     n_accumulated = train.grad_accumulation_steps * -(-train.batch_size // execution.micro_batch)
     gradients = (k.gradients + (n_accumulated > 1)) * adapter

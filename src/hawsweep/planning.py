@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hawsweep.backend import Device
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,7 +17,6 @@ from hawsweep.batches import padded_targets, padded_width, split
 from hawsweep.peak import (
     FEWEST_TOKENS,
     Coefficients,
-    Device,
     Execution,
     Step,
     evaluation_peak,
@@ -46,16 +47,15 @@ class Workload:
     n_targets: npt.NDArray[np.integer[Any]]
     how: str
 
-    def largest_steps(self, batch_size: int, micro_batch: int) -> list[Step]:
-        """The largest parts of batches that can come up: those none other is larger than.
-
-        Batches hold neighbours in length, so that the longest come together.
+    def largest_step(self, batch_size: int, micro_batch: int) -> Step:
+        """The largest part of a batch that can come up: as many rows as there can be, as wide as
+        the longest, with the most targets.
         """
         # An epoch's last batch may be split less evenly than the others, into larger parts.
         rows = min(batch_size, micro_batch, len(self.lengths))
         most = int(np.sort(self.n_targets)[-rows:].sum())
         width = padded_width(int(self.lengths.max()) - 1)
-        return [Step(rows, width, _most_padded(most, rows * width))]
+        return Step(rows, width, _most_padded(most, rows * width))
 
     def steps(self, batches: Iterable[Sequence[int]], micro_batch: int) -> set[Step]:
         """What batches come to, as indices of these examples, in parts and padded."""
@@ -80,11 +80,13 @@ class Speed:
         flops: Floating-point operations a second.
         step_s: What a step takes beside them.
         how: Where these are from.
+        n_workers: How many at a time the processor profits from; None where that was not measured.
     """
 
     flops: float
     step_s: float
     how: str
+    n_workers: int | None = None
 
     def seconds(
         self, shape: ModelShape, train: TrainSpec, step: Step, execution: Execution
@@ -97,7 +99,7 @@ def step_flops(shape: ModelShape, train: TrainSpec, step: Step, execution: Execu
     """Floating-point operations of a step: all blocks forward; the trained ones backward by their
     activations, checkpointed ones forward again; the head forward and backward.
     """
-    n_trained = shape.n_layers if train.num_layers < 0 else min(train.num_layers, shape.n_layers)
+    n_trained = shape.n_trained_blocks(train)
     block = 2 * sum(inputs * outputs for inputs, outputs in shape.linears.values())
     block += 4 * step.width * shape.n_heads * shape.head_dim
     backward = 2 if train.fine_tune_type == "full" else 1
@@ -147,17 +149,12 @@ def plans(model: MemoryModel, train: TrainSpec, work: Workload) -> list[Plan]:
     """All ways to execute a trial, fastest first."""
     found = []
     for execution in executions(model, train):
-        steps = work.largest_steps(train.batch_size, execution.micro_batch)
-        peak = max(
-            training_peak(model.shape, train, step, execution, model.coefficients).total
-            for step in steps
-        )
+        step = work.largest_step(train.batch_size, execution.micro_batch)
+        peak = training_peak(model.shape, train, step, execution, model.coefficients).total
         n_parts = len(split(range(train.batch_size), execution.micro_batch))
         whole = slice_tokens(model.shape.vocabulary, model.device)
         n_slices = whole // (execution.tokens_at_once or whole)
-        seconds = n_parts * max(
-            model.speed.seconds(model.shape, train, step, execution) for step in steps
-        )
+        seconds = n_parts * model.speed.seconds(model.shape, train, step, execution)
         seconds *= 1 + _PART_COST * (2 - 1 / n_parts - 1 / n_slices)
         found.append(Plan(execution, peak, round(peak * (1 + model.error)), seconds))
     return sorted(found, key=lambda plan: (plan.seconds, plan.needed_bytes))

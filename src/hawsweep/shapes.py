@@ -5,7 +5,7 @@ The numbers are those of the model that mlx-lm builds, but MLX is not imported: 
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class ModelShape:
         float_bytes: Bytes of a parameter that is not quantized.
         quantization: Of every matrix whose width the group size divides; None without.
         overrides: Of single modules, by their path; None for one that is not quantized.
+        uncounted_bytes: Weights that the sizes above do not say; below 0 where they say too many.
     """
 
     architecture: str
@@ -75,6 +76,7 @@ class ModelShape:
     float_bytes: int
     quantization: Quantization | None = None
     overrides: dict[str, Quantization | None] = field(default_factory=dict)
+    uncounted_bytes: int = 0
 
     @property
     def n_parameters(self) -> int:
@@ -88,9 +90,21 @@ class ModelShape:
     def weight_bytes(self) -> int:
         """Bytes of the weights."""
         matrices = self._matrices().items()
-        return self.float_bytes * self._n_vector_parameters + sum(
+        counted = sum(
             self._matrix_bytes(path, width, width * height) for path, (width, height) in matrices
         )
+        return self.uncounted_bytes + self.float_bytes * self._n_vector_parameters + counted
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain values; of a shape without quantization."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "ModelShape":
+        """One out of what ``to_plain`` gave."""
+        linears = {path: (inputs, outputs) for path, (inputs, outputs) in values["linears"].items()}
+        vectors = tuple(map(tuple, values["vectors"]))
+        return cls(**{**values, "linears": linears, "vectors": vectors})
 
     def adapted_linears(self, train: TrainSpec) -> dict[str, tuple[int, int]]:
         """The layers that LoRA or DoRA adapts: path in the model to (inputs, outputs).
@@ -101,7 +115,7 @@ class ModelShape:
             ModelError: The model has fewer blocks, or no such layer as ``keys`` name.
         """
         keys = train.lora_parameters.keys
-        blocks = range(self.n_layers - self._n_trained_blocks(train), self.n_layers)
+        blocks = range(self.n_layers - self.n_trained_blocks(train), self.n_layers)
         everywhere = self._matrices()
         if unknown := [key for key in keys or () if key not in {*self.linears, *everywhere}]:
             raise ModelError(
@@ -160,7 +174,12 @@ class ModelShape:
             return n_weights * self.float_bytes
         return quantization.n_bytes(n_weights, self.float_bytes)
 
-    def _n_trained_blocks(self, train: TrainSpec) -> int:
+    def n_trained_blocks(self, train: TrainSpec) -> int:
+        """How many of the last blocks a trial trains.
+
+        Raises:
+            ModelError: The model has fewer.
+        """
         if train.num_layers > self.n_layers:
             raise ModelError(
                 f"train.num_layers is {train.num_layers}, but the model has {self.n_layers} "
@@ -170,7 +189,7 @@ class ModelShape:
 
     def _trained_shapes(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
         if train.fine_tune_type == "full":
-            for _ in range(self._n_trained_blocks(train)):
+            for _ in range(self.n_trained_blocks(train)):
                 yield from (*self.linears.values(), *self.vectors)
             return
         rank = train.lora_parameters.rank
@@ -196,6 +215,11 @@ def read_config(model_path: Path) -> dict[str, Any]:
     return config
 
 
+def is_known(architecture: object) -> bool:
+    """Whether ``shape_of`` knows models of this ``model_type``."""
+    return isinstance(architecture, str) and architecture in _FAMILIES
+
+
 def shape_of(config: Mapping[str, Any]) -> ModelShape:
     """The shape of the model that a ``config.json`` describes.
 
@@ -207,11 +231,11 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
         ModelError: A key is missing, or its value makes no sense.
     """
     architecture = _value(config, "model_type")
-    if not isinstance(architecture, str) or architecture not in _FAMILIES:
+    if not is_known(architecture):
         raise UnknownArchitectureError(
             f"The memory of a model with model_type {architecture!r} is known only by calibration: "
-            "train it for a few iterations. From config.json alone it is known for "
-            f"{', '.join(sorted(_FAMILIES))}."
+            "hawsweep plan NAME --calibrate measures it here. From config.json alone it is known "
+            f"for {', '.join(sorted(_FAMILIES))}."
         )
     family, is_nested = _FAMILIES[architecture], architecture == "gemma3"
     text = _gemma3_text(config) if is_nested else config

@@ -101,15 +101,17 @@ def _share_memory(
     machine = memory.this_machine()
     budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
     known = calibration.memory_model(model_path)
+    work = sweepplan.workload(spec)
+    if known is not None:
+        exact = replace(known, coefficients=replace(known.coefficients, error=0.0))
+        whole = arrays_budget(budget.total_bytes, known.coefficients)
+        sweepplan.check_fits(spec, exact, work, whole)
+    known = calibration.ensure_calibrated(model_path, known, budget.total_bytes, preparing)
     if known is None:
         preparing(
             "the memory of this architecture is not known: trials are executed as the sweep says"
         )
         return 1 if spec.workers == "auto" else min(spec.workers, spec.trials), None
-    work = sweepplan.workload(spec)
-    exact = replace(known, coefficients=replace(known.coefficients, error=0.0))
-    sweepplan.check_fits(spec, exact, work, arrays_budget(budget.total_bytes, known.coefficients))
-    known = calibration.ensure_calibrated(model_path, known, budget.total_bytes, preparing)
     n_workers, each = sweepplan.share(spec, known, work, budget)
     sweepplan.check_fits(spec, known, work, arrays_budget(each, known.coefficients))
     preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hawsweep.backend import Device
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +21,7 @@ from hawsweep import backend, calibration, catalogue, memory, models
 from hawsweep.data import is_local, load_data
 from hawsweep.errors import MemoryBudgetError, ModelError
 from hawsweep.memory import Budget
-from hawsweep.peak import Device, arrays_budget, generation_peak
+from hawsweep.peak import arrays_budget, generation_peak
 from hawsweep.planning import (
     MemoryModel,
     Plan,
@@ -85,6 +87,7 @@ class SweepPlan:
         by_value: For each searched key that matters, each value with the others at their smallest
             and at their largest.
         faster: The largest settings with no limit to memory, where that is faster.
+        scoring_bytes: What translating the validation prompts takes, of MLX's arrays.
     """
 
     spec: SweepSpec
@@ -98,6 +101,7 @@ class SweepPlan:
     largest: Verdict
     by_value: dict[str, list[tuple[SearchValue, Verdict, Verdict]]]
     faster: Plan | None
+    scoring_bytes: int
 
     @property
     def seconds(self) -> float:
@@ -129,7 +133,7 @@ def plan_sweep(
         spec = spec.model_copy(
             update={"train": spec.train.model_copy(update={"max_seq_length": max_seq_length})}
         )
-    known = known_memory(spec, device or ("metal" if ram else calibration.device_here()))
+    known = known_memory(spec, device or ("metal" if ram else backend.device_here()))
     machine = memory.this_machine() if ram is None else other_machine(ram, known.device)
     budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
     work = workload(spec, data_pairs)
@@ -151,6 +155,7 @@ def plan_sweep(
         largest,
         dict(_by_value(known, spec, work, arrays, smallest.settings, largest.settings)),
         fastest if fastest.seconds < chosen.seconds else None,
+        scoring_bytes(spec, known, work),
     )
 
 
@@ -164,6 +169,7 @@ def check_fits(spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes
     train = apply_settings(spec.train, settings)
     least = smallest_plan(known, train, work)
     if least.needed_bytes <= arrays_bytes:
+        _check_scoring(spec, known, work, arrays_bytes)
         return
     weights = known.shape.weight_bytes()
     raise MemoryBudgetError(
@@ -173,6 +179,35 @@ def check_fits(spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes
     )
 
 
+def _check_scoring(
+    spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes: float
+) -> None:
+    needed = scoring_bytes(spec, known, work)
+    if needed <= arrays_bytes:
+        return
+    asked = spec.scoring.batch_size
+    fitting = [
+        rows for rows in range(1, asked) if scoring_bytes(spec, known, work, rows) <= arrays_bytes
+    ]
+    would = f"scoring.batch_size: {fitting[-1]}" if fitting else "a smaller scoring.max_tokens"
+    raise MemoryBudgetError(
+        f"Translating {asked} prompts at a time needs {_gb(needed)}, and the budget leaves "
+        f"{_gb(max(0.0, arrays_bytes))}. Use {would}, or raise memory.budget."
+    )
+
+
+def scoring_bytes(
+    spec: SweepSpec, known: MemoryModel, work: Workload, rows: int | None = None
+) -> int:
+    """What answering the validation prompts takes at most, with the error band; ``rows`` at a time,
+    by default as many as the sweep says.
+    """
+    rows = min(rows or spec.scoring.batch_size, spec.scoring.max_examples)
+    longest = int(work.lengths.max())
+    peak = generation_peak(known.shape, rows, longest, spec.scoring.max_tokens, known.coefficients)
+    return round(peak * (1 + known.error))
+
+
 def known_memory(spec: SweepSpec, device: Device) -> MemoryModel:
     """The memory model of a sweep's model: calibrated here, or by its shape.
 
@@ -180,7 +215,7 @@ def known_memory(spec: SweepSpec, device: Device) -> MemoryModel:
         ModelError: It is neither here nor in the catalogue.
     """
     path = models.find_model(spec.model)
-    if path is not None and device == calibration.device_here():
+    if path is not None and device == backend.device_here():
         found = calibration.memory_model(path)
         if found is not None:
             return found
@@ -266,16 +301,17 @@ def lengths_file(spec: SweepSpec, fingerprint: str) -> Path:
 def share(spec: SweepSpec, known: MemoryModel, work: Workload, budget: Budget) -> tuple[int, float]:
     """How many workers run, and what each may take.
 
-    With ``workers: auto`` one on a GPU; on a CPU one a core, but no more than leave each enough for
-    every setting that a single worker could run.
+    With ``workers: auto`` as many as calibration found the processor to profit from (where that was
+    never measured: one on a GPU, on a CPU one a core), but no more than leave each enough for every
+    setting that a single worker could run.
     """
     if spec.workers != "auto":
         return spec.workers, budget.total_bytes / spec.workers
-    if known.device != "cpu":
-        return 1, budget.total_bytes
+    assumed = memory.usable_cores() if known.device == "cpu" else 1
+    most = min(known.speed.n_workers or assumed, spec.trials)
     largest = apply_settings(spec.train, _extreme(known, spec, work, largest=True))
     smallest = apply_settings(spec.train, _extreme(known, spec, work, largest=False))
-    for n_workers in range(min(memory.usable_cores(), spec.trials), 1, -1):
+    for n_workers in range(most, 1, -1):
         each = budget.total_bytes / n_workers
         alone = arrays_budget(budget.total_bytes, known.coefficients)
         arrays = arrays_budget(each, known.coefficients)
@@ -287,13 +323,6 @@ def share(spec: SweepSpec, known: MemoryModel, work: Workload, budget: Budget) -
         if wanted and all(choose_plan(known, train, work, arrays) for train in wanted):
             return n_workers, each
     return 1, budget.total_bytes
-
-
-def scoring_peak(known: MemoryModel, spec: SweepSpec, work: Workload) -> int:
-    """What answering the validation prompts takes at most, in bytes."""
-    longest = int(work.lengths.max())
-    rows = min(spec.scoring.batch_size, spec.scoring.max_examples)
-    return generation_peak(known.shape, rows, longest, spec.scoring.max_tokens, known.coefficients)
 
 
 def _extreme(
@@ -436,5 +465,6 @@ def to_plain(plan: SweepPlan) -> dict[str, Any]:
             ]
             for key, rows in plan.by_value.items()
         },
+        "scoring_bytes": plan.scoring_bytes,
         "seconds": round(plan.seconds),
     }

@@ -19,7 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hawsweep.batches import padded_targets
-from hawsweep.calibration import Observation, Point, fit, points
+from hawsweep.calibration import fit
+from hawsweep.measuring import Observation, Point, points
 from hawsweep.peak import COEFFICIENTS, Execution, Step, slice_tokens, training_peak
 from hawsweep.shapes import shape_of
 
@@ -204,7 +205,7 @@ def _measure(name, wanted):
 def _child(name):
     from hawsweep.backend import mx, nn
 
-    from hawsweep.calibration import measure_step
+    from hawsweep.measuring import measure_step
 
     config = _MODELS[name]
     if config is None:
