@@ -17,7 +17,7 @@ from hawsweep.evaluation import make_evaluator
 from hawsweep.examples import hardest_and_easiest
 from hawsweep.leaderboard import trial_row
 from hawsweep.objective import Interrupted, measure_base, run_trial
-from hawsweep.scoring import Score
+from hawsweep.scoring import Sample, Score
 from hawsweep.space import distributions
 from hawsweep.study import Place, create_study, open_storage
 from hawsweep.sweepfile import check_sweep
@@ -38,7 +38,21 @@ class FixedScorer:
     """Gives every model the same score; the tiny one says nothing worth comparing."""
 
     def score(self, loaded, records):
-        return Score(0.5, 10.0, 1.0, 0.0, ())
+        self.asked.append(records)
+        return judged([0.5 for _ in records])
+
+    def compare(self, records, outputs):
+        pairs = zip(records, outputs, strict=True)
+        return judged([float(record.reference == output) for record, output in pairs])
+
+    def __init__(self):
+        self.asked = []
+
+
+def judged(scores):
+    samples = tuple(Sample("", "", "", each, each, 0.0) for each in scores)
+    mean = float(np.mean(scores))
+    return Score(mean, 0.4, 0.6, mean, 10.0, 1.0, 0.1, 1.0, 0.0, {}, samples)
 
 
 class Sweep:
@@ -260,9 +274,32 @@ def test_state_left_in_the_folder_by_an_earlier_study_is_not_used(sweep):
 
 def test_base_is_measured_as_trials_are(sweep, tmp_path):
     made = sweep()
-    base = measure_base(made.bench, tmp_path / "base")
+    measured = measure_base(made.bench, tmp_path / "base")
+    base = measured["base"]
     assert base["val_loss"] == made.bench.evaluator()(0).val_loss
     assert base["perplexity"] == pytest.approx(np.exp(base["val_loss"]))
+    assert base["score"] == 0.5
+    assert base["reference_perplexity"] > 1
+    assert measured["self_check"]["ceiling"] == 1
+    assert measured["self_check"]["floor"] < 0.5
+
+
+def test_base_is_shown_as_many_examples_as_fit(sweep, tmp_path):
+    made = sweep(scoring={"prompt": {"examples": 3}}, train={"max_seq_length": 512})
+    measured = measure_base(made.bench, tmp_path / "base")
+    assert measured["few_shot"]["n_examples"] == 3
+    plain, shown = made.bench.scorer.asked[-2:]
+    train = [record.messages for record in load_data(made.spec.data).train]
+    for before, after in zip(plain, shown, strict=True):
+        assert after.messages[-2:] == before.messages[-2:]
+        assert after.reference == before.reference
+        examples = after.messages[len(after.messages) - 2 - 6 : -2]
+        assert all(examples[at : at + 2] in [each[-2:] for each in train] for at in (0, 2, 4))
+    assert (tmp_path / "base" / "few_shot_samples.jsonl").exists()
+    short = sweep(scoring={"prompt": {"examples": 3}}, train={"max_seq_length": 48})
+    assert len(short.bench.few_shot) < 3
+    none = sweep(scoring={"prompt": {"examples": 0}})
+    assert "few_shot" not in measure_base(none.bench, tmp_path / "none")
 
 
 def test_curriculum_by_base_loss_measures_the_training_examples_once(sweep, tiny_model):

@@ -15,9 +15,17 @@ SETTINGS = {
     "grad_accumulation_steps": 4,
 }
 COMPLETE = TrialRow(
-    "12", "complete", SETTINGS, 0.594, 1800, 0.6834, 56.3, 30.1, 110, 1070000000, 7261
+    "12",
+    "complete",
+    SETTINGS,
+    0.594,
+    1800,
+    *(0.6834, 0.6312, 0.7277),
+    *(0.6834, 56.3, 30.1, 110, 1070000000, 7261),
 )
-BASE = TrialRow("base", "base", {}, 3.724, None, 0.107, 12.1, 0.2, time_s=25)
+BASE = TrialRow("base", "base", {}, 3.724, None, 0.107, chrf=12.1, bleu=0.2, time_s=25)
+FEW_SHOT = TrialRow("4-shot base", "base", {}, score=0.2)
+KNOWN = TrialRow("gpt-4o-mini", "reference", {}, score=0.8787)
 
 
 def printed(picture, width):
@@ -38,18 +46,24 @@ def test_name_of_letters_digits_and_dashes_is_taken():
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_leaderboard_fits_and_shows_every_number(width):
-    lines = printed(leaderboard_table([COMPLETE, BASE], width), width).splitlines()
+    rows = [COMPLETE, FEW_SHOT, BASE, KNOWN]
+    lines = printed(leaderboard_table(rows, width), width).splitlines()
     assert max(map(len, lines)) <= width
-    for text in ("12", "complete", "1.32e-03", "32", "2000", "0.594", "1800", "0.6834", "56.3"):
+    for text in ("12", "complete", "1.32e-03", "32", "2000", "0.594", "0.6834", "1.07", "2h01"):
         assert text in lines[1]
-    for text in ("110", "1.07", "2h01"):
-        assert text in lines[1]
-    assert lines[2].split()[0] == "base"
+    for text in ("1800", "56.3", "110"):
+        assert (text in lines[1]) is (width == 140)
+    assert (".63-.73" if width == 80 else "0.631-0.728") in lines[1]
+    assert lines[2].split()[:2] == ["4-shot", "base"]
+    assert lines[3].split()[0] == "base"
+    assert "gpt-4o-mini" in lines[4]
+    assert "elsewhere: not measured here" in lines[5]
 
 
 def test_end_without_any_complete_trial_says_how_to_go_on(tmp_path):
     end = {"name": "x", "rows": [BASE], "test": None, "samples": [], "best_trial": None}
-    end |= {"study_dir": tmp_path, "trial_dir": None}
+    end |= {"study_dir": tmp_path, "trial_dir": None, "verdict": None, "groups": []}
+    end |= {"self_check": None}
     text = printed(end_picture(end, "timeout", 140), 140)
     assert "The time is up. The same command goes on." in text
     assert "export" not in text

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from hawsweep.adapters import adapted
 from hawsweep.batches import lengths_of, targets_of, training_order, validation_size
 from hawsweep.data import Splits, choose_indices, choose_subset
-from hawsweep.encoding import Encoded, Example, encode
+from hawsweep.encoding import Encoded, Example, encode, encode_prompt, with_examples
 from hawsweep.errors import DataError, ModelError
 from hawsweep.evaluation import Evaluation, make_evaluator
 from hawsweep.forward import FrozenBlocks
@@ -59,6 +59,7 @@ class Bench:
     Attributes:
         valid: The frozen validation set for the loss.
         valid_prompts: Validation records whose prompts survivors translate.
+        few_shot: Training records that a baseline shows the untuned model; maybe none.
         mlx_data_dir: Where ``mlx_lm.lora`` finds the same data.
         memory: What is known of the model's memory here; None for an architecture of which nothing
             is.
@@ -75,6 +76,7 @@ class Bench:
     valid: Sequence[Example]
     valid_prompts: list[Record]
     test_prompts: list[Record]
+    few_shot: list[Record]
     scorer: Scorer
     mlx_data_dir: Path
     frozen: FrozenBlocks
@@ -96,6 +98,16 @@ class Bench:
             frozen=self.frozen if examples is None else None,
             tokens_at_once=self.tokens_at_once,
         )
+
+    def reference_perplexity(self) -> float:
+        """Of the validation prompts' references, a token, as the model is now."""
+        examples = encode(
+            self.valid_prompts,
+            self.loaded.tokenizer,
+            max_seq_length=self.spec.train.max_seq_length,
+            mask_prompt=True,
+        ).examples
+        return self.evaluator(examples)(0).perplexity
 
     def workload(self) -> Workload:
         """The training examples as memory sees them."""
@@ -185,6 +197,7 @@ def make_bench(
         [valid[i] for i in chosen],
         prompts,
         test,
+        _few_shot(spec, loaded, splits, [*prompts, *test]),
         scorer,
         mlx_data_dir,
         FrozenBlocks(loaded.model, 0),
@@ -195,6 +208,21 @@ def make_bench(
     )
     bench.difficulty = _difficulty(bench, splits.fingerprint()["train"], base_dir)
     return bench
+
+
+def _few_shot(
+    spec: SweepSpec, loaded: LoadedModel, splits: Splits, prompts: Sequence[Record]
+) -> list[Record]:
+    """As many of the examples asked for as leave the longest prompt within ``max_seq_length``."""
+    asked = choose_subset(splits.train, spec.scoring.prompt.examples, spec.seed)
+    chosen = [each for each in asked if each.reference is not None]
+    longest = max(prompts, key=lambda each: len(encode_prompt(each, loaded.tokenizer)))
+    while chosen:
+        prompt = encode_prompt(with_examples(longest, chosen), loaded.tokenizer)
+        if len(prompt) <= spec.train.max_seq_length:
+            break
+        chosen.pop()
+    return chosen
 
 
 def _encode(

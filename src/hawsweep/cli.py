@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -245,21 +246,26 @@ def status(name: str | None, place: "Place", as_json: bool) -> None:
 
     opened = study.load_study(storage := study.open_storage(place), name or study.newest(storage))
     rows = leaderboard.leaderboard(opened)
+    verdict = leaderboard.judge_study(opened, place)
     if as_json:
         summary = {
             "study": opened.study_name,
             "test": opened.user_attrs.get("test"),
+            "self_check": opened.user_attrs.get("self_check"),
+            "verdict": None if verdict is None else asdict(verdict),
             "trials": [vars(row) for row in rows],
         }
         click.echo(json.dumps(summary, indent=2))
         return
-    from hawsweep.display import leaderboard_table, test_text
+    from hawsweep.display import leaderboard_table, test_text, verdict_lines
 
     console = _console()
     console.print(f"[bold]{opened.study_name}[/bold]  {opened.user_attrs.get('description', '')}")
     console.print(leaderboard_table(rows, console.width))
     if text := test_text(opened.user_attrs.get("test")):
         console.print(text)
+    for line in verdict_lines(verdict):
+        console.print(line)
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """What a person sees in the terminal: the live picture of a running sweep, and tables."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -15,9 +16,10 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from hawsweep.export import Exported
-    from hawsweep.leaderboard import TrialRow
+    from hawsweep.leaderboard import GroupRow, TrialRow
     from hawsweep.supervisor import Event
-    from hawsweep.sweepplan import SweepPlan, Verdict
+    from hawsweep.sweepplan import Fit, SweepPlan
+    from hawsweep.verdict import Verdict
 
 _STYLES = {
     "complete": "green",
@@ -88,7 +90,7 @@ class SweepDisplay:
     def _picture(self) -> RenderableType:
         share = min(self._finished / self._n_trials, 1.0)
         head = Table.grid(padding=(0, 2))
-        best = "" if self._best is None else f"best similarity {self._best:.4f}"
+        best = "" if self._best is None else f"best score {self._best:.4f}"
         elapsed = _clock(time.monotonic() - self._started)
         head.add_row(
             f"{self._finished}/{self._n_trials} trials",
@@ -125,10 +127,18 @@ class SweepDisplay:
         self._print(text)
 
     def _on_base_end(self, values: Mapping[str, Any]) -> None:
+        base, few_shot = values["base"], values.get("few_shot")
         self._print(
-            f"[cyan]base[/cyan]     val loss {values['val_loss']:.3f}, similarity "
-            f"{values['similarity']:.4f}"
+            f"[cyan]base[/cyan]     val loss {base['val_loss']:.3f}, similarity "
+            f"{base['similarity']:.4f}"
         )
+        if few_shot is not None:
+            self._print(
+                f"[cyan]base[/cyan]     with {few_shot['n_examples']} examples in its prompt: "
+                f"similarity {few_shot['similarity']:.4f}"
+            )
+        for line in self_check_lines(values["self_check"]):
+            self._print(line)
 
     def _on_trial_start(self, values: Mapping[str, Any]) -> None:
         if not self._console.is_terminal:
@@ -141,10 +151,10 @@ class SweepDisplay:
         text = f"[{_STYLES.get(state, 'white')}]trial {values['number']:<3}[/] {state}"
         if values.get("val_loss") is not None:
             text += f", val loss {values['val_loss']:.3f}"
-        if values.get("similarity") is not None:
-            text += f", similarity {values['similarity']:.4f}"
-            if self._best is None or values["similarity"] > self._best:
-                self._best = values["similarity"]
+        if values.get("score") is not None:
+            text += f", score {values['score']:.4f}"
+            if self._best is None or values["score"] > self._best:
+                self._best = values["score"]
                 text += " [bold green]best so far[/bold green]"
         if values.get("reason"):
             text += f": {escape(str(values['reason']))}"
@@ -236,31 +246,37 @@ _DOING = {
 
 def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
     """The trials, one a line, with shorter titles where the terminal is narrow."""
+    is_narrow = width < _WIDE
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
-    titles = ["val loss", "at", "similarity", "chrF", "tok/s", "peak GB", "time"]
-    padding = 2
-    if width < _WIDE:
-        titles = ["val", "at", "sim", "chrF", "tok/s", "GB", "time"]
-        padding = 1
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, padding, 0, 0))
+    titles = ["val loss", "at", "score", "95 %", "chrF", "tok/s", "peak GB", "time"]
+    if is_narrow:
+        titles = ["val", "score", "95 %", "GB", "time"]
+    padding = (0, 1 if is_narrow else 2, 0, 0)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for title in (*map(short_name, keys), *titles):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
+        rest = (
+            [] if is_narrow else [_number(row.chrf, "{:.1f}"), _number(row.tokens_per_s, "{:.0f}")]
+        )
         table.add_row(
             row.label,
-            "" if row.state == "base" else row.state,
+            {"base": "", "reference": "elsewhere"}.get(row.state, row.state),
             *(_setting(row.settings.get(key)) for key in keys),
             _number(row.val_loss, "{:.3f}"),
-            _number(row.best_iteration, "{}"),
-            _number(row.similarity, "{:.4f}"),
-            _number(row.chrf, "{:.1f}"),
-            _number(row.tokens_per_s, "{:.0f}"),
+            *([] if is_narrow else [_number(row.best_iteration, "{}")]),
+            _number(row.score, "{:.4f}"),
+            _range(row.low, row.high, is_short=is_narrow),
+            *rest,
             _number(row.peak_memory_bytes, "{:.2f}", 1e-9),
             "" if row.time_s is None else _duration(row.time_s),
             style=_STYLES.get(row.state, ""),
         )
+    if any(row.state == "reference" for row in rows):
+        table.caption = "elsewhere: not measured here, on whatever items that was"
+        table.caption_justify = "left"
     return table
 
 
@@ -307,12 +323,60 @@ def test_text(test: Mapping[str, Any] | None) -> str:
     )
 
 
+def self_check_lines(check: Mapping[str, Any]) -> list[str]:
+    """The scale of the metric and what its prompts can tell apart, then each warning."""
+    floor, ceiling = check["floor"], check["ceiling"]
+    span = ceiling - floor
+    share = f", {(check['base'] - floor) / span:.0%} of the way" if span > 0 else ""
+    lines = [
+        f"Scale: other prompts' references score {floor:.3f}, the right ones {ceiling:.3f}; the "
+        f"base {check['base']:.3f}{share}. {check['n_prompts']} prompts tell trials apart that "
+        f"differ by {check['detectable']:.3f}"
+    ]
+    return lines + [f"[yellow]{escape(text)}[/yellow]" for text in check["warnings"]]
+
+
+def verdict_lines(verdict: "Verdict | None") -> list[str]:
+    """What can be said of the winner, one sentence a line."""
+    if verdict is None:
+        return []
+    style = "bold green" if verdict.ships else "bold yellow"
+    first, *others = (escape(each) for each in verdict.sentences) if verdict.sentences else ("",)
+    return [line for line in (f"[{style}]{first}[/]" if first else "", *others) if line]
+
+
+def groups_table(rows: Sequence["GroupRow"]) -> Table:
+    """Base and trial by group, largest loss first."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("group")
+    for title in ("prompts", "base", "trial", "gain", "95 %"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        gain = row.gain
+        table.add_row(
+            escape(row.group),
+            str(row.n_prompts),
+            f"{row.base:.3f}",
+            f"{row.trial:.3f}",
+            f"{gain.mean:+.3f}",
+            f"{gain.low:+.3f} to {gain.high:+.3f}" if math.isfinite(gain.low) else "",
+            style="red" if gain.high < 0 else "yellow" if gain.mean < 0 else "",
+        )
+    return table
+
+
 def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableType:
     """What is shown when a start ends."""
     name, best = end["name"], end["best_trial"]
     parts: list[RenderableType] = ["", leaderboard_table(end["rows"], width), ""]
     if text := test_text(end["test"]):
-        parts += [Text.from_markup(text), ""]
+        parts += [Text.from_markup(text)]
+    parts += [Text.from_markup(line) for line in verdict_lines(end["verdict"])]
+    if end["self_check"]:
+        parts += ["", *map(Text.from_markup, self_check_lines(end["self_check"]))]
+    if end["groups"]:
+        parts += ["", groups_table(end["groups"])]
+    parts.append("")
     if end["samples"]:
         parts += [samples_table(end["samples"]), ""]
     if ended != "finished":
@@ -427,7 +491,7 @@ def plan_picture(plan: "SweepPlan") -> RenderableType:
     return Group(facts, "", table, f"[dim]{meaning}[/dim]", "", *_plan_end(plan))
 
 
-def _verdict_cells(verdict: "Verdict") -> list[str]:
+def _verdict_cells(verdict: "Fit") -> list[str]:
     fits = verdict.plan is not None
     shown = verdict.plan or verdict.least
     cells = [
@@ -547,6 +611,14 @@ def _number(value: float | None, form: str, factor: float = 1) -> str:
     if value is None:
         return ""
     return form.format(value * factor if factor != 1 else value)
+
+
+def _range(low: float | None, high: float | None, *, is_short: bool) -> str:
+    if low is None or high is None:
+        return ""
+    if is_short and 0 <= low <= high < 0.995:
+        return f"{low:.2f}-{high:.2f}".replace("0.", ".")
+    return f"{low:.3f}-{high:.3f}"
 
 
 def _clock(seconds: float) -> str:

@@ -149,6 +149,35 @@ def encode_prompt(record: Record, tokenizer: Any) -> list[int]:
     )
 
 
+def with_examples(record: Record, examples: Sequence[Record]) -> Record:
+    """The record with other records' questions and answers before its own, as a few-shot prompt."""
+    messages = record.messages
+    assert messages is not None
+    first = [each for each in messages[:1] if each.get("role") == "system"]
+    shown = [each for example in examples for each in (example.messages or ())[-2:]]
+    return Record(
+        {**record.content, "messages": [*first, *shown, *messages[len(first) :]]}, record.where
+    )
+
+
+def end_of_turn(tokenizer: Any) -> int | None:
+    """The token that the chat template puts after an answer; None where that is an ordinary one.
+
+    Some models' own end-of-sequence token never comes after an answer.
+    """
+    question = {"role": "user", "content": "a"}
+    before = encode_prompt(Record({"messages": [question, {}]}), tokenizer)
+    whole = tokenizer.apply_chat_template(
+        [question, {"role": "assistant", "content": "b"}], return_dict=False
+    )
+    special = {
+        *tokenizer.all_special_ids,
+        *(number for number, token in tokenizer.added_tokens_decoder.items() if token.special),
+    }
+    after = [token for token in whole[len(before) :] if token in special]
+    return after[0] if after else None
+
+
 def _tokenize(record: Record, tokenizer: Any, mask_prompt: bool) -> tuple[list[int], int]:
     messages = record.messages
     if messages is None:

@@ -11,6 +11,7 @@ and what to do. Anything else that escapes is a bug and keeps its traceback.
     ├── DataError        a data set that cannot be found, read or used
     ├── StudyError       the storage, or a study that cannot be opened or continued
     │   └── SpecChangedError  a study was made with another spec
+    ├── ScoringError     an answer cannot be judged
     ├── MemoryBudgetError  nothing of a sweep fits into memory
     ├── WorkerError      workers keep dying; the study stops
     └── ExportError      what was written does not do what the adapter does
@@ -55,6 +56,10 @@ class WorkerError(HawsweepError):
 
 class ExportError(HawsweepError):
     """An export does not reproduce its trial, or would write over something."""
+
+
+class ScoringError(HawsweepError):
+    """An answer cannot be judged, or there is nothing to judge."""
 
 
 class MemoryBudgetError(HawsweepError):

@@ -1,18 +1,22 @@
 """What a study shows of its trials: as a leaderboard, one by one, and at its end."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
-from hawsweep.study import Place, best_trial, load_study, study_names
+from hawsweep.intervals import Interval, difference_interval
+from hawsweep.study import SAMPLE_FILES, Place, best_trial, load_study, study_names
+from hawsweep.verdict import Candidate, Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,9 @@ class TrialRow:
     Attributes:
         label: The trial's number, or ``base``.
         state: ``complete``, ``pruned``, ``infeasible`` (it does not fit into memory), ``fail``,
-            ``running``, ``waiting``, or ``base``.
+            ``running``, ``waiting``, ``base``, or ``reference`` (known from elsewhere).
+        score: By ``scoring.metric``, with its 95 % interval from ``low`` to ``high``.
+        faults: How many answers are empty, cut and so on.
         val_loss: Of the best evaluation, nats per token; ``best_iteration`` is where it was.
         similarity: Mean cosine on the validation prompts.
         time_s: From start to end.
@@ -33,12 +39,16 @@ class TrialRow:
     settings: Mapping[str, Any]
     val_loss: float | None = None
     best_iteration: int | None = None
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
     similarity: float | None = None
     chrf: float | None = None
     bleu: float | None = None
     tokens_per_s: float | None = None
     peak_memory_bytes: int | None = None
     time_s: float | None = None
+    faults: Mapping[str, int] | None = None
     reason: str | None = None
 
 
@@ -48,37 +58,35 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
     Complete trials rank by similarity, then pruned ones by validation loss, then the others.
     """
     rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
-    base = study.user_attrs.get("base")
-    if base is not None:
-        known = {key: value for key, value in base.items() if key in TrialRow.__dataclass_fields__}
-        rows.append(TrialRow("base", "base", {}, **known))
+    for key, label in _baselines(study):
+        known = _known(study.user_attrs[key])
+        score = known.get("score", known.get("similarity"))  # the latter: of an older study
+        rows.append(TrialRow(label, "base", {}, **{**known, "score": score}))
+    references = study.user_attrs["spec"].get("scoring", {}).get("references") or {}
+    rows += [TrialRow(name, "reference", {}, score=value) for name, value in references.items()]
     order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]
 
     def rank(row: TrialRow) -> tuple[int, float, float]:
-        place = 0 if row.similarity is not None else order.index(row.state)
+        place = 0 if row.score is not None else order.index(row.state)
         loss = float("inf") if row.val_loss is None else row.val_loss
-        return place, -(row.similarity or 0.0), loss
+        return place, -(row.score or 0.0), loss
 
     return sorted(rows, key=rank)
 
 
 def trial_row(trial: FrozenTrial) -> TrialRow:
     """A trial as a line of a leaderboard."""
-    keys = (
-        "val_loss",
-        "best_iteration",
-        "similarity",
-        "chrf",
-        "bleu",
-        "tokens_per_s",
-        "peak_memory_bytes",
-        "reason",
-    )
-    known = {key: trial.user_attrs.get(key) for key in keys}
+    known = _known(trial.user_attrs)
+    if trial.state == TrialState.COMPLETE:
+        known["score"] = trial.value
     duration = trial.duration.total_seconds() if trial.duration is not None else None
     settings = trial.params or trial.system_attrs.get("fixed_params", {})  # the latter: waiting
     state = "infeasible" if trial.user_attrs.get("infeasible") else trial.state.name.lower()
     return TrialRow(str(trial.number), state, settings, time_s=duration, **known)
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: values[key] for key in TrialRow.__dataclass_fields__ if key in values}
 
 
 def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
@@ -122,6 +130,94 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
     }
 
 
+def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
+    """What the study's scores allow to say; None before its first complete trial."""
+    folder = place.study_dir(study.study_name) / "base"
+    tested = study.user_attrs.get("test", {}).get("trial_number")
+    baselines = [
+        _candidate(label, folder, key, is_tested=tested is not None)
+        for key, label in _baselines(study)
+    ]
+    trials = [
+        _candidate(
+            f"trial {trial.number}",
+            place.trial_dir(study.study_name, trial.number),
+            "trial",
+            is_tested=trial.number == tested,
+            cost=trial.user_attrs.get("train_time_s", 0.0),
+        )
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ]
+    n_prompts = max((len(each.scores) for each in (*trials, *baselines)), default=0)
+    whole = [each for each in trials if len(each.scores) == n_prompts > 0]
+    return judge(
+        whole,
+        [each for each in baselines if len(each.scores) == n_prompts],
+        winner=None if tested is None else f"trial {tested}",
+    )
+
+
+def _baselines(study: optuna.Study) -> list[tuple[str, str]]:
+    """The study's attributes with what is not a trial, and their labels."""
+    return [
+        (key, label.format(**study.user_attrs[key]))
+        for key, label in (("base", "base"), ("few_shot", "{n_examples}-shot base"))
+        if key in study.user_attrs
+    ]
+
+
+def _candidate(
+    label: str, folder: Path, kind: str, *, is_tested: bool, cost: float = 0.0
+) -> Candidate:
+    name = SAMPLE_FILES[kind]
+    test_scores = _scores(folder / f"test_{name}") if is_tested else np.empty(0)
+    return Candidate(label, _scores(folder / name), test_scores if len(test_scores) else None, cost)
+
+
+def _scores(path: Path) -> npt.NDArray[np.float64]:
+    return np.array([_score(each) for each in read_json_lines(path)])
+
+
+def _score(sample: Mapping[str, Any]) -> float:
+    return float(sample.get("score", sample["similarity"]))  # the latter: of an older study
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """What the judged trial gains over the base on the prompts of one group."""
+
+    group: str
+    n_prompts: int
+    base: float
+    trial: float
+    gain: Interval
+
+
+def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
+    """The base and the best trial by the records' ``group``, largest loss first: on the test split
+    where it was opened, else on the validation prompts. Empty where records have no groups.
+    """
+    test = study.user_attrs.get("test")
+    best = best_trial(study)
+    if best is None:
+        return []
+    number = best.number if test is None else test["trial_number"]
+    name = SAMPLE_FILES["trial"] if test is None else f"test_{SAMPLE_FILES['trial']}"
+    base = read_json_lines(place.study_dir(study.study_name) / "base" / name)
+    tuned = read_json_lines(place.trial_dir(study.study_name, number) / name)
+    pairs: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    if len(base) == len(tuned):
+        for one, other in zip(base, tuned, strict=True):
+            if one.get("group") is not None:
+                pairs[one["group"]].append((_score(one), _score(other)))
+    rows = []
+    for group, scores in pairs.items():
+        before, after = np.array(scores).T
+        gain = difference_interval(after, before)
+        rows.append(GroupRow(group, len(scores), before.mean(), after.mean(), gain))
+    return sorted(rows, key=lambda row: row.gain.mean)
+
+
 def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
     """What the end of a start shows: leaderboard, test, translations of base and best trial."""
     test = study.user_attrs.get("test")
@@ -136,6 +232,9 @@ def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
         "name": study.study_name,
         "rows": leaderboard(study),
         "test": test,
+        "verdict": judge_study(study, place),
+        "groups": groups(study, place),
+        "self_check": study.user_attrs.get("self_check"),
         "samples": samples,
         "best_trial": None if best is None else best.number,
         "study_dir": place.study_dir(study.study_name),

@@ -184,14 +184,14 @@ def _cannot_load(path: Path, fault: Exception) -> ModelError:
     return ModelError(f"{path} cannot be loaded as an MLX model: {fault}")
 
 
-def load_embedder(path: Path) -> "SentenceTransformer":
+def load_embedder(path: Path, *, trust_remote_code: bool = False) -> "SentenceTransformer":
     """Load a sentence-transformers model; importing that library takes seconds."""
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        return SentenceTransformer(str(path), device="cpu")
+        return SentenceTransformer(str(path), device="cpu", trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as fault:
         raise ModelError(
             f"{path} cannot be loaded as a sentence-transformers model: {fault}"

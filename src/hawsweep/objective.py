@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -27,13 +27,18 @@ from hawsweep.checkpoints import (
     remove_state,
     take_state,
 )
+from hawsweep.encoding import with_examples
 from hawsweep.evaluation import Evaluation
 from hawsweep.examples import write_example_losses
+from hawsweep.leaks import Leak
 from hawsweep.measuring import Observation
 from hawsweep.peak import training_peak
 from hawsweep.planning import Plan, describe
+from hawsweep.records import Record
 from hawsweep.scoring import Score, write_samples
+from hawsweep.selfcheck import check_scoring
 from hawsweep.spec import apply_settings
+from hawsweep.study import SAMPLE_FILES
 from hawsweep.training import NonFiniteLoss, Report, TrainResult, train_adapter, trainable
 from hawsweep.trainspec import TrainSpec
 
@@ -49,20 +54,43 @@ class Interrupted(Exception):  # noqa: N818 - asked for, not an error
     """The trial was asked to stop."""
 
 
-def measure_base(bench: Bench, folder: Path) -> dict[str, Any]:
-    """The untuned model, measured as every trial is: validation loss, translations, similarity."""
+def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict[str, Any]:
+    """The untuned model, measured as every trial is: validation loss, translations, score.
+
+    Returns:
+        ``base``; ``few_shot``, the same model with examples in its prompt, where there is room for
+        one; ``self_check``. Each as a study keeps it.
+    """
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     evaluation = bench.evaluator()(0)
     score = bench.scorer.score(bench.loaded, bench.valid_prompts)
     write_samples(folder / "samples.jsonl", score)
     np.save(folder / _LOSSES_FILE, evaluation.example_losses)
-    return {
-        "val_loss": evaluation.val_loss,
-        "perplexity": evaluation.perplexity,
-        **_scores(score),
-        "time_s": time.perf_counter() - started,
+    measured: dict[str, Any] = {
+        "base": {
+            "val_loss": evaluation.val_loss,
+            "perplexity": evaluation.perplexity,
+            "reference_perplexity": bench.reference_perplexity(),
+            **score.summary(),
+            "time_s": time.perf_counter() - started,
+        }
     }
+    if bench.few_shot:
+        few_shot = _score_few_shot(bench, bench.valid_prompts)
+        write_samples(folder / SAMPLE_FILES["few_shot"], few_shot)
+        measured["few_shot"] = {"n_examples": len(bench.few_shot), **few_shot.summary()}
+    spec = bench.spec.scoring
+    check = check_scoring(
+        bench.scorer, bench.valid_prompts, score, spec.difference, leaks, bench.spec.seed
+    )
+    return {**measured, "self_check": asdict(check)}
+
+
+def _score_few_shot(bench: Bench, records: Sequence[Record]) -> Score:
+    return bench.scorer.score(
+        bench.loaded, [with_examples(record, bench.few_shot) for record in records]
+    )
 
 
 def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> float:
@@ -73,7 +101,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
         tell: Is told of progress, as ``tell(kind, **values)``.
 
     Returns:
-        The mean similarity of its translations.
+        Its score by ``scoring.metric``.
 
     Raises:
         optuna.TrialPruned: It fell behind, its loss was not finite, or it does not fit into memory;
@@ -115,12 +143,14 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
         tell("scoring", n_prompts=len(bench.valid_prompts))
         load_adapter(bench.loaded.model, folder / ADAPTER_DIR)
         score = bench.scorer.score(bench.loaded, bench.valid_prompts)
+        trial.set_user_attr("reference_perplexity", bench.reference_perplexity())
     write_samples(folder / "samples.jsonl", score)
-    for key, value in _scores(score).items():
-        trial.set_user_attr(key, value)
+    for key, value in score.summary().items():
+        if key != "time_s":
+            trial.set_user_attr(key, value)
     if not (_may_be_continued(bench, train) and result.iteration == train.iters):
         remove_state(folder)
-    return score.similarity
+    return score.score
 
 
 def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
@@ -171,17 +201,15 @@ def _may_be_continued(bench: Bench, train: TrainSpec) -> bool:
 def score_test(
     bench: Bench, trial: optuna.trial.FrozenTrial, adapter_dir: Path
 ) -> dict[str, Score]:
-    """Open the test split: the base's score and the trial's."""
-    base = bench.scorer.score(bench.loaded, bench.test_prompts)
+    """Open the test split: the score of the base, of the base with examples, and the trial's."""
+    scores = {"base": bench.scorer.score(bench.loaded, bench.test_prompts)}
+    if bench.few_shot:
+        scores["few_shot"] = _score_few_shot(bench, bench.test_prompts)
     train = apply_settings(bench.spec.train, trial.params)
     with adapted(bench.loaded.model, train):
         load_adapter(bench.loaded.model, adapter_dir)
-        tuned = bench.scorer.score(bench.loaded, bench.test_prompts)
-    return {"base": base, "trial": tuned}
-
-
-def _scores(score: Score) -> dict[str, float]:
-    return {key: round(getattr(score, key), 6) for key in ("similarity", "chrf", "bleu")}
+        scores["trial"] = bench.scorer.score(bench.loaded, bench.test_prompts)
+    return scores
 
 
 def _write_config(bench: Bench, train: TrainSpec, folder: Path) -> None:

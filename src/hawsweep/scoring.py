@@ -1,37 +1,45 @@
-"""Generate, embed, compare: how well a model says what the references say."""
+"""Generate, compare: how well a model says what the references say."""
 
 import json
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hawsweep import metrics
 from hawsweep.adapters import replace_text
-from hawsweep.encoding import encode_prompt
+from hawsweep.embedding import Embedder, prompt_for
+from hawsweep.encoding import encode_prompt, end_of_turn
 from hawsweep.errors import DataError
-from hawsweep.models import LoadedModel, load_embedder
+from hawsweep.intervals import Interval, mean_interval
+from hawsweep.models import LoadedModel
 from hawsweep.records import Record
 from hawsweep.spec import ScoringSpec
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One translation and how it was judged.
+    """One answer and how it was judged.
 
     Attributes:
+        score: By ``scoring.metric``.
         similarity: Cosine of the embeddings of output and reference.
         chrf: Sentence chrF, 0 to 100.
+        fault: One of ``metrics.FAULTS``, or None.
     """
 
     source: str
     reference: str
     output: str
+    score: float
     similarity: float
     chrf: float
+    fault: str | None = None
     group: str | None = None
 
 
@@ -40,87 +48,138 @@ class Score:
     """A model's score on a list of prompts.
 
     Attributes:
+        score: Mean of the samples' scores, by ``scoring.metric``; a study's value.
+        low, high: Its 95 % bootstrap interval over the prompts.
         similarity: Mean cosine, at most 1.
         chrf: Corpus chrF, 0 to 100 (sacrebleu).
         bleu: Corpus BLEU, 0 to 100 (sacrebleu).
+        exact_match: Share of the outputs that are their reference.
+        length_ratio: Characters of the outputs for each of the references.
+        faults: How many outputs have which fault.
     """
 
+    score: float
+    low: float
+    high: float
     similarity: float
     chrf: float
     bleu: float
+    exact_match: float
+    length_ratio: float
     time_s: float
-    samples: tuple[Sample, ...]
+    faults: Mapping[str, int] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, Any]:
         """The numbers, without the samples."""
-        return {key: value for key, value in asdict(self).items() if key != "samples"}
+        return {
+            key: _rounded(value) if isinstance(value, float) else value
+            for key, value in asdict(self).items()
+            if key != "samples"
+        }
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None  # JSON knows no infinity
 
 
 class Scorer:
-    """Judges outputs by one embedder, loaded on first use; references are embedded once."""
+    """Judges outputs by a sweep's metric, beside all others.
 
-    def __init__(self, embedder_path: Path, spec: ScoringSpec) -> None:
-        self._path = embedder_path
+    Args:
+        name: The embedder's, as the sweep says it.
+
+    Raises:
+        SpecError: There is no such metric.
+    """
+
+    def __init__(
+        self,
+        embedder_path: Path,
+        spec: ScoringSpec,
+        *,
+        trust_remote_code: bool = False,
+    ) -> None:
+        prompt = spec.embedder_prompt
+        self.embedder = Embedder(
+            embedder_path,
+            prompt_for(spec.embedder) if prompt == "auto" else prompt,
+            trust_remote_code=trust_remote_code,
+        )
         self._spec = spec
-        self._known: dict[str, Any] = {}
+        self._metric = metrics.find_metric(spec.metric)
 
     def score(self, loaded: LoadedModel, records: Sequence[Record]) -> Score:
         """Let the model answer the records' prompts, greedily, and compare with their references.
 
         Raises:
             DataError: A record has no reference.
+            ScoringError: A metric of one's own failed.
         """
         started = time.perf_counter()
-        outputs = translate(loaded, records, self._spec)
-        return self.compare(records, outputs, started)
+        answers = translate(loaded, records, self._spec)
+        return self.compare(
+            records,
+            [each.text for each in answers],
+            [each.is_cut for each in answers],
+            started=started,
+        )
 
     def compare(
-        self, records: Sequence[Record], outputs: Sequence[str], started: float | None = None
+        self,
+        records: Sequence[Record],
+        outputs: Sequence[str],
+        are_cut: Sequence[bool] | None = None,
+        *,
+        started: float | None = None,
     ) -> Score:
         """Compare outputs with the records' references; see ``score``."""
-        import sacrebleu
-
         started = time.perf_counter() if started is None else started
         references = [reference_of(record) for record in records]
-        similarities = np.sum(self._embed(references, keep=True) * self._embed(outputs), axis=1)
+        similarities = self.embedder.similarity(references, outputs)
         samples = tuple(
-            Sample(
-                record.source,
-                reference,
-                output,
-                round(float(similarity), 6),
-                round(sacrebleu.sentence_chrf(output, [reference]).score, 3),
-                record.group,
-            )
-            for record, reference, output, similarity in zip(
-                records, references, outputs, similarities, strict=True
+            self._sample(record, reference, output, similarity, is_cut)
+            for record, reference, output, similarity, is_cut in zip(
+                records,
+                references,
+                outputs,
+                similarities,
+                are_cut or [False] * len(outputs),
+                strict=True,
             )
         )
+        interval = interval_of(samples)
+        matches = [metrics.exact_match("", each.reference, each.output) for each in samples]
         return Score(
+            interval.mean,
+            interval.low,
+            interval.high,
             float(np.mean(similarities)),
-            float(sacrebleu.corpus_chrf(list(outputs), [references]).score),
-            float(sacrebleu.corpus_bleu(list(outputs), [references]).score),
-            time.perf_counter() - started,
-            samples,
+            **metrics.corpus_scores(references, outputs),
+            exact_match=float(np.mean(matches)),
+            length_ratio=metrics.length_ratio(references, outputs),
+            time_s=time.perf_counter() - started,
+            faults=dict(Counter(each.fault for each in samples if each.fault)),
+            samples=samples,
         )
 
-    @cached_property
-    def _embedder(self) -> Any:
-        return load_embedder(self._path)
-
-    def _embed(self, texts: Sequence[str], *, keep: bool = False) -> Any:
-        missing = [text for text in dict.fromkeys(texts) if text not in self._known]
-        vectors = (
-            self._embedder.encode(
-                missing, normalize_embeddings=True, show_progress_bar=False, batch_size=32
-            )
-            if missing
-            else []
+    def _sample(
+        self, record: Record, reference: str, output: str, similarity: float, is_cut: bool
+    ) -> Sample:
+        texts = (record.source, reference, output)
+        return Sample(
+            *texts,
+            similarity if self._metric is None else self._metric(*texts),
+            similarity,
+            round(metrics.chrf(*texts), 3),
+            metrics.fault_of(*texts, is_cut=is_cut),
+            record.group,
         )
-        found = {**self._known, **dict(zip(missing, vectors, strict=True))}
-        if keep:
-            self._known = found
-        return np.stack([found[text] for text in texts]).astype(np.float64)
+
+
+def interval_of(samples: Sequence[Sample]) -> Interval:
+    """The mean of the samples' scores with its interval."""
+    return mean_interval([each.score for each in samples])
 
 
 def reference_of(record: Record) -> str:
@@ -138,7 +197,15 @@ def reference_of(record: Record) -> str:
     return record.reference
 
 
-def translate(loaded: LoadedModel, records: Sequence[Record], spec: ScoringSpec) -> list[str]:
+@dataclass(frozen=True)
+class Answer:
+    """What a model said, and whether it was cut at ``max_tokens``."""
+
+    text: str
+    is_cut: bool
+
+
+def translate(loaded: LoadedModel, records: Sequence[Record], spec: ScoringSpec) -> list[Answer]:
     """The model's greedy answers, generated in batches, longest prompt first.
 
     Batched text may differ slightly from text generated alone, so the same records in the same
@@ -150,8 +217,11 @@ def translate(loaded: LoadedModel, records: Sequence[Record], spec: ScoringSpec)
 
     prompts = [encode_prompt(record, loaded.tokenizer) for record in records]
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    end = end_of_turn(loaded.tokenizer)
+    if end is not None:
+        loaded.tokenizer.add_eos_token(str(end))
     loaded.model.eval()
-    outputs = [""] * len(prompts)
+    answers = [Answer("", False)] * len(prompts)
     for at in range(0, len(order), spec.batch_size):
         chosen = order[at : at + spec.batch_size]
         response = batch_generate(
@@ -161,11 +231,12 @@ def translate(loaded: LoadedModel, records: Sequence[Record], spec: ScoringSpec)
             max_tokens=spec.max_tokens,
             completion_batch_size=spec.batch_size,
             prefill_batch_size=spec.batch_size,
+            return_token_ids=True,
         )
-        for i, text in zip(chosen, response.texts, strict=True):
-            outputs[i] = text.strip()
+        for i, text, tokens in zip(chosen, response.texts, response.token_ids, strict=True):
+            answers[i] = Answer(text.strip(), len(tokens) >= spec.max_tokens)
     mx.clear_cache()
-    return outputs
+    return answers
 
 
 def write_samples(path: Path, score: Score) -> None:

@@ -254,21 +254,49 @@ class SamplerSpec(Section):
     )
 
 
+class PromptSpec(Section):
+    """A baseline beside the untuned model: the same with examples in its prompt."""
+
+    examples: int = Field(
+        4,
+        ge=0,
+        description=(
+            "Training examples shown before each question, fewer where the prompt would exceed "
+            "max_seq_length; 0 for no such baseline."
+        ),
+    )
+
+
 class ScoringSpec(Section):
     """How survivors are judged: they translate validation prompts greedily."""
 
-    metric: Literal["semantic_similarity"] = Field(
-        "semantic_similarity", description="The study's value."
+    metric: str = Field(
+        "semantic_similarity",
+        pattern=r"^(semantic_similarity|chrf|bleu|exact_match|[^\W\d]\w*:[^\W\d]\w*)$",
+        description=(
+            "The study's value: semantic_similarity, chrf, bleu, exact_match, or module:function "
+            "of a module.py in the current folder, given source, reference and output."
+        ),
     )
     embedder: str = Field(
         "all-MiniLM-L6-v2",
         description="A sentence-transformers model: bundled, folder or repository.",
+    )
+    embedder_prompt: str = Field(
+        "auto", description="Put before each text; auto knows nomic-embed-text and E5."
     )
     max_tokens: int = Field(128, ge=1, description="Longest translation, in tokens.")
     max_examples: int = Field(
         64, ge=1, description="Validation prompts translated; test: twice as many."
     )
     batch_size: int = Field(16, ge=1, description="Prompts generated at a time.")
+    prompt: PromptSpec = Field(default_factory=PromptSpec)
+    difference: float = Field(
+        0.02, gt=0, description="The difference between trials that matters; warns if too small."
+    )
+    references: dict[str, float] | None = Field(
+        None, description="Scores known from elsewhere, by name, shown but not measured here."
+    )
 
 
 def _check_workers(value: object) -> int | Literal["auto"]:

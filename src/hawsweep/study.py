@@ -26,6 +26,13 @@ from hawsweep.spec import SweepSpec
 
 DEFAULT_STUDIES_DIR = Path("studies")
 _BUSY_TIMEOUT_S = 60
+# Names of what answered the validation prompts, in a study's folder ``base`` or a trial's; those of
+# the test split have ``test_`` before them.
+SAMPLE_FILES = {
+    "base": "samples.jsonl",
+    "few_shot": "few_shot_samples.jsonl",
+    "trial": "samples.jsonl",
+}
 # The study's attribute by which predicted activations are multiplied, after trials that ran out.
 MEMORY_FACTOR = "memory_factor"
 _TIGHTENED = 1.15

@@ -53,7 +53,7 @@ _ASSUMED_EXAMPLES = 1000
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Fit:
     """Whether a setting fits.
 
     Attributes:
@@ -97,9 +97,9 @@ class SweepPlan:
     worker_bytes: float
     arrays_bytes: float
     work: Workload
-    smallest: Verdict
-    largest: Verdict
-    by_value: dict[str, list[tuple[SearchValue, Verdict, Verdict]]]
+    smallest: Fit
+    largest: Fit
+    by_value: dict[str, list[tuple[SearchValue, Fit, Fit]]]
     faster: Plan | None
     scoring_bytes: int
 
@@ -139,8 +139,8 @@ def plan_sweep(
     work = workload(spec, data_pairs)
     n_workers, worker_bytes = share(spec, known, work, budget)
     arrays = arrays_budget(worker_bytes, known.coefficients)
-    smallest = _verdict(known, spec, work, arrays, _extreme(known, spec, work, largest=False))
-    largest = _verdict(known, spec, work, arrays, _extreme(known, spec, work, largest=True))
+    smallest = _fit(known, spec, work, arrays, _extreme(known, spec, work, largest=False))
+    largest = _fit(known, spec, work, arrays, _extreme(known, spec, work, largest=True))
     fastest = plans(known, largest.train, work)[0]
     chosen = largest.plan or largest.least
     return SweepPlan(
@@ -345,13 +345,13 @@ def _extreme(
     return {**found, **{key: pick(values) for key, values in ends.items()}}
 
 
-def _verdict(
+def _fit(
     known: MemoryModel,
     spec: SweepSpec,
     work: Workload,
     arrays_bytes: float,
     settings: dict[str, SearchValue],
-) -> Verdict:
+) -> Fit:
     train = apply_settings(spec.train, settings)
     plan = choose_plan(known, train, work, arrays_bytes)
     least = smallest_plan(known, train, work)
@@ -359,7 +359,7 @@ def _verdict(
     scale = work.mean_tokens / float(np.sort(work.lengths)[-train.batch_size :].mean())
     batch_s = (plan or least).seconds * scale
     rate = train.batch_size * work.mean_tokens / batch_s if batch_s else 0.0
-    return Verdict(settings, train, plan, least, batch_s * train.iters, rate)
+    return Fit(settings, train, plan, least, batch_s * train.iters, rate)
 
 
 def _by_value(
@@ -369,14 +369,14 @@ def _by_value(
     arrays_bytes: float,
     smallest: dict[str, SearchValue],
     largest: dict[str, SearchValue],
-) -> Iterator[tuple[str, list[tuple[SearchValue, Verdict, Verdict]]]]:
+) -> Iterator[tuple[str, list[tuple[SearchValue, Fit, Fit]]]]:
     for key, asked in spec.search.items():
         if key not in (*MEMORY_KEYS, *_TIME_KEYS):
             continue
         rows = []
         for value in dict.fromkeys(values_of(key, asked)):
             ends = [
-                _verdict(known, spec, work, arrays_bytes, {**others, key: value})
+                _fit(known, spec, work, arrays_bytes, {**others, key: value})
                 for others in (smallest, largest)
             ]
             rows.append((value, ends[0], ends[1]))
@@ -431,7 +431,7 @@ def _gb(n_bytes: float) -> str:
 def to_plain(plan: SweepPlan) -> dict[str, Any]:
     """A sweep's plan as plain values, for ``--json``."""
 
-    def verdict(each: Verdict) -> dict[str, Any]:
+    def verdict(each: Fit) -> dict[str, Any]:
         least = each.least
         return {
             "settings": each.settings,

@@ -27,6 +27,7 @@ from hawsweep.bench import Bench, make_bench
 from hawsweep.calibration import memory_model
 from hawsweep.errors import HawsweepError, is_out_of_memory
 from hawsweep.leaderboard import trial_row
+from hawsweep.leaks import find_leaks
 from hawsweep.objective import Interrupted, measure_base, run_trial, score_test
 from hawsweep.peak import arrays_budget
 from hawsweep.scoring import Scorer, write_samples
@@ -81,12 +82,14 @@ class Worker:
             trust_remote_code=self.spec.trust_remote_code,
         )
         progress("reading the data")
-        splits = data.load_data(self.spec.data, progress)
+        splits = self.splits = data.load_data(self.spec.data, progress)
         folder = splits.folder or self.place.study_dir(self.name) / "data"
         if splits.folder is None and not folder.exists():
             splits.write(folder)
         scorer = Scorer(
-            models.resolve_embedder(self.spec.scoring.embedder, progress), self.spec.scoring
+            models.resolve_embedder(self.spec.scoring.embedder, progress),
+            self.spec.scoring,
+            trust_remote_code=self.spec.trust_remote_code,
         )
         self.bench: Bench = make_bench(
             self.spec,
@@ -114,9 +117,13 @@ class Worker:
     def base(self) -> None:
         """Measure the untuned model and keep it in the study."""
         self.tell("base_start")
-        base = measure_base(self.bench, self.place.study_dir(self.name) / "base")
-        self._load().set_user_attr("base", base)
-        self.tell("base_end", **base)
+        folder = self.place.study_dir(self.name) / "base"
+        measured = measure_base(self.bench, folder, find_leaks(self.splits))
+        opened = self._load()
+        for key in ("self_check", "few_shot", "base"):  # the base says that all is there
+            if key in measured:
+                opened.set_user_attr(key, measured[key])
+        self.tell("base_end", **measured)
 
     def trial(self) -> None:
         """Ask the study for settings and run a trial with them."""
@@ -151,7 +158,7 @@ class Worker:
             state=row.state,
             reason=row.reason,
             val_loss=row.val_loss,
-            similarity=row.similarity,
+            score=row.score,
             time_s=row.time_s,
         )
 
@@ -165,10 +172,9 @@ class Worker:
         self.tell("test_start", number=best.number)
         folder = self.place.trial_dir(self.name, best.number)
         scores = score_test(self.bench, best, folder / "adapters")
-        write_samples(folder / "test_samples.jsonl", scores["trial"])
-        write_samples(
-            self.place.study_dir(self.name) / "base" / "test_samples.jsonl", scores["base"]
-        )
+        for kind, score in scores.items():
+            where = folder if kind == "trial" else self.place.study_dir(self.name) / "base"
+            write_samples(where / f"test_{study.SAMPLE_FILES[kind]}", score)
         opened_before = opened.user_attrs.get("test", {}).get("n_opened", 0)
         summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
         opened.set_user_attr(

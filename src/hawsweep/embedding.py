@@ -1,0 +1,96 @@
+"""How alike two texts are in meaning: the cosine of their sentence embeddings."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hawsweep import backend
+from hawsweep.models import load_embedder
+
+Vectors = npt.NDArray[np.float32]
+
+# What models whose texts need a word before them were trained with, for texts of one kind that are
+# compared with each other (their model cards).
+_PROMPTS = (
+    ("nomic-embed-text", "clustering: "),
+    ("e5-small", "query: "),
+    ("e5-base", "query: "),
+    ("e5-large", "query: "),
+)
+
+
+def prompt_for(name: str) -> str:
+    """What is put before each text for an embedder, by its name; mostly nothing."""
+    last = name.lower()
+    return next((prompt for part, prompt in _PROMPTS if part in last), "")
+
+
+class Embedder:
+    """A sentence-transformers model, loaded on first use.
+
+    Args:
+        prompt: Put before each text.
+    """
+
+    def __init__(self, path: Path, prompt: str = "", *, trust_remote_code: bool = False) -> None:
+        self._path = path
+        self._prompt = prompt
+        self._trust_remote_code = trust_remote_code
+        self._kept: dict[str, Vectors] = {}
+
+    @cached_property
+    def _model(self) -> Any:
+        return load_embedder(self._path, trust_remote_code=self._trust_remote_code)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, ``[texts, width]``."""
+        different = list(dict.fromkeys(texts))
+        vectors = self._model.encode(
+            [f"{self._prompt}{text}" for text in different],
+            normalize_embeddings=True,
+            show_progress_bar=False,
+            batch_size=32,
+        )
+        known = dict(zip(different, vectors, strict=True))
+        return np.stack([known[text] for text in texts]).astype(np.float32)
+
+    def references(self, texts: Sequence[str]) -> Vectors:
+        """The same, kept in the cache for every process and study that has the same references."""
+        stat = sorted((p.name, p.stat().st_size) for p in self._path.iterdir() if p.is_file())
+        key = hashlib.sha256(repr((stat, self._prompt, list(texts))).encode()).hexdigest()[:24]
+        if key not in self._kept:
+            self._kept[key] = self._cached(key, texts)
+        return self._kept[key]
+
+    def _cached(self, key: str, texts: Sequence[str]) -> Vectors:
+        path = backend.cache_dir() / "embeddings" / f"{key}.npy"
+        try:
+            found: Vectors = np.load(path)
+            if found.ndim == 2 and len(found) == len(texts):
+                return found
+        except (OSError, ValueError, EOFError):
+            pass  # never written, or half
+        vectors = self.embed(texts)
+        beside = path.with_name(f"~{os.getpid()}-{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with beside.open("wb") as file:
+                np.save(file, vectors)
+            beside.replace(path)
+        except OSError:
+            pass  # a full disk costs the time to embed again
+        return vectors
+
+    def similarity(self, references: Sequence[str], outputs: Sequence[str]) -> list[float]:
+        """The cosine of each output with its reference; 0 for an empty output."""
+        cosines = np.sum(self.references(references) * self.embed(outputs), axis=1)
+        return [
+            round(float(each), 6) if output.strip() else 0.0
+            for each, output in zip(cosines, outputs, strict=True)
+        ]

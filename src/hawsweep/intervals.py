@@ -1,0 +1,116 @@
+"""How sure a mean is: bootstrap intervals, differences on the same items, and what so many items
+can tell apart.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Values = Sequence[float] | npt.NDArray[np.floating[Any]]
+
+LEVEL = 0.95
+_N_RESAMPLES = 4_000
+# Rows of a resample matrix at a time, so that many items do not take much memory.
+_CHUNK_VALUES = 4_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the interval that holds the true one in ``level`` of all cases."""
+
+    mean: float
+    low: float
+    high: float
+    level: float = LEVEL
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether all of it is on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+def mean_interval(values: Values, *, level: float = LEVEL, seed: int = 0) -> Interval:
+    """The bootstrap-t interval of a mean over items (Efron and Tibshirani 1993, section 12.5).
+
+    Similarities are skewed, and plain percentiles hold the truth too seldom of few items: of ten
+    such values in 92 to 93 % of cases, these in 94 %.
+
+    Args:
+        values: One for each item, ``[items]``; of differences for a paired comparison.
+        level: The share of cases in which it is to hold the truth.
+
+    Returns:
+        Without ends where there are too few items to say.
+    """
+    known = np.asarray(values, np.float64)
+    n = len(known)
+    mean = float(known.mean())
+    if n < 2:
+        return Interval(mean, -np.inf, np.inf, level)
+    ratios = _resampled_ratios(known, seed)
+    tail = (1 - level) / 2
+    low, high = np.quantile(ratios, [tail, 1 - tail], method="nearest")
+    deviation = float(known.std(ddof=1))
+    if deviation == 0:
+        return Interval(mean, mean, mean, level)
+    return Interval(mean, mean - float(high) * deviation, mean - float(low) * deviation, level)
+
+
+def difference_interval(
+    one: Values, other: Values, *, level: float = LEVEL, seed: int = 0
+) -> Interval:
+    """The interval of how much higher ``one`` is than ``other`` on the same items."""
+    return mean_interval(np.subtract(one, other), level=level, seed=seed)
+
+
+def detectable_difference(deviation: float, n_items: int, *, power: float = 0.8) -> float:
+    """The smallest true difference that a paired comparison finds with probability ``power``.
+
+    Args:
+        deviation: Standard deviation of one item's difference.
+    """
+    normal = NormalDist()
+    z = normal.inv_cdf(1 - (1 - LEVEL) / 2) + normal.inv_cdf(power)
+    return float(z * deviation / np.sqrt(n_items))
+
+
+def items_for(deviation: float, difference: float, *, power: float = 0.8) -> int:
+    """How many items it takes to find a difference; see ``detectable_difference``."""
+    return math.ceil(round((detectable_difference(deviation, 1, power=power) / difference) ** 2, 6))
+
+
+def rank_correlation(one: Values, other: Values) -> float | None:
+    """Spearman's, from -1 to 1; None where one of them has no order."""
+    ranks = [_ranks(np.asarray(each, np.float64)) for each in (one, other)]
+    if len(ranks[0]) < 3 or any(np.ptp(each) == 0 for each in ranks):
+        return None
+    centred = [each - each.mean() for each in ranks]
+    lengths = [np.sqrt(np.sum(each**2)) for each in centred]
+    return float(np.sum(centred[0] * centred[1]) / (lengths[0] * lengths[1]))
+
+
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Ranks from 1; equal values share their mean."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = np.asarray(np.cumsum(counts) - (counts - 1) / 2, np.float64)
+    return np.take(ranks, inverse)
+
+
+def _resampled_ratios(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
+    """How far resampled means are from the mean, in their own standard deviations."""
+    generator = np.random.default_rng(seed)
+    n, mean = len(values), values.mean()
+    rows = max(1, min(_N_RESAMPLES, _CHUNK_VALUES // n))
+    ratios = []
+    for at in range(0, _N_RESAMPLES, rows):
+        chosen = values[generator.integers(0, n, (min(rows, _N_RESAMPLES - at), n))]
+        away, deviation = chosen.mean(axis=1) - mean, chosen.std(axis=1, ddof=1)
+        # A resample of one value over and over is as far away as can be.
+        far = np.where(np.abs(away) > 1e-12, np.copysign(np.inf, away), 0.0)
+        ratios.append(np.divide(away, deviation, out=far, where=deviation > 1e-12))
+    return np.concatenate(ratios)

@@ -1,0 +1,158 @@
+"""What a study's scores allow to say: is its winner better than the base, and than the next?
+
+Everything is compared on the same items, and with an interval. The winner was chosen by its score
+on the validation items, so what it gains there is too high by chance; where there is a test split,
+that alone says whether it is worth shipping.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hawsweep.intervals import LEVEL, Interval, difference_interval
+
+Scores = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something that answered the items.
+
+    Attributes:
+        label: ``trial 7``, ``base``, ``4-shot base``.
+        scores: On the validation items, ``[items]``.
+        test_scores: On the test items; None where it was not tested.
+        cost: What it takes to train, in seconds; 0 for a baseline.
+    """
+
+    label: str
+    scores: Scores
+    test_scores: Scores | None = None
+    cost: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """On the validation items."""
+        return float(np.mean(self.scores))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much higher the winner is than another, on the same items."""
+
+    label: str
+    gain: Interval
+    on_test: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said.
+
+    Attributes:
+        winner: The label of the best trial by validation items.
+        ships: Whether it is better than every baseline.
+        baselines: The winner against each.
+        runner_up: The winner against the next trial, on the validation items; None without one.
+        ties: Trials not told apart from the winner, best first.
+        prefer: The cheapest of the winner and its ties.
+        sentences: The same in words, the most important first.
+    """
+
+    winner: str
+    ships: bool
+    baselines: tuple[Comparison, ...]
+    runner_up: Comparison | None
+    ties: tuple[str, ...]
+    prefer: str
+    sentences: tuple[str, ...]
+
+
+def judge(
+    trials: Sequence[Candidate], baselines: Sequence[Candidate], *, winner: str | None = None
+) -> Verdict | None:
+    """Compare the best trial with the baselines and with the other trials; None without a trial.
+
+    Args:
+        winner: The label of the trial to judge; by default the one that is best on the validation
+            items. Tests, where there are any, are of this one.
+    """
+    if not trials:
+        return None
+    ranked = sorted(trials, key=lambda each: -each.mean)
+    best = next((each for each in ranked if each.label == winner), ranked[0])
+    others = [each for each in ranked if each is not best]
+    against = tuple(_against_baseline(best, each, len(trials)) for each in baselines)
+    with_trials = [
+        Comparison(each.label, difference_interval(best.scores, each.scores), on_test=False)
+        for each in others
+    ]
+    ties = tuple(each.label for each in with_trials if not each.gain.excludes_zero)
+    tied = [best, *(each for each in others if each.label in ties)]
+    prefer = min(tied, key=lambda each: each.cost)
+    verdict = Verdict(
+        best.label,
+        bool(against) and all(each.gain.low > 0 for each in against),
+        against,
+        with_trials[0] if with_trials else None,
+        ties,
+        prefer.label,
+        (),
+    )
+    return Verdict(**{**vars(verdict), "sentences": tuple(_sentences(verdict, prefer, best))})
+
+
+def _against_baseline(best: Candidate, baseline: Candidate, n_trials: int) -> Comparison:
+    if best.test_scores is not None and baseline.test_scores is not None:
+        gain = difference_interval(best.test_scores, baseline.test_scores)
+        return Comparison(baseline.label, gain, on_test=True)
+    # The best of several by these same items: each of them might have been better by chance alone.
+    level = 1 - (1 - LEVEL) / n_trials
+    gain = difference_interval(best.scores, baseline.scores, level=level)
+    return Comparison(baseline.label, gain, on_test=False)
+
+
+def _sentences(verdict: Verdict, prefer: Candidate, best: Candidate) -> list[str]:
+    said = []
+    if verdict.baselines:
+        said.append(_against_baselines(verdict))
+    if verdict.ties:
+        first, *more = verdict.ties
+        others = f" and {len(more)} others" if len(more) > 1 else f" and {more[0]}" if more else ""
+        text = f"{verdict.winner} is not told apart from {first}{others}"
+        if prefer is not best:
+            text += f": prefer the cheaper one, {prefer.label}"
+        said.append(f"{text}.")
+    elif verdict.runner_up is not None:
+        gain = verdict.runner_up.gain
+        said.append(
+            f"{verdict.winner} is better than {verdict.runner_up.label}, the next one: "
+            f"{gain_text(gain)}."
+        )
+    return said
+
+
+def _against_baselines(verdict: Verdict) -> str:
+    least = min(verdict.baselines, key=lambda each: each.gain.low)
+    where = "on the test split" if least.on_test else "on the validation prompts it was chosen by"
+    gain = gain_text(least.gain)
+    if verdict.ships:
+        return f"{verdict.winner} is worth shipping: {gain} over the {least.label} {where}."
+    if least.gain.high < 0:
+        return f"No trial beats the {least.label}: {verdict.winner} {gain} {where}."
+    return (
+        f"{verdict.winner} is not told apart from the {least.label}: {gain} {where}. Not worth "
+        "shipping by these items."
+    )
+
+
+def gain_text(gain: Interval) -> str:
+    """``+0.31 (95 % 0.27 to 0.35)``: with as many digits as the interval's width asks for."""
+    digits = 2 if gain.high - gain.low > 0.02 else 3 if gain.high - gain.low > 0.002 else 4
+    return (
+        f"{gain.mean:+.{digits}f} ({100 * gain.level:.3g} % {gain.low:.{digits}f} to "
+        f"{gain.high:.{digits}f})"
+    )
