@@ -27,7 +27,9 @@ SMALL = [
     "--set=validation.max_examples=6",
     "--set=scoring.max_examples=3",
     "--set=scoring.max_tokens=6",
+    "--set=confirm.top=0",
 ]
+CONFIRM = "--set=confirm={top: 2, seeds: 1}"
 
 
 def hawsweep(*arguments: str, cwd: Path, code: int = 0) -> str:
@@ -61,7 +63,7 @@ def started(*arguments: str, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("swept")
-    (folder / "out.txt").write_text(hawsweep("start", "lr-rank", *SMALL, cwd=folder))
+    (folder / "out.txt").write_text(hawsweep("start", "lr-rank", *SMALL, CONFIRM, cwd=folder))
     return folder
 
 
@@ -69,7 +71,10 @@ def test_sweep_ends_with_a_table_of_trials_and_base(swept: Path) -> None:
     printed = (swept / "out.txt").read_text()
     assert re.search(r"^ +base .*\d\.\d{4}", printed, re.MULTILINE)
     assert len(re.findall(r"^ +[01] +complete", printed, re.MULTILINE)) == 2
+    assert re.search(r"^4-shot base .*\d\.\d{4}", printed, re.MULTILINE)
     assert "Test split (6 prompts)" in printed
+    assert "3 prompts tell trials apart" in printed
+    assert re.search(r"trial \d (is|-)|No trial beats", printed)
     assert "hawsweep export lr-rank --fuse" in printed
 
 
@@ -96,11 +101,38 @@ def test_trial_leaves_its_files_and_relative_paths(swept: Path) -> None:
 
 def test_status_and_show_and_list_print_json(swept: Path) -> None:
     status = json.loads(hawsweep("status", "lr-rank", "--json", cwd=swept))
-    assert {row["label"] for row in status["trials"]} == {"0", "1", "base"}
+    assert {row["label"] for row in status["trials"]} == {"0", "1", "base", "4-shot base"}
     best = json.loads(hawsweep("list", "--json", cwd=swept))["studies"][0]["best_trial"]
     shown = json.loads(hawsweep("show", "lr-rank", str(best), "--json", cwd=swept))
     assert shown["state"] == "complete"
     assert shown["samples"][0]["output"] is not None
+
+
+def test_best_trials_were_trained_again_with_a_new_seed(swept: Path) -> None:
+    status = json.loads(hawsweep("status", "lr-rank", "--json", cwd=swept))
+    confirmed = status["confirmed"]
+    assert {each["trial_number"] for each in confirmed} == {0, 1}
+    rows = {row["label"]: row for row in status["trials"]}
+    for each in confirmed:
+        assert each["selected"] == rows[str(each["trial_number"])]["score"]
+        assert rows[str(each["trial_number"])]["confirmed"] == each["scores"][0]
+    means = [each["scores"][0] for each in confirmed]
+    assert means == sorted(means, reverse=True)
+    assert status["test"]["trial_number"] == confirmed[0]["trial_number"]
+    assert status["test"]["n_opened"] == 1
+    assert status["verdict"]["winner"] == f"trial {confirmed[0]['trial_number']}"
+    again = swept / "studies" / "lr-rank" / "confirm"
+    losses = [
+        [
+            json.loads(line)["val_loss"]
+            for line in (folder / "metrics.jsonl").read_text().splitlines()
+            if json.loads(line)["type"] == "eval"
+        ]
+        for folder in (*sorted(again.iterdir()), *sorted((again.parent / "trials").iterdir()))
+    ]
+    assert len(losses) == 4
+    assert len({tuple(each) for each in losses}) == 4  # another seed is another run
+    assert "Trained again with 1 new seed, trial" in (swept / "out.txt").read_text()
 
 
 def test_start_again_continues_and_refuses_another_spec(swept: Path) -> None:
@@ -110,7 +142,7 @@ def test_start_again_continues_and_refuses_another_spec(swept: Path) -> None:
     )
     hawsweep("start", "lr-rank", *SMALL, "--trials=3", cwd=swept)
     after = json.loads(hawsweep("status", "lr-rank", "--json", cwd=swept))["trials"]
-    assert len(after) == 4
+    assert len(after) == 5
     assert all(row in after for row in before)
 
 
@@ -126,7 +158,7 @@ def test_worker_killed_costs_its_trial_only(swept: Path) -> None:
     assert process.returncode == 0, printed
     rows = json.loads(hawsweep("status", "killed", "--json", cwd=swept))["trials"]
     states = {row["label"]: row["state"] for row in rows}
-    assert states.pop("base") == "base"
+    assert states.pop("base") == states.pop("4-shot base") == "base"
     assert states == {"0": "fail", "1": "complete", "2": "complete"}
     assert "SIGKILL" in next(row["reason"] for row in rows if row["label"] == "0")
 

@@ -62,7 +62,13 @@ def test_leaderboard_fits_and_shows_every_number(width):
 
 def test_end_without_any_complete_trial_says_how_to_go_on(tmp_path):
     end = {"name": "x", "rows": [BASE], "test": None, "samples": [], "best_trial": None}
-    end |= {"study_dir": tmp_path, "trial_dir": None, "verdict": None, "groups": []}
+    end |= {
+        "study_dir": tmp_path,
+        "trial_dir": None,
+        "verdict": None,
+        "groups": [],
+        "confirmed": [],
+    }
     end |= {"self_check": None}
     text = printed(end_picture(end, "timeout", 140), 140)
     assert "The time is up. The same command goes on." in text

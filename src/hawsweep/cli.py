@@ -243,28 +243,36 @@ def status(name: str | None, place: "Place", as_json: bool) -> None:
     Example: hawsweep status lr-rank
     """
     from hawsweep import leaderboard, study
+    from hawsweep.confirm import confirmations
 
     opened = study.load_study(storage := study.open_storage(place), name or study.newest(storage))
     rows = leaderboard.leaderboard(opened)
     verdict = leaderboard.judge_study(opened, place)
+    confirmed = confirmations(opened)
     if as_json:
         summary = {
             "study": opened.study_name,
             "test": opened.user_attrs.get("test"),
             "self_check": opened.user_attrs.get("self_check"),
             "verdict": None if verdict is None else asdict(verdict),
+            "confirmed": [asdict(each) for each in confirmed],
             "trials": [vars(row) for row in rows],
         }
         click.echo(json.dumps(summary, indent=2))
         return
-    from hawsweep.display import leaderboard_table, test_text, verdict_lines
+    from hawsweep.display import (
+        confirmation_lines,
+        leaderboard_table,
+        test_text,
+        verdict_lines,
+    )
 
     console = _console()
     console.print(f"[bold]{opened.study_name}[/bold]  {opened.user_attrs.get('description', '')}")
     console.print(leaderboard_table(rows, console.width))
     if text := test_text(opened.user_attrs.get("test")):
         console.print(text)
-    for line in verdict_lines(verdict):
+    for line in (*verdict_lines(verdict), *confirmation_lines(confirmed)):
         console.print(line)
 
 
@@ -298,6 +306,113 @@ def show(name: str, trial: int, examples: bool, place: "Place", as_json: bool) -
     from hawsweep.display import trial_picture
 
     _console().print(trial_picture(described))
+
+
+@main.command()
+@click.argument("name")
+@click.option("--trial", "trials", type=int, multiple=True, metavar="N", help="One, or two.")
+@click.option("--base", is_flag=True, help="Against the base, as without a second --trial.")
+@click.option("--items", default=5, show_default=True, help="Items shown at each end.")
+@_json_option
+@_place_options
+def compare(
+    name: str, trials: tuple[int, ...], base: bool, items: int, place: "Place", as_json: bool
+) -> None:
+    """Show two answers to the same prompts of the study NAME, item by item.
+
+    The best trial against the base; with one --trial that one; with two the second against the
+    first.
+
+    \b
+    Example: hawsweep compare lr-rank --trial 3 --trial 7
+    """
+    if len(trials) > 2 or (base and len(trials) > 1):
+        raise click.UsageError("Give at most two of --trial and --base.")
+    from hawsweep import comparison, study
+
+    opened = study.load_study(study.open_storage(place), name)
+    first, second = (None, *trials)[-2:] if trials else (None, None)
+    compared = comparison.compare(opened, place, first, second)
+    if as_json:
+        click.echo(json.dumps(compared.to_plain(), indent=2, ensure_ascii=False))
+        return
+    from hawsweep.display import comparison_picture
+
+    _console().print(comparison_picture(compared, items))
+
+
+@main.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--source", metavar="COLUMN", default="source", show_default=True)
+@click.option("--reference", metavar="COLUMN", default="reference", show_default=True)
+@click.option("--model", metavar="MODEL", help="Instead of a file: let this model answer.")
+@click.option("--adapter-path", type=click.Path(path_type=Path), help="With this adapter too.")
+@click.option("--data", metavar="DATA", help="What the model answers.")
+@click.option(
+    "--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True
+)
+@click.option(
+    "--checkpoints",
+    nargs=2,
+    metavar="NAME TRIAL",
+    help="Instead of a file: every checkpoint a trial kept.",
+)
+@click.option("--max-examples", type=int, default=64, show_default=True)
+@click.option("--max-tokens", type=int, default=128, show_default=True)
+@click.option("--metric", default="semantic_similarity", show_default=True)
+@click.option("--embedder", default="all-MiniLM-L6-v2", show_default=True)
+@_json_option
+@_place_options
+def score(
+    file: Path | None,
+    source: str,
+    reference: str,
+    model: str | None,
+    adapter_path: Path | None,
+    data: str | None,
+    split: str,
+    checkpoints: tuple[str, str] | None,
+    place: "Place",
+    as_json: bool,
+    **scoring: Any,
+) -> None:
+    """Score without a sweep: each column of a CSV FILE, a model, or a trial's checkpoints.
+
+    \b
+    Example: hawsweep score predictions.csv --source Hawaiian --reference English
+             hawsweep score --model smollm2-135m-instruct --data phrasebook
+             hawsweep score --checkpoints lr-rank 3
+    """
+    if sum(each is not None for each in (file, model, checkpoints)) != 1:
+        raise click.UsageError("Give one of FILE, --model and --checkpoints.")
+    if model is not None and data is None:
+        raise click.UsageError("--model needs --data.")
+    from hawsweep import study, systems
+    from hawsweep.sweepfile import check_scoring
+
+    spec = check_scoring(scoring)
+    console = _console(stderr=as_json)
+    with console.status("scoring") as spinner:
+        if file is not None:
+            ranking = systems.score_file(file, source, reference, spec)
+        elif checkpoints is not None:
+            name, number = checkpoints
+            if not number.isdecimal():
+                raise click.UsageError(f"--checkpoints: TRIAL is {number!r}, must be a number.")
+            opened = study.load_study(study.open_storage(place), name)
+            ranking = systems.score_checkpoints(opened, place, int(number), spinner.update)
+        else:
+            assert model is not None
+            assert data is not None
+            ranking = systems.score_model(
+                model, adapter_path, data, split, spec, progress=spinner.update
+            )
+    if as_json:
+        click.echo(json.dumps(ranking.to_plain(), indent=2, ensure_ascii=False))
+        return
+    from hawsweep.display import ranking_picture
+
+    console.print(ranking_picture(ranking))
 
 
 @main.command()

@@ -15,10 +15,14 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from hawsweep.comparison import Comparison
+    from hawsweep.confirm import Confirmation
     from hawsweep.export import Exported
+    from hawsweep.intervals import Interval
     from hawsweep.leaderboard import GroupRow, TrialRow
     from hawsweep.supervisor import Event
     from hawsweep.sweepplan import Fit, SweepPlan
+    from hawsweep.systems import Ranking
     from hawsweep.verdict import Verdict
 
 _STYLES = {
@@ -160,6 +164,22 @@ class SweepDisplay:
             text += f": {escape(str(values['reason']))}"
         self._print(text)
 
+    def _on_confirm_start(self, values: Mapping[str, Any]) -> None:
+        if not self._console.is_terminal:
+            self._print(f"trial {values['confirms']} again with seed {values['seed']} starts")
+
+    def _on_confirm_end(self, values: Mapping[str, Any]) -> None:
+        name = str(values.get("confirms", values["number"]))
+        text = f"[{_STYLES.get(values['state'], 'white')}]trial {name:<3}[/] again"
+        text += f" with seed {values['seed']}" if "seed" in values else ""
+        if values["state"] != "complete":
+            text += f": {values['state']}"
+        if values.get("score") is not None:
+            text += f", score {values['score']:.4f}"
+        if values.get("reason"):
+            text += f": {escape(str(values['reason']))}"
+        self._print(text)
+
     def _on_died(self, values: Mapping[str, Any]) -> None:
         self._print(f"[red]{escape(values['reason'])}; starting another[/red]")
 
@@ -180,7 +200,7 @@ class _WorkerLine:
 
     def __init__(self) -> None:
         self._text = "starting"
-        self._trial: int | None = None
+        self._trial: int | str | None = None
         self._at = self._of = 0
         self._train_loss: float | None = None
         self._val_loss: float | None = None
@@ -191,10 +211,12 @@ class _WorkerLine:
 
     def follow(self, event: "Event") -> None:
         values = event.values
-        if event.kind == "trial_start":
+        if event.kind in ("trial_start", "confirm_start"):
             self.__init__()  # type: ignore[misc]
-            self._trial, self._settings = values["number"], settings_text(values["settings"])
-            self._text = f"trial {values['number']}"
+            number = values.get("confirms")
+            self._trial = values["number"] if number is None else f"{number} again"
+            self._settings = settings_text(values["settings"])
+            self._text = f"trial {self._trial}"
         elif event.kind == "iteration":
             self._at, self._of = values["iteration"], values["iters"]
         elif event.kind == "train":
@@ -205,7 +227,7 @@ class _WorkerLine:
             self._fresh = event.kind != "preparing" or event.worker == 0  # they all prepare alike
             self._text = _DOING[event.kind].format(trial=self._trial, **values)
             self._at = self._of = 0
-        elif event.kind in ("ready", "base_end", "trial_end", "test_end"):
+        elif event.kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
             self._text, self._at, self._of, self._settings = "waiting", 0, 0, ""
 
     def picture(self, spinner: Spinner) -> RenderableType:
@@ -248,9 +270,10 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
     """The trials, one a line, with shorter titles where the terminal is narrow."""
     is_narrow = width < _WIDE
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
-    titles = ["val loss", "at", "score", "95 %", "chrF", "tok/s", "peak GB", "time"]
+    again = ["again"] if any(row.confirmed is not None for row in rows) else []
+    titles = ["val loss", "at", "score", "95 %", *again, "chrF", "tok/s", "peak GB", "time"]
     if is_narrow:
-        titles = ["val", "score", "95 %", "GB", "time"]
+        titles = ["val", "score", "95 %", *again, "GB", "time"]
     padding = (0, 1 if is_narrow else 2, 0, 0)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
     table.add_column("trial", justify="right", no_wrap=True)
@@ -269,6 +292,7 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
             *([] if is_narrow else [_number(row.best_iteration, "{}")]),
             _number(row.score, "{:.4f}"),
             _range(row.low, row.high, is_short=is_narrow),
+            *(_number(row.confirmed, "{:.4f}") for _ in again),
             *rest,
             _number(row.peak_memory_bytes, "{:.2f}", 1e-9),
             "" if row.time_s is None else _duration(row.time_s),
@@ -310,17 +334,21 @@ def studies_table(studies: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def test_text(test: Mapping[str, Any] | None) -> str:
-    """The result on the test split in one line, or nothing."""
+    """The result on the test split, and whether it was opened before; or nothing."""
     if test is None:
         return ""
     base, tuned = test["base"], test["trial"]
-    return (
+    text = (
         f"Test split ({test['n_prompts']} prompts): trial {test['trial_number']} "
         f"[bold]{tuned['similarity']:.4f}[/bold], base {base['similarity']:.4f} "
         f"([bold]{tuned['similarity'] - base['similarity']:+.4f}[/bold]); "
         f"chrF {tuned['chrf']:.1f} and {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f} and "
         f"{base['bleu']:.1f}"
     )
+    if test["n_opened"] > 1:
+        warning = f"Opened {test['n_opened']} times: each time makes it less of a test."
+        text += f". [yellow]{warning}[/yellow]"
+    return text
 
 
 def self_check_lines(check: Mapping[str, Any]) -> list[str]:
@@ -343,6 +371,95 @@ def verdict_lines(verdict: "Verdict | None") -> list[str]:
     style = "bold green" if verdict.ships else "bold yellow"
     first, *others = (escape(each) for each in verdict.sentences) if verdict.sentences else ("",)
     return [line for line in (f"[{style}]{first}[/]" if first else "", *others) if line]
+
+
+def confirmation_lines(confirmed: Sequence["Confirmation"]) -> list[str]:
+    """How the best settings did with new seeds, and how much of the winner's score was luck."""
+    if not confirmed:
+        return []
+    first, *others = confirmed
+    scores = ", ".join(f"{each:.4f}" for each in first.scores)
+    seeds = f"{len(first.scores)} new seed" + "s" * (len(first.scores) > 1)
+    lines = [
+        f"Trained again with {seeds}, trial {first.trial_number} scores {first.mean:.4f} "
+        f"({scores}); it was chosen at {first.selected:.4f}: shrinkage "
+        f"{first.selected - first.mean:+.4f}."
+    ]
+    if others:
+        rest = ", ".join(f"trial {each.trial_number} {each.mean:.4f}" for each in others)
+        lines.append(f"Next by new seeds: {rest}.")
+    return lines
+
+
+def ranking_picture(ranking: "Ranking") -> RenderableType:
+    """Systems on the same items, best first, and where metrics disagree."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("system")
+    for title in ("score", "95 %", "lead over the next", "similarity", "chrF", "BLEU", "exact"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("length", justify="right")
+    table.add_column("faults")
+    for each in ranking.systems:
+        score, lead = each.score, each.lead
+        table.add_row(
+            escape(each.name),
+            f"{score.score:.4f}",
+            _range(*_finite(score.low, score.high), is_short=False),
+            "" if lead is None else _lead(lead),
+            f"{score.similarity:.4f}",
+            f"{score.chrf:.1f}",
+            f"{score.bleu:.1f}",
+            f"{score.exact_match:.0%}",
+            f"{score.length_ratio:.2f}",
+            faults_text(score.faults),
+        )
+    n_items = len(ranking.systems[0].score.samples)
+    lines = [f"{n_items} items. A lead whose interval holds 0 is no lead by these items."]
+    if ranking.agreement is not None:
+        lines.append(f"Rank correlation of score and chrF: {ranking.agreement:.2f}.")
+    for one, other in ranking.reversed_pairs[:5]:
+        lines.append(f"chrF ranks {other} above {one}.")
+    return Group(table, "", *map(escape, lines))
+
+
+def _finite(low: float, high: float) -> tuple[float | None, float | None]:
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
+
+
+def _lead(lead: "Interval") -> str:
+    low, high = _finite(lead.low, lead.high)
+    return f"{lead.mean:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
+
+
+def faults_text(faults: Mapping[str, int] | None) -> str:
+    """``3 empty, 1 cut``."""
+    return ", ".join(f"{count} {fault}" for fault, count in sorted((faults or {}).items()))
+
+
+def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
+    """Two answers to the same prompts: the most harmed and the most improved items, and groups."""
+    one, other = compared.labels
+    n = len(compared.items)
+    head = (
+        f"[bold]{other}[/bold] against [bold]{one}[/bold] on {n} validation prompts: "
+        f"{_lead(compared.gain)}; better on {compared.n_better}, worse on {compared.n_worse}"
+    )
+    parts: list[RenderableType] = [Text.from_markup(head)]
+    harmed = [item for item in compared.items[:n_items] if item.gain < 0]
+    improved = [item for item in compared.items[::-1][:n_items] if item.gain > 0]
+    for title, items in (("Most improved", improved), ("Most harmed", harmed)):
+        if items:
+            table = Table(title=title, title_justify="left", header_style="bold", show_lines=True)
+            for name in ("Source", "Reference", one, other):
+                table.add_column(name, ratio=1, overflow="fold")
+            table.add_column("gain", justify="right", no_wrap=True)
+            for item in items:
+                texts = (item.source, item.reference, *item.outputs)
+                table.add_row(*(escape(_shorten(text)) for text in texts), f"{item.gain:+.3f}")
+            parts += ["", table]
+    if compared.groups:
+        parts += ["", groups_table(compared.groups)]
+    return Group(*parts)
 
 
 def groups_table(rows: Sequence["GroupRow"]) -> Table:
@@ -371,7 +488,8 @@ def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableTyp
     parts: list[RenderableType] = ["", leaderboard_table(end["rows"], width), ""]
     if text := test_text(end["test"]):
         parts += [Text.from_markup(text)]
-    parts += [Text.from_markup(line) for line in verdict_lines(end["verdict"])]
+    said = [*verdict_lines(end["verdict"]), *confirmation_lines(end["confirmed"])]
+    parts += map(Text.from_markup, said)
     if end["self_check"]:
         parts += ["", *map(Text.from_markup, self_check_lines(end["self_check"]))]
     if end["groups"]:
@@ -406,12 +524,16 @@ def trial_picture(described: Mapping[str, Any]) -> RenderableType:
     for key, form in (
         ("val_loss", "{:.4f}"),
         ("best_iteration", "{}"),
+        ("score", "{:.4f}"),
+        ("confirmed", "{:.4f}"),
         ("similarity", "{:.4f}"),
         ("chrf", "{:.1f}"),
         ("bleu", "{:.1f}"),
         ("tokens_per_s", "{:.0f}"),
     ):
         grid.add_row(key, _number(described[key], form))
+    if described["faults"]:
+        grid.add_row("Faulty answers", faults_text(described["faults"]))
     evaluations = "  ".join(
         f"{step}: {loss:.3f}" for step, loss in described["evaluations"].items()
     )

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep import data, models, study
+from hawsweep import confirm, data, models, study
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.errors import ExportError
 from hawsweep.scoring import Scorer
@@ -166,23 +166,18 @@ class _Check:
 
 def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
     if number is None:
-        best = study.best_trial(opened)
+        best = confirm.winner(opened)
         if best is None:
             raise ExportError(
                 f"Study {opened.study_name!r} has no complete trial yet. Go on with hawsweep start."
             )
         return best
-    trials = opened.get_trials(deepcopy=False)
-    if not 0 <= number < len(trials):
+    trial = study.trial_of(opened, number)
+    if trial.state != TrialState.COMPLETE:
         raise ExportError(
-            f"Study {opened.study_name!r} has no trial {number}; it has 0 to {len(trials) - 1}."
+            f"Trial {number} is {trial.state.name.lower()}, only complete ones can be exported."
         )
-    if trials[number].state != TrialState.COMPLETE:
-        raise ExportError(
-            f"Trial {number} is {trials[number].state.name.lower()}, only complete ones can "
-            "be exported."
-        )
-    return trials[number]
+    return trial
 
 
 def _card(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, exported: Exported) -> str:

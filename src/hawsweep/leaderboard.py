@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.errors import StudyError
+from hawsweep.confirm import confirmations, winner
 from hawsweep.intervals import Interval, difference_interval
-from hawsweep.study import SAMPLE_FILES, Place, best_trial, load_study, study_names
+from hawsweep.study import SAMPLE_FILES, Place, load_study, study_names, trial_of
 from hawsweep.verdict import Candidate, Verdict, judge
 
 
@@ -28,6 +28,7 @@ class TrialRow:
         state: ``complete``, ``pruned``, ``infeasible`` (it does not fit into memory), ``fail``,
             ``running``, ``waiting``, ``base``, or ``reference`` (known from elsewhere).
         score: By ``scoring.metric``, with its 95 % interval from ``low`` to ``high``.
+        confirmed: Mean score of its settings trained again with new seeds.
         faults: How many answers are empty, cut and so on.
         val_loss: Of the best evaluation, nats per token; ``best_iteration`` is where it was.
         similarity: Mean cosine on the validation prompts.
@@ -49,6 +50,7 @@ class TrialRow:
     peak_memory_bytes: int | None = None
     time_s: float | None = None
     faults: Mapping[str, int] | None = None
+    confirmed: float | None = None
     reason: str | None = None
 
 
@@ -57,7 +59,11 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
 
     Complete trials rank by similarity, then pruned ones by validation loss, then the others.
     """
-    rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
+    again = {each.trial_number: each.mean for each in confirmations(study)}
+    rows = [
+        replace(trial_row(trial), confirmed=again.get(trial.number))
+        for trial in study.get_trials(deepcopy=False)
+    ]
     for key, label in _baselines(study):
         known = _known(study.user_attrs[key])
         score = known.get("score", known.get("similarity"))  # the latter: of an older study
@@ -95,7 +101,7 @@ def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
     for name in study_names(storage):
         study = load_study(storage, name)
         states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
-        best = best_trial(study)
+        best = winner(study)
         found.append(
             {
                 "name": name,
@@ -115,15 +121,12 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
     Raises:
         StudyError: There is no such trial.
     """
-    trials = study.get_trials(deepcopy=False)
-    if not 0 <= number < len(trials):
-        there = f"it has 0 to {len(trials) - 1}" if trials else "it has none"
-        raise StudyError(f"Study {study.study_name!r} has no trial {number}; {there}.")
+    trial = trial_of(study, number)
     folder = place.trial_dir(study.study_name, number)
     return {
         "study": study.study_name,
-        **vars(trial_row(trials[number])),
-        "evaluations": {step: -value for step, value in trials[number].intermediate_values.items()},
+        **vars(trial_row(trial)),
+        "evaluations": {step: -value for step, value in trial.intermediate_values.items()},
         "folder": str(folder),
         "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
         "samples": read_json_lines(folder / "samples.jsonl")[:5],
@@ -175,11 +178,12 @@ def _candidate(
 
 
 def _scores(path: Path) -> npt.NDArray[np.float64]:
-    return np.array([_score(each) for each in read_json_lines(path)])
+    return np.array([score_of(each) for each in read_json_lines(path)])
 
 
-def _score(sample: Mapping[str, Any]) -> float:
-    return float(sample.get("score", sample["similarity"]))  # the latter: of an older study
+def score_of(sample: Mapping[str, Any]) -> float:
+    """By the study's metric; of an older study the similarity."""
+    return float(sample.get("score", sample["similarity"]))
 
 
 @dataclass(frozen=True)
@@ -198,23 +202,32 @@ def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
     where it was opened, else on the validation prompts. Empty where records have no groups.
     """
     test = study.user_attrs.get("test")
-    best = best_trial(study)
+    best = winner(study)
     if best is None:
         return []
     number = best.number if test is None else test["trial_number"]
     name = SAMPLE_FILES["trial"] if test is None else f"test_{SAMPLE_FILES['trial']}"
     base = read_json_lines(place.study_dir(study.study_name) / "base" / name)
     tuned = read_json_lines(place.trial_dir(study.study_name, number) / name)
+    return by_group(base, tuned)
+
+
+def by_group(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+) -> list[GroupRow]:
+    """Samples of the same prompts by their group, largest loss first; empty where they have none,
+    or are not of the same prompts.
+    """
     pairs: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    if len(base) == len(tuned):
-        for one, other in zip(base, tuned, strict=True):
+    if len(before) == len(after):
+        for one, other in zip(before, after, strict=True):
             if one.get("group") is not None:
-                pairs[one["group"]].append((_score(one), _score(other)))
+                pairs[one["group"]].append((score_of(one), score_of(other)))
     rows = []
     for group, scores in pairs.items():
-        before, after = np.array(scores).T
-        gain = difference_interval(after, before)
-        rows.append(GroupRow(group, len(scores), before.mean(), after.mean(), gain))
+        first, second = np.array(scores).T
+        gain = difference_interval(second, first)
+        rows.append(GroupRow(group, len(scores), float(first.mean()), float(second.mean()), gain))
     return sorted(rows, key=lambda row: row.gain.mean)
 
 
@@ -227,12 +240,13 @@ def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
         tuned = place.trial_dir(study.study_name, test["trial_number"])
         pairs = (read_json_lines(folder / "test_samples.jsonl") for folder in (base, tuned))
         samples = list(zip(*pairs, strict=False))[:5]
-    best = best_trial(study)
+    best = winner(study)
     return {
         "name": study.study_name,
         "rows": leaderboard(study),
         "test": test,
         "verdict": judge_study(study, place),
+        "confirmed": confirmations(study),
         "groups": groups(study, place),
         "self_check": study.user_attrs.get("self_check"),
         "samples": samples,

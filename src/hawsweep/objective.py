@@ -27,6 +27,7 @@ from hawsweep.checkpoints import (
     remove_state,
     take_state,
 )
+from hawsweep.confirm import SEED
 from hawsweep.encoding import with_examples
 from hawsweep.evaluation import Evaluation
 from hawsweep.examples import write_example_losses
@@ -109,6 +110,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
         Interrupted: It was asked to stop.
     """
     train = apply_settings(bench.spec.train, trial.params)
+    train = train.model_copy(update={"seed": trial.user_attrs.get(SEED, train.seed)})
     plan = _plan(bench, trial, train)
     train = train.model_copy(update={"grad_checkpoint": plan.execution.grad_checkpoint})
     folder.mkdir(parents=True, exist_ok=True)

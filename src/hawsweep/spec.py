@@ -299,6 +299,13 @@ class ScoringSpec(Section):
     )
 
 
+class ConfirmSpec(Section):
+    """The best trials are trained again with new seeds, and ranked by those."""
+
+    top: int = Field(3, ge=0, description="How many; 0 for none.")
+    seeds: int = Field(2, ge=1, description="With how many new seeds each.")
+
+
 def _check_workers(value: object) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
@@ -333,13 +340,14 @@ class SweepSpec(Section):
     pruning: PruningSpec = Field(default_factory=PruningSpec)
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
     scoring: ScoringSpec = Field(default_factory=ScoringSpec)
+    confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
     trials: int = Field(20, ge=1, description="Trials to finish, pruned ones included.")
     timeout: Duration | None = Field(
         None, description="No trial starts after this time: 90s, 20m, 8h."
     )
     workers: Annotated[int | Literal["auto"], PlainValidator(_check_workers)] = Field(
         "auto",
-        description="Processes that train at the same time; auto: one a core on a CPU, else one.",
+        description="Processes that train at the same time; auto: as many as make it faster.",
     )
     seed: int = Field(0, ge=0, description="Seed of the sampler and of the validation subset.")
     trust_remote_code: bool = Field(False, description="Run code that comes with a model.")
@@ -349,9 +357,11 @@ class SweepSpec(Section):
 
         How many trials, for how long, by how many workers and in how much memory may change.
         """
-        how_it_runs = {"description", "trials", "timeout", "workers", "memory"}
+        how_it_runs = {"description", "trials", "timeout", "workers", "memory", "confirm"}
         content = self.model_dump(mode="json", exclude=how_it_runs)
         content["train"].pop("grad_checkpoint")
+        for shown in ("references", "difference"):
+            content["scoring"].pop(shown)
         return content
 
     def digest(self) -> str:

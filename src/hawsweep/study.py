@@ -26,6 +26,7 @@ from hawsweep.spec import SweepSpec
 
 DEFAULT_STUDIES_DIR = Path("studies")
 _BUSY_TIMEOUT_S = 60
+CONFIRM_SUFFIX = ".confirm"
 # Names of what answered the validation prompts, in a study's folder ``base`` or a trial's; those of
 # the test split have ``test_`` before them.
 SAMPLE_FILES = {
@@ -76,6 +77,10 @@ class Place:
         """The folder of a trial."""
         return self.study_dir(name) / "trials" / f"{number:04d}"
 
+    def confirm_dir(self, name: str, number: int) -> Path:
+        """The folder of a trial that trains the settings of another one again."""
+        return self.study_dir(name) / "confirm" / f"{number:04d}"
+
 
 def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
     """Open the database; SQLite in WAL mode with a busy timeout.
@@ -99,8 +104,17 @@ def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
 
 
 def study_names(storage: RDBStorage) -> list[str]:
-    """The names of all studies, sorted."""
-    return sorted(optuna.get_all_study_names(storage))
+    """The names of all studies, sorted, without those that confirm another."""
+    return sorted(name for name in _all_names(storage) if not name.endswith(CONFIRM_SUFFIX))
+
+
+def confirm_name(name: str) -> str:
+    """The name of the study that confirms another."""
+    return name + CONFIRM_SUFFIX
+
+
+def _all_names(storage: RDBStorage) -> list[str]:
+    return list(optuna.get_all_study_names(storage))
 
 
 def create_study(
@@ -133,7 +147,7 @@ def create_study(
         # A start that failed before its first measurement leaves nothing to be true to.
         optuna.delete_study(study_name=name, storage=storage)
     try:
-        for made_again in ("base", "data"):  # of an earlier study of that name
+        for made_again in ("base", "data", "confirm"):  # of an earlier study of that name
             shutil.rmtree(folder / made_again, ignore_errors=True)
         (folder / "trials").mkdir(parents=True, exist_ok=True)
         header = json.dumps({"versions": versions(), "data": dict(data)})
@@ -142,6 +156,8 @@ def create_study(
         raise StudyError(
             f"{folder} cannot be written: {fault.strerror}. Choose another --studies-dir."
         ) from fault
+    if confirm_name(name) in _all_names(storage):
+        optuna.delete_study(study_name=confirm_name(name), storage=storage)
     study = optuna.create_study(
         storage=storage,
         study_name=name,
@@ -251,7 +267,13 @@ def repeat_trial(study: optuna.Study, number: int) -> None:
     trials = study.get_trials(deepcopy=False)
     if any(trial.user_attrs.get("repeats") == number for trial in trials):
         return  # a process was killed between queueing and saying that the trial ended
-    study.enqueue_trial(trials[number].params, user_attrs={"repeats": number})
+    attributes = {"repeats": number, **_carried(trials[number])}
+    study.enqueue_trial(trials[number].params, user_attrs=attributes)
+
+
+def _carried(trial: FrozenTrial) -> dict[str, Any]:
+    """What makes a trial another one than its settings say, so that its repetition has it too."""
+    return {key: trial.user_attrs[key] for key in ("confirms", "seed") if key in trial.user_attrs}
 
 
 def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
@@ -269,7 +291,7 @@ def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
     study.set_user_attr(MEMORY_FACTOR, factor * _TIGHTENED)
     if "below_bytes" in trial.user_attrs:
         return False
-    below = {"below_bytes": plan["peak_bytes"], "repeats": number}
+    below = {"below_bytes": plan["peak_bytes"], "repeats": number, **_carried(trial)}
     study.enqueue_trial(trial.params, user_attrs=below)
     return True
 
@@ -294,6 +316,19 @@ def this_worker() -> dict[str, Any]:
     return {"host": os.uname().nodename, "pid": os.getpid()}
 
 
+def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
+    """A trial by its number.
+
+    Raises:
+        StudyError: There is no such trial.
+    """
+    trials: Sequence[FrozenTrial] = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        there = f"it has 0 to {len(trials) - 1}" if trials else "it has none"
+        raise StudyError(f"Study {study.study_name!r} has no trial {number}; {there}.")
+    return trials[number]
+
+
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """The complete trial with the highest value, the earlier of equals."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -314,7 +349,11 @@ def newest(storage: RDBStorage) -> str:
     Raises:
         StudyError: There is none.
     """
-    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+    summaries = [
+        each
+        for each in optuna.get_all_study_summaries(storage, include_best_trial=False)
+        if not each.study_name.endswith(CONFIRM_SUFFIX)
+    ]
     if not summaries:
         raise StudyError("There are no studies yet. Start one: hawsweep start lr-rank")
     return str(max(summaries, key=lambda s: s._study_id).study_name)

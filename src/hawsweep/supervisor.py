@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import optuna
 
-from hawsweep import calibration, data, errors, memory, models, space, study, sweepplan
+from hawsweep import calibration, confirm, data, errors, memory, models, space, study, sweepplan
 from hawsweep.errors import (
     HawsweepError,
     MemoryBudgetError,
@@ -82,15 +82,19 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
         for settings in space.first_settings(spec, read_config(model_path)):
             opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
     gone = "its worker is gone; its settings are tried again"
-    for number in study.reap_running(opened, gone, repeat=True):
-        listen(Event("reaped", values={"number": number}))
+    confirming = confirm.open_confirmation(storage, opened, spec)
+    for each in (opened, confirming):
+        for number in study.reap_running(each, gone, repeat=True):
+            listen(Event("reaped", values={"number": number}))
     listen(
         Event(
             "study",
             values={"name": name, "is_new": is_new, "finished": study.count_finished(opened)},
         )
     )
-    ended = _Supervisor(spec, name, place, opened, n_workers, worker_bytes, listen).run()
+    ended = _Supervisor(
+        spec, name, place, opened, confirming, n_workers, worker_bytes, listen
+    ).run()
     return Outcome(ended, study.load_study(storage, name), spec)
 
 
@@ -210,12 +214,14 @@ class _Supervisor:
         name: str,
         place: study.Place,
         opened: optuna.Study,
+        confirming: optuna.Study,
         n_workers: int,
         worker_bytes: float | None,
         listen: Listener,
     ) -> None:
         self._spec, self._name, self._place = spec, name, place
         self._study, self._n_workers, self._listen = opened, n_workers, listen
+        self._confirming = confirming
         self._worker_bytes = worker_bytes
         # More threads than cores in all would make OpenBLAS's waiting threads starve its working
         # ones.
@@ -232,15 +238,17 @@ class _Supervisor:
     def run(self) -> Literal["finished", "timeout", "interrupted"]:
         try:
             with self._interrupts_noted():
-                if self._wants_trials() or self._wants_test():
-                    for number in range(self._n_workers if self._wants_trials() else 1):
+                trains = self._wants_trials() or self._wants_confirmation()
+                if trains or self._wants_test():
+                    for number in range(self._n_workers if trains else 1):
                         self._start_worker(number)
                     self._loop()
         finally:
             self._end_workers()
         if self._interrupted:
             return "interrupted"
-        return "timeout" if self._timed_out and self._wants_more() else "finished"
+        left = self._wants_more() or confirm.n_waiting(self._confirming) > 0
+        return "timeout" if self._timed_out and left else "finished"
 
     @contextmanager
     def _interrupts_noted(self) -> Iterator[None]:
@@ -280,9 +288,9 @@ class _Supervisor:
         kind = event.pop("event")
         if kind == "fatal":
             process.told_fatal = getattr(errors, event["error"])(event["message"])
-        elif kind == "trial_start":
+        elif kind in ("trial_start", "confirm_start"):
             process.trial_number = event["number"]
-        elif kind == "trial_end":
+        elif kind in ("trial_end", "confirm_end"):
             process.trial_number = None
             interrupted = self._interrupted and event["state"] == "fail"
             self._count_failure(
@@ -290,7 +298,7 @@ class _Supervisor:
             )
             self._count_infeasible(event["state"] == "infeasible")
         self._listen(Event(kind, process.number, event))
-        if kind in ("ready", "base_end", "trial_end", "test_end"):
+        if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
             process.doing = None
             self._assign(process)
 
@@ -301,6 +309,12 @@ class _Supervisor:
             process.command("base")
         elif self._wants_trials():
             process.command("trial")
+        elif self._anyone_does("base") or self._anyone_does("trial"):
+            return  # the last one sees what is to be confirmed
+        elif self._wants_confirmation():
+            for other in self._workers.values():
+                if other.doing is None and self._wants_confirmation():
+                    other.command("confirm")
         elif any(other.doing for other in self._workers.values()):
             return  # the last one tests
         elif self._wants_test():
@@ -316,14 +330,33 @@ class _Supervisor:
         return study.count_finished(self._study) < self._spec.trials
 
     def _wants_trials(self) -> bool:
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            self._timed_out = True
+        if self._is_over():
             return False
         running = sum(worker.doing == "trial" for worker in self._workers.values())
         return study.count_finished(self._study) + running < self._spec.trials
 
+    def _wants_confirmation(self) -> bool:
+        """Whether a run with a new seed is to be started; what the others said is kept."""
+        if self._is_over():
+            return False
+        confirm.queue(self._study, self._confirming, self._spec)
+        begun = sum(
+            worker.doing == "confirm" and worker.trial_number is None
+            for worker in self._workers.values()
+        )
+        wants = confirm.n_waiting(self._confirming) > begun
+        if not wants and not self._anyone_does("confirm"):
+            confirm.conclude(self._study, self._confirming, self._spec)
+        return wants
+
+    def _is_over(self) -> bool:
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self._timed_out = True
+            return True
+        return False
+
     def _wants_test(self) -> bool:
-        best = study.best_trial(self._study)
+        best = confirm.winner(self._study)
         tested = self._attrs().get("test", {}).get("trial_number")
         return best is not None and tested != best.number and not self._no_test
 
@@ -355,20 +388,23 @@ class _Supervisor:
         if code == 0:
             return
         reason = f"the worker died {_cause(code)}"
+        confirms = process.doing == "confirm"
+        its_study = self._confirming if confirms else self._study
         log = process.log
         if process.trial_number is not None:
-            log = self._place.trial_dir(self._name, process.trial_number) / "log.txt"
+            folder_of = self._place.confirm_dir if confirms else self._place.trial_dir
+            log = folder_of(self._name, process.trial_number) / "log.txt"
         if last := _last_line(log):
             reason += f" (last words: {last})"
         if process.trial_number is not None and _may_be_memory(code, reason):
-            again = study.ran_out_of_memory(self._study, process.trial_number)
+            again = study.ran_out_of_memory(its_study, process.trial_number)
             reason += "; perhaps out of memory: "
             reason += "tried once more with a smaller plan" if again else "not tried again"
         owner = {**study.this_worker(), "pid": process.pid}
-        for number in study.reap_running(self._study, reason, owner, repeat=self._interrupted):
+        for number in study.reap_running(its_study, reason, owner, repeat=self._interrupted):
             self._listen(
                 Event(
-                    "trial_end",
+                    "confirm_end" if confirms else "trial_end",
                     process.number,
                     {"number": number, "state": "fail", "reason": reason},
                 )

@@ -16,6 +16,7 @@ from hawsweep.spec import (
     Choices,
     DataSpec,
     Range,
+    ScoringSpec,
     SearchValue,
     SweepSpec,
     apply_settings,
@@ -123,6 +124,19 @@ def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
         )
     assert spec is not None
     return spec
+
+
+def check_scoring(values: dict[str, Any]) -> ScoringSpec:
+    """Check the section ``scoring`` alone.
+
+    Raises:
+        SpecError: It asks for what cannot be.
+    """
+    try:
+        return ScoringSpec.model_validate(values)
+    except ValidationError as error:
+        faults = (_describe(_named(fault, values)) for fault in error.errors())
+        raise SpecError(f"scoring: {'; '.join(faults)}") from error
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -203,7 +203,8 @@ def scoring_bytes(
     by default as many as the sweep says.
     """
     rows = min(rows or spec.scoring.batch_size, spec.scoring.max_examples)
-    longest = int(work.lengths.max())
+    shown = spec.scoring.prompt.examples * work.mean_tokens  # of the baseline with examples
+    longest = int(min(spec.train.max_seq_length, work.lengths.max() + shown))
     peak = generation_peak(known.shape, rows, longest, spec.scoring.max_tokens, known.coefficients)
     return round(peak * (1 + known.error))
 

@@ -22,7 +22,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from hawsweep import backend, data, models, study, sweepplan
+from hawsweep import backend, confirm, data, models, study, sweepplan
 from hawsweep.bench import Bench, make_bench
 from hawsweep.calibration import memory_model
 from hawsweep.errors import HawsweepError, is_out_of_memory
@@ -127,12 +127,22 @@ class Worker:
 
     def trial(self) -> None:
         """Ask the study for settings and run a trial with them."""
-        opened = self._load()
+        self._run(self._load(), "trial")
+
+    def confirm(self) -> None:
+        """Run one of the queued trials that train the best settings again."""
+        self._run(confirm.load_confirmation(self.storage, self.name, self.spec), "confirm")
+
+    def _run(self, opened: optuna.Study, kind: str) -> None:
         self._make_room(opened)
         trial = study.next_trial(opened, distributions(self.spec.search))
         trial.set_user_attr("worker", study.this_worker())
-        self.tell("trial_start", number=trial.number, settings=trial.params)
+        about = {"number": trial.number, "settings": trial.params}
+        about |= {key: trial.user_attrs.get(key) for key in (confirm.CONFIRMS, confirm.SEED)}
+        self.tell(f"{kind}_start", **about)
         folder = self.place.trial_dir(self.name, trial.number)
+        if kind == "confirm":
+            folder = self.place.confirm_dir(self.name, trial.number)
         folder.mkdir(parents=True, exist_ok=True)
         value, state, reason = None, TrialState.COMPLETE, None
         with _log_to(folder / "log.txt"):
@@ -153,8 +163,8 @@ class Worker:
         opened.tell(trial, value, state=state)
         row = trial_row(opened.get_trials(deepcopy=False)[trial.number])
         self.tell(
-            "trial_end",
-            number=trial.number,
+            f"{kind}_end",
+            **about,
             state=row.state,
             reason=row.reason,
             val_loss=row.val_loss,
@@ -165,7 +175,7 @@ class Worker:
     def test(self) -> None:
         """Open the test split for the best trial and the base."""
         opened = self._load()
-        best = study.best_trial(opened)
+        best = confirm.winner(opened)
         if best is None or not self.bench.test_prompts:
             self.tell("test_end")
             return
@@ -212,7 +222,12 @@ def main() -> None:
     except HawsweepError as fault:
         worker.tell("fatal", error=type(fault).__name__, message=str(fault))
         sys.exit(1)
-    commands = {"base": worker.base, "trial": worker.trial, "test": worker.test}
+    commands = {
+        "base": worker.base,
+        "trial": worker.trial,
+        "confirm": worker.confirm,
+        "test": worker.test,
+    }
     for command in map(str.strip, sys.stdin):
         if command == "exit":
             break

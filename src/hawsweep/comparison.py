@@ -1,0 +1,119 @@
+"""Two of a study's answers to the same prompts, item by item."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from hawsweep.confirm import winner
+from hawsweep.errors import ScoringError
+from hawsweep.intervals import Interval, difference_interval
+from hawsweep.leaderboard import GroupRow, by_group, read_json_lines, score_of
+from hawsweep.study import SAMPLE_FILES, Place, trial_of
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt and what both said."""
+
+    source: str
+    reference: str
+    outputs: tuple[str, str]
+    scores: tuple[float, float]
+    group: str | None
+
+    @property
+    def gain(self) -> float:
+        """How much higher the second scores."""
+        return self.scores[1] - self.scores[0]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The second against the first.
+
+    Attributes:
+        items: The most harmed first, the most improved last.
+    """
+
+    labels: tuple[str, str]
+    gain: Interval
+    items: tuple[Item, ...]
+    groups: tuple[GroupRow, ...]
+
+    @property
+    def n_better(self) -> int:
+        """Items on which the second scores higher."""
+        return sum(item.gain > 0 for item in self.items)
+
+    @property
+    def n_worse(self) -> int:
+        """Items on which the second scores lower."""
+        return sum(item.gain < 0 for item in self.items)
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain values, for ``--json``."""
+        return {
+            "labels": self.labels,
+            "gain": vars(self.gain),
+            "n_better": self.n_better,
+            "n_worse": self.n_worse,
+            "items": [{**vars(item), "gain": item.gain} for item in self.items],
+            "groups": [{**vars(row), "gain": vars(row.gain)} for row in self.groups],
+        }
+
+
+def compare(
+    opened: optuna.Study, place: Place, first: int | None = None, second: int | None = None
+) -> Comparison:
+    """Compare two trials on the validation prompts.
+
+    Args:
+        first: A trial; None for the base.
+        second: A trial; None for the best.
+
+    Raises:
+        ScoringError: One of them has not answered the prompts.
+        StudyError: There is no such trial.
+    """
+    if second is None:
+        best = winner(opened)
+        if best is None:
+            raise ScoringError(f"Study {opened.study_name!r} has no complete trial to compare yet.")
+        second = best.number
+    (one, before), (other, after) = (_answers(opened, place, each) for each in (first, second))
+    if len(before) != len(after):
+        raise ScoringError(
+            f"{one} answered {len(before)} prompts and {other} {len(after)}: they cannot be paired."
+        )
+    items = [
+        Item(
+            a["source"],
+            a["reference"],
+            (a["output"], b["output"]),
+            (score_of(a), score_of(b)),
+            a.get("group"),
+        )
+        for a, b in zip(before, after, strict=True)
+    ]
+    gain = difference_interval([i.scores[1] for i in items], [i.scores[0] for i in items])
+    return Comparison(
+        (one, other),
+        gain,
+        tuple(sorted(items, key=lambda item: item.gain)),
+        tuple(by_group(before, after)),
+    )
+
+
+def _answers(
+    opened: optuna.Study, place: Place, number: int | None
+) -> tuple[str, list[dict[str, Any]]]:
+    if number is None:
+        label, folder = "base", place.study_dir(opened.study_name) / "base"
+    else:
+        trial_of(opened, number)
+        label, folder = f"trial {number}", place.trial_dir(opened.study_name, number)
+    found = read_json_lines(folder / SAMPLE_FILES["base" if number is None else "trial"])
+    if not found:
+        raise ScoringError(f"{label} has not answered the validation prompts.")
+    return label, found
