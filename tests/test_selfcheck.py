@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from hawsweep.data import Splits, load_data
+from hawsweep.display import self_check_lines
 from hawsweep.leaks import find_leaks
 from hawsweep.metrics import exact_match
 from hawsweep.records import Record
@@ -117,13 +119,17 @@ def test_scale_goes_from_shuffled_references_to_the_right_ones():
     assert math.isnan(on_scale(0.25, 0.4, 0.4))
 
 
-def test_too_few_prompts_are_said_with_how_many_it_takes():
+def test_how_many_prompts_a_difference_takes_is_said():
     base = judged([0.2, 0.4] * 20)
     found = check_scoring(Exact(), many(40), base, 0.02)
     assert found.detectable == pytest.approx(2.8 * 0.1 / math.sqrt(40), rel=0.03)
-    [warning] = found.warnings
-    assert "40 prompts tell trials apart that differ by 0.045 or more; for 0.02 it takes" in warning
-    assert "scoring.max_examples" in warning
+    assert found.wanted == pytest.approx(0.02)
+    assert found.n_needed == pytest.approx((2.8 * 0.1 / 0.02) ** 2, rel=0.05)
+    _, said = self_check_lines(asdict(found))
+    assert "40 prompts tell trials apart that differ by 0.045 or more; for 0.020 it takes" in said
+    assert "scoring.max_examples" in said
+    _, said = self_check_lines(asdict(check_scoring(Exact(), many(40), base, 0.05)))
+    assert said == "40 prompts tell trials apart that differ by 0.045 or more"
 
 
 def test_references_that_are_all_the_same_are_said():
@@ -145,5 +151,5 @@ def test_metric_that_tells_nothing_apart_is_said():
 
 def test_one_prompt_tells_nothing(tmp_path):
     found = check_scoring(Exact(), many(1), judged([0.5]), 0.02)
-    assert "one prompt tells nothing apart" in found.warnings[-1]
+    assert "One prompt tells nothing apart" in self_check_lines(asdict(found))[1]
     assert isinstance(splits_of(tmp_path, train=[("a", "b")], valid=[("c", "d")]), Splits)

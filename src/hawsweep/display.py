@@ -133,13 +133,12 @@ class SweepDisplay:
     def _on_base_end(self, values: Mapping[str, Any]) -> None:
         base, few_shot = values["base"], values.get("few_shot")
         self._print(
-            f"[cyan]base[/cyan]     val loss {base['val_loss']:.3f}, similarity "
-            f"{base['similarity']:.4f}"
+            f"[cyan]base[/cyan]     val loss {base['val_loss']:.3f}, score {base['score']:.4f}"
         )
         if few_shot is not None:
             self._print(
                 f"[cyan]base[/cyan]     with {few_shot['n_examples']} examples in its prompt: "
-                f"similarity {few_shot['similarity']:.4f}"
+                f"score {few_shot['score']:.4f}"
             )
         for line in self_check_lines(values["self_check"]):
             self._print(line)
@@ -356,12 +355,23 @@ def self_check_lines(check: Mapping[str, Any]) -> list[str]:
     floor, ceiling = check["floor"], check["ceiling"]
     span = ceiling - floor
     share = f", {(check['base'] - floor) / span:.0%} of the way" if span > 0 else ""
-    lines = [
+    resolution = "One prompt tells nothing apart."
+    is_enough = check["n_prompts"] > 1 and check["detectable"] <= check["wanted"]
+    if check["n_prompts"] > 1:
+        resolution = (
+            f"{check['n_prompts']} prompts tell trials apart that differ by "
+            f"{check['detectable']:.3f} or more"
+        )
+    if check["n_needed"] and not is_enough:
+        resolution += (
+            f"; for {check['wanted']:.3f} it takes about {check['n_needed']} (scoring.max_examples)"
+        )
+    return [
         f"Scale: other prompts' references score {floor:.3f}, the right ones {ceiling:.3f}; the "
-        f"base {check['base']:.3f}{share}. {check['n_prompts']} prompts tell trials apart that "
-        f"differ by {check['detectable']:.3f}"
+        f"base {check['base']:.3f}{share}",
+        resolution if is_enough else f"[yellow]{resolution}[/yellow]",
+        *(f"[yellow]{escape(text)}[/yellow]" for text in check["warnings"]),
     ]
-    return lines + [f"[yellow]{escape(text)}[/yellow]" for text in check["warnings"]]
 
 
 def verdict_lines(verdict: "Verdict | None") -> list[str]:
@@ -379,10 +389,11 @@ def confirmation_lines(confirmed: Sequence["Confirmation"]) -> list[str]:
         return []
     first, *others = confirmed
     scores = ", ".join(f"{each:.4f}" for each in first.scores)
+    each_seed = f" ({scores})" if len(first.scores) > 1 else ""
     seeds = f"{len(first.scores)} new seed" + "s" * (len(first.scores) > 1)
     lines = [
-        f"Trained again with {seeds}, trial {first.trial_number} scores {first.mean:.4f} "
-        f"({scores}); it was chosen at {first.selected:.4f}: shrinkage "
+        f"Trained again with {seeds}, trial {first.trial_number} scores {first.mean:.4f}"
+        f"{each_seed}; it was chosen at {first.selected:.4f}: shrinkage "
         f"{first.selected - first.mean:+.4f}."
     ]
     if others:

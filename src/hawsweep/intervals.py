@@ -15,6 +15,8 @@ Values = Sequence[float] | npt.NDArray[np.floating[Any]]
 
 LEVEL = 0.95
 _N_RESAMPLES = 4_000
+# Resamples of fewer items are too much alike to say how sure a mean is.
+_FEWEST = 8
 # Rows of a resample matrix at a time, so that many items do not take much memory.
 _CHUNK_VALUES = 4_000_000
 
@@ -50,7 +52,7 @@ def mean_interval(values: Values, *, level: float = LEVEL, seed: int = 0) -> Int
     known = np.asarray(values, np.float64)
     n = len(known)
     mean = float(known.mean())
-    if n < 2:
+    if n < _FEWEST:
         return Interval(mean, -np.inf, np.inf, level)
     ratios = _resampled_ratios(known, seed)
     tail = (1 - level) / 2

@@ -27,7 +27,8 @@ class SelfCheck:
         n_prompts: Validation prompts that are answered.
         detectable: The smallest difference between two trials that is found in 80 % of cases, if
             the scores of two trials on a prompt correlate by one half.
-        wanted: ``scoring.difference``.
+        wanted: What matters: ``scoring.difference`` of the way from floor to ceiling.
+        n_needed: Prompts that would find it; 0 where that cannot be said.
         warnings: What is wrong, in words.
     """
 
@@ -37,6 +38,7 @@ class SelfCheck:
     n_prompts: int
     detectable: float
     wanted: float
+    n_needed: int
     warnings: tuple[str, ...]
 
 
@@ -58,7 +60,7 @@ def check_scoring(
     Args:
         records: The validation prompts.
         base: The untuned model's score on them.
-        wanted: The difference between trials that matters.
+        wanted: ``scoring.difference``.
     """
     references = [reference_of(record) for record in records]
     floor = scorer.compare(records, _shuffled(references, seed)).score
@@ -75,14 +77,11 @@ def check_scoring(
             f"the metric hardly tells right from wrong: references score {ceiling:.3f}, other "
             f"prompts' references {floor:.3f}"
         )
-    if len(records) < 2:
-        warnings.append("one prompt tells nothing apart")
-    elif detectable > wanted:
-        warnings.append(
-            f"{len(records)} prompts tell trials apart that differ by {detectable:.3f} or more; "
-            f"for {wanted:g} it takes about {items_for(deviation, wanted)} (scoring.max_examples)"
-        )
-    return SelfCheck(floor, ceiling, base.score, len(records), detectable, wanted, tuple(warnings))
+    difference = wanted * abs(ceiling - floor)
+    needed = items_for(deviation, difference) if math.isfinite(deviation) and difference else 0
+    return SelfCheck(
+        floor, ceiling, base.score, len(records), detectable, difference, needed, tuple(warnings)
+    )
 
 
 def _shuffled(texts: Sequence[str], seed: int) -> list[str]:

@@ -292,7 +292,13 @@ class ScoringSpec(Section):
     batch_size: int = Field(16, ge=1, description="Prompts generated at a time.")
     prompt: PromptSpec = Field(default_factory=PromptSpec)
     difference: float = Field(
-        0.02, gt=0, description="The difference between trials that matters; warns if too small."
+        0.02,
+        gt=0,
+        le=1,
+        description=(
+            "The difference between trials that matters, as a share of the way from other prompts' "
+            "references to the right ones; too few prompts for it are said."
+        ),
     )
     references: dict[str, float] | None = Field(
         None, description="Scores known from elsewhere, by name, shown but not measured here."
