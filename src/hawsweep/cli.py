@@ -234,21 +234,24 @@ def list_studies(place: "Place", as_json: bool) -> None:
 
 @main.command()
 @click.argument("name", required=False)
+@click.option("--why", is_flag=True, help="Also which settings mattered.")
 @_json_option
 @_place_options
-def status(name: str | None, place: "Place", as_json: bool) -> None:
+def status(name: str | None, why: bool, place: "Place", as_json: bool) -> None:
     """Show the trials of the study NAME, best first; of the newest study without NAME.
 
     \b
-    Example: hawsweep status lr-rank
+    Example: hawsweep status lr-rank --why
     """
     from hawsweep import leaderboard, study
     from hawsweep.confirm import confirmations
+    from hawsweep.importance import find_insight
 
     opened = study.load_study(storage := study.open_storage(place), name or study.newest(storage))
     rows = leaderboard.leaderboard(opened)
     verdict = leaderboard.judge_study(opened, place)
     confirmed = confirmations(opened)
+    insight = find_insight(opened) if why else None
     if as_json:
         summary = {
             "study": opened.study_name,
@@ -256,12 +259,14 @@ def status(name: str | None, place: "Place", as_json: bool) -> None:
             "self_check": opened.user_attrs.get("self_check"),
             "verdict": None if verdict is None else asdict(verdict),
             "confirmed": [asdict(each) for each in confirmed],
+            **({} if insight is None else {"why": asdict(insight)}),
             "trials": [vars(row) for row in rows],
         }
         click.echo(json.dumps(summary, indent=2))
         return
     from hawsweep.display import (
         confirmation_lines,
+        insight_picture,
         leaderboard_table,
         test_text,
         verdict_lines,
@@ -274,6 +279,8 @@ def status(name: str | None, place: "Place", as_json: bool) -> None:
         console.print(text)
     for line in (*verdict_lines(verdict), *confirmation_lines(confirmed)):
         console.print(line)
+    if insight is not None:
+        console.print("", insight_picture(insight))
 
 
 @main.command()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hawsweep.comparison import Comparison
     from hawsweep.confirm import Confirmation
     from hawsweep.export import Exported
+    from hawsweep.importance import Insight
     from hawsweep.intervals import Interval
     from hawsweep.leaderboard import GroupRow, TrialRow
     from hawsweep.supervisor import Event
@@ -440,6 +441,46 @@ def _finite(low: float, high: float) -> tuple[float | None, float | None]:
 def _lead(lead: "Interval") -> str:
     low, high = _finite(lead.low, lead.high)
     return f"{lead.mean:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
+
+
+def insight_picture(insight: "Insight") -> RenderableType:
+    """Importance and marginal of each parameter, and what validation loss was worth."""
+    from hawsweep.importance import FEWEST_TRIALS, LOW_AGREEMENT
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("parameter")
+    for title in ("importance", "value", "trials", "mean score", "best"):
+        table.add_column(title, justify="right")
+    names = [*insight.importance, *(n for n in insight.marginals if n not in insight.importance)]
+    for name in names:
+        share = insight.importance.get(name)
+        for number, part in enumerate(insight.marginals[name]):
+            table.add_row(
+                short_name(name) if number == 0 else "",
+                f"{share:.0%}" if number == 0 and share is not None else "",
+                part.part,
+                str(part.n_trials),
+                f"{part.mean:.4f}",
+                f"{part.best:.4f}",
+            )
+    lines = []
+    if not insight.importance:
+        lines.append(
+            f"Importance needs {FEWEST_TRIALS} complete trials; there are {insight.n_trials}."
+        )
+    if insight.agreement is None:
+        lines.append("Too few trials to say whether validation loss foretells the score.")
+    else:
+        lines.append(
+            f"Rank correlation of validation loss (lower is better) with the score: "
+            f"{insight.agreement:.2f} over {insight.n_trials} complete trials."
+        )
+        if insight.agreement < LOW_AGREEMENT:
+            lines.append(
+                "[yellow]Validation loss is a poor guide here: pruning by it may end good trials. "
+                "Consider pruning.name: none.[/yellow]"
+            )
+    return Group(table, "", *map(Text.from_markup, lines))
 
 
 def faults_text(faults: Mapping[str, int] | None) -> str:
