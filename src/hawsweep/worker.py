@@ -217,21 +217,21 @@ def main() -> None:
     worker = Worker(json.loads(sys.stdin.readline()), events)
     signal.signal(signal.SIGTERM, worker.stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
-    try:
-        worker.prepare()
-    except HawsweepError as fault:
-        worker.tell("fatal", error=type(fault).__name__, message=str(fault))
-        sys.exit(1)
     commands = {
         "base": worker.base,
         "trial": worker.trial,
         "confirm": worker.confirm,
         "test": worker.test,
     }
-    for command in map(str.strip, sys.stdin):
-        if command == "exit":
-            break
-        commands[command]()
+    try:
+        worker.prepare()
+        for command in map(str.strip, sys.stdin):
+            if command == "exit":
+                break
+            commands[command]()
+    except HawsweepError as fault:  # of a trial it would end that trial only
+        worker.tell("fatal", error=type(fault).__name__, message=str(fault))
+        sys.exit(1)
 
 
 @contextmanager

@@ -48,8 +48,9 @@ def main() -> None:
         ratios.append(seconds[1] / seconds[asked.batch_size])
         same.append(sum(a == b for a, b in zip(*outputs.values(), strict=True)) / len(records))
         print(
-            f"{adapter.parent.name[-24:]:24} {seconds[1]:10.1f} s {seconds[asked.batch_size]:7.1f} s"
-            f" {ratios[-1]:7.2f}   {scores[1][-1]:.4f} {scores[asked.batch_size][-1]:.4f}",
+            f"{adapter.parent.name[-24:]:24} {seconds[1]:10.1f} s "
+            f"{seconds[asked.batch_size]:7.1f} s {ratios[-1]:7.2f}   {scores[1][-1]:.4f} "
+            f"{scores[asked.batch_size][-1]:.4f}",
             flush=True,
         )
     alone, batched = scores.values()
