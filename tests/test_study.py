@@ -184,8 +184,8 @@ def test_studies_are_listed_with_trials_and_best(study, storage):
             "description": CONTENT["description"],
             "trials": {"complete": 2, "fail": 1},
             "best_trial": 1,
-            "best_similarity": 0.7,
-            "base_similarity": 0.25,
+            "best_score": 0.7,
+            "base_score": 0.25,
         }
     ]
 

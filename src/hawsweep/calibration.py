@@ -25,6 +25,7 @@ from hawsweep import backend, measuring, memory
 from hawsweep.errors import BackendError, UnknownArchitectureError
 from hawsweep.measuring import PACE, Observation, Point, measure, points, profitable_workers
 from hawsweep.peak import (
+    ACTIVATIONS,
     COEFFICIENTS,
     Coefficients,
     process_bytes,
@@ -37,23 +38,7 @@ from hawsweep.shapes import ModelShape, is_known, read_config, shape_of
 # Bumped when what is measured or how it is read changes.
 _VERSION = 3
 _MOST_OBSERVED = 200
-_FITTED = (
-    "kept",
-    "kept_scores",
-    "kept_rank",
-    "backward",
-    "backward_scores",
-    "again",
-    "again_scores",
-    "inputs",
-    "inputs_scores",
-    "forward",
-    "head",
-    "head_slice",
-    "n_slices",
-    "gradients",
-    "fixed_bytes",
-)
+_FITTED = (*ACTIVATIONS, "head", "head_slice", "n_slices", "gradients", "fixed_bytes")
 # How far a coefficient is expected from the device's own, as a logarithm, in units of the error
 # of a measurement, a hundredth.
 _PRIOR = 1 / 0.3

@@ -318,7 +318,7 @@ def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
 def studies_table(studies: Sequence[Mapping[str, Any]]) -> Table:
     """The studies, one a line."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("study", "trials", "best", "similarity", "base", "description"):
+    for title in ("study", "trials", "best", "score", "base", "description"):
         table.add_column(title)
     for study in studies:
         states = ", ".join(f"{count} {state}" for state, count in sorted(study["trials"].items()))
@@ -326,8 +326,8 @@ def studies_table(studies: Sequence[Mapping[str, Any]]) -> Table:
             study["name"],
             states,
             "" if study["best_trial"] is None else f"trial {study['best_trial']}",
-            _number(study["best_similarity"], "{:.4f}"),
-            _number(study["base_similarity"], "{:.4f}"),
+            _number(study["best_score"], "{:.4f}"),
+            _number(study["base_score"], "{:.4f}"),
             escape(study["description"]),
         )
     return table

@@ -101,15 +101,15 @@ def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
     for name in study_names(storage):
         study = load_study(storage, name)
         states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
-        best = winner(study)
+        best, base = winner(study), study.user_attrs.get("base")
         found.append(
             {
                 "name": name,
                 "description": study.user_attrs.get("description", ""),
                 "trials": dict(states),
                 "best_trial": None if best is None else best.number,
-                "best_similarity": None if best is None else best.value,
-                "base_similarity": study.user_attrs.get("base", {}).get("similarity"),
+                "best_score": None if best is None else best.value,
+                "base_score": None if base is None else base.get("score", base.get("similarity")),
             }
         )
     return found

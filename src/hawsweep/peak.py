@@ -58,7 +58,8 @@ class Execution:
     tokens_at_once: int | None
 
 
-_ACTIVATIONS = (
+# The coefficients of what depends on a step's tokens, but for the loss.
+ACTIVATIONS = (
     "kept",
     "kept_scores",
     "kept_rank",
@@ -125,7 +126,7 @@ class Coefficients:
 
     def scaled(self, factor: float) -> Self:
         """Those of a model that takes more: each activation ``factor`` times as often."""
-        grown = {name: getattr(self, name) * factor for name in _ACTIVATIONS}
+        grown = {name: getattr(self, name) * factor for name in ACTIVATIONS}
         return self.replaced(grown)
 
 

@@ -167,7 +167,7 @@ def create_study(
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(["semantic similarity"])
+        study.set_metric_names([spec.scoring.metric.replace("_", " ")])
     for key, value in {
         "spec": asked,
         "versions": versions(),
