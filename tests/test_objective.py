@@ -280,6 +280,7 @@ def test_base_is_measured_as_trials_are(sweep, tmp_path):
     assert base["perplexity"] == pytest.approx(np.exp(base["val_loss"]))
     assert base["score"] == 0.5
     assert base["reference_perplexity"] > 1
+    assert set(base["signatures"]) == {"chrf", "bleu"}
     assert measured["self_check"]["ceiling"] == 1
     assert measured["self_check"]["floor"] < 0.5
 

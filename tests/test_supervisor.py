@@ -1,11 +1,19 @@
 import io
+import math
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 
-from hawsweep.display import SweepDisplay, end_picture, leaderboard_table
+from hawsweep.display import (
+    SweepDisplay,
+    end_picture,
+    groups_table,
+    leaderboard_table,
+    regression_lines,
+)
 from hawsweep.errors import StudyError
-from hawsweep.leaderboard import TrialRow
+from hawsweep.intervals import Interval
+from hawsweep.leaderboard import GroupRow, TrialRow
 from hawsweep.supervisor import Event, check_name
 
 SETTINGS = {
@@ -95,3 +103,17 @@ def test_plain_display_says_each_event_in_a_line():
         "trial 0   pruned, val loss 2.500: behind [the] median",
         "the worker died by SIGKILL; starting another",
     ]
+
+
+def test_groups_that_lost_are_named():
+    rows = [
+        GroupRow("proverb", 9, 0.5, 0.4, Interval(-0.1, -0.15, -0.05)),
+        GroupRow("[place]", 3, 0.5, 0.49, Interval(-0.01, -math.inf, math.inf)),
+        GroupRow("past", 20, 0.5, 0.9, Interval(0.4, 0.3, 0.5)),
+    ]
+    text = printed(Group(groups_table(rows), *regression_lines(rows)), 140)
+    assert "lower in proverb (-0.100 on 9 prompts, beyond chance), [place] (-0.010 on 3" in text
+    assert "past (" not in text
+    assert "+0.300 to +0.500" in text
+    assert "inf" not in text
+    assert regression_lines(rows[2:]) == []

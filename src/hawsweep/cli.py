@@ -235,9 +235,10 @@ def list_studies(place: "Place", as_json: bool) -> None:
 @main.command()
 @click.argument("name", required=False)
 @click.option("--why", is_flag=True, help="Also which settings mattered.")
+@click.option("--groups", "by_group", is_flag=True, help="Also base and winner by group.")
 @_json_option
 @_place_options
-def status(name: str | None, why: bool, place: "Place", as_json: bool) -> None:
+def status(name: str | None, why: bool, by_group: bool, place: "Place", as_json: bool) -> None:
     """Show the trials of the study NAME, best first; of the newest study without NAME.
 
     \b
@@ -252,6 +253,7 @@ def status(name: str | None, why: bool, place: "Place", as_json: bool) -> None:
     verdict = leaderboard.judge_study(opened, place)
     confirmed = confirmations(opened)
     insight = find_insight(opened) if why else None
+    groups = leaderboard.groups(opened, place) if by_group else []
     if as_json:
         summary = {
             "study": opened.study_name,
@@ -260,14 +262,17 @@ def status(name: str | None, why: bool, place: "Place", as_json: bool) -> None:
             "verdict": None if verdict is None else asdict(verdict),
             "confirmed": [asdict(each) for each in confirmed],
             **({} if insight is None else {"why": asdict(insight)}),
+            **({"groups": [asdict(row) for row in groups]} if by_group else {}),
             "trials": [vars(row) for row in rows],
         }
         click.echo(json.dumps(summary, indent=2))
         return
     from hawsweep.display import (
         confirmation_lines,
+        groups_table,
         insight_picture,
         leaderboard_table,
+        regression_lines,
         test_text,
         verdict_lines,
     )
@@ -279,6 +284,8 @@ def status(name: str | None, why: bool, place: "Place", as_json: bool) -> None:
         console.print(text)
     for line in (*verdict_lines(verdict), *confirmation_lines(confirmed)):
         console.print(line)
+    if groups:
+        console.print("", groups_table(groups), *regression_lines(groups))
     if insight is not None:
         console.print("", insight_picture(insight))
 

@@ -511,7 +511,21 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
             parts += ["", table]
     if compared.groups:
         parts += ["", groups_table(compared.groups)]
+        parts += map(Text.from_markup, regression_lines(compared.groups))
     return Group(*parts)
+
+
+def regression_lines(rows: Sequence["GroupRow"]) -> list[str]:
+    """The groups in which the second scores lower than the first, the base mostly, in words."""
+    worse = [row for row in rows if row.gain.mean < 0]
+    if not worse:
+        return []
+    named = ", ".join(
+        f"{row.group} ({row.gain.mean:+.3f} on {row.n_prompts} prompts"
+        f"{', beyond chance' if row.gain.high < 0 else ''})"
+        for row in worse
+    )
+    return [f"[yellow]It scores lower in {escape(named)}.[/yellow]"]
 
 
 def groups_table(rows: Sequence["GroupRow"]) -> Table:
@@ -546,6 +560,7 @@ def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableTyp
         parts += ["", *map(Text.from_markup, self_check_lines(end["self_check"]))]
     if end["groups"]:
         parts += ["", groups_table(end["groups"])]
+        parts += map(Text.from_markup, regression_lines(end["groups"]))
     parts.append("")
     if end["samples"]:
         parts += [samples_table(end["samples"]), ""]

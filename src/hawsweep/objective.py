@@ -33,6 +33,7 @@ from hawsweep.evaluation import Evaluation
 from hawsweep.examples import write_example_losses
 from hawsweep.leaks import Leak
 from hawsweep.measuring import Observation
+from hawsweep.metrics import signatures
 from hawsweep.peak import training_peak
 from hawsweep.planning import Plan, describe
 from hawsweep.records import Record
@@ -74,6 +75,7 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
             "perplexity": evaluation.perplexity,
             "reference_perplexity": bench.reference_perplexity(),
             **score.summary(),
+            "signatures": signatures(),
             "time_s": time.perf_counter() - started,
         }
     }
