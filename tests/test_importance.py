@@ -5,7 +5,7 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from hawsweep.display import insight_picture
+from hawsweep.display.judging import insight_picture
 from hawsweep.importance import FEWEST_TRIALS, find_insight
 
 SPACE = {

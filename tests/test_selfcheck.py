@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hawsweep.data import Splits, load_data
-from hawsweep.display import self_check_lines
+from hawsweep.display.judging import self_check_lines
 from hawsweep.leaks import find_leaks
 from hawsweep.metrics import exact_match
 from hawsweep.records import Record

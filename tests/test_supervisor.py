@@ -4,13 +4,9 @@ import math
 import pytest
 from rich.console import Console, Group
 
-from hawsweep.display import (
-    SweepDisplay,
-    end_picture,
-    groups_table,
-    leaderboard_table,
-    regression_lines,
-)
+from hawsweep.display.judging import groups_table, regression_lines
+from hawsweep.display.live import SweepDisplay
+from hawsweep.display.tables import end_picture, leaderboard_table
 from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval
 from hawsweep.leaderboard import GroupRow, TrialRow

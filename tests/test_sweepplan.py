@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -14,8 +15,9 @@ from click.testing import CliRunner
 from hawsweep import sweepplan
 from hawsweep.cli import main
 from hawsweep.errors import MemoryBudgetError, ModelError, UnknownArchitectureError
+from hawsweep.memory import Budget
 from hawsweep.sweepfile import find_sweep, read_sweep
-from hawsweep.sweepplan import check_fits, known_memory, plan_sweep, to_plain
+from hawsweep.sweepplan import check_fits, known_memory, plan_sweep, share, to_plain
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 GEMMA = "mlx-community/gemma-3-4b-it-4bit"
@@ -254,3 +256,27 @@ def test_planning_imports_no_large_library(tmp_path):
     assert "numpy" in loaded
     large = {"mlx", "mlx_lm", "torch", "transformers", "optuna", "sentence_transformers"}
     assert not loaded & large
+
+
+@pytest.mark.parametrize(
+    ("n_profitable", "workers", "gigabytes", "expected"),
+    [
+        (None, "auto", 200, 4),  # never measured: one a core
+        (2, "auto", 200, 2),
+        (1, "auto", 200, 1),
+        (4, "auto", 70, 3),  # no more than leave each enough for the largest setting
+        (1, 3, 200, 3),
+    ],
+)
+def test_workers_are_as_many_as_help_and_fit(
+    monkeypatch, n_profitable, workers, gigabytes, expected
+):
+    monkeypatch.setattr(sweepplan.memory, "usable_cores", lambda: 4)
+    spec = sweep(**{"workers": workers, "train.grad_checkpoint": True})
+    known = known_memory(spec, "cpu")
+    known = replace(known, speed=replace(known.speed, n_workers=n_profitable))
+    work = sweepplan.workload(spec)
+    budget = Budget(round(gigabytes * 1e9), "made up", {})
+    n_workers, each = share(spec, known, work, budget)
+    assert n_workers == expected
+    assert each == pytest.approx(budget.total_bytes / expected)

@@ -118,7 +118,7 @@ def start(
     \b
     Example: hawsweep start lr-rank --trials 20 --timeout 8h
     """
-    from hawsweep.display import SweepDisplay
+    from hawsweep.display.live import SweepDisplay
     from hawsweep.supervisor import run_sweep
     from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
 
@@ -185,7 +185,7 @@ def plan(
     if as_json:
         click.echo(json.dumps(sweepplan.to_plain(planned), indent=2))
         return
-    from hawsweep.display import plan_picture, residuals_table
+    from hawsweep.display.plan import plan_picture, residuals_table
 
     if residuals:
         console.print(residuals_table(residuals), "")
@@ -223,7 +223,7 @@ def list_studies(place: "Place", as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"studies": studies, "sweeps": sweeps}, indent=2))
         return
-    from hawsweep.display import studies_table
+    from hawsweep.display.tables import studies_table
 
     console = _console()
     console.print(
@@ -267,15 +267,14 @@ def status(name: str | None, why: bool, by_group: bool, place: "Place", as_json:
         }
         click.echo(json.dumps(summary, indent=2))
         return
-    from hawsweep.display import (
+    from hawsweep.display.judging import (
         confirmation_lines,
         groups_table,
         insight_picture,
-        leaderboard_table,
         regression_lines,
-        test_text,
         verdict_lines,
     )
+    from hawsweep.display.tables import leaderboard_table, test_text
 
     console = _console()
     console.print(f"[bold]{opened.study_name}[/bold]  {opened.user_attrs.get('description', '')}")
@@ -317,7 +316,7 @@ def show(name: str, trial: int, examples: bool, place: "Place", as_json: bool) -
     if as_json:
         click.echo(json.dumps(described, indent=2, ensure_ascii=False))
         return
-    from hawsweep.display import trial_picture
+    from hawsweep.display.tables import trial_picture
 
     _console().print(trial_picture(described))
 
@@ -350,7 +349,7 @@ def compare(
     if as_json:
         click.echo(json.dumps(compared.to_plain(), indent=2, ensure_ascii=False))
         return
-    from hawsweep.display import comparison_picture
+    from hawsweep.display.judging import comparison_picture
 
     _console().print(comparison_picture(compared, items))
 
@@ -424,7 +423,7 @@ def score(
     if as_json:
         click.echo(json.dumps(ranking.to_plain(), indent=2, ensure_ascii=False))
         return
-    from hawsweep.display import ranking_picture
+    from hawsweep.display.judging import ranking_picture
 
     console.print(ranking_picture(ranking))
 
@@ -461,7 +460,7 @@ def export(
     if as_json:
         click.echo(json.dumps({**vars(exported), "folder": str(exported.folder)}, indent=2))
         return
-    from hawsweep.display import export_text
+    from hawsweep.display.tables import export_text
 
     console.print(export_text(exported, opened.user_attrs["spec"]["model"]), soft_wrap=True)
 
@@ -481,7 +480,7 @@ def dashboard(port: int | None, place: "Place") -> None:
 
 
 def _print_end(console: "Console", outcome: Any, place: "Place") -> None:
-    from hawsweep.display import end_picture
+    from hawsweep.display.tables import end_picture
     from hawsweep.leaderboard import end_of_study
 
     console.print(end_picture(end_of_study(outcome.study, place), outcome.ended, console.width))

@@ -1,0 +1,128 @@
+"""What a sweep will need, and how well a calibration fits."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from hawsweep.display.text import duration, setting, short_name
+
+if TYPE_CHECKING:
+    from hawsweep.sweepplan import Fit, SweepPlan
+
+
+def plan_picture(plan: "SweepPlan") -> RenderableType:
+    """The budget, each searched value with the others at their smallest and largest, the end."""
+    known, spec = plan.memory, plan.spec
+    weights = known.shape.weight_bytes() / 1e9
+    longest = int(plan.work.lengths.max())
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_row("[bold]model[/bold]", escape(f"{spec.model}: {weights:.2f} GB of weights"))
+    workers = "one worker" if plan.n_workers == 1 else f"{plan.n_workers} workers"
+    facts.add_row(
+        "[bold]budget[/bold]", f"{plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}"
+    )
+    facts.add_row(
+        "",
+        f"{workers}, {plan.arrays_bytes / 1e9:.1f} GB each for MLX's arrays, "
+        f"{(plan.worker_bytes - plan.arrays_bytes) / 1e9:.1f} GB for the rest of its process",
+    )
+    facts.add_row(
+        "[bold]examples[/bold]",
+        f"{len(plan.work.lengths)}, the longest of {longest} tokens, {plan.work.how}",
+    )
+    facts.add_row("[bold]memory[/bold]", f"within {known.error:.0%}: {known.how}")
+    facts.add_row("[bold]speed[/bold]", known.speed.how)
+    fits = plan.scoring_bytes <= plan.arrays_bytes
+    facts.add_row(
+        "[bold]answers[/bold]",
+        f"{spec.scoring.batch_size} prompts at a time, up to {plan.scoring_bytes / 1e9:.1f} GB"
+        + ("" if fits else " [red]do not fit: lower scoring.batch_size[/red]"),
+    )
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("key")
+    table.add_column("value", justify="right")
+    for title in ("smallest", "largest"):
+        table.add_column(f"{title}: GB", justify="right")
+        table.add_column("tok/s", justify="right")
+        table.add_column("trial", justify="right")
+        table.add_column("how")
+    for key, rows in plan.by_value.items():
+        for number, (value, *ends) in enumerate(rows):
+            cells = [cell for verdict in ends for cell in _verdict_cells(verdict)]
+            table.add_row(short_name(key) if number == 0 else "", setting(value), *cells)
+    meaning = "smallest, largest: the other keys at what needs the least and the most memory"
+    return Group(facts, "", table, f"[dim]{meaning}[/dim]", "", *_plan_end(plan))
+
+
+def _verdict_cells(verdict: "Fit") -> list[str]:
+    fits = verdict.plan is not None
+    shown = verdict.plan or verdict.least
+    cells = [
+        f"{shown.peak_bytes / 1e9:.2f}",
+        f"{verdict.tokens_per_s:.0f}" if fits else "",
+        duration(verdict.seconds) if fits else "",
+        verdict.how,
+    ]
+    return cells if fits else [f"[magenta]{cell}[/magenta]" if cell else "" for cell in cells]
+
+
+def _plan_end(plan: "SweepPlan") -> list[str]:
+    lines = []
+    if plan.smallest.plan is None:
+        lines.append("[red]Nothing of this sweep fits.[/red]")
+    else:
+        lines.append(
+            f"{plan.spec.trials} trials take at most about {duration(plan.seconds)}, without "
+            "evaluations and translations; pruned ones take less."
+        )
+        if plan.spec.timeout is not None and plan.seconds > plan.spec.timeout:
+            n_trials = int(plan.spec.trials * plan.spec.timeout / plan.seconds)
+            lines.append(
+                f"The timeout of {duration(plan.spec.timeout)} leaves time for about {n_trials} "
+                "that are not pruned."
+            )
+    if plan.faster is not None and plan.largest.plan is not None:
+        from hawsweep.planning import describe
+
+        lines.append(
+            f"With {plan.faster.needed_bytes / 1e9:.1f} GB for arrays the largest settings would "
+            f"be faster: {describe(plan.faster, plan.largest.train)}."
+        )
+    return lines
+
+
+def residuals_table(residuals: Sequence[Any]) -> Table:
+    """Measured steps beside what the fitted memory model says of them."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    titles = (
+        "layers",
+        "rank",
+        "rows",
+        "width",
+        "targets",
+        "how",
+        "measured GB",
+        "fitted GB",
+        "error",
+    )
+    for title in titles:
+        table.add_column(title, justify="right")
+    for each in residuals:
+        seen = each.observation
+        how = "checkpointed" if seen.execution.grad_checkpoint else ""
+        how += " sliced" if seen.execution.tokens_at_once else ""
+        table.add_row(
+            str(seen.train.num_layers),
+            str(seen.train.lora_parameters.rank),
+            str(seen.step.rows),
+            str(seen.step.width),
+            str(seen.step.n_targets),
+            how.strip(),
+            f"{seen.peak_bytes / 1e9:.3f}",
+            f"{each.predicted_bytes / 1e9:.3f}",
+            f"{each.error:+.1%}",
+        )
+    return table

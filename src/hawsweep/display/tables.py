@@ -1,0 +1,224 @@
+"""Studies, their trials, one trial, and how a start ends."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from hawsweep.display.judging import (
+    confirmation_lines,
+    groups_table,
+    regression_lines,
+    self_check_lines,
+    verdict_lines,
+)
+from hawsweep.display.text import (
+    STYLES,
+    WIDE,
+    duration,
+    faults_text,
+    number,
+    score_range,
+    setting,
+    short_name,
+    shorten,
+)
+
+if TYPE_CHECKING:
+    from hawsweep.export import Exported
+    from hawsweep.leaderboard import TrialRow
+
+
+def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
+    """The trials, one a line, with shorter titles where the terminal is narrow."""
+    is_narrow = width < WIDE
+    keys = list(dict.fromkeys(key for row in rows for key in row.settings))
+    again = ["again"] if any(row.confirmed is not None for row in rows) else []
+    titles = ["val loss", "at", "score", "95 %", *again, "chrF", "tok/s", "peak GB", "time"]
+    if is_narrow:
+        titles = ["val", "score", "95 %", *again, "GB", "time"]
+    padding = (0, 1 if is_narrow else 2, 0, 0)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for title in (*map(short_name, keys), *titles):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        rest = [] if is_narrow else [number(row.chrf, "{:.1f}"), number(row.tokens_per_s, "{:.0f}")]
+        table.add_row(
+            row.label,
+            {"base": "", "reference": "elsewhere"}.get(row.state, row.state),
+            *(setting(row.settings.get(key)) for key in keys),
+            number(row.val_loss, "{:.3f}"),
+            *([] if is_narrow else [number(row.best_iteration, "{}")]),
+            number(row.score, "{:.4f}"),
+            score_range(row.low, row.high, is_short=is_narrow),
+            *(number(row.confirmed, "{:.4f}") for _ in again),
+            *rest,
+            number(row.peak_memory_bytes, "{:.2f}", 1e-9),
+            "" if row.time_s is None else duration(row.time_s),
+            style=STYLES.get(row.state, ""),
+        )
+    if any(row.state == "reference" for row in rows):
+        table.caption = "elsewhere: not measured here, on whatever items that was"
+        table.caption_justify = "left"
+    return table
+
+
+def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table:
+    """Translations of base and trial side by side: pairs of ``samples.jsonl`` records."""
+    table = Table(header_style="bold", show_lines=True)
+    for title in ("Source", "Reference", "Base", "Trial"):
+        table.add_column(title, ratio=1, overflow="fold")
+    for base, tuned in samples:
+        texts = (tuned["source"], tuned["reference"], base["output"], tuned["output"])
+        table.add_row(*(escape(shorten(text)) for text in texts))
+    return table
+
+
+def studies_table(studies: Sequence[Mapping[str, Any]]) -> Table:
+    """The studies, one a line."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("study", "trials", "best", "score", "base", "description"):
+        table.add_column(title)
+    for study in studies:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(study["trials"].items()))
+        table.add_row(
+            study["name"],
+            states,
+            "" if study["best_trial"] is None else f"trial {study['best_trial']}",
+            number(study["best_score"], "{:.4f}"),
+            number(study["base_score"], "{:.4f}"),
+            escape(study["description"]),
+        )
+    return table
+
+
+def test_text(test: Mapping[str, Any] | None) -> str:
+    """The result on the test split, and whether it was opened before; or nothing."""
+    if test is None:
+        return ""
+    base, tuned = test["base"], test["trial"]
+    text = (
+        f"Test split ({test['n_prompts']} prompts): trial {test['trial_number']} "
+        f"[bold]{tuned['similarity']:.4f}[/bold], base {base['similarity']:.4f} "
+        f"([bold]{tuned['similarity'] - base['similarity']:+.4f}[/bold]); "
+        f"chrF {tuned['chrf']:.1f} and {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f} and "
+        f"{base['bleu']:.1f}"
+    )
+    if test["n_opened"] > 1:
+        warning = f"Opened {test['n_opened']} times: each time makes it less of a test."
+        text += f". [yellow]{warning}[/yellow]"
+    return text
+
+
+def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableType:
+    """What is shown when a start ends."""
+    name, best = end["name"], end["best_trial"]
+    parts: list[RenderableType] = ["", leaderboard_table(end["rows"], width), ""]
+    if text := test_text(end["test"]):
+        parts += [Text.from_markup(text)]
+    said = [*verdict_lines(end["verdict"]), *confirmation_lines(end["confirmed"])]
+    parts += map(Text.from_markup, said)
+    if end["self_check"]:
+        parts += ["", *map(Text.from_markup, self_check_lines(end["self_check"]))]
+    if end["groups"]:
+        parts += ["", groups_table(end["groups"])]
+        parts += map(Text.from_markup, regression_lines(end["groups"]))
+    parts.append("")
+    if end["samples"]:
+        parts += [samples_table(end["samples"]), ""]
+    if ended != "finished":
+        reason = "Interrupted." if ended == "interrupted" else "The time is up."
+        parts += [
+            Text.from_markup(f"[yellow]{reason}[/yellow] The same command goes on."),
+            "",
+        ]
+    where = Table.grid(padding=(0, 2))
+    where.add_row("Study", str(end["study_dir"]))
+    if best is not None:
+        where.add_row("Best adapter", str(end["trial_dir"] / "adapters"))
+        where.add_row("Next", f"hawsweep export {name} --fuse")
+        where.add_row("", f"hawsweep show {name} {best}")
+    where.add_row("", "hawsweep dashboard")
+    return Group(*parts, where)
+
+
+def trial_picture(described: Mapping[str, Any]) -> RenderableType:
+    """All of one trial."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("State", str(described["state"]))
+    if described["reason"]:
+        grid.add_row("Reason", escape(described["reason"]))
+    for key, value in described["settings"].items():
+        grid.add_row(key, setting(value))
+    for key, form in (
+        ("val_loss", "{:.4f}"),
+        ("best_iteration", "{}"),
+        ("score", "{:.4f}"),
+        ("confirmed", "{:.4f}"),
+        ("similarity", "{:.4f}"),
+        ("chrf", "{:.1f}"),
+        ("bleu", "{:.1f}"),
+        ("tokens_per_s", "{:.0f}"),
+    ):
+        grid.add_row(key, number(described[key], form))
+    if described["faults"]:
+        grid.add_row("Faulty answers", faults_text(described["faults"]))
+    evaluations = "  ".join(
+        f"{step}: {loss:.3f}" for step, loss in described["evaluations"].items()
+    )
+    grid.add_row("val loss by iteration", evaluations)
+    grid.add_row("Folder", described["folder"])
+    grid.add_row("Files", escape("  ".join(described["files"])))
+    parts: list[RenderableType] = [f"Trial {described['label']} of {described['study']}", grid]
+    if described["samples"]:
+        table = Table(header_style="bold", show_lines=True)
+        for title in ("Source", "Reference", "Translation", "similarity"):
+            table.add_column(title, overflow="fold")
+        for sample in described["samples"]:
+            texts = (escape(shorten(sample[key])) for key in ("source", "reference", "output"))
+            table.add_row(*texts, f"{sample['similarity']:.3f}")
+        parts.append(table)
+    for kind in ("hardest", "easiest"):
+        if examples := described.get(f"{kind}_examples"):
+            parts.append(_examples_table(kind, examples))
+    return Group(*parts)
+
+
+def _examples_table(kind: str, examples: Sequence[Mapping[str, Any]]) -> Table:
+    title = f"The {kind} training examples, by mean loss when trained on (higher for all at first)"
+    table = Table(title=title, title_justify="left", header_style="bold", show_lines=True)
+    for name in ("Source", "Reference"):
+        table.add_column(name, overflow="fold")
+    for name in ("mean", "last", "seen"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for example in examples:
+        texts = (escape(shorten(example[key] or "")) for key in ("source", "reference"))
+        numbers = (f"{example[key]:.3f}" for key in ("mean", "last"))
+        table.add_row(*texts, *numbers, str(example["count"]))
+    return table
+
+
+def export_text(exported: "Exported", model: str) -> str:
+    """What was exported and how to use it."""
+    lines = [
+        f"Trial {exported.trial_number}: similarity {exported.similarity:.4f} when scored, "
+        f"{exported.adapter_similarity:.4f} as exported"
+    ]
+    if exported.fused_similarity is not None:
+        lines[0] += f", {exported.fused_similarity:.4f} fused"
+        lines[0] += (
+            " (dequantized, or fusing would lose the adapter)" if exported.dequantized else ""
+        )
+    lines.append(f"Adapter      {exported.folder / 'adapters'}")
+    if exported.fused_similarity is not None:
+        fused = exported.folder / "fused"
+        lines += [
+            f"Fused model  {fused}",
+            f"Try it       mlx_lm.generate --model {fused} --prompt ...",
+        ]
+    return "\n".join(lines)

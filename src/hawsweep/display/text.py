@@ -1,0 +1,97 @@
+"""How numbers, settings and texts are written everywhere."""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hawsweep.intervals import Interval
+
+STYLES = {
+    "complete": "green",
+    "pruned": "yellow",
+    "fail": "red",
+    "infeasible": "magenta",
+    "base": "cyan",
+    "running": "blue",
+}
+
+
+# Columns of a terminal that holds a leaderboard with its full titles.
+WIDE = 104
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings in one line, by their last names."""
+    return "  ".join(f"{short_name(key)} {setting(value)}" for key, value in settings.items())
+
+
+def short_name(key: str) -> str:
+    """A key as a column's title."""
+    return {"learning_rate": "lr", "grad_accumulation_steps": "accum"}.get(
+        key, key.rsplit(".", 1)[-1]
+    )
+
+
+def setting(value: Any) -> str:
+    """A setting's value, empty for None."""
+    if value is None:
+        return ""
+    return (
+        f"{value:.2e}"
+        if isinstance(value, float) and value < 0.01
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def number(value: float | None, form: str, factor: float = 1) -> str:
+    """A number in a format, times a factor; empty for None."""
+    if value is None:
+        return ""
+    return form.format(value * factor if factor != 1 else value)
+
+
+def score_range(low: float | None, high: float | None, *, is_short: bool) -> str:
+    """An interval's ends, without their zeros where there is little room."""
+    if low is None or high is None:
+        return ""
+    if is_short and 0 <= low <= high < 0.995:
+        return f"{low:.2f}-{high:.2f}".replace("0.", ".")
+    return f"{low:.3f}-{high:.3f}"
+
+
+def finite(low: float, high: float) -> tuple[float | None, float | None]:
+    """Both ends of an interval, or None for both."""
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
+
+
+def lead_text(lead: "Interval") -> str:
+    """A difference with its interval: ``+0.031 (+0.012 to +0.050)``."""
+    low, high = finite(lead.low, lead.high)
+    return f"{lead.mean:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")
+
+
+def faults_text(faults: Mapping[str, int] | None) -> str:
+    """``3 empty, 1 cut``."""
+    return ", ".join(f"{count} {fault}" for fault, count in sorted((faults or {}).items()))
+
+
+def clock(seconds: float) -> str:
+    """``1:02:03``, or ``2:03`` below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def duration(seconds: float) -> str:
+    """``2:03`` below an hour, then ``1h02``."""
+    minutes = round(seconds / 60)
+    return clock(seconds) if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}"
+
+
+def shorten(text: str, length: int = 160) -> str:
+    """A text in one line, cut where it is too long."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"
