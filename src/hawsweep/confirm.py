@@ -6,6 +6,7 @@ trials of a study of their own, ``NAME.confirm``, so that they tell the sampler 
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -102,10 +103,15 @@ def conclude(opened: optuna.Study, confirming: optuna.Study, spec: SweepSpec) ->
         Confirmation(number, _value(trials[number]), tuple(values))
         for number, values in scores.items()
     ]
-    ranked = sorted(found, key=lambda each: (-each.mean, each.trial_number))
-    if ranked:
-        opened.set_user_attr(_OUTCOME, [asdict(each) for each in ranked])
-    return ranked
+    best_first = ranked(found)
+    if best_first:
+        opened.set_user_attr(_OUTCOME, [asdict(each) for each in best_first])
+    return best_first
+
+
+def ranked(found: Iterable[Confirmation]) -> list[Confirmation]:
+    """Best first, by the mean of the new seeds."""
+    return sorted(found, key=lambda each: (-each.mean, each.trial_number))
 
 
 def confirmations(opened: optuna.Study) -> list[Confirmation]:
