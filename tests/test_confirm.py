@@ -40,11 +40,17 @@ class Sweep:
             self.add(score)
         self.confirming = confirm.open_confirmation(self.storage, self.study, self.spec)
 
-    def add(self, score):
+    def add(self, score, **attributes):
         state = TrialState.COMPLETE if score is not None else TrialState.PRUNED
         values = {"learning_rate": 1e-4 * (1 + len(self.study.trials))}
         self.study.add_trial(
-            create_trial(state=state, params=values, distributions=self.space, value=score)
+            create_trial(
+                state=state,
+                params=values,
+                distributions=self.space,
+                value=score,
+                user_attrs=attributes,
+            )
         )
 
     def queue(self):
@@ -128,6 +134,15 @@ def test_later_trials_are_confirmed_too(sweep):
     made.run(0.52)
     [only] = made.conclude()
     assert (only.trial_number, only.scores) == (2, (0.52,))
+
+
+def test_time_to_train_again_is_that_of_the_best_trials(sweep):
+    made = sweep(confirm={"top": 2, "seeds": 3})
+    assert confirm.expected_s(made.study, made.spec, 1) == 0
+    for score, seconds in ((0.5, 100.0), (0.6, 40.0), (0.1, 7.0)):
+        made.add(score, train_time_s=seconds, eval_time_s=10.0)
+    assert confirm.expected_s(made.study, made.spec, 1) == 3 * (110 + 50)
+    assert confirm.expected_s(made.study, made.spec, 2) == 3 * (110 + 50) / 2
 
 
 def test_seed_is_kept_where_a_run_is_repeated(sweep):

@@ -53,6 +53,16 @@ def wanted(opened: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
     return [(trial.number, seed) for trial in best for seed in seeds]
 
 
+def expected_s(opened: optuna.Study, spec: SweepSpec, n_workers: int) -> float:
+    """About how long it takes to train the best trials again, by how long they took."""
+    trials = opened.get_trials(deepcopy=False)
+    times: list[float] = [
+        sum(trials[number].user_attrs.get(key, 0.0) for key in ("train_time_s", "eval_time_s"))
+        for number, _ in wanted(opened, spec)
+    ]
+    return sum(times) / n_workers
+
+
 def open_confirmation(storage: RDBStorage, opened: optuna.Study, spec: SweepSpec) -> optuna.Study:
     """The study that confirms, made where there is none yet."""
     optuna.create_study(

@@ -349,7 +349,11 @@ class SweepSpec(Section):
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
     trials: int = Field(20, ge=1, description="Trials to finish, pruned ones included.")
     timeout: Duration | None = Field(
-        None, description="No trial starts after this time: 90s, 20m, 8h."
+        None,
+        description=(
+            "No trial starts after this time: 90s, 20m, 8h. Of it the runs with new seeds get "
+            "theirs."
+        ),
     )
     workers: Annotated[int | Literal["auto"], PlainValidator(_check_workers)] = Field(
         "auto",

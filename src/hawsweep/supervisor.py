@@ -330,7 +330,7 @@ class _Supervisor:
         return study.count_finished(self._study) < self._spec.trials
 
     def _wants_trials(self) -> bool:
-        if self._is_over():
+        if self._is_over(confirm.expected_s(self._study, self._spec, self._n_workers)):
             return False
         running = sum(worker.doing == "trial" for worker in self._workers.values())
         return study.count_finished(self._study) + running < self._spec.trials
@@ -349,8 +349,8 @@ class _Supervisor:
             confirm.conclude(self._study, self._confirming, self._spec)
         return wants
 
-    def _is_over(self) -> bool:
-        if self._deadline is not None and time.monotonic() > self._deadline:
+    def _is_over(self, reserve_s: float = 0.0) -> bool:
+        if self._deadline is not None and time.monotonic() > self._deadline - reserve_s:
             self._timed_out = True
             return True
         return False

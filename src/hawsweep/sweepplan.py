@@ -105,9 +105,17 @@ class SweepPlan:
 
     @property
     def seconds(self) -> float:
-        """The sweep's expected duration where no trial is pruned: mean of ends, all trials."""
+        """The sweep's expected duration where no trial is pruned: mean of ends, all trials, and the
+        best again with new seeds.
+        """
         each = statistics.mean([self.smallest.seconds, self.largest.seconds])
-        return each * math.ceil(self.spec.trials / self.n_workers)
+        rounds = math.ceil(self.spec.trials / self.n_workers)
+        return each * (rounds + math.ceil(self.n_again / self.n_workers))
+
+    @property
+    def n_again(self) -> int:
+        """Runs with new seeds."""
+        return min(self.spec.confirm.top, self.spec.trials) * self.spec.confirm.seeds
 
 
 def plan_sweep(

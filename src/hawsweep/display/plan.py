@@ -75,8 +75,9 @@ def _plan_end(plan: "SweepPlan") -> list[str]:
         lines.append("[red]Nothing of this sweep fits.[/red]")
     else:
         lines.append(
-            f"{plan.spec.trials} trials take at most about {duration(plan.seconds)}, without "
-            "evaluations and translations; pruned ones take less."
+            f"{plan.spec.trials} trials and {plan.n_again} runs with new seeds take at most about "
+            f"{duration(plan.seconds)}, without evaluations and translations; pruned ones take "
+            "less."
         )
         if plan.spec.timeout is not None and plan.seconds > plan.spec.timeout:
             n_trials = int(plan.spec.trials * plan.spec.timeout / plan.seconds)
