@@ -3,7 +3,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
-from hawsweep.errors import ExportError
+from hawsweep.errors import ExportError, StudyError
 from hawsweep.export import export_trial
 from hawsweep.study import Place
 
@@ -34,7 +34,8 @@ def test_study_without_a_complete_trial_is_refused(place):
 
 
 def test_trial_that_is_not_there_is_refused(study, place):
-    assert "no trial 7; it has 0 to 1" in fault_of(study, place, trial_number=7)
+    with pytest.raises(StudyError, match="no trial 7; it has 0 to 1"):
+        export_trial(study, place, trial_number=7)
 
 
 def test_trial_that_was_pruned_is_refused(study, place):

@@ -59,6 +59,7 @@ def export_trial(
     Raises:
         ExportError: There is no such adapter, an export is there already, or it does not do what
             the trial did.
+        StudyError: There is no such trial.
     """
     trial = _choose(opened, trial_number)
     folder = place.study_dir(opened.study_name) / "export"
