@@ -196,6 +196,7 @@ def test_damaged_calibration_is_as_none(written, damage):
     path.write_bytes(damaged)
     assert calibrated(written) is None
     assert calibration.memory_model(written).coefficients == CPU
+    assert not calibration.memory_model(written).is_calibrated  # so that it is measured again
     note_trial(written, observed_with(CPU)[0])  # nor does it end a trial
 
 

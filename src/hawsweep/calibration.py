@@ -163,7 +163,7 @@ def _memory_model(
     if not is_known(shape.architecture):
         fitted = replace(fitted, error=max(_UNKNOWN_ERROR, fitted.error))
         how += f" alone: the architecture {shape.architecture} is not known"
-    return MemoryModel(shape, device, fitted, speed, how), residuals
+    return MemoryModel(shape, device, fitted, speed, how, is_calibrated=True), residuals
 
 
 def ensure_calibrated(
@@ -178,7 +178,7 @@ def ensure_calibrated(
         known: What ``memory_model`` gave; it stays where there is no memory for measuring, or
             measuring fails.
     """
-    if _read(cache_file(model_path)) is not None and known is not None:
+    if known is not None and known.is_calibrated:
         return known
     progress("measuring what this model's training steps take (once on this machine)")
     try:

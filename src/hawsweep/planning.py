@@ -115,6 +115,7 @@ class MemoryModel:
     Attributes:
         error: Relative error band; a plan must fit with it added.
         how: Where the coefficients are from.
+        is_calibrated: Whether this model was measured on this machine.
     """
 
     shape: ModelShape
@@ -122,6 +123,7 @@ class MemoryModel:
     coefficients: Coefficients
     speed: Speed
     how: str
+    is_calibrated: bool = False
 
     @property
     def error(self) -> float:

@@ -87,7 +87,8 @@ class Scorer:
     """Judges outputs by a sweep's metric, beside all others.
 
     Args:
-        name: The embedder's, as the sweep says it.
+        embedder_path: A sentence-transformers model.
+        trust_remote_code: Whether code that comes with it may run.
 
     Raises:
         SpecError: There is no such metric.

@@ -6,7 +6,7 @@ that alone says whether it is worth shipping.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,7 @@ def judge(
         prefer.label,
         (),
     )
-    return Verdict(**{**vars(verdict), "sentences": tuple(_sentences(verdict, prefer, best))})
+    return replace(verdict, sentences=tuple(_sentences(verdict, prefer, best)))
 
 
 def _against_baseline(best: Candidate, baseline: Candidate, n_trials: int) -> Comparison:
