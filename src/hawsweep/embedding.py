@@ -43,22 +43,24 @@ class Embedder:
         self._prompt = prompt
         self._trust_remote_code = trust_remote_code
         self._kept: dict[str, Vectors] = {}
+        self._known: dict[str, npt.NDArray[np.float32]] = {}
 
     @cached_property
     def _model(self) -> Any:
         return load_embedder(self._path, trust_remote_code=self._trust_remote_code)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, ``[texts, width]``."""
-        different = list(dict.fromkeys(texts))
-        vectors = self._model.encode(
-            [f"{self._prompt}{text}" for text in different],
-            normalize_embeddings=True,
-            show_progress_bar=False,
-            batch_size=32,
-        )
-        known = dict(zip(different, vectors, strict=True))
-        return np.stack([known[text] for text in texts]).astype(np.float32)
+        """Unit vectors, ``[texts, width]``; those of texts embedded before are known."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            vectors = self._model.encode(
+                [f"{self._prompt}{text}" for text in new],
+                normalize_embeddings=True,
+                show_progress_bar=False,
+                batch_size=32,
+            )
+            self._known.update(zip(new, vectors, strict=True))
+        return np.stack([self._known[text] for text in texts]).astype(np.float32)
 
     def references(self, texts: Sequence[str]) -> Vectors:
         """The same, kept in the cache for every process and study that has the same references."""

@@ -107,9 +107,10 @@ def score_file(path: Path, source: str, reference: str, spec: ScoringSpec) -> Ra
     if not names:
         raise DataError(f"{path} has no column beside {source} and {reference} to score.")
     scorer = _scorer(spec)
-    return rank(
-        {name: scorer.compare(records, [row[name] or "" for _, row in rows]) for name in names}
-    )
+    outputs = {name: [row[name] or "" for _, row in rows] for name in names}
+    # All at once: batches of texts of like length have little padding.
+    scorer.embedder.embed([text for texts in outputs.values() for text in texts])
+    return rank({name: scorer.compare(records, texts) for name, texts in outputs.items()})
 
 
 def score_model(
