@@ -3,6 +3,7 @@ import math
 
 import pytest
 from rich.console import Console, Group
+from rich.text import Text
 
 from hawsweep.display.judging import groups_table, regression_lines
 from hawsweep.display.live import SweepDisplay
@@ -113,3 +114,23 @@ def test_groups_that_lost_are_named():
     assert "+0.300 to +0.500" in text
     assert "inf" not in text
     assert regression_lines(rows[2:]) == []
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_runs_with_new_seeds_are_shown_by_the_trial_they_confirm(is_terminal):
+    console = Console(file=io.StringIO(), width=140, force_terminal=is_terminal)
+    with SweepDisplay(console, n_trials=2) as display:
+        about = {"number": 0, "settings": SETTINGS, "confirms": 7, "seed": 2}
+        display(Event("confirm_start", 0, about))
+        display(Event("iteration", 0, {"iteration": 3, "iters": 9}))
+        display(Event("scoring", 0, {"n_prompts": 40}))
+        ended = {"state": "complete", "score": 0.7032, "reason": None, "val_loss": 0.6}
+        display(Event("confirm_end", 0, {**about, **ended}))
+        died = {"number": 1, "state": "fail", "reason": "the worker died by SIGKILL"}
+        display(Event("confirm_end", 0, died))
+    text = console.file.getvalue()
+    assert "trial 7" in text
+    assert "again with seed 2, score 0.7032" in Text.from_ansi(text).plain
+    assert "SIGKILL" in text
+    assert ("trial 7 again with seed 2 starts" in text) is (not is_terminal)
+    assert "0/2 trials" in text or not is_terminal  # they are no trials of the study
