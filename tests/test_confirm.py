@@ -174,3 +174,11 @@ def test_how_it_is_confirmed_may_change(sweep):
     assert spec_with().digest() == spec_with(confirm={"top": 5}).digest()
     assert spec_with().digest() == spec_with(scoring={"references": {"x": 0.9}}).digest()
     assert spec_with().digest() != spec_with(scoring={"max_tokens": 9}).digest()
+
+
+def test_scores_from_elsewhere_stand_among_the_trials(sweep):
+    made = sweep(0.5, 0.9)
+    made.study.set_user_attr("references", {"gpt-4o-mini": 0.8787})
+    rows = leaderboard(made.study)
+    assert [row.label for row in rows] == ["1", "gpt-4o-mini", "0"]
+    assert rows[1].state == "reference"

@@ -13,7 +13,7 @@ from hawsweep.leaks import find_leaks
 from hawsweep.metrics import exact_match
 from hawsweep.records import Record
 from hawsweep.scoring import Sample, Score
-from hawsweep.selfcheck import check_scoring, on_scale
+from hawsweep.selfcheck import check_scoring
 from hawsweep.spec import DataSpec
 
 LONG = "the old man went down to the sea and saw nine red canoes there in the evening"
@@ -115,8 +115,6 @@ def test_scale_goes_from_shuffled_references_to_the_right_ones():
     found = check_scoring(Exact(), many(40), judged([0.25] * 40), 0.02)
     assert (found.floor, found.ceiling, found.base) == (0, 1, 0.25)
     assert found.warnings == ()
-    assert on_scale(0.25, 0.2, 0.4) == pytest.approx(0.25)
-    assert math.isnan(on_scale(0.25, 0.4, 0.4))
 
 
 def test_how_many_prompts_a_difference_takes_is_said():

@@ -39,7 +39,7 @@ def printed(picture, width):
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "-x", "with space"])
+@pytest.mark.parametrize("name", ["", "x.confirm", "../x", "a/b", ".hidden", "-x", "with space"])
 def test_name_that_cannot_be_a_folder_is_refused(name):
     with pytest.raises(StudyError, match="cannot be named"):
         check_name(name)

@@ -68,7 +68,7 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
         known = _known(study.user_attrs[key])
         score = known.get("score", known.get("similarity"))  # the latter: of an older study
         rows.append(TrialRow(label, "base", {}, **{**known, "score": score}))
-    references = study.user_attrs["spec"].get("scoring", {}).get("references") or {}
+    references = study.user_attrs.get("references", {})
     rows += [TrialRow(name, "reference", {}, score=value) for name, value in references.items()]
     order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]
 

@@ -42,11 +42,6 @@ class SelfCheck:
     warnings: tuple[str, ...]
 
 
-def on_scale(score: float, floor: float, ceiling: float) -> float:
-    """A score as a share of the way from floor to ceiling."""
-    return (score - floor) / (ceiling - floor) if ceiling > floor else float("nan")
-
-
 def check_scoring(
     scorer: Scorer,
     records: Sequence[Record],

@@ -81,6 +81,7 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
     if is_new:
         for settings in space.first_settings(spec, read_config(model_path)):
             opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
+    opened.set_user_attr("references", spec.scoring.references or {})  # may change at each start
     gone = "its worker is gone; its settings are tried again"
     confirming = confirm.open_confirmation(storage, opened, spec)
     for each in (opened, confirming):
@@ -128,6 +129,11 @@ def check_name(name: str) -> None:
     Raises:
         StudyError: It has other characters than letters, digits, ``-``, ``_`` and ``.``.
     """
+    if name.endswith(study.CONFIRM_SUFFIX):
+        raise StudyError(
+            f"A study cannot be named {name!r}: names that end in {study.CONFIRM_SUFFIX} are those "
+            "of runs that confirm another. Choose another name."
+        )
     if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
         raise StudyError(
             f"A study cannot be named {name!r}. Use letters, digits, '-', '_' and '.', a "
