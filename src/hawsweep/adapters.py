@@ -3,7 +3,6 @@ themselves; and the files, in mlx-lm's layout.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from hawsweep.dropout import put_dropout
 from hawsweep.errors import ModelError
+from hawsweep.files import replace_text, replacing
 from hawsweep.optimizers import mlx_lm_schedule, optimizer_options
 from hawsweep.trainspec import LoraParameters, TrainSpec
 
@@ -203,16 +203,6 @@ def load_adapter(model: Any, folder: Path) -> None:
 def replace_safetensors(
     path: Path, arrays: dict[str, Any], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write arrays beside their file's name and rename it, so that no reader finds half of it."""
-    beside = path.with_name(f"~{path.name}")
-    mx.save_safetensors(str(beside), arrays, metadata or {})
-    with beside.open("rb") as written:
-        os.fsync(written.fileno())  # renamed before it is on the disk, it could be empty later
-    os.replace(beside, path)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file beside its name and rename it, so that no reader finds half of it."""
-    beside = path.with_name(f"~{path.name}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    """Write arrays in the place of ``path``; see ``files.replacing``."""
+    with replacing(path) as beside:
+        mx.save_safetensors(str(beside), arrays, metadata or {})

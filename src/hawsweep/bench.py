@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from hawsweep.data import Splits, choose_indices, choose_subset
 from hawsweep.encoding import Encoded, Example, encode, encode_prompt, with_examples
 from hawsweep.errors import DataError, ModelError
 from hawsweep.evaluation import Evaluation, make_evaluator
+from hawsweep.files import replacing
 from hawsweep.forward import FrozenBlocks
 from hawsweep.memory import available_bytes
 from hawsweep.models import LoadedModel
@@ -299,7 +299,6 @@ def _difficulty(bench: Bench, fingerprint: str, base_dir: Path) -> npt.NDArray[n
         return known
     losses = bench.evaluator(bench.train.examples)(0).example_losses
     base_dir.mkdir(parents=True, exist_ok=True)
-    beside = base_dir / f"~{os.getpid()}-{path.name}"  # another worker may be at it too
-    np.save(beside, losses)
-    beside.replace(path)
+    with replacing(path) as beside:
+        np.save(beside, losses)
     return losses

@@ -23,6 +23,7 @@ import numpy as np
 
 from hawsweep import backend, measuring, memory
 from hawsweep.errors import BackendError, UnknownArchitectureError
+from hawsweep.files import replace_text
 from hawsweep.measuring import PACE, Observation, Point, measure, points, profitable_workers
 from hawsweep.peak import (
     ACTIVATIONS,
@@ -252,7 +253,7 @@ def note_trial(model_path: Path, observation: Observation) -> None:
     first, later = kept[: content["n_calibration"]], kept[content["n_calibration"] :]
     later = [*later, observation.to_plain()][-_MOST_OBSERVED:]
     try:
-        _replace(path, {**content, "observed": [*first, *later]})
+        replace_text(path, json.dumps({**content, "observed": [*first, *later]}))
     except OSError:
         return
 
@@ -298,10 +299,4 @@ def _write(
         "observed": [each.to_plain() for each in observed],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, content)
-
-
-def _replace(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_name(f"~{os.getpid()}-{path.name}")
-    beside.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(beside, path)
+    replace_text(path, json.dumps(content))

@@ -20,6 +20,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from hawsweep.adapters import replace_safetensors, save_adapter
 from hawsweep.evaluation import Evaluation
+from hawsweep.files import remove_half_written, replacing
 from hawsweep.trainspec import TrainSpec
 
 ADAPTER_DIR = "adapters"
@@ -161,8 +162,8 @@ def trajectory(train: TrainSpec) -> dict[str, Any]:
 
 def remove_state(folder: Path) -> None:
     """Remove a state that nothing will go on from, and what is left of writing one."""
-    for name in (STATE_FILE, f"~{STATE_FILE}"):
-        (folder / name).unlink(missing_ok=True)
+    (folder / STATE_FILE).unlink(missing_ok=True)
+    remove_half_written(folder)
 
 
 def take_state(source: Path, folder: Path, *, keep: bool) -> bool:
@@ -172,9 +173,8 @@ def take_state(source: Path, folder: Path, *, keep: bool) -> bool:
         if not keep:
             os.replace(source / STATE_FILE, target)
             return True
-        beside = folder / f"~{STATE_FILE}"
-        shutil.copyfile(source / STATE_FILE, beside)
-        os.replace(beside, target)
+        with replacing(target) as beside:
+            shutil.copyfile(source / STATE_FILE, beside)
     except FileNotFoundError:  # another worker took it
         return False
     return True

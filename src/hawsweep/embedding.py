@@ -1,7 +1,6 @@
 """How alike two texts are in meaning: the cosine of their sentence embeddings."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hawsweep import backend
+from hawsweep.files import replacing
 from hawsweep.models import load_embedder
 
 Vectors = npt.NDArray[np.float32]
@@ -79,12 +79,10 @@ class Embedder:
         except (OSError, ValueError, EOFError):
             pass  # never written, or half
         vectors = self.embed(texts)
-        beside = path.with_name(f"~{os.getpid()}-{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as file:
-                np.save(file, vectors)
-            beside.replace(path)
+            with replacing(path) as beside:
+                np.save(beside, vectors)
         except OSError:
             pass  # a full disk costs the time to embed again
         return vectors

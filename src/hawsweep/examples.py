@@ -10,6 +10,7 @@ import optuna
 
 from hawsweep.data import load_data
 from hawsweep.errors import DataError, StudyError
+from hawsweep.files import replacing
 from hawsweep.study import Place, spec_of
 
 if TYPE_CHECKING:
@@ -45,10 +46,8 @@ def write_example_losses(
     Args:
         records: Which record of the split each example is, ``[examples]``.
     """
-    beside = folder / f"~{EXAMPLES_FILE}"
-    with beside.open("wb") as file:
-        np.savez(file, records=records, **vars(losses))
-    beside.replace(folder / EXAMPLES_FILE)
+    with replacing(folder / EXAMPLES_FILE) as beside:
+        np.savez(beside, records=records, **vars(losses))
 
 
 def hardest_and_easiest(

@@ -15,7 +15,7 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.adapters import adapted, beyond_mlx_lm, load_adapter, mlx_lm_config, replace_text
+from hawsweep.adapters import adapted, beyond_mlx_lm, load_adapter, mlx_lm_config
 from hawsweep.bench import Bench, value_ends
 from hawsweep.calibration import note_trial
 from hawsweep.checkpoints import (
@@ -31,6 +31,7 @@ from hawsweep.confirm import SEED
 from hawsweep.encoding import with_examples
 from hawsweep.evaluation import Evaluation
 from hawsweep.examples import write_example_losses
+from hawsweep.files import HALF_WRITTEN, replace_text, replacing
 from hawsweep.leaks import Leak
 from hawsweep.measuring import Observation
 from hawsweep.metrics import signatures
@@ -68,7 +69,7 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
     evaluation = bench.evaluator()(0)
     score = bench.scorer.score(bench.loaded, bench.valid_prompts)
     write_samples(folder / "samples.jsonl", score)
-    np.save(folder / _LOSSES_FILE, evaluation.example_losses)
+    _write_losses(folder, evaluation)
     measured: dict[str, Any] = {
         "base": {
             "val_loss": evaluation.val_loss,
@@ -240,7 +241,7 @@ def _take_over(
     for iteration, other, source in sorted(found, key=lambda each: -each[0]):
         for name in (ADAPTER_DIR, CHECKPOINT_DIR):
             if (source / name).is_dir():
-                half_written = shutil.ignore_patterns("~*")
+                half_written = shutil.ignore_patterns(f"{HALF_WRITTEN}*")
                 shutil.copytree(
                     source / name, folder / name, ignore=half_written, dirs_exist_ok=True
                 )
@@ -264,6 +265,11 @@ def _record_training(trial: optuna.Trial, result: TrainResult, train: TrainSpec)
             f"stopped at iteration {result.iteration}: no improvement in "
             f"{train.early_stopping_patience} evaluations",
         )
+
+
+def _write_losses(folder: Path, evaluation: Evaluation) -> None:
+    with replacing(folder / _LOSSES_FILE) as beside:
+        np.save(beside, evaluation.example_losses)
 
 
 class _Watch:
@@ -338,7 +344,7 @@ class _Watch:
             self._prune(evaluation)
 
     def _record_best(self, evaluation: Evaluation) -> None:
-        np.save(self._folder / _LOSSES_FILE, evaluation.example_losses)
+        _write_losses(self._folder, evaluation)
         self._trial.set_user_attr("val_loss", evaluation.val_loss)
         self._trial.set_user_attr("best_iteration", evaluation.iteration)
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from hawsweep import metrics
-from hawsweep.adapters import replace_text
 from hawsweep.embedding import Embedder, prompt_for
 from hawsweep.encoding import encode_prompt, end_of_turn
 from hawsweep.errors import DataError
+from hawsweep.files import replace_text
 from hawsweep.intervals import Interval, mean_interval
 from hawsweep.models import LoadedModel
 from hawsweep.records import Record

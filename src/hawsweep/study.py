@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from hawsweep.errors import SpecChangedError, StudyError
+from hawsweep.files import replace_text
 from hawsweep.spec import SweepSpec
 
 DEFAULT_STUDIES_DIR = Path("studies")
@@ -151,7 +152,7 @@ def create_study(
             shutil.rmtree(folder / made_again, ignore_errors=True)
         (folder / "trials").mkdir(parents=True, exist_ok=True)
         header = json.dumps({"versions": versions(), "data": dict(data)})
-        (folder / "spec.yaml").write_text(f"# {header}\n{spec.dump_yaml()}", encoding="utf-8")
+        replace_text(folder / "spec.yaml", f"# {header}\n{spec.dump_yaml()}")
     except OSError as fault:
         raise StudyError(
             f"{folder} cannot be written: {fault.strerror}. Choose another --studies-dir."

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from hawsweep import backend, calibration, catalogue, memory, models
 from hawsweep.data import is_local, load_data
 from hawsweep.errors import MemoryBudgetError, ModelError
+from hawsweep.files import replacing
 from hawsweep.memory import Budget
 from hawsweep.peak import arrays_budget, generation_peak
 from hawsweep.planning import (
@@ -289,12 +290,10 @@ def _tokens(characters: Iterable[int]) -> npt.NDArray[np.int64]:
 def save_lengths(spec: SweepSpec, fingerprint: str, work: Workload) -> None:
     """Keep what tokenizing found, for plans to come; a full disk does not matter."""
     path = lengths_file(spec, fingerprint)
-    beside = path.with_name(f"~{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            np.savez(file, lengths=work.lengths, n_targets=work.n_targets)
-        beside.replace(path)
+        with replacing(path) as beside:
+            np.savez(beside, lengths=work.lengths, n_targets=work.n_targets)
     except OSError:
         return
 

@@ -1,0 +1,40 @@
+"""Files that are whole or not there: whoever is killed while writing leaves what was before."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Before the names of files that are being written. Nothing reads them.
+HALF_WRITTEN = "~"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which then takes the place of ``path``, on the disk for good.
+
+    Raises:
+        OSError: It cannot be written; ``path`` is as it was.
+    """
+    # Of this process: another worker may be writing the same.
+    beside = path.with_name(f"{HALF_WRITTEN}{os.getpid()}-{path.name}")
+    try:
+        yield beside
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())  # renamed before it is on the disk, it could be empty later
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file in the place of ``path``; see ``replacing``."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what a process that was killed left of writing into ``folder``."""
+    for path in folder.glob(f"{HALF_WRITTEN}*"):
+        path.unlink(missing_ok=True)
