@@ -11,13 +11,14 @@ from test_objective import SETTINGS, Sweep
 from hawsweep import objective
 from hawsweep.calibration import uncalibrated
 from hawsweep.leaderboard import leaderboard, trial_row
-from hawsweep.objective import Interrupted, run_trial
+from hawsweep.objective import run_trial
 from hawsweep.peak import COEFFICIENTS
 from hawsweep.planning import plans, smallest_plan
 from hawsweep.shapes import shape_of
 from hawsweep.space import distributions
 from hawsweep.spec import apply_settings
 from hawsweep.study import MEMORY_FACTOR, count_finished, next_trial, ran_out_of_memory
+from hawsweep.training import Interrupted
 
 
 def memory_of(loaded):

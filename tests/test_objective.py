@@ -16,11 +16,12 @@ from hawsweep.errors import DataError, HawsweepError, ModelError
 from hawsweep.evaluation import make_evaluator
 from hawsweep.examples import hardest_and_easiest
 from hawsweep.leaderboard import trial_row
-from hawsweep.objective import Interrupted, measure_base, run_trial
+from hawsweep.objective import measure_base, run_trial
 from hawsweep.scoring import Sample, Score
 from hawsweep.space import distributions
 from hawsweep.study import Place, create_study, open_storage
 from hawsweep.sweepfile import check_sweep
+from hawsweep.training import Interrupted
 
 TRAIN = {
     "batch_size": 4,
@@ -37,7 +38,7 @@ SETTINGS = {"learning_rate": 1e-3, "lora_parameters.rank": 4, "iters": 8}
 class FixedScorer:
     """Gives every model the same score; the tiny one says nothing worth comparing."""
 
-    def score(self, loaded, records):
+    def score(self, loaded, records, on_batch):
         self.asked.append(records)
         return judged([0.5 for _ in records])
 
@@ -154,7 +155,7 @@ def test_config_says_what_mlx_lm_cannot(sweep):
     assert first == "# What mlx_lm.lora has no key for: max_grad_norm: 0.5"
 
 
-@pytest.mark.parametrize("stopped_at", [1, 5, 7])
+@pytest.mark.parametrize("stopped_at", [0, 1, 3, 4, 7])
 def test_interrupted_trial_tried_again_ends_as_one_that_was_not(sweep, stopped_at):
     _, whole_dir, whole = sweep().run()
     parts = sweep()
@@ -163,10 +164,7 @@ def test_interrupted_trial_tried_again_ends_as_one_that_was_not(sweep, stopped_a
     assert first.state == optuna.trial.TrialState.FAIL
     parts.bench.should_stop = lambda: False
     trial, folder, metrics = parts.run()
-    begun = stopped_at // 4 * 4
-    assert trial.user_attrs.get("continues") == (
-        {"trial": 0, "iteration": begun} if begun else None
-    )
+    assert trial.user_attrs["continues"] == {"trial": 0, "iteration": stopped_at + 1}
     assert without_times(metrics) == without_times(whole)
     assert adapter_of(folder) == adapter_of(whole_dir)
     assert (folder / "valid_losses.npy").read_bytes() == (

@@ -6,14 +6,17 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from hawsweep.deaths import GONE, Fault
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.leaderboard import describe_trial, leaderboard, list_studies
+from hawsweep.processes import identity
 from hawsweep.space import distributions
 from hawsweep.study import (
     Place,
     best_trial,
     count_finished,
     create_study,
+    end_failed,
     load_study,
     newest,
     next_trial,
@@ -22,7 +25,6 @@ from hawsweep.study import (
     repeat_trial,
     spec_of,
     study_names,
-    this_worker,
 )
 from hawsweep.sweepfile import check_sweep
 
@@ -257,8 +259,8 @@ def dead_pid():
 
 def test_trials_of_dead_processes_here_are_reaped_with_the_reason(study):
     owners = [
-        {**this_worker(), "pid": dead_pid()},
-        this_worker(),
+        {**identity(), "pid": dead_pid()},
+        identity(),
         {"host": "another machine", "pid": dead_pid()},
         None,
     ]
@@ -266,17 +268,68 @@ def test_trials_of_dead_processes_here_are_reaped_with_the_reason(study):
         trial = study.ask()
         if owner is not None:
             trial.set_user_attr("worker", owner)
-    assert reap_running(study, "the machine went down") == [0]
+    assert list(reap_running(study, Fault("bug", "it fell over"))) == [0]
     states = [trial.state for trial in study.trials]
     assert states == [TrialState.FAIL, *[TrialState.RUNNING] * 3]
-    assert study.trials[0].user_attrs["reason"] == "the machine went down"
+    assert study.trials[0].user_attrs["reason"] == "it fell over"
+
+
+def test_trials_from_before_the_last_boot_are_reaped_whatever_has_their_number_now(study):
+    study.ask().set_user_attr("worker", {**identity(), "boot": "another"})
+    study.ask().set_user_attr("worker", {**identity(), "started": 1.0})
+    study.ask().set_user_attr("worker", identity())
+    assert list(reap_running(study, GONE)) == [0, 1]
+
+
+def test_trial_with_bad_luck_comes_once_more_after_another_began(study):
+    space = distributions(sweep().search)
+    unlucky = next_trial(study, space, 9)
+    unlucky.set_user_attr("worker", identity())
+    killed = Fault("killed", "somebody ended it")
+    (ending,) = reap_running(study, killed, identity()).values()
+    assert ending.state == "fail"
+    assert ending.reason == "somebody ended it; tried once more"
+    assert next_trial(study, space, 9).number == 2  # another one first
+    again = next_trial(study, space, 9)
+    assert (again.number, again.params) == (1, unlucky.params)
+    assert again.user_attrs["retried_after"] == "killed"
+    again.set_user_attr("worker", identity())
+    (ending,) = reap_running(study, killed, identity()).values()
+    assert ending.reason == "somebody ended it; not tried again"
+    assert not study.get_trials(states=(TrialState.WAITING,))
+
+
+def test_trial_with_bad_luck_is_the_last_where_nothing_is_left_to_come_before(study):
+    space = distributions(sweep().search)
+    next_trial(study, space, 1).set_user_attr("worker", identity())
+    reap_running(study, Fault("hung", "silent"), identity())
+    assert next_trial(study, space, 1).number == 1
+
+
+def test_trial_that_no_plan_could_shrink_is_known_not_to_fit(study):
+    study.ask().set_user_attr("worker", identity())
+    (ending,) = reap_running(study, Fault("out_of_memory", "no memory"), identity()).values()
+    assert ending.state == "infeasible"
+    (trial,) = study.get_trials()
+    assert trial.state == TrialState.PRUNED
+    assert trial.system_attrs["constraints:memory"] > 0
+    assert trial.user_attrs["fault"] == "out_of_memory"
+    assert count_finished(study) == 0
+
+
+def test_ending_a_trial_that_somebody_marked_meanwhile_changes_nothing(study):
+    trial = study.ask()
+    study.tell(trial, state=TrialState.FAIL)
+    end_failed(study, trial.number, GONE)
+    assert study.trials[0].state == TrialState.FAIL
+    assert "reason" not in study.trials[0].user_attrs
 
 
 def test_trials_of_one_worker_are_reaped_alive_or_not(study):
-    study.ask().set_user_attr("worker", this_worker())
-    study.ask().set_user_attr("worker", {**this_worker(), "pid": dead_pid()})
-    add(study, 1e-4, 0.5, worker=this_worker())
-    assert reap_running(study, "stopped", this_worker()) == [0]
+    study.ask().set_user_attr("worker", identity())
+    study.ask().set_user_attr("worker", {**identity(), "pid": dead_pid()})
+    add(study, 1e-4, 0.5, worker=identity())
+    assert list(reap_running(study, GONE, identity())) == [0]
     assert study.trials[2].state == TrialState.COMPLETE
 
 
@@ -285,8 +338,8 @@ def test_interrupted_trial_is_queued_once_and_comes_before_the_queue(study):
     study.enqueue_trial({"learning_rate": 5e-4})
     first = study.ask(space)
     study.enqueue_trial({"learning_rate": 2e-4})
-    first.set_user_attr("worker", {**this_worker(), "pid": 2**22 + 1})
-    assert reap_running(study, "gone", repeat=True) == [0]
+    first.set_user_attr("worker", {**identity(), "pid": 2**22 + 1})
+    assert list(reap_running(study, GONE)) == [0]
     repeat_trial(study, 0)
     waiting = study.get_trials(states=(TrialState.WAITING,))
     assert [trial.user_attrs.get("repeats") for trial in waiting] == [None, 0]

@@ -32,8 +32,9 @@ from hawsweep.planning import (
     smallest_plan,
 )
 from hawsweep.records import Record
-from hawsweep.scoring import Scorer, reference_of
+from hawsweep.scoring import Score, Scorer, reference_of
 from hawsweep.spec import Choices, Range, SweepSpec, apply_settings, corners
+from hawsweep.training import Interrupted
 from hawsweep.trainspec import TrainSpec
 
 # Of a worker's budget, for what the frozen blocks give.
@@ -68,6 +69,7 @@ class Bench:
         evaluation_tokens: How many padded tokens are evaluated at a time.
         difficulty: What a curriculum sorts the training examples by, ``[examples]``, or None.
         should_stop: Whether the running trial is asked to stop.
+        on_batch: Called after each batch that is evaluated or answered.
     """
 
     spec: SweepSpec
@@ -86,6 +88,7 @@ class Bench:
     evaluation_tokens: int
     difficulty: npt.NDArray[np.float32] | None = None
     should_stop: Callable[[], bool] = lambda: False
+    on_batch: Callable[[], None] = lambda: None
 
     def evaluator(self, examples: Sequence[Example] | None = None) -> Callable[[int], Evaluation]:
         """An evaluation on the frozen validation set, or on other examples."""
@@ -97,7 +100,22 @@ class Bench:
             max_tokens=self.evaluation_tokens if asked == "auto" else None,
             frozen=self.frozen if examples is None else None,
             tokens_at_once=self.tokens_at_once,
+            on_batch=self.on_batch,
         )
+
+    def score(self, records: Sequence[Record]) -> Score:
+        """What the model, as it is now, answers to the records' prompts, judged.
+
+        Raises:
+            Interrupted: The trial was asked to stop.
+        """
+
+        def on_batch() -> None:
+            self.on_batch()
+            if self.should_stop():
+                raise Interrupted
+
+        return self.scorer.score(self.loaded, records, on_batch)
 
     def reference_perplexity(self) -> float:
         """Of the validation prompts' references, a token, as the model is now."""

@@ -10,7 +10,8 @@ and what to do. Anything else that escapes is a bug and keeps its traceback.
     │   └── UnknownArchitectureError  its memory does not follow from its config.json
     ├── DataError        a data set that cannot be found, read or used
     ├── StudyError       the storage, or a study that cannot be opened or continued
-    │   └── SpecChangedError  a study was made with another spec
+    │   ├── SpecChangedError  a study was made with another spec
+    │   └── StudyBusyError    another process runs the study
     ├── ScoringError     an answer cannot be judged
     ├── MemoryBudgetError  nothing of a sweep fits into memory
     ├── WorkerError      workers keep dying; the study stops
@@ -48,6 +49,10 @@ class StudyError(HawsweepError):
 
 class SpecChangedError(StudyError):
     """A study is asked to go on with another spec than it was made with."""
+
+
+class StudyBusyError(StudyError):
+    """A study that another process on this machine runs is asked to be run."""
 
 
 class WorkerError(HawsweepError):

@@ -44,6 +44,7 @@ def make_evaluator(
     frozen: FrozenBlocks | None = None,
     max_tokens: int | None = None,
     tokens_at_once: int | None = None,
+    on_batch: Callable[[], None] = lambda: None,
 ) -> Callable[[int], Evaluation]:
     """An evaluation of ``model`` on all of ``examples``, ready to be called after training steps.
 
@@ -52,6 +53,7 @@ def make_evaluator(
     Args:
         batch_size: Examples at a time; None for as many as ``max_tokens``, padded, allow.
         tokens_at_once: See ``loss.target_losses``.
+        on_batch: Called after each batch.
     """
     order = evaluation_order(lengths_of(examples), batch_size, max_tokens)
     n_targets = np.array([example.n_targets for example in examples])
@@ -66,6 +68,7 @@ def make_evaluator(
             arrays = batch_arrays(batch, kept, "valid")
             losses = target_losses(model, arrays, kept.n_blocks, tokens_at_once)
             sums[list(batch.indices)] += sum_by_row(losses, batch)
+            on_batch()
         model.train()
         return Evaluation(
             iteration,

@@ -5,10 +5,11 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import optuna
@@ -41,20 +42,13 @@ from hawsweep.records import Record
 from hawsweep.scoring import Score, write_samples
 from hawsweep.selfcheck import check_scoring
 from hawsweep.spec import apply_settings
-from hawsweep.study import SAMPLE_FILES
+from hawsweep.study import MEMORY_CONSTRAINT, SAMPLE_FILES, SMALLEST_VIOLATION
 from hawsweep.training import NonFiniteLoss, Report, TrainResult, train_adapter, trainable
 from hawsweep.trainspec import TrainSpec
 
 Tell = Callable[..., None]
-# The constraint's name, in GB above the budget: a trial is feasible at 0, in Optuna's words.
-_MEMORY = "memory"
-_SMALLEST_VIOLATION = 1e-3
 METRICS_FILE = "metrics.jsonl"
 _LOSSES_FILE = "valid_losses.npy"
-
-
-class Interrupted(Exception):  # noqa: N818 - asked for, not an error
-    """The trial was asked to stop."""
 
 
 def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict[str, Any]:
@@ -67,7 +61,7 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     evaluation = bench.evaluator()(0)
-    score = bench.scorer.score(bench.loaded, bench.valid_prompts)
+    score = bench.score(bench.valid_prompts)
     write_samples(folder / "samples.jsonl", score)
     _write_losses(folder, evaluation)
     measured: dict[str, Any] = {
@@ -92,9 +86,7 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
 
 
 def _score_few_shot(bench: Bench, records: Sequence[Record]) -> Score:
-    return bench.scorer.score(
-        bench.loaded, [with_examples(record, bench.few_shot) for record in records]
-    )
+    return bench.score([with_examples(record, bench.few_shot) for record in records])
 
 
 def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> float:
@@ -110,7 +102,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
     Raises:
         optuna.TrialPruned: It fell behind, its loss was not finite, or it does not fit into memory;
             the attribute ``reason`` says why.
-        Interrupted: It was asked to stop.
+        Interrupted: It was asked to stop; its state is kept.
     """
     train = apply_settings(bench.spec.train, trial.params)
     train = train.model_copy(update={"seed": trial.user_attrs.get(SEED, train.seed)})
@@ -136,6 +128,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
                 micro_batch=plan.execution.micro_batch,
                 tokens_at_once=plan.execution.tokens_at_once,
                 state=state,
+                should_stop=bench.should_stop,
             )
         except (NonFiniteLoss, optuna.TrialPruned) as fault:
             remove_state(folder)
@@ -147,7 +140,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
         write_example_losses(folder, result.example_losses, bench.train.record_indices)
         tell("scoring", n_prompts=len(bench.valid_prompts))
         load_adapter(bench.loaded.model, folder / ADAPTER_DIR)
-        score = bench.scorer.score(bench.loaded, bench.valid_prompts)
+        score = bench.score(bench.valid_prompts)
         trial.set_user_attr("reference_perplexity", bench.reference_perplexity())
     write_samples(folder / "samples.jsonl", score)
     for key, value in score.summary().items():
@@ -162,6 +155,8 @@ def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
     """Choose how the trial is executed and record it; end it where nothing fits."""
     below_bytes = trial.user_attrs.get("below_bytes")
     plan = bench.plan(train, below_bytes)
+    if (other := _that_ran_out(trial)) is not None:
+        _end_infeasible(trial, SMALLEST_VIOLATION, f"ran out of memory as trial {other}")
     if plan is None:
         short = bench.shortfall_bytes(train)
         if below_bytes is not None and short <= 0:
@@ -169,15 +164,27 @@ def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
         else:
             needed = (bench.budget_bytes + short) / 1e9
             reason = f"needs {needed:.2f} GB, the budget is {bench.budget_bytes / 1e9:.2f} GB"
-        trial.set_constraint(_MEMORY, max(short / 1e9, _SMALLEST_VIOLATION))
-        trial.set_user_attr("infeasible", True)
-        trial.set_user_attr("reason", reason)
-        raise optuna.TrialPruned(reason)
-    trial.set_constraint(_MEMORY, 0.0)
+        _end_infeasible(trial, max(short / 1e9, SMALLEST_VIOLATION), reason)
+    trial.set_constraint(MEMORY_CONSTRAINT, 0.0)
     recorded = {"peak_bytes": plan.peak_bytes, "text": describe(plan, train)}
     trial.set_user_attr("plan", {**asdict(plan.execution), **recorded})
     bench.execute(plan)
     return plan
+
+
+def _end_infeasible(trial: optuna.Trial, violation: float, reason: str) -> NoReturn:
+    trial.set_constraint(MEMORY_CONSTRAINT, violation)
+    trial.set_user_attr("infeasible", True)
+    trial.set_user_attr("reason", reason)
+    raise optuna.TrialPruned(reason)
+
+
+def _that_ran_out(trial: optuna.Trial) -> int | None:
+    """An earlier trial of the same settings that ran out of memory in every way to execute it."""
+    for other in trial.study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
+        if other.params == trial.params and other.user_attrs.get("fault") == "out_of_memory":
+            return other.number
+    return None
 
 
 def _note_peak(bench: Bench, train: TrainSpec, plan: Plan, result: TrainResult) -> None:
@@ -207,13 +214,13 @@ def score_test(
     bench: Bench, trial: optuna.trial.FrozenTrial, adapter_dir: Path
 ) -> dict[str, Score]:
     """Open the test split: the score of the base, of the base with examples, and the trial's."""
-    scores = {"base": bench.scorer.score(bench.loaded, bench.test_prompts)}
+    scores = {"base": bench.score(bench.test_prompts)}
     if bench.few_shot:
         scores["few_shot"] = _score_few_shot(bench, bench.test_prompts)
     train = apply_settings(bench.spec.train, trial.params)
     with adapted(bench.loaded.model, train):
         load_adapter(bench.loaded.model, adapter_dir)
-        scores["trial"] = bench.scorer.score(bench.loaded, bench.test_prompts)
+        scores["trial"] = bench.score(bench.test_prompts)
     return scores
 
 
@@ -246,7 +253,8 @@ def _take_over(
                     source / name, folder / name, ignore=half_written, dirs_exist_ok=True
                 )
         for name in (METRICS_FILE, _LOSSES_FILE):
-            shutil.copy2(source / name, folder / name)
+            with suppress(FileNotFoundError):  # stopped before the first evaluation
+                shutil.copy2(source / name, folder / name)
         if take_state(source, folder, keep=other.state == TrialState.COMPLETE):
             trial.set_user_attr("continues", {"trial": other.number, "iteration": iteration})
             return load_state(folder, train)
@@ -299,15 +307,18 @@ class _Watch:
         """Tell Optuna what was measured before the state; give those lines."""
         assert self._state is not None
         last, known = self._state.progress.iteration, []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        for line in text.splitlines():
             try:
                 values = json.loads(line)
-            except json.JSONDecodeError:
+                iteration, is_eval = values["iteration"], values["type"] == "eval"
+                loss = values["val_loss"] if is_eval else 0.0
+            except (json.JSONDecodeError, KeyError, TypeError):
                 continue  # the last line of a process that was killed
-            if values["iteration"] <= last:
+            if iteration <= last:
                 known.append(line)
-                if values["type"] == "eval":
-                    self._trial.report(-values["val_loss"], values["iteration"])
+                if is_eval:
+                    self._trial.report(-loss, iteration)
         if self._state.best is not None:
             self._record_best(self._state.best)
         return known
@@ -316,8 +327,6 @@ class _Watch:
         self._metrics.close()
 
     def on_iteration(self, iteration: int) -> None:
-        if self._bench.should_stop():
-            raise Interrupted
         self._tell("iteration", iteration=iteration, iters=self._train.iters)
 
     def on_report(self, report: Report) -> None:

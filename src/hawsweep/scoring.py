@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,15 +110,23 @@ class Scorer:
         self._spec = spec
         self._metric = metrics.find_metric(spec.metric)
 
-    def score(self, loaded: LoadedModel, records: Sequence[Record]) -> Score:
+    def score(
+        self,
+        loaded: LoadedModel,
+        records: Sequence[Record],
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> Score:
         """Let the model answer the records' prompts, greedily, and compare with their references.
+
+        Args:
+            on_batch: Called after each batch of answers; what it raises goes through.
 
         Raises:
             DataError: A record has no reference.
             ScoringError: A metric of one's own failed.
         """
         started = time.perf_counter()
-        answers = translate(loaded, records, self._spec)
+        answers = translate(loaded, records, self._spec, on_batch)
         return self.compare(
             records,
             [each.text for each in answers],
@@ -206,7 +214,12 @@ class Answer:
     is_cut: bool
 
 
-def translate(loaded: LoadedModel, records: Sequence[Record], spec: ScoringSpec) -> list[Answer]:
+def translate(
+    loaded: LoadedModel,
+    records: Sequence[Record],
+    spec: ScoringSpec,
+    on_batch: Callable[[], None] = lambda: None,
+) -> list[Answer]:
     """The model's greedy answers, generated in batches, longest prompt first.
 
     Batched text may differ slightly from text generated alone, so the same records in the same
@@ -236,6 +249,7 @@ def translate(loaded: LoadedModel, records: Sequence[Record], spec: ScoringSpec)
         )
         for i, text, tokens in zip(chosen, response.texts, response.token_ids, strict=True):
             answers[i] = Answer(text.strip(), len(tokens) >= spec.max_tokens)
+        on_batch()
     mx.clear_cache()
     return answers
 

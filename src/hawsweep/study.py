@@ -6,8 +6,8 @@ import os
 import shutil
 import sqlite3
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
+from hawsweep.deaths import Fault, is_disk_full
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
+from hawsweep.processes import is_dead_here
 from hawsweep.spec import SweepSpec
 
 DEFAULT_STUDIES_DIR = Path("studies")
@@ -37,14 +39,29 @@ SAMPLE_FILES = {
 }
 # The study's attribute by which predicted activations are multiplied, after trials that ran out.
 MEMORY_FACTOR = "memory_factor"
+# The study's attribute by which another process asks the supervisor to stop: how urgently.
+STOP = "stop"
 _TIGHTENED = 1.15
+# The constraint's name, in GB above the budget: a trial is feasible at 0, in Optuna's words.
+MEMORY_CONSTRAINT = "memory"
+SMALLEST_VIOLATION = 1e-3
+# What makes a trial another one than its settings say, so that its repetition has it too.
+_CARRIED = ("confirms", "seed", "retried_after", "below_bytes")
 # What a person can mend or must know of, among what a database raises.
-_STORAGE_FAULTS = (
+STORAGE_FAULTS = (
     sqlalchemy.exc.SQLAlchemyError,
     optuna.exceptions.StorageInternalError,
     sqlite3.Error,
 )
 _PACKAGES = ("hawsweep", "mlx", "mlx-lm", "optuna", "sentence-transformers", "transformers")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended, as events and tables call it: ``fail`` or ``infeasible``; and why."""
+
+    state: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -99,9 +116,35 @@ def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
     options = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}} if path is not None else {}
     try:
         return RDBStorage(place.url, engine_kwargs=options)
-    except (*_STORAGE_FAULTS, RuntimeError, ImportError) as fault:
-        where = str(path) if path is not None else "the database given as storage"
-        raise StudyError(f"{where} cannot be opened: {_first_line(fault)}") from fault
+    except (*STORAGE_FAULTS, RuntimeError, ImportError) as fault:
+        raise StudyError(f"{_where(place)} cannot be opened: {_first_line(fault)}") from fault
+
+
+@contextmanager
+def storage_faults_told(place: Place) -> Iterator[None]:
+    """Make a StudyError of what a database raises while it is used."""
+    try:
+        yield
+    except STORAGE_FAULTS as fault:
+        if is_disk_full(fault):
+            raise disk_full(place) from fault
+        raise StudyError(
+            f"{_where(place)} cannot be used: {_first_line(fault)}. What finished is kept; the "
+            "same command goes on."
+        ) from fault
+
+
+def disk_full(place: Place) -> StudyError:
+    """The error of a disk that has no room left."""
+    return StudyError(
+        f"The disk that holds {place.studies_dir} is full. What finished is kept. Make room, then "
+        "go on with the same command."
+    )
+
+
+def _where(place: Place) -> str:
+    path = place.database_path
+    return str(path) if path is not None else "the database given as storage"
 
 
 def study_names(storage: RDBStorage) -> list[str]:
@@ -235,46 +278,72 @@ def count_finished(study: optuna.Study) -> int:
 
 
 def reap_running(
-    study: optuna.Study,
-    reason: str,
-    worker: Mapping[str, Any] | None = None,
-    *,
-    repeat: bool = False,
-) -> list[int]:
-    """Mark trials left RUNNING as FAIL; those of one worker, or of any that is no longer alive on
-    this machine.
-
-    Args:
-        repeat: Queue their settings again, see ``repeat_trial``.
+    study: optuna.Study, fault: Fault, worker: Mapping[str, Any] | None = None
+) -> dict[int, Ending]:
+    """End trials left RUNNING: those of one worker, or of any that no longer lives on this machine.
 
     Returns:
-        Their numbers.
+        How each ended, by its number.
     """
-    reaped = []
+    reaped = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get("worker")
-        mine = owner == dict(worker) if worker is not None else _is_dead_here(owner)
-        if mine:
-            if repeat:
-                repeat_trial(study, trial.number)
-            study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-            reaped.append(trial.number)
+        if owner == dict(worker) if worker is not None else is_dead_here(owner):
+            reaped[trial.number] = end_failed(study, trial.number, fault)
     return reaped
 
 
-def repeat_trial(study: optuna.Study, number: int) -> None:
+def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
+    """End a running trial as what ended it asks for: its settings are queued again, or are known
+    not to fit.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    state, reason, storage = TrialState.FAIL, fault.text, study._storage
+    if fault.remedy == "go on":
+        repeat_trial(study, number)
+        reason += "; its settings are tried again"
+    elif fault.remedy == "later":
+        reason += "; tried once more" if _try_later(study, trial, fault) else "; not tried again"
+    elif fault.remedy == "smaller":
+        if ran_out_of_memory(study, number):
+            reason += "; tried once more with a smaller plan"
+        else:
+            state, reason = TrialState.PRUNED, f"{reason}; there is no smaller way to execute it"
+            _mark_infeasible(study, trial)
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside meanwhile
+        storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+        storage.set_trial_user_attr(trial._trial_id, "fault", fault.kind)
+        storage.set_trial_state_values(trial._trial_id, state)
+    return Ending("infeasible" if state == TrialState.PRUNED else "fail", reason)
+
+
+def _mark_infeasible(study: optuna.Study, trial: FrozenTrial) -> None:
+    running = optuna.Trial(study, trial._trial_id)
+    running.set_user_attr("infeasible", True)
+    key = f"constraints:{MEMORY_CONSTRAINT}"
+    if key not in trial.system_attrs or trial.system_attrs[key] <= 0:
+        # Trial.set_constraint would keep the first value: that the plan was thought to fit.
+        study._storage.set_trial_system_attr(trial._trial_id, key, SMALLEST_VIOLATION)
+
+
+def _try_later(study: optuna.Study, trial: FrozenTrial, fault: Fault) -> bool:
+    if "retried_after" in trial.user_attrs:
+        return False
+    repeat_trial(study, trial.number, retried_after=fault.kind)
+    return True
+
+
+def repeat_trial(study: optuna.Study, number: int, **attributes: Any) -> None:
     """Queue a trial's settings, once; the trial that gets them goes on where its state is."""
     trials = study.get_trials(deepcopy=False)
     if any(trial.user_attrs.get("repeats") == number for trial in trials):
         return  # a process was killed between queueing and saying that the trial ended
-    attributes = {"repeats": number, **_carried(trials[number])}
+    attributes = {"repeats": number, **_carried(trials[number]), **attributes}
     study.enqueue_trial(trials[number].params, user_attrs=attributes)
 
 
 def _carried(trial: FrozenTrial) -> dict[str, Any]:
-    """What makes a trial another one than its settings say, so that its repetition has it too."""
-    return {key: trial.user_attrs[key] for key in ("confirms", "seed") if key in trial.user_attrs}
+    return {key: trial.user_attrs[key] for key in _CARRIED if key in trial.user_attrs}
 
 
 def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
@@ -287,34 +356,58 @@ def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
     trial = study.get_trials(deepcopy=False)[number]
     plan = trial.user_attrs.get("plan")
     if plan is None or not plan["peak_bytes"]:
-        return False
+        return False  # how much it takes is not known, nor what would take less
     factor = study.user_attrs.get(MEMORY_FACTOR, 1.0)
     study.set_user_attr(MEMORY_FACTOR, factor * _TIGHTENED)
     if "below_bytes" in trial.user_attrs:
         return False
-    below = {"below_bytes": plan["peak_bytes"], "repeats": number, **_carried(trial)}
-    study.enqueue_trial(trial.params, user_attrs=below)
+    repeat_trial(study, number, below_bytes=plan["peak_bytes"])
     return True
 
 
-def next_trial(study: optuna.Study, space: Mapping[str, BaseDistribution]) -> optuna.Trial:
-    """The trial to run now: what was interrupted first, then what is queued, then a proposal."""
-    for waiting in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        if "repeats" not in waiting.user_attrs:
-            continue
+def next_trial(
+    study: optuna.Study, space: Mapping[str, BaseDistribution], n_trials: int = 0
+) -> optuna.Trial:
+    """The trial to run now: what was interrupted first, then what is queued, then a proposal.
+
+    What had bad luck comes after another trial began, so that what it met may have passed.
+
+    Args:
+        n_trials: How many are to be finished; at the last there is nothing to come before.
+    """
+    trials = study.get_trials(deepcopy=False)
+    begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
+    is_last = count_finished(study) >= n_trials - 1
+
+    def turn(waiting: FrozenTrial) -> int | None:
+        if "retried_after" in waiting.user_attrs:
+            return 1 if is_last or begun > waiting.number else None
+        return 0 if "repeats" in waiting.user_attrs else 2
+
+    waiting = [(turn(t), t.number, t) for t in trials if t.state == TrialState.WAITING]
+    queued = sorted((at, number) for at, number, _ in waiting if at is not None)
+    for _, number in queued:
         # As Study.ask takes a waiting trial, where no other worker was faster.
+        trial_id = trials[number]._trial_id
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            if study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING):
-                trial = optuna.Trial(study, waiting._trial_id)
-                for name, distribution in space.items():
-                    trial._suggest(name, distribution)
-                return trial
-    return study.ask(dict(space))
+            if study._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                return _suggested(study, trial_id, space)
+    # Study.ask would take one whose turn has not come.
+    return _suggested(study, study._storage.create_new_trial(study._study_id), space)
 
 
-def this_worker() -> dict[str, Any]:
-    """What a trial records of the process that runs it."""
-    return {"host": os.uname().nodename, "pid": os.getpid()}
+def _suggested(
+    study: optuna.Study, trial_id: int, space: Mapping[str, BaseDistribution]
+) -> optuna.Trial:
+    trial = optuna.Trial(study, trial_id)
+    for name, distribution in space.items():
+        trial._suggest(name, distribution)
+    return trial
+
+
+def stop_asked(study: optuna.Study) -> int:
+    """Whether the study is to stop: 0 no, 1 after the current evaluation, 2 now."""
+    return study.user_attrs.get(STOP) or 0
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
@@ -437,18 +530,6 @@ def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in content.items():
         flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
     return flat
-
-
-def _is_dead_here(owner: Mapping[str, Any] | None) -> bool:
-    import psutil
-
-    if owner is None or owner.get("host") != os.uname().nodename:
-        return False
-    try:
-        # Ended, but not yet waited for by whoever started it.
-        return psutil.Process(owner["pid"]).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def _first_line(fault: BaseException) -> str:

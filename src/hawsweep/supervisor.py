@@ -9,22 +9,30 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 
-from hawsweep import calibration, confirm, data, errors, memory, models, space, study, sweepplan
-from hawsweep.errors import (
-    HawsweepError,
-    MemoryBudgetError,
-    StudyError,
-    WorkerError,
-    is_out_of_memory,
+from hawsweep import (
+    calibration,
+    confirm,
+    courtesy,
+    data,
+    deaths,
+    errors,
+    memory,
+    models,
+    space,
+    study,
+    sweepplan,
 )
+from hawsweep.deaths import MemoryWatch
+from hawsweep.errors import HawsweepError, MemoryBudgetError, StudyError, WorkerError
 from hawsweep.peak import arrays_budget
+from hawsweep.processes import GO_ON, PAUSE, identity, supervising
 from hawsweep.shapes import read_config
 from hawsweep.spec import SweepSpec
 
@@ -32,6 +40,10 @@ MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
 _GRACE_S = 60.0
 _POLL_S = 0.25
+# Between looks at what changes rarely: the study's wishes, the machine's.
+_LOOK_S = 2.0
+# What a hung worker has to write down where it stands.
+_LAST_WORDS_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,21 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
     def preparing(text: str) -> None:
         listen(Event("preparing", values={"text": text}))
 
+    with ExitStack() as held:
+        held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
+        held.enter_context(study.storage_faults_told(place))
+        if spec.machine.keep_awake:
+            held.enter_context(courtesy.keep_awake(preparing))
+        return _run_sweep(spec, name, place, listen, preparing)
+
+
+def _run_sweep(
+    spec: SweepSpec,
+    name: str,
+    place: study.Place,
+    listen: Listener,
+    preparing: Callable[[str], None],
+) -> Outcome:
     model_path = models.resolve_model(spec.model, preparing)
     models.resolve_embedder(spec.scoring.embedder, preparing)
     splits = data.load_data(spec.data, preparing)
@@ -82,10 +109,10 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
         for settings in space.first_settings(spec, read_config(model_path)):
             opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
     opened.set_user_attr("references", spec.scoring.references or {})  # may change at each start
-    gone = "its worker is gone; its settings are tried again"
+    opened.set_user_attr(study.STOP, None)
     confirming = confirm.open_confirmation(storage, opened, spec)
     for each in (opened, confirming):
-        for number in study.reap_running(each, gone, repeat=True):
+        for number in study.reap_running(each, deaths.GONE):
             listen(Event("reaped", values={"number": number}))
     listen(
         Event(
@@ -154,6 +181,9 @@ class _Process:
     ) -> None:
         self.number = number
         self.log = log
+        self.log_start = log.stat().st_size if log.exists() else 0
+        self.last_sign = time.monotonic()
+        self.hung_s: float | None = None
         self.doing: str | None = "prepare"
         self.trial_number: int | None = None
         self.told_fatal: HawsweepError | None = None
@@ -175,7 +205,7 @@ class _Process:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone
             )
-        self.pid = self._process.pid
+        self.identity = identity(self._process.pid)
         self._send_line(json.dumps(setting))
         threading.Thread(target=self._read, args=(events,), daemon=True).start()
 
@@ -186,6 +216,17 @@ class _Process:
 
     def ask_to_stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
+
+    def pause(self, *, go_on: bool) -> None:
+        """Have its trial wait after the current iteration, or go on."""
+        self._process.send_signal(GO_ON if go_on else PAUSE)
+        self.last_sign = time.monotonic()
+
+    def end_hung(self, silent_s: float) -> None:
+        """Let it write down where it stands, then end it."""
+        self.hung_s = silent_s
+        self._process.send_signal(signal.SIGABRT)
+        threading.Timer(_LAST_WORDS_S, self._process.kill).start()
 
     def kill(self) -> None:
         self._process.kill()
@@ -234,12 +275,16 @@ class _Supervisor:
         self._n_threads = max(1, memory.usable_cores() // n_workers)
         self._events: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, _Process] = {}
-        self._failures: list[str] = []
+        self._failures: list[deaths.Kind] = []
         self._n_infeasible = 0
         self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
         self._interrupted = False
-        self._interrupts_asked = 0
+        self._interrupts_asked = self._interrupts_done = 0
         self._timed_out = False
+        self._memory_watch = MemoryWatch()
+        self._pauses = courtesy.Pauses(spec.machine)
+        self._paused_for: str | None = None
+        self._next_look = 0.0
 
     def run(self) -> Literal["finished", "timeout", "interrupted"]:
         try:
@@ -275,17 +320,53 @@ class _Supervisor:
         self._interrupts_asked += 1
 
     def _loop(self) -> None:
-        interrupts_done = 0
         while self._workers:
-            if self._interrupts_asked > interrupts_done:
-                interrupts_done = self._interrupts_asked
+            if self._interrupts_asked > self._interrupts_done:
+                self._interrupts_done = self._interrupts_asked
                 self._interrupt()
+            if time.monotonic() >= self._next_look:
+                self._next_look = time.monotonic() + _LOOK_S
+                self._look()
             try:
                 process, event = self._events.get(timeout=_POLL_S)
             except queue.Empty:
                 self._listen(Event("tick"))
                 continue
+            process.last_sign = time.monotonic()
             self._handle(process, event)
+
+    def _look(self) -> None:
+        """At what nobody tells of: the machine, hung workers, wishes left in the study."""
+        self._memory_watch.look()
+        self._pause_or_go_on()
+        self._end_hung()
+        asked = study.stop_asked(self._study)
+        if asked > self._interrupts_done:
+            self._interrupts_asked = max(self._interrupts_asked, asked)
+
+    def _pause_or_go_on(self) -> None:
+        reason = None if self._interrupted else self._pauses.why()
+        if reason == self._paused_for:
+            return
+        was_paused, self._paused_for = self._paused_for is not None, reason
+        if reason is not None:
+            self._listen(Event("paused", values={"reason": reason}))
+        elif not self._interrupted:
+            self._listen(Event("resumed"))
+        if was_paused != (reason is not None):
+            for worker in self._workers.values():
+                worker.pause(go_on=reason is None)
+        if reason is None:
+            self._assign_idle()
+
+    def _end_hung(self) -> None:
+        if self._paused_for is not None:
+            return
+        longest_s = self._spec.machine.hang_timeout
+        for worker in self._workers.values():
+            silent_s = time.monotonic() - worker.last_sign
+            if worker.doing is not None and worker.hung_s is None and silent_s > longest_s:
+                worker.end_hung(silent_s)
 
     def _handle(self, process: _Process, event: dict[str, Any] | None) -> None:
         if event is None:
@@ -298,19 +379,24 @@ class _Supervisor:
             process.trial_number = event["number"]
         elif kind in ("trial_end", "confirm_end"):
             process.trial_number = None
-            interrupted = self._interrupted and event["state"] == "fail"
-            self._count_failure(
-                event["reason"] if event["state"] == "fail" and not interrupted else None
-            )
+            if event["fault"] != "interrupted":
+                self._count_failure(event["fault"], event["reason"])
             self._count_infeasible(event["state"] == "infeasible")
         self._listen(Event(kind, process.number, event))
         if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
             process.doing = None
             self._assign(process)
 
+    def _assign_idle(self) -> None:
+        for worker in self._workers.values():
+            if worker.doing is None:
+                self._assign(worker)
+
     def _assign(self, process: _Process) -> None:
         if self._interrupted:
             process.command("exit")
+        elif self._paused_for is not None:
+            return  # until it is over
         elif "base" not in self._attrs() and not self._anyone_does("base"):
             process.command("base")
         elif self._wants_trials():
@@ -391,41 +477,37 @@ class _Supervisor:
         del self._workers[process.number]
         if process.told_fatal is not None:
             raise process.told_fatal
-        if code == 0:
+        if code == 0 and process.doing in (None, "exit"):
             return
-        reason = f"the worker died {_cause(code)}"
         confirms = process.doing == "confirm"
         its_study = self._confirming if confirms else self._study
-        log = process.log
+        log, log_start = process.log, process.log_start
         if process.trial_number is not None:
             folder_of = self._place.confirm_dir if confirms else self._place.trial_dir
-            log = folder_of(self._name, process.trial_number) / "log.txt"
-        if last := _last_line(log):
-            reason += f" (last words: {last})"
-        if process.trial_number is not None and _may_be_memory(code, reason):
-            again = study.ran_out_of_memory(its_study, process.trial_number)
-            reason += "; perhaps out of memory: "
-            reason += "tried once more with a smaller plan" if again else "not tried again"
-        owner = {**study.this_worker(), "pid": process.pid}
-        for number in study.reap_running(its_study, reason, owner, repeat=self._interrupted):
-            self._listen(
-                Event(
-                    "confirm_end" if confirms else "trial_end",
-                    process.number,
-                    {"number": number, "state": "fail", "reason": reason},
-                )
-            )
+            log, log_start = folder_of(self._name, process.trial_number) / "log.txt", 0
+        circumstances = self._memory_watch.circumstances(process.hung_s)
+        fault = deaths.of_worker(code, log, circumstances, log_start)
+        ends = study.reap_running(
+            its_study, deaths.INTERRUPTED if self._interrupted else fault, process.identity
+        )
+        for number, end in ends.items():
+            about = {"number": number, "state": end.state, "reason": end.reason}
+            kind = "confirm_end" if confirms else "trial_end"
+            self._listen(Event(kind, process.number, {**about, "fault": fault.kind}))
         if self._interrupted:
             return
-        self._listen(Event("died", process.number, {"reason": reason}))
-        self._count_failure(reason)
+        self._listen(Event("died", process.number, {"reason": fault.text}))
+        if not any(end.state == "infeasible" for end in ends.values()):
+            self._count_failure(fault.kind, fault.text)
         self._start_worker(process.number)
 
-    def _count_failure(self, reason: str | None) -> None:
-        self._failures = [*self._failures, reason] if reason is not None else []
+    def _count_failure(self, kind: deaths.Kind | None, reason: str) -> None:
+        """Give up after failures of one kind that no trial that ended well came between."""
+        same = kind is not None and all(before == kind for before in self._failures)
+        self._failures = [] if kind is None else [*(self._failures if same else []), kind]
         if len(self._failures) >= MAX_FAILURES_IN_A_ROW:
             raise WorkerError(
-                f"{len(self._failures)} failures in a row, the last: {self._failures[-1]}. "
+                f"{len(self._failures)} failures in a row, the last: {reason}. "
                 "What finished is kept. "
                 f"Look at {self._place.study_dir(self._name)} for worker-*.log and "
                 "trials/*/log.txt, "
@@ -446,12 +528,13 @@ class _Supervisor:
                 worker.kill()
             return
         self._interrupted = True
+        self._paused_for = None
         self._listen(Event("interrupting"))
         for worker in self._workers.values():
             if worker.doing is None:
                 worker.command("exit")
             else:
-                worker.ask_to_stop()
+                worker.ask_to_stop()  # ends a pause too
 
     def _end_workers(self) -> None:
         for worker in self._workers.values():
@@ -460,25 +543,3 @@ class _Supervisor:
         deadline = time.monotonic() + _GRACE_S
         for worker in self._workers.values():
             worker.wait(max(0.0, deadline - time.monotonic()))
-
-
-def _may_be_memory(code: int, reason: str) -> bool:
-    """Whether a worker may have died of a lack of memory: the kernel's SIGKILL, a failed
-    allocation's SIGSEGV, Metal's SIGABRT, or its last words.
-    """
-    signals = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
-    return -code in signals or is_out_of_memory(reason)
-
-
-def _cause(code: int) -> str:
-    if code < 0:
-        return f"by {signal.Signals(-code).name}"
-    return f"with exit code {code}"
-
-
-def _last_line(log: Path) -> str:
-    try:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1].strip()[:200] if lines else ""

@@ -53,6 +53,10 @@ from hawsweep.trainspec import TrainSpec
 _N_TARGETS = "n_targets"  # beside the names of pending gradients
 
 
+class Interrupted(Exception):  # noqa: N818 - asked for, not an error
+    """The run was asked to stop; its state is on disk, where it has one."""
+
+
 class NonFiniteLoss(Exception):  # noqa: N818 - a result of the trial, not an error of the program
     """The loss became infinite or NaN: the trial's settings diverge."""
 
@@ -135,6 +139,7 @@ def train_adapter(
     micro_batch: int | None = None,
     tokens_at_once: int | None = None,
     state: TrainState | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
     """Train what is trainable in ``model`` and leave the best adapter in ``folder/adapters``.
 
@@ -150,9 +155,11 @@ def train_adapter(
             nothing but rounding and which values dropout drops.
         tokens_at_once: See ``loss.target_losses``.
         state: Where to go on; see ``checkpoints.load_state``.
+        should_stop: Asked after every batch, and after its evaluation where one is due.
 
     Raises:
         NonFiniteLoss: Training or evaluation diverged.
+        Interrupted: ``should_stop`` said so; the state is of the last batch.
     """
     frozen = frozen or FrozenBlocks(model, budget_bytes=0)
     run = _Run(model, train, frozen, tokens_at_once, state or _first_state(model, len(examples)))
@@ -173,6 +180,10 @@ def train_adapter(
             keep_checkpoint(model, train, folder, run.progress.kept)
             callback.on_evaluation(evaluation, is_best)
             save_state(folder, train, run.state())
+        if should_stop():
+            if not run.is_due(train.steps_per_eval):
+                save_state(folder, train, run.state())
+            raise Interrupted
     return run.result()
 
 

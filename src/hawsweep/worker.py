@@ -7,10 +7,12 @@ libraries print goes to a log file, so that it can be read after a death: the wo
 during a trial the trial's ``log.txt``.
 """
 
+import faulthandler
 import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,17 +24,22 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from hawsweep import backend, confirm, data, models, study, sweepplan
+from hawsweep import backend, confirm, data, deaths, models, study, sweepplan
 from hawsweep.bench import Bench, make_bench
 from hawsweep.calibration import memory_model
-from hawsweep.errors import HawsweepError, is_out_of_memory
+from hawsweep.errors import HawsweepError
 from hawsweep.leaderboard import trial_row
 from hawsweep.leaks import find_leaks
-from hawsweep.objective import Interrupted, measure_base, run_trial, score_test
+from hawsweep.objective import measure_base, run_trial, score_test
 from hawsweep.peak import arrays_budget
+from hawsweep.processes import GO_ON, PAUSE, identity
 from hawsweep.scoring import Scorer, write_samples
 from hawsweep.space import distributions
 from hawsweep.spec import SweepSpec
+from hawsweep.training import Interrupted
+
+_PAUSE_POLL_S = 0.5
+_SIGN_OF_LIFE_S = 5.0
 
 
 class Worker:
@@ -41,7 +48,8 @@ class Worker:
     def __init__(self, setting: dict[str, Any], events: TextIO) -> None:
         self._events = events
         self._parent = os.getppid()
-        self._stop = False
+        self._stop = self._pause = False
+        self._told = 0.0
         self.name: str = setting["study"]
         self.spec = SweepSpec.model_validate(setting["spec"])
         self.place = study.Place(Path(setting["studies_dir"]), setting["storage_url"])
@@ -49,18 +57,35 @@ class Worker:
 
     def tell(self, kind: str, **values: Any) -> None:
         """Send an event."""
+        self._told = time.monotonic()
         try:
             self._events.write(json.dumps({"event": kind, **values}) + "\n")
             self._events.flush()
         except BrokenPipeError:  # the supervisor is gone; the trial ends after its iteration
             self._stop = True
 
+    def show_life(self) -> None:
+        """Tell, now and then, that work goes on where nothing else is told."""
+        if time.monotonic() - self._told > _SIGN_OF_LIFE_S:
+            self.tell("alive")
+
     def stop(self, *_: object) -> None:
-        """Ask the running trial to end after its current iteration."""
+        """Ask the running trial to end after its current iteration; what is asked next is not
+        done.
+        """
         self._stop = True
 
+    def pause(self, number: int, _: object) -> None:
+        """Ask the running trial to wait after its current iteration, or to go on."""
+        self._pause = number == PAUSE
+
     def should_stop(self) -> bool:
-        """Whether it was asked to, or the supervisor is gone."""
+        """Whether it was asked to, or the supervisor is gone. Returns after a pause."""
+        while self._pause and not self._is_stopped():
+            time.sleep(_PAUSE_POLL_S)
+        return self._is_stopped()
+
+    def _is_stopped(self) -> bool:
         return self._stop or os.getppid() != self._parent
 
     def prepare(self) -> None:
@@ -101,7 +126,7 @@ class Worker:
             self.memory,
             self.budget_bytes,
         )
-        self.bench.should_stop = self.should_stop
+        self.bench.should_stop, self.bench.on_batch = self.should_stop, self.show_life
         sweepplan.save_lengths(self.spec, splits.fingerprint()["train"], self.bench.workload())
         self.storage: RDBStorage = study.open_storage(self.place)
         train = self.bench.train
@@ -127,16 +152,16 @@ class Worker:
 
     def trial(self) -> None:
         """Ask the study for settings and run a trial with them."""
-        self._run(self._load(), "trial")
+        self._run(self._load(), "trial", self.spec.trials)
 
     def confirm(self) -> None:
         """Run one of the queued trials that train the best settings again."""
         self._run(confirm.load_confirmation(self.storage, self.name, self.spec), "confirm")
 
-    def _run(self, opened: optuna.Study, kind: str) -> None:
+    def _run(self, opened: optuna.Study, kind: str, n_trials: int = 0) -> None:
         self._make_room(opened)
-        trial = study.next_trial(opened, distributions(self.spec.search))
-        trial.set_user_attr("worker", study.this_worker())
+        trial = study.next_trial(opened, distributions(self.spec.search), n_trials)
+        trial.set_user_attr("worker", identity())
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (confirm.CONFIRMS, confirm.SEED)}
         self.tell(f"{kind}_start", **about)
@@ -144,29 +169,32 @@ class Worker:
         if kind == "confirm":
             folder = self.place.confirm_dir(self.name, trial.number)
         folder.mkdir(parents=True, exist_ok=True)
-        value, state, reason = None, TrialState.COMPLETE, None
+        fault, from_outside = None, False
         with _log_to(folder / "log.txt"):
             try:
-                value = run_trial(self.bench, trial, folder, self.tell)
-            except optuna.TrialPruned as pruned:
-                state, reason = TrialState.PRUNED, str(pruned)
+                opened.tell(trial, run_trial(self.bench, trial, folder, self.tell))
+            except optuna.TrialPruned:
+                opened.tell(trial, state=TrialState.PRUNED)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                from_outside = True  # in the dashboard for instance
             except Interrupted:
-                state, reason = TrialState.FAIL, "interrupted; its settings are tried again"
-                study.repeat_trial(opened, trial.number)
-            except Exception as fault:  # whatever it was, it ends this trial only
-                state, reason = TrialState.FAIL, f"{type(fault).__name__}: {fault}"
+                fault = deaths.INTERRUPTED
+            except study.STORAGE_FAULTS:
+                raise  # no fault of the trial; what it reached is on disk
+            except Exception as error:  # whatever it was, it ends this trial only
+                fault = deaths.of_exception(error)
                 traceback.print_exc()
-                if is_out_of_memory(str(fault)) and study.ran_out_of_memory(opened, trial.number):
-                    reason = f"out of memory; tried once more with a smaller plan ({fault})"
-        if state == TrialState.FAIL:
-            trial.set_user_attr("reason", reason)
-        opened.tell(trial, value, state=state)
+        if fault is not None:
+            study.end_failed(opened, trial.number, fault)
+        if fault is not None and fault.kind == "disk_full":
+            raise study.disk_full(self.place)
         row = trial_row(opened.get_trials(deepcopy=False)[trial.number])
         self.tell(
             f"{kind}_end",
             **about,
             state=row.state,
-            reason=row.reason,
+            reason=deaths.FROM_OUTSIDE if from_outside else row.reason,
+            fault=None if fault is None else fault.kind,
             val_loss=row.val_loss,
             score=row.score,
             time_s=row.time_s,
@@ -215,7 +243,11 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no event
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     worker = Worker(json.loads(sys.stdin.readline()), events)
+    faulthandler.enable(all_threads=False)  # says where it was when it dies by a signal
+    os.nice(worker.spec.machine.nice)
     signal.signal(signal.SIGTERM, worker.stop)
+    for number in (PAUSE, GO_ON):
+        signal.signal(number, worker.pause)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     commands = {
         "base": worker.base,
@@ -224,11 +256,16 @@ def main() -> None:
         "test": worker.test,
     }
     try:
-        worker.prepare()
-        for command in map(str.strip, sys.stdin):
-            if command == "exit":
-                break
-            commands[command]()
+        with study.storage_faults_told(worker.place):
+            worker.prepare()
+            for command in map(str.strip, sys.stdin):
+                if command == "exit":
+                    break
+                commands[command]()
+                if worker.should_stop():
+                    raise Interrupted
+    except Interrupted:
+        sys.exit(deaths.ENDED_BY_SIGTERM)
     except HawsweepError as fault:  # of a trial it would end that trial only
         worker.tell("fatal", error=type(fault).__name__, message=str(fault))
         sys.exit(1)

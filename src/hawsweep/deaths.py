@@ -1,0 +1,233 @@
+"""Why a worker died, or a trial failed, and what follows from it.
+
+| kind | known by | consequence |
+| --- | --- | --- |
+| out_of_memory | its words; the kernel's count; a signal while memory was short | a smaller plan |
+| watchdog | Metal's words: the display could not be drawn | a smaller plan |
+| resource_limit | Metal's words: too many buffers | once more, later |
+| hung | no sign of life | once more, later |
+| killed | a signal that somebody sent | once more, later |
+| crashed | a signal that its own fault raised | once more, later |
+| disk_full | the system's words | the sweep stops; the trial goes on at the next start |
+| interrupted | asked for | the trial goes on at the next start |
+| bug | anything else | none: the next trial |
+"""
+
+import errno
+import resource
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from hawsweep.errors import is_out_of_memory
+
+Kind = Literal[
+    "out_of_memory",
+    "watchdog",
+    "resource_limit",
+    "hung",
+    "killed",
+    "crashed",
+    "disk_full",
+    "interrupted",
+    "bug",
+]
+Remedy = Literal["smaller", "later", "go on", "none"]
+REMEDIES: dict[Kind, Remedy] = {
+    "out_of_memory": "smaller",
+    "watchdog": "smaller",
+    "resource_limit": "later",
+    "hung": "later",
+    "killed": "later",
+    "crashed": "later",
+    "disk_full": "go on",
+    "interrupted": "go on",
+    "bug": "none",
+}
+_IN_WORDS: dict[Kind, str] = {
+    "out_of_memory": "out of memory",
+    "watchdog": "Metal's watchdog ended a step that kept the display waiting",
+    "resource_limit": "Metal ran out of buffers",
+    "hung": "no sign of life",
+    "killed": "somebody ended it",
+    "crashed": "a crash",
+    "disk_full": "the disk is full",
+    "interrupted": "interrupted",
+    "bug": "a fault",
+}
+_WATCHDOG = "impactinginteractivity"
+_RESOURCE_LIMIT = ("resource limit (", "kiogpucommandbuffercallbackerroroutofresources")
+# What no fault of a process's own raises.
+_SENT = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DISK_FULL_WORDS = ("no space left", "disk is full", "disk quota exceeded")
+# Less than this share of the machine's memory left is short.
+_SHORT_SHARE = 0.04
+_LAST_BYTES = 20_000
+# The exit code of a worker that somebody asked to end.
+ENDED_BY_SIGTERM = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A death or a failure, named.
+
+    Attributes:
+        text: For a person, in one line.
+    """
+
+    kind: Kind
+    text: str
+
+    @property
+    def remedy(self) -> Remedy:
+        """What becomes of the trial's settings."""
+        return REMEDIES[self.kind]
+
+
+INTERRUPTED = Fault("interrupted", "interrupted")
+GONE = Fault("interrupted", "its worker is gone")
+FROM_OUTSIDE = "marked as failed from outside"
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What was known of a worker's surroundings when it died.
+
+    Attributes:
+        hung_s: For how long there had been no sign of life, where it was ended for that.
+        kernel_killed: Whether the kernel ended processes for want of memory meanwhile.
+        memory_was_short: Whether little was left when last looked at, or an address limit is set.
+    """
+
+    hung_s: float | None = None
+    kernel_killed: bool = False
+    memory_was_short: bool = False
+
+
+def of_worker(code: int, log: Path, circumstances: Circumstances, log_start: int = 0) -> Fault:
+    """Why a worker ended with an exit code, negative for a signal.
+
+    Args:
+        log: Has its last words, from ``log_start`` bytes on.
+    """
+    text = f"the worker died {_how(code)}"
+    words = _tail(log, log_start)
+    if circumstances.hung_s is not None:
+        return Fault(
+            "hung",
+            f"the worker hung: no sign of life for {circumstances.hung_s:.0f} s; it was ended, "
+            f"where it stood is in {log.name}",
+        )
+    kind = _kind(code, words, circumstances)
+    if kind != "bug":
+        text += f": {_IN_WORDS[kind]}"
+    if last := _last_line(words):
+        text += f" (last words: {last})"
+    return Fault(kind, text)
+
+
+def of_exception(fault: BaseException) -> Fault:
+    """What an exception that ended a trial means."""
+    name, text = type(fault).__name__, " ".join(str(fault).split())[:500]
+    if is_disk_full(fault):
+        return Fault("disk_full", f"{_IN_WORDS['disk_full']} ({text})")
+    kind = _by_words(text.lower())
+    if isinstance(fault, MemoryError):
+        kind = "out_of_memory"
+    if kind is None:
+        return Fault("bug", f"{name}: {text}")
+    return Fault(kind, f"{_IN_WORDS[kind]} ({text})")
+
+
+def is_disk_full(fault: BaseException | None) -> bool:
+    """Whether an exception, or what caused it, says that nothing more can be written."""
+    while fault is not None:
+        if isinstance(fault, OSError) and fault.errno in _DISK_FULL:
+            return True
+        if any(words in str(fault).lower() for words in _DISK_FULL_WORDS):
+            return True
+        fault = fault.__cause__ or fault.__context__
+    return False
+
+
+class MemoryWatch:
+    """Whether memory was short while a worker ran; looked at now and then, and when it died."""
+
+    def __init__(self, proc: Path = Path("/proc")) -> None:
+        self._proc = proc
+        self._killed_before = self._kernel_kills()
+        self._was_short = False
+
+    def look(self) -> None:
+        """Note what is left."""
+        memory = psutil.virtual_memory()
+        self._was_short = memory.available < _SHORT_SHARE * memory.total
+
+    def circumstances(self, hung_s: float | None = None) -> Circumstances:
+        """What is known by now; counts what the kernel ended anew from here."""
+        killed = self._kernel_kills()
+        by_kernel, self._killed_before = killed > self._killed_before, killed
+        has_limit = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+        return Circumstances(hung_s, by_kernel, self._was_short or has_limit)
+
+    def _kernel_kills(self) -> int:
+        """How many processes Linux ended for want of memory since it started, of any container."""
+        try:
+            lines = (self._proc / "vmstat").read_text(encoding="ascii").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return 0  # not on a Mac
+        return int(dict(line.split() for line in lines if line).get("oom_kill", 0))
+
+
+def _kind(code: int, words: str, circumstances: Circumstances) -> Kind:
+    if known := _by_words(words.lower()):
+        return known
+    if code == ENDED_BY_SIGTERM:
+        return "killed"
+    if code >= 0:
+        return "bug"
+    number = -code
+    if number == signal.SIGKILL and (circumstances.kernel_killed or circumstances.memory_was_short):
+        return "out_of_memory"
+    if number in _SENT:
+        return "killed"
+    # mlx-cpu's allocator ends with SIGSEGV where there is no memory.
+    return "out_of_memory" if circumstances.memory_was_short else "crashed"
+
+
+def _by_words(text: str) -> Kind | None:
+    if _WATCHDOG in text:
+        return "watchdog"
+    if any(words in text for words in _RESOURCE_LIMIT):
+        return "resource_limit"
+    if is_out_of_memory(text):
+        return "out_of_memory"
+    if any(words in text for words in _DISK_FULL_WORDS):
+        return "disk_full"
+    return None
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return f"by {signal.Signals(-code).name}"
+    return f"with exit code {code}"
+
+
+def _tail(log: Path, start: int) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, file.seek(0, 2) - _LAST_BYTES))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_line(words: str) -> str:
+    lines = words.strip().splitlines()
+    # A dump of where each thread stood ends in the least telling line; its first says what it is.
+    fatal = [line for line in lines if line.startswith("Fatal Python error")]
+    return (fatal or lines)[-1].strip()[:200] if lines else ""

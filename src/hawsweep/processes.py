@@ -1,0 +1,165 @@
+"""Which process is which, whether it still lives, and the lock that lets one supervise a study."""
+
+import errno
+import fcntl
+import json
+import os
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from hawsweep.errors import StudyBusyError, StudyError
+
+# What a supervisor sends a worker to have its trial wait between two iterations, and go on.
+PAUSE, GO_ON = signal.SIGUSR1, signal.SIGUSR2
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+
+
+def identity(pid: int | None = None) -> dict[str, Any]:
+    """What tells a process from every other one: host, boot, process id, and when it started.
+
+    Args:
+        pid: Of this process by default.
+
+    Raises:
+        psutil.NoSuchProcess: There is none.
+    """
+    pid = os.getpid() if pid is None else pid
+    return {"host": os.uname().nodename, "boot": boot_id(), "pid": pid, "started": _started(pid)}
+
+
+def is_dead_here(owner: Mapping[str, Any] | None) -> bool:
+    """Whether a process ran on this machine and does no longer; of another host nobody knows.
+
+    Args:
+        owner: Its ``identity``; one that an earlier version wrote has no boot and no start.
+    """
+    if owner is None or owner.get("host") != os.uname().nodename:
+        return False
+    if owner.get("boot", boot_id()) != boot_id():
+        return True
+    try:
+        if owner.get("started", started := _started(owner["pid"])) != started:
+            return True  # another process has its number now
+        # Ended, but not yet waited for by whoever started it.
+        return psutil.Process(owner["pid"]).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def is_alive_here(owner: Mapping[str, Any] | None) -> bool:
+    """Whether a process runs on this machine."""
+    return (
+        owner is not None and owner.get("host") == os.uname().nodename and not is_dead_here(owner)
+    )
+
+
+@cache
+def boot_id(proc: Path = Path("/proc")) -> str:
+    """Another one each time the machine starts; empty where the system tells none."""
+    if platform.system() == "Darwin":
+        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
+        try:
+            return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+    try:
+        return (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+@contextmanager
+def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
+    """Hold a study's lock, which the system gives back however this process ends.
+
+    Args:
+        folder: The study's.
+        about: What others are told of the holder, beside its identity.
+
+    Raises:
+        StudyBusyError: Another process holds it.
+        StudyError: The file system has no locks, or the folder cannot be written.
+    """
+    path = _lock_path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as fault:
+        raise StudyError(
+            f"{path} cannot be written: {fault.strerror}. Choose another --studies-dir."
+        ) from fault
+    with file:
+        if not _lock(file, path):
+            raise StudyBusyError(_busy_text(folder, supervisor_of(folder) or {}))
+        file.truncate(0)
+        file.write(json.dumps({**identity(), "since": time.time(), **about}))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)
+
+
+def supervisor_of(folder: Path) -> dict[str, Any] | None:
+    """Who holds a study's lock, as it told of itself; None where nobody does."""
+    path = _lock_path(folder)
+    try:
+        with path.open("r+", encoding="utf-8") as file:
+            if _lock(file, path):
+                return None
+            told: dict[str, Any] = json.loads(file.read() or "{}")
+            return told
+    except (FileNotFoundError, PermissionError):
+        return None
+    except json.JSONDecodeError:
+        return {}  # it is just writing it
+
+
+def _lock_path(folder: Path) -> Path:
+    return folder / "supervisor.lock"
+
+
+def _lock(file: Any, path: Path) -> bool:
+    """Whether the lock was free; it is held until the file is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as fault:
+        if fault.errno not in _NO_LOCKS:
+            raise
+        raise StudyError(
+            f"The file system of {path.parent} has no locks ({fault.strerror}), so that two sweeps "
+            "could write over each other. Choose a --studies-dir on a local disk."
+        ) from fault
+    return True
+
+
+def _busy_text(folder: Path, holder: Mapping[str, Any]) -> str:
+    since = time.strftime("%H:%M", time.localtime(holder["since"])) if "since" in holder else "?"
+    name = folder.name
+    return (
+        f"Study {name!r} is being run by process {holder.get('pid', '?')} on this machine since "
+        f"{since}. Look at it with `hawsweep status {name} --watch`, stop it with `hawsweep stop "
+        f"{name}`, or add workers to it with `hawsweep worker {name}`."
+    )
+
+
+def _started(pid: int) -> float:
+    """When a process started, by a clock that nobody sets: on Linux in ticks since boot."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except FileNotFoundError:
+        return psutil.Process(pid).create_time()  # a Mac keeps the time as it was then
+    except ProcessLookupError as fault:
+        raise psutil.NoSuchProcess(pid) from fault
+    return float(stat.rpartition(")")[2].split()[19])
