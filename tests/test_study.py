@@ -83,7 +83,7 @@ def test_new_study_keeps_its_spec_and_folder(study, place):
     folder = place.study_dir("rates")
     assert (folder / "trials").is_dir()
     header, text = (folder / "spec.yaml").read_text(encoding="utf-8").split("\n", 1)
-    assert json.loads(header.removeprefix("# "))["data"] == DATA
+    assert json.loads(header.removeprefix("# "))["fingerprints"] == DATA
     assert text == sweep().dump_yaml()
 
 

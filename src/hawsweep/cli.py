@@ -96,6 +96,10 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.
 @click.option(
     "--study", "study_name", metavar="NAME", help="Name of the study; the sweep's by default."
 )
+@click.option("--detach", is_flag=True, help="Go on in the background, also after logging out.")
+@click.option(
+    "--accept-versions", is_flag=True, help="Go on with a study that other versions made."
+)
 @click.option(
     "--set",
     "settings",
@@ -108,6 +112,8 @@ def start(
     name: str,
     study_name: str | None,
     settings: tuple[str, ...],
+    detach: bool,
+    accept_versions: bool,
     place: "Place",
     **given: str | None,
 ) -> None:
@@ -125,10 +131,78 @@ def start(
     path = find_sweep(name)
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
     spec = read_sweep(path, dict(parse_override(text) for text in (*options, *settings)))
-    console = _console()
+    study_name, console = study_name or path.stem, _console()
+    if detach:
+        command = ["start", name, f"--study={study_name}", f"--studies-dir={place.studies_dir}"]
+        command += [f"--{option}" for option in options] + [f"--set={each}" for each in settings]
+        command += ["--accept-versions"] * accept_versions
+        _start_detached(console, command, study_name, place)
+        return
     with SweepDisplay(console, spec.trials) as display:
-        outcome = run_sweep(spec, study_name or path.stem, place, display)
+        outcome = run_sweep(spec, study_name, place, display, accept_versions=accept_versions)
     _print_end(console, outcome, place)
+    if outcome.ended == "interrupted":
+        sys.exit(130)
+
+
+def _start_detached(
+    console: "Console", command: list[str], study_name: str, place: "Place"
+) -> None:
+    from hawsweep.detaching import start_detached
+
+    with console.status("starting"):
+        pid, log = start_detached(command, study_name, place)
+    console.print(
+        f"Study [bold]{study_name}[/bold] runs in the background as process {pid}.\n"
+        f"Look in     hawsweep status {study_name} --watch\n"
+        f"Stop it     hawsweep stop {study_name}\n"
+        f"What it says is in {log}",
+        highlight=False,
+    )
+
+
+@main.command()
+@click.argument("name")
+@click.option("--now", is_flag=True, help="Do not wait for the current evaluation to end.")
+@_place_options
+def stop(name: str, now: bool, place: "Place") -> None:
+    """Stop the study NAME, wherever it was started; `hawsweep start` goes on with it.
+
+    \b
+    Example: hawsweep stop lr-rank
+    """
+    from hawsweep.supervisor import ask_to_stop
+
+    console = _console()
+    with console.status("stopping: trials save what they reached") as spinner:
+        was_run = ask_to_stop(name, place, spinner.update, now=now)
+    console.print(
+        f"Stopped. To go on: hawsweep start {name}"
+        if was_run
+        else f"Nobody on this machine runs study {name!r}; on others it stops shortly.",
+        highlight=False,
+    )
+
+
+@main.command()
+@click.argument("name")
+@click.option("--workers", type=click.IntRange(1, 64), help="As many as make it faster by default.")
+@_place_options
+def worker(name: str, workers: int | None, place: "Place") -> None:
+    """Run trials of the study NAME here too, beside whoever started it.
+
+    On another machine give the shared database with --storage.
+
+    \b
+    Example: hawsweep worker lr-rank --workers 2
+    """
+    from hawsweep.display.live import SweepDisplay
+    from hawsweep.study import load_study, open_storage, spec_of
+    from hawsweep.supervisor import join_sweep
+
+    n_trials = spec_of(load_study(open_storage(place), name)).trials
+    with SweepDisplay(_console(), n_trials) as display:
+        outcome = join_sweep(name, place, display, workers or "auto")
     if outcome.ended == "interrupted":
         sys.exit(130)
 

@@ -69,7 +69,8 @@ def export_trial(
     for name in (WEIGHTS_FILE, CONFIG_FILE):
         if not (source / name).is_file():
             raise ExportError(
-                f"Trial {trial.number} has no {source / name}. Export another trial with --trial."
+                f"Trial {trial.number} has no {source / name}: it did not end, or keep in the "
+                "sweep did not keep it. Export another trial with --trial."
             )
     building = folder.with_name("~export")
     shutil.rmtree(building, ignore_errors=True)

@@ -246,19 +246,29 @@ def _take_over(
         if same and (state := load_state(source, train)) is not None:
             found.append((state.progress.iteration, other, source))
     for iteration, other, source in sorted(found, key=lambda each: -each[0]):
-        for name in (ADAPTER_DIR, CHECKPOINT_DIR):
-            if (source / name).is_dir():
-                half_written = shutil.ignore_patterns(f"{HALF_WRITTEN}*")
-                shutil.copytree(
-                    source / name, folder / name, ignore=half_written, dirs_exist_ok=True
-                )
-        for name in (METRICS_FILE, _LOSSES_FILE):
-            with suppress(FileNotFoundError):  # stopped before the first evaluation
-                shutil.copy2(source / name, folder / name)
+        try:
+            _copy_files(source, folder)
+        except FileNotFoundError:
+            continue  # no longer kept
         if take_state(source, folder, keep=other.state == TrialState.COMPLETE):
             trial.set_user_attr("continues", {"trial": other.number, "iteration": iteration})
             return load_state(folder, train)
     return None
+
+
+def _copy_files(source: Path, folder: Path) -> None:
+    for name in (ADAPTER_DIR, CHECKPOINT_DIR):
+        if (source / name).is_dir():
+            half_written = shutil.ignore_patterns(f"{HALF_WRITTEN}*")
+            try:
+                shutil.copytree(
+                    source / name, folder / name, ignore=half_written, dirs_exist_ok=True
+                )
+            except shutil.Error as fault:  # files that went while it copied
+                raise FileNotFoundError(str(fault)) from fault
+    for name in (METRICS_FILE, _LOSSES_FILE):
+        with suppress(FileNotFoundError):  # stopped before the first evaluation
+            shutil.copy2(source / name, folder / name)
 
 
 def _record_training(trial: optuna.Trial, result: TrainResult, train: TrainSpec) -> None:

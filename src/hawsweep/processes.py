@@ -20,6 +20,7 @@ from hawsweep.errors import StudyBusyError, StudyError
 
 # What a supervisor sends a worker to have its trial wait between two iterations, and go on.
 PAUSE, GO_ON = signal.SIGUSR1, signal.SIGUSR2
+_LOCK_TRIES, _LOCK_POLL_S = 10, 0.05
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -98,7 +99,11 @@ def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
             f"{path} cannot be written: {fault.strerror}. Choose another --studies-dir."
         ) from fault
     with file:
-        if not _lock(file, path):
+        for _ in range(_LOCK_TRIES):
+            if taken := _lock(file, path):
+                break
+            time.sleep(_LOCK_POLL_S)  # whoever only looks holds it for a moment
+        if not taken:
             raise StudyBusyError(_busy_text(folder, supervisor_of(folder) or {}))
         file.truncate(0)
         file.write(json.dumps({**identity(), "since": time.time(), **about}))

@@ -28,6 +28,8 @@ from pydantic import (
 from hawsweep.memory import parse_share, parse_size
 from hawsweep.trainspec import Section, TrainSpec
 
+# Keys of a sweep that have no influence on a trial's numbers.
+HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep")
 SearchValue = bool | int | float | str
 _MOST_WORKERS = 64
 
@@ -366,6 +368,18 @@ class MachineSpec(Section):
     )
 
 
+def keep_count(keep: str) -> int | None:
+    """How many trials' adapters are kept; None for all."""
+    return None if keep == "all" else int(keep.removeprefix("best "))
+
+
+def _check_keep(value: object) -> str:
+    text = " ".join(str(value).split())
+    if text != "all" and not re.fullmatch(r"best [1-9]\d{0,5}", text):
+        raise ValueError("must be all, or best and a number such as best 3")
+    return text
+
+
 def _check_workers(value: object) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
@@ -414,6 +428,13 @@ class SweepSpec(Section):
         description="Processes that train at the same time; auto: as many as make it faster.",
     )
     machine: MachineSpec = Field(default_factory=MachineSpec)
+    keep: Annotated[str, PlainValidator(_check_keep)] = Field(
+        "best 10",
+        description=(
+            "Whose adapters stay on disk: all, or those of the trials with the highest scores, "
+            "such as best 3; small files always stay."
+        ),
+    )
     seed: int = Field(0, ge=0, description="Seed of the sampler and of the validation subset.")
     trust_remote_code: bool = Field(False, description="Run code that comes with a model.")
 
@@ -422,16 +443,7 @@ class SweepSpec(Section):
 
         How many trials, for how long, by how many workers, in how much memory and when may change.
         """
-        how_it_runs = {
-            "description",
-            "trials",
-            "timeout",
-            "workers",
-            "memory",
-            "confirm",
-            "machine",
-        }
-        content = self.model_dump(mode="json", exclude=how_it_runs)
+        content = self.model_dump(mode="json", exclude={"description", *HOW_IT_RUNS})
         content["train"].pop("grad_checkpoint")
         for shown in ("references", "difference"):
             content["scoring"].pop(shown)

@@ -1,6 +1,5 @@
 """The study: its storage, opening and continuing it, and what it knows about its trials."""
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -24,7 +23,8 @@ from pydantic import ValidationError
 from hawsweep.deaths import Fault, is_disk_full
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
-from hawsweep.processes import is_dead_here
+from hawsweep.processes import is_alive_here, is_dead_here
+from hawsweep.provenance import start_record, versions
 from hawsweep.spec import SweepSpec
 
 DEFAULT_STUDIES_DIR = Path("studies")
@@ -45,6 +45,7 @@ _TIGHTENED = 1.15
 # The constraint's name, in GB above the budget: a trial is feasible at 0, in Optuna's words.
 MEMORY_CONSTRAINT = "memory"
 SMALLEST_VIOLATION = 1e-3
+_MOST_STARTS = 100
 # What makes a trial another one than its settings say, so that its repetition has it too.
 _CARRIED = ("confirms", "seed", "retried_after", "below_bytes")
 # What a person can mend or must know of, among what a database raises.
@@ -53,7 +54,6 @@ STORAGE_FAULTS = (
     optuna.exceptions.StorageInternalError,
     sqlite3.Error,
 )
-_PACKAGES = ("hawsweep", "mlx", "mlx-lm", "optuna", "sentence-transformers", "transformers")
 
 
 @dataclass(frozen=True)
@@ -162,31 +162,46 @@ def _all_names(storage: RDBStorage) -> list[str]:
 
 
 def create_study(
-    storage: RDBStorage, place: Place, name: str, spec: SweepSpec, data: Mapping[str, str]
+    storage: RDBStorage,
+    place: Place,
+    name: str,
+    spec: SweepSpec,
+    fingerprints: Mapping[str, str],
+    *,
+    accept_versions: bool = False,
 ) -> tuple[optuna.Study, bool]:
-    """Create a study, or open it to go on.
+    """Create a study, or open it to go on; either way what started it is noted.
 
     Args:
-        data: Fingerprints of the splits.
+        fingerprints: Of the splits, the model and the metric; see ``provenance.fingerprints``.
+        accept_versions: Go on also where libraries are others than those it was made with.
 
     Returns:
         The study, and whether it is new.
 
     Raises:
-        SpecChangedError: It was made with another spec or other data.
+        SpecChangedError: It was made with another spec, other data, another model or other
+            versions.
         StudyError: The study's folder cannot be written.
     """
     folder = place.study_dir(name)
-    asked = {**spec.fingerprint(), "fingerprints": dict(data)}
+    asked = {**spec.fingerprint(), "fingerprints": dict(fingerprints)}
     if name in study_names(storage):
         study = load_study(storage, name, spec)
-        changes = _changes(_spec_with_defaults(study), asked)
-        if not changes:
+        changes = _changes(_spec_with_defaults(study, asked), asked)
+        known = study.user_attrs.get("versions", {})
+        others = "" if accept_versions else _changes(known, {**known, **versions()})
+        if not changes and not others:
+            _note_start(study)
             return study, False
         if not _is_untouched(study):
             raise SpecChangedError(
                 f"Study {name!r} was made with another spec: {changes}. "
                 "Start it under another name with --study, or restore the value."
+                if changes
+                else f"Study {name!r} was made with other versions, so that its numbers and new "
+                f"ones may not compare: {others}. Start it under another name with --study, "
+                "install those versions, or go on all the same with --accept-versions."
             )
         # A start that failed before its first measurement leaves nothing to be true to.
         optuna.delete_study(study_name=name, storage=storage)
@@ -194,7 +209,7 @@ def create_study(
         for made_again in ("base", "data", "confirm"):  # of an earlier study of that name
             shutil.rmtree(folder / made_again, ignore_errors=True)
         (folder / "trials").mkdir(parents=True, exist_ok=True)
-        header = json.dumps({"versions": versions(), "data": dict(data)})
+        header = json.dumps({"versions": versions(), "fingerprints": dict(fingerprints)})
         replace_text(folder / "spec.yaml", f"# {header}\n{spec.dump_yaml()}")
     except OSError as fault:
         raise StudyError(
@@ -218,7 +233,13 @@ def create_study(
         "description": spec.description,
     }.items():
         study.set_user_attr(key, value)
+    _note_start(study)
     return study, True
+
+
+def _note_start(study: optuna.Study) -> None:
+    before = study.user_attrs.get("starts", [])
+    study.set_user_attr("starts", [*before, start_record()][-_MOST_STARTS:])
 
 
 def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) -> optuna.Study:
@@ -280,7 +301,8 @@ def count_finished(study: optuna.Study) -> int:
 def reap_running(
     study: optuna.Study, fault: Fault, worker: Mapping[str, Any] | None = None
 ) -> dict[int, Ending]:
-    """End trials left RUNNING: those of one worker, or of any that no longer lives on this machine.
+    """End trials left RUNNING: those of one worker, or of any that no longer lives on this machine,
+    nor does who started it and would see to it.
 
     Returns:
         How each ended, by its number.
@@ -288,9 +310,13 @@ def reap_running(
     reaped = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get("worker")
-        if owner == dict(worker) if worker is not None else is_dead_here(owner):
+        if owner == dict(worker) if worker is not None else _is_left(owner):
             reaped[trial.number] = end_failed(study, trial.number, fault)
     return reaped
+
+
+def _is_left(owner: Mapping[str, Any] | None) -> bool:
+    return is_dead_here(owner) and not is_alive_here((owner or {}).get("parent"))
 
 
 def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
@@ -405,6 +431,25 @@ def _suggested(
     return trial
 
 
+def n_running_here(study: optuna.Study) -> int:
+    """Trials that run now, in processes that live on this machine."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return sum(is_alive_here(trial.user_attrs.get("worker")) for trial in running)
+
+
+def orphans_here(study: optuna.Study) -> list[int]:
+    """Process ids of workers on this machine that run a trial, but whose supervisor has ended."""
+    owners = [
+        trial.user_attrs.get("worker", {})
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    ]
+    return [
+        owner["pid"]
+        for owner in owners
+        if is_alive_here(owner) and is_dead_here(owner.get("parent"))
+    ]
+
+
 def stop_asked(study: optuna.Study) -> int:
     """Whether the study is to stop: 0 no, 1 after the current evaluation, 2 now."""
     return study.user_attrs.get(STOP) or 0
@@ -430,11 +475,11 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
 
 def spec_of(study: optuna.Study) -> SweepSpec:
-    """The spec a study was made with; how many trials were asked for is not part of it."""
+    """The spec a study was made with, and how it was last asked to run."""
     content = {
         key: value for key, value in study.user_attrs["spec"].items() if key != "fingerprints"
     }
-    return SweepSpec.model_validate(content)
+    return SweepSpec.model_validate({**content, **study.user_attrs.get("how", {})})
 
 
 def newest(storage: RDBStorage) -> str:
@@ -451,17 +496,6 @@ def newest(storage: RDBStorage) -> str:
     if not summaries:
         raise StudyError("There are no studies yet. Start one: hawsweep start lr-rank")
     return str(max(summaries, key=lambda s: s._study_id).study_name)
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that decide the numbers."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def _check_sqlite(path: Path, create: bool) -> None:
@@ -504,11 +538,14 @@ def _is_untouched(study: optuna.Study) -> bool:
     return "base" not in study.user_attrs and all(t.state == TrialState.WAITING for t in trials)
 
 
-def _spec_with_defaults(study: optuna.Study) -> dict[str, Any]:
-    """What a study was made with; keys that are newer than it have their defaults."""
+def _spec_with_defaults(study: optuna.Study, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study was made with; keys that are newer than it have their defaults, and
+    fingerprints what they are now.
+    """
     stored: dict[str, Any] = study.user_attrs.get("spec", {})
+    known = {**asked["fingerprints"], **stored.get("fingerprints", {})}
     try:
-        return {**spec_of(study).fingerprint(), "fingerprints": stored.get("fingerprints")}
+        return {**spec_of(study).fingerprint(), "fingerprints": known}
     except (KeyError, ValidationError):
         return stored
 

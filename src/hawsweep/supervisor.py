@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +23,10 @@ from hawsweep import (
     data,
     deaths,
     errors,
+    keeping,
     memory,
     models,
+    provenance,
     space,
     study,
     sweepplan,
@@ -32,9 +34,9 @@ from hawsweep import (
 from hawsweep.deaths import MemoryWatch
 from hawsweep.errors import HawsweepError, MemoryBudgetError, StudyError, WorkerError
 from hawsweep.peak import arrays_budget
-from hawsweep.processes import GO_ON, PAUSE, identity, supervising
+from hawsweep.processes import GO_ON, PAUSE, identity, supervising, supervisor_of
 from hawsweep.shapes import read_config
-from hawsweep.spec import SweepSpec
+from hawsweep.spec import HOW_IT_RUNS, SweepSpec
 
 MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
@@ -67,16 +69,25 @@ class Outcome:
 Listener = Callable[[Event], None]
 
 
-def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) -> Outcome:
+def run_sweep(
+    spec: SweepSpec,
+    name: str,
+    place: study.Place,
+    listen: Listener,
+    *,
+    accept_versions: bool = False,
+) -> Outcome:
     """Start a study, or go on with it, until ``spec.trials`` trials are complete or pruned.
 
     Args:
         name: The study's name, also of its folder.
         listen: Is told of every event, and with kind ``tick`` several times a second.
+        accept_versions: See ``study.create_study``.
 
     Raises:
-        HawsweepError: Something is wrong that another trial would not mend. What was finished is
-            kept.
+        StudyBusyError: Another process on this machine runs the study.
+        HawsweepError: Something else is wrong that another trial would not mend. What was finished
+            is kept.
     """
     check_name(name)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # events say it better
@@ -89,7 +100,67 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
         held.enter_context(study.storage_faults_told(place))
         if spec.machine.keep_awake:
             held.enter_context(courtesy.keep_awake(preparing))
-        return _run_sweep(spec, name, place, listen, preparing)
+        return _run_sweep(spec, name, place, listen, preparing, accept_versions)
+
+
+def join_sweep(
+    name: str, place: study.Place, listen: Listener, workers: int | Literal["auto"] = "auto"
+) -> Outcome:
+    """Run trials of a study that another process started, and maybe still runs, here too.
+
+    Base, confirmation and test are left to the one that started it.
+
+    Raises:
+        StudyError: There is no such study.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def preparing(text: str) -> None:
+        listen(Event("preparing", values={"text": text}))
+
+    storage = study.open_storage(place)
+    opened = study.load_study(storage, name)
+    spec = study.spec_of(opened).model_copy(update={"workers": workers})
+    opened.set_user_attr(study.STOP, None)
+    with ExitStack() as held:
+        held.enter_context(study.storage_faults_told(place))
+        if spec.machine.keep_awake:
+            held.enter_context(courtesy.keep_awake(preparing))
+        model_path = models.resolve_model(spec.model, preparing)
+        models.resolve_embedder(spec.scoring.embedder, preparing)
+        n_workers, worker_bytes = _share_memory(spec, model_path, place, preparing)
+        place.study_dir(name).mkdir(parents=True, exist_ok=True)
+        confirming = confirm.open_confirmation(storage, opened, spec)
+        about = {"name": name, "is_new": False, "finished": study.count_finished(opened)}
+        listen(Event("study", values=about))
+        ended = _Supervisor(
+            spec, name, place, opened, confirming, n_workers, worker_bytes, listen, joins=True
+        ).run()
+    return Outcome(ended, study.load_study(storage, name), spec)
+
+
+def ask_to_stop(
+    name: str, place: study.Place, waiting: Callable[[], None], *, now: bool = False
+) -> bool:
+    """Have whoever runs a study stop: after the current evaluation, or now. Returns when it has.
+
+    Args:
+        waiting: Called several times a second meanwhile.
+
+    Returns:
+        Whether anybody here ran it; of other machines nobody knows.
+
+    Raises:
+        StudyError: There is no such study.
+    """
+    opened = study.load_study(study.open_storage(place), name)
+    folder = place.study_dir(name)
+    was_run = supervisor_of(folder) is not None or study.n_running_here(opened) > 0
+    opened.set_user_attr(study.STOP, 2 if now else 1)
+    while supervisor_of(folder) is not None or study.n_running_here(opened) > 0:
+        waiting()
+        time.sleep(_POLL_S)
+    return was_run
 
 
 def _run_sweep(
@@ -98,17 +169,23 @@ def _run_sweep(
     place: study.Place,
     listen: Listener,
     preparing: Callable[[str], None],
+    accept_versions: bool,
 ) -> Outcome:
     model_path = models.resolve_model(spec.model, preparing)
     models.resolve_embedder(spec.scoring.embedder, preparing)
     splits = data.load_data(spec.data, preparing)
-    n_workers, worker_bytes = _share_memory(spec, model_path, preparing)
+    n_workers, worker_bytes = _share_memory(spec, model_path, place, preparing)
     storage = study.open_storage(place, create=True)
-    opened, is_new = study.create_study(storage, place, name, spec, splits.fingerprint())
+    prints = provenance.fingerprints(spec, model_path, splits.fingerprint())
+    opened, is_new = study.create_study(
+        storage, place, name, spec, prints, accept_versions=accept_versions
+    )
     if is_new:
         for settings in space.first_settings(spec, read_config(model_path)):
             opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
-    opened.set_user_attr("references", spec.scoring.references or {})  # may change at each start
+    # These may change at each start.
+    opened.set_user_attr("references", spec.scoring.references or {})
+    opened.set_user_attr("how", spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
     opened.set_user_attr(study.STOP, None)
     confirming = confirm.open_confirmation(storage, opened, spec)
     for each in (opened, confirming):
@@ -127,7 +204,7 @@ def _run_sweep(
 
 
 def _share_memory(
-    spec: SweepSpec, model_path: Path, preparing: Callable[[str], None]
+    spec: SweepSpec, model_path: Path, place: study.Place, preparing: Callable[[str], None]
 ) -> tuple[int, float | None]:
     """How many workers there are, and what each may take; None where nothing can be predicted."""
     machine = memory.this_machine()
@@ -145,6 +222,7 @@ def _share_memory(
         )
         return 1 if spec.workers == "auto" else min(spec.workers, spec.trials), None
     n_workers, each = sweepplan.share(spec, known, work, budget)
+    keeping.check_space(spec, known, place, n_workers)
     sweepplan.check_fits(spec, known, work, arrays_budget(each, known.coefficients))
     preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")
     return n_workers, each
@@ -205,7 +283,7 @@ class _Process:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone
             )
-        self.identity = identity(self._process.pid)
+        self.identity = {**identity(self._process.pid), "parent": identity()}
         self._send_line(json.dumps(setting))
         threading.Thread(target=self._read, args=(events,), daemon=True).start()
 
@@ -265,7 +343,10 @@ class _Supervisor:
         n_workers: int,
         worker_bytes: float | None,
         listen: Listener,
+        *,
+        joins: bool = False,
     ) -> None:
+        self._joins = joins  # another process sees to everything but trials
         self._spec, self._name, self._place = spec, name, place
         self._study, self._n_workers, self._listen = opened, n_workers, listen
         self._confirming = confirming
@@ -285,12 +366,13 @@ class _Supervisor:
         self._pauses = courtesy.Pauses(spec.machine)
         self._paused_for: str | None = None
         self._next_look = 0.0
+        self._orphans: dict[int, float] = {}
 
     def run(self) -> Literal["finished", "timeout", "interrupted"]:
         try:
             with self._interrupts_noted():
                 trains = self._wants_trials() or self._wants_confirmation()
-                if trains or self._wants_test():
+                if trains or (self._wants_test() and not self._joins):
                     for number in range(self._n_workers if trains else 1):
                         self._start_worker(number)
                     self._loop()
@@ -321,8 +403,8 @@ class _Supervisor:
 
     def _loop(self) -> None:
         while self._workers:
-            if self._interrupts_asked > self._interrupts_done:
-                self._interrupts_done = self._interrupts_asked
+            while self._interrupts_asked > self._interrupts_done:
+                self._interrupts_done += 1
                 self._interrupt()
             if time.monotonic() >= self._next_look:
                 self._next_look = time.monotonic() + _LOOK_S
@@ -340,6 +422,8 @@ class _Supervisor:
         self._memory_watch.look()
         self._pause_or_go_on()
         self._end_hung()
+        self._end_orphans()
+        self._assign_idle()
         asked = study.stop_asked(self._study)
         if asked > self._interrupts_done:
             self._interrupts_asked = max(self._interrupts_asked, asked)
@@ -358,6 +442,17 @@ class _Supervisor:
                 worker.pause(go_on=reason is None)
         if reason is None:
             self._assign_idle()
+
+    def _end_orphans(self) -> None:
+        """End workers whose supervisor is gone and who do not see it, and so hold what they run."""
+        orphans = study.orphans_here(self._study)
+        self._orphans = {pid: self._orphans.get(pid, time.monotonic()) for pid in orphans}
+        for pid, since in self._orphans.items():
+            if time.monotonic() - since > _GRACE_S:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        for number in study.reap_running(self._study, deaths.GONE):
+            self._listen(Event("reaped", values={"number": number}))
 
     def _end_hung(self) -> None:
         if self._paused_for is not None:
@@ -382,6 +477,8 @@ class _Supervisor:
             if event["fault"] != "interrupted":
                 self._count_failure(event["fault"], event["reason"])
             self._count_infeasible(event["state"] == "infeasible")
+        if kind in ("trial_end", "confirm_end"):
+            keeping.remove_bulk(self._study, self._place, self._spec)
         self._listen(Event(kind, process.number, event))
         if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
             process.doing = None
@@ -397,11 +494,17 @@ class _Supervisor:
             process.command("exit")
         elif self._paused_for is not None:
             return  # until it is over
-        elif "base" not in self._attrs() and not self._anyone_does("base"):
+        elif "base" not in self._attrs() and not self._anyone_does("base") and not self._joins:
             process.command("base")
         elif self._wants_trials():
             process.command("trial")
-        elif self._anyone_does("base") or self._anyone_does("trial"):
+        elif self._joins:
+            process.command("exit")
+        elif (
+            self._anyone_does("base")
+            or self._anyone_does("trial")
+            or study.n_running_here(self._study)
+        ):
             return  # the last one sees what is to be confirmed
         elif self._wants_confirmation():
             for other in self._workers.values():
@@ -424,12 +527,16 @@ class _Supervisor:
     def _wants_trials(self) -> bool:
         if self._is_over(confirm.expected_s(self._study, self._spec, self._n_workers)):
             return False
-        running = sum(worker.doing == "trial" for worker in self._workers.values())
-        return study.count_finished(self._study) + running < self._spec.trials
+        begun = sum(
+            worker.doing == "trial" and worker.trial_number is None
+            for worker in self._workers.values()
+        )
+        under_way = begun + study.n_running_here(self._study)
+        return study.count_finished(self._study) + under_way < self._spec.trials
 
     def _wants_confirmation(self) -> bool:
         """Whether a run with a new seed is to be started; what the others said is kept."""
-        if self._is_over():
+        if self._joins or self._is_over():
             return False
         confirm.queue(self._study, self._confirming, self._spec)
         begun = sum(
@@ -468,7 +575,8 @@ class _Supervisor:
             "storage_url": self._place.storage_url,
             "budget_bytes": self._worker_bytes,
         }
-        log = self._place.study_dir(self._name) / f"worker-{number}.log"
+        of = f"-{os.getpid()}" if self._joins else ""
+        log = self._place.study_dir(self._name) / f"worker{of}-{number}.log"
         self._workers[number] = _Process(number, setting, self._n_threads, log, self._events)
 
     def _bury(self, process: _Process) -> None:

@@ -48,6 +48,7 @@ class Worker:
     def __init__(self, setting: dict[str, Any], events: TextIO) -> None:
         self._events = events
         self._parent = os.getppid()
+        self._parent_identity = identity(self._parent)
         self._stop = self._pause = False
         self._told = 0.0
         self.name: str = setting["study"]
@@ -161,7 +162,7 @@ class Worker:
     def _run(self, opened: optuna.Study, kind: str, n_trials: int = 0) -> None:
         self._make_room(opened)
         trial = study.next_trial(opened, distributions(self.spec.search), n_trials)
-        trial.set_user_attr("worker", identity())
+        trial.set_user_attr("worker", {**identity(), "parent": self._parent_identity})
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (confirm.CONFIRMS, confirm.SEED)}
         self.tell(f"{kind}_start", **about)
