@@ -7,6 +7,7 @@ from optuna.trial import TrialState, create_trial
 from hawsweep import confirm
 from hawsweep.leaderboard import leaderboard, list_studies
 from hawsweep.space import distributions
+from hawsweep.processes import identity
 from hawsweep.study import (
     Place,
     create_study,
@@ -64,7 +65,7 @@ class Sweep:
         """Give the waiting runs these scores, in their order."""
         ran = []
         for score in scores:
-            trial = next_trial(self.confirming, self.space)
+            trial = next_trial(self.confirming, self.space, identity())
             ran.append((trial.user_attrs["confirms"], trial.user_attrs["seed"], trial.params))
             state = TrialState.FAIL if score is None else TrialState.COMPLETE
             self.confirming.tell(trial, score, state=state)
@@ -148,10 +149,10 @@ def test_time_to_train_again_is_that_of_the_best_trials(sweep):
 def test_seed_is_kept_where_a_run_is_repeated(sweep):
     made = sweep(0.5, 0.6, confirm={"top": 1, "seeds": 1})
     made.queue()
-    first = next_trial(made.confirming, made.space)
+    first = next_trial(made.confirming, made.space, identity())
     repeat_trial(made.confirming, first.number)
     made.confirming.tell(first, state=TrialState.FAIL)
-    again = next_trial(made.confirming, made.space)
+    again = next_trial(made.confirming, made.space, identity())
     again.set_user_attr("plan", {"peak_bytes": 7})
     assert ran_out_of_memory(made.confirming, again.number)
     made.confirming.tell(again, state=TrialState.FAIL)

@@ -9,7 +9,7 @@ from hawsweep.deaths import (
     ENDED_BY_SIGTERM,
     Circumstances,
     MemoryWatch,
-    is_disk_full,
+    is_disk_fault,
     of_exception,
     of_worker,
 )
@@ -44,7 +44,7 @@ SHORT, KERNEL = Circumstances(memory_was_short=True), Circumstances(kernel_kille
         (-signal.SIGBUS, "", Circumstances(), "crashed", "later"),
         (-signal.SIGABRT, "Assertion failed", Circumstances(), "crashed", "later"),
         (1, "MemoryError: std::bad_alloc", Circumstances(), "out_of_memory", "smaller"),
-        (1, "OSError: [Errno 28] No space left on device", Circumstances(), "disk_full", "go on"),
+        (1, "OSError: [Errno 28] No space left on device", Circumstances(), "disk", "go on"),
         (1, "ValueError: wrong", Circumstances(), "bug", "none"),
         (-signal.SIGABRT, "", Circumstances(hung_s=90.0), "hung", "later"),
     ],
@@ -91,8 +91,9 @@ def test_dump_of_a_crash_is_told_by_its_first_line(tmp_path):
     [
         (RuntimeError(NO_MEMORY), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
-        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk"),
+        (OSError(errno.EROFS, "Read-only file system"), "disk"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk"),
         (RuntimeError(RESOURCE_LIMIT), "resource_limit"),
         (RuntimeError(METAL_WATCHDOG), "watchdog"),
         (KeyError("x"), "bug"),
@@ -104,10 +105,10 @@ def test_exception_is_named(fault, kind):
 
 def test_full_disk_is_found_behind_what_it_caused():
     fault = RuntimeError("could not write")
-    assert not is_disk_full(fault)
+    assert not is_disk_fault(fault)
     fault.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    assert is_disk_full(fault)
-    assert not is_disk_full(None)
+    assert is_disk_fault(fault)
+    assert not is_disk_fault(None)
 
 
 def test_kernel_is_blamed_once_for_what_it_ended(tmp_path):

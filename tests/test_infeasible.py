@@ -14,6 +14,7 @@ from hawsweep.leaderboard import leaderboard, trial_row
 from hawsweep.objective import run_trial
 from hawsweep.peak import COEFFICIENTS
 from hawsweep.planning import plans, smallest_plan
+from hawsweep.processes import identity
 from hawsweep.shapes import shape_of
 from hawsweep.space import distributions
 from hawsweep.spec import apply_settings
@@ -47,7 +48,7 @@ def run_next(sweep, settings=None):
     """Run what is queued, as a worker does; give it as it is in the study, and its folder."""
     if settings is not None:
         sweep.study.enqueue_trial({**SETTINGS, **settings})
-    trial = next_trial(sweep.study, distributions(sweep.spec.search))
+    trial = next_trial(sweep.study, distributions(sweep.spec.search), identity())
     folder = sweep.place.trial_dir("tiny", trial.number)
     state, value = TrialState.COMPLETE, None
     try:

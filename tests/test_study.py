@@ -283,17 +283,15 @@ def test_trials_from_before_the_last_boot_are_reaped_whatever_has_their_number_n
 
 def test_trial_with_bad_luck_comes_once_more_after_another_began(study):
     space = distributions(sweep().search)
-    unlucky = next_trial(study, space, 9)
-    unlucky.set_user_attr("worker", identity())
+    unlucky = next_trial(study, space, identity(), 9)
     killed = Fault("killed", "somebody ended it")
     (ending,) = reap_running(study, killed, identity()).values()
     assert ending.state == "fail"
     assert ending.reason == "somebody ended it; tried once more"
-    assert next_trial(study, space, 9).number == 2  # another one first
-    again = next_trial(study, space, 9)
+    assert next_trial(study, space, identity(), 9).number == 2  # another one first
+    again = next_trial(study, space, identity(), 9)
     assert (again.number, again.params) == (1, unlucky.params)
     assert again.user_attrs["retried_after"] == "killed"
-    again.set_user_attr("worker", identity())
     (ending,) = reap_running(study, killed, identity()).values()
     assert ending.reason == "somebody ended it; not tried again"
     assert not study.get_trials(states=(TrialState.WAITING,))
@@ -301,9 +299,9 @@ def test_trial_with_bad_luck_comes_once_more_after_another_began(study):
 
 def test_trial_with_bad_luck_is_the_last_where_nothing_is_left_to_come_before(study):
     space = distributions(sweep().search)
-    next_trial(study, space, 1).set_user_attr("worker", identity())
+    next_trial(study, space, identity(), 1)
     reap_running(study, Fault("hung", "silent"), identity())
-    assert next_trial(study, space, 1).number == 1
+    assert next_trial(study, space, identity(), 1).number == 1
 
 
 def test_trial_that_no_plan_could_shrink_is_known_not_to_fit(study):
@@ -343,8 +341,8 @@ def test_interrupted_trial_is_queued_once_and_comes_before_the_queue(study):
     repeat_trial(study, 0)
     waiting = study.get_trials(states=(TrialState.WAITING,))
     assert [trial.user_attrs.get("repeats") for trial in waiting] == [None, 0]
-    assert next_trial(study, space).params == {"learning_rate": 5e-4}
-    assert next_trial(study, space).params == {"learning_rate": 2e-4}
+    assert next_trial(study, space, identity()).params == {"learning_rate": 5e-4}
+    assert next_trial(study, space, identity()).params == {"learning_rate": 2e-4}
 
 
 def test_study_older_than_a_key_goes_on_where_the_key_has_its_default(storage, place, measured):

@@ -8,8 +8,8 @@
 | hung | no sign of life | once more, later |
 | killed | a signal that somebody sent | once more, later |
 | crashed | a signal that its own fault raised | once more, later |
-| disk_full | the system's words | the sweep stops; the trial goes on at the next start |
-| interrupted | asked for | the trial goes on at the next start |
+| disk | the system's words: full, or not writable | the sweep stops; later it goes on |
+| interrupted | asked for | it goes on at the next start |
 | bug | anything else | none: the next trial |
 """
 
@@ -31,7 +31,7 @@ Kind = Literal[
     "hung",
     "killed",
     "crashed",
-    "disk_full",
+    "disk",
     "interrupted",
     "bug",
 ]
@@ -43,7 +43,7 @@ REMEDIES: dict[Kind, Remedy] = {
     "hung": "later",
     "killed": "later",
     "crashed": "later",
-    "disk_full": "go on",
+    "disk": "go on",
     "interrupted": "go on",
     "bug": "none",
 }
@@ -54,7 +54,7 @@ _IN_WORDS: dict[Kind, str] = {
     "hung": "no sign of life",
     "killed": "somebody ended it",
     "crashed": "a crash",
-    "disk_full": "the disk is full",
+    "disk": "the disk is full or cannot be written",
     "interrupted": "interrupted",
     "bug": "a fault",
 }
@@ -62,8 +62,14 @@ _WATCHDOG = "impactinginteractivity"
 _RESOURCE_LIMIT = ("resource limit (", "kiogpucommandbuffercallbackerroroutofresources")
 # What no fault of a process's own raises.
 _SENT = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DISK_FULL_WORDS = ("no space left", "disk is full", "disk quota exceeded")
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_DISK_WORDS = (
+    "no space left",
+    "disk is full",
+    "disk quota exceeded",
+    "read-only file system",
+    "readonly database",
+)
 # Less than this share of the machine's memory left is short.
 _SHORT_SHARE = 0.04
 _LAST_BYTES = 20_000
@@ -133,8 +139,8 @@ def of_worker(code: int, log: Path, circumstances: Circumstances, log_start: int
 def of_exception(fault: BaseException) -> Fault:
     """What an exception that ended a trial means."""
     name, text = type(fault).__name__, " ".join(str(fault).split())[:500]
-    if is_disk_full(fault):
-        return Fault("disk_full", f"{_IN_WORDS['disk_full']} ({text})")
+    if is_disk_fault(fault):
+        return Fault("disk", f"{_IN_WORDS['disk']} ({text})")
     kind = _by_words(text.lower())
     if isinstance(fault, MemoryError):
         kind = "out_of_memory"
@@ -143,12 +149,12 @@ def of_exception(fault: BaseException) -> Fault:
     return Fault(kind, f"{_IN_WORDS[kind]} ({text})")
 
 
-def is_disk_full(fault: BaseException | None) -> bool:
-    """Whether an exception, or what caused it, says that nothing more can be written."""
+def is_disk_fault(fault: BaseException | None) -> bool:
+    """Whether an exception, or what caused it, says that nothing can be written."""
     while fault is not None:
-        if isinstance(fault, OSError) and fault.errno in _DISK_FULL:
+        if isinstance(fault, OSError) and fault.errno in _DISK_ERRORS:
             return True
-        if any(words in str(fault).lower() for words in _DISK_FULL_WORDS):
+        if any(words in str(fault).lower() for words in _DISK_WORDS):
             return True
         fault = fault.__cause__ or fault.__context__
     return False
@@ -206,8 +212,8 @@ def _by_words(text: str) -> Kind | None:
         return "resource_limit"
     if is_out_of_memory(text):
         return "out_of_memory"
-    if any(words in text for words in _DISK_FULL_WORDS):
-        return "disk_full"
+    if any(words in text for words in _DISK_WORDS):
+        return "disk"
     return None
 
 

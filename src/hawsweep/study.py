@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
-from hawsweep.deaths import Fault, is_disk_full
+from hawsweep.deaths import Fault, is_disk_fault
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
 from hawsweep.processes import is_alive_here, is_dead_here
@@ -126,19 +127,19 @@ def storage_faults_told(place: Place) -> Iterator[None]:
     try:
         yield
     except STORAGE_FAULTS as fault:
-        if is_disk_full(fault):
-            raise disk_full(place) from fault
+        if is_disk_fault(fault):
+            raise disk_fault(place) from fault
         raise StudyError(
             f"{_where(place)} cannot be used: {_first_line(fault)}. What finished is kept; the "
             "same command goes on."
         ) from fault
 
 
-def disk_full(place: Place) -> StudyError:
-    """The error of a disk that has no room left."""
+def disk_fault(place: Place) -> StudyError:
+    """The error of a disk that has no room left, or takes nothing any more."""
     return StudyError(
-        f"The disk that holds {place.studies_dir} is full. What finished is kept. Make room, then "
-        "go on with the same command."
+        f"The disk that holds {place.studies_dir} is full or cannot be written. What finished is "
+        "kept. Make room, then go on with the same command."
     )
 
 
@@ -365,7 +366,9 @@ def repeat_trial(study: optuna.Study, number: int, **attributes: Any) -> None:
     if any(trial.user_attrs.get("repeats") == number for trial in trials):
         return  # a process was killed between queueing and saying that the trial ended
     attributes = {"repeats": number, **_carried(trials[number]), **attributes}
-    study.enqueue_trial(trials[number].params, user_attrs=attributes)
+    # One that died while it was given its settings has some of them only.
+    settings = {**trials[number].system_attrs.get("fixed_params", {}), **trials[number].params}
+    study.enqueue_trial(settings, user_attrs=attributes)
 
 
 def _carried(trial: FrozenTrial) -> dict[str, Any]:
@@ -392,13 +395,18 @@ def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
 
 
 def next_trial(
-    study: optuna.Study, space: Mapping[str, BaseDistribution], n_trials: int = 0
+    study: optuna.Study,
+    space: Mapping[str, BaseDistribution],
+    worker: Mapping[str, Any],
+    n_trials: int = 0,
 ) -> optuna.Trial:
     """The trial to run now: what was interrupted first, then what is queued, then a proposal.
 
     What had bad luck comes after another trial began, so that what it met may have passed.
 
     Args:
+        worker: Who runs it. A running trial has it from the first moment, so that whenever that
+            process dies it is known whose the trial was.
         n_trials: How many are to be finished; at the last there is nothing to come before.
     """
     trials = study.get_trials(deepcopy=False)
@@ -414,12 +422,27 @@ def next_trial(
     queued = sorted((at, number) for at, number, _ in waiting if at is not None)
     for _, number in queued:
         # As Study.ask takes a waiting trial, where no other worker was faster.
-        trial_id = trials[number]._trial_id
+        trial_id, storage = trials[number]._trial_id, study._storage
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            if study._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+            storage.set_trial_user_attr(trial_id, "worker", dict(worker))
+            if storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                storage.set_trial_user_attr(trial_id, "worker", dict(worker))  # if two tried
                 return _suggested(study, trial_id, space)
     # Study.ask would take one whose turn has not come.
-    return _suggested(study, study._storage.create_new_trial(study._study_id), space)
+    new = FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=TrialState.RUNNING,
+        value=None,
+        params={},
+        distributions={},
+        user_attrs={"worker": dict(worker)},
+        system_attrs={},
+        intermediate_values={},
+        datetime_start=datetime.now(),
+        datetime_complete=None,
+    )
+    return _suggested(study, study._storage.create_new_trial(study._study_id, new), space)
 
 
 def _suggested(

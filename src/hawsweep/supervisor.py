@@ -309,6 +309,9 @@ class _Process:
     def kill(self) -> None:
         self._process.kill()
 
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def wait(self, timeout_s: float | None = None) -> int:
         """Its exit code; it is killed where it has not ended after ``timeout_s``."""
         try:
@@ -369,15 +372,15 @@ class _Supervisor:
         self._orphans: dict[int, float] = {}
 
     def run(self) -> Literal["finished", "timeout", "interrupted"]:
-        try:
-            with self._interrupts_noted():
+        with self._interrupts_noted():
+            try:
                 trains = self._wants_trials() or self._wants_confirmation()
                 if trains or (self._wants_test() and not self._joins):
                     for number in range(self._n_workers if trains else 1):
                         self._start_worker(number)
                     self._loop()
-        finally:
-            self._end_workers()
+            finally:
+                self._end_workers()
         if self._interrupted:
             return "interrupted"
         left = self._wants_more() or confirm.n_waiting(self._confirming) > 0
@@ -650,4 +653,8 @@ class _Supervisor:
             worker.command("exit")
         deadline = time.monotonic() + _GRACE_S
         for worker in self._workers.values():
-            worker.wait(max(0.0, deadline - time.monotonic()))
+            while worker.is_alive() and time.monotonic() < deadline:
+                if self._interrupts_asked > self._interrupts_done:  # once more: now
+                    deadline = 0.0
+                time.sleep(_POLL_S)
+            worker.wait(0.0)

@@ -161,8 +161,8 @@ class Worker:
 
     def _run(self, opened: optuna.Study, kind: str, n_trials: int = 0) -> None:
         self._make_room(opened)
-        trial = study.next_trial(opened, distributions(self.spec.search), n_trials)
-        trial.set_user_attr("worker", {**identity(), "parent": self._parent_identity})
+        me = {**identity(), "parent": self._parent_identity}
+        trial = study.next_trial(opened, distributions(self.spec.search), me, n_trials)
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (confirm.CONFIRMS, confirm.SEED)}
         self.tell(f"{kind}_start", **about)
@@ -187,8 +187,8 @@ class Worker:
                 traceback.print_exc()
         if fault is not None:
             study.end_failed(opened, trial.number, fault)
-        if fault is not None and fault.kind == "disk_full":
-            raise study.disk_full(self.place)
+        if fault is not None and fault.kind == "disk":
+            raise study.disk_fault(self.place)
         row = trial_row(opened.get_trials(deepcopy=False)[trial.number])
         self.tell(
             f"{kind}_end",

@@ -1,0 +1,45 @@
+"""Runs a sweep and says each event in a line of JSON, so that a test may choose when to strike.
+
+python driver.py FOLDER [KEY=VALUE ...]: FOLDER has sweep.yaml and gets the studies.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from hawsweep.errors import HawsweepError
+from hawsweep.study import Place
+from hawsweep.supervisor import join_sweep, run_sweep
+from hawsweep.sweepfile import parse_override, read_sweep
+
+
+def tell(kind, **values):
+    line = {"kind": kind, "time": time.monotonic(), **values}
+    print(json.dumps(line, default=str), flush=True)
+
+
+def listen(event):
+    if event.kind not in ("tick", "alive"):
+        tell(event.kind, worker=event.worker, values=event.values)
+
+
+def main():
+    folder, *changes = sys.argv[1:]
+    folder, joins = Path(folder), "join" in changes
+    overrides = dict(parse_override(change) for change in changes if change != "join")
+    spec = read_sweep(folder / "sweep.yaml", overrides)
+    place = Place(folder / "studies")
+    try:
+        if joins:
+            outcome = join_sweep("tiny", place, listen, 1)
+        else:
+            outcome = run_sweep(spec, "tiny", place, listen)
+    except HawsweepError as fault:
+        tell("error", error=type(fault).__name__, message=str(fault))
+        sys.exit(1)
+    tell("ended", how=outcome.ended)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""A sweep of the tiny model in a process of its own, and what must be true after any fault."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+from optuna.trial import TrialState
+
+from hawsweep.study import Place, open_storage
+
+DRIVER = Path(__file__).with_name("driver.py")
+INTERVAL = 4  # iterations between evaluations
+N_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+COUNTS: dict[str, int] = {}
+
+
+def count(kind, number=1):
+    """Add to the faults injected; printed when all tests have run."""
+    COUNTS[kind] = COUNTS.get(kind, 0) + number
+
+
+class Lab:
+    """A folder with a sweep of the tiny model; ``start`` runs it as ``hawsweep start`` does."""
+
+    def __init__(self, folder, model_dir, data_dir, **changes):
+        self.folder, self.studies = folder, folder / "studies"
+        content = {
+            "model": str(model_dir),
+            "data": str(data_dir),
+            "train": {
+                "batch_size": 4,
+                "num_layers": 2,
+                "mask_prompt": True,
+                "steps_per_eval": INTERVAL,
+                "steps_per_report": INTERVAL,
+                "lora_parameters": {"alpha": 8},
+            },
+            "search": {
+                "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+                "lora_parameters.rank": {"choices": [2, 4]},
+                "iters": {"choices": [24, 40]},
+            },
+            "validation": {"max_examples": 8},
+            "pruning": {"name": "none"},
+            "sampler": {"name": "random"},
+            "scoring": {
+                "metric": "chrf",
+                "max_examples": 4,
+                "max_tokens": 4,
+                "prompt": {"examples": 0},
+            },
+            "confirm": {"top": 0},
+            "workers": 1,
+            "machine": {"on_memory_pressure": "run", "on_battery": "run", "keep_awake": False},
+            "trials": 4,
+        }
+        content |= changes
+        (folder / "sweep.yaml").write_text(json.dumps(content), encoding="utf-8")
+
+    def start(self, *changes):
+        return Run(self.folder, changes)
+
+    def finish(self, *changes):
+        """Start, again and again if need be, until the sweep is done; give the last run."""
+        for _ in range(10):
+            with self.start(*changes) as run:
+                run.wait()
+            if run.ended:
+                return run
+        raise AssertionError(f"did not end: {run.events[-3:]}")
+
+    @property
+    def study(self):
+        return optuna.load_study(storage=open_storage(Place(self.studies)), study_name="tiny")
+
+    def trials(self):
+        return self.study.get_trials(deepcopy=False)
+
+    def finished(self):
+        """What is known of the trials that gave a result, by number."""
+        return {
+            trial.number: (trial.state, trial.value, trial.params, trial.intermediate_values)
+            for trial in self.trials()
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        }
+
+    def check(self, n_trials):
+        """What must be true when a sweep is done, whatever happened to it."""
+        trials = self.trials()
+        states = [trial.state for trial in trials]
+        assert TrialState.RUNNING not in states
+        feasible = [trial for trial in trials if not trial.user_attrs.get("infeasible")]
+        done = [t for t in feasible if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        assert len(done) >= n_trials
+        gone = [t.params for t in trials if t.user_attrs.get("infeasible")]
+        assert len({json.dumps(p, sort_keys=True) for p in gone}) == len(gone)
+        for trial in trials:
+            continued = trial.user_attrs.get("continues")
+            if continued is None or "repeats" not in trial.user_attrs:
+                continue
+            before = trials[continued["trial"]]
+            reached = max(before.intermediate_values, default=0)
+            assert reached - continued["iteration"] <= INTERVAL  # no more is done twice
+        for trial in done:
+            if trial.state == TrialState.COMPLETE:
+                steps = range(INTERVAL, trial.params["iters"] + 1, INTERVAL)
+                assert set(trial.intermediate_values) == set(steps)
+
+
+class Run:
+    """A running sweep; its events as they come."""
+
+    def __init__(self, folder, changes):
+        self.events, self._listeners = [], []
+        self._arrived = threading.Condition()
+        command = [sys.executable, str(DRIVER), str(folder), *changes]
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **N_THREADS},
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            for pid in [*self.workers().values(), self.process.pid]:
+                kill(pid, 9)
+        self.wait()
+        self.process.stdout.close()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._arrived:
+                self.events.append(json.loads(line))
+                self._arrived.notify_all()
+        with self._arrived:
+            self._arrived.notify_all()
+
+    def wait(self):
+        self.process.wait(timeout=300)
+        self._reader.join()
+        return self.process.returncode
+
+    def next(self, kinds, after=0):
+        """The first event of some kinds among those from a number on, and the number behind it;
+        None where the run ends before.
+        """
+        with self._arrived:
+            while True:
+                for number in range(after, len(self.events)):
+                    if self.events[number]["kind"] in kinds:
+                        return self.events[number], number + 1
+                after = len(self.events)
+                if not self._reader.is_alive():
+                    return None, after
+                self._arrived.wait(0.2)
+
+    @property
+    def ended(self):
+        return any(event["kind"] == "ended" for event in self.events)
+
+    @property
+    def error(self):
+        errors = [event for event in self.events if event["kind"] == "error"]
+        return errors[-1] if errors else None
+
+    def workers(self):
+        """Process ids of the workers that live, the oldest first."""
+        try:
+            children = psutil.Process(self.process.pid).children()
+        except psutil.NoSuchProcess:
+            return {}
+        found = {}
+        for child in children:
+            try:
+                if "hawsweep.worker" in child.cmdline():
+                    found[child.create_time()] = child.pid
+            except psutil.Error:
+                continue
+        return {number: found[at] for number, at in enumerate(sorted(found))}
+
+
+def kill(pid, number):
+    """Send a signal; whether somebody was there to get it."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def pauses_after_deaths(events):
+    """Seconds from each death of a worker to the next start of a trial."""
+    found = []
+    for number, event in enumerate(events):
+        if event["kind"] != "died":
+            continue
+        starts = [later["time"] for later in events[number:] if later["kind"] == "trial_start"]
+        if starts:
+            found.append(starts[0] - event["time"])
+    return found
+
+
+def wait_until(holds, timeout_s=60):
+    """Wait for something to become true."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
