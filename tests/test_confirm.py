@@ -6,8 +6,8 @@ from optuna.trial import TrialState, create_trial
 
 from hawsweep import confirm
 from hawsweep.leaderboard import leaderboard, list_studies
-from hawsweep.space import distributions
 from hawsweep.processes import identity
+from hawsweep.space import distributions
 from hawsweep.study import (
     Place,
     create_study,

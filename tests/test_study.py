@@ -292,9 +292,10 @@ def test_trial_with_bad_luck_comes_once_more_after_another_began(study):
     again = next_trial(study, space, identity(), 9)
     assert (again.number, again.params) == (1, unlucky.params)
     assert again.user_attrs["retried_after"] == "killed"
-    (ending,) = reap_running(study, killed, identity()).values()
-    assert ending.reason == "somebody ended it; not tried again"
-    assert not study.get_trials(states=(TrialState.WAITING,))
+    endings = reap_running(study, killed, identity())
+    assert endings[1].reason == "somebody ended it; not tried again"
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    assert [trial.user_attrs["repeats"] for trial in waiting] == [2]
 
 
 def test_trial_with_bad_luck_is_the_last_where_nothing_is_left_to_come_before(study):

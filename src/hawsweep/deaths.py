@@ -75,6 +75,10 @@ _SHORT_SHARE = 0.04
 _LAST_BYTES = 20_000
 # The exit code of a worker that somebody asked to end.
 ENDED_BY_SIGTERM = 128 + signal.SIGTERM
+# The exit code of a worker that wants another to take its place, and the faults after which it
+# does: what is left of its memory is not to be relied on.
+WANTS_SUCCESSOR = 75
+TAINTING = ("out_of_memory", "watchdog", "resource_limit")
 
 
 @dataclass(frozen=True)

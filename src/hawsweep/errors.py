@@ -78,6 +78,7 @@ def is_out_of_memory(message: str) -> bool:
         "outofmemory",
         "out of memory",
         "unable to allocate",
+        "cannot allocate memory",
         "bad_alloc",
     )
     return any(each in message.lower() for each in words)

@@ -85,10 +85,11 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     known = _known(trial.user_attrs)
     if trial.state == TrialState.COMPLETE:
         known["score"] = trial.value
-    duration = trial.duration.total_seconds() if trial.duration is not None else None
+    if trial.duration is not None:  # by the clock on the wall, which somebody may have set
+        known.setdefault("time_s", max(0.0, trial.duration.total_seconds()))
     settings = trial.params or trial.system_attrs.get("fixed_params", {})  # the latter: waiting
     state = "infeasible" if trial.user_attrs.get("infeasible") else trial.state.name.lower()
-    return TrialRow(str(trial.number), state, settings, time_s=duration, **known)
+    return TrialRow(str(trial.number), state, settings, **known)
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:

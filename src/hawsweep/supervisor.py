@@ -44,6 +44,8 @@ _GRACE_S = 60.0
 _POLL_S = 0.25
 # Between looks at what changes rarely: the study's wishes, the machine's.
 _LOOK_S = 2.0
+# Loading libraries and a large model gives no sign of life.
+_PREPARING_S = 600.0
 # What a hung worker has to write down where it stands.
 _LAST_WORDS_S = 5.0
 
@@ -460,8 +462,9 @@ class _Supervisor:
     def _end_hung(self) -> None:
         if self._paused_for is not None:
             return
-        longest_s = self._spec.machine.hang_timeout
+        asked_s = self._spec.machine.hang_timeout
         for worker in self._workers.values():
+            longest_s = max(asked_s, _PREPARING_S) if worker.doing == "prepare" else asked_s
             silent_s = time.monotonic() - worker.last_sign
             if worker.doing is not None and worker.hung_s is None and silent_s > longest_s:
                 worker.end_hung(silent_s)
@@ -589,6 +592,10 @@ class _Supervisor:
         if process.told_fatal is not None:
             raise process.told_fatal
         if code == 0 and process.doing in (None, "exit"):
+            return
+        if code == deaths.WANTS_SUCCESSOR:
+            if not self._interrupted:
+                self._start_worker(process.number)
             return
         confirms = process.doing == "confirm"
         its_study = self._confirming if confirms else self._study

@@ -51,6 +51,7 @@ class Worker:
         self._parent_identity = identity(self._parent)
         self._stop = self._pause = False
         self._told = 0.0
+        self.is_tainted = False
         self.name: str = setting["study"]
         self.spec = SweepSpec.model_validate(setting["spec"])
         self.place = study.Place(Path(setting["studies_dir"]), setting["storage_url"])
@@ -170,12 +171,12 @@ class Worker:
         if kind == "confirm":
             folder = self.place.confirm_dir(self.name, trial.number)
         folder.mkdir(parents=True, exist_ok=True)
-        fault, from_outside = None, False
+        fault, from_outside, started = None, False, time.monotonic()
         with _log_to(folder / "log.txt"):
             try:
-                opened.tell(trial, run_trial(self.bench, trial, folder, self.tell))
-            except optuna.TrialPruned:
-                opened.tell(trial, state=TrialState.PRUNED)
+                value, state = self._value_of(trial, folder)
+                trial.set_user_attr("time_s", round(time.monotonic() - started, 3))
+                opened.tell(trial, value, state=state)
             except optuna.exceptions.UpdateFinishedTrialError:
                 from_outside = True  # in the dashboard for instance
             except Interrupted:
@@ -189,6 +190,7 @@ class Worker:
             study.end_failed(opened, trial.number, fault)
         if fault is not None and fault.kind == "disk":
             raise study.disk_fault(self.place)
+        self.is_tainted = fault is not None and fault.kind in deaths.TAINTING
         row = trial_row(opened.get_trials(deepcopy=False)[trial.number])
         self.tell(
             f"{kind}_end",
@@ -200,6 +202,12 @@ class Worker:
             score=row.score,
             time_s=row.time_s,
         )
+
+    def _value_of(self, trial: optuna.Trial, folder: Path) -> tuple[float | None, TrialState]:
+        try:
+            return run_trial(self.bench, trial, folder, self.tell), TrialState.COMPLETE
+        except optuna.TrialPruned:
+            return None, TrialState.PRUNED
 
     def test(self) -> None:
         """Open the test split for the best trial and the base."""
@@ -265,9 +273,15 @@ def main() -> None:
                 commands[command]()
                 if worker.should_stop():
                     raise Interrupted
+                if worker.is_tainted:
+                    sys.exit(deaths.WANTS_SUCCESSOR)
     except Interrupted:
         sys.exit(deaths.ENDED_BY_SIGTERM)
-    except HawsweepError as fault:  # of a trial it would end that trial only
+    except Exception as fault:  # of a trial it would end that trial only
+        if deaths.is_disk_fault(fault) and not isinstance(fault, HawsweepError):
+            fault = study.disk_fault(worker.place)
+        if not isinstance(fault, HawsweepError):
+            raise
         worker.tell("fatal", error=type(fault).__name__, message=str(fault))
         sys.exit(1)
 

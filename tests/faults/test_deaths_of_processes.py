@@ -165,7 +165,8 @@ def test_place_where_a_worker_hung_is_in_its_log(lab):
         assert run.wait() == 0
     log = here.studies / "tiny" / "trials" / "0000" / "log.txt"
     assert 'judge.py", line 8 in metric' in log.read_text()
-    assert [t.state for t in here.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+    states = [t.state for t in here.trials() if t.state != TrialState.WAITING]
+    assert states == [TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_second_start_of_a_study_is_refused_and_harms_nothing(lab):
@@ -266,18 +267,16 @@ def test_trial_marked_as_failed_in_the_dashboard_stops_at_its_next_evaluation(la
     assert here.trials()[0].last_step < 400
 
 
-def test_address_limit_that_is_met_ends_no_sweep(lab):
-    here = lab(trials=3, search={"iters": {"choices": [200]}})
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_address_limit_that_is_met_ends_no_sweep(lab, after):
+    here = lab(trials=2, search={"iters": {"choices": [400]}})
     with here.start() as run:
         seen = 0
-        for _ in range(2):
+        for _ in range(after):
             _, seen = run.next(("eval",), seen)
-            pids = list(run.workers().values())
-            if not pids:
-                break
-            process = psutil.Process(pids[0])
-            process.rlimit(psutil.RLIMIT_AS, (1 << 20, 1 << 20))  # nothing more from here on
-            count("address limit")
-            _, seen = run.next(("died", "trial_end"), seen)
+        (pid,) = run.workers().values()
+        psutil.Process(pid).rlimit(psutil.RLIMIT_AS, (1 << 20, 1 << 20))  # no more from here on
+        count("address limit")
         assert run.wait() == 0
-    here.check(3)
+    here.check(2)
+    assert here.trials()[0].user_attrs["fault"] in ("out_of_memory", "crashed")
