@@ -467,16 +467,37 @@ def export(
 
 @main.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="8080 by default, or a free one.")
+@click.option(
+    "--host",
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where others reach it, it asks for a token: HAWSWEEP_DASHBOARD_TOKEN or a new one.",
+)
+@click.option("--no-token", is_flag=True, help="Let everybody in who reaches HOST.")
 @_place_options
-def dashboard(port: int | None, place: "Place") -> None:
-    """Serve optuna-dashboard over the studies, on this machine only.
+def dashboard(port: int | None, host: str, no_token: bool, place: "Place") -> None:
+    """Serve optuna-dashboard over the studies, on this machine only without --host.
 
     \b
     Example: hawsweep dashboard --port 8081
     """
-    from hawsweep.dashboard import serve
+    from hawsweep.dashboard import choose_token, is_loopback, serve
 
-    serve(place, port, lambda address: click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)"))
+    if no_token and not is_loopback(host):
+        click.echo(
+            f"Warning: without a token anybody on the network who reaches {host} can change and "
+            "delete the studies.",
+            err=True,
+        )
+    token = None if no_token else choose_token(host)
+    serve(
+        place,
+        host,
+        port,
+        token,
+        lambda address: click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)"),
+    )
 
 
 def _print_end(console: "Console", outcome: Any, place: "Place") -> None:
