@@ -1,5 +1,6 @@
 import os
 import sqlite3
+import traceback
 import warnings
 from contextlib import closing
 
@@ -139,13 +140,25 @@ def test_study_folder_that_cannot_be_written_makes_no_study(place):
         "postgresql://me:s3cret@127.0.0.1:1/none",
         "nonsense://me:s3cret@host/none",
         "s3cret",
-        "sqlite:////nowhere/s3cret/x.db",
+        "postgresql://me:a@s3cret@127.0.0.1:1/none",
+        "postgresql://me:a@b:s3cret@127.0.0.1:1/none",
+        "postgresql://me:s3cret/none",
+        "sqlite://me:s3cret@host/none",
+        "sqlite://me@host/none?password=s3cret",
+        "sqlite://me@host/none?password=s3cret%20s3cret",
     ],
 )
 def test_storage_that_cannot_be_reached_is_refused_without_its_password(tmp_path, url):
-    fault = fault_of(Place(tmp_path, url))
-    assert fault.startswith("the database given as storage cannot be opened: ")
-    assert "s3cret" not in fault
+    place = Place(tmp_path, url)
+    with pytest.raises(StudyError) as caught:
+        open_storage(place)
+    assert str(caught.value).startswith("the database given as storage cannot be opened: ")
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value)) + repr(place)
+
+
+def test_path_of_a_database_that_cannot_be_reached_is_not_hidden(tmp_path):
+    url = f"sqlite:///{tmp_path}/nowhere/x.db"
+    assert "unable to open database file" in fault_of(Place(tmp_path, url))
 
 
 def test_storage_url_is_used_in_place_of_the_folders_database(tmp_path):

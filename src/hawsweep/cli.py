@@ -50,6 +50,18 @@ def main() -> None:
     """
 
 
+def _complete_storage(ctx: click.Context, option: click.Parameter, url: str | None) -> str | None:
+    if url is None:
+        return None
+    from click.core import ParameterSource
+
+    from hawsweep.credentials import refuse_shown_password, with_password
+
+    if ctx.get_parameter_source(str(option.name)) == ParameterSource.COMMANDLINE:
+        refuse_shown_password(url)
+    return with_password(url)
+
+
 def _place_options(command: Command) -> Command:
     @click.option(
         "--studies-dir",
@@ -63,7 +75,8 @@ def _place_options(command: Command) -> Command:
         "--storage",
         metavar="URL",
         envvar="HAWSWEEP_STORAGE",
-        help="Another database: an Optuna RDB URL.",
+        callback=_complete_storage,
+        help="Another database: an Optuna RDB URL, without a password.",
     )
     @wraps(command)
     def with_place(*args: Any, studies_dir: Path, storage: str | None, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
+from hawsweep.credentials import parse_storage_url, without_secrets
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.spec import SweepSpec
 
@@ -43,6 +44,7 @@ _STORAGE_FAULTS = (
     optuna.exceptions.StorageInternalError,
     sqlite3.Error,
 )
+_OPENING_FAULTS = (*_STORAGE_FAULTS, RuntimeError, ImportError)
 _PACKAGES = ("hawsweep", "mlx", "mlx-lm", "optuna", "sentence-transformers", "transformers")
 
 
@@ -57,7 +59,7 @@ class Place:
     """
 
     studies_dir: Path = DEFAULT_STUDIES_DIR
-    storage_url: str | None = None
+    storage_url: str | None = field(default=None, repr=False)
 
     @property
     def database_path(self) -> Path | None:
@@ -93,14 +95,23 @@ def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
             over.
     """
     path = place.database_path
-    if path is not None:
-        _check_sqlite(path, create)
-    options = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}} if path is not None else {}
+    if path is None:
+        return _open_given(place.url)
+    _check_sqlite(path, create)
     try:
-        return RDBStorage(place.url, engine_kwargs=options)
-    except (*_STORAGE_FAULTS, RuntimeError, ImportError) as fault:
-        where = str(path) if path is not None else "the database given as storage"
-        raise StudyError(f"{where} cannot be opened: {_first_line(fault)}") from fault
+        return RDBStorage(place.url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
+    except _OPENING_FAULTS as fault:
+        raise StudyError(f"{path} cannot be opened: {_first_line(fault)}") from fault
+
+
+def _open_given(url: str) -> RDBStorage:
+    parse_storage_url(url)
+    try:
+        return RDBStorage(url)
+    except _OPENING_FAULTS as fault:
+        said = without_secrets(_first_line(fault), url)
+    # Without its cause, whose text may hold the password.
+    raise StudyError(f"the database given as storage cannot be opened: {said}")
 
 
 def study_names(storage: RDBStorage) -> list[str]:
