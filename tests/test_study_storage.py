@@ -161,6 +161,15 @@ def test_path_of_a_database_that_cannot_be_reached_is_not_hidden(tmp_path):
     assert "unable to open database file" in fault_of(Place(tmp_path, url))
 
 
+def test_password_is_written_nowhere(tmp_path):
+    url = f"sqlite:///file:{tmp_path / 'x.db'}?uri=true&password=s3cret"
+    study = make_study(Place(tmp_path / "studies", url))
+    study.add_trial(create_trial(value=1))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"x.db", "spec.yaml"} <= {path.name for path in files}
+    assert not any(b"s3cret" in path.read_bytes() for path in files)
+
+
 def test_storage_url_is_used_in_place_of_the_folders_database(tmp_path):
     place = Place(tmp_path / "studies", f"sqlite:///{tmp_path / 'other.db'}")
     make_study(place)

@@ -280,6 +280,8 @@ def status(name: str | None, why: bool, by_group: bool, place: "Place", as_json:
         }
         click.echo(json.dumps(summary, indent=2))
         return
+    from rich.markup import escape
+
     from hawsweep.display.judging import (
         confirmation_lines,
         groups_table,
@@ -290,7 +292,8 @@ def status(name: str | None, why: bool, by_group: bool, place: "Place", as_json:
     from hawsweep.display.tables import leaderboard_table, test_text
 
     console = _console()
-    console.print(f"[bold]{opened.study_name}[/bold]  {opened.user_attrs.get('description', '')}")
+    description = escape(opened.user_attrs.get("description", ""))
+    console.print(f"[bold]{opened.study_name}[/bold]  {description}")
     console.print(leaderboard_table(rows, console.width))
     if text := test_text(opened.user_attrs.get("test")):
         console.print(text)

@@ -72,8 +72,13 @@ class Place:
         return self.storage_url or f"sqlite:///{self.studies_dir / 'hawsweep.db'}"
 
     def study_dir(self, name: str) -> Path:
-        """The folder of a study."""
-        return self.studies_dir / name
+        """The folder of a study, inside ``studies_dir``.
+
+        Raises:
+            StudyError: Its name could be that of a folder elsewhere; another program may have given
+                it.
+        """
+        return self.studies_dir / _folder_name(name)
 
     def trial_dir(self, name: str, number: int) -> Path:
         """The folder of a trial."""
@@ -82,6 +87,36 @@ class Place:
     def confirm_dir(self, name: str, number: int) -> Path:
         """The folder of a trial that trains the settings of another one again."""
         return self.study_dir(name) / "confirm" / f"{number:04d}"
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a new study cannot have.
+
+    Raises:
+        StudyError: It has other characters than letters, digits, ``-``, ``_`` and ``.``, or is that
+            of a study that confirms another.
+    """
+    if name.endswith(CONFIRM_SUFFIX):
+        raise StudyError(
+            f"A study cannot be named {name!r}: names that end in {CONFIRM_SUFFIX} are those of "
+            "runs that confirm another. Choose another name."
+        )
+    _folder_name(name)
+
+
+def _folder_name(name: str) -> str:
+    """A study's name, where it can be that of its folder."""
+    if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
+        raise StudyError(
+            f"A study cannot be named {name!r}, as its folder has its name. Use letters, digits, "
+            "'-', '_' and '.', a letter or digit first."
+        )
+    return name
+
+
+def printable(name: str) -> str:
+    """A name for a terminal, which characters in another program's names could steer."""
+    return name if name.isprintable() else repr(name)
 
 
 def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
@@ -192,8 +227,10 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
     """Open a study; with ``spec``, to go on with its sampler and pruner.
 
     Raises:
-        StudyError: There is none of this name; the message lists those there are.
+        StudyError: There is none of this name; the message lists those there are. Or the name is
+            not one that hawsweep gives.
     """
+    _folder_name(name)
     try:
         if spec is None:
             return optuna.load_study(storage=storage, study_name=name)
@@ -205,7 +242,7 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
             pruner=make_pruner(spec),
         )
     except KeyError as fault:
-        known = ", ".join(study_names(storage)) or "none"
+        known = ", ".join(map(printable, study_names(storage))) or "none"
         raise StudyError(
             f"There is no study {name!r}. Studies here: {known}. `hawsweep list` shows them."
         ) from fault

@@ -20,7 +20,6 @@ from hawsweep import calibration, confirm, data, errors, memory, models, space, 
 from hawsweep.errors import (
     HawsweepError,
     MemoryBudgetError,
-    StudyError,
     WorkerError,
     is_out_of_memory,
 )
@@ -66,7 +65,7 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
         HawsweepError: Something is wrong that another trial would not mend. What was finished is
             kept.
     """
-    check_name(name)
+    study.check_name(name)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # events say it better
 
     def preparing(text: str) -> None:
@@ -121,24 +120,6 @@ def _share_memory(
     sweepplan.check_fits(spec, known, work, arrays_budget(each, known.coefficients))
     preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")
     return n_workers, each
-
-
-def check_name(name: str) -> None:
-    """Refuse a study's name that could not be a folder's.
-
-    Raises:
-        StudyError: It has other characters than letters, digits, ``-``, ``_`` and ``.``.
-    """
-    if name.endswith(study.CONFIRM_SUFFIX):
-        raise StudyError(
-            f"A study cannot be named {name!r}: names that end in {study.CONFIRM_SUFFIX} are those "
-            "of runs that confirm another. Choose another name."
-        )
-    if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
-        raise StudyError(
-            f"A study cannot be named {name!r}. Use letters, digits, '-', '_' and '.', a "
-            "letter first."
-        )
 
 
 class _Process:
