@@ -11,7 +11,7 @@ from hawsweep.errors import StudyError
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-PASSWORD_VARIABLE = "HAWSWEEP_STORAGE_PASSWORD"  # nosec B105 - its name, not its value
+PASSWORD_VARIABLE = "HAWSWEEP_STORAGE_PASSWORD"
 KEYRING_SERVICE = "hawsweep"
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST = "127.0.0.1"
-TOKEN_VARIABLE = "HAWSWEEP_DASHBOARD_TOKEN"  # nosec B105 - its name, not its value
+TOKEN_VARIABLE = "HAWSWEEP_DASHBOARD_TOKEN"
 _LEAST_TOKEN = 16
 _READING = ("GET", "HEAD", "OPTIONS")
 
