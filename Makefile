@@ -18,6 +18,8 @@ check: $(DEV_INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
+	$(BIN)/python tests/audit.py requirements.lock
 
 format: $(DEV_INSTALLED)
 	$(BIN)/ruff check --fix

@@ -1,5 +1,6 @@
 import os
 import sqlite3
+import traceback
 import warnings
 from contextlib import closing
 
@@ -139,13 +140,34 @@ def test_study_folder_that_cannot_be_written_makes_no_study(place):
         "postgresql://me:s3cret@127.0.0.1:1/none",
         "nonsense://me:s3cret@host/none",
         "s3cret",
-        "sqlite:////nowhere/s3cret/x.db",
+        "postgresql://me:a@s3cret@127.0.0.1:1/none",
+        "postgresql://me:a@b:s3cret@127.0.0.1:1/none",
+        "postgresql://me:s3cret/none",
+        "sqlite://me:s3cret@host/none",
+        "sqlite://me@host/none?password=s3cret",
+        "sqlite://me@host/none?password=s3cret%20s3cret",
     ],
 )
 def test_storage_that_cannot_be_reached_is_refused_without_its_password(tmp_path, url):
-    fault = fault_of(Place(tmp_path, url))
-    assert fault.startswith("the database given as storage cannot be opened: ")
-    assert "s3cret" not in fault
+    place = Place(tmp_path, url)
+    with pytest.raises(StudyError) as caught:
+        open_storage(place)
+    assert str(caught.value).startswith("the database given as storage cannot be opened: ")
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value)) + repr(place)
+
+
+def test_path_of_a_database_that_cannot_be_reached_is_not_hidden(tmp_path):
+    url = f"sqlite:///{tmp_path}/nowhere/x.db"
+    assert "unable to open database file" in fault_of(Place(tmp_path, url))
+
+
+def test_password_is_written_nowhere(tmp_path):
+    url = f"sqlite:///file:{tmp_path / 'x.db'}?uri=true&password=s3cret"
+    study = make_study(Place(tmp_path / "studies", url))
+    study.add_trial(create_trial(value=1))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"x.db", "spec.yaml"} <= {path.name for path in files}
+    assert not any(b"s3cret" in path.read_bytes() for path in files)
 
 
 def test_storage_url_is_used_in_place_of_the_folders_database(tmp_path):

@@ -8,10 +8,9 @@ from rich.text import Text
 from hawsweep.display.judging import groups_table, regression_lines
 from hawsweep.display.live import SweepDisplay
 from hawsweep.display.tables import end_picture, leaderboard_table
-from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval
 from hawsweep.leaderboard import GroupRow, TrialRow
-from hawsweep.supervisor import Event, check_name
+from hawsweep.supervisor import Event
 
 SETTINGS = {
     "learning_rate": 1.32e-3,
@@ -37,16 +36,6 @@ def printed(picture, width):
     console = Console(file=io.StringIO(), width=width)
     console.print(picture)
     return console.file.getvalue()
-
-
-@pytest.mark.parametrize("name", ["", "x.confirm", "../x", "a/b", ".hidden", "-x", "with space"])
-def test_name_that_cannot_be_a_folder_is_refused(name):
-    with pytest.raises(StudyError, match="cannot be named"):
-        check_name(name)
-
-
-def test_name_of_letters_digits_and_dashes_is_taken():
-    check_name("lr-rank_2.b")
 
 
 @pytest.mark.parametrize("width", [80, 140])

@@ -50,6 +50,18 @@ def main() -> None:
     """
 
 
+def _complete_storage(ctx: click.Context, option: click.Parameter, url: str | None) -> str | None:
+    if url is None:
+        return None
+    from click.core import ParameterSource
+
+    from hawsweep.credentials import refuse_shown_password, with_password
+
+    if ctx.get_parameter_source(str(option.name)) == ParameterSource.COMMANDLINE:
+        refuse_shown_password(url)
+    return with_password(url)
+
+
 def _place_options(command: Command) -> Command:
     @click.option(
         "--studies-dir",
@@ -63,7 +75,8 @@ def _place_options(command: Command) -> Command:
         "--storage",
         metavar="URL",
         envvar="HAWSWEEP_STORAGE",
-        help="Another database: an Optuna RDB URL.",
+        callback=_complete_storage,
+        help="Another database: an Optuna RDB URL, without a password.",
     )
     @wraps(command)
     def with_place(*args: Any, studies_dir: Path, storage: str | None, **kwargs: Any) -> Any:
@@ -341,6 +354,8 @@ def status(name: str | None, why: bool, by_group: bool, place: "Place", as_json:
         }
         click.echo(json.dumps(summary, indent=2))
         return
+    from rich.markup import escape
+
     from hawsweep.display.judging import (
         confirmation_lines,
         groups_table,
@@ -351,7 +366,8 @@ def status(name: str | None, why: bool, by_group: bool, place: "Place", as_json:
     from hawsweep.display.tables import leaderboard_table, test_text
 
     console = _console()
-    console.print(f"[bold]{opened.study_name}[/bold]  {opened.user_attrs.get('description', '')}")
+    description = escape(opened.user_attrs.get("description", ""))
+    console.print(f"[bold]{opened.study_name}[/bold]  {description}")
     console.print(leaderboard_table(rows, console.width))
     if text := test_text(opened.user_attrs.get("test")):
         console.print(text)
@@ -541,16 +557,37 @@ def export(
 
 @main.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="8080 by default, or a free one.")
+@click.option(
+    "--host",
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where others reach it, it asks for a token: HAWSWEEP_DASHBOARD_TOKEN or a new one.",
+)
+@click.option("--no-token", is_flag=True, help="Let everybody in who reaches HOST.")
 @_place_options
-def dashboard(port: int | None, place: "Place") -> None:
-    """Serve optuna-dashboard over the studies, on this machine only.
+def dashboard(port: int | None, host: str, no_token: bool, place: "Place") -> None:
+    """Serve optuna-dashboard over the studies, on this machine only without --host.
 
     \b
     Example: hawsweep dashboard --port 8081
     """
-    from hawsweep.dashboard import serve
+    from hawsweep.dashboard import choose_token, is_loopback, serve
 
-    serve(place, port, lambda address: click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)"))
+    if no_token and not is_loopback(host):
+        click.echo(
+            f"Warning: without a token anybody on the network who reaches {host} can change and "
+            "delete the studies.",
+            err=True,
+        )
+    token = None if no_token else choose_token(host)
+    serve(
+        place,
+        host,
+        port,
+        token,
+        lambda address: click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)"),
+    )
 
 
 def _print_end(console: "Console", outcome: Any, place: "Place") -> None:

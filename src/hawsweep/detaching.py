@@ -28,7 +28,7 @@ def start_detached(command: Sequence[str], name: str, place: Place) -> tuple[int
         StudyBusyError: The study is being run already.
         WorkerError: It ended at once; the message is what it said.
     """
-    folder = place.study_dir(name)
+    folder = place.study_dir(name)  # refuses a name that leads elsewhere
     if (holder := supervisor_of(folder)) is not None:
         raise StudyBusyError(
             f"Study {name!r} is being run by process {holder.get('pid', '?')} already. "

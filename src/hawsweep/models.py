@@ -185,17 +185,39 @@ def _cannot_load(path: Path, fault: Exception) -> ModelError:
 
 
 def load_embedder(path: Path, *, trust_remote_code: bool = False) -> "SentenceTransformer":
-    """Load a sentence-transformers model; importing that library takes seconds."""
+    """Load a sentence-transformers model; importing that library takes seconds.
+
+    Raises:
+        ModelError: The folder is not one, or its weights are a pickle.
+    """
+    _refuse_pickles(path)
+    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # Said here, as a model's own configuration could ask for the opposite.
+    only_tensors = {"use_safetensors": True, "weights_only": True}
     try:
-        return SentenceTransformer(str(path), device="cpu", trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as fault:
+        return SentenceTransformer(
+            str(path),
+            device="cpu",
+            trust_remote_code=trust_remote_code,
+            model_kwargs=only_tensors,
+        )
+    except (*_LOAD_FAULTS, SafetensorError) as fault:
         raise ModelError(
             f"{path} cannot be loaded as a sentence-transformers model: {fault}"
         ) from fault
+
+
+def _refuse_pickles(path: Path) -> None:
+    for file in sorted(path.rglob("pytorch_model*.bin")):
+        if not any(file.parent.glob("model*.safetensors")):
+            raise ModelError(
+                f"{file} holds weights as a pickle, which can run programs when it is read. Use an "
+                "embedder whose weights are safetensors."
+            )
 
 
 def _to_float32(model: Any) -> Any:

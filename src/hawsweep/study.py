@@ -7,7 +7,7 @@ import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
+from hawsweep.credentials import parse_storage_url, without_secrets
 from hawsweep.deaths import Fault, is_disk_fault
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
@@ -55,6 +56,7 @@ STORAGE_FAULTS = (
     optuna.exceptions.StorageInternalError,
     sqlite3.Error,
 )
+_OPENING_FAULTS = (*STORAGE_FAULTS, RuntimeError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Place:
     """
 
     studies_dir: Path = DEFAULT_STUDIES_DIR
-    storage_url: str | None = None
+    storage_url: str | None = field(default=None, repr=False)
 
     @property
     def database_path(self) -> Path | None:
@@ -89,8 +91,13 @@ class Place:
         return self.storage_url or f"sqlite:///{self.studies_dir / 'hawsweep.db'}"
 
     def study_dir(self, name: str) -> Path:
-        """The folder of a study."""
-        return self.studies_dir / name
+        """The folder of a study, inside ``studies_dir``.
+
+        Raises:
+            StudyError: Its name could be that of a folder elsewhere; another program may have given
+                it.
+        """
+        return self.studies_dir / _folder_name(name)
 
     def trial_dir(self, name: str, number: int) -> Path:
         """The folder of a trial."""
@@ -99,6 +106,36 @@ class Place:
     def confirm_dir(self, name: str, number: int) -> Path:
         """The folder of a trial that trains the settings of another one again."""
         return self.study_dir(name) / "confirm" / f"{number:04d}"
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that a new study cannot have.
+
+    Raises:
+        StudyError: It has other characters than letters, digits, ``-``, ``_`` and ``.``, or is that
+            of a study that confirms another.
+    """
+    if name.endswith(CONFIRM_SUFFIX):
+        raise StudyError(
+            f"A study cannot be named {name!r}: names that end in {CONFIRM_SUFFIX} are those of "
+            "runs that confirm another. Choose another name."
+        )
+    _folder_name(name)
+
+
+def _folder_name(name: str) -> str:
+    """A study's name, where it can be that of its folder."""
+    if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
+        raise StudyError(
+            f"A study cannot be named {name!r}, as its folder has its name. Use letters, digits, "
+            "'-', '_' and '.', a letter or digit first."
+        )
+    return name
+
+
+def printable(name: str) -> str:
+    """A name for a terminal, which characters in another program's names could steer."""
+    return name if name.isprintable() else repr(name)
 
 
 def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
@@ -112,13 +149,23 @@ def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
             over.
     """
     path = place.database_path
-    if path is not None:
-        _check_sqlite(path, create)
-    options = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}} if path is not None else {}
+    if path is None:
+        return _open_given(place.url)
+    _check_sqlite(path, create)
     try:
-        return RDBStorage(place.url, engine_kwargs=options)
-    except (*STORAGE_FAULTS, RuntimeError, ImportError) as fault:
-        raise StudyError(f"{_where(place)} cannot be opened: {_first_line(fault)}") from fault
+        return RDBStorage(place.url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
+    except _OPENING_FAULTS as fault:
+        raise StudyError(f"{path} cannot be opened: {_first_line(fault)}") from fault
+
+
+def _open_given(url: str) -> RDBStorage:
+    parse_storage_url(url)
+    try:
+        return RDBStorage(url)
+    except _OPENING_FAULTS as fault:
+        said = without_secrets(_first_line(fault), url)
+    # Without its cause, whose text may hold the password.
+    raise StudyError(f"the database given as storage cannot be opened: {said}")
 
 
 @contextmanager
@@ -128,11 +175,15 @@ def storage_faults_told(place: Place) -> Iterator[None]:
         yield
     except STORAGE_FAULTS as fault:
         if is_disk_fault(fault):
-            raise disk_fault(place) from fault
+            raise disk_fault(place) from None
+        path, said = place.database_path, _first_line(fault)
+        where = "the database given as storage" if path is None else str(path)
+        if place.storage_url is not None:
+            said = without_secrets(said, place.storage_url)
+        # Without its cause, whose text may hold a password.
         raise StudyError(
-            f"{_where(place)} cannot be used: {_first_line(fault)}. What finished is kept; the "
-            "same command goes on."
-        ) from fault
+            f"{where} cannot be used: {said}. What finished is kept; the same command goes on."
+        ) from None
 
 
 def disk_fault(place: Place) -> StudyError:
@@ -141,11 +192,6 @@ def disk_fault(place: Place) -> StudyError:
         f"The disk that holds {place.studies_dir} is full or cannot be written. What finished is "
         "kept. Make room, then go on with the same command."
     )
-
-
-def _where(place: Place) -> str:
-    path = place.database_path
-    return str(path) if path is not None else "the database given as storage"
 
 
 def study_names(storage: RDBStorage) -> list[str]:
@@ -247,8 +293,10 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
     """Open a study; with ``spec``, to go on with its sampler and pruner.
 
     Raises:
-        StudyError: There is none of this name; the message lists those there are.
+        StudyError: There is none of this name; the message lists those there are. Or the name is
+            not one that hawsweep gives.
     """
+    _folder_name(name)
     try:
         if spec is None:
             return optuna.load_study(storage=storage, study_name=name)
@@ -260,7 +308,7 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
             pruner=make_pruner(spec),
         )
     except KeyError as fault:
-        known = ", ".join(study_names(storage)) or "none"
+        known = ", ".join(map(printable, study_names(storage))) or "none"
         raise StudyError(
             f"There is no study {name!r}. Studies here: {known}. `hawsweep list` shows them."
         ) from fault

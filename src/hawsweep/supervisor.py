@@ -32,7 +32,7 @@ from hawsweep import (
     sweepplan,
 )
 from hawsweep.deaths import MemoryWatch
-from hawsweep.errors import HawsweepError, MemoryBudgetError, StudyError, WorkerError
+from hawsweep.errors import HawsweepError, MemoryBudgetError, WorkerError
 from hawsweep.peak import arrays_budget
 from hawsweep.processes import GO_ON, PAUSE, identity, supervising, supervisor_of
 from hawsweep.shapes import read_config
@@ -91,7 +91,7 @@ def run_sweep(
         HawsweepError: Something else is wrong that another trial would not mend. What was finished
             is kept.
     """
-    check_name(name)
+    study.check_name(name)
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # events say it better
 
     def preparing(text: str) -> None:
@@ -228,24 +228,6 @@ def _share_memory(
     sweepplan.check_fits(spec, known, work, arrays_budget(each, known.coefficients))
     preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")
     return n_workers, each
-
-
-def check_name(name: str) -> None:
-    """Refuse a study's name that could not be a folder's.
-
-    Raises:
-        StudyError: It has other characters than letters, digits, ``-``, ``_`` and ``.``.
-    """
-    if name.endswith(study.CONFIRM_SUFFIX):
-        raise StudyError(
-            f"A study cannot be named {name!r}: names that end in {study.CONFIRM_SUFFIX} are those "
-            "of runs that confirm another. Choose another name."
-        )
-    if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
-        raise StudyError(
-            f"A study cannot be named {name!r}. Use letters, digits, '-', '_' and '.', a "
-            "letter first."
-        )
 
 
 class _Process:

@@ -85,7 +85,7 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepS
         SpecError: Every fault of the file in one message, each with its key.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # nosec B506 # it is a SafeLoader
     except yaml.YAMLError as fault:
         raise SpecError(
             f"{path} is not YAML: {' '.join(str(fault).split())}. Correct it there."
@@ -149,7 +149,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise SpecError(f"--set {text}: must be KEY=VALUE, such as --set train.batch_size=2.")
     try:
-        return key.strip(), yaml.load(value, _Loader)
+        return key.strip(), yaml.load(value, _Loader)  # nosec B506 # it is a SafeLoader
     except yaml.YAMLError as fault:
         raise SpecError(
             f"--set {text}: the value is not YAML: {' '.join(str(fault).split())}."

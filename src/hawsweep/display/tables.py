@@ -26,6 +26,7 @@ from hawsweep.display.text import (
     short_name,
     shorten,
 )
+from hawsweep.study import printable
 
 if TYPE_CHECKING:
     from hawsweep.export import Exported
@@ -87,7 +88,7 @@ def studies_table(studies: Sequence[Mapping[str, Any]]) -> Table:
     for study in studies:
         states = ", ".join(f"{count} {state}" for state, count in sorted(study["trials"].items()))
         table.add_row(
-            study["name"],
+            escape(printable(study["name"])),
             states,
             "" if study["best_trial"] is None else f"trial {study['best_trial']}",
             number(study["best_score"], "{:.4f}"),
