@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import time
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -57,6 +58,32 @@ def parse_duration(value: object) -> float:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+
+def parse_window(value: object) -> tuple[time, time]:
+    """The two times of day out of ``22:00-07:00``; where the second is earlier, midnight is between
+    them.
+
+    Raises:
+        ValueError: It is not of this form, or both are the same.
+    """
+    match = re.fullmatch(r"(\d{1,2}):(\d\d)\s*-\s*(\d{1,2}):(\d\d)", str(value).strip())
+    try:
+        if match is None:
+            raise ValueError
+        hour, minute, end_hour, end_minute = map(int, match.groups())
+        start, end = time(hour, minute), time(end_hour, end_minute)
+    except ValueError:
+        raise ValueError(
+            "must be two times of day from 00:00 to 23:59, such as 22:00-07:00"
+        ) from None
+    if start == end:
+        raise ValueError("must be two different times of day, such as 22:00-07:00")
+    return start, end
+
+
+def _check_window(value: object) -> str:
+    return "-".join(f"{end:%H:%M}" for end in parse_window(value))
 
 
 class Range(Section):
@@ -312,6 +339,33 @@ class ConfirmSpec(Section):
     seeds: int = Field(2, ge=1, description="With how many new seeds each.")
 
 
+class MachineSpec(Section):
+    """How the sweep gives way to others on its machine; no influence on a trial's numbers."""
+
+    window: Annotated[str, PlainValidator(_check_window)] | None = Field(
+        None,
+        description=(
+            "Local time of day to run in, such as 22:00-07:00; outside of it the sweep pauses."
+        ),
+    )
+    nice: int = Field(
+        5, ge=0, le=19, description="How much the workers give way to other programs."
+    )
+    on_battery: Literal["pause", "run"] = Field(
+        "pause", description="What the sweep does while the machine runs on battery."
+    )
+    on_memory_pressure: Literal["pause", "run"] = Field(
+        "pause", description="What the sweep does while memory is short for all programs."
+    )
+    keep_awake: bool = Field(True, description="Keep the machine from sleeping meanwhile.")
+    hang_timeout: Duration = Field(
+        1200.0,
+        description=(
+            "A worker without a sign of life for so long is ended: seconds, or 90s, 20m, 8h."
+        ),
+    )
+
+
 def _check_workers(value: object) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
@@ -359,15 +413,24 @@ class SweepSpec(Section):
         "auto",
         description="Processes that train at the same time; auto: as many as make it faster.",
     )
+    machine: MachineSpec = Field(default_factory=MachineSpec)
     seed: int = Field(0, ge=0, description="Seed of the sampler and of the validation subset.")
     trust_remote_code: bool = Field(False, description="Run code that comes with a model.")
 
     def fingerprint(self) -> dict[str, Any]:
         """What decides a trial's numbers, as plain values. A study goes on only with the same.
 
-        How many trials, for how long, by how many workers and in how much memory may change.
+        How many trials, for how long, by how many workers, in how much memory and when may change.
         """
-        how_it_runs = {"description", "trials", "timeout", "workers", "memory", "confirm"}
+        how_it_runs = {
+            "description",
+            "trials",
+            "timeout",
+            "workers",
+            "memory",
+            "confirm",
+            "machine",
+        }
         content = self.model_dump(mode="json", exclude=how_it_runs)
         content["train"].pop("grad_checkpoint")
         for shown in ("references", "difference"):
