@@ -479,6 +479,35 @@ def dashboard(port: int | None, place: "Place") -> None:
     serve(place, port, lambda address: click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)"))
 
 
+@main.command()
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Make a new database out of the studies' folders, beside one that is lost.",
+)
+@_json_option
+@_place_options
+def doctor(rebuild: bool, place: "Place", as_json: bool) -> None:
+    """Examine the database, and say what the studies' folders could give back.
+
+    Exit code 1 where something is wrong.
+
+    \b
+    Example: hawsweep doctor --rebuild
+    """
+    from hawsweep import doctor
+
+    found = doctor.examine_and_rebuild(place) if rebuild else doctor.examine(place)
+    if as_json:
+        click.echo(json.dumps(found.to_plain(), indent=2))
+    else:
+        from hawsweep.display.diagnosis import diagnosis_picture
+
+        _console().print(diagnosis_picture(found), soft_wrap=True)
+    if not (found.is_fine or found.rebuilt):
+        sys.exit(1)
+
+
 def _print_end(console: "Console", outcome: Any, place: "Place") -> None:
     from hawsweep.display.tables import end_picture
     from hawsweep.leaderboard import end_of_study
