@@ -113,6 +113,28 @@ def examine_and_rebuild(place: Place) -> Diagnosis:
     return replace(found, rebuilt=recovered, commands=_commands(place.database_path, recovered))
 
 
+def check_readable(place: Place) -> None:
+    """Refuse a database file that cannot be read at this moment, without waiting for it.
+
+    Raises:
+        StudyError: It is locked, or it is not as SQLite left it.
+    """
+    if place.database_path is None:
+        return
+    try:
+        with closing(_connect(place.database_path, timeout_s=0.0)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error as fault:
+        raise StudyError(
+            f"{place.database_path} cannot be read: {fault}. `hawsweep doctor` examines it."
+        ) from fault
+
+
+def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
+    # Read only: opened to write, SQLite itself may change a damaged file.
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout_s, uri=True)
+
+
 def _examine_other(place: Place) -> Database:
     where = "the database given as storage"
     try:
@@ -140,9 +162,7 @@ def _examine_file(path: Path) -> Database:
     if head != _MAGIC:
         return Database(where, "not SQLite", f"it begins with {head!r}" if head else "it is empty")
     try:
-        # Read only: opened to write, SQLite itself may change a damaged file.
-        address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, _BUSY_TIMEOUT_S, uri=True)) as connection:
+        with closing(_connect(path, _BUSY_TIMEOUT_S)) as connection:
             faults = [" ".join(row[0].split()) for row in connection.execute(_CHECK)]
             if faults != ["ok"]:
                 return Database(where, "damaged", "; ".join(faults))
