@@ -371,6 +371,16 @@ def test_rebuilding_changes_nothing_that_is_there(place):
     assert after == before
 
 
+def test_trial_that_ends_before_the_first_has_begun_is_recorded(place):
+    storage = open_storage(place, create=True)
+    study, _ = create_study(storage, place, "rates", SPEC, FINGERPRINTS)
+    study.enqueue_trial({"iters": 80})
+    trial = optuna.trial.create_trial(state=TrialState.FAIL, user_attrs={"reason": "x"})
+    study.add_trial(trial)
+    record(study, place, 1)
+    assert [t.state for t in rebuilt(place).get_trials()] == [TrialState.FAIL] * 2
+
+
 def test_record_is_plain_json_with_the_names_of_optuna(place):
     make_study(place)
     kept = json.loads((place.trial_dir("rates", 4) / "trial.json").read_text(encoding="utf-8"))

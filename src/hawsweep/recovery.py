@@ -6,7 +6,7 @@ knows of them. The confirming study keeps its own in the folder ``confirm``.
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -98,7 +98,7 @@ def write_record(study: optuna.Study, trial_number: int, folder: Path) -> None:
     trials = study.get_trials(deepcopy=False)
     trial = trials[trial_number]
     record = {
-        "study_began": trials[0].datetime_start,
+        "study_began": _began(trials),
         "number": trial.number,
         "state": trial.state.name,
         "value": trial.value,
@@ -120,15 +120,19 @@ def write_study_record(study: optuna.Study, folder: Path) -> None:
     """Write what the database knows of a study, beside its trials, into the study's folder; of a
     confirming one into its folder ``confirm``.
     """
-    trials = study.get_trials(deepcopy=False)
     record = StudyRecord(
-        study_began=trials[0].datetime_start if trials else None,
+        study_began=_began(study.get_trials(deepcopy=False)),
         name=study.study_name,
         direction="maximize" if study.direction.name == "MAXIMIZE" else "minimize",
         metric_names=study.metric_names,
         user_attrs=study.user_attrs,
     )
     _write(folder / STUDY_FILE, record)
+
+
+def _began(trials: Sequence[FrozenTrial]) -> datetime | None:
+    # By number, not the earliest: a clock may be set back.
+    return next((each.datetime_start for each in trials if each.datetime_start), None)
 
 
 def _write(path: Path, record: BaseModel) -> None:
