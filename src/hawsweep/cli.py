@@ -17,7 +17,7 @@ from hawsweep.errors import HawsweepError
 if TYPE_CHECKING:
     from hawsweep.backend import Device
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from hawsweep.spec import SweepSpec
     from hawsweep.study import Place
@@ -323,60 +323,86 @@ def list_studies(place: "Place", as_json: bool) -> None:
 @click.argument("name", required=False)
 @click.option("--why", is_flag=True, help="Also which settings mattered.")
 @click.option("--groups", "by_group", is_flag=True, help="Also base and winner by group.")
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two looks of --watch.",
+)
 @_json_option
 @_place_options
-def status(name: str | None, why: bool, by_group: bool, place: "Place", as_json: bool) -> None:
+def status(
+    name: str | None,
+    why: bool,
+    by_group: bool,
+    watch: bool,
+    interval: float,
+    place: "Place",
+    as_json: bool,
+) -> None:
     """Show the trials of the study NAME, best first; of the newest study without NAME.
 
     \b
     Example: hawsweep status lr-rank --why
+             hawsweep status --watch
     """
+    if watch and as_json:
+        raise click.UsageError("--watch shows a picture: leave out --json.")
+    if as_json:
+        click.echo(json.dumps(_plain_status(_look_at(name, why, by_group, place)), indent=2))
+        return
+    from hawsweep.display.tables import status_picture
+
+    console = _console()
+    if not watch:
+        console.print(status_picture(_look_at(name, why, by_group, place), console.width))
+        return
+    from hawsweep.display.watching import watch_status
+    from hawsweep.doctor import check_readable
+
+    def draw() -> "RenderableType":
+        check_readable(place)
+        return status_picture(_look_at(name, why, by_group, place), console.width)
+
+    watch_status(console, draw, interval)
+
+
+def _look_at(name: str | None, why: bool, by_group: bool, place: "Place") -> dict[str, Any]:
+    """What ``status_picture`` shows."""
     from hawsweep import leaderboard, study
     from hawsweep.confirm import confirmations
     from hawsweep.importance import find_insight
 
-    opened = study.load_study(storage := study.open_storage(place), name or study.newest(storage))
-    rows = leaderboard.leaderboard(opened)
-    verdict = leaderboard.judge_study(opened, place)
-    confirmed = confirmations(opened)
-    insight = find_insight(opened) if why else None
-    groups = leaderboard.groups(opened, place) if by_group else []
-    if as_json:
-        summary = {
+    storage = study.open_storage(place)
+    try:
+        opened = study.load_study(storage, name or study.newest(storage))
+        return {
             "study": opened.study_name,
-            "test": opened.user_attrs.get("test"),
-            "self_check": opened.user_attrs.get("self_check"),
-            "verdict": None if verdict is None else asdict(verdict),
-            "confirmed": [asdict(each) for each in confirmed],
-            **({} if insight is None else {"why": asdict(insight)}),
-            **({"groups": [asdict(row) for row in groups]} if by_group else {}),
-            "trials": [vars(row) for row in rows],
+            **{key: opened.user_attrs.get(key) for key in ("description", "test", "self_check")},
+            "rows": leaderboard.leaderboard(opened),
+            "verdict": leaderboard.judge_study(opened, place),
+            "confirmed": confirmations(opened),
+            "insight": find_insight(opened) if why else None,
+            "groups": leaderboard.groups(opened, place) if by_group else None,
         }
-        click.echo(json.dumps(summary, indent=2))
-        return
-    from rich.markup import escape
+    finally:  # who looks every two seconds must not keep a connection each time
+        storage.remove_session()
+        storage.engine.dispose()
 
-    from hawsweep.display.judging import (
-        confirmation_lines,
-        groups_table,
-        insight_picture,
-        regression_lines,
-        verdict_lines,
-    )
-    from hawsweep.display.tables import leaderboard_table, test_text
 
-    console = _console()
-    description = escape(opened.user_attrs.get("description", ""))
-    console.print(f"[bold]{opened.study_name}[/bold]  {description}")
-    console.print(leaderboard_table(rows, console.width))
-    if text := test_text(opened.user_attrs.get("test")):
-        console.print(text)
-    for line in (*verdict_lines(verdict), *confirmation_lines(confirmed)):
-        console.print(line)
-    if groups:
-        console.print("", groups_table(groups), *regression_lines(groups))
-    if insight is not None:
-        console.print("", insight_picture(insight))
+def _plain_status(found: dict[str, Any]) -> dict[str, Any]:
+    verdict, insight, groups = found["verdict"], found["insight"], found["groups"]
+    return {
+        **{key: found[key] for key in ("study", "test", "self_check")},
+        "verdict": None if verdict is None else asdict(verdict),
+        "confirmed": [asdict(each) for each in found["confirmed"]],
+        **({} if insight is None else {"why": asdict(insight)}),
+        **({} if groups is None else {"groups": [asdict(row) for row in groups]}),
+        "trials": [vars(row) for row in found["rows"]],
+    }
 
 
 @main.command()
@@ -588,6 +614,35 @@ def dashboard(port: int | None, host: str, no_token: bool, place: "Place") -> No
         token,
         lambda address: click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)"),
     )
+
+
+@main.command()
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Make a new database out of the studies' folders, beside one that is lost.",
+)
+@_json_option
+@_place_options
+def doctor(rebuild: bool, place: "Place", as_json: bool) -> None:
+    """Examine the database, and say what the studies' folders could give back.
+
+    Exit code 1 where something is wrong.
+
+    \b
+    Example: hawsweep doctor --rebuild
+    """
+    from hawsweep import doctor
+
+    found = doctor.examine_and_rebuild(place) if rebuild else doctor.examine(place)
+    if as_json:
+        click.echo(json.dumps(found.to_plain(), indent=2))
+    else:
+        from hawsweep.display.diagnosis import diagnosis_picture
+
+        _console().print(diagnosis_picture(found), soft_wrap=True)
+    if not (found.is_fine or found.rebuilt):
+        sys.exit(1)
 
 
 def _print_end(console: "Console", outcome: Any, place: "Place") -> None:

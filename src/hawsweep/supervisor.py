@@ -27,6 +27,7 @@ from hawsweep import (
     memory,
     models,
     provenance,
+    recovery,
     space,
     study,
     sweepplan,
@@ -178,6 +179,8 @@ def _run_sweep(
     splits = data.load_data(spec.data, preparing)
     n_workers, worker_bytes = _share_memory(spec, model_path, place, preparing)
     storage = study.open_storage(place, create=True)
+    if name not in study.study_names(storage):
+        recovery.check_nothing_lost(name, place)
     prints = provenance.fingerprints(spec, model_path, splits.fingerprint())
     opened, is_new = study.create_study(
         storage, place, name, spec, prints, accept_versions=accept_versions
@@ -192,6 +195,7 @@ def _run_sweep(
     confirming = confirm.open_confirmation(storage, opened, spec)
     for each in (opened, confirming):
         for number in study.reap_running(each, deaths.GONE):
+            _keep_record(each, place, number)
             listen(Event("reaped", values={"number": number}))
     listen(
         Event(
@@ -228,6 +232,21 @@ def _share_memory(
     sweepplan.check_fits(spec, known, work, arrays_budget(each, known.coefficients))
     preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")
     return n_workers, each
+
+
+def _keep_record(opened: optuna.Study, place: study.Place, number: int) -> None:
+    """Write what the database knows of a trial, and of its study, beside their files."""
+    name = opened.study_name.removesuffix(study.CONFIRM_SUFFIX)
+    confirms = name != opened.study_name
+    folder = place.study_dir(name)
+    folder_of = place.confirm_dir if confirms else place.trial_dir
+    try:
+        recovery.write_record(opened, number, folder_of(name, number))
+        recovery.write_study_record(opened, folder / "confirm" if confirms else folder)
+    except OSError as fault:
+        if deaths.is_disk_fault(fault):
+            raise study.disk_fault(place) from fault
+        raise
 
 
 class _Process:
@@ -439,6 +458,7 @@ class _Supervisor:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         for number in study.reap_running(self._study, deaths.GONE):
+            _keep_record(self._study, self._place, number)
             self._listen(Event("reaped", values={"number": number}))
 
     def _end_hung(self) -> None:
@@ -466,7 +486,11 @@ class _Supervisor:
                 self._count_failure(event["fault"], event["reason"])
             self._count_infeasible(event["state"] == "infeasible")
         if kind in ("trial_end", "confirm_end"):
+            its_study = self._study if kind == "trial_end" else self._confirming
+            _keep_record(its_study, self._place, event["number"])
             keeping.remove_bulk(self._study, self._place, self._spec)
+        elif kind in ("base_end", "test_end"):
+            recovery.write_study_record(self._study, self._place.study_dir(self._name))
         self._listen(Event(kind, process.number, event))
         if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
             process.doing = None
@@ -591,6 +615,7 @@ class _Supervisor:
             its_study, deaths.INTERRUPTED if self._interrupted else fault, process.identity
         )
         for number, end in ends.items():
+            _keep_record(its_study, self._place, number)
             about = {"number": number, "state": end.state, "reason": end.reason}
             kind = "confirm_end" if confirms else "trial_end"
             self._listen(Event(kind, process.number, {**about, "fault": fault.kind}))

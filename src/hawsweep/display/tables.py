@@ -11,6 +11,7 @@ from rich.text import Text
 from hawsweep.display.judging import (
     confirmation_lines,
     groups_table,
+    insight_picture,
     regression_lines,
     self_check_lines,
     verdict_lines,
@@ -114,6 +115,25 @@ def test_text(test: Mapping[str, Any] | None) -> str:
         warning = f"Opened {test['n_opened']} times: each time makes it less of a test."
         text += f". [yellow]{warning}[/yellow]"
     return text
+
+
+def status_picture(status: Mapping[str, Any], width: int) -> RenderableType:
+    """The trials of a study, and what they allow to say."""
+    description = escape(status["description"] or "")
+    said = [
+        f"[bold]{status['study']}[/bold]  {description}",
+        test_text(status["test"]),
+        *verdict_lines(status["verdict"]),
+        *confirmation_lines(status["confirmed"]),
+    ]
+    head, *rest = (Text.from_markup(text) for text in said if text)
+    parts: list[RenderableType] = [head, leaderboard_table(status["rows"], width), *rest]
+    if groups := status["groups"]:
+        parts += ["", groups_table(groups)]
+        parts += map(Text.from_markup, regression_lines(groups))
+    if status["insight"] is not None:
+        parts += ["", insight_picture(status["insight"])]
+    return Group(*parts)
 
 
 def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableType:
