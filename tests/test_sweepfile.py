@@ -198,7 +198,7 @@ def test_search_that_cannot_be_is_refused_with_its_value(sweep, search, fault):
             {"train": "learning_rate: 1e-4"},
             "search.learning_rate is also fixed as train.learning_rate. Remove one of them",
         ),
-        ({"train": "lora_parameters: {scale: .inf}"}, "scale is inf, input should be a finite"),
+        ({"train": "lora_parameters: {scale: .inf}"}, "scale is inf, must be a finite"),
         ({"train": "lora_parameters: {use_rslora: true}"}, "Give lora_parameters.alpha"),
         (
             {

@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BeforeValidator,
     Discriminator,
@@ -26,9 +25,11 @@ from pydantic import (
 
 from hawsweep.memory import parse_share, parse_size
 from hawsweep.trainspec import Section, TrainSpec
+from hawsweep.yamltext import dump_yaml
 
 SearchValue = bool | int | float | str
 _MOST_WORKERS = 64
+_LONGEST_S = 10 * 365 * 86400
 
 
 def parse_duration(value: object) -> float:
@@ -51,8 +52,8 @@ def parse_duration(value: object) -> float:
             for n, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True)
             if n
         )
-    if not 0 < seconds < float("inf"):
-        raise ValueError("must be longer than 0")
+    if not 0 < seconds <= _LONGEST_S:
+        raise ValueError("must be longer than 0, and no longer than ten years")
     return seconds
 
 
@@ -75,6 +76,8 @@ class Range(Section):
             raise ValueError("log and step are both given; Optuna allows one of them")
         if self.log and self.low <= 0:
             raise ValueError(f"low is {self.low:g}, must be above 0 where log is true")
+        if self.step is not None and not (self.high - self.low) / self.step < 2**53:
+            raise ValueError(f"step is {self.step:g}, too small for steps from low to high")
         if self.step is not None and not self.is_on_step(self.high):
             steps = math.floor((self.high - self.low) / self.step)
             raise ValueError(
@@ -388,7 +391,7 @@ class SweepSpec(Section):
             for part in parents:
                 section = section.get(part, {})
             section.pop(last, None)
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        return dump_yaml(content)
 
 
 SEARCHABLE: dict[str, type] = {

@@ -1,13 +1,11 @@
 """A sweep file becomes a SweepSpec: finding it, overriding keys, and every fault at once."""
 
 import difflib
-import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from hawsweep.errors import SpecError
@@ -24,7 +22,11 @@ from hawsweep.spec import (
     set_key,
 )
 from hawsweep.trainspec import TrainSpec
+from hawsweep.yamltext import MAX_LEVELS, parse_yaml
 
+_MAX_BYTES = 1_000_000
+_MAX_FAULTS = 50
+_MAX_SHOWN = 100
 # What decides whether settings contradict each other.
 _INTERPLAY = (
     "fine_tune_type",
@@ -84,16 +86,11 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepS
     Raises:
         SpecError: Every fault of the file in one message, each with its key.
     """
+    text = _read_text(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except yaml.YAMLError as fault:
-        raise SpecError(
-            f"{path} is not YAML: {' '.join(str(fault).split())}. Correct it there."
-        ) from fault
-    except UnicodeDecodeError as fault:
-        raise SpecError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
-    except OSError as fault:
-        raise SpecError(f"{path} cannot be read: {fault.strerror}.") from fault
+        content = parse_yaml(text)
+    except ValueError as fault:
+        raise SpecError(f"{path} is not YAML: {fault}. Correct it there.") from fault
     if not isinstance(content, dict):
         raise SpecError(
             f"{path} holds {_kind(content)}, must hold keys such as model, data and search."
@@ -101,6 +98,19 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepS
     for key, value in (overrides or {}).items():
         set_key(content, key, value)
     return check_sweep(content, str(path))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise SpecError(f"{path} is larger than {_MAX_BYTES / 1e6:g} MB: that is no sweep.")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise SpecError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
+    except OSError as fault:
+        raise SpecError(f"{path} cannot be read: {fault.strerror}.") from fault
 
 
 def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
@@ -113,14 +123,17 @@ def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
     try:
         spec = SweepSpec.model_validate(content)
     except ValidationError as error:
-        faults += [_describe(_named(fault, content)) for fault in error.errors()]
+        faults += _describe_all(error, content)
     faults += _check_search(content, spec)
     if faults:
         unique = list(dict.fromkeys(faults))
         if len(unique) == 1:
             raise SpecError(f"{where}: {unique[0]}")
+        said = unique[:_MAX_FAULTS]
+        if len(unique) > len(said):
+            said.append(f"and {len(unique) - len(said)} more.")
         raise SpecError(
-            f"{where} has {len(unique)} faults:\n" + "\n".join(f"  {fault}" for fault in unique)
+            f"{where} has {len(unique)} faults:\n" + "\n".join(f"  {fault}" for fault in said)
         )
     assert spec is not None
     return spec
@@ -135,8 +148,7 @@ def check_scoring(values: dict[str, Any]) -> ScoringSpec:
     try:
         return ScoringSpec.model_validate(values)
     except ValidationError as error:
-        faults = (_describe(_named(fault, values)) for fault in error.errors())
-        raise SpecError(f"scoring: {'; '.join(faults)}") from error
+        raise SpecError(f"scoring: {' '.join(_describe_all(error, values))}") from error
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -148,37 +160,12 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise SpecError(f"--set {text}: must be KEY=VALUE, such as --set train.batch_size=2.")
+    if key.count(".") >= MAX_LEVELS:
+        raise SpecError(f"--set {text[:80]}...: the key has more than {MAX_LEVELS} levels.")
     try:
-        return key.strip(), yaml.load(value, _Loader)
-    except yaml.YAMLError as fault:
-        raise SpecError(
-            f"--set {text}: the value is not YAML: {' '.join(str(fault).split())}."
-        ) from fault
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, repaired: ``1e-5`` is a number, and a key given twice is a fault."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable) or key in seen:
-                fault = "is there twice" if isinstance(key, Hashable) else "cannot be a key"
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} {fault}", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+        return key.strip(), parse_yaml(value)
+    except ValueError as fault:
+        raise SpecError(f"--set {text}: the value is not YAML: {fault}.") from fault
 
 
 def _flatten_search(search: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -207,7 +194,7 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
     for key, asked in search.items():
         if key not in SEARCHABLE:
             yield (
-                f"search.{key} cannot be searched{_nearest(key, SEARCHABLE)} Searchable: "
+                f"{_path(['search', key])} cannot be searched{_nearest(key, SEARCHABLE)} Searchable: "
                 f"{', '.join(SEARCHABLE)}."
             )
             continue
@@ -234,8 +221,8 @@ def _check_together(spec: SweepSpec) -> Iterator[str]:
         for key, value in settings.items():
             if key not in spec.search:
                 yield (
-                    f"enqueue[{number}].{key} is not searched{_nearest(key, spec.search)} Use "
-                    "the keys of search."
+                    f"{_path(['enqueue', number, key])} is not searched"
+                    f"{_nearest(key, spec.search)} Use the keys of search."
                 )
             else:
                 yield from _check_enqueued(f"enqueue[{number}].{key}", value, spec.search[key])
@@ -258,7 +245,7 @@ def _contradictions(train: TrainSpec, settings: Mapping[str, SearchValue]) -> It
     try:
         faults: Iterable[str] = apply_settings(train, settings).contradictions()
     except ValidationError as error:
-        faults = map(_describe, error.errors())
+        faults = _describe_all(error, {})
     yield from (f"train.{fault}" for fault in faults)
 
 
@@ -266,11 +253,11 @@ def _check_enqueued(where: str, value: SearchValue, asked: Range | Choices) -> I
     if isinstance(asked, Choices):
         if value not in asked.choices:
             yield (
-                f"{where} is {value!r}, must be one of the choices "
+                f"{where} is {_shown(value)}, must be one of the choices "
                 f"{', '.join(map(str, asked.choices))}."
             )
     elif isinstance(value, str) or not asked.low <= value <= asked.high:
-        yield f"{where} is {value!r}, must be between {asked.low:g} and {asked.high:g}."
+        yield f"{where} is {_shown(value)}, must be between {asked.low:g} and {asked.high:g}."
     elif not asked.is_on_step(value):
         yield f"{where} is {value!r}, must be {asked.low:g} and whole steps of {asked.step:g}."
 
@@ -286,7 +273,7 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
     )
     for end, value in named:
         if message := _refusal(key, value):
-            yield f"search.{key}.{end} is {value!r}, {message}."
+            yield f"search.{key}.{end} is {_shown(value)}, {message}."
     if SEARCHABLE[key] is str and "low" in asked:
         yield f"search.{key} is a name, must be given as choices."
     if key == "num_layers" and isinstance(asked.get("low"), int) and asked["low"] < 1:
@@ -300,7 +287,7 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
 
 def _refusal(key: str, value: Any) -> str | None:
     """Why ``train`` would not take this value, or None."""
-    if SEARCHABLE[key] is not bool and isinstance(value, bool):
+    if SEARCHABLE[key] is not str and isinstance(value, bool | str):
         return "must be a number"
     content: dict[str, Any] = {}
     set_key(content, key, value)
@@ -328,10 +315,31 @@ def _named(fault: Mapping[str, Any], content: Mapping[str, Any]) -> Mapping[str,
     return fault
 
 
+def _describe_all(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]:
+    seen = set()
+    for fault in error.errors():
+        named = _named(fault, content)
+        place = named["loc"]
+        # A value of several possible types has a fault for each.
+        kinds = [i for i, part in enumerate(place) if part in _KINDS]
+        if kinds:
+            place = place[: kinds[0]]
+            if place in seen:
+                continue
+            seen.add(place)
+            named = {**named, "loc": place, "type": "no_kind"}
+        yield _describe(named)
+
+
 def _describe(fault: Mapping[str, Any]) -> str:
     place = list(fault["loc"])
     if place[0] == "search" and len(place) > 2:
         del place[2]  # which of the two forms the schema took it for
+    if fault["type"] == "invalid_key" or place[-1:] == ["[key]"]:
+        at = place[:-1] if fault["type"] == "invalid_key" else place[:-2]
+        return (
+            f"{_path(at) or 'The sweep'} has the key {_shown(fault['input'])}, {_message(fault)}."
+        )
     key = _path(place)
     given = fault["input"]
     if fault["type"] == "extra_forbidden":
@@ -344,14 +352,18 @@ def _describe(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "missing":
         return f"{key} is missing."
     if fault["type"] in ("model_type", "dict_type"):
-        form = "{low: ..., high: ...} or {choices: [...]}" if place[0] == "search" else "keys"
-        return f"{key} is {given!r}, must be {form}."
+        form = "{low: ..., high: ...} or {choices: [...]}" if "search" in place[:-1] else "keys"
+        return f"{key} is {_shown(given)}, must be {form}."
     if fault["type"] == "value_error" and isinstance(given, dict | BaseModel):
         return f"{key}: {_message(fault)}."
-    return f"{key} is {given!r}, {_message(fault)}."
+    return f"{key} is {_shown(given)}, {_message(fault)}."
 
 
+_KINDS = ("bool", "int", "float", "str", "tuple[float, ...]")
 _MESSAGES = {
+    "no_kind": "must be a finite number, true or false, or a name",
+    "invalid_key": "must be text: put it in quotes",
+    "finite_number": "must be a finite number",
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be {ge} or more",
     "less_than": "must be below {lt}",
@@ -384,8 +396,15 @@ def _message(fault: Mapping[str, Any]) -> str:
 def _path(place: Iterable[str | int]) -> str:
     text = ""
     for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        name = str(part) if str(part).isprintable() else repr(part)
+        text += f"[{part}]" if isinstance(part, int) else f".{name}" if text else name
     return text
+
+
+def _shown(value: object) -> str:
+    """A value as a message gives it: as in Python, a long one by its beginning."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _keys_at(place: Iterable[str | int]) -> list[str]:
@@ -413,7 +432,7 @@ def _keys_at(place: Iterable[str | int]) -> list[str]:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     """Ends a sentence about an unknown name, with the nearest known one where one is near."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(name[:_MAX_SHOWN], list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else "."
 
 

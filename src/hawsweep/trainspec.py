@@ -4,7 +4,8 @@ and defaults; what hawsweep adds or changes is said at the key.
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from types import NoneType
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -12,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -21,9 +23,18 @@ OptimizerOption = bool | int | float | tuple[float, ...]
 
 
 class Section(BaseModel):
-    """Keys of a sweep that belong together: no others, and no infinite numbers."""
+    """Keys of a sweep that belong together: no others, no infinite numbers, and ``true`` is no 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name is not None:
+            kind = cls.model_fields[info.field_name].annotation
+            if {*(get_args(kind) or (kind,))} <= {int, float, NoneType}:
+                raise ValueError("must be a number")
+        return value
 
 
 class LoraParameters(Section):
