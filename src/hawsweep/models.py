@@ -22,7 +22,17 @@ from hawsweep.memory import available_bytes
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-_LOAD_FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+# What the libraries raise on files that are not what they expect.
+_LOAD_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +100,8 @@ def resolve_model(reference: str, progress: Callable[[str], None] = lambda _: No
     """
     if reference in BUNDLED:
         return _resolve_bundled(reference, progress)
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
+    folder = hub.here(reference)
+    if os.path.isdir(folder):
         if not (folder / "config.json").exists():
             raise ModelError(
                 f"{reference} is a folder without config.json. Point `model` at an MLX "
@@ -106,8 +116,8 @@ def find_model(reference: str) -> Path | None:
     if reference in BUNDLED:
         folder = _converted_dir(reference)
         return folder if folder.is_dir() else None
-    folder = Path(reference).expanduser()
-    if (folder / "config.json").is_file():
+    folder = hub.here(reference)
+    if os.path.isfile(folder / "config.json"):
         return folder
     return hub.cached(reference, "config.json")
 
@@ -121,8 +131,8 @@ def resolve_embedder(reference: str, progress: Callable[[str], None] = lambda _:
         if folder is not None:
             return folder / inside
         looked = f"the package {requirement} is not installed"
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
+    folder = hub.here(reference)
+    if os.path.isdir(folder):
         return folder
     repo = reference if "/" in reference else f"sentence-transformers/{reference}"
     return _download(repo, "embedder", sorted(BUNDLED_EMBEDDERS), progress, looked)
@@ -192,7 +202,7 @@ def load_embedder(path: Path, *, trust_remote_code: bool = False) -> "SentenceTr
     logging.disable_progress_bar()
     try:
         return SentenceTransformer(str(path), device="cpu", trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as fault:
+    except _LOAD_FAULTS as fault:
         raise ModelError(
             f"{path} cannot be loaded as a sentence-transformers model: {fault}"
         ) from fault
@@ -243,7 +253,7 @@ def _download(
     raise ModelError(
         f"The {kind} {repo!r} was not found. Looked for: a bundled name "
         f"({', '.join(bundled)}; {looked}); "
-        f"a folder {Path(repo).expanduser()}; the Hugging Face cache {hub.cache_path()}; "
+        f"a folder {hub.here(repo)}; the Hugging Face cache {hub.cache_path()}; "
         f"{reason}. Check the spelling, or download it where there is a network."
     )
 

@@ -393,9 +393,15 @@ def _check_sqlite(path: Path, create: bool) -> None:
         )
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            # Another start may be making Optuna's tables: these two come first.
+            if names and not names & {"studies", "version_info"}:
+                raise StudyError(
+                    f"{path} is a database of something else: it has no studies of Optuna. It was "
+                    "left as it is: move it away, or choose another --studies-dir."
+                )
             if create:
                 connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("its pages are damaged")
     except sqlite3.Error as fault:

@@ -72,11 +72,12 @@ def run_sweep(spec: SweepSpec, name: str, place: study.Place, listen: Listener) 
     def preparing(text: str) -> None:
         listen(Event("preparing", values={"text": text}))
 
-    model_path = models.resolve_model(spec.model, preparing)
-    models.resolve_embedder(spec.scoring.embedder, preparing)
+    # What is read in a moment comes before a model is converted and measured.
     splits = data.load_data(spec.data, preparing)
-    n_workers, worker_bytes = _share_memory(spec, model_path, preparing)
     storage = study.open_storage(place, create=True)
+    models.resolve_embedder(spec.scoring.embedder, preparing)
+    model_path = models.resolve_model(spec.model, preparing)
+    n_workers, worker_bytes = _share_memory(spec, model_path, preparing)
     opened, is_new = study.create_study(storage, place, name, spec, splits.fingerprint())
     if is_new:
         for settings in space.first_settings(spec, read_config(model_path)):

@@ -194,8 +194,8 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
     for key, asked in search.items():
         if key not in SEARCHABLE:
             yield (
-                f"{_path(['search', key])} cannot be searched{_nearest(key, SEARCHABLE)} Searchable: "
-                f"{', '.join(SEARCHABLE)}."
+                f"{_path(['search', key])} cannot be searched{_nearest(key, SEARCHABLE)} "
+                f"Searchable: {', '.join(SEARCHABLE)}."
             )
             continue
         yield from _check_values(key, asked)

@@ -23,7 +23,7 @@ OptimizerOption = bool | int | float | tuple[float, ...]
 
 
 class Section(BaseModel):
-    """Keys of a sweep that belong together: no others, no infinite numbers, and ``true`` is no 1."""
+    """Keys of a sweep that belong together: no others, no infinite numbers, no ``true`` for 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
