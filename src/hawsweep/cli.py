@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -69,7 +69,7 @@ def _place_options(command: Command) -> Command:
     def with_place(*args: Any, studies_dir: Path, storage: str | None, **kwargs: Any) -> Any:
         from hawsweep.study import Place
 
-        return command(*args, place=Place(studies_dir, storage), **kwargs)
+        return command(*args, place=Place(studies_dir, storage or None), **kwargs)
 
     return with_place
 
@@ -120,11 +120,10 @@ def start(
     """
     from hawsweep.display.live import SweepDisplay
     from hawsweep.supervisor import run_sweep
-    from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
+    from hawsweep.sweepfile import find_sweep, read_sweep
 
     path = find_sweep(name)
-    options = [f"{key}={value}" for key, value in given.items() if value is not None]
-    spec = read_sweep(path, dict(parse_override(text) for text in (*options, *settings)))
+    spec = read_sweep(path, _overrides(settings, given))
     console = _console()
     with SweepDisplay(console, spec.trials) as display:
         outcome = run_sweep(spec, study_name or path.stem, place, display)
@@ -140,11 +139,11 @@ def start(
 @click.option("--data", metavar="REF", help="Instead of the sweep's data.")
 @click.option(
     "--data-pairs",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10**7),
     metavar="N",
     help="Plan for so many examples, all as long as --max-seq-length.",
 )
-@click.option("--max-seq-length", type=click.IntRange(8), metavar="N", help="In tokens.")
+@click.option("--max-seq-length", type=click.IntRange(8, 2**24), metavar="N", help="In tokens.")
 @click.option(
     "--device",
     type=click.Choice(["cpu", "metal", "cuda"]),
@@ -172,11 +171,9 @@ def plan(
     Example: hawsweep plan lr-rank --ram 32GB --model mlx-community/gemma-3-4b-it-4bit
     """
     from hawsweep import sweepplan
-    from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
+    from hawsweep.sweepfile import find_sweep, read_sweep
 
-    options = [f"{key}={value}" for key, value in given.items() if value is not None]
-    overrides = dict(parse_override(text) for text in (*options, *settings))
-    spec = read_sweep(find_sweep(name), overrides)
+    spec = read_sweep(find_sweep(name), _overrides(settings, given))
     console = _console(stderr=as_json)
     residuals = _calibrate(spec, console) if calibrate else []
     planned = sweepplan.plan_sweep(
@@ -190,6 +187,15 @@ def plan(
     if residuals:
         console.print(residuals_table(residuals), "")
     console.print(plan_picture(planned))
+
+
+def _overrides(settings: Sequence[str], given: Mapping[str, str | None]) -> dict[str, Any]:
+    """What options ask for: names as they are, other values and ``--set`` as YAML."""
+    from hawsweep.sweepfile import parse_override
+
+    names = {key: given[key] for key in ("model", "data") if given.get(key) is not None}
+    others = (f"{key}={value}" for key, value in given.items() if key not in names and value)
+    return {**names, **dict(parse_override(text) for text in (*others, *settings))}
 
 
 def _calibrate(spec: "SweepSpec", console: "Console") -> list[Any]:
@@ -267,6 +273,8 @@ def status(name: str | None, why: bool, by_group: bool, place: "Place", as_json:
         }
         click.echo(json.dumps(summary, indent=2))
         return
+    from rich.markup import escape
+
     from hawsweep.display.judging import (
         confirmation_lines,
         groups_table,
@@ -277,7 +285,8 @@ def status(name: str | None, why: bool, by_group: bool, place: "Place", as_json:
     from hawsweep.display.tables import leaderboard_table, test_text
 
     console = _console()
-    console.print(f"[bold]{opened.study_name}[/bold]  {opened.user_attrs.get('description', '')}")
+    description = escape(opened.user_attrs.get("description", ""))
+    console.print(f"[bold]{opened.study_name}[/bold]  {description}")
     console.print(leaderboard_table(rows, console.width))
     if text := test_text(opened.user_attrs.get("test")):
         console.print(text)

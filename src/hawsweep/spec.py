@@ -136,7 +136,7 @@ class DataSpec(Section):
     test_fraction: float = Field(
         0.1, ge=0, lt=1, description="CSV: share of the rows for the final test."
     )
-    seed: int = Field(0, ge=0, description="CSV: seed of the split.")
+    seed: int = Field(0, ge=0, lt=2**32, description="CSV: seed of the split.")
     weight: float = Field(
         1.0,
         gt=0,
@@ -146,6 +146,15 @@ class DataSpec(Section):
             "random half of them each time."
         ),
     )
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> "DataSpec":
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"valid_fraction {self.valid_fraction:g} and test_fraction {self.test_fraction:g} "
+                "leave nothing to train on; lower one"
+            )
+        return self
 
     @field_validator("prompt")
     @classmethod
@@ -263,6 +272,7 @@ class PromptSpec(Section):
     examples: int = Field(
         4,
         ge=0,
+        le=1000,
         description=(
             "Training examples shown before each question, fewer where the prompt would exceed "
             "max_seq_length; 0 for no such baseline."
@@ -288,11 +298,11 @@ class ScoringSpec(Section):
     embedder_prompt: str = Field(
         "auto", description="Put before each text; auto knows nomic-embed-text and E5."
     )
-    max_tokens: int = Field(128, ge=1, description="Longest translation, in tokens.")
+    max_tokens: int = Field(128, ge=1, le=2**20, description="Longest translation, in tokens.")
     max_examples: int = Field(
-        64, ge=1, description="Validation prompts translated; test: twice as many."
+        64, ge=1, le=10**6, description="Validation prompts translated; test: twice as many."
     )
-    batch_size: int = Field(16, ge=1, description="Prompts generated at a time.")
+    batch_size: int = Field(16, ge=1, le=2**16, description="Prompts generated at a time.")
     prompt: PromptSpec = Field(default_factory=PromptSpec)
     difference: float = Field(
         0.02,
@@ -311,8 +321,8 @@ class ScoringSpec(Section):
 class ConfirmSpec(Section):
     """The best trials are trained again with new seeds, and ranked by those."""
 
-    top: int = Field(3, ge=0, description="How many; 0 for none.")
-    seeds: int = Field(2, ge=1, description="With how many new seeds each.")
+    top: int = Field(3, ge=0, le=1000, description="How many; 0 for none.")
+    seeds: int = Field(2, ge=1, le=1000, description="With how many new seeds each.")
 
 
 def _check_workers(value: object) -> int | Literal["auto"]:
@@ -350,7 +360,7 @@ class SweepSpec(Section):
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
     scoring: ScoringSpec = Field(default_factory=ScoringSpec)
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
-    trials: int = Field(20, ge=1, description="Trials to finish, pruned ones included.")
+    trials: int = Field(20, ge=1, le=10**6, description="Trials to finish, pruned ones included.")
     timeout: Duration | None = Field(
         None,
         description=(
@@ -362,7 +372,9 @@ class SweepSpec(Section):
         "auto",
         description="Processes that train at the same time; auto: as many as make it faster.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the sampler and of the validation subset.")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Seed of the sampler and of the validation subset."
+    )
     trust_remote_code: bool = Field(False, description="Run code that comes with a model.")
 
     def fingerprint(self) -> dict[str, Any]:

@@ -99,8 +99,13 @@ def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
     try:
         return RDBStorage(place.url, engine_kwargs=options)
     except (*_STORAGE_FAULTS, RuntimeError, ImportError) as fault:
-        where = str(path) if path is not None else "the database given as storage"
-        raise StudyError(f"{where} cannot be opened: {_first_line(fault)}") from fault
+        if path is not None:
+            raise StudyError(f"{path} cannot be opened: {_first_line(fault)}") from fault
+        raise StudyError(
+            f"the database given as storage cannot be opened: {_first_line(fault)}. Check that "
+            "--storage is an Optuna RDB URL, that the database answers, and that its driver is "
+            "installed."
+        ) from fault
 
 
 def study_names(storage: RDBStorage) -> list[str]:
