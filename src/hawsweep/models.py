@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hawsweep import backend, conversion, hub
 from hawsweep.errors import ModelError
 from hawsweep.memory import available_bytes
+from hawsweep.modelfiles import check_files
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -96,7 +97,8 @@ def resolve_model(reference: str, progress: Callable[[str], None] = lambda _: No
         progress: Is told of steps that take long.
 
     Raises:
-        ModelError: It is nowhere; the message names every place looked in.
+        ModelError: It is nowhere; the message names every place looked in. Or files of it are
+            missing or cut off.
     """
     if reference in BUNDLED:
         return _resolve_bundled(reference, progress)
@@ -107,8 +109,10 @@ def resolve_model(reference: str, progress: Callable[[str], None] = lambda _: No
                 f"{reference} is a folder without config.json. Point `model` at an MLX "
                 "model's folder."
             )
-        return folder
-    return _download(reference, "model", sorted(BUNDLED), progress)
+    else:
+        folder = _download(reference, "model", sorted(BUNDLED), progress)
+    check_files(folder)
+    return folder
 
 
 def find_model(reference: str) -> Path | None:
