@@ -228,7 +228,7 @@ CASES = [
     spec_case("unknown-nested-key", sweep(train="{batchsize: 3}"), "did you mean 'batch_size'?"),
     spec_case("number-as-key", sweep() + "1: 2\n", "has the key 1, must be text: put it in quot"),
     spec_case("null-as-key", sweep() + "null: 2\n", "has the key None, must be text"),
-    spec_case("escape-as-key", sweep() + r'"\e[31m": 1', r"'\x1b[31m' is not a key", KNOWN_KEYS),
+    spec_case("escape-as-key", sweep() + r'"\e[31m": 1', r"\x1b[31m is not a key", KNOWN_KEYS),
     spec_case("wrong-type", sweep(trials="[1]"), "trials is [1], must be a whole number"),
     spec_case("truth-as-number", sweep(trials="true"), "trials is True, must be a number"),
     spec_case("half-a-trial", sweep(trials="1.5"), "trials is 1.5, must be a whole number"),

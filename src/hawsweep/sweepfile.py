@@ -194,8 +194,8 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
     for key, asked in search.items():
         if key not in SEARCHABLE:
             yield (
-                f"{_path(['search', key])} cannot be searched{_nearest(key, SEARCHABLE)} "
-                f"Searchable: {', '.join(SEARCHABLE)}."
+                f"search.{key} cannot be searched{_nearest(key, SEARCHABLE)} Searchable: "
+                f"{', '.join(SEARCHABLE)}."
             )
             continue
         yield from _check_values(key, asked)
@@ -221,8 +221,8 @@ def _check_together(spec: SweepSpec) -> Iterator[str]:
         for key, value in settings.items():
             if key not in spec.search:
                 yield (
-                    f"{_path(['enqueue', number, key])} is not searched"
-                    f"{_nearest(key, spec.search)} Use the keys of search."
+                    f"enqueue[{number}].{key} is not searched{_nearest(key, spec.search)} Use "
+                    "the keys of search."
                 )
             else:
                 yield from _check_enqueued(f"enqueue[{number}].{key}", value, spec.search[key])
@@ -321,13 +321,12 @@ def _describe_all(error: ValidationError, content: Mapping[str, Any]) -> Iterato
         named = _named(fault, content)
         place = named["loc"]
         # A value of several possible types has a fault for each.
-        kinds = [i for i, part in enumerate(place) if part in _KINDS]
-        if kinds:
-            place = place[: kinds[0]]
-            if place in seen:
+        end = len(place) - (2 if place[-2:-1] == (_TUPLE,) else 1)
+        if place[end] in _KINDS and named["type"] != "extra_forbidden":
+            if place[:end] in seen:
                 continue
-            seen.add(place)
-            named = {**named, "loc": place, "type": "no_kind"}
+            seen.add(place[:end])
+            named = {**named, "loc": place[:end], "type": "no_kind"}
         yield _describe(named)
 
 
@@ -359,7 +358,8 @@ def _describe(fault: Mapping[str, Any]) -> str:
     return f"{key} is {_shown(given)}, {_message(fault)}."
 
 
-_KINDS = ("bool", "int", "float", "str", "tuple[float, ...]")
+_TUPLE = "tuple[float, ...]"
+_KINDS = ("bool", "int", "float", "str", _TUPLE)
 _MESSAGES = {
     "no_kind": "must be a finite number, true or false, or a name",
     "invalid_key": "must be text: put it in quotes",
@@ -396,8 +396,7 @@ def _message(fault: Mapping[str, Any]) -> str:
 def _path(place: Iterable[str | int]) -> str:
     text = ""
     for part in place:
-        name = str(part) if str(part).isprintable() else repr(part)
-        text += f"[{part}]" if isinstance(part, int) else f".{name}" if text else name
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
 
 
