@@ -37,6 +37,8 @@ START = ("start", "try.yaml")
 PLAN = ("plan", "try.yaml", "--ram", "64GB")
 SCORE = ("score", "answers.csv")
 SQLITE = "studies/hawsweep.db"
+THERE = ("--storage", f"sqlite:///{SQLITE}")
+SAMPLE = {"source": "a", "reference": "b", "output": "one\u2028two", "similarity": 0.5}
 
 
 def sweep(**keys):
@@ -160,6 +162,16 @@ def made_study(*states, description=""):
         made, _ = create_study(storage, place, "made", spec, load_data(spec.data).fingerprint())
         for state in states:
             made.add_trial(optuna.create_trial(state=state))
+
+    return given
+
+
+def with_samples(text):
+    def given(folder):
+        made_study(FAIL)(folder)
+        trial = folder / "studies" / "made" / "trials" / "0000"
+        trial.mkdir(parents=True)
+        (trial / "samples.jsonl").write_text(text, encoding="utf-8")
 
     return given
 
@@ -434,6 +446,12 @@ CASES = [
         "model cannot be loaded as an MLX model",
         args=("score", "--data", "data"),
     ),
+    model_case(
+        "no-adapter",
+        lambda folder: None,
+        "no-such-folder has no adapter_config.json. Give an adapter's folder",
+        args=("score", "--data", "data", "--adapter-path", "no-such-folder"),
+    ),
     Case(
         "model-unknown-embedder",
         (*START, "--set", "scoring.embedder=no-such/embedder"),
@@ -455,13 +473,14 @@ CASES = [
     ),
     *(
         Case(
-            f"storage-of-something-else-{args[0]}",
+            f"storage-of-something-else-{args[0]}{'-by-url' * (THERE[1] in args)}",
             args,
             ("is a database of something else: it has no studies of Optuna", "left as it is"),
             given=other_database,
         )
-        for args in (START, ("status",), ("list",))
+        for args in (START, ("status",), ("list",), ("show", "x", "0", *THERE), (*START, *THERE))
     ),
+    Case("storage-url-missing", ("status", "--storage", "sqlite:///no.db"), "no.db is missing"),
     Case("storage-scheme", ("status", "--storage", "foo://x"), ("foo", "Check that --storage is")),
     Case(
         "storage-no-url", ("status", "--storage", "notes"), "Check that --storage is an Optuna RDB"
@@ -489,6 +508,20 @@ CASES = [
     study_case("export", ("export", "made"), made_study(FAIL), "has no complete trial"),
     study_case("checkpoints", ("score", "--checkpoints", "made", "0"), made_study(FAIL), "kept no"),
     Case("study-checkpoints-text", ("score", "--checkpoints", "made", "x"), "TRIAL is 'x'", 2),
+    study_case(
+        "damaged-samples",
+        ("show", "made", "0"),
+        with_samples('{"source": '),
+        "samples.jsonl is damaged",
+        "Restore it from a backup",
+    ),
+    study_case(
+        "odd-line-end",
+        ("show", "made", "0"),
+        with_samples(json.dumps(SAMPLE, ensure_ascii=False)),
+        "two",
+        code=0,
+    ),
     study_case("markup", ("status",), made_study(description="[/bold] x"), "[/bold] x", code=0),
     # score
     score_case("missing-column", "a,b\nx,y\n", "no column 'source'. Its columns: a, b"),

@@ -62,7 +62,11 @@ class Place:
     @property
     def database_path(self) -> Path | None:
         """The SQLite file, or None where the storage is another database."""
-        return self.studies_dir / "hawsweep.db" if self.storage_url is None else None
+        if self.storage_url is None:
+            return self.studies_dir / "hawsweep.db"
+        scheme, _, path = self.storage_url.partition(":///")
+        is_file = scheme == "sqlite" and path and "?" not in path and path != ":memory:"
+        return Path(path) if is_file else None
 
     @property
     def url(self) -> str:

@@ -158,14 +158,15 @@ def parse_override(text: str) -> tuple[str, Any]:
         SpecError: There is no ``=``, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
+    said = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
     if not equals or not key.strip():
-        raise SpecError(f"--set {text}: must be KEY=VALUE, such as --set train.batch_size=2.")
+        raise SpecError(f"--set {said}: must be KEY=VALUE, such as --set train.batch_size=2.")
     if key.count(".") >= MAX_LEVELS:
-        raise SpecError(f"--set {text[:80]}...: the key has more than {MAX_LEVELS} levels.")
+        raise SpecError(f"--set {said}: the key has more than {MAX_LEVELS} levels.")
     try:
         return key.strip(), parse_yaml(value)
     except ValueError as fault:
-        raise SpecError(f"--set {text}: the value is not YAML: {fault}.") from fault
+        raise SpecError(f"--set {said}: the value is not YAML: {fault}.") from fault
 
 
 def _flatten_search(search: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -9,10 +9,10 @@ from typing import Any
 import optuna
 
 from hawsweep import data, models, study
-from hawsweep.adapters import adapted, load_adapter
+from hawsweep.adapters import CONFIG_FILE, adapted, load_adapter
 from hawsweep.checkpoints import CHECKPOINT_DIR
 from hawsweep.csvfile import open_csv
-from hawsweep.errors import DataError, ScoringError
+from hawsweep.errors import DataError, ModelError, ScoringError
 from hawsweep.intervals import Interval, difference_interval, rank_correlation
 from hawsweep.records import Record
 from hawsweep.scoring import Score, Scorer
@@ -129,6 +129,8 @@ def score_model(
         DataError: The split is empty.
         ModelError: The model or the adapter cannot be loaded.
     """
+    if adapter_path is not None and not (adapter_path / CONFIG_FILE).is_file():
+        raise ModelError(f"{adapter_path} has no {CONFIG_FILE}. Give an adapter's folder.")
     splits = data.load_data((DataSpec(path=data_reference),), progress)
     records = list(data.choose_subset(getattr(splits, split), spec.max_examples, 0))
     if not records:
