@@ -139,7 +139,6 @@ def test_study_folder_that_cannot_be_written_makes_no_study(place):
         "postgresql://me:s3cret@127.0.0.1:1/none",
         "nonsense://me:s3cret@host/none",
         "s3cret",
-        "sqlite:////nowhere/s3cret/x.db",
     ],
 )
 def test_storage_that_cannot_be_reached_is_refused_without_its_password(tmp_path, url):
