@@ -300,11 +300,11 @@ def _refusal(key: str, value: Any) -> str | None:
 
 
 def _is_fixed(train: TrainSpec, key: str) -> bool:
-    section: Any = train
+    section: Any = train.model_dump(exclude_unset=True)
     for part in key.split("."):
-        if part not in section.model_fields_set:
+        if part not in section:
             return False
-        section = getattr(section, part)
+        section = section[part]
     return True
 
 
