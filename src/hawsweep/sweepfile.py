@@ -1,6 +1,7 @@
 """A sweep file becomes a SweepSpec: finding it, overriding keys, and every fault at once."""
 
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -118,23 +119,23 @@ def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
     content = {**content}
     if isinstance(content.get("search"), dict):
         content["search"] = dict(_flatten_search(content["search"]))
-    faults: list[str] = []
     spec = None
+    of_schema: Iterable[str] = ()
     try:
         spec = SweepSpec.model_validate(content)
     except ValidationError as error:
-        faults += _describe_all(error, content)
-    faults += _check_search(content, spec)
+        of_schema = _describe_all(error, content)
+    faults: dict[str, None] = {}
+    for fault in itertools.chain(of_schema, _check_search(content, spec)):
+        faults[fault] = None
+        if len(faults) > _MAX_FAULTS:
+            break
     if faults:
-        unique = list(dict.fromkeys(faults))
-        if len(unique) == 1:
-            raise SpecError(f"{where}: {unique[0]}")
-        said = unique[:_MAX_FAULTS]
-        if len(unique) > len(said):
-            said.append(f"and {len(unique) - len(said)} more.")
-        raise SpecError(
-            f"{where} has {len(unique)} faults:\n" + "\n".join(f"  {fault}" for fault in said)
-        )
+        said = list(faults)[:_MAX_FAULTS]
+        if len(faults) == 1:
+            raise SpecError(f"{where}: {said[0]}")
+        count = f"{len(said)} faults" if len(faults) == len(said) else f"over {len(said)} faults"
+        raise SpecError(f"{where} has {count}:\n" + "\n".join(f"  {fault}" for fault in said))
     assert spec is not None
     return spec
 

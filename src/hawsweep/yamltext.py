@@ -11,6 +11,7 @@ MAX_LEVELS = 50
 # Counted after aliases are written out: a few lines of them can stand for billions.
 MAX_NODES = 100_000
 _MAX_DIGITS = 100
+_MAX_SAID = 300
 _MAX_INT = 2**63 - 1
 _TAG = "tag:yaml.org,2002:"
 
@@ -30,7 +31,7 @@ def parse_yaml(text: str) -> Any:
         said = [text for text in (fault.context, fault.problem) if text]
         mark = fault.problem_mark or fault.context_mark
         where = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-        raise ValueError(f"{', '.join(said)}{where}") from fault
+        raise ValueError(f"{', '.join(said)[:_MAX_SAID]}{where}") from fault
     except yaml.YAMLError as fault:
         raise ValueError(" ".join(str(fault).split())) from fault
 
