@@ -213,10 +213,10 @@ def test_earlier_rebuilt_database_is_not_written_over(made):
         examine_and_rebuild(made)
 
 
-def test_database_given_as_storage_is_examined_but_not_rebuilt(made):
+def test_database_given_as_storage_is_examined_and_no_server_is_rebuilt(made):
     there = Place(made.studies_dir, f"sqlite:///{made.database_path}")
     found = examine(there).database
-    assert (found.where, found.state) == ("the database given as storage", "fine")
+    assert (found.where, found.state) == (str(made.database_path), "fine")
     assert found.studies == examine(made).database.studies
     gone = Place(made.studies_dir, "postgresql://me:s3cret@127.0.0.1:1/none")
     found = examine(gone)

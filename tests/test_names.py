@@ -48,7 +48,9 @@ def place(tmp_path):
     (outside / "adapters").mkdir(parents=True)
     (outside / "log.txt").write_text("kept")
     (outside / "samples.jsonl").write_text("kept")
-    return Place(tmp_path / "studies", f"sqlite:///{tmp_path / 'shared.db'}")
+    place = Place(tmp_path / "studies", f"sqlite:///{tmp_path / 'shared.db'}")
+    open_storage(place, create=True)
+    return place
 
 
 def add_study(place, name):

@@ -158,7 +158,7 @@ def test_storage_that_cannot_be_reached_is_refused_without_its_password(tmp_path
 
 def test_path_of_a_database_that_cannot_be_reached_is_not_hidden(tmp_path):
     url = f"sqlite:///{tmp_path}/nowhere/x.db"
-    assert "unable to open database file" in fault_of(Place(tmp_path, url))
+    assert f"{tmp_path}/nowhere/x.db is missing" in fault_of(Place(tmp_path, url))
 
 
 def test_password_is_written_nowhere(tmp_path):

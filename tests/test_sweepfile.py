@@ -198,7 +198,7 @@ def test_search_that_cannot_be_is_refused_with_its_value(sweep, search, fault):
             {"train": "learning_rate: 1e-4"},
             "search.learning_rate is also fixed as train.learning_rate. Remove one of them",
         ),
-        ({"train": "lora_parameters: {scale: .inf}"}, "scale is inf, input should be a finite"),
+        ({"train": "lora_parameters: {scale: .inf}"}, "scale is inf, must be a finite"),
         ({"train": "lora_parameters: {use_rslora: true}"}, "Give lora_parameters.alpha"),
         (
             {
@@ -381,3 +381,29 @@ def test_override_that_is_not_yaml_is_refused(value):
     with pytest.raises(SpecError) as caught:
         parse_override(f"k={value}")
     assert str(caught.value).startswith(f"--set k={value}: the value is not YAML: ")
+
+
+def test_weight_decay_may_be_searched_beside_other_options_of_optimizers(sweep):
+    search = "optimizer_config.adamw.weight_decay: {low: 0.001, high: 0.1}"
+    fixed = "optimizer: adamw, optimizer_config: {adamw: {%s}}"
+    spec = read_sweep(sweep(search, train=fixed % "bias_correction: true"))
+    assert spec.train.optimizer_config == {"adamw": {"bias_correction": True}}
+    fault = fault_of(sweep(search, train=fixed % "weight_decay: 0.1"))
+    assert "search.optimizer_config.adamw.weight_decay is also fixed as train." in fault
+
+
+@pytest.mark.parametrize(("n_levels", "is_read"), [(49, True), (50, False)])
+def test_nesting_within_the_limit_is_only_a_wrong_value(sweep, n_levels, is_read):
+    # The sweep's own mapping is a level too.
+    fault = fault_of(sweep(more=f"description: {'[' * n_levels}{']' * n_levels}"))
+    assert ("must be text" in fault) == is_read
+    assert ("nested deeper than 50 levels" in fault) != is_read
+
+
+@pytest.mark.parametrize("name", ["1e5", "1E+5", "0x1F", "true", "2001-01-01", "1:30", "~", "a: b"])
+def test_name_that_looks_like_something_else_is_written_in_quotes(sweep, tmp_path, name):
+    spec = read_sweep(sweep(more=f"description: '{name}'"))
+    assert spec.description == name
+    again = tmp_path / "again.yaml"
+    again.write_text(spec.dump_yaml(), encoding="utf-8")
+    assert read_sweep(again).description == name

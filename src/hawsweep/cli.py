@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _complete_storage(ctx: click.Context, option: click.Parameter, url: str | None) -> str | None:
-    if url is None:
+    if not url:
         return None
     from click.core import ParameterSource
 
@@ -82,7 +82,7 @@ def _place_options(command: Command) -> Command:
     def with_place(*args: Any, studies_dir: Path, storage: str | None, **kwargs: Any) -> Any:
         from hawsweep.study import Place
 
-        return command(*args, place=Place(studies_dir, storage), **kwargs)
+        return command(*args, place=Place(studies_dir, storage or None), **kwargs)
 
     return with_place
 
@@ -139,15 +139,15 @@ def start(
     """
     from hawsweep.display.live import SweepDisplay
     from hawsweep.supervisor import run_sweep
-    from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
+    from hawsweep.sweepfile import find_sweep, read_sweep
 
     path = find_sweep(name)
-    options = [f"{key}={value}" for key, value in given.items() if value is not None]
-    spec = read_sweep(path, dict(parse_override(text) for text in (*options, *settings)))
+    spec = read_sweep(path, _overrides(settings, given))
     study_name, console = study_name or path.stem, _console()
     if detach:
         command = ["start", name, f"--study={study_name}", f"--studies-dir={place.studies_dir}"]
-        command += [f"--{option}" for option in options] + [f"--set={each}" for each in settings]
+        command += [f"--{key}={value}" for key, value in given.items() if value is not None]
+        command += [f"--set={each}" for each in settings]
         command += ["--accept-versions"] * accept_versions
         _start_detached(console, command, study_name, place)
         return
@@ -227,11 +227,11 @@ def worker(name: str, workers: int | None, place: "Place") -> None:
 @click.option("--data", metavar="REF", help="Instead of the sweep's data.")
 @click.option(
     "--data-pairs",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 10**7),
     metavar="N",
     help="Plan for so many examples, all as long as --max-seq-length.",
 )
-@click.option("--max-seq-length", type=click.IntRange(8), metavar="N", help="In tokens.")
+@click.option("--max-seq-length", type=click.IntRange(8, 2**24), metavar="N", help="In tokens.")
 @click.option(
     "--device",
     type=click.Choice(["cpu", "metal", "cuda"]),
@@ -259,11 +259,9 @@ def plan(
     Example: hawsweep plan lr-rank --ram 32GB --model mlx-community/gemma-3-4b-it-4bit
     """
     from hawsweep import sweepplan
-    from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
+    from hawsweep.sweepfile import find_sweep, read_sweep
 
-    options = [f"{key}={value}" for key, value in given.items() if value is not None]
-    overrides = dict(parse_override(text) for text in (*options, *settings))
-    spec = read_sweep(find_sweep(name), overrides)
+    spec = read_sweep(find_sweep(name), _overrides(settings, given))
     console = _console(stderr=as_json)
     residuals = _calibrate(spec, console) if calibrate else []
     planned = sweepplan.plan_sweep(
@@ -277,6 +275,15 @@ def plan(
     if residuals:
         console.print(residuals_table(residuals), "")
     console.print(plan_picture(planned))
+
+
+def _overrides(settings: Sequence[str], given: Mapping[str, str | None]) -> dict[str, Any]:
+    """What options ask for: names as they are, other values and ``--set`` as YAML."""
+    from hawsweep.sweepfile import parse_override
+
+    names = {key: given[key] for key in ("model", "data") if given.get(key) is not None}
+    others = (f"{key}={value}" for key, value in given.items() if key not in names and value)
+    return {**names, **dict(parse_override(text) for text in (*others, *settings))}
 
 
 def _calibrate(spec: "SweepSpec", console: "Console") -> list[Any]:

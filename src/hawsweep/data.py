@@ -4,10 +4,10 @@ A reference is a bundled name, a folder with ``{train,valid,test}.jsonl`` in mlx
 of two columns, or a Hugging Face data set. Records: records.py. Their tokens: encoding.py.
 """
 
-import csv
+import os
 import random
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hawsweep import hub
+from hawsweep.csvfile import open_csv
 from hawsweep.errors import DataError
 from hawsweep.records import Records, concatenate, read_records, store_records, write_records
 from hawsweep.spec import DataSpec
@@ -54,7 +55,7 @@ class Splits:
 
 def is_local(reference: str) -> bool:
     """Whether a data reference needs no network: a bundled name, or something that is here."""
-    return reference in BUNDLED or Path(reference).expanduser().exists()
+    return reference in BUNDLED or os.path.exists(hub.here(reference))
 
 
 def load_data(
@@ -91,10 +92,10 @@ def choose_indices(n: int, n_most: int, seed: int) -> list[int]:
 
 def _read(spec: DataSpec, progress: Callable[[str], None], *, is_alone: bool) -> Splits:
     needed = ("train", "valid") if is_alone else ("train",)
-    path = Path(spec.path).expanduser()
+    path = hub.here(spec.path)
     if spec.path in BUNDLED:
         return _read_folder(Path(str(resources.files("hawsweep"))) / spec.path, needed)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _read_folder(path, needed)
     if _is_csv(path):
         return _read_csv(path, spec)
@@ -102,7 +103,7 @@ def _read(spec: DataSpec, progress: Callable[[str], None], *, is_alone: bool) ->
 
 
 def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() in (".csv", ".tsv") and path.is_file()
+    return path.suffix.lower() in (".csv", ".tsv") and os.path.isfile(path)
 
 
 def _concatenate(sets: Sequence[Splits]) -> Splits:
@@ -118,7 +119,7 @@ def _explain_empty(split: str, specs: Sequence[DataSpec]) -> str:
         paths = ", ".join(spec.path for spec in specs)
         return f"The split {split} is empty in all of {paths}. Put at least one record in one."
     remedy = "Put at least one record in it."
-    if _is_csv(Path(specs[0].path).expanduser()):
+    if _is_csv(hub.here(specs[0].path)):
         remedy = "Add rows, or change data.valid_fraction and data.test_fraction."
     return f"{specs[0].path}: the split {split} is empty. {remedy}"
 
@@ -128,7 +129,7 @@ def _read_folder(folder: Path, needed: Sequence[str]) -> Splits:
     for split, names in _SPLIT_FILES.items():
         paths = [folder / f"{name}.jsonl" for name in names if (folder / f"{name}.jsonl").is_file()]
         if not paths and split in needed:
-            there = ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing"
+            there = ", ".join(sorted(_names(folder))[:10]) or "nothing"
             files = " and ".join(f"{name}.jsonl" for name in needed)
             raise DataError(f"{folder} has no {split}.jsonl; it has {there}. Put {files} there.")
         found[split] = read_records(paths[0]) if paths else Records()
@@ -137,15 +138,21 @@ def _read_folder(folder: Path, needed: Sequence[str]) -> Splits:
     return Splits(found["train"], found["valid"], found["test"], folder if as_mlx_lm else None)
 
 
-def _read_csv(path: Path, spec: DataSpec) -> Splits:
+def _names(folder: Path) -> list[str]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            rows = store_records(_pairs(path, spec, reader), str(path))
-    except (UnicodeDecodeError, csv.Error) as fault:
-        raise DataError(f"{path} cannot be read as a CSV in UTF-8: {fault}.") from fault
+        return os.listdir(folder)
     except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
+        raise DataError(f"{folder} cannot be read: {fault.strerror}.") from fault
+
+
+def _read_csv(path: Path, spec: DataSpec) -> Splits:
+    with open_csv(path) as (columns, numbered):
+        source, target = _choose_columns(path, spec, columns)
+        pairs = (
+            (line, _pair(row, source, target, spec.prompt, f"{path}:{line}"))
+            for line, row in numbered
+        )
+        rows = store_records(pairs, str(path))
     order = array("q", range(len(rows)))
     random.Random(spec.seed).shuffle(order)
     n_valid, n_test = (
@@ -158,32 +165,29 @@ def _read_csv(path: Path, spec: DataSpec) -> Splits:
     )
 
 
-def _pairs(
-    path: Path, spec: DataSpec, reader: "csv.DictReader[str]"
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    source, target = _choose_columns(path, spec, list(reader.fieldnames or []))
-    for row in reader:
-        if any(row.values()):
-            where = f"{path}:{reader.line_num}"
-            yield reader.line_num, _pair(row, source, target, spec.prompt, where)
-
-
 def _choose_columns(path: Path, spec: DataSpec, columns: list[str]) -> tuple[str, str]:
     if len(columns) < 2:
         raise DataError(
-            f"{path} has {len(columns)} columns, needs two: the text and its translation."
+            f"{path} has {len(columns)} columns, needs two: the text and its translation, "
+            "separated by commas, or in a .tsv by tabs."
         )
     source, target = spec.source or columns[0], spec.target or columns[1]
     for key, column in (("source", source), ("target", target)):
         if column not in columns:
             raise DataError(
-                f"{path} has no column {column!r} (data.{key}). Its columns: {', '.join(columns)}."
+                f"{path} has no column {column!r} (data.{key}). Its columns: "
+                f"{', '.join(columns)[:500]}."
             )
+    if source == target:
+        raise DataError(
+            f"{path}: the texts and their translations are both from the column {source!r}. Set "
+            "data.source and data.target."
+        )
     return source, target
 
 
 def _pair(
-    row: dict[str, str | None], source: str, target: str, prompt: str, where: str
+    row: Mapping[str, str], source: str, target: str, prompt: str, where: str
 ) -> dict[str, Any]:
     text, translation = row[source], row[target]
     if not text or not translation:
@@ -199,7 +203,7 @@ def _download(repo: str, progress: Callable[[str], None]) -> Path:
     except hub.NotFoundOnHub as fault:
         raise DataError(
             f"The data {repo!r} was not found. Looked for: a bundled name ({', '.join(BUNDLED)}); "
-            f"a folder or a CSV at {Path(repo).expanduser()}; "
+            f"a folder or a CSV at {hub.here(repo)}; "
             f"the Hugging Face cache {hub.cache_path()}; {fault}."
         ) from fault
     if (folder / "train.jsonl").exists():

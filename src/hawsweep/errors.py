@@ -20,7 +20,16 @@ and what to do. Anything else that escapes is a bug and keeps its traceback.
 
 
 class HawsweepError(Exception):
-    """A fault with one clear message. The command line prints it and exits with 1."""
+    """A fault with one clear message. The command line prints it and exits with 1.
+
+    What a message quotes of a file reaches no terminal as a control character.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return "".join(
+            each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text
+        )
 
 
 class SpecError(HawsweepError):

@@ -1,11 +1,22 @@
-"""Folders of Hugging Face repositories: from the cache, else downloaded."""
+"""Where a reference leads: a path here, or the folder of a Hugging Face repository, from the cache,
+else downloaded.
+"""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
 class NotFoundOnHub(Exception):  # noqa: N818 - turned into a message that names every place looked in
     """A repository is neither in the cache nor to be had; the text says why."""
+
+
+def here(reference: str) -> Path:
+    """A reference as a path, with ``~`` resolved, whether something is there or not.
+
+    Ask ``os.path`` whether it is: of what cannot be a name ``Path.exists`` raises.
+    """
+    return Path(os.path.expanduser(reference))
 
 
 def fetch(repo: str, kind: str, patterns: Sequence[str], progress: Callable[[str], None]) -> Path:

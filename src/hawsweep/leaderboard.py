@@ -14,6 +14,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.confirm import confirmations, winner
+from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval, difference_interval
 from hawsweep.study import SAMPLE_FILES, Place, study_names, trial_of
 from hawsweep.verdict import Candidate, Verdict, judge
@@ -258,9 +259,17 @@ def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON lines file; none where it is missing."""
+    """The records of a JSON lines file; none where it is missing.
+
+    Raises:
+        StudyError: It is damaged.
+    """
     if not path.is_file():
         return []
-    return [
-        json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-    ]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as fault:
+        raise StudyError(
+            f"{path} is damaged: {fault}. Restore it from a backup, or move it away."
+        ) from fault

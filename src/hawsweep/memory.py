@@ -13,6 +13,7 @@ import psutil
 from hawsweep import backend
 
 _UNITS = {"GB": 10**9, "GiB": 2**30, "MB": 10**6, "MiB": 2**20}
+_LARGEST = 2**50
 # Left to the rest of the machine where nobody says how much.
 _RESERVE = "10%"
 # Limit, usage, and what of the usage is page cache that gives way: cgroup v2, then v1.
@@ -62,12 +63,15 @@ def parse_size(text: object, form: str = "a size such as 24GB") -> int:
         form: What the message of a fault says it must be.
 
     Raises:
-        ValueError: It is none of these, such as a number without a unit, or not above 0.
+        ValueError: It is none of these, such as a number without a unit, not above 0, or above
+            2**50.
     """
     number, unit = _split(text, "|".join(_UNITS), form)
     size = int(number * _UNITS[unit])
     if size <= 0:
         raise ValueError("must be above 0")
+    if size > _LARGEST:
+        raise ValueError("must be 1125899 GB or less, as no machine has more")
     return size
 
 

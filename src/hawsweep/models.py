@@ -19,10 +19,21 @@ from typing import TYPE_CHECKING, Any
 from hawsweep import backend, conversion, hub
 from hawsweep.errors import ModelError
 from hawsweep.memory import available_bytes
+from hawsweep.modelfiles import check_files
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-_LOAD_FAULTS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+# What the libraries raise on files that are not what they expect.
+_LOAD_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -86,19 +97,22 @@ def resolve_model(reference: str, progress: Callable[[str], None] = lambda _: No
         progress: Is told of steps that take long.
 
     Raises:
-        ModelError: It is nowhere; the message names every place looked in.
+        ModelError: It is nowhere; the message names every place looked in. Or files of it are
+            missing or cut off.
     """
     if reference in BUNDLED:
         return _resolve_bundled(reference, progress)
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
+    folder = hub.here(reference)
+    if os.path.isdir(folder):
         if not (folder / "config.json").exists():
             raise ModelError(
                 f"{reference} is a folder without config.json. Point `model` at an MLX "
                 "model's folder."
             )
-        return folder
-    return _download(reference, "model", sorted(BUNDLED), progress)
+    else:
+        folder = _download(reference, "model", sorted(BUNDLED), progress)
+    check_files(folder)
+    return folder
 
 
 def find_model(reference: str) -> Path | None:
@@ -106,8 +120,8 @@ def find_model(reference: str) -> Path | None:
     if reference in BUNDLED:
         folder = _converted_dir(reference)
         return folder if folder.is_dir() else None
-    folder = Path(reference).expanduser()
-    if (folder / "config.json").is_file():
+    folder = hub.here(reference)
+    if os.path.isfile(folder / "config.json"):
         return folder
     return hub.cached(reference, "config.json")
 
@@ -121,8 +135,8 @@ def resolve_embedder(reference: str, progress: Callable[[str], None] = lambda _:
         if folder is not None:
             return folder / inside
         looked = f"the package {requirement} is not installed"
-    folder = Path(reference).expanduser()
-    if folder.is_dir():
+    folder = hub.here(reference)
+    if os.path.isdir(folder):
         return folder
     repo = reference if "/" in reference else f"sentence-transformers/{reference}"
     return _download(repo, "embedder", sorted(BUNDLED_EMBEDDERS), progress, looked)
@@ -265,7 +279,7 @@ def _download(
     raise ModelError(
         f"The {kind} {repo!r} was not found. Looked for: a bundled name "
         f"({', '.join(bundled)}; {looked}); "
-        f"a folder {Path(repo).expanduser()}; the Hugging Face cache {hub.cache_path()}; "
+        f"a folder {hub.here(repo)}; the Hugging Face cache {hub.cache_path()}; "
         f"{reason}. Check the spelling, or download it where there is a network."
     )
 

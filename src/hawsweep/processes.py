@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
         ) from fault
     with file:
         for _ in range(_LOCK_TRIES):
-            if taken := _lock(file, path):
+            if taken := _lock(file, path) and _is_still(file, path):
                 break
             time.sleep(_LOCK_POLL_S)  # whoever only looks holds it for a moment
         if not taken:
@@ -112,6 +112,10 @@ def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+            if [each.name for each in folder.iterdir()] == [path.name]:  # nothing came of it
+                path.unlink()
+                with suppress(OSError):
+                    folder.rmdir()
 
 
 def supervisor_of(folder: Path) -> dict[str, Any] | None:
@@ -147,6 +151,14 @@ def _lock(file: Any, path: Path) -> bool:
             "could write over each other. Choose a --studies-dir on a local disk."
         ) from fault
     return True
+
+
+def _is_still(file: Any, path: Path) -> bool:
+    """Whether a file has its name yet: its last holder may have removed it."""
+    try:
+        return os.fstat(file.fileno()).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _busy_text(folder: Path, holder: Mapping[str, Any]) -> str:

@@ -10,13 +10,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, Any, AnyStr, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from hawsweep.errors import DataError
 
+MAX_LINE = 10_000_000
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation")
 _FORMATS = 'one of {"messages": [...]}, {"prompt": ..., "completion": ...} and {"text": ...}'
 # Where a record is: its first byte, its line for messages, and which of the files. This is all that
 # memory holds of it.
@@ -65,7 +67,8 @@ class Record:
     @property
     def group(self) -> str | None:
         """The kind of record, where the data says."""
-        return self.content.get("group")
+        group = self.content.get("group")
+        return None if group is None else str(group)
 
 
 class _File:
@@ -79,7 +82,7 @@ class _File:
         where = f"{self._name}:{line}"
         try:
             self._handle.seek(position)
-            return _check_record(self._handle.readline().decode(), where)
+            return _check_record(self._handle.readline(MAX_LINE + 1).decode(), where)
         except (DataError, UnicodeDecodeError, OSError) as fault:
             raise DataError(
                 f"{where} changed after it was checked: there is no record now where it was. "
@@ -156,7 +159,7 @@ def read_records(path: Path) -> Records:
     position = 0
     try:
         file = _File(str(path), handle := path.open("rb"))
-        for number, line in enumerate(handle, 1):
+        for number, line in enumerate(limited_lines(handle, str(path)), 1):
             text = line.decode()
             if text.strip():
                 digest.update(_canonical(_check_record(text, f"{path}:{number}")))
@@ -169,6 +172,26 @@ def read_records(path: Path) -> Records:
         raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
     fingerprint = _fingerprint(len(positions), digest.hexdigest())
     return Records([file], _places(positions, lines), fingerprint)
+
+
+def limited_lines(file: IO[AnyStr], name: str) -> Iterator[AnyStr]:
+    """The lines of a file, none of which fills the memory.
+
+    Args:
+        name: The file, for messages.
+
+    Raises:
+        DataError: A line has more than ``MAX_LINE`` bytes, or characters of text.
+    """
+    number = 0
+    while line := file.readline(MAX_LINE + 1):
+        number += 1
+        if len(line) > MAX_LINE:
+            raise DataError(
+                f"{name}:{number} is longer than {MAX_LINE / 1e6:g} MB. Put one record on each "
+                "line, or shorten it."
+            )
+        yield line
 
 
 def store_records(numbered: Iterable[tuple[int, dict[str, Any]]], name: str) -> Records:
@@ -241,7 +264,12 @@ def _fingerprint(n_records: int, digest: str) -> str:
 def _check_record(line: str, where: str) -> Record:
     try:
         content = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as fault:
+    except RecursionError as fault:
+        raise DataError(
+            f"{where} is not JSON that can be read: it is nested too deep. Correct or remove the "
+            "line."
+        ) from fault
+    except ValueError as fault:  # also of a number with thousands of digits
         raise DataError(f"{where} is not JSON: {fault}. Correct or remove the line.") from fault
     if not isinstance(content, dict):
         raise DataError(f"{where} holds a {type(content).__name__}, must be {_FORMATS}.")
@@ -252,7 +280,8 @@ def _check_record(line: str, where: str) -> Record:
     elif "text" in content:
         fields = [content["text"]]
     else:
-        raise DataError(f"{where} has the keys {', '.join(content) or 'none'}, must be {_FORMATS}.")
+        keys = ", ".join(content)[:200] or "none"
+        raise DataError(f"{where} has the keys {keys}, must be {_FORMATS}.")
     if not all(isinstance(text, str) for text in fields):
         raise DataError(f"{where} has a text that is not a string. Correct or remove the line.")
     return Record(content, where)
@@ -267,5 +296,10 @@ def _message_texts(messages: Any, where: str) -> list[Any]:
         if not isinstance(message, dict) or "role" not in message or "content" not in message:
             raise DataError(
                 f"{where} has a message without role and content. Correct or remove the line."
+            )
+        if message["role"] not in _ROLES:
+            raise DataError(
+                f"{where} has a message with the role {repr(message['role'])[:80]}, must be user "
+                f"or assistant, or one of {', '.join(_ROLES)}. Correct the role."
             )
     return [message["content"] for message in messages]

@@ -208,7 +208,7 @@ def read_config(model_path: Path) -> dict[str, Any]:
     path = model_path / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise ModelError(f"{path} cannot be read: {fault}. Fetch the model again.") from fault
     if not isinstance(config, dict):
         raise ModelError(f"{path} does not hold a model's keys. Fetch the model again.")

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import time
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BeforeValidator,
     Discriminator,
@@ -27,11 +26,13 @@ from pydantic import (
 
 from hawsweep.memory import parse_share, parse_size
 from hawsweep.trainspec import Section, TrainSpec
+from hawsweep.yamltext import dump_yaml
 
 # Keys of a sweep that have no influence on a trial's numbers.
 HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep")
 SearchValue = bool | int | float | str
 _MOST_WORKERS = 64
+_LONGEST_S = 10 * 365 * 86400
 
 
 def parse_duration(value: object) -> float:
@@ -54,8 +55,8 @@ def parse_duration(value: object) -> float:
             for n, unit in zip(match.groups(), (86400, 3600, 60, 1), strict=True)
             if n
         )
-    if not 0 < seconds < float("inf"):
-        raise ValueError("must be longer than 0")
+    if not 0 < seconds <= _LONGEST_S:
+        raise ValueError("must be longer than 0, and no longer than ten years")
     return seconds
 
 
@@ -104,6 +105,8 @@ class Range(Section):
             raise ValueError("log and step are both given; Optuna allows one of them")
         if self.log and self.low <= 0:
             raise ValueError(f"low is {self.low:g}, must be above 0 where log is true")
+        if self.step is not None and not (self.high - self.low) / self.step < 2**53:
+            raise ValueError(f"step is {self.step:g}, too small for steps from low to high")
         if self.step is not None and not self.is_on_step(self.high):
             steps = math.floor((self.high - self.low) / self.step)
             raise ValueError(
@@ -162,7 +165,7 @@ class DataSpec(Section):
     test_fraction: float = Field(
         0.1, ge=0, lt=1, description="CSV: share of the rows for the final test."
     )
-    seed: int = Field(0, ge=0, description="CSV: seed of the split.")
+    seed: int = Field(0, ge=0, lt=2**32, description="CSV: seed of the split.")
     weight: float = Field(
         1.0,
         gt=0,
@@ -172,6 +175,15 @@ class DataSpec(Section):
             "random half of them each time."
         ),
     )
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> "DataSpec":
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"valid_fraction {self.valid_fraction:g} and test_fraction {self.test_fraction:g} "
+                "leave nothing to train on; lower one"
+            )
+        return self
 
     @field_validator("prompt")
     @classmethod
@@ -289,6 +301,7 @@ class PromptSpec(Section):
     examples: int = Field(
         4,
         ge=0,
+        le=1000,
         description=(
             "Training examples shown before each question, fewer where the prompt would exceed "
             "max_seq_length; 0 for no such baseline."
@@ -314,11 +327,11 @@ class ScoringSpec(Section):
     embedder_prompt: str = Field(
         "auto", description="Put before each text; auto knows nomic-embed-text and E5."
     )
-    max_tokens: int = Field(128, ge=1, description="Longest translation, in tokens.")
+    max_tokens: int = Field(128, ge=1, le=2**20, description="Longest translation, in tokens.")
     max_examples: int = Field(
-        64, ge=1, description="Validation prompts translated; test: twice as many."
+        64, ge=1, le=10**6, description="Validation prompts translated; test: twice as many."
     )
-    batch_size: int = Field(16, ge=1, description="Prompts generated at a time.")
+    batch_size: int = Field(16, ge=1, le=2**16, description="Prompts generated at a time.")
     prompt: PromptSpec = Field(default_factory=PromptSpec)
     difference: float = Field(
         0.02,
@@ -337,8 +350,8 @@ class ScoringSpec(Section):
 class ConfirmSpec(Section):
     """The best trials are trained again with new seeds, and ranked by those."""
 
-    top: int = Field(3, ge=0, description="How many; 0 for none.")
-    seeds: int = Field(2, ge=1, description="With how many new seeds each.")
+    top: int = Field(3, ge=0, le=1000, description="How many; 0 for none.")
+    seeds: int = Field(2, ge=1, le=1000, description="With how many new seeds each.")
 
 
 class MachineSpec(Section):
@@ -415,7 +428,7 @@ class SweepSpec(Section):
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
     scoring: ScoringSpec = Field(default_factory=ScoringSpec)
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
-    trials: int = Field(20, ge=1, description="Trials to finish, pruned ones included.")
+    trials: int = Field(20, ge=1, le=10**6, description="Trials to finish, pruned ones included.")
     timeout: Duration | None = Field(
         None,
         description=(
@@ -435,7 +448,9 @@ class SweepSpec(Section):
             "such as best 3; small files always stay."
         ),
     )
-    seed: int = Field(0, ge=0, description="Seed of the sampler and of the validation subset.")
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="Seed of the sampler and of the validation subset."
+    )
     trust_remote_code: bool = Field(False, description="Run code that comes with a model.")
 
     def fingerprint(self) -> dict[str, Any]:
@@ -463,7 +478,7 @@ class SweepSpec(Section):
             for part in parents:
                 section = section.get(part, {})
             section.pop(last, None)
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        return dump_yaml(content)
 
 
 SEARCHABLE: dict[str, type] = {

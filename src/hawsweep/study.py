@@ -83,7 +83,11 @@ class Place:
     @property
     def database_path(self) -> Path | None:
         """The SQLite file, or None where the storage is another database."""
-        return self.studies_dir / "hawsweep.db" if self.storage_url is None else None
+        if self.storage_url is None:
+            return self.studies_dir / "hawsweep.db"
+        scheme, _, path = self.storage_url.partition(":///")
+        is_file = scheme == "sqlite" and path and "?" not in path and path != ":memory:"
+        return Path(path) if is_file else None
 
     @property
     def url(self) -> str:
@@ -165,7 +169,10 @@ def _open_given(url: str) -> RDBStorage:
     except _OPENING_FAULTS as fault:
         said = without_secrets(_first_line(fault), url)
     # Without its cause, whose text may hold the password.
-    raise StudyError(f"the database given as storage cannot be opened: {said}")
+    raise StudyError(
+        f"the database given as storage cannot be opened: {said}. Check that --storage is an "
+        "Optuna RDB URL, that the database answers, and that its driver is installed."
+    )
 
 
 @contextmanager
@@ -592,9 +599,15 @@ def _check_sqlite(path: Path, create: bool) -> None:
         )
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            # Another start may be making Optuna's tables: these two come first.
+            if names and not names & {"studies", "version_info"}:
+                raise StudyError(
+                    f"{path} is a database of something else: it has no studies of Optuna. It was "
+                    "left as it is: move it away, or choose another --studies-dir."
+                )
             if create:
                 connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("its pages are damaged")
     except sqlite3.Error as fault:

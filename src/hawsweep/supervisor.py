@@ -98,12 +98,14 @@ def run_sweep(
     def preparing(text: str) -> None:
         listen(Event("preparing", values={"text": text}))
 
+    # What is read in a moment comes before a model is converted and measured.
+    splits = data.load_data(spec.data, preparing)
     with ExitStack() as held:
         held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
         held.enter_context(study.storage_faults_told(place))
         if spec.machine.keep_awake:
             held.enter_context(courtesy.keep_awake(preparing))
-        return _run_sweep(spec, name, place, listen, preparing, accept_versions)
+        return _run_sweep(spec, name, place, listen, preparing, splits, accept_versions)
 
 
 def join_sweep(
@@ -172,13 +174,13 @@ def _run_sweep(
     place: study.Place,
     listen: Listener,
     preparing: Callable[[str], None],
+    splits: data.Splits,
     accept_versions: bool,
 ) -> Outcome:
-    model_path = models.resolve_model(spec.model, preparing)
-    models.resolve_embedder(spec.scoring.embedder, preparing)
-    splits = data.load_data(spec.data, preparing)
-    n_workers, worker_bytes = _share_memory(spec, model_path, place, preparing)
     storage = study.open_storage(place, create=True)
+    models.resolve_embedder(spec.scoring.embedder, preparing)
+    model_path = models.resolve_model(spec.model, preparing)
+    n_workers, worker_bytes = _share_memory(spec, model_path, place, preparing)
     if name not in study.study_names(storage):
         recovery.check_nothing_lost(name, place)
     prints = provenance.fingerprints(spec, model_path, splits.fingerprint())

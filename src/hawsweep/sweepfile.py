@@ -1,13 +1,12 @@
 """A sweep file becomes a SweepSpec: finding it, overriding keys, and every fault at once."""
 
 import difflib
-import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from hawsweep.errors import SpecError
@@ -24,7 +23,11 @@ from hawsweep.spec import (
     set_key,
 )
 from hawsweep.trainspec import TrainSpec
+from hawsweep.yamltext import MAX_LEVELS, parse_yaml
 
+_MAX_BYTES = 1_000_000
+_MAX_FAULTS = 50
+_MAX_SHOWN = 100
 # What decides whether settings contradict each other.
 _INTERPLAY = (
     "fine_tune_type",
@@ -84,16 +87,11 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepS
     Raises:
         SpecError: Every fault of the file in one message, each with its key.
     """
+    text = _read_text(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # nosec B506 # it is a SafeLoader
-    except yaml.YAMLError as fault:
-        raise SpecError(
-            f"{path} is not YAML: {' '.join(str(fault).split())}. Correct it there."
-        ) from fault
-    except UnicodeDecodeError as fault:
-        raise SpecError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
-    except OSError as fault:
-        raise SpecError(f"{path} cannot be read: {fault.strerror}.") from fault
+        content = parse_yaml(text)
+    except ValueError as fault:
+        raise SpecError(f"{path} is not YAML: {fault}. Correct it there.") from fault
     if not isinstance(content, dict):
         raise SpecError(
             f"{path} holds {_kind(content)}, must hold keys such as model, data and search."
@@ -103,25 +101,41 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepS
     return check_sweep(content, str(path))
 
 
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise SpecError(f"{path} is larger than {_MAX_BYTES / 1e6:g} MB: that is no sweep.")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise SpecError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
+    except OSError as fault:
+        raise SpecError(f"{path} cannot be read: {fault.strerror}.") from fault
+
+
 def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
     """Check a sweep given as plain values; ``where`` opens the message of a fault."""
     content = {**content}
     if isinstance(content.get("search"), dict):
         content["search"] = dict(_flatten_search(content["search"]))
-    faults: list[str] = []
     spec = None
+    of_schema: Iterable[str] = ()
     try:
         spec = SweepSpec.model_validate(content)
     except ValidationError as error:
-        faults += [_describe(_named(fault, content)) for fault in error.errors()]
-    faults += _check_search(content, spec)
+        of_schema = _describe_all(error, content)
+    faults: dict[str, None] = {}
+    for fault in itertools.chain(of_schema, _check_search(content, spec)):
+        faults[fault] = None
+        if len(faults) > _MAX_FAULTS:
+            break
     if faults:
-        unique = list(dict.fromkeys(faults))
-        if len(unique) == 1:
-            raise SpecError(f"{where}: {unique[0]}")
-        raise SpecError(
-            f"{where} has {len(unique)} faults:\n" + "\n".join(f"  {fault}" for fault in unique)
-        )
+        said = list(faults)[:_MAX_FAULTS]
+        if len(faults) == 1:
+            raise SpecError(f"{where}: {said[0]}")
+        count = f"{len(said)} faults" if len(faults) == len(said) else f"over {len(said)} faults"
+        raise SpecError(f"{where} has {count}:\n" + "\n".join(f"  {fault}" for fault in said))
     assert spec is not None
     return spec
 
@@ -135,8 +149,7 @@ def check_scoring(values: dict[str, Any]) -> ScoringSpec:
     try:
         return ScoringSpec.model_validate(values)
     except ValidationError as error:
-        faults = (_describe(_named(fault, values)) for fault in error.errors())
-        raise SpecError(f"scoring: {'; '.join(faults)}") from error
+        raise SpecError(f"scoring: {' '.join(_describe_all(error, values))}") from error
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -146,39 +159,15 @@ def parse_override(text: str) -> tuple[str, Any]:
         SpecError: There is no ``=``, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
+    said = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
     if not equals or not key.strip():
-        raise SpecError(f"--set {text}: must be KEY=VALUE, such as --set train.batch_size=2.")
+        raise SpecError(f"--set {said}: must be KEY=VALUE, such as --set train.batch_size=2.")
+    if key.count(".") >= MAX_LEVELS:
+        raise SpecError(f"--set {said}: the key has more than {MAX_LEVELS} levels.")
     try:
-        return key.strip(), yaml.load(value, _Loader)  # nosec B506 # it is a SafeLoader
-    except yaml.YAMLError as fault:
-        raise SpecError(
-            f"--set {text}: the value is not YAML: {' '.join(str(fault).split())}."
-        ) from fault
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, repaired: ``1e-5`` is a number, and a key given twice is a fault."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable) or key in seen:
-                fault = "is there twice" if isinstance(key, Hashable) else "cannot be a key"
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key!r} {fault}", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+        return key.strip(), parse_yaml(value)
+    except ValueError as fault:
+        raise SpecError(f"--set {said}: the value is not YAML: {fault}.") from fault
 
 
 def _flatten_search(search: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -258,7 +247,7 @@ def _contradictions(train: TrainSpec, settings: Mapping[str, SearchValue]) -> It
     try:
         faults: Iterable[str] = apply_settings(train, settings).contradictions()
     except ValidationError as error:
-        faults = map(_describe, error.errors())
+        faults = _describe_all(error, {})
     yield from (f"train.{fault}" for fault in faults)
 
 
@@ -266,11 +255,11 @@ def _check_enqueued(where: str, value: SearchValue, asked: Range | Choices) -> I
     if isinstance(asked, Choices):
         if value not in asked.choices:
             yield (
-                f"{where} is {value!r}, must be one of the choices "
+                f"{where} is {_shown(value)}, must be one of the choices "
                 f"{', '.join(map(str, asked.choices))}."
             )
     elif isinstance(value, str) or not asked.low <= value <= asked.high:
-        yield f"{where} is {value!r}, must be between {asked.low:g} and {asked.high:g}."
+        yield f"{where} is {_shown(value)}, must be between {asked.low:g} and {asked.high:g}."
     elif not asked.is_on_step(value):
         yield f"{where} is {value!r}, must be {asked.low:g} and whole steps of {asked.step:g}."
 
@@ -286,7 +275,7 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
     )
     for end, value in named:
         if message := _refusal(key, value):
-            yield f"search.{key}.{end} is {value!r}, {message}."
+            yield f"search.{key}.{end} is {_shown(value)}, {message}."
     if SEARCHABLE[key] is str and "low" in asked:
         yield f"search.{key} is a name, must be given as choices."
     if key == "num_layers" and isinstance(asked.get("low"), int) and asked["low"] < 1:
@@ -300,7 +289,7 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
 
 def _refusal(key: str, value: Any) -> str | None:
     """Why ``train`` would not take this value, or None."""
-    if SEARCHABLE[key] is not bool and isinstance(value, bool):
+    if SEARCHABLE[key] is not str and isinstance(value, bool | str):
         return "must be a number"
     content: dict[str, Any] = {}
     set_key(content, key, value)
@@ -312,11 +301,11 @@ def _refusal(key: str, value: Any) -> str | None:
 
 
 def _is_fixed(train: TrainSpec, key: str) -> bool:
-    section: Any = train
+    section: Any = train.model_dump(exclude_unset=True)
     for part in key.split("."):
-        if part not in section.model_fields_set:
+        if part not in section:
             return False
-        section = getattr(section, part)
+        section = section[part]
     return True
 
 
@@ -328,10 +317,30 @@ def _named(fault: Mapping[str, Any], content: Mapping[str, Any]) -> Mapping[str,
     return fault
 
 
+def _describe_all(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]:
+    seen = set()
+    for fault in error.errors():
+        named = _named(fault, content)
+        place = named["loc"]
+        # A value of several possible types has a fault for each.
+        end = len(place) - (2 if place[-2:-1] == (_TUPLE,) else 1)
+        if place[end] in _KINDS and named["type"] != "extra_forbidden":
+            if place[:end] in seen:
+                continue
+            seen.add(place[:end])
+            named = {**named, "loc": place[:end], "type": "no_kind"}
+        yield _describe(named)
+
+
 def _describe(fault: Mapping[str, Any]) -> str:
     place = list(fault["loc"])
     if place[0] == "search" and len(place) > 2:
         del place[2]  # which of the two forms the schema took it for
+    if fault["type"] == "invalid_key" or place[-1:] == ["[key]"]:
+        at = place[:-1] if fault["type"] == "invalid_key" else place[:-2]
+        return (
+            f"{_path(at) or 'The sweep'} has the key {_shown(fault['input'])}, {_message(fault)}."
+        )
     key = _path(place)
     given = fault["input"]
     if fault["type"] == "extra_forbidden":
@@ -344,14 +353,19 @@ def _describe(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "missing":
         return f"{key} is missing."
     if fault["type"] in ("model_type", "dict_type"):
-        form = "{low: ..., high: ...} or {choices: [...]}" if place[0] == "search" else "keys"
-        return f"{key} is {given!r}, must be {form}."
+        form = "{low: ..., high: ...} or {choices: [...]}" if "search" in place[:-1] else "keys"
+        return f"{key} is {_shown(given)}, must be {form}."
     if fault["type"] == "value_error" and isinstance(given, dict | BaseModel):
         return f"{key}: {_message(fault)}."
-    return f"{key} is {given!r}, {_message(fault)}."
+    return f"{key} is {_shown(given)}, {_message(fault)}."
 
 
+_TUPLE = "tuple[float, ...]"
+_KINDS = ("bool", "int", "float", "str", _TUPLE)
 _MESSAGES = {
+    "no_kind": "must be a finite number, true or false, or a name",
+    "invalid_key": "must be text: put it in quotes",
+    "finite_number": "must be a finite number",
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be {ge} or more",
     "less_than": "must be below {lt}",
@@ -388,6 +402,12 @@ def _path(place: Iterable[str | int]) -> str:
     return text
 
 
+def _shown(value: object) -> str:
+    """A value as a message gives it: as in Python, a long one by its beginning."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
 def _keys_at(place: Iterable[str | int]) -> list[str]:
     section: Any = SweepSpec
     for part in place:
@@ -413,7 +433,7 @@ def _keys_at(place: Iterable[str | int]) -> list[str]:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     """Ends a sentence about an unknown name, with the nearest known one where one is near."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(name[:_MAX_SHOWN], list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else "."
 
 

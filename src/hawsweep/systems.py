@@ -1,7 +1,6 @@
 """Systems side by side on the same items: columns of a CSV, a model, or a trial's checkpoints."""
 
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 import optuna
 
 from hawsweep import data, models, study
-from hawsweep.adapters import adapted, load_adapter
+from hawsweep.adapters import CONFIG_FILE, adapted, load_adapter
 from hawsweep.checkpoints import CHECKPOINT_DIR
-from hawsweep.errors import DataError, ScoringError
+from hawsweep.csvfile import open_csv
+from hawsweep.errors import DataError, ModelError, ScoringError
 from hawsweep.intervals import Interval, difference_interval, rank_correlation
 from hawsweep.records import Record
 from hawsweep.scoring import Score, Scorer
@@ -97,17 +97,17 @@ def score_file(path: Path, source: str, reference: str, spec: ScoringSpec) -> Ra
     """
     rows = _read_rows(path, (source, reference))
     records = [
-        Record({"prompt": row[source] or "", "completion": row[reference]}, f"{path}:{number}")
+        Record({"prompt": row[source], "completion": row[reference]}, f"{path}:{number}")
         for number, row in rows
     ]
     for record in records:
         if not record.reference:
             raise DataError(f"{record.where} has an empty {reference}. Fill or remove the row.")
-    names = [name for name in rows[0][1] if name not in (source, reference)]
+    names = [name for name in rows[0][1] if name and name not in (source, reference)]
     if not names:
         raise DataError(f"{path} has no column beside {source} and {reference} to score.")
     scorer = _scorer(spec)
-    outputs = {name: [row[name] or "" for _, row in rows] for name in names}
+    outputs = {name: [row[name] for _, row in rows] for name in names}
     # All at once: batches of texts of like length have little padding.
     scorer.embedder.embed([text for texts in outputs.values() for text in texts])
     return rank({name: scorer.compare(records, texts) for name, texts in outputs.items()})
@@ -129,6 +129,8 @@ def score_model(
         DataError: The split is empty.
         ModelError: The model or the adapter cannot be loaded.
     """
+    if adapter_path is not None and not (adapter_path / CONFIG_FILE).is_file():
+        raise ModelError(f"{adapter_path} has no {CONFIG_FILE}. Give an adapter's folder.")
     splits = data.load_data((DataSpec(path=data_reference),), progress)
     records = list(data.choose_subset(getattr(splits, split), spec.max_examples, 0))
     if not records:
@@ -184,31 +186,15 @@ def _values(score: Score) -> list[float]:
     return [sample.score for sample in score.samples]
 
 
-def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str | None]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(
-                lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", restkey=""
-            )
-            columns = list(reader.fieldnames or ())
-            rows = list(_rows(reader))
-    except (UnicodeDecodeError, csv.Error) as fault:
-        raise DataError(f"{path} cannot be read as a CSV in UTF-8: {fault}.") from fault
-    except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
-    for name in needed:
-        if name not in columns:
-            raise DataError(
-                f"{path} has no column {name!r}. Its columns: {', '.join(columns) or 'none'}."
-            )
+def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    with open_csv(path) as (columns, numbered):
+        for name in needed:
+            if name not in columns:
+                raise DataError(
+                    f"{path} has no column {name!r}. Its columns: "
+                    f"{', '.join(columns)[:500] or 'none'}."
+                )
+        rows = list(numbered)
     if not rows:
         raise DataError(f"{path} has no rows below its header.")
     return rows
-
-
-def _rows(reader: "csv.DictReader[str]") -> Iterator[tuple[int, dict[str, str | None]]]:
-    for row in reader:
-        if "" in row:
-            raise csv.Error(f"line {reader.line_num} has more cells than the header has columns")
-        if any(row.values()):
-            yield reader.line_num, dict(row)

@@ -4,7 +4,8 @@ and defaults; what hawsweep adds or changes is said at the key.
 
 import math
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from types import NoneType
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -12,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -21,15 +23,24 @@ OptimizerOption = bool | int | float | tuple[float, ...]
 
 
 class Section(BaseModel):
-    """Keys of a sweep that belong together: no others, and no infinite numbers."""
+    """Keys of a sweep that belong together: no others, no infinite numbers, no ``true`` for 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and info.field_name is not None:
+            kind = cls.model_fields[info.field_name].annotation
+            if {*(get_args(kind) or (kind,))} <= {int, float, NoneType}:
+                raise ValueError("must be a number")
+        return value
 
 
 class LoraParameters(Section):
     """The adapter's shape, as in mlx-lm, with ``alpha`` beside ``scale``."""
 
-    rank: int = Field(8, ge=1, description="Width of the adapter's inner dimension.")
+    rank: int = Field(8, ge=1, le=2**16, description="Width of the adapter's inner dimension.")
     scale: float | None = Field(
         None, gt=0, description="Factor of the update, as is; 20.0 by default."
     )
@@ -144,10 +155,11 @@ class TrainSpec(Section):
     iters: int = Field(
         1000,
         ge=1,
+        le=10**9,
         description="Batches of batch_size to train on; updates = iters / grad_accumulation_steps.",
     )
-    batch_size: int = Field(4, ge=1, description="Examples a batch.")
-    grad_accumulation_steps: int = Field(1, ge=1, description="Batches an update.")
+    batch_size: int = Field(4, ge=1, le=2**12, description="Examples a batch.")
+    grad_accumulation_steps: int = Field(1, ge=1, le=2**20, description="Batches an update.")
     num_layers: int = Field(
         16, ge=-1, description="Blocks to adapt, counted from the last; -1 for all."
     )
@@ -178,7 +190,9 @@ class TrainSpec(Section):
         description="curriculum: what makes an example hard, its tokens or the base's loss on it.",
     )
     mask_prompt: bool = Field(False, description="Learn from the completion only.")
-    max_seq_length: int = Field(2048, ge=8, description="Longer examples are truncated; in tokens.")
+    max_seq_length: int = Field(
+        2048, ge=8, le=2**24, description="Longer examples are truncated; in tokens."
+    )
     grad_checkpoint: bool | Literal["auto"] = Field(
         "auto",
         description="Recompute activations backwards, to save memory; auto: where memory needs it.",
@@ -199,7 +213,10 @@ class TrainSpec(Section):
         0, description="Adapters kept beside the best: those of so many best evaluations, or every."
     )
     seed: int = Field(
-        0, ge=0, description="Seed of the adapter's initial values, dropout and data order."
+        0,
+        ge=0,
+        lt=2**32,
+        description="Seed of the adapter's initial values, dropout and data order.",
     )
 
     @field_validator("num_layers")

@@ -51,7 +51,7 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
     for row in rows:
         rest = [] if is_narrow else [number(row.chrf, "{:.1f}"), number(row.tokens_per_s, "{:.0f}")]
         table.add_row(
-            row.label,
+            escape(row.label),
             {"base": "", "reference": "elsewhere"}.get(row.state, row.state),
             *(setting(row.settings.get(key)) for key in keys),
             number(row.val_loss, "{:.3f}"),
