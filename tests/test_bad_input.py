@@ -419,6 +419,14 @@ CASES = [
     model_case(
         "no-weights", without("model.safetensors"), "model has no weights", "mlx_lm.convert"
     ),
+    model_case(
+        "half-the-parts",
+        lambda folder: (folder / "model.safetensors").rename(
+            folder / "model-00001-of-00002.safetensors"
+        ),
+        "model has 1 of the 2 parts of its weights",
+        "Fetch the model again",
+    ),
     model_case("cut-weights", cut, "model.safetensors is cut off: it has", "Fetch the model again"),
     model_case(
         "text-as-weights",

@@ -1,6 +1,7 @@
 """Whether a folder holds a whole model, seen in a moment without loading it."""
 
 import json
+import re
 from pathlib import Path
 
 from hawsweep.errors import ModelError
@@ -25,6 +26,14 @@ def check_files(folder: Path) -> None:
             f"{folder} has no weights: no model*.safetensors. Fetch the model again, or convert it "
             "with mlx_lm.convert."
         )
+    parts = [re.fullmatch(r"model-\d+-of-(\d+)\.safetensors", path.name) for path in weights]
+    for n_parts in {int(part[1]) for part in parts if part}:
+        n_here = sum(part is not None and int(part[1]) == n_parts for part in parts)
+        if n_here < n_parts:
+            raise ModelError(
+                f"{folder} has {n_here} of the {n_parts} parts of its weights. Fetch the model "
+                "again."
+            )
     for path in weights:
         _check_weights(path)
     if not any(any(folder.glob(f"{name}*")) for name in _TOKENIZER_FILES):
