@@ -144,8 +144,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
         trial.set_user_attr("reference_perplexity", bench.reference_perplexity())
     write_samples(folder / "samples.jsonl", score)
     for key, value in score.summary().items():
-        if key != "time_s":
-            trial.set_user_attr(key, value)
+        trial.set_user_attr("score_time_s" if key == "time_s" else key, value)
     if not (_may_be_continued(bench, train) and result.iteration == train.iters):
         remove_state(folder)
     return score.score

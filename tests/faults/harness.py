@@ -202,12 +202,16 @@ def kill(pid, number):
 
 
 def pauses_after_deaths(events):
-    """Seconds from each death of a worker to the next start of a trial."""
+    """Seconds from each death of a worker to the next trial of the one in its place."""
     found = []
     for number, event in enumerate(events):
         if event["kind"] != "died":
             continue
-        starts = [later["time"] for later in events[number:] if later["kind"] == "trial_start"]
+        starts = [
+            later["time"]
+            for later in events[number:]
+            if later["kind"] == "trial_start" and later["worker"] == event["worker"]
+        ]
         if starts:
             found.append(starts[0] - event["time"])
     return found

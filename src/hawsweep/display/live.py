@@ -168,9 +168,15 @@ class SweepDisplay:
 
     def _on_reaped(self, values: Mapping[str, Any]) -> None:
         self._print(
-            f"[yellow]trial {values['number']} was left running by a worker that is gone: "
-            "failed[/yellow]"
+            f"[yellow]trial {values['number']} was left running by a worker that is gone: its "
+            "settings are tried again[/yellow]"
         )
+
+    def _on_paused(self, values: Mapping[str, Any]) -> None:
+        self._print(f"[yellow]Paused: {escape(values['reason'])}[/yellow]")
+
+    def _on_resumed(self, _: Mapping[str, Any]) -> None:
+        self._print("Going on")
 
     def _on_interrupting(self, _: Mapping[str, Any]) -> None:
         self._print(
