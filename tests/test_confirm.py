@@ -8,17 +8,9 @@ from hawsweep import confirm
 from hawsweep.leaderboard import leaderboard, list_studies
 from hawsweep.processes import identity
 from hawsweep.space import distributions
-from hawsweep.study import (
-    Place,
-    create_study,
-    newest,
-    next_trial,
-    open_storage,
-    ran_out_of_memory,
-    repeat_trial,
-    study_names,
-)
+from hawsweep.study import Place, create_study, newest, open_storage, study_names
 from hawsweep.sweepfile import check_sweep
+from hawsweep.trials import next_trial, ran_out_of_memory, repeat_trial
 
 SEARCH = {"learning_rate": {"low": 1e-5, "high": 1e-2}}
 DATA = {"train": "1:a", "valid": "1:b", "test": "1:c"}

@@ -18,8 +18,8 @@ from hawsweep.processes import identity
 from hawsweep.shapes import shape_of
 from hawsweep.space import distributions
 from hawsweep.spec import apply_settings
-from hawsweep.study import MEMORY_FACTOR, count_finished, next_trial, ran_out_of_memory
 from hawsweep.training import Interrupted
+from hawsweep.trials import MEMORY_FACTOR, count_finished, next_trial, ran_out_of_memory
 
 
 def memory_of(loaded):

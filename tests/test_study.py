@@ -13,20 +13,22 @@ from hawsweep.processes import identity
 from hawsweep.space import distributions
 from hawsweep.study import (
     Place,
-    best_trial,
-    count_finished,
     create_study,
-    end_failed,
     load_study,
     newest,
-    next_trial,
     open_storage,
-    reap_running,
-    repeat_trial,
     spec_of,
     study_names,
 )
 from hawsweep.sweepfile import check_sweep
+from hawsweep.trials import (
+    best_trial,
+    count_finished,
+    end_failed,
+    next_trial,
+    reap_running,
+    repeat_trial,
+)
 
 DATA = {"train": "24:abc", "valid": "8:def", "test": "8:fed"}
 CONTENT = {

@@ -138,7 +138,7 @@ def start(
     Example: hawsweep start lr-rank --trials 20 --timeout 8h
     """
     from hawsweep.display.live import SweepDisplay
-    from hawsweep.supervisor import run_sweep
+    from hawsweep.starting import run_sweep
     from hawsweep.sweepfile import find_sweep, read_sweep
 
     path = find_sweep(name)
@@ -184,7 +184,7 @@ def stop(name: str, now: bool, place: "Place") -> None:
     \b
     Example: hawsweep stop lr-rank
     """
-    from hawsweep.supervisor import ask_to_stop
+    from hawsweep.starting import ask_to_stop
 
     console = _console()
     with console.status("stopping: trials save what they reached") as spinner:
@@ -210,8 +210,8 @@ def worker(name: str, workers: int | None, place: "Place") -> None:
     Example: hawsweep worker lr-rank --workers 2
     """
     from hawsweep.display.live import SweepDisplay
+    from hawsweep.starting import join_sweep
     from hawsweep.study import load_study, open_storage, spec_of
-    from hawsweep.supervisor import join_sweep
 
     n_trials = spec_of(load_study(open_storage(place), name)).trials
     with SweepDisplay(_console(), n_trials) as display:

@@ -9,7 +9,8 @@ from hawsweep.confirm import winner
 from hawsweep.errors import ScoringError
 from hawsweep.intervals import Interval, difference_interval
 from hawsweep.leaderboard import GroupRow, by_group, read_json_lines, score_of
-from hawsweep.study import SAMPLE_FILES, Place, trial_of
+from hawsweep.study import SAMPLE_FILES, Place
+from hawsweep.trials import trial_of
 
 
 @dataclass(frozen=True)

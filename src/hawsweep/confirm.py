@@ -14,7 +14,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep import study
+from hawsweep import study, trials
 from hawsweep.spec import PruningSpec, SamplerSpec, SweepSpec
 
 # What a confirming trial carries: the trial whose settings it has, and its seed.
@@ -140,7 +140,7 @@ def winner(opened: optuna.Study) -> FrozenTrial | None:
     confirmed = confirmations(opened)
     if confirmed:
         return opened.get_trials(deepcopy=False)[confirmed[0].trial_number]
-    return study.best_trial(opened)
+    return trials.best_trial(opened)
 
 
 def _key(trial: FrozenTrial) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep import confirm, data, models, study
+from hawsweep import confirm, data, models, study, trials
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.errors import ExportError
 from hawsweep.scoring import Scorer
@@ -174,7 +174,7 @@ def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
                 f"Study {opened.study_name!r} has no complete trial yet. Go on with hawsweep start."
             )
         return best
-    trial = study.trial_of(opened, number)
+    trial = trials.trial_of(opened, number)
     if trial.state != TrialState.COMPLETE:
         raise ExportError(
             f"Trial {number} is {trial.state.name.lower()}, only complete ones can be exported."

@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval, difference_interval
-from hawsweep.study import SAMPLE_FILES, Place, study_names, trial_of
+from hawsweep.study import SAMPLE_FILES, Place, study_names
+from hawsweep.trials import trial_of
 from hawsweep.verdict import Candidate, Verdict, judge
 
 

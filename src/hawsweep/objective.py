@@ -42,9 +42,10 @@ from hawsweep.records import Record
 from hawsweep.scoring import Score, write_samples
 from hawsweep.selfcheck import check_scoring
 from hawsweep.spec import apply_settings
-from hawsweep.study import MEMORY_CONSTRAINT, SAMPLE_FILES, SMALLEST_VIOLATION
+from hawsweep.study import SAMPLE_FILES
 from hawsweep.training import NonFiniteLoss, Report, TrainResult, train_adapter, trainable
 from hawsweep.trainspec import TrainSpec
+from hawsweep.trials import MEMORY_CONSTRAINT, SMALLEST_VIOLATION
 
 Tell = Callable[..., None]
 METRICS_FILE = "metrics.jsonl"

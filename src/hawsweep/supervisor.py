@@ -9,40 +9,33 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 
 from hawsweep import (
-    calibration,
     confirm,
     courtesy,
-    data,
     deaths,
     errors,
     keeping,
     memory,
-    models,
-    provenance,
     recovery,
-    space,
     study,
-    sweepplan,
+    trials,
 )
 from hawsweep.deaths import MemoryWatch
 from hawsweep.errors import HawsweepError, MemoryBudgetError, WorkerError
-from hawsweep.peak import arrays_budget
-from hawsweep.processes import GO_ON, PAUSE, identity, supervising, supervisor_of
-from hawsweep.shapes import read_config
-from hawsweep.spec import HOW_IT_RUNS, SweepSpec
+from hawsweep.processes import GO_ON, PAUSE, identity
+from hawsweep.spec import SweepSpec
 
 MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
 _GRACE_S = 60.0
-_POLL_S = 0.25
+POLL_S = 0.25
 # Between looks at what changes rarely: the study's wishes, the machine's.
 _LOOK_S = 2.0
 # Loading libraries and a large model gives no sign of life.
@@ -60,183 +53,10 @@ class Event:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a start ended, and the study it left."""
-
-    ended: Literal["finished", "timeout", "interrupted"]
-    study: optuna.Study
-    spec: SweepSpec
-
-
 Listener = Callable[[Event], None]
 
 
-def run_sweep(
-    spec: SweepSpec,
-    name: str,
-    place: study.Place,
-    listen: Listener,
-    *,
-    accept_versions: bool = False,
-) -> Outcome:
-    """Start a study, or go on with it, until ``spec.trials`` trials are complete or pruned.
-
-    Args:
-        name: The study's name, also of its folder.
-        listen: Is told of every event, and with kind ``tick`` several times a second.
-        accept_versions: See ``study.create_study``.
-
-    Raises:
-        StudyBusyError: Another process on this machine runs the study.
-        HawsweepError: Something else is wrong that another trial would not mend. What was finished
-            is kept.
-    """
-    study.check_name(name)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # events say it better
-
-    def preparing(text: str) -> None:
-        listen(Event("preparing", values={"text": text}))
-
-    # What is read in a moment comes before a model is converted and measured.
-    splits = data.load_data(spec.data, preparing)
-    with ExitStack() as held:
-        held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
-        held.enter_context(study.storage_faults_told(place))
-        if spec.machine.keep_awake:
-            held.enter_context(courtesy.keep_awake(preparing))
-        return _run_sweep(spec, name, place, listen, preparing, splits, accept_versions)
-
-
-def join_sweep(
-    name: str, place: study.Place, listen: Listener, workers: int | Literal["auto"] = "auto"
-) -> Outcome:
-    """Run trials of a study that another process started, and maybe still runs, here too.
-
-    Base, confirmation and test are left to the one that started it.
-
-    Raises:
-        StudyError: There is no such study.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-    def preparing(text: str) -> None:
-        listen(Event("preparing", values={"text": text}))
-
-    storage = study.open_storage(place)
-    opened = study.load_study(storage, name)
-    spec = study.spec_of(opened).model_copy(update={"workers": workers})
-    opened.set_user_attr(study.STOP, None)
-    with ExitStack() as held:
-        held.enter_context(study.storage_faults_told(place))
-        if spec.machine.keep_awake:
-            held.enter_context(courtesy.keep_awake(preparing))
-        model_path = models.resolve_model(spec.model, preparing)
-        models.resolve_embedder(spec.scoring.embedder, preparing)
-        n_workers, worker_bytes = _share_memory(spec, model_path, place, preparing)
-        place.study_dir(name).mkdir(parents=True, exist_ok=True)
-        confirming = confirm.open_confirmation(storage, opened, spec)
-        about = {"name": name, "is_new": False, "finished": study.count_finished(opened)}
-        listen(Event("study", values=about))
-        ended = _Supervisor(
-            spec, name, place, opened, confirming, n_workers, worker_bytes, listen, joins=True
-        ).run()
-    return Outcome(ended, study.load_study(storage, name), spec)
-
-
-def ask_to_stop(
-    name: str, place: study.Place, waiting: Callable[[], None], *, now: bool = False
-) -> bool:
-    """Have whoever runs a study stop: after the current evaluation, or now. Returns when it has.
-
-    Args:
-        waiting: Called several times a second meanwhile.
-
-    Returns:
-        Whether anybody here ran it; of other machines nobody knows.
-
-    Raises:
-        StudyError: There is no such study.
-    """
-    opened = study.load_study(study.open_storage(place), name)
-    folder = place.study_dir(name)
-    was_run = supervisor_of(folder) is not None or study.n_running_here(opened) > 0
-    opened.set_user_attr(study.STOP, 2 if now else 1)
-    while supervisor_of(folder) is not None or study.n_running_here(opened) > 0:
-        waiting()
-        time.sleep(_POLL_S)
-    return was_run
-
-
-def _run_sweep(
-    spec: SweepSpec,
-    name: str,
-    place: study.Place,
-    listen: Listener,
-    preparing: Callable[[str], None],
-    splits: data.Splits,
-    accept_versions: bool,
-) -> Outcome:
-    storage = study.open_storage(place, create=True)
-    models.resolve_embedder(spec.scoring.embedder, preparing)
-    model_path = models.resolve_model(spec.model, preparing)
-    n_workers, worker_bytes = _share_memory(spec, model_path, place, preparing)
-    if name not in study.study_names(storage):
-        recovery.check_nothing_lost(name, place)
-    prints = provenance.fingerprints(spec, model_path, splits.fingerprint())
-    opened, is_new = study.create_study(
-        storage, place, name, spec, prints, accept_versions=accept_versions
-    )
-    if is_new:
-        for settings in space.first_settings(spec, read_config(model_path)):
-            opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
-    # These may change at each start.
-    opened.set_user_attr("references", spec.scoring.references or {})
-    opened.set_user_attr("how", spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
-    opened.set_user_attr(study.STOP, None)
-    confirming = confirm.open_confirmation(storage, opened, spec)
-    for each in (opened, confirming):
-        for number in study.reap_running(each, deaths.GONE):
-            _keep_record(each, place, number)
-            listen(Event("reaped", values={"number": number}))
-    listen(
-        Event(
-            "study",
-            values={"name": name, "is_new": is_new, "finished": study.count_finished(opened)},
-        )
-    )
-    ended = _Supervisor(
-        spec, name, place, opened, confirming, n_workers, worker_bytes, listen
-    ).run()
-    return Outcome(ended, study.load_study(storage, name), spec)
-
-
-def _share_memory(
-    spec: SweepSpec, model_path: Path, place: study.Place, preparing: Callable[[str], None]
-) -> tuple[int, float | None]:
-    """How many workers there are, and what each may take; None where nothing can be predicted."""
-    machine = memory.this_machine()
-    budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
-    known = calibration.memory_model(model_path)
-    work = sweepplan.workload(spec)
-    if known is not None:
-        exact = replace(known, coefficients=replace(known.coefficients, error=0.0))
-        whole = arrays_budget(budget.total_bytes, known.coefficients)
-        sweepplan.check_fits(spec, exact, work, whole)
-    known = calibration.ensure_calibrated(model_path, known, budget.total_bytes, preparing)
-    if known is None:
-        preparing(
-            "the memory of this architecture is not known: trials are executed as the sweep says"
-        )
-        return 1 if spec.workers == "auto" else min(spec.workers, spec.trials), None
-    n_workers, each = sweepplan.share(spec, known, work, budget)
-    keeping.check_space(spec, known, place, n_workers)
-    sweepplan.check_fits(spec, known, work, arrays_budget(each, known.coefficients))
-    preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")
-    return n_workers, each
-
-
-def _keep_record(opened: optuna.Study, place: study.Place, number: int) -> None:
+def keep_record(opened: optuna.Study, place: study.Place, number: int) -> None:
     """Write what the database knows of a trial, and of its study, beside their files."""
     name = opened.study_name.removesuffix(study.CONFIRM_SUFFIX)
     confirms = name != opened.study_name
@@ -340,7 +160,14 @@ class _Process:
         events.put((self, None))
 
 
-class _Supervisor:
+class Supervisor:
+    """Hands out a study's work to worker processes until it is done, or told to stop.
+
+    Args:
+        worker_bytes: What each worker may take; None where nothing can be predicted.
+        joins: Another process sees to everything but trials.
+    """
+
     def __init__(
         self,
         spec: SweepSpec,
@@ -354,7 +181,7 @@ class _Supervisor:
         *,
         joins: bool = False,
     ) -> None:
-        self._joins = joins  # another process sees to everything but trials
+        self._joins = joins
         self._spec, self._name, self._place = spec, name, place
         self._study, self._n_workers, self._listen = opened, n_workers, listen
         self._confirming = confirming
@@ -377,6 +204,11 @@ class _Supervisor:
         self._orphans: dict[int, float] = {}
 
     def run(self) -> Literal["finished", "timeout", "interrupted"]:
+        """Work until the study is done, the time is up or it is told to stop; how it ended.
+
+        Raises:
+            HawsweepError: Something is wrong that another trial would not mend.
+        """
         with self._interrupts_noted():
             try:
                 trains = self._wants_trials() or self._wants_confirmation()
@@ -418,7 +250,7 @@ class _Supervisor:
                 self._next_look = time.monotonic() + _LOOK_S
                 self._look()
             try:
-                process, event = self._events.get(timeout=_POLL_S)
+                process, event = self._events.get(timeout=POLL_S)
             except queue.Empty:
                 self._listen(Event("tick"))
                 continue
@@ -453,14 +285,14 @@ class _Supervisor:
 
     def _end_orphans(self) -> None:
         """End workers whose supervisor is gone and who do not see it, and so hold what they run."""
-        orphans = study.orphans_here(self._study)
+        orphans = trials.orphans_here(self._study)
         self._orphans = {pid: self._orphans.get(pid, time.monotonic()) for pid in orphans}
         for pid, since in self._orphans.items():
             if time.monotonic() - since > _GRACE_S:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        for number in study.reap_running(self._study, deaths.GONE):
-            _keep_record(self._study, self._place, number)
+        for number in trials.reap_running(self._study, deaths.GONE):
+            keep_record(self._study, self._place, number)
             self._listen(Event("reaped", values={"number": number}))
 
     def _end_hung(self) -> None:
@@ -489,7 +321,7 @@ class _Supervisor:
             self._count_infeasible(event["state"] == "infeasible")
         if kind in ("trial_end", "confirm_end"):
             its_study = self._study if kind == "trial_end" else self._confirming
-            _keep_record(its_study, self._place, event["number"])
+            keep_record(its_study, self._place, event["number"])
             keeping.remove_bulk(self._study, self._place, self._spec)
         elif kind in ("base_end", "test_end"):
             recovery.write_study_record(self._study, self._place.study_dir(self._name))
@@ -517,7 +349,7 @@ class _Supervisor:
         elif (
             self._anyone_does("base")
             or self._anyone_does("trial")
-            or study.n_running_here(self._study)
+            or trials.n_running_here(self._study)
         ):
             return  # the last one sees what is to be confirmed
         elif self._wants_confirmation():
@@ -536,7 +368,7 @@ class _Supervisor:
         return any(worker.doing == command for worker in self._workers.values())
 
     def _wants_more(self) -> bool:
-        return study.count_finished(self._study) < self._spec.trials
+        return trials.count_finished(self._study) < self._spec.trials
 
     def _wants_trials(self) -> bool:
         if self._is_over(confirm.expected_s(self._study, self._spec, self._n_workers)):
@@ -545,8 +377,8 @@ class _Supervisor:
             worker.doing == "trial" and worker.trial_number is None
             for worker in self._workers.values()
         )
-        under_way = begun + study.n_running_here(self._study)
-        return study.count_finished(self._study) + under_way < self._spec.trials
+        under_way = begun + trials.n_running_here(self._study)
+        return trials.count_finished(self._study) + under_way < self._spec.trials
 
     def _wants_confirmation(self) -> bool:
         """Whether a run with a new seed is to be started; what the others said is kept."""
@@ -613,11 +445,11 @@ class _Supervisor:
             log, log_start = folder_of(self._name, process.trial_number) / "log.txt", 0
         circumstances = self._memory_watch.circumstances(process.hung_s)
         fault = deaths.of_worker(code, log, circumstances, log_start)
-        ends = study.reap_running(
+        ends = trials.reap_running(
             its_study, deaths.INTERRUPTED if self._interrupted else fault, process.identity
         )
         for number, end in ends.items():
-            _keep_record(its_study, self._place, number)
+            keep_record(its_study, self._place, number)
             about = {"number": number, "state": end.state, "reason": end.reason}
             kind = "confirm_end" if confirms else "trial_end"
             self._listen(Event(kind, process.number, {**about, "fault": fault.kind}))
@@ -672,5 +504,5 @@ class _Supervisor:
             while worker.is_alive() and time.monotonic() < deadline:
                 if self._interrupts_asked > self._interrupts_done:  # once more: now
                     deadline = 0.0
-                time.sleep(_POLL_S)
+                time.sleep(POLL_S)
             worker.wait(0.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 
-from hawsweep import data, models, study
+from hawsweep import data, models, study, trials
 from hawsweep.adapters import CONFIG_FILE, adapted, load_adapter
 from hawsweep.checkpoints import CHECKPOINT_DIR
 from hawsweep.csvfile import open_csv
@@ -155,7 +155,7 @@ def score_checkpoints(
         ScoringError: The trial kept none.
         StudyError: There is no such trial.
     """
-    trial = study.trial_of(opened, number)
+    trial = trials.trial_of(opened, number)
     folder = place.trial_dir(opened.study_name, number) / CHECKPOINT_DIR
     kept = sorted(folder.glob("[0-9]*"))
     if not kept:

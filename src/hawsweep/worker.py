@@ -24,7 +24,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from hawsweep import backend, confirm, data, deaths, models, study, sweepplan
+from hawsweep import backend, confirm, data, deaths, models, study, sweepplan, trials
 from hawsweep.bench import Bench, make_bench
 from hawsweep.calibration import memory_model
 from hawsweep.errors import HawsweepError
@@ -163,7 +163,7 @@ class Worker:
     def _run(self, opened: optuna.Study, kind: str, n_trials: int = 0) -> None:
         self._make_room(opened)
         me = {**identity(), "parent": self._parent_identity}
-        trial = study.next_trial(opened, distributions(self.spec.search), me, n_trials)
+        trial = trials.next_trial(opened, distributions(self.spec.search), me, n_trials)
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (confirm.CONFIRMS, confirm.SEED)}
         self.tell(f"{kind}_start", **about)
@@ -187,7 +187,7 @@ class Worker:
                 fault = deaths.of_exception(error)
                 traceback.print_exc()
         if fault is not None:
-            study.end_failed(opened, trial.number, fault)
+            trials.end_failed(opened, trial.number, fault)
         if fault is not None and fault.kind == "disk":
             raise study.disk_fault(self.place)
         self.is_tainted = fault is not None and fault.kind in deaths.TAINTING
@@ -237,7 +237,7 @@ class Worker:
 
     def _make_room(self, opened: optuna.Study) -> None:
         """Expect more of trials after one that ran out of memory."""
-        factor = opened.user_attrs.get(study.MEMORY_FACTOR, 1.0)
+        factor = opened.user_attrs.get(trials.MEMORY_FACTOR, 1.0)
         if self.memory is not None and factor != 1.0:
             scaled = self.memory.coefficients.scaled(factor)
             self.bench.memory = replace(self.memory, coefficients=scaled)

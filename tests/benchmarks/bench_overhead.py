@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psutil
 
+from hawsweep.starting import run_sweep
 from hawsweep.study import Place
-from hawsweep.supervisor import Event, run_sweep
+from hawsweep.supervisor import Event
 from hawsweep.sweepfile import find_sweep, read_sweep
 
 LONG = {

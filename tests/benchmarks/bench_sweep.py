@@ -26,7 +26,7 @@ import yaml
 from hawsweep import backend, data, models, space, study
 from hawsweep.adapters import mlx_lm_config
 from hawsweep.spec import SweepSpec, apply_settings
-from hawsweep.supervisor import run_sweep
+from hawsweep.starting import run_sweep
 from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from hawsweep.errors import HawsweepError
+from hawsweep.starting import join_sweep, run_sweep
 from hawsweep.study import Place
-from hawsweep.supervisor import join_sweep, run_sweep
 from hawsweep.sweepfile import parse_override, read_sweep
 
 

@@ -13,7 +13,7 @@ from harness import INTERVAL, count
 from optuna.storages._rdb import storage as optuna_storage
 from optuna.trial import TrialState
 
-from hawsweep import deaths, objective, scoring, study, training
+from hawsweep import deaths, objective, scoring, study, training, trials
 from hawsweep.checkpoints import STATE_FILE
 from hawsweep.data import load_data
 from hawsweep.errors import StudyError
@@ -76,7 +76,7 @@ def bench(bench_lab):
     opened = lab.study
     for trial in opened.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         opened._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-    opened.set_user_attr(study.MEMORY_FACTOR, 1.0)
+    opened.set_user_attr(trials.MEMORY_FACTOR, 1.0)
     worker.spec = worker.spec.model_copy(update={"trials": 10_000})
     return lab, worker
 
@@ -242,7 +242,7 @@ def test_storage_that_fails_in_a_trial_is_told_to_the_supervisor(bench, monkeypa
             worker.trial()
     count("storage fault")
     (left,) = [t for t in lab.trials() if t.state == TrialState.RUNNING]
-    study.reap_running(lab.study, deaths.GONE, left.user_attrs["worker"])
+    trials.reap_running(lab.study, deaths.GONE, left.user_attrs["worker"])
 
 
 def test_worker_events_are_lines_of_json(bench):

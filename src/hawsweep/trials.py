@@ -1,0 +1,231 @@
+"""The trials of a study: which comes next, whose they are, and what becomes of those that fail."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.deaths import Fault
+from hawsweep.errors import StudyError
+from hawsweep.processes import is_alive_here, is_dead_here
+
+# The study's attribute by which predicted activations are multiplied, after trials that ran out.
+MEMORY_FACTOR = "memory_factor"
+_TIGHTENED = 1.15
+# The constraint's name, in GB above the budget: a trial is feasible at 0, in Optuna's words.
+MEMORY_CONSTRAINT = "memory"
+SMALLEST_VIOLATION = 1e-3
+# What makes a trial another one than its settings say, so that its repetition has it too.
+_CARRIED = ("confirms", "seed", "retried_after", "below_bytes")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended, as events and tables call it: ``fail`` or ``infeasible``; and why."""
+
+    state: str
+    reason: str
+
+
+def reap_running(
+    study: optuna.Study, fault: Fault, worker: Mapping[str, Any] | None = None
+) -> dict[int, Ending]:
+    """End trials left RUNNING: those of one worker, or of any that no longer lives on this machine,
+    nor does who started it and would see to it.
+
+    Returns:
+        How each ended, by its number.
+    """
+    reaped = {}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = trial.user_attrs.get("worker")
+        if owner == dict(worker) if worker is not None else _is_left(owner):
+            reaped[trial.number] = end_failed(study, trial.number, fault)
+    return reaped
+
+
+def _is_left(owner: Mapping[str, Any] | None) -> bool:
+    return is_dead_here(owner) and not is_alive_here((owner or {}).get("parent"))
+
+
+def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
+    """End a running trial as what ended it asks for: its settings are queued again, or are known
+    not to fit.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    state, reason, storage = TrialState.FAIL, fault.text, study._storage
+    if fault.remedy == "go on":
+        repeat_trial(study, number)
+        reason += "; its settings are tried again"
+    elif fault.remedy == "later":
+        reason += "; tried once more" if _try_later(study, trial, fault) else "; not tried again"
+    elif fault.remedy == "smaller":
+        if ran_out_of_memory(study, number):
+            reason += "; tried once more with a smaller plan"
+        else:
+            state, reason = TrialState.PRUNED, f"{reason}; there is no smaller way to execute it"
+            _mark_infeasible(study, trial)
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside meanwhile
+        storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+        storage.set_trial_user_attr(trial._trial_id, "fault", fault.kind)
+        storage.set_trial_state_values(trial._trial_id, state)
+    return Ending("infeasible" if state == TrialState.PRUNED else "fail", reason)
+
+
+def _mark_infeasible(study: optuna.Study, trial: FrozenTrial) -> None:
+    running = optuna.Trial(study, trial._trial_id)
+    running.set_user_attr("infeasible", True)
+    key = f"constraints:{MEMORY_CONSTRAINT}"
+    if key not in trial.system_attrs or trial.system_attrs[key] <= 0:
+        # Trial.set_constraint would keep the first value: that the plan was thought to fit.
+        study._storage.set_trial_system_attr(trial._trial_id, key, SMALLEST_VIOLATION)
+
+
+def _try_later(study: optuna.Study, trial: FrozenTrial, fault: Fault) -> bool:
+    if "retried_after" in trial.user_attrs:
+        return False
+    repeat_trial(study, trial.number, retried_after=fault.kind)
+    return True
+
+
+def repeat_trial(study: optuna.Study, number: int, **attributes: Any) -> None:
+    """Queue a trial's settings, once; the trial that gets them goes on where its state is."""
+    trials = study.get_trials(deepcopy=False)
+    if any(trial.user_attrs.get("repeats") == number for trial in trials):
+        return  # a process was killed between queueing and saying that the trial ended
+    attributes = {"repeats": number, **_carried(trials[number]), **attributes}
+    # One that died while it was given its settings has some of them only.
+    settings = {**trials[number].system_attrs.get("fixed_params", {}), **trials[number].params}
+    study.enqueue_trial(settings, user_attrs=attributes)
+
+
+def _carried(trial: FrozenTrial) -> dict[str, Any]:
+    return {key: trial.user_attrs[key] for key in _CARRIED if key in trial.user_attrs}
+
+
+def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
+    """Note that a trial ran out of memory although its plan fitted: later plans leave more room,
+    and its settings are queued once, for a plan that takes less.
+
+    Returns:
+        Whether it is tried again.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    plan = trial.user_attrs.get("plan")
+    if plan is None or not plan["peak_bytes"]:
+        return False  # how much it takes is not known, nor what would take less
+    factor = study.user_attrs.get(MEMORY_FACTOR, 1.0)
+    study.set_user_attr(MEMORY_FACTOR, factor * _TIGHTENED)
+    if "below_bytes" in trial.user_attrs:
+        return False
+    repeat_trial(study, number, below_bytes=plan["peak_bytes"])
+    return True
+
+
+def next_trial(
+    study: optuna.Study,
+    space: Mapping[str, BaseDistribution],
+    worker: Mapping[str, Any],
+    n_trials: int = 0,
+) -> optuna.Trial:
+    """The trial to run now: what was interrupted first, then what is queued, then a proposal.
+
+    What had bad luck comes after another trial began, so that what it met may have passed.
+
+    Args:
+        worker: Who runs it. A running trial has it from the first moment, so that whenever that
+            process dies it is known whose the trial was.
+        n_trials: How many are to be finished; at the last there is nothing to come before.
+    """
+    trials = study.get_trials(deepcopy=False)
+    begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
+    is_last = count_finished(study) >= n_trials - 1
+
+    def turn(waiting: FrozenTrial) -> int | None:
+        if "retried_after" in waiting.user_attrs:
+            return 1 if is_last or begun > waiting.number else None
+        return 0 if "repeats" in waiting.user_attrs else 2
+
+    waiting = [(turn(t), t.number, t) for t in trials if t.state == TrialState.WAITING]
+    queued = sorted((at, number) for at, number, _ in waiting if at is not None)
+    for _, number in queued:
+        # As Study.ask takes a waiting trial, where no other worker was faster.
+        trial_id, storage = trials[number]._trial_id, study._storage
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            storage.set_trial_user_attr(trial_id, "worker", dict(worker))
+            if storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                storage.set_trial_user_attr(trial_id, "worker", dict(worker))  # if two tried
+                return _suggested(study, trial_id, space)
+    # Study.ask would take one whose turn has not come.
+    new = FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=TrialState.RUNNING,
+        value=None,
+        params={},
+        distributions={},
+        user_attrs={"worker": dict(worker)},
+        system_attrs={},
+        intermediate_values={},
+        datetime_start=datetime.now(),
+        datetime_complete=None,
+    )
+    return _suggested(study, study._storage.create_new_trial(study._study_id, new), space)
+
+
+def _suggested(
+    study: optuna.Study, trial_id: int, space: Mapping[str, BaseDistribution]
+) -> optuna.Trial:
+    trial = optuna.Trial(study, trial_id)
+    for name, distribution in space.items():
+        trial._suggest(name, distribution)
+    return trial
+
+
+def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
+    """A trial by its number.
+
+    Raises:
+        StudyError: There is no such trial.
+    """
+    trials: Sequence[FrozenTrial] = study.get_trials(deepcopy=False)
+    if not 0 <= number < len(trials):
+        there = f"it has 0 to {len(trials) - 1}" if trials else "it has none"
+        raise StudyError(f"Study {study.study_name!r} has no trial {number}; {there}.")
+    return trials[number]
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The complete trial with the highest value, the earlier of equals."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(complete, key=lambda t: (t.value, -t.number), default=None)
+
+
+def count_finished(study: optuna.Study) -> int:
+    """Trials that gave a result: complete, or pruned for another reason than memory."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return sum(not trial.user_attrs.get("infeasible") for trial in trials)
+
+
+def n_running_here(study: optuna.Study) -> int:
+    """Trials that run now, in processes that live on this machine."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return sum(is_alive_here(trial.user_attrs.get("worker")) for trial in running)
+
+
+def orphans_here(study: optuna.Study) -> list[int]:
+    """Process ids of workers on this machine that run a trial, but whose supervisor has ended."""
+    owners = [
+        trial.user_attrs.get("worker", {})
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    ]
+    return [
+        owner["pid"]
+        for owner in owners
+        if is_alive_here(owner) and is_dead_here(owner.get("parent"))
+    ]
