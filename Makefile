@@ -12,7 +12,7 @@ sweep: $(INSTALLED)
 	$(BIN)/hawsweep start lr-rank
 
 test: $(DEV_INSTALLED) check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 check: $(DEV_INSTALLED)
 	$(BIN)/ruff check

@@ -1,4 +1,6 @@
 import os
+import tempfile
+from collections import Counter
 from pathlib import Path
 
 # Read by huggingface_hub when it is imported: no test may reach the network.
@@ -18,6 +20,8 @@ from hawsweep.models import load_model
 from hawsweep.phrasebook import generate
 from hawsweep.spec import DataSpec
 
+# Where tests in other processes too write which faults they injected.
+FAULTS_FILE = "HAWSWEEP_FAULTS_FILE"
 PHRASEBOOK = Path(generate.__file__).parent
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -26,6 +30,21 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 N_RECORDS = {"train": 24, "valid": 8, "test": 8}
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # of several processes the first
+        handle, os.environ[FAULTS_FILE] = tempfile.mkstemp(prefix="hawsweep-faults-")
+        os.close(handle)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    path = Path(os.environ.pop(FAULTS_FILE))
+    counts = Counter(path.read_text(encoding="utf-8").splitlines())
+    path.unlink()
+    if counts:
+        each = ", ".join(f"{kind} {number}" for kind, number in sorted(counts.items()))
+        terminalreporter.write_line(f"faults injected: {counts.total()} ({each})")
 
 
 def phrasebook_lines(split, n_lines):

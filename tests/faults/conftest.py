@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import COUNTS, Lab
+from harness import Lab
 
 
 @pytest.fixture(scope="session")
@@ -28,9 +28,3 @@ def lab(tmp_path, calibrated, chat_data_dir):
         return made[-1]
 
     return make
-
-
-def pytest_terminal_summary(terminalreporter):
-    if COUNTS:
-        each = ", ".join(f"{kind} {number}" for kind, number in sorted(COUNTS.items()))
-        terminalreporter.write_line(f"faults injected: {sum(COUNTS.values())} ({each})")

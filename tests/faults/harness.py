@@ -17,12 +17,13 @@ from hawsweep.study import Place, open_storage
 DRIVER = Path(__file__).with_name("driver.py")
 INTERVAL = 4  # iterations between evaluations
 N_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-COUNTS: dict[str, int] = {}
 
 
 def count(kind, number=1):
-    """Add to the faults injected; printed when all tests have run."""
-    COUNTS[kind] = COUNTS.get(kind, 0) + number
+    """Add to the faults injected, which are printed when all tests have run."""
+    if path := os.environ.get("HAWSWEEP_FAULTS_FILE"):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{kind}\n" * number)
 
 
 class Lab:
