@@ -51,6 +51,7 @@ def start_detached(command: Sequence[str], name: str, place: Place) -> tuple[int
         )
     while process.poll() is None:
         if (supervisor_of(folder) or {}).get("pid") == process.pid:
+            process.returncode = 0  # from here on it is nobody's child to wait for
             return process.pid, log
         time.sleep(_POLL_S)
     said = log.read_text(encoding="utf-8", errors="replace").strip()

@@ -1,0 +1,42 @@
+"""A sweep in the background: it runs without the terminal it was started from."""
+
+import os
+
+import pytest
+from click.testing import CliRunner
+from harness import wait_until
+
+from hawsweep.cli import main
+from hawsweep.detaching import start_detached
+from hawsweep.errors import StudyBusyError, WorkerError
+from hawsweep.processes import supervisor_of
+from hawsweep.study import Place
+
+
+def command(here, *more):
+    sweep = here.folder / "sweep.yaml"
+    # JSON is YAML; a sweep's file is known by its ending.
+    return ["start", str(sweep), "--study=tiny", f"--studies-dir={here.studies}", *more]
+
+
+def test_sweep_goes_on_in_the_background_until_it_is_stopped(lab):
+    here = lab(trials=50)
+    place = Place(here.studies)
+    pid, log = start_detached(command(here), "tiny", place)
+    assert supervisor_of(place.study_dir("tiny"))["pid"] == pid
+    assert os.getsid(pid) == pid  # no terminal's end reaches it
+    with pytest.raises(StudyBusyError, match=f"process {pid} already"):
+        start_detached(command(here), "tiny", place)
+    wait_until(lambda: "trial 0" in log.read_text())
+    done = CliRunner().invoke(main, ["stop", "tiny", f"--studies-dir={here.studies}"])
+    assert done.exit_code == 0, done.output
+    assert "Stopped. To go on: hawsweep start tiny" in done.output
+    assert supervisor_of(place.study_dir("tiny")) is None
+    again = CliRunner().invoke(main, ["stop", "tiny", f"--studies-dir={here.studies}"])
+    assert "Nobody on this machine runs study 'tiny'" in again.output
+
+
+def test_fault_of_the_start_is_told_at_once(lab):
+    here = lab()
+    with pytest.raises(WorkerError, match="There is no sweep file"):
+        start_detached(["start", "none.yaml"], "tiny", Place(here.studies))
