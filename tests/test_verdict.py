@@ -1,11 +1,13 @@
 """What is said of a study's winner, and how often that is false."""
 
+import math
+
 import numpy as np
 import pytest
 
 from hawsweep.confirm import Confirmation, ranked
-from hawsweep.intervals import mean_interval
-from hawsweep.verdict import Candidate, judge
+from hawsweep.intervals import Interval, mean_interval
+from hawsweep.verdict import Candidate, gain_text, judge
 
 N_STUDIES, N_TRIALS = 400, 12
 N_VALID, N_TEST = 64, 128
@@ -136,3 +138,16 @@ def test_simulated_studies_are_judged_as_the_truth_is():
     assert np.mean(selection_bias) > 0.005  # or there would be nothing to correct
     assert abs(np.mean(test_bias)) < np.mean(selection_bias) / 4
     assert np.mean(shrinkage) > np.mean(selection_bias)  # luck with the items, and with the seed
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (0.27, 0.35, "+0.31 (95 % 0.27 to 0.35)"),
+        (0.303, 0.317, "+0.310 (95 % 0.303 to 0.317)"),
+        (0.01, math.inf, "+0.310 (95 % at least 0.010)"),
+        (-math.inf, math.inf, "+0.310 (95 % not known)"),
+    ],
+)
+def test_gain_is_said_with_its_interval(low, high, text):
+    assert gain_text(Interval(0.31, low, high, 0.95)) == text

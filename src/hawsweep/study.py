@@ -158,12 +158,16 @@ def _open_given(url: str) -> RDBStorage:
 
 @contextmanager
 def storage_faults_told(place: Place) -> Iterator[None]:
-    """Make a StudyError of what a database raises while it is used."""
+    """Make a StudyError of what a database raises while it is used, or a disk that takes nothing
+    any more.
+    """
     try:
         yield
-    except STORAGE_FAULTS as fault:
+    except (*STORAGE_FAULTS, OSError) as fault:
         if is_disk_fault(fault):
             raise disk_fault(place) from None
+        if isinstance(fault, OSError):
+            raise
         path, said = place.database_path, _first_line(fault)
         where = "the database given as storage" if path is None else str(path)
         if place.storage_url is not None:

@@ -62,13 +62,8 @@ def keep_record(opened: optuna.Study, place: study.Place, number: int) -> None:
     confirms = name != opened.study_name
     folder = place.study_dir(name)
     folder_of = place.confirm_dir if confirms else place.trial_dir
-    try:
-        recovery.write_record(opened, number, folder_of(name, number))
-        recovery.write_study_record(opened, folder / "confirm" if confirms else folder)
-    except OSError as fault:
-        if deaths.is_disk_fault(fault):
-            raise study.disk_fault(place) from fault
-        raise
+    recovery.write_record(opened, number, folder_of(name, number))
+    recovery.write_study_record(opened, folder / "confirm" if confirms else folder)
 
 
 class _Process:
@@ -279,7 +274,8 @@ class Supervisor:
             self._listen(Event("resumed"))
         if was_paused != (reason is not None):
             for worker in self._workers.values():
-                worker.pause(go_on=reason is None)
+                if worker.doing not in (None, "prepare"):  # it may not listen to signals yet
+                    worker.pause(go_on=reason is None)
         if reason is None:
             self._assign_idle()
 

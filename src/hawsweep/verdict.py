@@ -5,6 +5,7 @@ on the validation items, so what it gains there is too high by chance; where the
 that alone says whether it is worth shipping.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -152,7 +153,8 @@ def _against_baselines(verdict: Verdict) -> str:
 def gain_text(gain: Interval) -> str:
     """``+0.31 (95 % 0.27 to 0.35)``: with as many digits as the interval's width asks for."""
     digits = 2 if gain.high - gain.low > 0.02 else 3 if gain.high - gain.low > 0.002 else 4
-    return (
-        f"{gain.mean:+.{digits}f} ({100 * gain.level:.3g} % {gain.low:.{digits}f} to "
-        f"{gain.high:.{digits}f})"
-    )
+    ends = f"{gain.low:.{digits}f} to {gain.high:.{digits}f}"
+    if math.isinf(gain.high):  # of few prompts, most of them alike
+        digits = 3
+        ends = f"at least {gain.low:.{digits}f}" if math.isfinite(gain.low) else "not known"
+    return f"{gain.mean:+.{digits}f} ({100 * gain.level:.3g} % {ends})"

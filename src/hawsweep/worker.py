@@ -277,11 +277,7 @@ def main() -> None:
                     sys.exit(deaths.WANTS_SUCCESSOR)
     except Interrupted:
         sys.exit(deaths.ENDED_BY_SIGTERM)
-    except Exception as fault:  # of a trial it would end that trial only
-        if deaths.is_disk_fault(fault) and not isinstance(fault, HawsweepError):
-            fault = study.disk_fault(worker.place)
-        if not isinstance(fault, HawsweepError):
-            raise
+    except HawsweepError as fault:  # of a trial it would end that trial only
         worker.tell("fatal", error=type(fault).__name__, message=str(fault))
         sys.exit(1)
 

@@ -40,7 +40,9 @@ def _studies_table(found: "Diagnosis") -> Table:
         table.add_column(title, justify="right")
     table.add_column("last")
     kept = {each.name: each for each in found.recoverable}
-    for name in sorted({*found.database.studies, *kept}):
+    # Runs with new seeds are counted with the study they confirm.
+    studies = {name for name in found.database.studies if not name.endswith(".confirm")}
+    for name in sorted(studies | {*kept}):
         states = found.database.studies.get(name, {})
         counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         each = kept.get(name)
