@@ -5,6 +5,7 @@ from pathlib import Path
 
 # Read by huggingface_hub when it is imported: no test may reach the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("COLUMNS", None)  # tables are as wide as where there is no terminal
 
 from hawsweep.backend import mx, nn
 
@@ -39,9 +40,9 @@ def pytest_configure(config):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    path = Path(os.environ.pop(FAULTS_FILE))
-    counts = Counter(path.read_text(encoding="utf-8").splitlines())
-    path.unlink()
+    path = Path(os.environ[FAULTS_FILE])
+    counts = Counter(path.read_text(encoding="utf-8").splitlines() if path.is_file() else ())
+    path.unlink(missing_ok=True)
     if counts:
         each = ", ".join(f"{kind} {number}" for kind, number in sorted(counts.items()))
         terminalreporter.write_line(f"faults injected: {counts.total()} ({each})")

@@ -14,7 +14,7 @@ import optuna
 import pytest
 from click.testing import CliRunner
 
-from hawsweep import models, supervisor, systems
+from hawsweep import models, starting, systems
 from hawsweep.cli import main
 from hawsweep.data import load_data
 from hawsweep.records import MAX_LINE
@@ -590,7 +590,7 @@ def ground(tmp_path, monkeypatch, tiny_model_dir, hub_cache):
         raise AssertionError("bad input must be seen before this")
 
     monkeypatch.setattr(models, "_resolve_bundled", refuse)
-    monkeypatch.setattr(supervisor, "_share_memory", refuse)
+    monkeypatch.setattr(starting, "_share_memory", refuse)
 
     def scorer(spec, **_):
         made = Scorer(tmp_path, spec)

@@ -128,7 +128,7 @@ def test_best_trials_were_trained_again_with_a_new_seed(swept: Path) -> None:
             for line in (folder / "metrics.jsonl").read_text().splitlines()
             if json.loads(line)["type"] == "eval"
         ]
-        for folder in (*sorted(again.iterdir()), *sorted((again.parent / "trials").iterdir()))
+        for folder in (*sorted(again.glob("[0-9]*")), *sorted((again.parent / "trials").iterdir()))
     ]
     assert len(losses) == 4
     assert len({tuple(each) for each in losses}) == 4  # another seed is another run

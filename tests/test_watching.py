@@ -66,7 +66,7 @@ def watched(tmp_path):
 
 def command(place, *options):
     return [
-        *(sys.executable, "-m", "hawsweep.cli", "status", "--watch", "--interval", "0.1"),
+        *(sys.executable, "-m", "hawsweep.cli", "status", "--watch", "--interval", "0.5"),
         *("--studies-dir", str(place.studies_dir), *options),
     ]
 

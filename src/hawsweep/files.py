@@ -35,6 +35,6 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def remove_half_written(folder: Path) -> None:
-    """Remove what a process that was killed left of writing into ``folder``."""
-    for path in folder.glob(f"{HALF_WRITTEN}*"):
+    """Remove what a process that was killed left of writing into ``folder`` and those in it."""
+    for path in folder.rglob(f"{HALF_WRITTEN}*"):
         path.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ from hawsweep.confirm import SEED
 from hawsweep.encoding import with_examples
 from hawsweep.evaluation import Evaluation
 from hawsweep.examples import write_example_losses
-from hawsweep.files import HALF_WRITTEN, replace_text, replacing
+from hawsweep.files import HALF_WRITTEN, remove_half_written, replace_text, replacing
 from hawsweep.leaks import Leak
 from hawsweep.measuring import Observation
 from hawsweep.metrics import signatures
@@ -250,6 +250,7 @@ def _take_over(
             _copy_files(source, folder)
         except FileNotFoundError:
             continue  # no longer kept
+        remove_half_written(source)
         if take_state(source, folder, keep=other.state == TrialState.COMPLETE):
             trial.set_user_attr("continues", {"trial": other.number, "iteration": iteration})
             return load_state(folder, train)

@@ -45,6 +45,7 @@ from hawsweep.checkpoints import (
 from hawsweep.dropout import dropout_keys, step_key
 from hawsweep.encoding import Example
 from hawsweep.evaluation import Evaluation, batch_arrays, sum_by_row
+from hawsweep.files import remove_half_written
 from hawsweep.forward import FrozenBlocks
 from hawsweep.loss import target_losses
 from hawsweep.optimizers import learning_rate_at, make_optimizer, set_learning_rate
@@ -162,6 +163,7 @@ def train_adapter(
         Interrupted: ``should_stop`` said so; the state is of the last batch.
     """
     frozen = frozen or FrozenBlocks(model, budget_bytes=0)
+    remove_half_written(folder)
     run = _Run(model, train, frozen, tokens_at_once, state or _first_state(model, len(examples)))
     order = islice(order, run.progress.iteration, None)
     reset_peak_memory()
