@@ -113,7 +113,7 @@ def said_to_be_locked(watched, output):
 
 def test_terminal_shows_changes_survives_a_lock_and_is_left_as_it_was(watched):
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140", "LINES": "40"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "240", "LINES": "40"}
     with subprocess.Popen(
         command(watched.place, "rates"), stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     ) as process:
