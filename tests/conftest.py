@@ -40,6 +40,8 @@ def pytest_configure(config):
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    if hasattr(config, "workerinput"):
+        return
     path = Path(os.environ[FAULTS_FILE])
     counts = Counter(path.read_text(encoding="utf-8").splitlines() if path.is_file() else ())
     path.unlink(missing_ok=True)
