@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from hawsweep.processes import GO_ON, PAUSE, supervisor_of
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGABRT, signal.SIGSEGV)
-N_STRIKES = 15  # of each seed
+N_STRIKES = 18  # of each seed
 PAUSES = []
 
 
