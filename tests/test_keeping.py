@@ -80,6 +80,13 @@ def test_bulk_of_trials_that_are_not_kept_is_removed(study, place, keep, top, le
         assert all(kept) or not any(kept)
 
 
+def test_trial_that_won_by_new_seeds_is_kept(study, place):
+    won = {"trial_number": 3, "selected": 0.2, "scores": [0.5]}
+    study.set_user_attr("confirm", [won])
+    remove_bulk(study, place, sweep(keep="best 1"))
+    assert with_bulk(place) == [1, 3, 6, 7, 8]
+
+
 def test_removing_twice_or_what_is_not_there_is_no_fault(study, place):
     remove_bulk(study, place, sweep(keep="best 1"))
     shutil.rmtree(place.trial_dir("s", 4))

@@ -7,6 +7,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.confirm import confirmations
 from hawsweep.errors import StudyError
 from hawsweep.planning import MemoryModel
 from hawsweep.spec import SweepSpec, apply_settings, corners, keep_count
@@ -29,8 +30,9 @@ def remove_bulk(opened: optuna.Study, place: Place, spec: SweepSpec) -> None:
     if count is None:
         return
     trials = opened.get_trials(deepcopy=False)
+    kept = _kept(trials, count, spec) | {each.trial_number for each in confirmations(opened)}
     for trial in trials:
-        if trial.state.is_finished() and trial.number not in _kept(trials, count, spec):
+        if trial.state.is_finished() and trial.number not in kept:
             folder = place.trial_dir(opened.study_name, trial.number)
             for name in _BULK:
                 _remove(folder / name)

@@ -112,9 +112,9 @@ def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
-            if [each.name for each in folder.iterdir()] == [path.name]:  # nothing came of it
-                path.unlink()
-                with suppress(OSError):
+            with suppress(OSError):
+                if [each.name for each in folder.iterdir()] == [path.name]:  # nothing came of it
+                    path.unlink()
                     folder.rmdir()
 
 

@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.deaths import Fault
+from hawsweep.deaths import FROM_OUTSIDE, Fault
 from hawsweep.errors import StudyError
 from hawsweep.processes import is_alive_here, is_dead_here
 
@@ -58,6 +58,8 @@ def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
     not to fit.
     """
     trial = study.get_trials(deepcopy=False)[number]
+    if trial.state.is_finished():
+        return Ending("fail", FROM_OUTSIDE)  # what somebody ended is not tried again
     state, reason, storage = TrialState.FAIL, fault.text, study._storage
     if fault.remedy == "go on":
         repeat_trial(study, number)
