@@ -1,0 +1,36 @@
+"""The command line: parse, one call into the core, print."""
+
+import click
+
+from hawsweep import __version__
+from hawsweep.cli import leaving, looking, running
+from hawsweep.cli.common import ErrorGroup
+
+
+@click.group(cls=ErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hawsweep")
+def main() -> None:
+    """Sweep the hyperparameters of LoRA fine-tuning with MLX.
+
+    \b
+    hawsweep start lr-rank     run a sweep, or go on with it
+    hawsweep status lr-rank    its trials, best first
+    hawsweep export lr-rank    the best adapter, checked
+    """
+
+
+for _command in (
+    running.start,
+    running.stop,
+    running.worker,
+    running.plan,
+    looking.list_studies,
+    looking.status,
+    looking.show,
+    looking.compare,
+    looking.score,
+    leaving.export,
+    leaving.dashboard,
+    leaving.doctor,
+):
+    main.add_command(_command)

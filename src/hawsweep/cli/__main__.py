@@ -1,0 +1,5 @@
+"""``python -m hawsweep.cli``."""
+
+from hawsweep.cli import main
+
+main()
