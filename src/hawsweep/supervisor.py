@@ -36,6 +36,8 @@ _GRACE_S = 60.0
 POLL_S = 0.25
 # Between looks at what changes rarely: the study's wishes, the machine's.
 _LOOK_S = 2.0
+# At others' trials, for which all of them are read.
+_LOOK_AT_OTHERS_S = 6.0
 # Loading libraries and a large model gives no sign of life.
 _PREPARING_S = 600.0
 # So long after a worker was started, a process beside them has imported what a worker needs, which
@@ -109,7 +111,7 @@ class Supervisor:
         self._memory_watch = MemoryWatch()
         self._pauses = courtesy.Pauses(spec.machine)
         self._paused_for: str | None = None
-        self._next_look = 0.0
+        self._next_look = self._next_look_at_others = 0.0
         self._orphans: dict[int, float] = {}
 
     def run(self) -> Literal["finished", "timeout", "interrupted"]:
@@ -174,7 +176,9 @@ class Supervisor:
         self._memory_watch.look()
         self._pause_or_go_on()
         self._end_hung()
-        self._end_orphans()
+        if time.monotonic() >= self._next_look_at_others:
+            self._next_look_at_others = time.monotonic() + _LOOK_AT_OTHERS_S
+            self._end_orphans()
         self._assign_idle()
         self._keep_spare()
         asked = study.stop_asked(self._study)
