@@ -35,16 +35,15 @@ class TrialRow:
         confirmed: Mean score of its settings trained again with new seeds.
         faults: How many answers are empty, cut and so on.
         val_loss: Of the best evaluation, nats per token; ``best_iteration`` is where it was.
-        nats_per_byte: The same, as trials of several models are compared; else None.
         similarity: Mean cosine on the validation prompts.
         time_s: From start to end.
+        nats_per_byte: ``val_loss`` as trials of several models are compared by it; else None.
     """
 
     label: str
     state: str
     settings: Mapping[str, Any]
     val_loss: float | None = None
-    nats_per_byte: float | None = None
     best_iteration: int | None = None
     score: float | None = None
     low: float | None = None
@@ -58,6 +57,7 @@ class TrialRow:
     faults: Mapping[str, int] | None = None
     confirmed: float | None = None
     reason: str | None = None
+    nats_per_byte: float | None = None
 
 
 def leaderboard(study: optuna.Study) -> list[TrialRow]:

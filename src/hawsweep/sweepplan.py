@@ -184,7 +184,8 @@ def check_fits(spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes
     raise MemoryBudgetError(
         f"No setting of this sweep fits: the smallest needs {_gb(least.needed_bytes)} for its "
         f"arrays ({_gb(weights)} of it weights), and the budget leaves "
-        f"{_gb(max(0.0, arrays_bytes))}. {_what_would(known, train, work, arrays_bytes)}"
+        f"{_gb(max(0.0, arrays_bytes))}. {_what_would(known, train, work, arrays_bytes)}",
+        least.needed_bytes - arrays_bytes,
     )
 
 
@@ -201,7 +202,8 @@ def _check_scoring(
     would = f"scoring.batch_size: {fitting[-1]}" if fitting else "a smaller scoring.max_tokens"
     raise MemoryBudgetError(
         f"Translating {asked} prompts at a time needs {_gb(needed)}, and the budget leaves "
-        f"{_gb(max(0.0, arrays_bytes))}. Use {would}, or raise memory.budget."
+        f"{_gb(max(0.0, arrays_bytes))}. Use {would}, or raise memory.budget.",
+        needed - arrays_bytes,
     )
 
 
