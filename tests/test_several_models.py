@@ -37,6 +37,7 @@ from hawsweep.records import Record
 from hawsweep.recovery import rebuild
 from hawsweep.shapes import shape_of
 from hawsweep.space import distributions, first_of_models
+from hawsweep.spec import short_names
 from hawsweep.study import Place, open_storage, spec_of
 from hawsweep.sweepfile import check_sweep, read_sweep
 from hawsweep.systems import score_checkpoints
@@ -203,7 +204,7 @@ def test_first_settings_are_of_each_model_in_turn():
     ],
 )
 def test_short_names_tell_models_apart(models, names):
-    assert list(baselines.short_names(models).values()) == names
+    assert list(short_names(models).values()) == names
 
 
 def test_folders_of_untuned_models_stay_below_the_study(tmp_path):

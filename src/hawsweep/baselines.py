@@ -7,7 +7,7 @@ the untuned model that scores best.
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from hawsweep.spec import SweepSpec
+from hawsweep.spec import SweepSpec, short_names
 from hawsweep.study import BASES, Place, spec_of
 from hawsweep.trials import trial_of
 
@@ -125,14 +125,6 @@ def best_other(study: optuna.Study, model: str) -> Baseline | None:
     """The best untuned model, where it is not the one named nor that with examples shown."""
     best = max(baselines(study), key=lambda each: each.score, default=None)
     return None if best is None or best.model in ("", model) else best
-
-
-def short_names(models: Iterable[str]) -> dict[str, str]:
-    """Each model's name without its organisation or folder, where that is enough to tell it."""
-    listed = list(models)
-    last = {model: model.rstrip("/").rsplit("/", 1)[-1] or model for model in listed}
-    ends = list(last.values())
-    return {model: end if ends.count(end) == 1 else model for model, end in last.items()}
 
 
 def _folder_name(model: str) -> str:

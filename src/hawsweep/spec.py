@@ -549,6 +549,14 @@ SEARCHABLE: dict[str, type] = {
 }
 
 
+def short_names(models: Iterable[str]) -> dict[str, str]:
+    """Each model's name without its organisation or folder, where that is enough to tell it."""
+    listed = list(models)
+    last = {model: model.rstrip("/").rsplit("/", 1)[-1] or model for model in listed}
+    ends = list(last.values())
+    return {model: end if ends.count(end) == 1 else model for model, end in last.items()}
+
+
 def values_of(key: str, asked: Range | Choices) -> list[SearchValue]:
     """The choices, numbers in order; of a range its low end, middle and high end."""
     if isinstance(asked, Choices):
