@@ -12,9 +12,11 @@ from hawsweep.backend import mx
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 from mlx_lm.models import llama
 from mlx_lm.utils import save_config, save_model
 from optuna.trial import TrialState
+from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -23,15 +25,23 @@ sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from conftest import phrasebook_lines
 from harness import Lab, kill
 
-from hawsweep import baselines, confirm, provenance, starting, study
+from hawsweep import baselines, cli, confirm, provenance, starting, study
 from hawsweep.calibration import uncalibrated
 from hawsweep.catalogue import find_known
 from hawsweep.comparison import compare
 from hawsweep.data import load_data
+from hawsweep.display.tables import leaderboard_table
 from hawsweep.encoding import encode
 from hawsweep.errors import DataError, MemoryBudgetError, SpecError
 from hawsweep.export import export_trial
-from hawsweep.leaderboard import describe_trial, end_of_study, groups, judge_study, leaderboard
+from hawsweep.leaderboard import (
+    TrialRow,
+    describe_trial,
+    end_of_study,
+    groups,
+    judge_study,
+    leaderboard,
+)
 from hawsweep.models import load_model
 from hawsweep.records import Record
 from hawsweep.recovery import rebuild
@@ -39,7 +49,7 @@ from hawsweep.shapes import shape_of
 from hawsweep.space import distributions, first_of_models
 from hawsweep.spec import short_names
 from hawsweep.study import Place, open_storage, spec_of
-from hawsweep.sweepfile import check_sweep, read_sweep
+from hawsweep.sweepfile import check_sweep, find_sweep, read_sweep
 from hawsweep.systems import score_checkpoints
 from hawsweep.validation import n_bytes, shared_records, targets_per_byte
 from hawsweep.verdict import Candidate, judge
@@ -190,6 +200,63 @@ def test_first_settings_are_of_each_model_in_turn():
     )
     given = [{"model": "org/one"}]
     assert first_of_models(sweep(enqueue=given), configs) == given
+
+
+# What comes with hawsweep
+
+
+def plan_of(*arguments):
+    done = CliRunner().invoke(cli.main, ["plan", "base-models", "--ram", "32GB", *arguments])
+    return done.exit_code, done.output
+
+
+def test_bundled_sweep_plans_each_of_its_models_without_weights():
+    code, text = plan_of("--data-pairs", "2831")
+    assert code == 0, text
+    spec = read_sweep(find_sweep("base-models"))
+    assert len(spec.models) == 3
+    for model in spec.models:
+        assert f"{model}: " in text
+    assert "where every model has as many" in text
+
+
+def test_plan_of_several_models_is_json_too():
+    code, text = plan_of("--data-pairs", "2831", "--json")
+    assert code == 0, text
+    spec = read_sweep(find_sweep("base-models"))
+    found = json.loads(text)["models"]
+    assert [each["model"] for each in found] == list(spec.models)
+    assert all(each["smallest"]["fits"] for each in found)
+
+
+def test_plan_says_which_model_does_not_fit():
+    # Less for arrays than the weights of Qwen and a step of it, more than Llama's.
+    code, text = plan_of("--data-pairs", "2831", "--set", "memory.budget=7GB")
+    assert code == 0, text
+    last = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    assert "does not fit" in last["Qwen2.5-7B-Instruct-4bit"]
+    assert "does not fit" not in last["Llama-3.2-3B-Instruct-4bit"]
+    assert "is left out; the others go on" in text
+
+
+def test_one_model_on_the_command_line_is_refused_beside_several():
+    code, text = plan_of("--model", "some/model")
+    assert code == 1
+    assert "model is 'some/model', but search.model has several" in text
+
+
+def test_leaderboard_shows_models_by_their_short_names():
+    rows = [
+        TrialRow(str(n), "complete", {"model": name}, 2.0, score=0.5, nats_per_byte=0.75)
+        for n, name in enumerate(("org/one[red]", "other/two"))
+    ]
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(leaderboard_table(rows, 140))
+    text = console.export_text()
+    assert "one[red]" in text
+    assert "org/" not in text
+    assert "per byte" in text
+    assert "0.750" in text
 
 
 # Names
@@ -357,6 +424,18 @@ def test_trial_has_the_same_numbers_whichever_model_was_loaded_before(
     assert again.intermediate_values == first.intermediate_values
     assert again.value == first.value
     assert between.user_attrs["targets_per_byte"] != first.user_attrs["targets_per_byte"]
+
+
+def test_trial_goes_on_from_a_shorter_one_of_its_own_model_alone(
+    worker, tiny_model_dir, other_model_dir
+):
+    shorter = run_with(worker, other_model_dir, learning_rate=3e-3, iters=24)
+    elsewhere = run_with(worker, tiny_model_dir, learning_rate=3e-3)
+    longer = run_with(worker, other_model_dir, learning_rate=3e-3)
+    assert "continues" not in elsewhere.user_attrs
+    assert longer.user_attrs["continues"] == {"trial": shorter.number, "iteration": 24}
+    known = {at: longer.intermediate_values[at] for at in shorter.intermediate_values}
+    assert known == shorter.intermediate_values
 
 
 def test_model_that_is_not_used_any_more_leaves_no_arrays(worker, tiny_model_dir, other_model_dir):

@@ -130,7 +130,8 @@ class SweepDisplay:
 
     def _on_trial_start(self, values: Mapping[str, Any]) -> None:
         if not self._console.is_terminal:
-            self._print(f"trial {values['number']} starts: {settings_text(values['settings'])}")
+            settings = escape(settings_text(values["settings"]))
+            self._print(f"trial {values['number']} starts: {settings}")
 
     def _on_trial_end(self, values: Mapping[str, Any]) -> None:
         state = values["state"]
