@@ -39,23 +39,11 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
     """The trials, one a line, with shorter titles where the terminal is narrow."""
     is_narrow = width < WIDE
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
-    models = short_names(
-        dict.fromkeys(row.settings[MODEL] for row in rows if MODEL in row.settings)
-    )
+    models = short_names({row.settings[MODEL] for row in rows if MODEL in row.settings})
     again = ["again"] if any(row.confirmed is not None for row in rows) else []
     by_byte = ["per byte"] if any(row.nats_per_byte is not None for row in rows) else []
-    titles = [
-        "val loss",
-        *by_byte,
-        "at",
-        "score",
-        "95 %",
-        *again,
-        "chrF",
-        "tok/s",
-        "peak GB",
-        "time",
-    ]
+    losses = ["val loss", *by_byte, "at"]
+    titles = [*losses, "score", "95 %", *again, "chrF", "tok/s", "peak GB", "time"]
     if is_narrow:
         titles = ["val", *("/byte" for _ in by_byte), "score", "95 %", *again, "GB", "time"]
     padding = (0, 1 if is_narrow else 2, 0, 0)
