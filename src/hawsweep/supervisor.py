@@ -5,7 +5,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import optuna
 import psutil
 
 from hawsweep import (
+    baselines,
     confirm,
     courtesy,
     deaths,
@@ -75,6 +76,7 @@ class Supervisor:
     Args:
         worker_bytes: What each worker may take; None where nothing can be predicted.
         joins: Another process sees to everything but trials.
+        left_out: Models that do not fit into what a worker may take: why, and by how many GB.
     """
 
     def __init__(
@@ -89,8 +91,10 @@ class Supervisor:
         listen: Listener,
         *,
         joins: bool = False,
+        left_out: Mapping[str, tuple[str, float]] | None = None,
     ) -> None:
         self._joins = joins
+        self._left_out = dict(left_out or {})
         self._spec, self._name, self._place = spec, name, place
         self._study, self._n_workers, self._listen = opened, n_workers, listen
         self._confirming = confirming
@@ -258,7 +262,7 @@ class Supervisor:
             process.command("exit")
         elif self._paused_for is not None:
             return  # until it is over
-        elif "base" not in self._attrs() and not self._anyone_does("base") and not self._joins:
+        elif self._wants_base():
             process.command("base")
         elif self._wants_trials():
             process.command("trial")
@@ -284,6 +288,11 @@ class Supervisor:
 
     def _anyone_does(self, command: str) -> bool:
         return any(worker.doing == command for worker in self._workers.values())
+
+    def _wants_base(self) -> bool:
+        if self._joins or self._anyone_does("base"):
+            return False
+        return bool(baselines.unmeasured(self._study, self._spec, self._left_out))
 
     def _wants_more(self) -> bool:
         return trials.count_finished(self._study) < self._spec.trials
@@ -338,6 +347,7 @@ class Supervisor:
             "studies_dir": str(self._place.studies_dir),
             "storage_url": self._place.storage_url,
             "budget_bytes": self._worker_bytes,
+            "left_out": self._left_out,
         }
         log = self._log(str(number))
         process, self._spare = self._spare, None

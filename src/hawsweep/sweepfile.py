@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from hawsweep.errors import SpecError
 from hawsweep.spec import (
+    MODEL,
     SEARCHABLE,
     Choices,
     DataSpec,
@@ -203,6 +204,12 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
         yield from _check_values(key, asked)
         if spec is not None and _is_fixed(spec.train, key):
             yield f"search.{key} is also fixed as train.{key}. Remove one of them."
+    if MODEL in search and MODEL in content:
+        one = _shown(content[MODEL])
+        yield (
+            f"model is {one}, but search.model has several. Leave out one of them, or train "
+            f"that one alone: --set search.model.choices=[{content[MODEL]}]."
+        )
     if spec is not None:
         yield from _check_together(spec)
 
@@ -288,7 +295,9 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
 
 
 def _refusal(key: str, value: Any) -> str | None:
-    """Why ``train`` would not take this value, or None."""
+    """Why no trial would take this value, or None."""
+    if key == MODEL:
+        return None if isinstance(value, str) and value else "must be the name of a model"
     if SEARCHABLE[key] is not str and isinstance(value, bool | str):
         return "must be a number"
     content: dict[str, Any] = {}
