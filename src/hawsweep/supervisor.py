@@ -42,11 +42,20 @@ _LOOK_S = 2.0
 _PREPARING_S = 600.0
 # What a hung worker has to write down where it stands.
 _LAST_WORDS_S = 5.0
+Ended = Literal["finished", "timeout", "interrupted"]
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to ``worker``; what ``values`` hold depends on ``kind``."""
+    """Something that happened to ``worker``; what ``values`` hold depends on ``kind``.
+
+    Of the sweep: ``preparing``, ``study``, ``paused``, ``resumed``, ``interrupting``, ``died``,
+    ``reaped``, ``not_told``, and ``tick`` where nothing happens. Of a worker: ``ready``,
+    ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;
+    ``state``, ``val_loss``, ``score``, ``reason``), ``iteration``, ``train``, ``eval`` and
+    ``scoring`` between them, ``confirm_start`` and ``confirm_end``, ``test_start`` and
+    ``test_end``.
+    """
 
     kind: str
     worker: int = 0
@@ -198,7 +207,7 @@ class Supervisor:
         self._next_look = 0.0
         self._orphans: dict[int, float] = {}
 
-    def run(self) -> Literal["finished", "timeout", "interrupted"]:
+    def run(self) -> Ended:
         """Work until the study is done, the time is up or it is told to stop; how it ended.
 
         Raises:
