@@ -460,7 +460,7 @@ class SweepSpec(Section):
             "such as best 3; small files always stay."
         ),
     )
-    notify: Annotated[tuple[str, ...], PlainValidator(_check_news)] = Field(
+    notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
         NEWS,
         description=(
             "What those named by `--notify` or `HAWSWEEP_NOTIFY` are told of: start, a new best "

@@ -143,11 +143,15 @@ class _Process:
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Its exit code; it is killed where it has not ended after ``timeout_s``."""
+        assert self._process.stdin is not None
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+        finally:
+            with suppress(BrokenPipeError):  # what it never read
+                self._process.stdin.close()
 
     def _send_line(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -159,8 +163,9 @@ class _Process:
 
     def _read(self, events: "queue.Queue[Any]") -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            events.put((self, json.loads(line)))
+        with self._process.stdout as lines:
+            for line in lines:
+                events.put((self, json.loads(line)))
         events.put((self, None))
 
 
