@@ -87,7 +87,7 @@ class News:
     def _tell(self, event: str, text: str) -> None:
         if not self._is_wanted(event):
             return
-        line = " ".join(f"{self._name} {text}".split())
+        line = " ".join(f"{self._name}: {text}".split())
         line = "".join(each for each in line if each.isprintable())
         line = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
         self._notifier.post(Message(self._name, event, line, self._trial, self._score))
