@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SMALL = [
     "--trials=2",
+    "--workers=1",
     "--set=search.iters={choices: [6]}",
     "--set=train.steps_per_eval=3",
     "--set=validation.max_examples=6",
@@ -154,12 +155,13 @@ def test_installed_command_runs_a_sweep_from_an_empty_folder(installed):
     assert [path.name for path in installed.folder.iterdir()] == ["studies"]
 
 
+@pytest.mark.real
 def test_installed_command_writes_a_sweep_to_begin_with(installed):
     if installed.run("hawsweep", "init", "--help", check=False).returncode == 2:
         pytest.skip("there is no hawsweep init yet")
-    (installed.folder / "pairs.csv").write_text(
-        "haw,en\n" + "".join(f"aloha {n},hello {n}\n" for n in range(40)), encoding="utf-8"
-    )
-    done = installed.run("hawsweep", "init", "mine", "--data=pairs.csv", check=False)
+    asked = ["mine", "--data=phrasebook", "--model=smollm2-135m-instruct", "--hours=1"]
+    done = installed.run("hawsweep", "init", *asked, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert (installed.folder / "sweeps" / "mine.yaml").is_file()
+    sweeps = json.loads(installed.run("hawsweep", "list", "--json").stdout)["sweeps"]
+    assert sweeps["mine"] == "sweeps/mine.yaml"
+    assert "trials" in installed.run("hawsweep", "plan", "mine").stdout
