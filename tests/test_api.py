@@ -18,9 +18,10 @@ from optuna.trial import TrialState, create_trial
 from tiny_sweep import tiny_sweep
 
 import hawsweep
-from hawsweep import Outcome, StudyResults, load_sweep, open_study, run_sweep
+from hawsweep import Outcome, StudyResults, confirm, load_sweep, open_study, run_sweep
 from hawsweep.cli import main
 from hawsweep.errors import SpecError, StudyError
+from hawsweep.space import distributions
 from hawsweep.study import find_place
 
 ROOT = Path(__file__).parents[1]
@@ -192,6 +193,8 @@ def test_trials_of_others_do_no_harm(swept, tmp_path):
     results = open_study("tiny", studies_dir=studies_dir)
     assert {row.label for row in results.leaderboard()} == {"base", *"012345"}
     assert results.verdict() == swept.outcome.verdict()
+    assert results.best_trial.number == swept.outcome.best_trial.number
+    assert {number for number, _ in confirm.wanted(study, results.spec)} <= {0, 1, 2}
     assert results.samples(3) == []
     for command in (
         ["status", "tiny", "--why"],
@@ -207,7 +210,7 @@ def test_trials_of_others_do_no_harm(swept, tmp_path):
 
 
 def test_what_on_event_raises_ends_a_sweep_that_goes_on(tmp_path, tiny_model_dir, chat_data_dir):
-    spec = load_sweep(tiny_sweep(tiny_model_dir, chat_data_dir), {"trials": 1})
+    spec = load_sweep(tiny_sweep(tiny_model_dir, chat_data_dir), {"trials": 2})
 
     def stop_at_first_evaluation(event):
         if event.kind == "eval":
@@ -215,11 +218,18 @@ def test_what_on_event_raises_ends_a_sweep_that_goes_on(tmp_path, tiny_model_dir
 
     with pytest.raises(LookupError, match="enough"):
         run_sweep(spec, "tiny", studies_dir=tmp_path, on_event=stop_at_first_evaluation)
-    trials = open_study("tiny", studies_dir=tmp_path).study.get_trials()
-    assert trials[0].state == TrialState.FAIL
+    started = open_study("tiny", studies_dir=tmp_path)
+    assert started.study.get_trials()[0].state == TrialState.FAIL
+    # Beside it one that somebody trained elsewhere, which is the best and has nothing here.
+    known = {"learning_rate": 1e-3, "lora_parameters.rank": 2, "iters": 24}
+    by_hand = create_trial(value=99.0, params=known, distributions=distributions(spec.search))
+    started.study.add_trial(by_hand)
     outcome = run_sweep(spec, "tiny", studies_dir=tmp_path)
     assert outcome.ended == "finished"
-    assert outcome.best_trial.user_attrs["continues"]["trial"] == 0
+    ended = [trial for trial in outcome.study.get_trials() if trial.state == TrialState.COMPLETE]
+    assert [trial.value == 99.0 for trial in ended] == [True, False]
+    assert ended[1].user_attrs["continues"]["trial"] == 0
+    assert "test" not in outcome.study.user_attrs
 
 
 def test_interrupted_script_has_its_outcome(tmp_path, tiny_model_dir, chat_data_dir):

@@ -331,8 +331,8 @@ def ended(number, state, score=None):
     return Event("trial_end", 0, {"number": number, "state": state, "score": score})
 
 
-def began(*, is_new=True, finished=0, best_score=None):
-    about = {"name": "x", "is_new": is_new, "finished": finished, "best_score": best_score}
+def began(*, is_new=True, finished=0, **best):
+    about = {"name": "x", "is_new": is_new, "finished": finished, **best}
     return Event("study", values=about)
 
 
@@ -368,12 +368,12 @@ def test_news_are_start_each_new_best_and_end():
 def test_news_of_a_study_that_goes_on_know_its_best():
     told = Told()
     with telling("rates", check_sweep(SWEEP, "a sweep"), [told], lambda _: None) as news:
-        news(began(is_new=False, finished=1, best_score=0.5))
+        news(began(is_new=False, finished=1, best_trial=0, best_score=0.5))
         news(ended(1, "complete", 0.4))
         news.tell_end("timeout", Results())
-    assert [text for _, text, *_ in told.as_said()] == [
-        "rates: goes on after 1 of 3 trials",
-        "rates: out of time after 2 of 3 trials.",
+    assert told.as_said() == [
+        ("start", "rates: goes on after 1 of 3 trials", 0, 0.5),
+        ("end", "rates: out of time after 2 of 3 trials.", 0, 0.5),
     ]
 
 

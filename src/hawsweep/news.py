@@ -33,7 +33,8 @@ class News:
         """Pass an event on."""
         self._listen(event)
         if event.kind == "study":
-            self._finished, self._score = event.values["finished"], event.values["best_score"]
+            self._finished = event.values["finished"]
+            self._trial, self._score = map(event.values.get, ("best_trial", "best_score"))
             begins = "starts" if event.values["is_new"] else f"goes on after {self._count()}"
             of = f": {self._spec.trials} trials" if event.values["is_new"] else ""
             self._tell("start", f"{begins}{of}")

@@ -199,7 +199,9 @@ def _run_sweep(
             listen(Event("reaped", values={"number": number}))
     best = trials.best_trial(opened)
     about = {"name": name, "is_new": is_new, "finished": trials.count_finished(opened)}
-    listen(Event("study", values={**about, "best_score": None if best is None else best.value}))
+    if best is not None:
+        about |= {"best_trial": best.number, "best_score": best.value}
+    listen(Event("study", values=about))
     ended = Supervisor(spec, name, place, opened, confirming, n_workers, worker_bytes, listen).run()
     return ended, study.load_study(storage, name)
 

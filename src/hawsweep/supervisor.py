@@ -25,6 +25,7 @@ from hawsweep import (
     study,
     trials,
 )
+from hawsweep.checkpoints import ADAPTER_DIR
 from hawsweep.deaths import MemoryWatch
 from hawsweep.errors import MemoryBudgetError, WorkerError
 from hawsweep.spec import SweepSpec
@@ -326,7 +327,10 @@ class Supervisor:
     def _wants_test(self) -> bool:
         best = confirm.winner(self._study)
         tested = self._attrs().get("test", {}).get("trial_number")
-        return best is not None and tested != best.number and not self._no_test
+        if best is None or tested == best.number or self._no_test:
+            return False
+        # One that another program added has no adapter.
+        return (self._place.trial_dir(self._name, best.number) / ADAPTER_DIR).is_dir()
 
     @property
     def _no_test(self) -> bool:
