@@ -104,6 +104,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value is PydanticUndefined or value in ("", {}):
         return ""
+    if isinstance(value, tuple):
+        value = f"[{', '.join(map(str, value))}]"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

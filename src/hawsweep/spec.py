@@ -29,7 +29,9 @@ from hawsweep.trainspec import Section, TrainSpec
 from hawsweep.yamltext import dump_yaml
 
 # Keys of a sweep that have no influence on a trial's numbers.
-HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep")
+HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify")
+# What of a sweep may be told to who does not look.
+NEWS = ("start", "best", "end", "failure")
 SearchValue = bool | int | float | str
 # The one searched key that is none of ``train``'s.
 MODEL = "model"
@@ -395,6 +397,16 @@ def _check_keep(value: object) -> str:
     return text
 
 
+def _check_news(value: object) -> tuple[str, ...]:
+    listed = value if isinstance(value, list | tuple) else [value]
+    if all(each in NEWS for each in listed) and len(set(listed)) == len(listed):
+        return tuple(listed)
+    raise ValueError(
+        f"must be a list of {', '.join(NEWS)}. Whom to tell is not for a sweep to say, which "
+        "others may have written: use --notify or HAWSWEEP_NOTIFY"
+    )
+
+
 def _check_workers(value: object) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
@@ -452,6 +464,13 @@ class SweepSpec(Section):
         description=(
             "Whose adapters stay on disk: all, or those of the trials with the highest scores, "
             "such as best 3; small files always stay."
+        ),
+    )
+    notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
+        NEWS,
+        description=(
+            "What those named by `--notify` or `HAWSWEEP_NOTIFY` are told of: start, a new best "
+            "trial, end, failure."
         ),
     )
     seed: int = Field(
