@@ -3,7 +3,7 @@
 import click
 
 from hawsweep import __version__
-from hawsweep.cli import leaving, looking, running
+from hawsweep.cli import beginning, leaving, looking, running
 from hawsweep.cli.common import ErrorGroup
 
 
@@ -20,6 +20,7 @@ def main() -> None:
 
 
 for _command in (
+    beginning.explain,
     running.start,
     running.stop,
     running.worker,
