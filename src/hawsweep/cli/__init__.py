@@ -20,6 +20,7 @@ def main() -> None:
 
 
 for _command in (
+    beginning.init,
     beginning.explain,
     running.start,
     running.stop,

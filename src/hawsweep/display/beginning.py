@@ -8,8 +8,31 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from hawsweep.display.text import clock, duration
+
 if TYPE_CHECKING:
+    from hawsweep.drafting import Draft
+    from hawsweep.findings import Finding
+    from hawsweep.inspection import DataView
     from hawsweep.reference import Key
+
+_STATES = {"ok": ("OK", "green"), "warning": ("warning", "yellow"), "fault": ("fault", "red")}
+# Of a drafted sweep, what a person wants to know at once.
+_SHOWN = (
+    "trials",
+    "train.iters",
+    "train.steps_per_eval",
+    "train.batch_size",
+    "train.num_layers",
+    "train.max_seq_length",
+    "search.learning_rate",
+    "search.lora_parameters.rank",
+    "validation.max_examples",
+    "scoring.max_examples",
+    "scoring.max_tokens",
+    "confirm.top",
+    "timeout",
+)
 
 
 def key_picture(key: "Key") -> RenderableType:
@@ -54,6 +77,117 @@ def keys_picture(keys: Sequence["Key"]) -> RenderableType:
         parts += ["", Text(group or "of the sweep itself", style="bold cyan"), table]
     legend = "~ can be searched. In the third column the default. hawsweep explain KEY says more."
     return Group(*parts[1:], "", Text(legend, style="dim"))
+
+
+def draft_picture(draft: "Draft", path: str, name: str, hours: float) -> RenderableType:
+    """What was seen, what was decided and why, when it ends, and what to type next."""
+    saw = Table.grid(padding=(0, 2, 0, 0))
+    saw.add_column(style="bold", no_wrap=True)
+    saw.add_column()
+    for title, text in _seen(draft):
+        saw.add_row(title, Text(text))
+    decided = Table.grid(padding=(0, 2, 0, 0))
+    decided.add_column(style="bold", no_wrap=True)
+    decided.add_column(no_wrap=True)
+    decided.add_column(style="dim")
+    for key, value in _decided(draft).items():
+        decided.add_row(key.rpartition(".")[2], Text(value), Text(draft.reasons.get(key, "")))
+    parts: list[RenderableType] = [Text("Seen", style="bold cyan"), Padding(saw, (0, 2)), ""]
+    parts += [Text("Decided", style="bold cyan"), Padding(decided, (0, 2)), ""]
+    if draft.warnings:
+        parts.append(Text("Mind", style="bold yellow"))
+        parts += [Padding(Text(f"- {each}"), (0, 2)) for each in draft.warnings] + [""]
+    return Group(*parts, *_ending(draft, path, name, hours))
+
+
+def _seen(draft: "Draft") -> list[tuple[str, str]]:
+    view, plan = draft.view, draft.plan
+    counts = ", ".join(f"{each.n_records} {name}" for name, each in view.splits.items())
+    rows = [("data", f"{', '.join(each.path for each in draft.spec.data)}: {counts}")]
+    if draft.columns is not None:
+        unused = f"; not used: {', '.join(draft.columns.others)}" if draft.columns.others else ""
+        chosen = f"{draft.columns.source} to {draft.columns.target}, {draft.columns.why}"
+        rows.append(("columns", f"{chosen}{unused}"))
+    rows.append(("lengths", lengths_text(view)))
+    known = plan.memory
+    rows.append(
+        (
+            "model",
+            f"{draft.spec.model}: {known.shape.weight_bytes() / 1e9:.2f} GB, memory "
+            f"within {known.error:.0%}: {known.how}",
+        )
+    )
+    workers = "one worker" if plan.n_workers == 1 else f"{plan.n_workers} workers"
+    rows.append(
+        (
+            "machine",
+            f"{known.device}, {workers}; {plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}",
+        )
+    )
+    rows.append(("speed", f"{plan.smallest.tokens_per_s:.0f} tokens a second, {known.speed.how}"))
+    return rows
+
+
+def lengths_text(view: "DataView") -> str:
+    """``9 to 55 tokens, 42 in the mean, by the model's tokenizer``."""
+    lengths = view.lengths
+    return (
+        f"{int(lengths.min())} to {int(lengths.max())} tokens, {lengths.mean():.0f} in the mean, "
+        f"{view.how}"
+    )
+
+
+def _decided(draft: "Draft") -> dict[str, str]:
+    spec, found = draft.spec, {}
+    content = spec.model_dump(mode="json")
+    for key in _SHOWN:
+        if key.startswith("search."):
+            asked = content["search"][key.removeprefix("search.")]
+            found[key] = (
+                ", ".join(map(str, asked["choices"]))
+                if "choices" in asked
+                else f"{asked['low']:.1e} to {asked['high']:.1e}"
+            )
+            continue
+        value = content
+        for part in key.split("."):
+            value = value[part]
+        found[key] = duration(float(str(value))) if key == "timeout" else str(value)
+    return found
+
+
+def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[RenderableType]:
+    timing = draft.timing
+    text = Text.assemble("Wrote ", (path, "bold"), ". ")
+    text.append(
+        f"Expected to end after {duration(timing.total_s)} of the {duration(hours * 3600)}: start "
+        f"{clock(timing.start_s)}, base and trials {clock(timing.trials_s)} "
+        f"({clock(timing.trial_s)} each that is not pruned), new seeds {clock(timing.again_s)}, "
+        f"test {clock(timing.test_s)}."
+    )
+    commands = Table.grid(padding=(0, 3, 0, 0))
+    for command, what in (
+        ("plan", "what fits, setting by setting"),
+        ("start", "run it"),
+        ("validate", "after you changed it"),
+    ):
+        commands.add_row(Text(f"hawsweep {command} {name}", style="bold"), Text(what, style="dim"))
+    return [text, Padding(commands, (0, 2))]
+
+
+def findings_table(findings: Sequence["Finding"]) -> Table:
+    """What was examined, a line each, with the remedy below where something is wrong."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for each in findings:
+        word, style = _STATES[each.state]
+        text = Text(each.text)
+        if each.remedy:
+            text.append(f"\n{each.remedy}", style="dim")
+        table.add_row(Text(word, style=style), Text(each.subject), text)
+    return table
 
 
 def _plain(markdown: str) -> str:
