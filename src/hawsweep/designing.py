@@ -156,8 +156,8 @@ def choose_design(basis: Basis) -> Design:
         hours = math.ceil(largest.timing.total_s / PLANNED_SHARE / 360) / 10
         raise SpecError(
             f"{basis.seconds / 3600:g} hours are too short for {FEWEST_TRIALS} trials of "
-            f"{basis.model}, each of {largest.iters} iterations. Give --hours {hours:g} or more, or "
-            "a smaller model."
+            f"{basis.model}, each of {largest.iters} iterations. Give --hours {hours:g} or more, "
+            "or a smaller model."
         )
     return largest
 

@@ -1,4 +1,4 @@
-"""A sweep for one's own data, planned to finish in the time there is, with a reason for each key."""
+"""A sweep for one's own data, planned to be done in the time there is, a reason for each key."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from hawsweep.designing import (
     choose_design,
     choose_width,
 )
-from hawsweep.drafttext import render, short, time_text
+from hawsweep.drafttext import render, seconds_text, short, time_text
 from hawsweep.errors import DataError, SpecError
 from hawsweep.files import replace_text
 from hawsweep.inspection import UNCUT, Columns, DataView
@@ -200,8 +200,8 @@ def _head(reference: str, model: str, hours: float, design: Design) -> list[str]
     known = design.plan.memory
     return [
         f"Made by hawsweep init for {reference} and {model}, {hours:g} hours.",
-        f"A trial takes about {time_text(design.timing.trial_s)} here, all about "
-        f"{time_text(design.timing.total_s)}; speed: {known.speed.how}.",
+        f"A trial takes about {seconds_text(design.timing.trial_s)} here, all about "
+        f"{seconds_text(design.timing.total_s)}; speed: {known.speed.how}.",
         "What a key means: hawsweep explain KEY",
     ]
 
@@ -210,14 +210,16 @@ def _reasons(basis: Basis, design: Design) -> dict[str, str]:
     content, timing, plan = design.content, design.timing, design.plan
     seen = design.iters * basis.batch_size
     mean = float(basis.view.lengths.mean())
-    rates = content["search"]["learning_rate"]
     evaluated = content["validation"]["max_examples"]
     n_cut = basis.view.n_longer(basis.width)
     how = plan.largest.how
     again = design.top * design.seeds
     return {
         "model": f"{plan.memory.shape.weight_bytes() / 1e9:.2f} GB of weights here",
-        "train.batch_size": f"{basis.batch_size} x {mean:.0f} tokens: enough to keep a device busy",
+        "train.batch_size": (
+            f"{basis.batch_size} x {mean:.0f} tokens: "
+            + ("larger ones would be few" if basis.is_small else "enough to keep a device busy")
+        ),
         "train.iters": (
             f"{seen} examples, {seen / basis.n_train:.1f} epochs; fixed, as the best of all "
             "evaluations is kept anyway"
@@ -257,11 +259,11 @@ def _reasons(basis: Basis, design: Design) -> dict[str, str]:
         "sampler.name": "learns from earlier trials what to try next",
         "sampler.n_startup_trials": "a third at random first; two of them published sweeps suggest",
         "scoring.metric": "of the translations; chrf and bleu are recorded beside it",
-        "scoring.max_examples": f"translated by each survivor: {time_text(timing.answers_s)}",
+        "scoring.max_examples": f"translated by each survivor: {seconds_text(timing.answers_s)}",
         "scoring.max_tokens": f"long references have {basis.answer_tokens:.0f}",
         "scoring.batch_size": "prompts at a time: as many as memory has room for, up to 16",
         "confirm.top": (
-            f"the best again, to see which was lucky: {time_text(timing.again_s)}"
+            f"the best again, to see which was lucky: {seconds_text(timing.again_s)}"
             if again
             else "no time for it: the winner may have been lucky"
         ),

@@ -67,5 +67,12 @@ def time_text(seconds: float) -> str:
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or not hours else "")
 
 
+def seconds_text(seconds: float) -> str:
+    """A time for people: ``45 s``, ``12 min``, ``1h30m``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 3600 else time_text(seconds)
+
+
 def _one_line(text: str) -> str:
     return "".join(each if each.isprintable() else " " for each in " ".join(text.split()))

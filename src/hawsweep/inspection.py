@@ -113,9 +113,11 @@ def choose_columns(path: Path, source: str | None = None, target: str | None = N
     texts = [name for name in columns if _holds_words(row[name] for row in cells)]
     free = [name for name in texts if name not in (source, target)]
     by_name = [_called(_SOURCES, free), _called(_TARGETS, free)]
-    why = "asked for" if source and target else "by their names"
-    if not source and by_name[0] is None or not target and by_name[1] is None:
-        why = "the first that hold words"
+    if source and target:
+        why = "asked for"
+    else:
+        is_named = all((source or by_name[0], target or by_name[1]))
+        why = "by their names" if is_named else "the first that hold words"
     first = source or by_name[0] or next((n for n in free if n not in (target, by_name[1])), None)
     second = target or by_name[1] or next((n for n in free if n not in (first, source)), None)
     if first is None or second is None or first == second:

@@ -25,8 +25,8 @@ says here in the terminal what stands below.
 """
 _BUNDLED = """## Sweeps that come with hawsweep
 
-Each answers the question in its description. Those of `smollm2-135m-instruct` and `phrasebook` run as
-they are; any is pointed elsewhere with `--model REF --data REF`.
+Each answers the question in its description. Those of `smollm2-135m-instruct` and `phrasebook` run
+as they are; any is pointed elsewhere with `--model REF --data REF`.
 
 | sweep | model | data | question |
 | --- | --- | --- | --- |

@@ -22,6 +22,7 @@ def main() -> None:
 for _command in (
     beginning.init,
     beginning.explain,
+    beginning.validate,
     running.start,
     running.stop,
     running.worker,

@@ -91,7 +91,10 @@ def draft_picture(draft: "Draft", path: str, name: str, hours: float) -> Rendera
     decided.add_column(no_wrap=True)
     decided.add_column(style="dim")
     for key, value in _decided(draft).items():
-        decided.add_row(key.rpartition(".")[2], Text(value), Text(draft.reasons.get(key, "")))
+        short = key if key.startswith(("validation.", "scoring.", "confirm.")) else None
+        decided.add_row(
+            short or key.rpartition(".")[2], Text(value), Text(draft.reasons.get(key, ""))
+        )
     parts: list[RenderableType] = [Text("Seen", style="bold cyan"), Padding(saw, (0, 2)), ""]
     parts += [Text("Decided", style="bold cyan"), Padding(decided, (0, 2)), ""]
     if draft.warnings:
@@ -188,6 +191,22 @@ def findings_table(findings: Sequence["Finding"]) -> Table:
             text.append(f"\n{each.remedy}", style="dim")
         table.add_row(Text(word, style=style), Text(each.subject), text)
     return table
+
+
+def verdict_picture(name: str, findings: Sequence["Finding"]) -> RenderableType:
+    """What was found of a sweep, and whether it can be started."""
+    n_faults = sum(each.state == "fault" for each in findings)
+    n_warnings = sum(each.state == "warning" for each in findings)
+    if n_faults:
+        end = Text(f"{_counted(n_faults, 'fault')}: start would not get far.", style="red")
+    else:
+        mind = f"; mind {_counted(n_warnings, 'warning')}" if n_warnings else ""
+        end = Text(f"It can be started{mind}: hawsweep start {name}", style="green")
+    return Group(findings_table(findings), "", end)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _plain(markdown: str) -> str:
