@@ -107,7 +107,8 @@ def draft_sweep(
     description = f"Learning rate and rank for {Path(reference).name} on {Path(model).name}, "
     description += f"planned for {hours:g} hours."
     content = {"description": description, **design.content, "timeout": timeout}
-    spec = _read(text := render(content, reasons, head), reference)
+    text = render(content, reasons, head)
+    spec = check_sweep(parse_yaml(text), "the drafted sweep")
     plan = replace(design.plan, spec=spec)
     warnings = tuple(_warnings(basis, spec, plan, path is not None))
     return Draft(spec, view, columns, plan, design.timing, reasons, warnings, text)
@@ -137,13 +138,6 @@ def check_free(path: Path, *, force: bool) -> None:
         raise SpecError(f"{path} is a folder. Name a file.")
     if path.exists() and not force:
         raise SpecError(f"{path} is there already. Give another NAME, or --force to replace it.")
-
-
-def _read(text: str, reference: str) -> SweepSpec:
-    try:
-        return check_sweep(parse_yaml(text), "the drafted sweep")
-    except ValueError as fault:
-        raise SpecError(f"{reference!r} cannot stand in a sweep: {fault}.") from fault
 
 
 def _choose_data(
@@ -296,10 +290,9 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan, is_here: bool) -> 
             f"{spec.trials} trials are few: the sampler hardly learns from them. More --hours help."
         )
     if not is_here:
-        weights = plan.memory.shape.weight_bytes() / 1e9
-        yield f"{spec.model} is not here: the first start fetches about {weights:.1f} GB."
+        yield f"{spec.model} is not here: the first start fetches it."
     if not plan.memory.is_calibrated:
         yield (
-            "The speed is assumed, never measured here: the first start measures it. Sooner, and "
-            "for a better plan: hawsweep plan NAME --calibrate, then this again with --force."
+            "The speed was never measured here: the first start does that. For a better plan now: "
+            "hawsweep plan NAME --calibrate, then this command again with --force."
         )

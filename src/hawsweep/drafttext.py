@@ -49,10 +49,18 @@ def scalar(value: Any) -> str:
         return "[" + ", ".join(map(scalar, value)) + "]"
     if isinstance(value, str):
         is_plain = _PLAIN.fullmatch(value) and value.lower() not in _NO_TEXT
-        return value if is_plain else json.dumps(value, ensure_ascii=False)
+        return value if is_plain else _quoted(value)
     if isinstance(value, float):
         return short(value)
     return json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    # Some of what JSON leaves as it is ends a line in YAML, or may not be in it.
+    return "".join(
+        each if each.isprintable() else f"\\U{ord(each):08x}"
+        for each in json.dumps(text, ensure_ascii=False)
+    )
 
 
 def short(value: float) -> str:

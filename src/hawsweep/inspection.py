@@ -112,7 +112,7 @@ def choose_columns(path: Path, source: str | None = None, target: str | None = N
             )
     texts = [name for name in columns if _holds_words(row[name] for row in cells)]
     free = [name for name in texts if name not in (source, target)]
-    by_name = [_called(_SOURCES, free), _called(_TARGETS, free)]
+    by_name = [_called(_SOURCES, columns), _called(_TARGETS, columns)]
     if source and target:
         why = "asked for"
     else:
@@ -230,7 +230,7 @@ def _view(records: Iterable[Record]) -> SplitView:
 
 def _holds_words(cells: Iterable[str]) -> bool:
     filled = [cell for cell in cells if cell.strip()]
-    wordy = [cell for cell in filled if sum(each.isalpha() for each in cell) * 2 > len(cell)]
+    wordy = [cell for cell in filled if sum(each.isalpha() for each in cell) > 1]
     return len(wordy) * 2 > len(filled)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from hawsweep import hub, inspection, keeping, models, study, sweepplan
 from hawsweep.drafttext import seconds_text
 from hawsweep.errors import HawsweepError, ModelError
-from hawsweep.findings import Finding
+from hawsweep.findings import Finding, State
 from hawsweep.inspection import DataView
 from hawsweep.intervals import detectable_difference
 from hawsweep.modelfiles import check_files
@@ -157,7 +157,7 @@ def _lengths(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     elif n_cut:
         text += f"; max_seq_length {width} truncates {n_cut} of {n_all} examples"
         text += f", and leaves nothing to learn of {n_lost}" if n_lost else ""
-        state = "warning" if n_cut > _MANY_TRUNCATED * n_all or n_lost else "ok"
+        state: State = "warning" if n_cut > _MANY_TRUNCATED * n_all or n_lost else "ok"
         yield Finding("lengths", state, text, "Raise train.max_seq_length." * (state != "ok"))
     else:
         yield Finding("lengths", "ok", text)
