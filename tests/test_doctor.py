@@ -227,7 +227,9 @@ def test_database_given_as_storage_is_examined_and_no_server_is_rebuilt(made):
 
 
 def doctor(place, *options):
-    return CliRunner().invoke(main, ["doctor", "--studies-dir", str(place.studies_dir), *options])
+    """Without what measures and trains; that is test_examination's."""
+    options = ["--quick", "--studies-dir", str(place.studies_dir), *options]
+    return CliRunner().invoke(main, ["doctor", *options], env={"COLUMNS": "200"})
 
 
 def test_command_says_what_is_fine_with_exit_code_0(made):
@@ -290,7 +292,7 @@ def test_command_gives_json(made):
 def test_command_does_without_mlx(place):
     code = (
         "import sys; from hawsweep.cli import main\n"
-        f"main(['doctor', '--studies-dir', {str(place.studies_dir)!r}], standalone_mode=False)\n"
+        f"main(['doctor', '--quick', '--studies-dir', {str(place.studies_dir)!r}], standalone_mode=False)\n"
         "print([name for name in sys.modules if name in ('mlx', 'torch', 'transformers')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

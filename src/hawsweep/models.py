@@ -142,6 +142,12 @@ def resolve_embedder(reference: str, progress: Callable[[str], None] = lambda _:
     return _download(repo, "embedder", sorted(BUNDLED_EMBEDDERS), progress, looked)
 
 
+def is_installed(name: str) -> bool:
+    """Whether the package that carries a bundled model is."""
+    source = _package_dir(BUNDLED[name].package)
+    return source is not None and (source / BUNDLED[name].file).exists()
+
+
 def find_embedder(reference: str) -> Path | None:
     """The folder of an embedder where it is on this machine already; else None."""
     if reference in BUNDLED_EMBEDDERS:

@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from hawsweep.display.diagnosis import counted, findings_table
 from hawsweep.display.text import clock, duration
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from hawsweep.inspection import DataView
     from hawsweep.reference import Key
 
-_STATES = {"ok": ("OK", "green"), "warning": ("warning", "yellow"), "fault": ("fault", "red")}
 # Of a drafted sweep, what a person wants to know at once.
 _SHOWN = (
     "trials",
@@ -178,35 +178,16 @@ def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[Renderab
     return [text, Padding(commands, (0, 2))]
 
 
-def findings_table(findings: Sequence["Finding"]) -> Table:
-    """What was examined, a line each, with the remedy below where something is wrong."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
-    for each in findings:
-        word, style = _STATES[each.state]
-        text = Text(each.text)
-        if each.remedy:
-            text.append(f"\n{each.remedy}", style="dim")
-        table.add_row(Text(word, style=style), Text(each.subject), text)
-    return table
-
-
 def verdict_picture(name: str, findings: Sequence["Finding"]) -> RenderableType:
     """What was found of a sweep, and whether it can be started."""
     n_faults = sum(each.state == "fault" for each in findings)
     n_warnings = sum(each.state == "warning" for each in findings)
     if n_faults:
-        end = Text(f"{_counted(n_faults, 'fault')}: start would not get far.", style="red")
+        end = Text(f"{counted(n_faults, 'fault')}: start would not get far.", style="red")
     else:
-        mind = f"; mind {_counted(n_warnings, 'warning')}" if n_warnings else ""
+        mind = f"; mind {counted(n_warnings, 'warning')}" if n_warnings else ""
         end = Text(f"It can be started{mind}: hawsweep start {name}", style="green")
     return Group(findings_table(findings), "", end)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _plain(markdown: str) -> str:
