@@ -3,11 +3,13 @@ import os
 import shutil
 from collections import namedtuple
 
+from hawsweep.backend import Blas
+
 import pytest
 from click.testing import CliRunner
+from huggingface_hub import scan_cache_dir
 
 from hawsweep import backend, examination, memory, models, provenance, selftest
-from hawsweep.backend import Blas
 from hawsweep.cli import main
 from hawsweep.errors import BackendError
 from hawsweep.examination import (
@@ -25,8 +27,7 @@ from hawsweep.examination import (
 )
 from hawsweep.findings import Finding, worst
 from hawsweep.selftest import SelfTest
-from hawsweep.study import Place, create_study, open_storage
-from hawsweep.sweepfile import check_sweep
+from hawsweep.study import Place
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -107,11 +108,8 @@ def test_models_here_are_listed_and_what_is_missing_has_its_remedy(monkeypatch, 
     (hub_cache.add("model", "some/model") / "model.safetensors").write_bytes(b"x" * 10**7)
     (hub_cache.add("model", "some/configs") / "config.json").write_text("{}")
     (hub_cache.add("dataset", "some/data") / "a.safetensors").write_bytes(b"x")
-    scan = examination.hub.cache_path
-    monkeypatch.setattr(
-        "huggingface_hub.scan_cache_dir",
-        lambda scanner=__import__("huggingface_hub").scan_cache_dir: scanner(scan()),
-    )
+    scanned = scan_cache_dir(hub_cache.folder)
+    monkeypatch.setattr("huggingface_hub.scan_cache_dir", lambda: scanned)
     monkeypatch.setattr(models, "find_model", lambda name: None)
     monkeypatch.setattr(models, "find_embedder", lambda name: None)
     monkeypatch.setattr(models, "is_installed", lambda name: False)
@@ -130,30 +128,20 @@ def test_models_here_are_listed_and_what_is_missing_has_its_remedy(monkeypatch, 
 
 
 def test_versions_that_are_missing_are_a_fault_and_those_of_a_study_that_differ_a_warning(
-    monkeypatch, place
+    monkeypatch,
 ):
-    (fine,) = version_findings(place)
-    assert fine.state == "ok"
-    assert fine.text.startswith("python 3.")
-    content = {
-        "model": "some/model",
-        "data": "phrasebook",
-        "search": {"learning_rate": {"choices": [1e-4]}},
-    }
-    storage = open_storage(place, create=True)
-    create_study(storage, place, "rates", check_sweep(content, "a sweep"), {})
-    storage.remove_session()
-    storage.engine.dispose()
-    assert [each.state for each in version_findings(place)] == ["ok"]
-    here = {**provenance.versions(), "mlx": "99.0"}
-    monkeypatch.setattr(provenance, "versions", lambda: here)
-    _, study = version_findings(place)
-    assert study.state == "warning"
-    assert "study rates was made with mlx" in study.text
-    assert "(here 99.0)" in study.text
-    assert "--accept-versions" in study.remedy
+    monkeypatch.setattr(provenance, "versions", lambda: {"mlx": "2.0", "optuna": "5.0"})
+    made_with = {"same": {"mlx": "2.0", "gone": "1"}, "rates": {"mlx": "1.0", "optuna": "5.0"}}
+    here, study = version_findings(made_with)
+    assert (here.state, here.text.startswith("python 3.")) == ("ok", True)
+    assert study == Finding(
+        "versions",
+        "warning",
+        "study rates was made with mlx 1.0 (here 2.0)",
+        "Install those to go on with it, or start it with --accept-versions.",
+    )
     monkeypatch.setattr(provenance, "versions", lambda: {"optuna": "not installed"})
-    first = next(iter(version_findings(place)))
+    (first,) = version_findings({})
     assert (first.state, first.remedy) == ("fault", "pip install optuna")
 
 
@@ -232,14 +220,14 @@ def test_quick_examination_measures_and_trains_nothing(monkeypatch, place):
 
     for name in ("blas_finding", "selftest_finding"):
         monkeypatch.setattr(examination, name, never)
-    subjects = [each.subject for each in examine_machine(place, quick=True)]
+    subjects = [each.subject for each in examine_machine(place, {}, quick=True)]
     assert {"device", "memory", "compiler", "disk", "model", "versions", "cache"} <= {*subjects}
     told = []
     measured = {"blas_finding": "BLAS", "selftest_finding": "self-test"}
     for name, subject in measured.items():
         found = Finding(subject, "ok", "fine")
         monkeypatch.setattr(examination, name, lambda found=found: found)
-    whole = examine_machine(place, progress=told.append)
+    whole = examine_machine(place, {}, progress=told.append)
     assert [each.subject for each in whole][-2:] == ["BLAS", "self-test"]
     assert len(told) == 2
 

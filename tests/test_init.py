@@ -35,7 +35,7 @@ MAC = memory.Machine(128 * 10**9, 100 * 10**9, gpu_bytes=96 * 10**9, device="App
 
 @pytest.fixture
 def mac(tmp_path, monkeypatch):
-    """As if this were one, with nothing in its cache: planning asks these two, and loads nothing."""
+    """As if this were one, its cache empty: planning asks these two, and loads nothing."""
     monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(backend, "device_here", lambda: "metal")
     monkeypatch.setattr(memory, "this_machine", lambda: MAC)

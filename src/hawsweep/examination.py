@@ -10,10 +10,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from hawsweep import backend, hub, memory, models, provenance, selftest
-from hawsweep.errors import BackendError, HawsweepError
+from hawsweep.errors import BackendError
 from hawsweep.findings import Finding
 from hawsweep.study import Place
 
@@ -28,15 +27,20 @@ Progress = Callable[[str], None]
 
 
 def examine_machine(
-    place: Place, *, quick: bool = False, progress: Progress = lambda _: None
+    place: Place,
+    made_with: Mapping[str, Mapping[str, str]],
+    *,
+    quick: bool = False,
+    progress: Progress = lambda _: None,
 ) -> list[Finding]:
     """Look at all but the database. Nothing is changed, nothing is fetched.
 
     Args:
+        made_with: The versions each study was made with; see ``doctor.versions_of_studies``.
         quick: Nothing is measured, and MLX is not imported.
     """
     found = [device_finding(), *memory_findings(), compiler_finding(), *disk_findings(place)]
-    found += [*model_findings(), *version_findings(place), *cache_findings()]
+    found += [*model_findings(), *version_findings(made_with), *cache_findings()]
     if quick:
         return found
     progress("measuring matrix products")
@@ -162,8 +166,12 @@ def _cached_models() -> Iterator[tuple[str, int]]:
             yield repo.repo_id, repo.size_on_disk
 
 
-def version_findings(place: Place) -> Iterator[Finding]:
-    """What is installed, and which studies were made with something else."""
+def version_findings(made_with: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
+    """What is installed, and which studies were made with something else.
+
+    Args:
+        made_with: By study, versions by package.
+    """
     here = provenance.versions()
     text = f"python {platform.python_version()}, " + ", ".join(
         f"{package} {version}" for package, version in here.items()
@@ -173,7 +181,7 @@ def version_findings(place: Place) -> Iterator[Finding]:
         yield Finding("versions", "fault", text, f"pip install {' '.join(missing)}")
     else:
         yield Finding("versions", "ok", text)
-    for name, versions in _versions_of_studies(place).items():
+    for name, versions in made_with.items():
         others = [
             f"{package} {before} (here {here[package]})"
             for package, before in versions.items()
@@ -183,22 +191,6 @@ def version_findings(place: Place) -> Iterator[Finding]:
             text = f"study {name} was made with {', '.join(others)}"
             remedy = "Install those to go on with it, or start it with --accept-versions."
             yield Finding("versions", "warning", text, remedy)
-
-
-def _versions_of_studies(place: Place) -> dict[str, Mapping[str, Any]]:
-    path = place.database_path
-    if path is not None and not path.exists():
-        return {}
-    from hawsweep import study
-
-    try:
-        storage = study.open_storage(place)
-        return {
-            name: study.load_study(storage, name).user_attrs.get("versions", {})
-            for name in study.study_names(storage)
-        }
-    except HawsweepError:
-        return {}  # the database's own lines say why
 
 
 def cache_findings() -> Iterator[Finding]:

@@ -113,7 +113,8 @@ def doctor(rebuild: bool, quick: bool, place: "Place", as_json: bool) -> None:
         from hawsweep.examination import examine_machine
 
         with make_console(stderr=True).status("looking") as spinner:
-            machine = examine_machine(place, quick=quick, progress=spinner.update)
+            made_with = doctor.versions_of_studies(place, found.database)
+            machine = examine_machine(place, made_with, quick=quick, progress=spinner.update)
     is_fine = worst(machine) != "fault" and (found.is_fine or bool(found.rebuilt))
     if as_json:
         examined = [each.to_plain() for each in machine]
