@@ -199,11 +199,15 @@ def _plan(spec: SweepSpec, place: Place, view: DataView | None) -> Iterator[Find
         yield Finding("memory", "warning", text, remedy)
     else:
         yield Finding("memory", "ok", text)
+    yield from _caught("disk", lambda: _disk(spec, plan, place))
+    if view is not None:
+        yield _time(spec, plan, expected_time(plan, view))
+
+
+def _disk(spec: SweepSpec, plan: SweepPlan, place: Place) -> Iterator[Finding]:
     keeping.check_space(spec, plan.memory, place, plan.n_workers)
     needed = keeping.bytes_to_write(spec, plan.memory, plan.n_workers)
     yield Finding("disk", "ok", f"up to {needed / 1e9:.2f} GB are written")
-    if view is not None:
-        yield _time(spec, plan, expected_time(plan, view))
 
 
 def expected_time(plan: SweepPlan, view: DataView) -> Timing:
