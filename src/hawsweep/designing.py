@@ -21,7 +21,7 @@ PLANNED_SHARE = 0.9
 ENOUGH_TRIALS, FEWEST_TRIALS = 10, 3
 _MOST_TRIALS = 30
 # Of the iterations wanted; more of them only where there is time for many trials anyway.
-_FRACTIONS = (2.0, 1.0, 0.75, 0.5, 0.35, 0.25)
+_FRACTIONS = (2.0, 1.0, 0.75, 0.5, 0.35, 0.25, 0.15)
 _EVALUATIONS, _FEW_EVALUATIONS = 8, 5
 _FEWEST_VALIDATION = 32
 # Of the whole time, for what base, examples in the prompt and test translate.
@@ -185,21 +185,29 @@ def _fill(basis: Basis, plan: SweepPlan, layers: int, fraction: float) -> Design
     steps = _round_down(wanted / n_evaluations)
     iters = steps * n_evaluations
     n_ranks = len(plan.spec.search["lora_parameters.rank"].choices)  # type: ignore[union-attr]
-    for n_trials in range(_MOST_TRIALS, FEWEST_TRIALS - 1, -1):
+
+    def design(n_trials: int, most_prompts: int) -> Design:
         again = (3, 2) if basis.is_small and n_trials >= 8 else (2, 1) if n_trials >= 8 else (0, 1)
-        for most_prompts in _PROMPTS:
-            content = _content(
-                basis, layers, iters, steps, n_trials, again, n_ranks, plan, most_prompts
-            )
-            resized = _resized(plan, spec_of(content))
-            timing = time_sweep(
-                resized, basis.n_valid, basis.view.count("test"), basis.answer_tokens
-            )
-            if timing.baselines_s <= _BASELINES_SHARE * basis.seconds:
-                break
-        if timing.total_s <= basis.seconds * PLANNED_SHARE:
+        content = _content(
+            basis, layers, iters, steps, n_trials, again, n_ranks, plan, most_prompts
+        )
+        resized = _resized(plan, spec_of(content))
+        timing = time_sweep(resized, basis.n_valid, basis.view.count("test"), basis.answer_tokens)
+        return Design(layers, iters, steps, n_trials, *again, content, resized, timing)
+
+    for most_prompts in _PROMPTS:
+        found = design(FEWEST_TRIALS, most_prompts)
+        if found.timing.baselines_s <= _BASELINES_SHARE * basis.seconds:
             break
-    return Design(layers, iters, steps, n_trials, *again, content, resized, timing)
+    fits, fails = FEWEST_TRIALS, _MOST_TRIALS + 1
+    while fails - fits > 1:  # more trials take longer
+        n_trials = (fits + fails) // 2
+        larger = design(n_trials, most_prompts)
+        if larger.timing.total_s <= basis.seconds * PLANNED_SHARE:
+            fits, found = n_trials, larger
+        else:
+            fails = n_trials
+    return found
 
 
 def _resized(plan: SweepPlan, spec: SweepSpec) -> SweepPlan:

@@ -262,7 +262,11 @@ def _reasons(basis: Basis, design: Design) -> dict[str, str]:
             else "no time for it: the winner may have been lucky"
         ),
         "confirm.seeds": "new seeds each",
-        "trials": f"about {timing.n_pruned} of them pruned early",
+        "trials": (
+            f"as there is time for; about {timing.n_pruned} of them pruned early"
+            if timing.n_pruned
+            else "as there is time for"
+        ),
         "timeout": "no trial starts later, so that the last ends in time",
     }
 

@@ -13,6 +13,8 @@ _EVALUATION_COST = 0.5
 _BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
 # Prompts are read in wide batches, forward only: at a better rate than training's.
 _READING_COST = 0.3
+# A trial's own: compiling its step, files, the perplexity of the references.
+_TRIAL_S = 3.0
 # Libraries, the model and the embedder in memory, the data as tokens.
 _LOADING_S = 30.0
 _LOADING_BYTES_S = 5e8
@@ -102,7 +104,8 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
 
     # The untuned model seldom ends its answers.
     untuned_s = sum(answers_s(n_prompts, spec.scoring.max_tokens, each) for each in (0.0, shown))
-    scored_s = answers_s(n_prompts, answered)
+    references_s = n_prompts * _EVALUATION_COST * example_s
+    scored_s = _TRIAL_S + references_s + answers_s(n_prompts, answered)
     n_tested = min(2 * spec.scoring.max_examples, n_test)
     test_s = n_tested and (
         sum(answers_s(n_tested, spec.scoring.max_tokens, each) for each in (0.0, shown))
@@ -114,7 +117,7 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
     loading = _LOADING_S + known.shape.weight_bytes() / _LOADING_BYTES_S
     return Timing(
         loading + (0 if known.is_calibrated else _MEASURING_S),
-        evaluation_s + untuned_s,
+        evaluation_s + references_s + untuned_s,
         train_s,
         evaluations_s,
         scored_s,
