@@ -79,7 +79,7 @@ def metadata(
                     dataset_name=", ".join(name_of(each.path) for each in spec.data),
                     dataset_split=split,
                     metric_type=own,
-                    metric_name=f"mean {metric_name(own)}" if kind == "score" else metric_name(own),
+                    metric_name=f"{'mean' if kind == 'score' else 'corpus'} {metric_name(own)}",
                     metric_value=round(value, 4),
                 )
             )

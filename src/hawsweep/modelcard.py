@@ -1,7 +1,6 @@
 """A model card: what was trained on what, how well it does, and what was not measured."""
 
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ def card(
         _limits(opened, place, spec, trial, released),
         _settings(opened, spec, trial),
         _exported(released),
-        _use(spec, released),
+        _use(opened, spec, released),
         _reproduce(opened, spec),
     ]
     front = metadata(
@@ -255,7 +254,7 @@ def _limits(
 
 def _settings(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> str:
     prints = opened.user_attrs["spec"].get("fingerprints", {})
-    lines = ["## Data and settings", "", "| split | records, fingerprint |", "| --- | --- |"]
+    lines = ["## Data and settings", "", "| | records : fingerprint |", "| --- | --- |"]
     for name in ("train", "valid", "test"):
         if name in prints:
             lines.append(f"| {name} | {inline(str(prints[name]))} |")
@@ -311,7 +310,7 @@ def generate_command(
     return shlex.join([*words, "--prompt", prompt, "--temp", "0"])
 
 
-def _use(spec: SweepSpec, released: Released) -> str:
+def _use(opened: optuna.Study, spec: SweepSpec, released: Released) -> str:
     try:
         system = system_message(spec)
     except HawsweepError:
@@ -330,8 +329,8 @@ def _use(spec: SweepSpec, released: Released) -> str:
         words = ["llama-cli", "-m", gguf.path]
         lines.append(shlex.join([*words, *(["-sys", system] if system else []), "--temp", "0"]))
     if released.has_modelfile:
-        name = re.sub(r"[^a-z0-9._-]+", "-", (repo or "model").split("/")[-1].lower())
-        lines.append(f"ollama create {name} -f Modelfile")
+        name = (repo or opened.study_name).split("/")[-1].lower()
+        lines.append(f"ollama create {shlex.quote(name)} -f Modelfile")
     return "## How to use it\n\n" + fenced("\n".join(lines), "bash")
 
 
@@ -350,6 +349,7 @@ def _reproduce(opened: optuna.Study, spec: SweepSpec) -> str:
         }
     )
     return (
-        f"## How to reproduce it\n\nMade with {pairs}. This is the sweep; `hawsweep start` runs "
-        f"it.\n\n{fenced(shown.dump_yaml().rstrip(), 'yaml')}"
+        f"## How to reproduce it\n\nMade with {pairs}. `hawsweep start` runs this sweep:\n\n"
+        "<details><summary>the sweep</summary>\n\n"
+        f"{fenced(shown.dump_yaml().rstrip(), 'yaml')}\n\n</details>"
     )

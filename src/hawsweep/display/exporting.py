@@ -4,7 +4,6 @@ import shlex
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -44,15 +43,14 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
             "so it is dequantized."
         )
         lines.append(Text(lost, style="yellow"))
-    where = Table.grid(padding=(0, 2))
-    where.add_row("Folder", escape(str(exported.folder)))
-    files = "README.md (model card)" + (", Modelfile" if exported.has_modelfile else "")
-    where.add_row("Beside", files)
+    # Not a table: its cells would be folded, and a command copied from it broken.
+    lines += ["", Text(f"Folder  {exported.folder}")]
+    files = "README.md, the model card" + (", and Modelfile" if exported.has_modelfile else "")
+    lines.append(Text(f"        with {files}"))
     if exported.url is not None:
-        where.add_row("Uploaded to", escape(exported.url))
-    for number, command in enumerate(commands):
-        where.add_row("" if number else "Next", Text(command))
-    return Group(*lines, "", where)
+        lines.append(Text(f"On the hub  {exported.url}"))
+    lines += ["", Text("Next", style="bold"), *(Text(f"  {command}") for command in commands)]
+    return Group(*lines)
 
 
 def next_commands(exported: "Exported", prompt: str) -> list[str]:
