@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -261,7 +261,7 @@ def _settings(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> str:
     if "model" in prints:
         lines.append(f"| base model | {inline(str(prints['model']))} |")
     fixed = spec.train.model_dump(mode="json", exclude_defaults=True)
-    settings = {**fixed, **trial.params}
+    settings = {**dict(_dotted(fixed)), **trial.params}
     lines += [
         "",
         "What is not listed is hawsweep's default. The trial's adapter is the one of iteration "
@@ -270,6 +270,14 @@ def _settings(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> str:
         fenced(json.dumps(settings, indent=2, ensure_ascii=False), "json"),
     ]
     return "\n".join(lines)
+
+
+def _dotted(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _exported(released: Released) -> str:

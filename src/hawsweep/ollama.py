@@ -168,7 +168,7 @@ def modelfile(source: str, tokenizer: Any, system: str | None, title: str) -> st
         ExportError: There is no way to write a text in one.
     """
     found = find_turns(tokenizer, system)
-    lines = [f"# {title}", f"FROM {source}", ""]
+    lines = [f"# {' '.join(title.split())}", f"FROM {source}", ""]
     if found is None:
         lines += ["# Without TEMPLATE: Ollama takes the one it knows for the model's own.", ""]
     else:
