@@ -69,7 +69,8 @@ def upload(
     api = HfApi(token=target.token)
     progress(f"uploading to {target.repo}")
     try:
-        api.create_repo(target.repo, private=target.private, exist_ok=True)
+        # None: public, but where an organization's are private by default.
+        api.create_repo(target.repo, private=target.private or None, exist_ok=True)
         is_public = target.private and not api.repo_info(target.repo).private
         if not is_public:
             operations = [CommitOperationAdd(path, content) for path, content in files]
@@ -88,10 +89,13 @@ def upload(
 
 
 def _told(fault: Exception, token: str) -> str:
-    """Without the cause, whose text may hold the token."""
-    return _first_line(fault).replace(token, "...").rstrip(".")
+    """What went wrong and what caused it, without the token, which a text may hold."""
+    told = _first_line(fault)
+    if fault.__cause__ is not None:
+        told = f"{told.rstrip('.')}: {_first_line(fault.__cause__)}"
+    return told.replace(token, "...").rstrip(".")
 
 
-def _first_line(fault: Exception) -> str:
+def _first_line(fault: BaseException) -> str:
     lines = str(fault).strip().splitlines()
     return lines[0] if lines else type(fault).__name__

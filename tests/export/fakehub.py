@@ -14,7 +14,7 @@ class FakeHub:
 
     def __init__(self, small=1000):
         self.small, self.repos, self.private, self.blobs = small, {}, {}, {}
-        self.requests, self.fails, self.commits = [], None, []
+        self.requests, self.fails, self.commits, self.cards = [], None, [], []
 
     def __enter__(self):
         hub = self
@@ -66,6 +66,9 @@ class FakeHub:
             return 403, {"error": "You have no right to do that."}
         if path == "/api/whoami-v2":
             return 200, {"name": "me", "type": "user", "auth": {}}
+        if path == "/api/validate-yaml":
+            self.cards.append(json.loads(body)["content"])
+            return 200, {"errors": [], "warnings": []}
         if path == "/api/repos/create":
             return self._create(json.loads(body))
         if path.endswith("/preupload/main"):
@@ -92,9 +95,10 @@ class FakeHub:
 
     def _create(self, asked):
         repo = "/".join(filter(None, (asked.get("organization") or "me", asked["name"])))
+        is_private = asked.get("visibility") == "private" or bool(asked.get("private"))
         if repo in self.repos:
             return 409, {"error": "You already created this model repo", "url": self._web(repo)}
-        self.repos[repo], self.private[repo] = {}, bool(asked.get("private"))
+        self.repos[repo], self.private[repo] = {}, is_private
         return 200, {"url": self._web(repo), "name": repo}
 
     def _web(self, repo):

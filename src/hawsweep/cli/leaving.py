@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     "--upload-repo",
     metavar="REPO",
     help="Send the fused model, else the adapter, and the GGUF, to this Hugging Face repository. "
-    "It is made public where there is none yet, as mlx_lm does.",
+    "A new one is public, as by mlx_lm.",
 )
 @click.option("--private", is_flag=True, help="With --upload-repo: a private repository.")
 @click.option(
