@@ -93,7 +93,7 @@ def export_trial(
     origin = Origin(opened.study_name, trial.number, asked.checkpoint, digest)
     folder = asked.output or place.study_dir(opened.study_name) / "export"
     there = read_parts(folder, origin, force=asked.force, is_own=asked.output is None)
-    spec = study.spec_of(opened)
+    spec = study.spec_of(opened, trial)
     base = models.resolve_model(spec.model, progress)
     wanted = _wanted(asked, spec.model, base, there)
     is_written = not asked.ollama or (there and (folder / MODELFILE).is_file())

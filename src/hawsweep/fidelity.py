@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep import data, metrics, models, study
+from hawsweep.baselines import base_dir_of
 from hawsweep.errors import ExportError
 from hawsweep.leaderboard import read_json_lines
 from hawsweep.scoring import Scorer
@@ -84,7 +85,7 @@ class Judge:
         *,
         is_checkpoint: bool = False,
     ) -> None:
-        self._spec = study.spec_of(opened)
+        self._spec = study.spec_of(opened, trial)
         valid = data.load_data(self._spec.data).valid
         known = opened.user_attrs["spec"].get("fingerprints", {}).get("valid")
         if known is not None and known != valid.fingerprint:
@@ -101,7 +102,7 @@ class Judge:
         folder = place.trial_dir(opened.study_name, trial.number)
         self._expected: float | None = None if is_checkpoint else trial.value
         self._answers = None if is_checkpoint else self._outputs(folder / kind)
-        self._base = self._outputs(place.study_dir(opened.study_name) / "base" / kind)
+        self._base = self._outputs(base_dir_of(opened, place, trial.number) / kind)
 
     def __call__(self, model: Path, adapters: Path | None = None) -> Check:
         """Load a model anew, with an adapter or without, and let it answer."""

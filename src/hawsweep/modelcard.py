@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep import data
+from hawsweep.baselines import base_dir_of
 from hawsweep.cardmetadata import metadata, metric_name, name_of, reference_name
 from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import DataError, HawsweepError
@@ -17,7 +18,7 @@ from hawsweep.fidelity import Check
 from hawsweep.leaderboard import TrialRow, groups, judge_study, leaderboard, read_json_lines
 from hawsweep.markdown import code, fenced, inline
 from hawsweep.ollama import common_system
-from hawsweep.spec import SweepSpec
+from hawsweep.spec import MODEL, SweepSpec
 from hawsweep.study import SAMPLE_FILES, Place, spec_of
 
 
@@ -66,7 +67,7 @@ def card(
 
     It names no folder of this machine. ``released`` says what was exported of it, if anything was.
     """
-    spec = spec_of(opened)
+    spec = spec_of(opened, trial)
     rows = {row.label: row for row in leaderboard(opened)}
     row = rows[str(trial.number)]
     sections = [
@@ -121,7 +122,7 @@ def _measured(
 ) -> str:
     kind = metric_name(spec.scoring.metric)
     n_prompts = len(
-        read_json_lines(place.study_dir(opened.study_name) / "base" / SAMPLE_FILES["base"])
+        read_json_lines(base_dir_of(opened, place, int(row.label)) / SAMPLE_FILES["base"])
     )
     lines = [
         "## How well it does",
@@ -258,10 +259,12 @@ def _settings(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> str:
     for name in ("train", "valid", "test"):
         if name in prints:
             lines.append(f"| {name} | {inline(str(prints[name]))} |")
-    if "model" in prints:
-        lines.append(f"| base model | {inline(str(prints['model']))} |")
+    own = prints.get(f"model {spec.model}", prints.get("model"))
+    if own is not None:
+        lines.append(f"| base model | {inline(str(own))} |")
     fixed = spec.train.model_dump(mode="json", exclude_defaults=True)
     settings = {**dict(_dotted(fixed)), **trial.params}
+    settings.pop(MODEL, None)  # named above, and maybe a folder here
     lines += [
         "",
         "What is not listed is hawsweep's default. The trial's adapter is the one of iteration "

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from hawsweep.spec import SEARCHABLE, Choices, Range, SweepSpec
+from hawsweep.spec import MODEL, SEARCHABLE, Choices, Range, SweepSpec
 
 _HEAD = """# Sweeps
 
@@ -24,6 +24,13 @@ _SEARCH = """## `search`
 
 What the study varies, each key as `{low: ..., high: ...}`, both ends included, with `log: true` or
 `step: ...` where wanted, or as `{choices: [...]}`. These keys of `train` can be searched:
+"""
+_MODELS = """
+Beside them `model`, as `{choices: [...]}`: several base models in one study, each measured untuned.
+The key `model` itself is then left out. What prunes trials is then the validation loss per UTF-8
+byte of the text that is learned, as models cut text into different tokens; `val_loss` stays per
+token. All models are validated on the same records. A model that does not fit into memory is said
+and left out; the others go on.
 """
 _TABLE_HEAD = (
     "| key | default | allowed | meaning | known from |\n| --- | --- | --- | --- | --- |\n"
@@ -53,8 +60,9 @@ _SOURCES = {
 def reference() -> str:
     """The whole text, Markdown."""
     parts = [_HEAD, _TABLE_HEAD + "".join(_rows(SweepSpec))]
-    parts.append(_SEARCH + "\n" + ", ".join(f"`{key}`" for key in SEARCHABLE) + ".")
-    return "\n".join(parts) + "\n"
+    keys = ", ".join(f"`{key}`" for key in SEARCHABLE if key != MODEL)
+    parts += [f"{_SEARCH}\n{keys}.", _MODELS]
+    return "\n".join(parts)
 
 
 def _rows(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -96,6 +104,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value is PydanticUndefined or value in ("", {}):
         return ""
+    if isinstance(value, tuple):
+        value = f"[{', '.join(map(str, value))}]"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import optuna
 import psutil
 from optuna.trial import TrialState
+from tiny_sweep import INTERVAL, tiny_sweep
 
 from hawsweep.study import Place, open_storage
 
 DRIVER = Path(__file__).with_name("driver.py")
-INTERVAL = 4  # iterations between evaluations
 N_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -26,42 +26,17 @@ def count(kind, number=1):
             file.write(f"{kind}\n" * number)
 
 
+def note_pause(seconds):
+    """Note how long the next trial took to begin after a death; all of them are printed as one."""
+    count(f"pause {seconds:.2f}")
+
+
 class Lab:
     """A folder with a sweep of the tiny model; ``start`` runs it as ``hawsweep start`` does."""
 
     def __init__(self, folder, model_dir, data_dir, **changes):
         self.folder, self.studies = folder, folder / "studies"
-        content = {
-            "model": str(model_dir),
-            "data": str(data_dir),
-            "train": {
-                "batch_size": 4,
-                "num_layers": 2,
-                "mask_prompt": True,
-                "steps_per_eval": INTERVAL,
-                "steps_per_report": INTERVAL,
-                "lora_parameters": {"alpha": 8},
-            },
-            "search": {
-                "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-                "lora_parameters.rank": {"choices": [2, 4]},
-                "iters": {"choices": [24, 40]},
-            },
-            "validation": {"max_examples": 8},
-            "pruning": {"name": "none"},
-            "sampler": {"name": "random"},
-            "scoring": {
-                "metric": "chrf",
-                "max_examples": 4,
-                "max_tokens": 4,
-                "prompt": {"examples": 0},
-            },
-            "confirm": {"top": 0},
-            "workers": 1,
-            "machine": {"on_memory_pressure": "run", "on_battery": "run", "keep_awake": False},
-            "trials": 4,
-        }
-        content |= changes
+        content = tiny_sweep(model_dir, data_dir) | changes
         (folder / "sweep.yaml").write_text(json.dumps(content), encoding="utf-8")
 
     def start(self, *changes):
@@ -180,17 +155,22 @@ class Run:
     def workers(self):
         """Process ids of the workers that live, the oldest first."""
         try:
-            children = psutil.Process(self.process.pid).children()
+            found = workers_of(psutil.Process(self.process.pid))
         except psutil.NoSuchProcess:
             return {}
-        found = {}
-        for child in children:
-            try:
-                if "hawsweep.worker" in child.cmdline():
-                    found[child.create_time()] = child.pid
-            except psutil.Error:
-                continue
-        return {number: found[at] for number, at in enumerate(sorted(found))}
+        return {number: each.pid for number, each in enumerate(found)}
+
+
+def workers_of(process):
+    """The worker processes that live of a process that supervises, the oldest first."""
+    found = {}
+    for child in process.children():
+        try:
+            if "hawsweep.worker" in child.cmdline():
+                found[child.create_time()] = child
+        except psutil.Error:
+            continue
+    return [found[at] for at in sorted(found)]
 
 
 def kill(pid, number):
