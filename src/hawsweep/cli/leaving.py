@@ -1,7 +1,9 @@
-"""Commands that lead out of a study: the export, the dashboard, the diagnosis."""
+"""Commands that lead out of a study: export, report, dashboard, diagnosis."""
 
 import json
 import sys
+import webbrowser
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -47,6 +49,52 @@ def export(
     from hawsweep.display.tables import export_text
 
     console.print(export_text(exported, opened.user_attrs["spec"]["model"]), soft_wrap=True)
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Instead of report.html in the study's folder.",
+)
+@click.option("--open", "show", is_flag=True, help="Show it in the browser.")
+@click.option("--markdown", is_flag=True, help="For a pull request; printed without --output.")
+@click.option("--force", is_flag=True, help="Replace FILE also where it is no report.")
+@place_options
+def report(
+    name: str, output: Path | None, show: bool, markdown: bool, force: bool, place: "Place"
+) -> None:
+    """Write what the study NAME found as one page that needs nothing from elsewhere.
+
+    \b
+    Example: hawsweep report lr-rank --open
+             hawsweep report lr-rank --markdown
+    """
+    if show and markdown:
+        raise click.UsageError("--open shows the page: leave out --markdown.")
+    from hawsweep.report import MARKDOWN_MARK, PAGE_MARK, REPORT_FILE, make_report, write_report
+    from hawsweep.study import load_study, open_storage
+
+    opened = load_study(open_storage(place), name)
+    made = make_report(opened, place)
+    if markdown:
+        from hawsweep.reportmarkdown import report_markdown
+
+        text = report_markdown(made)
+        if output is None:
+            click.echo(text)
+            return
+        write_report(output, text, MARKDOWN_MARK, force=force)
+    else:
+        from hawsweep.reportpage import report_page
+
+        output = output or place.study_dir(name) / REPORT_FILE
+        write_report(output, report_page(made, opened), PAGE_MARK, force=force)
+    click.echo(f"Report  {output}")
+    if show and not webbrowser.open(output.absolute().as_uri()):
+        click.echo("No browser could be opened here.", err=True)
 
 
 @click.command()

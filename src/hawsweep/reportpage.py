@@ -1,0 +1,83 @@
+"""A study's report as one page that needs nothing from elsewhere."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import optuna
+import plotly.offline
+from markupsafe import Markup
+
+from hawsweep import figures
+from hawsweep.report import PAGE_MARK, Report
+
+_FOLDER = Path(__file__).parent / "pages"
+_MOST_ITEMS, _N_SHOWN = 200, 5
+_DRAWN = {
+    "scores": figures.score_intervals,
+    "curves": figures.learning_curves,
+    "history": figures.history,
+    "importance": figures.importance,
+    "parallel": figures.parallel_coordinates,
+    "slices": figures.slices,
+    "agreement": figures.score_against_loss,
+    "memory": figures.memory_predicted_against_measured,
+}
+# No end of a script, nor what a script could be confused by, is left in JSON.
+_UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&"}
+
+
+def report_page(report: Report, study: optuna.Study) -> str:
+    """The page, with its figures, styles and scripts in it."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    library, script = plotly.offline.get_plotlyjs(), _own("report.js")
+    items = () if report.compared is None else report.compared.items
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        policy=_policy(library, script),
+        mark=Markup(PAGE_MARK),
+        style=_own("report.css"),
+        library=Markup(library),
+        script=script,
+        data=Markup(script_json(_drawn(study))),
+        harmed=[item for item in items[:_N_SHOWN] if item.gain < 0],
+        improved=[item for item in items[::-1][:_N_SHOWN] if item.gain > 0],
+        every_item=items[:_MOST_ITEMS],
+    )
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand in a script: nothing in it ends the script."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False).translate(_UNSAFE)
+
+
+def _drawn(study: optuna.Study) -> dict[str, Any]:
+    found = {}
+    for name, draw in _DRAWN.items():
+        figure = draw(study)
+        figure.update_layout(title=None, margin={"l": 50, "r": 10, "t": 30, "b": 40})
+        found[name] = json.loads(figure.to_json())
+    return found
+
+
+def _policy(*scripts: str) -> str:
+    """Runs the page's own scripts and no others; nothing is loaded from anywhere."""
+    digests = (hashlib.sha256(each.encode()).digest() for each in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _own(name: str) -> Markup:
+    return Markup((_FOLDER / name).read_text(encoding="utf-8"))
