@@ -112,6 +112,14 @@ class StudyFiles:
     def __init__(self, place: Place) -> None:
         self._place = place
 
+    def is_here(self, artifact_id: str) -> bool:
+        """Whether it can be opened; it may lie on the machine that ran the trial."""
+        try:
+            found = self._find(artifact_id)
+        except (ArtifactNotFound, StudyError):
+            return False
+        return (found if isinstance(found, Path) else found[1] / "config.yaml").is_file()
+
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """Open a file, or what is made of it.
 
@@ -170,7 +178,9 @@ def _named(artifact_id: str) -> tuple[str, int | None, str] | None:
     """What an id names, or None where it is an upload's."""
     try:
         match json.loads(bytes.fromhex(artifact_id)):
-            case [str(name), int() | None as number, str(filename)] if number is None or number >= 0:
+            case [str(name), None, str(filename)]:
+                return name, None, filename
+            case [str(name), int(number), str(filename)] if number >= 0:
                 return name, number, filename
     except ValueError:  # a dash, or what is no JSON
         pass

@@ -4,20 +4,21 @@ import ipaddress
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from typing import Any
+from urllib.parse import urlencode
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from optuna_dashboard import wsgi
 
+from hawsweep.artifacts import StudyFiles
 from hawsweep.errors import BackendError
-from hawsweep.study import Place, open_storage
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from hawsweep.gate import Files, Gate
+from hawsweep.refreshing import Refresher, refreshed
+from hawsweep.study import Place, load_study, open_storage
+from hawsweep.wording import Worded
 
 HOST = "127.0.0.1"
 TOKEN_VARIABLE = "HAWSWEEP_DASHBOARD_TOKEN"
@@ -25,14 +26,25 @@ _LEAST_TOKEN = 16
 
 
 def serve(
-    place: Place, host: str, port: int | None, token: str | None, ready: Callable[[str], None]
+    place: Place,
+    host: str,
+    port: int | None,
+    token: str | None,
+    ready: Callable[[str], None],
+    *,
+    name: str | None = None,
 ) -> None:
-    """Serve the dashboard until interrupted; see ``make_server``.
+    """Serve the dashboard until interrupted, notes and plots kept up to date; see ``make_server``.
 
     Args:
         ready: Is told the address to open, which holds the token.
+        name: The study to open; by default the list of all.
     """
-    with make_server(place, host, port, token) as server, suppress(KeyboardInterrupt):
+    with (
+        make_server(place, host, port, token, name=name) as server,
+        suppress(KeyboardInterrupt),
+        refreshed(Refresher(open_storage(place), place).look),
+    ):
         ready(server.url)
         server.serve_forever()
 
@@ -86,19 +98,24 @@ class _SilentHandler(WSGIRequestHandler):
         """Log nothing: a request's first line may hold the token."""
 
 
-def make_server(place: Place, host: str, port: int | None, token: str | None) -> DashboardServer:
+def make_server(
+    place: Place, host: str, port: int | None, token: str | None, *, name: str | None = None
+) -> DashboardServer:
     """Open the studies and the port.
 
     Args:
         host: A name or address of this machine; ``0.0.0.0`` for all it has.
         port: None for 8080, or a free one where that is taken; 0 for a free one.
         token: See ``Gate``.
+        name: The study whose page the address is of.
 
     Raises:
-        StudyError: There are no studies.
+        StudyError: There are no studies, or not this one.
         BackendError: The address is not this machine's, or the port is taken.
     """
-    app = wsgi(open_storage(place))
+    storage, files = open_storage(place), StudyFiles(place)
+    path = "" if name is None else f"dashboard/studies/{load_study(storage, name)._study_id}"
+    app = Files(Worded(wsgi(storage, artifact_store=files), storage), files)
     server = _bind(host, port)
     address, chosen = server.server_address[:2]
     shown, hosts, everywhere = _known_as(host, str(address))
@@ -106,7 +123,7 @@ def make_server(place: Place, host: str, port: int | None, token: str | None) ->
     server.set_app(Gate(app, hosts=hosts, any_address=everywhere, token=token, cookie=cookie))
     bracketed = f"[{shown}]" if ":" in shown else shown
     query = "" if token is None else f"?{urlencode({'token': token})}"
-    server.url = f"http://{bracketed}:{chosen}/{query}"
+    server.url = f"http://{bracketed}:{chosen}/{path}{query}"
     return server
 
 

@@ -1,8 +1,12 @@
-"""Who may reach the dashboard: pages that were served here, and those who have the token."""
+"""Who may reach the dashboard: pages that were served here, and those who have the token; and what
+its files may do in a browser.
+"""
 
 import hashlib
 import hmac
 import ipaddress
+import json
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -10,7 +14,22 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from hawsweep.artifacts import StudyFiles
+
 _READING = ("GET", "HEAD", "OPTIONS")
+
+
+_FILE = re.compile(r"/artifacts/(?:\d+/){1,2}([0-9a-fA-F-]+)/?")
+_RENAMING = re.compile(r"/api/studies/\d+/rename/?")
+# A file is shown as a page of nobody's: it may not speak to the dashboard, nor to anywhere else.
+_OF_FILES = (
+    ("X-Content-Type-Options", "nosniff"),
+    (
+        "Content-Security-Policy",
+        "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+        "style-src 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self'; font-src data:",
+    ),
+)
 
 
 class Gate:
@@ -110,6 +129,38 @@ class Gate:
         return _answer(
             start_response, "303 See Other", "", ("Location", where), ("Set-Cookie", cookie)
         )
+
+
+class Files:
+    """A WSGI application before optuna-dashboard's, which guards the files that it serves.
+
+    The dashboard lets every page read them; one that knows a study's name could ask for its
+    translations. A study keeps its name, which is that of its folder.
+    """
+
+    def __init__(self, app: "WSGIApplication", files: "StudyFiles") -> None:
+        self._app, self._files = app, files
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer a request, or let it through."""
+        path = environ.get("PATH_INFO", "")
+        if _RENAMING.fullmatch(path):
+            reason = "A study cannot be renamed: its folder has its name."
+            return _answer(start_response, "400 Bad Request", json.dumps({"reason": reason}))
+        asked = _FILE.fullmatch(path)
+        if asked is None:
+            return self._app(environ, start_response)
+        if not self._files.is_here(asked[1]):
+            text = "This file is not on this machine: look on the one that ran the trial."
+            return _answer(start_response, "404 Not Found", text)
+
+        def start(status: str, headers: list[tuple[str, str]], *fault: Any) -> Any:
+            own = [each for each in headers if not each[0].startswith("Access-Control-")]
+            return start_response(status, [*own, *_OF_FILES], *fault)
+
+        return self._app(environ, start)
 
 
 def _is_same_origin(environ: "WSGIEnvironment") -> bool:

@@ -27,7 +27,9 @@ def code(text: str) -> str:
     return f"{ticks}{padding}{text}{padding}{ticks}".replace("|", r"\|")
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+def table(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()
+) -> str:
     """A table of cells that are Markdown already; columns ``right`` are set to the right."""
     ruler = ["---:" if number in right else "---" for number in range(len(titles))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (titles, ruler, *rows))

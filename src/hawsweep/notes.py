@@ -288,4 +288,5 @@ def _where(opened: optuna.Study, trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
         commands.append(f"hawsweep export {name} --trial {trial.number} --fuse")
     lines = "\n".join(("```", *commands, "```"))
-    return f"Its files: {code(f'{name}/trials/{trial.number:04d}')} in the studies' folder.\n\n{lines}"
+    folder = code(f"{name}/trials/{trial.number:04d}")
+    return f"Its files: {folder} in the studies' folder.\n\n{lines}"

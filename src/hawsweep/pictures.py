@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Readable on white and on the dashboard's dark grey alike.
-_INK, _TRAIN, _VALID, _BEST = "#7c7c7c", "#8a99ad", "#2e86de", "#e67e22"
+_INK = "#7a808a"
 _INCHES, _DOTS_PER_INCH = (6.4, 3.6), 160
 _one_at_a_time = threading.Lock()  # matplotlib's fonts are shared by all figures
 
@@ -25,19 +24,21 @@ def loss_curve(metrics_path: Path) -> bytes:
     """
     from matplotlib.figure import Figure
 
+    # Readable on white and on the dashboard's dark grey alike.
+    from hawsweep.figurestyle import BEST, COMPLETE, PRUNED
+
     lines = list(_lines(metrics_path))
     trained, evaluated = _points(lines, "train_loss"), _points(lines, "val_loss")
     with _one_at_a_time:
         figure = Figure(figsize=_INCHES, layout="constrained")
         axes = figure.add_subplot()
         if trained:
-            axes.plot(*zip(*trained, strict=True), color=_TRAIN, lw=1.2, label="training")
+            axes.plot(*zip(*trained, strict=True), color=PRUNED, lw=1.2, label="training")
         if evaluated:
-            axes.plot(
-                *zip(*evaluated, strict=True), color=_VALID, lw=2, marker="o", ms=4, label="validation"
-            )
+            axes.plot(*zip(*evaluated, strict=True), "o-", color=COMPLETE, lw=2, ms=4)
+            axes.lines[-1].set_label("validation")
             iteration, loss = min(evaluated, key=lambda point: (point[1], point[0]))
-            axes.plot(iteration, loss, "o", color=_BEST, ms=8, label=f"best: {loss:.3f}")
+            axes.plot(iteration, loss, "o", color=BEST, ms=8, label=f"best: {loss:.3f}")
         _dress(axes)
         written = io.BytesIO()
         figure.savefig(written, format="png", dpi=_DOTS_PER_INCH, transparent=True)
