@@ -2,7 +2,6 @@
 
 import json
 import sys
-import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,11 +92,15 @@ def report(
         output = output or place.study_dir(name) / REPORT_FILE
         write_report(output, report_page(made, opened), PAGE_MARK, force=force)
     click.echo(f"Report  {output}")
-    if show and not webbrowser.open(output.absolute().as_uri()):
-        click.echo("No browser could be opened here.", err=True)
+    if show:
+        from hawsweep.browser import open_address
+
+        if not open_address(output.absolute().as_uri()):
+            click.echo("It was not opened: there is no screen here to show it on.", err=True)
 
 
 @click.command()
+@click.argument("name", required=False)
 @click.option("--port", type=click.IntRange(1, 65535), help="8080 by default, or a free one.")
 @click.option(
     "--host",
@@ -107,13 +110,25 @@ def report(
     help="Where others reach it, it asks for a token: HAWSWEEP_DASHBOARD_TOKEN or a new one.",
 )
 @click.option("--no-token", is_flag=True, help="Let everybody in who reaches HOST.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
 @place_options
-def dashboard(port: int | None, host: str, no_token: bool, place: "Place") -> None:
-    """Serve optuna-dashboard over the studies, on this machine only without --host.
+def dashboard(
+    name: str | None,
+    port: int | None,
+    host: str,
+    no_token: bool,
+    no_browser: bool,
+    place: "Place",
+) -> None:
+    """Serve optuna-dashboard over the studies, and open it in the browser, on the study NAME.
+
+    On this machine only without --host. Notes, files and plots of the studies are kept up to date
+    while it runs.
 
     \b
-    Example: hawsweep dashboard --port 8081
+    Example: hawsweep dashboard lr-rank
     """
+    from hawsweep.browser import open_address
     from hawsweep.dashboard import choose_token, is_loopback, serve
 
     if no_token and not is_loopback(host):
@@ -123,13 +138,14 @@ def dashboard(port: int | None, host: str, no_token: bool, place: "Place") -> No
             err=True,
         )
     token = None if no_token else choose_token(host)
-    serve(
-        place,
-        host,
-        port,
-        token,
-        lambda address: click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)"),
-    )
+
+    def ready(address: str) -> None:
+        click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)")
+        # Other users of this machine could read the token off the browser's command line.
+        if not no_browser and token is None and is_loopback(host):
+            open_address(address)
+
+    serve(place, host, port, token, ready, name=name)
 
 
 @click.command()
