@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
-import optuna
 from optuna.trial import TrialState, create_trial
 from pictured_study import BASE, SPACE, make_trial
 
 from hawsweep.study import Place, create_study, open_storage
 from hawsweep.sweepfile import check_sweep
 
-NASTY = "</script><script>document.title='stolen'</script><img src=x onerror=\"document.title='x'\">"
+NASTY = (
+    "</script><script>document.title='stolen'</script><img src=x onerror=\"document.title='x'\">"
+)
+ODD = "\u202eʻŌlelo | *pipe* `tick`"
 N_PROMPTS = 12
 SPEC = check_sweep(
     {
@@ -29,14 +31,14 @@ SPEC = check_sweep(
 )
 
 
-def answers(level, *, harmed=(), output="the king reads the book"):
-    """Samples of ``N_PROMPTS`` prompts that score about ``level``; ``harmed`` ones 0.3 lower."""
+def answers(level):
+    """Samples of ``N_PROMPTS`` prompts that score about ``level``."""
     return [
         {
-            "source": f"Ua heluhelu ke aliʻi i ka puke {number}.",
+            "source": f"Ua heluhelu ke aliʻi i ka puke {number}." if number != 3 else ODD,
             "reference": f"The king read book {number}.",
-            "output": f"{output} {number}",
-            "score": level + 0.01 * (number % 3) - (0.3 if number in harmed else 0),
+            "output": f"the king reads the book {number}",
+            "score": level + 0.01 * (number % 3),
             "similarity": level,
             "chrf": 50.0,
             "group": "verbs" if number % 2 else "possession",
@@ -50,10 +52,13 @@ def write_samples(path: Path, samples):
     path.write_text("".join(f"{json.dumps(each)}\n" for each in samples), encoding="utf-8")
 
 
-def make_reported_study(folder: Path, *, n_complete=9, is_tested=True) -> tuple[optuna.Study, Place]:
+def make_reported_study(folder: Path, *, n_complete=9, is_tested=True):
+    """The study ``rates``, and the place it is kept at."""
     place = Place(folder / "studies")
-    study, _ = create_study(open_storage(place, create=True), place, "rates", SPEC, {"model": "ab12"})
-    study.set_user_attr("base", {**BASE, "chrf": 12.1, "signatures": {"chrf": "nrefs:1|case:mixed"}})
+    storage = open_storage(place, create=True)
+    study, _ = create_study(storage, place, "rates", SPEC, {"model": "ab12"})
+    signatures = {"chrf": "nrefs:1|case:mixed"}
+    study.set_user_attr("base", {**BASE, "chrf": 12.1, "signatures": signatures})
     study.set_user_attr("few_shot", {"n_examples": 4, "score": 0.14, "similarity": 0.14})
     study.set_user_attr("self_check", SELF_CHECK)
     for number in range(n_complete):
@@ -73,8 +78,8 @@ def make_reported_study(folder: Path, *, n_complete=9, is_tested=True) -> tuple[
     write_samples(base / "samples.jsonl", answers(0.11))
     write_samples(base / "few_shot_samples.jsonl", answers(0.14))
     for trial in study.trials[:n_complete]:
-        samples = answers(trial.value, harmed=())
-        samples[3] |= {"score": 0.01, "output": NASTY, "source": "‮ʻŌlelo | *pipe* `tick`"}
+        samples = answers(trial.value)
+        samples[3] |= {"score": 0.01, "output": NASTY}
         samples[4] |= {"output": ""}
         write_samples(place.trial_dir("rates", trial.number) / "samples.jsonl", samples)
     if is_tested and n_complete:

@@ -255,8 +255,8 @@ def _numbers(
         gain = _score(test["trial"]) - _score(test["base"])
         numbers.append(Number("gain on the test split", f"{gain:+.4f}", "over the base"))
     if len(found) > 1:
-        losses = [number(row.val_loss, "{:.3f}") for _, row in found[::-1]]
-        numbers.append(Number("val loss", " → ".join(losses), "base and trial"))
+        tuned, before = (number(row.val_loss, "{:.3f}") for _, row in found)
+        numbers.append(Number("val loss", tuned, f"base {before}"))
     states = Counter(row.state for row in rows if row.state not in ("base", "reference"))
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     numbers.append(Number("trials", str(states.total()), counted))

@@ -11,6 +11,10 @@ from hawsweep.report import MARKDOWN_MARK, Report
 _N_ROWS, _N_ITEMS = 5, 5
 # A sentence is longer than what stands in a cell.
 _LONG = 400
+# Most figures and sentences are no Markdown as they are, and are read better without backslashes.
+_UNMARKED = re.compile(
+    r"(?!.*www\.)(?!\d+[.)] )[+-]?[0-9A-Za-z(][0-9A-Za-z .,:;+%()'-]*", re.IGNORECASE
+)
 
 
 def report_markdown(report: Report) -> str:
@@ -18,9 +22,9 @@ def report_markdown(report: Report) -> str:
     parts = [
         f"{MARKDOWN_MARK} {report.version} -->",
         f"### {_sentence(report.headline)}",
-        "" if report.is_final else f"_{plain(report.state, _LONG)}_",
+        "" if report.is_final else f"_{_text(report.state)}_",
         "\n".join(f"- {_sentence(each)}" for each in report.said),
-        f"Trial {report.winner}: {plain(report.settings, _LONG)}" if report.settings else "",
+        f"Trial {report.winner}: {_text(report.settings)}" if report.settings else "",
         _board(report),
         _section("Test split", "" if report.test is None else _table(report.test)),
         _groups(report),
@@ -42,7 +46,7 @@ def _board(report: Report) -> str:
         tuple(report.board.are_numbers[n] for n in left),
         tuple(tuple(row[n] for n in left) for row in shown),
     )
-    return _section(f"Best trials, by {plain(report.metric)}", _table(cells) if shown else "")
+    return _section(f"Best trials, by {_text(report.metric)}", _table(cells) if shown else "")
 
 
 def _groups(report: Report) -> str:
@@ -76,14 +80,14 @@ def _item(item: Item) -> list[str]:
 def _again(report: Report) -> str:
     commands = "\n".join(f"# {title}\n{command}" for title, command in report.reproduce)
     text = f"{_fenced(commands, 'sh')}\n\n{_fenced(report.spec, 'yaml')}"
-    made = "\n".join(f"- {plain(title)}: {plain(value)}" for title, value in report.made_with)
+    made = "\n".join(f"- {_text(title)}: {_text(value)}" for title, value in report.made_with)
     return _folded("How to do it again", f"{text}\n\n{made}")
 
 
 def _table(cells: Cells) -> str:
     right = [number for number, is_number in enumerate(cells.are_numbers) if is_number]
-    rows = [[plain(cell) for cell in row] for row in cells.rows]
-    return table([plain(title) for title in cells.titles], rows, right=right)
+    rows = [[_text(cell) for cell in row] for row in cells.rows]
+    return table([_text(title) for title in cells.titles], rows, right=right)
 
 
 def _section(title: str, text: str) -> str:
@@ -106,4 +110,9 @@ def _runs(text: str) -> Sequence[str]:
 
 def _sentence(text: str) -> str:
     """A sentence that begins as one."""
-    return plain(text[:1].upper() + text[1:], _LONG)
+    return _text(text[:1].upper() + text[1:])
+
+
+def _text(text: str) -> str:
+    is_unmarked = len(text) <= _LONG and _UNMARKED.fullmatch(text)
+    return text if is_unmarked else plain(text, _LONG)

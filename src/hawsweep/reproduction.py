@@ -52,7 +52,7 @@ def commands(opened: optuna.Study, best: FrozenTrial | None) -> list[tuple[str, 
         steps.append((f"In an environment with hawsweep {mine}", f"pip install {pinned}"))
     steps.append(
         (
-            f"The sweep below, saved as {name}.yaml",
+            f"The sweep of this report, saved as {name}.yaml",
             f"hawsweep start {name}.yaml --study {name}-again",
         )
     )
