@@ -15,9 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.display.text import setting, short_name
 
-BEST, COMPLETE, PRUNED, BASE, OTHER = "#e8690b", "#4a83dc", "#8e96a3", "#0f9d8a", "#a35bd1"
+BEST, COMPLETE, PRUNED, BASE, OTHER = "#e8690b", "#4a83dc", "#7f8794", "#0f9d8a", "#a35bd1"
 # From the lowest to the highest; no end of it vanishes on white or on black.
-SCALE = [[0.0, "#7f9fc9"], [0.5, "#8b6fd0"], [1.0, "#dc5a2f"]]
+SCALE = [[0.0, "#5f86bd"], [0.5, "#8b6fd0"], [1.0, "#dc5a2f"]]
 CLEAR = "rgba(0,0,0,0)"
 _TEXT, _LINES = "#7a808a", "rgba(128,134,144,0.25)"
 

@@ -69,6 +69,7 @@
   // Paper is white, and nothing on it can be opened.
   let before = null;
   addEventListener("beforeprint", () => {
+    if (before) return;
     before = { mode, closed: [...document.querySelectorAll("details:not([open])")] };
     before.closed.forEach((each) => (each.open = true));
     setMode("light");

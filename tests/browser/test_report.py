@@ -1,0 +1,225 @@
+"""The report as a browser shows it: alone, drawn, legible in both themes, on a phone, on paper."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from reported_study import make_reported_study
+
+from hawsweep.report import make_report
+from hawsweep.reportpage import report_page
+
+PHONE = {"width": 390, "height": 844}
+PLOTS = ("scores", "curves", "history", "importance", "parallel", "slices", "agreement", "memory")
+# WCAG 2.2, level AA: of texts, and of what a picture is read by.
+TEXT_CONTRAST, PICTURE_CONTRAST = 4.5, 3.0
+COLORS = """() => {
+  const solid = (at) => {
+    for (; at; at = at.parentElement) {
+      const color = getComputedStyle(at).backgroundColor;
+      if (color !== "rgba(0, 0, 0, 0)" && color !== "transparent") return color;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const found = [];
+  const has_text = (at) => [...at.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+  for (const at of document.querySelectorAll("body *")) {
+    const box = at.getBoundingClientRect();
+    if (at.closest("script, style, noscript") || !box.width || !has_text(at)) continue;
+    const style = getComputedStyle(at);
+    const color = at.closest("svg") ? style.fill : style.color;
+    found.push([at.textContent.trim().slice(0, 40), color, solid(at)]);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    study, place = make_reported_study(folder)
+    path = folder / "report.html"
+    path.write_text(report_page(make_report(study, place), study), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture
+def show(watched_page, address):
+    """Open the report and wait until it is drawn."""
+    opened = []
+
+    def shown(**options):
+        manager = watched_page(**options)
+        page = manager.__enter__()
+        opened.append(manager)
+        page.goto(address)
+        page.wait_for_selector("html[data-drawn]", timeout=60_000)
+        return page
+
+    yield shown
+    for manager in opened:
+        manager.__exit__(None, None, None)
+
+
+def wait_until_other(page, expression, before):
+    """Wait until an expression has another value; the page's policy lets no page function wait."""
+    for _ in range(200):
+        if page.evaluate(expression) != before:
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{expression} is still {before}")
+
+
+def luminance(color):
+    channels = [int(float(each)) / 255 for each in re.findall(r"[\d.]+", color)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * each for weight, each in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_contrast_of_black_and_white_is_the_highest():
+    assert contrast("rgb(0, 0, 0)", "rgb(255, 255, 255)") == pytest.approx(21)
+
+
+def test_page_asks_for_nothing_and_has_nothing_to_complain_of(show, address):
+    page = show()
+    assert page.complaints == []
+    assert [url for url in page.requests if url != address and not url.startswith("data:")] == []
+    assert page.title().startswith("rates: trial ")
+
+
+def test_every_plot_is_drawn(show):
+    page = show()
+    for name in PLOTS:
+        plot = page.locator(f"#plot-{name}")
+        assert plot.locator(".main-svg").count() >= 1, name
+        drawn = plot.locator(".point, .points path, .js-line").count()
+        assert drawn >= 1, name
+    assert page.locator("#plot-scores .errorbar").count() == 10  # nine trials and the base
+    assert page.locator("#plot-curves .js-line").count() == 10  # and one that was pruned
+    assert page.locator("#plot-agreement .point").count() == 10  # nine trials and the base
+    assert page.locator("#plot-slices .xaxislayer-above").count() == 4
+
+
+def test_texts_of_models_run_nothing(show):
+    page = show()
+    assert "stolen" not in page.title()
+    assert page.locator("main img").count() == 0
+    assert page.locator("script").count() == 3
+
+
+def test_scripts_that_are_not_the_page_s_own_are_refused(show):
+    page = show()
+    page.evaluate(
+        "() => { const s = document.createElement('script'); s.textContent = 'window.ran = 1';"
+        " document.body.append(s); }"
+    )
+    assert page.evaluate("window.ran") is None
+    assert any("Content Security Policy" in text for text in page.complaints)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_is_legible(show, scheme):
+    page = show(color_scheme=scheme)
+    page.locator("details").evaluate("each => each.open = true")
+    texts = page.evaluate(COLORS)
+    assert len(texts) > 300
+    page_color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (luminance(page_color) < 0.05) == (scheme == "dark")
+    faint = [each for each in texts if contrast(each[1], each[2]) < TEXT_CONTRAST]
+    assert faint == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_drawn_is_seen(show, scheme):
+    page = show(color_scheme=scheme)
+    colors = page.evaluate(
+        "() => [...document.querySelectorAll('path.js-line, path.point, .point path')]"
+        ".map((each) => { const style = getComputedStyle(each);"
+        " return style.fill === 'none' || each.matches('.js-line') ? style.stroke : style.fill; })"
+    )
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert len(colors) > 60
+    faint = {each for each in colors if contrast(each, background) < PICTURE_CONTRAST}
+    assert faint == set()
+
+
+def test_theme_is_changed_by_its_button(show):
+    page = show(color_scheme="light")
+    ink = "getComputedStyle(document.querySelector('#plot-scores .xtick text')).fill"
+    light = page.evaluate(ink)
+    button = page.locator("#theme")
+    button.click()
+    assert button.text_content() == "theme: light"
+    button.click()
+    assert button.text_content() == "theme: dark"
+    wait_until_other(page, ink, light)
+    assert luminance(page.evaluate(ink)) > luminance(light)
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+
+
+def test_plots_follow_the_system_s_theme(show):
+    page = show(color_scheme="light")
+    ink = "getComputedStyle(document.querySelector('#plot-scores .xtick text')).fill"
+    light = page.evaluate(ink)
+    page.emulate_media(color_scheme="dark")
+    wait_until_other(page, ink, light)
+
+
+@pytest.mark.parametrize("width", [390, 820, 1440])
+def test_nothing_is_wider_than_the_screen(show, width):
+    page = show(viewport={"width": width, "height": 844})
+    page.locator("details").evaluate("each => each.open = true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    beyond = page.evaluate(
+        "() => [...document.querySelectorAll('main *')].filter((each) =>"
+        " !each.closest('.scroll, .wide, pre, svg, .plot') && each.getBoundingClientRect().width"
+        " && each.getBoundingClientRect().right > innerWidth + 1).map((each) => each.outerHTML)"
+    )
+    assert beyond == []
+
+
+def test_plots_are_as_wide_as_a_phone_or_scroll_in_their_frame(show):
+    page = show(viewport=PHONE, has_touch=True, is_mobile=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    for name in PLOTS:
+        frame = page.locator(f".plot:has(#plot-{name})").bounding_box()
+        assert frame["x"] >= 0
+        assert frame["x"] + frame["width"] <= PHONE["width"]
+
+
+def test_contents_lead_to_every_section(show):
+    page = show()
+    links = page.locator("nav a").evaluate_all("all => all.map((a) => a.getAttribute('href'))")
+    sections = page.locator("main > [id]").evaluate_all("all => all.map((s) => '#' + s.id)")
+    assert links == sections
+
+
+def test_paper_is_white_and_everything_is_on_it(show, tmp_path):
+    page = show(color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    page.emulate_media(media="print")
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert luminance(background) > 0.9
+    assert page.locator("nav").is_hidden()
+    assert page.pdf(path=tmp_path / "report.pdf").startswith(b"%PDF")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details:not([open])").count() == 1
+    assert page.locator("html[data-theme]").count() == 0
+
+
+def test_page_says_so_where_scripts_are_off(watched_page, address):
+    with watched_page(java_script_enabled=False) as page:
+        page.goto(address)
+        assert page.locator("noscript").is_visible()
+        assert page.locator("h1").is_visible()
+        assert page.locator("#theme").is_hidden()
