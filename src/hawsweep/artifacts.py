@@ -20,12 +20,12 @@ import yaml
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.checkpoints import ADAPTER_DIR
 from hawsweep.errors import StudyError
 from hawsweep.files import replacing
 from hawsweep.markdown import code, table
 from hawsweep.study import CONFIRM_SUFFIX, Place
 
+ADAPTER_DIR = "adapters"  # as checkpoints calls it, which a supervisor would load MLX for
 UPLOADS = ".artifacts"  # no study can be named so
 _TEXT = "text/plain; charset=utf-8"
 _LINES = "application/jsonl; charset=utf-8"
@@ -76,6 +76,12 @@ def offers_of(opened: optuna.Study, place: Place, trial: FrozenTrial | None) -> 
         if len(artifact_id) <= _LONGEST_ID and _is_of(path, trial):
             found[artifact_id] = offer
     return found
+
+
+def address(opened: optuna.Study, trial: FrozenTrial, offer: Offer) -> str:
+    """Where the dashboard serves a trial's file, on its own host."""
+    artifact_id = _id(opened.study_name, trial.number, offer)
+    return f"/artifacts/{opened._study_id}/{trial._trial_id}/{artifact_id}"
 
 
 def _fitting(trial: FrozenTrial) -> tuple[Offer, ...]:

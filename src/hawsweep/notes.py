@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.artifacts import LOSS_CURVE, address, offers_of
 from hawsweep.confirm import CONFIRMS, SEED, confirmations, winner
 from hawsweep.display.text import (
     duration,
@@ -63,7 +64,8 @@ def study_note(opened: optuna.Study, place: Place, *, ended: bool) -> Note:
             has_files=True,
         )
     verdict = _judged(opened, place) if ended else None
-    said = [] if verdict is None else [plain(each, 400) for each in verdict.sentences]
+    sentences = () if verdict is None else verdict.sentences
+    said = [plain(f"{each[:1].upper()}{each[1:]}", 400) for each in sentences]
     parts = [
         plain(opened.user_attrs.get("description") or "", 400),
         "\n".join((f"**{said[0]}**", *said[1:])) if said else "",
@@ -87,6 +89,7 @@ def trial_note(opened: optuna.Study, place: Place, trial: FrozenTrial) -> Note:
         _origin(trial),
         table(["setting", "value"], settings, right=(1,)) if settings else "",
         _measured(trial, row),
+        _picture(opened, place, trial),
         _samples_table(samples),
         _where(opened, trial),
     ]
@@ -203,7 +206,7 @@ def _outcome(opened: optuna.Study, row: TrialRow) -> str:
     reason = "" if row.reason is None else plain(row.reason, 400)
     if row.state != "complete" or row.score is None:
         words = {"fail": "Failed", "infeasible": "Does not fit into memory"}
-        return f"**{words.get(row.state, row.state.capitalize())}**" + (reason and f": {reason}")
+        return f"**{words.get(row.state, row.state.capitalize())}**" + (reason and f": {reason}.")
     text = f"**{_metric(opened)} {row.score:.4f}**"
     if row.low is not None and row.high is not None:
         text += f" (95 % {score_range(*finite(row.low, row.high), is_short=False)})"
@@ -251,6 +254,14 @@ def _measured(trial: FrozenTrial, row: TrialRow) -> str:
     if row.time_s is not None:
         said.append(f"Took {duration(row.time_s)}.")
     return " ".join(said)
+
+
+def _picture(opened: optuna.Study, place: Place, trial: FrozenTrial) -> str:
+    """The loss curve, drawn when somebody looks; what stands for it is seen where it is not."""
+    if LOSS_CURVE not in offers_of(opened, place, trial).values():
+        return ""
+    where = address(opened, trial, LOSS_CURVE)
+    return f"![Loss curve: in hawsweep dashboard, on the machine that ran the trial]({where})"
 
 
 def _samples(folder: Path, base: Path) -> list[tuple[Mapping[str, Any], str]]:

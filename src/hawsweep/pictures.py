@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 _INK = "#7a808a"
-_INCHES, _DOTS_PER_INCH = (6.4, 3.6), 160
+_INCHES, _DOTS_PER_INCH = (6.4, 3.0), 120
 _one_at_a_time = threading.Lock()  # matplotlib's fonts are shared by all figures
 
 
@@ -33,7 +33,9 @@ def loss_curve(metrics_path: Path) -> bytes:
         figure = Figure(figsize=_INCHES, layout="constrained")
         axes = figure.add_subplot()
         if trained:
-            axes.plot(*zip(*trained, strict=True), color=PRUNED, lw=1.2, label="training")
+            axes.plot(
+                *zip(*trained, strict=True), color=PRUNED, lw=1.2, marker=".", label="training"
+            )
         if evaluated:
             axes.plot(*zip(*evaluated, strict=True), "o-", color=COMPLETE, lw=2, ms=4)
             axes.lines[-1].set_label("validation")
@@ -48,6 +50,7 @@ def loss_curve(metrics_path: Path) -> bytes:
 def _dress(axes: Any) -> None:
     axes.set_xlabel("iteration", color=_INK)
     axes.set_ylabel("loss (nats per token)", color=_INK)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.tick_params(colors=_INK)
     axes.grid(color=_INK, alpha=0.25, lw=0.6)
     for side, spine in axes.spines.items():

@@ -4,8 +4,10 @@ Plots are drawn here and not when a trial ends, so that a sweep pays nothing for
 links that an older version, or a machine without the files, did not write are added.
 """
 
+import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -21,7 +23,9 @@ from hawsweep.study import CONFIRM_SUFFIX, Place, load_study
 
 logger = logging.getLogger(__name__)
 
+_MARK = "hawsweep:plot:"
 _INTERVAL_S = 5.0
+_REST = 20  # times as long as a look took, so that a sweep keeps the cores and the database
 _ENDING_S = 3.0
 
 
@@ -64,19 +68,23 @@ class Refresher:
 def save_plots(opened: optuna.Study) -> None:
     """Draw a study's plots, and keep those that changed where the dashboard looks for them."""
     from optuna_dashboard import save_plotly_graph_object
-    from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
     from hawsweep import figures
 
-    known = get_plotly_graph_objects(opened._storage.get_study_system_attrs(opened._study_id))
+    storage, study_id = opened._storage, opened._study_id
+    known = storage.get_study_system_attrs(study_id)
     for draw in (
         figures.learning_curves,
         figures.score_against_loss,
         figures.memory_predicted_against_measured,
     ):
         figure, graph_id = draw(opened), draw.__name__.replace("_", "-")
-        if known.get(graph_id) != figure.to_json():
+        # The dashboard's cards are narrow: beside the title there is no room.
+        figure.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"})
+        digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
+        if known.get(f"{_MARK}{graph_id}") != digest:
             save_plotly_graph_object(opened, figure, graph_object_id=graph_id)
+            storage.set_study_system_attr(study_id, f"{_MARK}{graph_id}", digest)
 
 
 @contextmanager
@@ -87,6 +95,7 @@ def refreshed(look: Callable[[], None], interval_s: float = _INTERVAL_S) -> Iter
 
     def watch() -> None:
         while not end.is_set():
+            started = time.monotonic()
             try:
                 look()
             except Exception as fault:  # whatever it is, the pages are served all the same
@@ -94,7 +103,7 @@ def refreshed(look: Callable[[], None], interval_s: float = _INTERVAL_S) -> Iter
                 if what not in told:
                     told.add(what)
                     logger.warning("Notes and plots are not brought up to date: %s", what)
-            end.wait(interval_s)
+            end.wait(max(interval_s, _REST * (time.monotonic() - started)))
 
     thread = threading.Thread(target=watch, daemon=True, name="refresh")
     thread.start()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _STUDY = re.compile(r"/api/studies/(\d+)/?")
 # What a value that is not as it should be may raise; it is then shown as it is stored.
 _ODD = (ValueError, LookupError, TypeError, AttributeError)
+_DIGITS = 4  # of scores and losses; more are noise
 Word = Callable[[Any], str]
 Attribute = dict[str, str]
 
@@ -127,17 +128,27 @@ def word_study(told: dict[str, Any], attrs: Mapping[str, Any]) -> None:
     if "spec" not in attrs and not told["name"].endswith(CONFIRM_SUFFIX):
         return
     for trial in (*told["trials"], *told["best_trials"]):
-        trial["user_attrs"] = word_trial(trial["user_attrs"])
-        for each in trial["intermediate_values"]:  # minus the loss, as a study maximizes
-            each["value"] = _negative(each["value"])
+        _word_trial(trial)
     shown = [
         {**each, "key": _TITLES.get(each["key"], each["key"])} for each in told["union_user_attrs"]
     ]
     told["union_user_attrs"] = sorted(shown, key=lambda each: _turn(each["key"]))
     if "spec" in attrs:
         told["user_attrs"] = [
-            {"key": key, "value": value} for key, value in word_attributes(attrs).items() if value
+            {"key": key, "value": value} for key, value in word_attributes(attrs).items()
         ]
+
+
+def _word_trial(trial: dict[str, Any]) -> None:
+    trial["user_attrs"] = word_trial(trial["user_attrs"])
+    for each in trial["intermediate_values"]:  # minus the loss, as a study maximizes
+        each["value"] = _negative(each["value"])
+    if trial["state"] == "Pruned" and "values" in trial:
+        # To Optuna the last intermediate value, minus a loss beside scores. Without any value the
+        # dashboard would not draw its learning curve.
+        trial["values"] = ["-inf"]
+    elif "values" in trial:
+        trial["values"] = [_rounded(each) for each in trial["values"]]
 
 
 def word_trial(attributes: Iterable[Attribute]) -> list[Attribute]:
@@ -171,14 +182,17 @@ def _turn(title: str) -> int:
 def _negative(value: float | str) -> float | str:
     if isinstance(value, str):  # JSON knows no infinity
         return {"inf": "-inf", "-inf": "inf"}.get(value, value)
-    return -value
+    return _rounded(-value)
+
+
+def _rounded(value: float | str) -> float | str:
+    return value if isinstance(value, str) else round(value, _DIGITS)
 
 
 def word_attributes(attrs: Mapping[str, Any]) -> dict[str, str]:
     """A study's user attributes in words: what is not worded here is left as JSON."""
     words: Mapping[str, tuple[str, Word]] = {
         "description": ("description", str),
-        "spec": ("sweep", _of_spec),
         "base": ("base", _of_scores),
         "few_shot": ("base with examples in its prompt", _of_scores),
         "self_check": ("scale of the metric", _of_check),
@@ -190,9 +204,9 @@ def word_attributes(attrs: Mapping[str, Any]) -> dict[str, str]:
         "versions": ("versions", _of_mapping),
         "how": ("how it runs", _of_settings),
     }
-    known = {}
+    known = _of_spec(attrs["spec"]) if isinstance(attrs.get("spec"), Mapping) else {}
     for key in (*words, *(key for key in attrs if key not in words)):
-        if attrs.get(key) in (None, {}, []):
+        if key == "spec" or attrs.get(key) in (None, {}, [], ""):
             continue
         title, word = words.get(key, (key, json.dumps))
         try:
@@ -215,8 +229,31 @@ def _of_settings(values: Mapping[str, Any], prefix: str = "") -> str:
     )
 
 
-def _of_spec(spec: Mapping[str, Any]) -> str:
-    return _of_settings({key: spec[key] for key in spec if key != "fingerprints"})
+def _of_spec(spec: Mapping[str, Any]) -> dict[str, str]:
+    """What a sweep is about; all of it is among the study's files."""
+    data = spec.get("data")
+    paths = [
+        str(each.get("path", each)) if isinstance(each, Mapping) else str(each)
+        for each in (data if isinstance(data, list) else [data])
+    ]
+    searched = spec.get("search")
+    return {
+        "model": str(spec.get("model")),
+        "data": ", ".join(paths),
+        "searched": "; ".join(f"{key} {_of_range(each)}" for key, each in searched.items())
+        if isinstance(searched, Mapping)
+        else str(searched),
+    }
+
+
+def _of_range(asked: Any) -> str:
+    with suppress(*_ODD):
+        if "choices" in asked:
+            return ", ".join(setting(each) for each in asked["choices"])
+        step = f" by {setting(asked['step'])}" if asked.get("step") else ""
+        log = ", logarithmic" if asked.get("log") else ""
+        return f"{setting(asked['low'])} to {setting(asked['high'])}{step}{log}"
+    return json.dumps(asked)
 
 
 def _of_scores(values: Mapping[str, Any]) -> str:
