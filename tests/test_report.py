@@ -19,7 +19,8 @@ from hawsweep.cli import main
 from hawsweep.errors import ExportError
 from hawsweep.processes import supervising
 from hawsweep.redaction import Redaction
-from hawsweep.report import MARKDOWN_MARK, PAGE_MARK, make_report, write_report
+from hawsweep.report import make_report
+from hawsweep.reportfile import MARKDOWN_MARK, PAGE_MARK, write_report
 from hawsweep.reportmarkdown import report_markdown
 from hawsweep.reportpage import report_page, script_json
 from hawsweep.study import Place, create_study, open_storage

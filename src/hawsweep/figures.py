@@ -317,4 +317,4 @@ def _tidy_axis(axis: Any) -> None:
     if labels := axis.categoryarray:
         axis.update(categoryarray=[_unquoted(each) for each in labels])
     if axis.type == "log":
-        axis.update(exponentformat="e", nticks=6)
+        axis.update(exponentformat="e", dtick="D2")  # between powers of ten 2 and 5 alone

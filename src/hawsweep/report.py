@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -17,9 +16,9 @@ from hawsweep import __version__
 from hawsweep.comparison import Comparison, compare
 from hawsweep.confirm import Confirmation, confirmations, winner
 from hawsweep.display.judging import (
+    agreement_lines,
     confirmation_lines,
     groups_table,
-    insight_lines,
     insight_table,
     regression_lines,
     self_check_lines,
@@ -35,9 +34,8 @@ from hawsweep.display.text import (
     score_range,
     settings_text,
 )
-from hawsweep.errors import ExportError, ScoringError
+from hawsweep.errors import ScoringError
 from hawsweep.figurestyle import peak_bytes
-from hawsweep.files import replace_text
 from hawsweep.importance import find_insight
 from hawsweep.leaderboard import GroupRow, TrialRow, groups, judge_study, leaderboard, trial_row
 from hawsweep.processes import supervisor_of
@@ -46,11 +44,6 @@ from hawsweep.reproduction import commands, made_with
 from hawsweep.spec import SweepSpec
 from hawsweep.study import Place, spec_of
 from hawsweep.trials import count_finished, n_running_here
-
-REPORT_FILE = "report.html"
-# What marks a file as a report that may be replaced, near its beginning.
-PAGE_MARK, MARKDOWN_MARK = '<meta name="generator" content="hawsweep', "<!-- hawsweep report"
-_MARKED_BYTES = 2_000
 
 
 @dataclass(frozen=True)
@@ -89,7 +82,7 @@ class Report:
         test: The scores on the test split; None where it was not opened.
         compared: Winner and base on the same prompts; None where they cannot be paired, then
             ``not_compared`` says why.
-        agreement: What validation loss was worth, and what is not known of importance.
+        agreement: What validation loss was worth.
         memory: How well peaks were predicted.
         ended: Trials that were pruned, failed or did not fit.
         made_with: Versions, fingerprints and where it ran.
@@ -161,14 +154,14 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         settings="" if best is None else settings_text(best.params),
         board=cells_of(leaderboard_table(rows, WIDE)),
         states=tuple(row.state for row in rows),
-        test=None if test is None else _test_cells(test),
+        test=None if test is None else _test_cells(opened, test),
         compared=compared,
         not_compared=not_compared,
         groups=tuple(found_groups),
         group_cells=cells_of(groups_table(found_groups)),
         losses=tuple(_plain(regression_lines(found_groups))),
         marginals=cells_of(insight_table(insight)),
-        agreement=tuple(_plain(insight_lines(insight))),
+        agreement=tuple(_plain(agreement_lines(insight))),
         memory=_memory_text(opened),
         confirmed=tuple(confirmed),
         confirmation=tuple(_plain(confirmation_lines(confirmed))),
@@ -178,40 +171,6 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         spec="" if spec is None else redact(spec.dump_yaml()),
         reproduce=tuple(commands(opened, best)),
     )
-
-
-def write_report(output: Path, text: str, mark: str, *, force: bool = False) -> None:
-    """Write a report; an earlier one at its place is replaced.
-
-    Args:
-        mark: What an earlier one of its kind has near its beginning.
-        force: Replace also what is no report.
-
-    Raises:
-        ExportError: There is another file, or it cannot be written.
-    """
-    if output.is_dir():
-        raise ExportError(f"{output} is a folder. Give a file's path with --output.")
-    if not force and output.exists() and not _is_report(output, mark):
-        raise ExportError(
-            f"{output} is there already and is no report of hawsweep. Give another path with "
-            "--output, or replace it with --force."
-        )
-    try:
-        # What a model says may hold halves of characters, which no file can.
-        replace_text(output, text.encode("utf-8", "replace").decode())
-    except OSError as fault:
-        raise ExportError(
-            f"{output} cannot be written: {fault.strerror}. Give another path with --output."
-        ) from fault
-
-
-def _is_report(path: Path, mark: str) -> bool:
-    try:
-        with path.open("rb") as file:
-            return mark.encode() in file.read(_MARKED_BYTES)
-    except OSError:
-        return False
 
 
 def _plain(lines: Sequence[str]) -> list[str]:
@@ -278,27 +237,27 @@ def _time_s(opened: optuna.Study) -> float | None:
     return max(0.0, (max(ended) - min(begun)).total_seconds())
 
 
-def _test_cells(test: Mapping[str, Any]) -> Cells:
-    rows = []
-    for key, label in (
-        ("trial", f"trial {test['trial_number']}"),
-        ("few_shot", "few-shot base"),
-        ("base", "base"),
-    ):
-        if key in test:
-            known = test[key]
-            rows.append(
-                (
-                    label,
-                    f"{_score(known):.4f}",
-                    score_range(known.get("low"), known.get("high"), is_short=False),
-                    number(known.get("similarity"), "{:.4f}"),
-                    number(known.get("chrf"), "{:.1f}"),
-                    number(known.get("bleu"), "{:.1f}"),
-                    number(known.get("exact_match"), "{:.0%}"),
-                    faults_text(known.get("faults")),
-                )
-            )
+def _test_cells(opened: optuna.Study, test: Mapping[str, Any]) -> Cells:
+    n_examples = opened.user_attrs.get("few_shot", {}).get("n_examples", "few")
+    labels = {
+        "trial": f"trial {test['trial_number']}",
+        "few_shot": f"{n_examples}-shot base",
+        "base": "base",
+    }
+    rows = [
+        (
+            label,
+            f"{_score(known):.4f}",
+            score_range(known.get("low"), known.get("high"), is_short=False),
+            number(known.get("similarity"), "{:.4f}"),
+            number(known.get("chrf"), "{:.1f}"),
+            number(known.get("bleu"), "{:.1f}"),
+            number(known.get("exact_match"), "{:.0%}"),
+            faults_text(known.get("faults")),
+        )
+        for key, label in labels.items()
+        if (known := test.get(key)) is not None
+    ]
     titles = ("", "score", "95 %", "similarity", "chrF", "BLEU", "exact", "faults")
     return Cells(titles, (False, *[True] * 6, False), tuple(rows))
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from hawsweep.comparison import Item
 from hawsweep.display.plaintables import Cells
 from hawsweep.markdown import plain, table
-from hawsweep.report import MARKDOWN_MARK, Report
+from hawsweep.report import Report
+from hawsweep.reportfile import MARKDOWN_MARK
 
 _N_ROWS, _N_ITEMS = 5, 5
 # A sentence is longer than what stands in a cell.

@@ -9,10 +9,10 @@ from typing import Any
 import jinja2
 import optuna
 import plotly.offline
-from markupsafe import Markup
 
 from hawsweep import figures
-from hawsweep.report import PAGE_MARK, Report
+from hawsweep.report import Report
+from hawsweep.reportfile import PAGE_MARK
 
 _FOLDER = Path(__file__).parent / "pages"
 _MOST_ITEMS, _N_SHOWN = 200, 5
@@ -40,15 +40,17 @@ def report_page(report: Report, study: optuna.Study) -> str:
         lstrip_blocks=True,
     )
     library, script = plotly.offline.get_plotlyjs(), _own("report.js")
+    drawn, empty = _drawn(study)
     items = () if report.compared is None else report.compared.items
     return environment.get_template("report.html.j2").render(
         report=report,
         policy=_policy(library, script),
-        mark=Markup(PAGE_MARK),
+        mark=PAGE_MARK,
         style=_own("report.css"),
-        library=Markup(library),
+        library=library,
         script=script,
-        data=Markup(script_json(_drawn(study))),
+        data=script_json(drawn),
+        empty=empty,
         harmed=[item for item in items[:_N_SHOWN] if item.gain < 0],
         improved=[item for item in items[::-1][:_N_SHOWN] if item.gain > 0],
         every_item=items[:_MOST_ITEMS],
@@ -60,13 +62,17 @@ def script_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=True, allow_nan=False).translate(_UNSAFE)
 
 
-def _drawn(study: optuna.Study) -> dict[str, Any]:
-    found = {}
+def _drawn(study: optuna.Study) -> tuple[dict[str, Any], dict[str, str]]:
+    """The figures with something in them, and of the others why there is nothing."""
+    found, empty = {}, {}
     for name, draw in _DRAWN.items():
         figure = draw(study)
+        if not figure.data:
+            empty[name] = " ".join(each.text for each in figure.layout.annotations)
+            continue
         figure.update_layout(title=None, margin={"l": 50, "r": 10, "t": 30, "b": 40})
         found[name] = json.loads(figure.to_json())
-    return found
+    return found, empty
 
 
 def _policy(*scripts: str) -> str:
@@ -79,5 +85,5 @@ def _policy(*scripts: str) -> str:
     )
 
 
-def _own(name: str) -> Markup:
-    return Markup((_FOLDER / name).read_text(encoding="utf-8"))
+def _own(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")

@@ -65,13 +65,13 @@ def show(watched_page, address):
         manager.__exit__(None, None, None)
 
 
-def wait_until_other(page, expression, before):
-    """Wait until an expression has another value; the page's policy lets no page function wait."""
+def wait_until(page, condition):
+    """Wait until an expression is true; the page's policy keeps Playwright's own waiting out."""
     for _ in range(200):
-        if page.evaluate(expression) != before:
+        if page.evaluate(condition):
             return
         page.wait_for_timeout(50)
-    raise AssertionError(f"{expression} is still {before}")
+    raise AssertionError(f"never came true: {condition}")
 
 
 def luminance(color):
@@ -161,7 +161,7 @@ def test_theme_is_changed_by_its_button(show):
     assert button.text_content() == "theme: light"
     button.click()
     assert button.text_content() == "theme: dark"
-    wait_until_other(page, ink, light)
+    wait_until(page, f"{ink} !== {light!r}")
     assert luminance(page.evaluate(ink)) > luminance(light)
     assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
 
@@ -171,7 +171,7 @@ def test_plots_follow_the_system_s_theme(show):
     ink = "getComputedStyle(document.querySelector('#plot-scores .xtick text')).fill"
     light = page.evaluate(ink)
     page.emulate_media(color_scheme="dark")
-    wait_until_other(page, ink, light)
+    wait_until(page, f"{ink} !== {light!r}")
 
 
 @pytest.mark.parametrize("width", [390, 820, 1440])
@@ -203,17 +203,22 @@ def test_contents_lead_to_every_section(show):
     assert links == sections
 
 
-def test_paper_is_white_and_everything_is_on_it(show, tmp_path):
+def test_paper_is_white_and_as_wide_as_its_plots(show, tmp_path):
     page = show(color_scheme="dark")
+    ink = "getComputedStyle(document.querySelector('#plot-scores .xtick text')).fill"
+    dark = page.evaluate(ink)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("details:not([open])").count() == 0
     page.emulate_media(media="print")
+    page.set_viewport_size({"width": 700, "height": 900})
+    wait_until(page, f"{ink} !== {dark!r}")
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert luminance(background) > 0.9
     assert page.locator("nav").is_hidden()
+    assert page.locator("details").is_hidden()
+    widths = "[...document.querySelectorAll('.main-svg')].map((each) => each.clientWidth)"
+    wait_until(page, f"Math.max(...{widths}) <= 700")
     assert page.pdf(path=tmp_path / "report.pdf").startswith(b"%PDF")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    assert page.locator("details:not([open])").count() == 1
     assert page.locator("html[data-theme]").count() == 0
 
 

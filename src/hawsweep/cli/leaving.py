@@ -73,7 +73,8 @@ def report(
     """
     if show and markdown:
         raise click.UsageError("--open shows the page: leave out --markdown.")
-    from hawsweep.report import MARKDOWN_MARK, PAGE_MARK, REPORT_FILE, make_report, write_report
+    from hawsweep.report import make_report
+    from hawsweep.reportfile import MARKDOWN_MARK, PAGE_MARK, REPORT_FILE, write_report
     from hawsweep.study import load_study, open_storage
 
     opened = load_study(open_storage(place), name)

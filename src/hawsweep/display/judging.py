@@ -165,7 +165,13 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
 
 def insight_picture(insight: "Insight") -> RenderableType:
     """Importance and marginal of each parameter, and what validation loss was worth."""
-    return Group(insight_table(insight), "", *map(Text.from_markup, insight_lines(insight)))
+    from hawsweep.importance import FEWEST_TRIALS
+
+    lines = agreement_lines(insight)
+    if not insight.importance:
+        few = f"Importance needs {FEWEST_TRIALS} complete trials; there are {insight.n_trials}."
+        lines.insert(0, few)
+    return Group(insight_table(insight), "", *map(Text.from_markup, lines))
 
 
 def insight_table(insight: "Insight") -> Table:
@@ -189,22 +195,16 @@ def insight_table(insight: "Insight") -> Table:
     return table
 
 
-def insight_lines(insight: "Insight") -> list[str]:
-    """What is not known of importance, and what validation loss was worth."""
-    from hawsweep.importance import FEWEST_TRIALS, LOW_AGREEMENT
+def agreement_lines(insight: "Insight") -> list[str]:
+    """What validation loss was worth."""
+    from hawsweep.importance import LOW_AGREEMENT
 
-    lines = []
-    if not insight.importance:
-        lines.append(
-            f"Importance needs {FEWEST_TRIALS} complete trials; there are {insight.n_trials}."
-        )
     if insight.agreement is None:
-        lines.append("Too few trials to say whether validation loss foretells the score.")
-        return lines
-    lines.append(
+        return ["Too few trials to say whether validation loss foretells the score."]
+    lines = [
         f"Rank correlation of validation loss (lower is better) with the score: "
         f"{insight.agreement:.2f} over {insight.n_trials} complete trials."
-    )
+    ]
     if insight.agreement < LOW_AGREEMENT:
         lines.append(
             "[yellow]Validation loss is a poor guide here: pruning by it may end good trials. "

@@ -66,18 +66,15 @@
   button.addEventListener("click", () => setMode(modes[(modes.indexOf(mode) + 1) % modes.length]));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 
-  // Paper is white, and nothing on it can be opened.
+  // Paper is white.
   let before = null;
   addEventListener("beforeprint", () => {
     if (before) return;
-    before = { mode, closed: [...document.querySelectorAll("details:not([open])")] };
-    before.closed.forEach((each) => (each.open = true));
+    before = mode;
     setMode("light");
   });
   addEventListener("afterprint", () => {
-    if (!before) return;
-    before.closed.forEach((each) => (each.open = false));
-    setMode(before.mode);
+    if (before) setMode(before);
     before = null;
   });
 
