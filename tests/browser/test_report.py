@@ -215,7 +215,8 @@ def test_paper_is_white_and_as_wide_as_its_plots(show, tmp_path):
     assert luminance(background) > 0.9
     assert page.locator("nav").is_hidden()
     assert page.locator("details").is_hidden()
-    widths = "[...document.querySelectorAll('.main-svg')].map((each) => each.clientWidth)"
+    widths = "[...document.querySelectorAll('.main-svg')]"
+    widths += ".map((each) => each.getBoundingClientRect().width)"
     wait_until(page, f"Math.max(...{widths}) <= 700")
     assert page.pdf(path=tmp_path / "report.pdf").startswith(b"%PDF")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
