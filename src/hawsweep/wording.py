@@ -40,6 +40,11 @@ def _of_worker(worker: Mapping[str, Any]) -> str:
     return f"process {worker['pid']} on {worker['host']}"
 
 
+def _spaced(value: str) -> str:
+    return value.replace("_", " ")
+
+
+_TEXTS = (str, _spaced)  # what words a text; all else comes as JSON
 # By the key that is stored: the title, and how its value is said. In this order.
 _OF_TRIALS: Mapping[str, tuple[str, Word]] = {
     "reason": ("why it ended", str),
@@ -71,7 +76,7 @@ _OF_TRIALS: Mapping[str, tuple[str, Word]] = {
     "retried_after": ("tried again after", str),
     "below_bytes": ("to take less than, GB", _as("{:.3f}", 1e-9)),
     "infeasible": ("fits into memory", lambda value: "no" if value else "yes"),
-    "fault": ("kind of fault", lambda value: str(value).replace("_", " ")),
+    "fault": ("kind of fault", _spaced),
     "worker": ("run by", _of_worker),
 }
 _TITLES = {key: title for key, (title, _) in _OF_TRIALS.items()}
@@ -169,7 +174,7 @@ def _worded(given: Attribute) -> Attribute:
         return given
     try:
         value = given["value"]
-        return {"key": title, "value": word(value if word is str else json.loads(value))}
+        return {"key": title, "value": word(value if word in _TEXTS else json.loads(value))}
     except _ODD:
         return {**given, "key": title}
 

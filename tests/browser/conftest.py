@@ -1,43 +1,73 @@
-"""Debian's Chromium or a Mac's Chrome, driven by Playwright."""
+"""Pages in a real browser; skipped where there is none.
+
+A page that a test opens may ask nothing outside of this machine, and must cause no error on its
+console.
+"""
 
 import shutil
-from contextlib import contextmanager
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from hawsweep.study import Place
+
+# The harness of tests of faults runs sweeps of the tiny model; what makes studies up lies above.
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "faults")]
+_HERE = ("127.0.0.1", "localhost")
+_OF_NO_HOST = ("about", "blob", "data", "file")
 
 
 @pytest.fixture(scope="session")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    path = next((found for name in _NAMES if (found := shutil.which(name))), None)
+    """Debian's Chromium, by Playwright."""
+    path = shutil.which("chromium")
     if path is None:
-        pytest.skip(f"none of {', '.join(_NAMES)} is installed")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield launched
-        launched.close()
+        pytest.skip("there is no chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
-@pytest.fixture
-def watched_page(browser):
-    """Give pages that note what they complain of and ask for: ``watched_page(**context)``."""
+@pytest.fixture(params=["light", "dark"])
+def page(browser, request):
+    """A page in light and in dark; at its end what it caused on the console and asked outside is
+    looked at.
+    """
+    context = browser.new_context(
+        viewport={"width": 1400, "height": 1000}, color_scheme=request.param
+    )
+    opened, errors, outside = context.new_page(), [], []
 
-    @contextmanager
-    def watched(**options):
-        context = browser.new_context(**options)
-        page = context.new_page()
-        page.complaints, page.requests = [], []
-        page.on(
-            "console",
-            lambda m: page.complaints.append(m.text) if m.type in ("error", "warning") else None,
-        )
-        page.on("pageerror", lambda fault: page.complaints.append(str(fault)))
-        page.on("request", lambda asked: page.requests.append(asked.url))
-        try:
-            yield page
-        finally:
-            context.close()
+    def note_request(sent):
+        where = urlsplit(sent.url)
+        if where.scheme not in _OF_NO_HOST and where.hostname not in _HERE:
+            outside.append(sent.url)
 
-    return watched
+    def note_message(message):
+        if message.type == "error":
+            errors.append(message.text)
+
+    opened.set_default_timeout(60_000)
+    opened.on("request", note_request)
+    opened.on("console", note_message)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert outside == []
+    assert errors == []
+
+
+@pytest.fixture(scope="session")
+def tiny_study(tmp_path_factory, tiny_model_dir, chat_data_dir):
+    """Where the tiny model was swept, as the study ``tiny``, with its test split opened."""
+    from harness import Lab
+
+    folder = tmp_path_factory.mktemp("swept")
+    lab = Lab(folder, tiny_model_dir, chat_data_dir, trials=3)
+    assert lab.finish().ended
+    return Place(lab.studies)

@@ -1,17 +1,14 @@
 """The report as a browser shows it: alone, drawn, legible in both themes, on a phone, on paper."""
 
 import re
-import sys
-from pathlib import Path
+from contextlib import contextmanager
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from reported_study import make_reported_study
 
 from hawsweep.report import make_report
 from hawsweep.reportpage import report_page
+from hawsweep.study import load_study, open_storage
 
 PHONE = {"width": 390, "height": 844}
 PLOTS = ("scores", "curves", "history", "importance", "parallel", "slices", "agreement", "memory")
@@ -45,6 +42,29 @@ def address(tmp_path_factory):
     path = folder / "report.html"
     path.write_text(report_page(make_report(study, place), study), encoding="utf-8")
     return path.as_uri()
+
+
+@pytest.fixture
+def watched_page(browser):
+    """Give pages that note what they complain of and ask for: ``watched_page(**context)``."""
+
+    @contextmanager
+    def watched(**options):
+        context = browser.new_context(**options)
+        page = context.new_page()
+        page.complaints, page.requests = [], []
+        page.on(
+            "console",
+            lambda m: page.complaints.append(m.text) if m.type in ("error", "warning") else None,
+        )
+        page.on("pageerror", lambda fault: page.complaints.append(str(fault)))
+        page.on("request", lambda asked: page.requests.append(asked.url))
+        try:
+            yield page
+        finally:
+            context.close()
+
+    return watched
 
 
 @pytest.fixture
@@ -229,3 +249,16 @@ def test_page_says_so_where_scripts_are_off(watched_page, address):
         assert page.locator("noscript").is_visible()
         assert page.locator("h1").is_visible()
         assert page.locator("#theme").is_hidden()
+
+
+def test_study_of_a_real_sweep_is_shown(page, tiny_study, tmp_path):
+    study = load_study(open_storage(tiny_study), "tiny")
+    report = make_report(study, tiny_study)
+    path = tmp_path / "report.html"
+    path.write_text(report_page(report, study), encoding="utf-8")
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-drawn]")
+    assert page.locator("h1").text_content() == report.headline
+    assert page.locator("#trials tbody tr").count() == 3 + 1  # and the base
+    assert page.locator("#plot-curves .js-line").count() == 3
+    assert page.locator("#translations .item").count() > 0
