@@ -14,6 +14,7 @@ NASTY = (
 )
 ODD = "\u202eʻŌlelo | *pipe* `tick`"
 N_PROMPTS = 12
+HOST = "anns-own-machine"
 SPEC = check_sweep(
     {
         "description": "Rates & <ranks>.",
@@ -57,6 +58,8 @@ def make_reported_study(folder: Path, *, n_complete=9, is_tested=True):
     place = Place(folder / "studies")
     storage = open_storage(place, create=True)
     study, _ = create_study(storage, place, "rates", SPEC, {"model": "ab12"})
+    (start,) = study.user_attrs["starts"]
+    study.set_user_attr("starts", [{**start, "host": HOST}])
     signatures = {"chrf": "nrefs:1|case:mixed"}
     study.set_user_attr("base", {**BASE, "chrf": 12.1, "signatures": signatures})
     study.set_user_attr("few_shot", {"n_examples": 4, "score": 0.14, "similarity": 0.14})

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from optuna.trial import TrialState, create_trial
 from pictured_study import make_trial
-from reported_study import N_PROMPTS, NASTY, SPEC, make_reported_study, write_samples
+from reported_study import HOST, N_PROMPTS, NASTY, SPEC, make_reported_study, write_samples
 
 from hawsweep import __version__
 from hawsweep.cli import main
@@ -181,14 +182,13 @@ def test_spec_of_a_report_is_a_sweep_that_can_be_started(told, tmp_path):
 
 
 def test_machine_is_not_told_of(told, page):
-    import os
-
     study, place, report = told
     whole = page + report_markdown(report)
     assert "/home/somebody" not in whole
     assert str(place.studies_dir) not in whole
-    assert os.uname().nodename not in Page(page).text
-    assert study.user_attrs["starts"][0]["host"]  # it is known, and not told
+    (start,) = study.user_attrs["starts"]
+    assert start["host"] == HOST  # it is known, and not told
+    assert HOST not in whole
 
 
 def test_page_stands_alone_and_runs_only_its_own_scripts(page):
@@ -220,6 +220,20 @@ def test_json_in_a_script_ends_no_script():
     text = script_json({"</script><!--": "&\u2028ʻ"})
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {"</script><!--": "&\u2028ʻ"}
+
+
+def test_no_group_that_lost_is_said_in_markdown(told):
+    _, _, report = told
+    gained = [n for n, row in enumerate(report.groups) if row.gain.mean > 0]
+    rows = tuple(report.group_cells.rows[n] for n in gained)
+    better = replace(
+        report,
+        groups=tuple(report.groups[n] for n in gained),
+        group_cells=replace(report.group_cells, rows=rows),
+        losses=(),
+    )
+    assert "**Groups**\n\nNo group lost.\n" in report_markdown(better)
+    assert "Groups" not in report_markdown(replace(better, groups=()))
 
 
 def test_half_a_character_in_a_translation_is_written(told, tmp_path):
@@ -289,7 +303,9 @@ def test_markdown_is_short_and_says_the_same(told):
     assert text.count("<details>") == text.count("</details>") == 2
     samples = text.split("<details>")[1]
     assert sum(re.match(r"\| [+-]0", line) is not None for line in samples.splitlines()) == 5
-    assert "It scores lower in verbs" in text
+    groups = text.split("**Groups**")[1].split("<details>")[0]
+    assert "It scores lower in verbs" in groups
+    assert sum(line.startswith("|") for line in groups.splitlines()) == 2 + 1  # no gain is told
     assert "hawsweep start rates.yaml" in text
 
 
@@ -307,11 +323,9 @@ def test_texts_of_models_are_texts_in_markdown(told):
 
 @pytest.mark.parametrize("name", ["www.example.com", "# no", "a|b", "*loud*", "1. one", "<b>"])
 def test_names_of_groups_are_no_markdown(told, name):
-    from dataclasses import replace
-
     _, _, report = told
     cells = replace(report.group_cells, rows=((name, "1", "2", "3", "4", "5"),))
-    text = report_markdown(replace(report, group_cells=cells))
+    text = report_markdown(replace(report, group_cells=cells, groups=report.groups[:1]))
     assert f"| {name} |" not in text
 
 

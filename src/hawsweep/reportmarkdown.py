@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hawsweep.comparison import Item
 from hawsweep.display.plaintables import Cells
@@ -9,7 +10,7 @@ from hawsweep.markdown import plain, table
 from hawsweep.report import Report
 from hawsweep.reportfile import MARKDOWN_MARK
 
-_N_ROWS, _N_ITEMS = 5, 5
+_N_ROWS, _N_GROUPS, _N_ITEMS = 5, 10, 5
 # A sentence is longer than what stands in a cell.
 _LONG = 400
 # Most figures and sentences are no Markdown as they are, and are read better without backslashes.
@@ -51,10 +52,14 @@ def _board(report: Report) -> str:
 
 
 def _groups(report: Report) -> str:
+    """Those in which the trial scores lower than the base."""
     if not report.groups:
         return ""
-    said = "\n".join(_sentence(each) for each in report.losses)
-    return _section("Groups", "\n\n".join(filter(None, (said, _table(report.group_cells)))))
+    pairs = zip(report.groups, report.group_cells.rows, strict=True)
+    rows = tuple(cells for group, cells in pairs if group.gain.mean < 0)[:_N_GROUPS]
+    said = [_sentence(each) for each in report.losses]
+    said.append(_table(replace(report.group_cells, rows=rows)) if rows else "No group lost.")
+    return _section("Groups", "\n\n".join(said))
 
 
 def _items(report: Report) -> str:
