@@ -124,6 +124,16 @@ def test_leaderboard_is_the_terminal_s_with_the_base_in_it(told):
     )
 
 
+def test_of_a_long_leaderboard_the_best_and_the_base_are_told(told, monkeypatch):
+    study, place, _ = told
+    monkeypatch.setattr("hawsweep.report._MOST_ROWS", 3)
+    report = make_report(study, place, NOW)
+    assert len(report.board.rows) == 3 + 2
+    assert report.board.rows[-1][0] == "base"
+    assert report.n_more == 12 - 3
+    assert "9 more trials: hawsweep status rates" in Page(report_page(report, study)).text
+
+
 def test_translations_are_compared_with_the_harmed_ones_first(told):
     study, _, report = told
     compared = report.compared

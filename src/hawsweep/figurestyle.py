@@ -63,6 +63,13 @@ def emptied(figure: go.Figure, reason: str) -> go.Figure:
     return figure
 
 
+def say_how_many(figure: go.Figure, n_drawn: int, n: int) -> None:
+    """Say above the figure that not all trials are drawn, where that is so."""
+    if n_drawn < n:
+        place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "yshift": 18}
+        figure.add_annotation(text=f"{n_drawn:,} of {n:,} trials", showarrow=False, **place)
+
+
 def add_level(figure: go.Figure, level: float, name: str) -> None:
     """Draw a line across, such as the base's."""
     figure.add_hline(
@@ -124,11 +131,16 @@ def names_of(keys: Iterable[str]) -> dict[str, str]:
     }
 
 
-def plain_copy(study: optuna.Study) -> optuna.Study:
-    """The complete trials by the same numbers, but with short names and escaped texts."""
+def plain_copy(study: optuna.Study, most: int | None = None) -> optuna.Study:
+    """The complete trials by the same numbers, but with short names and escaped texts.
+
+    Args:
+        most: Only so many, the best; None for all.
+    """
     trials = study.get_trials(deepcopy=False)
     names = names_of(dict.fromkeys(name for trial in trials for name in trial.params))
-    complete = {trial.number for trial in complete_trials(study)}
+    best_first = sorted(complete_trials(study), key=lambda trial: -(trial.value or 0.0))
+    complete = {trial.number for trial in best_first[:most]}
     copy = _quiet_study()
     for trial in trials:
         if trial.number not in complete:

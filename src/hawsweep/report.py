@@ -45,6 +45,9 @@ from hawsweep.spec import SweepSpec
 from hawsweep.study import Place, spec_of
 from hawsweep.trials import count_finished, n_running_here
 
+# Of a leaderboard: more than anybody reads.
+_MOST_ROWS = 300
+
 
 @dataclass(frozen=True)
 class Number:
@@ -78,7 +81,8 @@ class Report:
         said: What else the scores allow to say.
         numbers: The most important ones.
         settings: Of the winner.
-        board: The leaderboard; ``states`` has the state of each of its rows.
+        board: The leaderboard; ``states`` has the state of each of its rows, and ``n_more`` trials
+            are not among them.
         test: The scores on the test split; None where it was not opened.
         compared: Winner and base on the same prompts; None where they cannot be paired, then
             ``not_compared`` says why.
@@ -105,6 +109,7 @@ class Report:
     settings: str
     board: Cells
     states: tuple[str, ...]
+    n_more: int
     test: Cells | None
     compared: Comparison | None
     not_compared: str
@@ -131,6 +136,7 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
     """
     redact = Redaction(place)
     rows, best, spec = leaderboard(opened), winner(opened), _spec(opened)
+    shown = [r for n, r in enumerate(rows) if n < _MOST_ROWS or r.state in ("base", "reference")]
     verdict, insight = judge_study(opened, place), find_insight(opened)
     confirmed, found_groups = confirmations(opened), groups(opened, place)
     test = opened.user_attrs.get("test")
@@ -152,8 +158,9 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         numbers=tuple(_numbers(opened, rows, best)),
         winner=None if best is None else best.number,
         settings="" if best is None else settings_text(best.params),
-        board=cells_of(leaderboard_table(rows, WIDE)),
-        states=tuple(row.state for row in rows),
+        board=cells_of(leaderboard_table(shown, WIDE)),
+        states=tuple(row.state for row in shown),
+        n_more=len(rows) - len(shown),
         test=None if test is None else _test_cells(opened, test),
         compared=compared,
         not_compared=not_compared,

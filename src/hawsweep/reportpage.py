@@ -15,7 +15,7 @@ from hawsweep.report import Report
 from hawsweep.reportfile import PAGE_MARK
 
 _FOLDER = Path(__file__).parent / "pages"
-_MOST_ITEMS, _N_SHOWN = 200, 5
+_MOST_ROWS, _N_SHOWN = 200, 5
 _DRAWN = {
     "scores": figures.score_intervals,
     "curves": figures.learning_curves,
@@ -53,7 +53,8 @@ def report_page(report: Report, study: optuna.Study) -> str:
         empty=empty,
         harmed=[item for item in items[:_N_SHOWN] if item.gain < 0],
         improved=[item for item in items[::-1][:_N_SHOWN] if item.gain > 0],
-        every_item=items[:_MOST_ITEMS],
+        every_item=items[:_MOST_ROWS],
+        most=_MOST_ROWS,
     )
 
 

@@ -129,6 +129,22 @@ def test_every_plot_is_drawn(show):
     assert page.locator("#plot-slices .xaxislayer-above").count() == 4
 
 
+def test_point_tells_its_trial_and_picture_is_kept(show):
+    page = show()
+    plot = page.locator("#plot-agreement")
+    plot.scroll_into_view_if_needed()
+    box = plot.locator(".point").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("#plot-agreement .hoverlayer text")
+    said = plot.locator(".hoverlayer").text_content()
+    assert re.match(r"trial \d, complete", said)
+    assert "optimizer " in said
+    with page.expect_download() as kept:
+        plot.locator("[data-title*='ownload']").click()
+    assert kept.value.suggested_filename == "hawsweep-agreement.png"
+    assert page.complaints == []
+
+
 def test_texts_of_models_run_nothing(show):
     page = show()
     assert "stolen" not in page.title()

@@ -49,7 +49,8 @@
     if (isCoarse) layout.dragmode = false;
     delete layout.height;
     at.themed = () => themed(figure.layout);
-    return Plotly.newPlot(at, figure.data, layout, config);
+    const options = { ...config, toImageButtonOptions: { filename: "hawsweep-" + name } };
+    return Plotly.newPlot(at, figure.data, layout, options);
   });
 
   const button = document.getElementById("theme");
