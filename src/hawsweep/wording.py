@@ -19,7 +19,7 @@ from hawsweep.study import CONFIRM_SUFFIX
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-_STUDY = re.compile(r"/api/studies/(\d+)/?")
+_STUDIES = re.compile(r"/api/studies(?:/(\d+))?/?")
 # What a value that is not as it should be may raise; it is then shown as it is stored.
 _ODD = (ValueError, LookupError, TypeError, AttributeError)
 _DIGITS = 4  # of scores and losses; more are noise
@@ -92,13 +92,13 @@ class Worded:
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """Answer a request."""
-        asked = _STUDY.fullmatch(environ.get("PATH_INFO", ""))
+        asked = _STUDIES.fullmatch(environ.get("PATH_INFO", ""))
         if asked is None or environ["REQUEST_METHOD"] != "GET":
             return self._app(environ, start_response)
-        return self._worded(int(asked[1]), environ, start_response)
+        return self._worded(asked[1], environ, start_response)
 
     def _worded(
-        self, study_id: int, environ: "WSGIEnvironment", start_response: "StartResponse"
+        self, study_id: str | None, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         begun: list[Any] = []
 
@@ -115,12 +115,28 @@ class Worded:
         with suppress(*_ODD, KeyError):
             if status.startswith("200"):
                 told = json.loads(body)
-                word_study(told, self._storage.get_study_user_attrs(study_id))
+                if study_id is None:
+                    word_list(told, self._storage)
+                else:
+                    word_study(told, self._storage.get_study_user_attrs(int(study_id)))
                 body = json.dumps(told).encode()
                 others = [(k, v) for k, v in headers if k.lower() != "content-length"]
                 headers = [*others, ("Content-Length", str(len(body)))]
         start_response(status, headers, *fault)
         return [body]
+
+
+def word_list(told: dict[str, Any], storage: BaseStorage) -> None:
+    """Word what the dashboard's server tells its pages of all studies; a page that is opened from
+    their list has a study's attributes from there.
+
+    Args:
+        told: Is changed.
+    """
+    attrs = {study._study_id: study.user_attrs for study in storage.get_all_studies()}
+    for each in told["study_summaries"]:
+        if "spec" in (known := attrs.get(each["study_id"], {})):
+            each["user_attrs"] = _attributes(known)
 
 
 def word_study(told: dict[str, Any], attrs: Mapping[str, Any]) -> None:
@@ -139,21 +155,23 @@ def word_study(told: dict[str, Any], attrs: Mapping[str, Any]) -> None:
     ]
     told["union_user_attrs"] = sorted(shown, key=lambda each: _turn(each["key"]))
     if "spec" in attrs:
-        told["user_attrs"] = [
-            {"key": key, "value": value} for key, value in word_attributes(attrs).items()
-        ]
+        told["user_attrs"] = _attributes(attrs)
 
 
 def _word_trial(trial: dict[str, Any]) -> None:
     trial["user_attrs"] = word_trial(trial["user_attrs"])
     for each in trial["intermediate_values"]:  # minus the loss, as a study maximizes
         each["value"] = _negative(each["value"])
-    if trial["state"] == "Pruned" and "values" in trial:
-        # To Optuna the last intermediate value, minus a loss beside scores. Without any value the
-        # dashboard would not draw its learning curve.
-        trial["values"] = ["-inf"]
-    elif "values" in trial:
+    if trial["state"] == "Pruned":
+        # To Optuna the last intermediate value: minus a loss, which would squeeze the scores on
+        # every axis. Its curve is among our learning curves, but not in the dashboard's own plot.
+        trial.pop("values", None)
+    if "values" in trial:
         trial["values"] = [_rounded(each) for each in trial["values"]]
+
+
+def _attributes(attrs: Mapping[str, Any]) -> list[Attribute]:
+    return [{"key": key, "value": value} for key, value in word_attributes(attrs).items()]
 
 
 def word_trial(attributes: Iterable[Attribute]) -> list[Attribute]:
