@@ -343,7 +343,8 @@ class _Watch:
     def on_report(self, report: Report) -> None:
         self._last_report = report
         self._write("train", asdict(report))
-        self._tell("train", train_loss=report.train_loss, tokens_per_s=report.tokens_per_s)
+        told = ("train_loss", "tokens_per_s", "peak_memory_bytes")
+        self._tell("train", **{key: getattr(report, key) for key in told})
 
     def on_evaluation(self, evaluation: Evaluation, is_best: bool) -> None:
         self._write(

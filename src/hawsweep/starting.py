@@ -27,8 +27,10 @@ from hawsweep import (
 )
 from hawsweep.peak import arrays_budget
 from hawsweep.processes import supervising, supervisor_of
+from hawsweep.progress import joined_file, recording, telling_standing
 from hawsweep.shapes import read_config
 from hawsweep.spec import HOW_IT_RUNS, SweepSpec
+from hawsweep.standing import find_standing
 from hawsweep.supervisor import POLL_S, Event, Listener, Supervisor, keep_record
 
 
@@ -71,6 +73,7 @@ def run_sweep(
     splits = data.load_data(spec.data, preparing)
     with ExitStack() as held:
         held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
+        listen = held.enter_context(recording(listen, place.study_dir(name)))
         held.enter_context(study.storage_faults_told(place))
         if spec.machine.keep_awake:
             held.enter_context(courtesy.keep_awake(preparing))
@@ -98,6 +101,7 @@ def join_sweep(
     opened.set_user_attr(study.STOP, None)
     with ExitStack() as held:
         held.enter_context(study.storage_faults_told(place))
+        listen = held.enter_context(recording(listen, place.study_dir(name), joined_file()))
         if spec.machine.keep_awake:
             held.enter_context(courtesy.keep_awake(preparing))
         model_path = models.resolve_model(spec.model, preparing)
@@ -105,8 +109,7 @@ def join_sweep(
         n_workers, worker_bytes = _share_memory(spec, model_path, place, preparing)
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
         confirming = confirm.open_confirmation(storage, opened, spec)
-        about = {"name": name, "is_new": False, "finished": trials.count_finished(opened)}
-        listen(Event("study", values=about))
+        listen = _tell_study(listen, name, opened, spec, n_workers, is_new=False)
         ended = Supervisor(
             spec, name, place, opened, confirming, n_workers, worker_bytes, listen, joins=True
         ).run()
@@ -168,14 +171,32 @@ def _run_sweep(
         for number in trials.reap_running(each, deaths.GONE):
             keep_record(each, place, number)
             listen(Event("reaped", values={"number": number}))
-    listen(
-        Event(
-            "study",
-            values={"name": name, "is_new": is_new, "finished": trials.count_finished(opened)},
-        )
-    )
+    listen = _tell_study(listen, name, opened, spec, n_workers, is_new=is_new)
     ended = Supervisor(spec, name, place, opened, confirming, n_workers, worker_bytes, listen).run()
     return Outcome(ended, study.load_study(storage, name), spec)
+
+
+def _tell_study(
+    listen: Listener,
+    name: str,
+    opened: optuna.Study,
+    spec: SweepSpec,
+    n_workers: int,
+    *,
+    is_new: bool,
+) -> Listener:
+    """Tell what is run; gives the listener that is told, from here on, how the study stands too."""
+    listen = telling_standing(listen, lambda: find_standing(opened, spec).to_plain())
+    values = {
+        "name": name,
+        "is_new": is_new,
+        "finished": trials.count_finished(opened),
+        "n_trials": spec.trials,
+        "n_workers": n_workers,
+        "timeout_s": spec.timeout,
+    }
+    listen(Event("study", values=values))
+    return listen
 
 
 def _share_memory(

@@ -139,6 +139,7 @@ class Worker:
             n_truncated=train.n_truncated,
             n_dropped=train.n_dropped,
             n_empty=train.n_empty,
+            budget_bytes=self.budget_bytes,
         )
 
     def base(self) -> None:
