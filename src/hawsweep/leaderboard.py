@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from hawsweep.intervals import Interval, difference_interval
 from hawsweep.study import SAMPLE_FILES, Place, study_names
 from hawsweep.trials import trial_of
 from hawsweep.verdict import Candidate, Verdict, judge
+
+# Trials that a verdict compares: reading and resampling thousands takes minutes.
+_MOST_JUDGED = 50
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,9 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
     Complete trials rank by similarity, then pruned ones by validation loss, then the others.
     """
     again = {each.trial_number: each.mean for each in confirmations(study)}
-    rows = [
-        replace(trial_row(trial), confirmed=again.get(trial.number))
-        for trial in study.get_trials(deepcopy=False)
-    ]
+    rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
+    if again:
+        rows = [replace(row, confirmed=again.get(int(row.label))) for row in rows]
     for key, label in _baselines(study):
         known = _known(study.user_attrs[key])
         score = known.get("score", known.get("similarity"))  # the latter: of an older study
@@ -126,24 +129,67 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
     """
     trial = trial_of(study, number)
     folder = place.trial_dir(study.study_name, number)
+    best = winner(study)
+    again = {each.trial_number: each.mean for each in confirmations(study)}
     return {
         "study": study.study_name,
-        **vars(trial_row(trial)),
-        "evaluations": {step: -value for step, value in trial.intermediate_values.items()},
+        **vars(replace(trial_row(trial), confirmed=again.get(number))),
+        "plan": trial.user_attrs.get("plan"),
+        "continues": trial.user_attrs.get("continues"),
+        "evaluations": _losses(trial),
+        "train_losses": _train_losses(folder / "metrics.jsonl"),
+        "best": None
+        if best is None
+        else {"trial": best.number, "score": best.value, "evaluations": _losses(best)},
+        "median_evaluations": _median_losses(study),
         "folder": str(folder),
         "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
         "samples": read_json_lines(folder / "samples.jsonl")[:5],
     }
 
 
+def _losses(trial: FrozenTrial) -> dict[int, float]:
+    return {step: -value for step, value in sorted(trial.intermediate_values.items())}
+
+
+def _median_losses(study: optuna.Study) -> dict[int, float]:
+    """Of the finished trials that came so far, where those are two or more."""
+    losses: defaultdict[int, list[float]] = defaultdict(list)
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    for trial in study.get_trials(deepcopy=False, states=states):
+        for step, loss in _losses(trial).items():
+            losses[step].append(loss)
+    return {step: median(each) for step, each in sorted(losses.items()) if len(each) > 1}
+
+
+def _train_losses(path: Path) -> dict[int, float | None]:
+    """By iteration, as far as the file is whole: the trial may be writing it."""
+    found = {}
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
+        try:
+            values = json.loads(line)
+            if values["type"] == "train":
+                found[int(values["iteration"])] = values["train_loss"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
 def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
-    """What the study's scores allow to say; None before its first complete trial."""
+    """What the study's scores allow to say; None before its first complete trial.
+
+    The winner is compared with the next best trials, not with thousands of others.
+    """
     folder = place.study_dir(study.study_name) / "base"
     tested = study.user_attrs.get("test", {}).get("trial_number")
     baselines = [
         _candidate(label, folder, key, is_tested=tested is not None)
         for key, label in _baselines(study)
     ]
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ranked = sorted(complete, key=lambda trial: -(trial.value or 0.0))
+    best = {trial.number for trial in ranked[:_MOST_JUDGED]}
     trials = [
         _candidate(
             f"trial {trial.number}",
@@ -152,7 +198,8 @@ def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
             is_tested=trial.number == tested,
             cost=trial.user_attrs.get("train_time_s", 0.0),
         )
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        for trial in complete
+        if trial.number in best or trial.number == tested
     ]
     n_prompts = max((len(each.scores) for each in (*trials, *baselines)), default=0)
     whole = [each for each in trials if len(each.scores) == n_prompts > 0]
@@ -160,6 +207,7 @@ def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
         whole,
         [each for each in baselines if len(each.scores) == n_prompts],
         winner=None if tested is None else f"trial {tested}",
+        n_chosen_from=len(complete) - len(trials) + len(whole),
     )
 
 

@@ -19,6 +19,8 @@ _WRITE_INTERVAL_S = 1.0
 # Of another machine nobody knows whether a process lives; what it wrote is believed for so long.
 _FRESH_S = 30.0
 _N_TOLD = 8
+# Of a worker's curve, so that what is written each second stays small.
+_N_POINTS = 200
 # What a person is told of in words; all else is only seen in what the workers are at.
 TOLD = frozenset(
     {
@@ -47,7 +49,7 @@ class WorkerState:
             ``test`` or ``waiting``.
         trial: Its number, or ``7 again``; None where it runs none.
         since: When that began, in seconds since the epoch.
-        curve: The iterations and validation losses of its evaluations.
+        curve: The iterations and validation losses of its last evaluations.
         peak_memory_bytes: Of the trial so far; ``budget_bytes`` is what a trial may take.
         host: Of another machine; empty on this one.
     """
@@ -197,7 +199,8 @@ def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: fl
         )
     if kind == "eval":
         point = (values["iteration"], values["val_loss"])
-        return replace(before, curve=(*before.curve, point), iteration=values["iteration"])
+        curve = (*before.curve, point)[-_N_POINTS:]
+        return replace(before, curve=curve, iteration=values["iteration"])
     if kind in ("trial_start", "confirm_start"):
         number = values.get("confirms")
         label = str(values["number"]) if number is None else f"{number} again"

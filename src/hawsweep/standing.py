@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.confirm import confirmations, winner
 from hawsweep.leaderboard import TrialRow, leaderboard
+from hawsweep.readstudy import curve_of
 from hawsweep.spec import SweepSpec
 from hawsweep.study import confirm_name
 from hawsweep.trials import count_finished
@@ -68,11 +69,12 @@ class Standing:
 
 
 def find_standing(
-    opened: optuna.Study, spec: SweepSpec, rows: Sequence[TrialRow] | None = None
+    opened: optuna.Study, spec: SweepSpec | None, rows: Sequence[TrialRow] | None = None
 ) -> Standing:
     """How a study stands now.
 
     Args:
+        spec: None for a study of another program, of which nothing is left to do.
         rows: Its leaderboard, where it is at hand.
     """
     trials = opened.get_trials(deepcopy=False)
@@ -85,25 +87,22 @@ def find_standing(
         and (seconds := _seconds(trial)) is not None
     ]
     best = winner(opened)
-    again_left = _again_left(opened, spec, max(finished, spec.trials))
+    n_trials = finished if spec is None else spec.trials
+    again_left = 0 if spec is None else _again_left(opened, spec, max(finished, n_trials))
+    again_s = 0.0 if spec is None else again_left * _again_s(trials, spec)
     test_left = _test_left(opened, best)
     return Standing(
-        n_trials=spec.trials,
+        n_trials=n_trials,
         finished=finished,
         n_running=sum(trial.state == TrialState.RUNNING for trial in trials),
         trial_s=sum(times) / len(times) if times else None,
         again_left=again_left,
         test_left=test_left,
-        after_s=again_left * _again_s(trials, spec) + test_left * _test_s(opened, best),
+        after_s=again_s + test_left * _test_s(opened, best),
         best=None if best is None else best.number,
-        best_curve=() if best is None else curve_of(best),
+        best_curve=() if best is None else curve_of(opened, best),
         rows=_best_rows(leaderboard(opened) if rows is None else rows),
     )
-
-
-def curve_of(trial: FrozenTrial) -> tuple[tuple[int, float], ...]:
-    """A trial's iterations and the validation losses there."""
-    return tuple((step, -value) for step, value in sorted(trial.intermediate_values.items()))
 
 
 def seconds_left(

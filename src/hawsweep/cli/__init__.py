@@ -3,7 +3,7 @@
 import click
 
 from hawsweep import __version__
-from hawsweep.cli import leaving, looking, running
+from hawsweep.cli import completing, leaving, looking, running
 from hawsweep.cli.common import ErrorGroup
 
 
@@ -32,5 +32,6 @@ for _command in (
     leaving.export,
     leaving.dashboard,
     leaving.doctor,
+    completing.completion,
 ):
     main.add_command(_command)

@@ -11,14 +11,14 @@ from rich.text import Text
 
 from hawsweep.display.curves import loss_at, sparkline
 from hawsweep.display.events import event_lines
-from hawsweep.display.tables import leaderboard_table
+from hawsweep.display.tables import leaderboard_table, then_text
 from hawsweep.display.text import clock, duration, settings_text, when
 from hawsweep.progress import SweepState, Told, WorkerState
 
 # Columns from which a worker's settings stand in its line.
 _ROOMY = 120
 _N_EVENTS = 6
-_FEWEST_ROWS = 3
+_FEWEST_ROWS = 1
 
 
 class RunningPicture:
@@ -85,12 +85,6 @@ class RunningPicture:
             yield Text(f"Paused: {state.paused}", style="yellow", no_wrap=True, overflow="ellipsis")
 
 
-def then_text(again_left: int, test_left: bool) -> str:
-    """What follows the trials."""
-    runs = f"{again_left} run{'s' * (again_left > 1)} with new seeds" if again_left else ""
-    return " and ".join(each for each in (runs, "the test split" if test_left else "") if each)
-
-
 def _height_of(parts: Sequence[RenderableType], console: Console, options: ConsoleOptions) -> int:
     return sum(len(console.render_lines(each, options)) for each in parts)
 
@@ -154,7 +148,9 @@ class _WorkerDrawing:
             line.truncate(width - 9, overflow="ellipsis", pad=True)
             line.append(f" {self._time(worker):>8}", style="dim")
             return line
-        upper = Table.grid(padding=(0, 2, 0, 0))
+        upper = Table.grid(padding=(0, 1, 0, 0))
+        for _ in range(7):
+            upper.add_column(no_wrap=True, overflow="ellipsis")
         upper.add_row(
             Text(who, style="bold"),
             ProgressBar(worker.iters, worker.iteration, width=8),
