@@ -201,7 +201,8 @@ def _in_the_database(
     opened: optuna.Study, standing: Standing, *, is_run_here: bool
 ) -> SweepState | None:
     """What the database tells of trials that run; on other machines, where this one tells more."""
-    workers, spec = [], _spec_of(opened)
+    workers: list[WorkerState] = []
+    spec = _spec_of(opened)
     here = os.uname().nodename
     for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get("worker") or {}

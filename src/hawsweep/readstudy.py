@@ -12,7 +12,7 @@ from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from hawsweep.errors import StudyError
 from hawsweep.study import load_study
@@ -70,40 +70,26 @@ class ReadStudy(optuna.Study):
         return found if states is None else [each for each in found if each.state in states]
 
     def _read(self, connection: Connection, which: ColumnElement[bool]) -> None:
-        table = models.TrialModel
-
-        def ask(*columns: Any) -> Iterable[Any]:
-            return connection.execute(_of_trials(select(*columns), columns[0], which)).all()
-
-        users = _by_trial(ask(*_attribute(models.TrialUserAttributeModel)))
-        systems = _by_trial(ask(*_attribute(models.TrialSystemAttributeModel)))
-        params = models.TrialParamModel
-        settings: defaultdict[int, list[tuple[str, float, str]]] = defaultdict(list)
-        asked = select(
-            params.trial_id, params.param_name, params.param_value, params.distribution_json
-        )
-        ordered = _of_trials(asked, params.trial_id, which).order_by(params.param_id)
-        for trial_id, *setting in connection.execute(ordered).all():
-            settings[trial_id].append(tuple(setting))
+        users = _attributes(connection, models.TrialUserAttributeModel, which)
+        systems = _attributes(connection, models.TrialSystemAttributeModel, which)
+        settings = self._settings(connection, which)
+        curves = _curves(connection, which)
         values = {
             trial_id: _Values.stored_repr_to_value(value, kind)
-            for trial_id, value, kind in ask(_Values.trial_id, _Values.value, _Values.value_type)
+            for trial_id, value, kind in _rows(
+                connection, which, _Values.trial_id, _Values.value, _Values.value_type
+            )
         }
-        curves: defaultdict[int, dict[int, float]] = defaultdict(dict)
-        unfinished = and_(which, table.state.in_([TrialState.RUNNING, TrialState.WAITING]))
-        columns = (_Curves.trial_id, _Curves.step, _Curves.intermediate_value)
-        asked = select(*columns, _Curves.intermediate_value_type)
-        for trial_id, step, value, kind in connection.execute(
-            _of_trials(asked, _Curves.trial_id, unfinished)
-        ):
-            curves[trial_id][step] = _Curves.stored_repr_to_intermediate_value(value, kind)
-        names = ("trial_id", "number", "state", "datetime_start", "datetime_complete")
-        asked = select(*(table.__table__.c[name] for name in names)).where(which)
+        columns = models.TrialModel.__table__.c
+        asked = select(
+            columns.trial_id,
+            columns.number,
+            columns.state,
+            columns.datetime_start,
+            columns.datetime_complete,
+        ).where(which)
         for trial_id, number, state, started, ended in connection.execute(asked).all():
-            known = [
-                (name, value, self._distribution(text))
-                for name, value, text in settings.get(trial_id, ())
-            ]
+            known = settings.get(trial_id, ())
             self._trials[trial_id] = FrozenTrial(
                 number=number,
                 trial_id=trial_id,
@@ -118,6 +104,17 @@ class ReadStudy(optuna.Study):
                 intermediate_values=curves.get(trial_id, {}),
             )
 
+    def _settings(
+        self, connection: Connection, which: ColumnElement[bool]
+    ) -> dict[int, list[tuple[str, float, BaseDistribution]]]:
+        """By trial, in the order in which they were suggested."""
+        table = models.TrialParamModel
+        columns = (table.trial_id, table.param_name, table.param_value, table.distribution_json)
+        found: defaultdict[int, list[tuple[str, float, BaseDistribution]]] = defaultdict(list)
+        for trial_id, name, value, text in _rows(connection, which, *columns, by=table.param_id):
+            found[trial_id].append((name, value, self._distribution(text)))
+        return found
+
     def _distribution(self, text: str) -> BaseDistribution:
         if text not in self._distributions:
             self._distributions[text] = json_to_distribution(text)
@@ -129,19 +126,37 @@ def _local(at: datetime | None) -> datetime | None:
     return None if at is None else at.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 
-def _attribute(table: Any) -> tuple[Any, Any, Any]:
-    return table.trial_id, table.key, table.value_json
+def _rows(
+    connection: Connection, which: ColumnElement[bool], *columns: Any, by: Any = None
+) -> Iterable[Any]:
+    """Columns of a table about trials, the trial's id first, of some trials."""
+    trials = models.TrialModel
+    asked = select(*columns).join(trials, trials.trial_id == columns[0]).where(which)
+    return connection.execute(asked if by is None else asked.order_by(by)).all()
 
 
-def _of_trials(asked: Select[Any], trial_id: Any, which: ColumnElement[bool]) -> Select[Any]:
-    return asked.join(models.TrialModel, models.TrialModel.trial_id == trial_id).where(which)
+def _curves(connection: Connection, which: ColumnElement[bool]) -> dict[int, dict[int, float]]:
+    """The intermediate values of trials that have not ended."""
+    is_open = models.TrialModel.state.in_([TrialState.RUNNING, TrialState.WAITING])
+    columns = (_Curves.trial_id, _Curves.step, _Curves.intermediate_value)
+    kind_column = _Curves.intermediate_value_type
+    found: defaultdict[int, dict[int, float]] = defaultdict(dict)
+    for trial_id, step, value, kind in _rows(
+        connection, and_(which, is_open), *columns, kind_column
+    ):
+        found[trial_id][step] = _Curves.stored_repr_to_intermediate_value(value, kind)
+    return found
 
 
-def _by_trial(rows: Iterable[tuple[int, str, str]]) -> dict[int, dict[str, Any]]:
-    """Attributes by trial: the texts are put together and read at once, which is faster."""
+def _attributes(
+    connection: Connection, table: Any, which: ColumnElement[bool]
+) -> dict[int, dict[str, Any]]:
+    """By trial: the texts are put together and read at once, which is faster."""
     texts: defaultdict[int, list[str]] = defaultdict(list)
     quoted: dict[str, str] = {}
-    for trial_id, key, text in rows:
+    for trial_id, key, text in _rows(
+        connection, which, table.trial_id, table.key, table.value_json
+    ):
         if key not in quoted:
             quoted[key] = json.dumps(key)
         texts[trial_id].append(f"{quoted[key]}:{text}")

@@ -33,5 +33,6 @@ for _command in (
     leaving.dashboard,
     leaving.doctor,
     completing.completion,
+    completing.schema,
 ):
     main.add_command(_command)

@@ -34,12 +34,30 @@ def completion(shell: str) -> None:
     click.echo(script.source_template % script.source_vars())
 
 
+@click.command()
+@click.argument("command", required=False)
+def schema(command: str | None) -> None:
+    """Print the JSON Schema of what COMMAND prints with --json; of all commands without COMMAND.
+
+    \b
+    Example: hawsweep schema status
+    """
+    import json
+
+    from hawsweep.outputs import OUTPUTS
+
+    if command is not None and command not in OUTPUTS:
+        raise click.UsageError(f"{command!r} has no --json. Known: {', '.join(OUTPUTS)}.")
+    found = {name: output.model_json_schema() for name, output in OUTPUTS.items()}
+    click.echo(json.dumps(found if command is None else found[command], indent=2))
+
+
 def study_completion(
     ctx: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Names of studies."""
     asked = "SELECT study_name FROM studies WHERE study_name NOT LIKE '%.confirm'"
-    names = (name for (name,) in _ask(ctx, asked))
+    names = (row[0] for row in _ask(ctx, asked))
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
@@ -63,13 +81,13 @@ def trial_completion(
     )
     rows = _ask(ctx, asked, str(ctx.params.get("name")))
     return [
-        CompletionItem(str(number), help=state.lower())
-        for number, state in rows
-        if str(number).startswith(incomplete)
+        CompletionItem(str(row[0]), help=row[1].lower())
+        for row in rows
+        if str(row[0]).startswith(incomplete)
     ]
 
 
-def _ask(ctx: click.Context, question: str, *values: str) -> Iterable[tuple[str, str]]:
+def _ask(ctx: click.Context, question: str, *values: str) -> Iterable[tuple[str, ...]]:
     """Rows of the SQLite database; of another one, or one that is in the way, none."""
     path = _database(ctx)
     if path is None or not path.is_file():

@@ -93,9 +93,13 @@ def _finite(series: Series) -> Series:
 
 
 def _placed_labels(canvas: "_Canvas", series: Sequence[Series], height: int) -> dict[int, Series]:
-    """Each label in a row near its curve's end, one a row."""
+    """Write each label where its curve ends, where nothing else is; give those for the margin, by
+    row, each as near its curve's end as it can be.
+    """
     rows: dict[int, Series] = {}
     for each in sorted(series, key=lambda one: -one.points[-1][1]):
+        if canvas.write_at_end(each):
+            continue
         at = canvas.row_of(each.points[-1][1])
         free = [row for row in range(height) if row not in rows]
         if free:
@@ -119,6 +123,7 @@ class _Canvas:
         self._dots: dict[tuple[int, int], int] = {}
         self._styles: dict[tuple[int, int], str] = {}
         self._letters: dict[tuple[int, int], str] = {}
+        self._texts: dict[tuple[int, int], str] = {}
 
     def draw(self, series: Series) -> None:
         """Draw a curve, with lines between its points."""
@@ -137,6 +142,22 @@ class _Canvas:
                 self._set(x, each, series)
             before = y
 
+    def write_at_end(self, series: Series) -> bool:
+        """Write a curve's label behind its last point; False where there is no room for it."""
+        first, last = self._steps
+        step, loss = series.points[-1]
+        column = round((self._n_columns * 2 - 1) * (step - first) / (last - first)) // 2
+        row, text = self.row_of(loss), f" {series.label}"
+        cells = [(row, column + 1 + n) for n in range(len(text))]
+        if cells[-1][1] >= self._n_columns or any(cell in self._letters for cell in cells):
+            return False
+        for cell, letter in zip(cells, text, strict=True):
+            self._texts[cell], self._styles[cell] = letter, series.style
+            self._letters[cell] = letter
+        if len(series.points) == 1:
+            self._texts[row, column] = series.label[0] if self._ascii else "●"
+        return True
+
     def row_of(self, loss: float) -> int:
         """The row of characters a loss is in."""
         return self._dot_of(loss) // 4
@@ -147,8 +168,13 @@ class _Canvas:
         for column in range(self._n_columns):
             at = (row, column)
             dots = self._dots.get(at, 0)
-            letter = self._letters[at] if self._ascii and dots else chr(_BRAILLE + dots)
-            text.append(letter if dots else " ", style=self._styles.get(at, ""))
+            if at in self._texts:
+                letter = self._texts[at]
+            elif dots:
+                letter = self._letters[at] if self._ascii else chr(_BRAILLE + dots)
+            else:
+                letter = " "
+            text.append(letter, style=self._styles.get(at, ""))
         return text
 
     def _dot_of(self, loss: float) -> int:

@@ -67,8 +67,8 @@ class SweepDisplay:
                 self._print(line)
         if self._is_live:
             return
-        if (line := start_line(event.kind, event.values)) is not None:
-            self._print(line)
+        if (start := start_line(event.kind, event.values)) is not None:
+            self._print(start)
         if event.kind in ("iteration", "tick", "preparing", "base_start", "scoring", "test_start"):
             for worker in self._follow.state.workers:
                 self._print_now_and_then(worker)

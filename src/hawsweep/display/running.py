@@ -49,8 +49,8 @@ class RunningPicture:
         yield from workers
         room = height - 3 - _height_of(workers, console, options)
         if self._with_events and self._state.told:
-            lines = [_told_line(each) for each in self._state.told]
-            lines = [line for line in lines if line is not None][-_N_EVENTS:]
+            told = [_told_line(each) for each in self._state.told]
+            lines = [line for line in told if line is not None][-_N_EVENTS:]
             if room > len(lines):
                 room -= len(lines) + 1
                 yield Group("", *lines)

@@ -117,7 +117,9 @@ def test_text(test: Mapping[str, Any] | None) -> str:
     return text
 
 
-def status_picture(status: "Overview", width: int, most_rows: int | None) -> RenderableType:
+def status_picture(
+    status: "Overview", width: int, most_rows: int | None, *, with_left: bool = True
+) -> RenderableType:
     """The trials of a study, what they allow to say, and what is left.
 
     Args:
@@ -139,7 +141,7 @@ def status_picture(status: "Overview", width: int, most_rows: int | None) -> Ren
         parts += map(Text.from_markup, regression_lines(status.groups))
     if status.insight is not None:
         parts += ["", insight_picture(status.insight)]
-    return Group(*parts, *left_lines(status))
+    return Group(*parts, *(left_lines(status) if with_left else ()))
 
 
 def shown_rows(rows: Sequence["TrialRow"], most: int | None) -> tuple[list["TrialRow"], int]:

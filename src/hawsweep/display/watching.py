@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 30
 # What a leaderboard is followed by: the test, the verdict, what is left.
-_LINES_BELOW = 9
+_LINES_BELOW = 7
 
 # A sweep writes while it is looked at: a database in use, a file that was there a moment ago.
 _PASSING = (
@@ -42,15 +42,17 @@ def watched_picture(status: "Overview", console: Console, *, is_screen: bool) ->
     """
     if not is_screen:
         return status_picture(status, console.width, _MOST_ROWS)
-    height, parts = console.height - 2, []
+    height = console.height - 2
+    parts: list[RenderableType] = []
     if status.running is not None:
         running = RunningPicture(
             status.running, with_events=True, with_rows=False, height=max(8, height // 2)
         )
-        lines = console.render_lines(running, pad=False)
-        height -= len(lines) + 2
+        height -= len(console.render_lines(running, pad=False)) + 1
         parts = [running, ""]
-    return Group(*parts, status_picture(status, console.width, max(3, height - _LINES_BELOW)))
+    most = max(3, height - _LINES_BELOW)
+    left = status.running is None
+    return Group(*parts, status_picture(status, console.width, most, with_left=left))
 
 
 def watch_status(
