@@ -1,4 +1,5 @@
 import os
+import statistics
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -43,11 +44,18 @@ def pytest_terminal_summary(terminalreporter, config):
     if hasattr(config, "workerinput"):
         return
     path = Path(os.environ[FAULTS_FILE])
-    counts = Counter(path.read_text(encoding="utf-8").splitlines() if path.is_file() else ())
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     path.unlink(missing_ok=True)
+    counts = Counter(line for line in lines if not line.startswith("pause "))
+    pauses = sorted(float(line.split()[1]) for line in lines if line.startswith("pause "))
     if counts:
         each = ", ".join(f"{kind} {number}" for kind, number in sorted(counts.items()))
         terminalreporter.write_line(f"faults injected: {counts.total()} ({each})")
+    if pauses:
+        terminalreporter.write_line(
+            f"from a worker's death to the next trial: median {statistics.median(pauses):.1f} s, "
+            f"95 % within {pauses[int(0.95 * len(pauses))]:.1f} s, of {len(pauses)}"
+        )
 
 
 def phrasebook_lines(split, n_lines):

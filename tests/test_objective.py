@@ -283,6 +283,23 @@ def test_base_is_measured_as_trials_are(sweep, tmp_path):
     assert measured["self_check"]["floor"] < 0.5
 
 
+@pytest.mark.parametrize("n_valid", [5, 8])
+def test_perplexity_of_the_references_is_the_evaluations_where_it_has_them(sweep, n_valid):
+    made = sweep(validation={"max_examples": n_valid}, scoring={"max_examples": 5})
+    evaluation = made.bench.evaluator()(0)
+    known = made.bench.reference_perplexity(evaluation)
+    assert made.bench.prompts_in_valid is not None
+    made.bench.prompts_in_valid = None
+    assert known == pytest.approx(made.bench.reference_perplexity(evaluation), rel=1e-5)
+
+
+def test_perplexity_of_the_references_is_measured_where_the_evaluation_is_of_others(sweep):
+    few = sweep(validation={"max_examples": 4}, scoring={"max_examples": 5}).bench
+    whole = sweep(train={"mask_prompt": False}).bench
+    assert few.prompts_in_valid is None
+    assert whole.prompts_in_valid is None
+
+
 def test_base_is_shown_as_many_examples_as_fit(sweep, tmp_path):
     made = sweep(scoring={"prompt": {"examples": 3}}, train={"max_seq_length": 512})
     measured = measure_base(made.bench, tmp_path / "base")

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hawsweep.backend import device_here, mx
@@ -60,6 +60,8 @@ class Bench:
     Attributes:
         valid: The frozen validation set for the loss.
         valid_prompts: Validation records whose prompts survivors translate.
+        prompts_in_valid: Where their examples are in ``valid``; None where they are not, or the
+            loss is of the prompts too.
         few_shot: Training records that a baseline shows the untuned model; maybe none.
         mlx_data_dir: Where ``mlx_lm.lora`` finds the same data.
         memory: What is known of the model's memory here; None for an architecture of which nothing
@@ -86,6 +88,7 @@ class Bench:
     budget_bytes: float
     tokens_at_once: int
     evaluation_tokens: int
+    prompts_in_valid: list[int] | None = None
     difficulty: npt.NDArray[np.float32] | None = None
     should_stop: Callable[[], bool] = lambda: False
     on_batch: Callable[[], None] = lambda: None
@@ -117,8 +120,18 @@ class Bench:
 
         return self.scorer.score(self.loaded, records, on_batch)
 
-    def reference_perplexity(self) -> float:
-        """Of the validation prompts' references, a token, as the model is now."""
+    def reference_perplexity(self, evaluation: Evaluation) -> float:
+        """Of the validation prompts' references, a token, as the model is now.
+
+        Args:
+            evaluation: Of the model as it is now: mostly it knows.
+        """
+        if self.prompts_in_valid is not None:
+            chosen = [self.valid[i] for i in self.prompts_in_valid]
+            n_targets = np.array([example.n_targets for example in chosen])
+            losses = evaluation.example_losses[self.prompts_in_valid]
+            loss = float(losses @ n_targets / n_targets.sum())
+            return replace(evaluation, val_loss=loss).perplexity
         examples = encode(
             self.valid_prompts,
             self.loaded.tokenizer,
@@ -201,7 +214,8 @@ def make_bench(
     _check_model(spec, loaded)
     train = _encode(spec, loaded, splits.train, splits.weights)
     _check_batch_size(spec, len(train.examples))
-    valid = _encode(spec, loaded, splits.valid).examples
+    encoded = _encode(spec, loaded, splits.valid)
+    valid = encoded.examples
     prompts = list(choose_subset(splits.valid, spec.scoring.max_examples, spec.seed))
     test = list(choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed))
     for record in (*prompts, *test):
@@ -224,8 +238,19 @@ def make_bench(
         slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1], device_here()),
         _EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
     )
+    bench.prompts_in_valid = _prompts_in_valid(spec, encoded, chosen, len(splits.valid))
     bench.difficulty = _difficulty(bench, splits.fingerprint()["train"], base_dir)
     return bench
+
+
+def _prompts_in_valid(
+    spec: SweepSpec, encoded: Encoded, chosen: Sequence[int], n_records: int
+) -> list[int] | None:
+    if not spec.train.mask_prompt:
+        return None
+    at = {int(encoded.record_indices[i]): position for position, i in enumerate(chosen)}
+    prompts = choose_indices(n_records, spec.scoring.max_examples, spec.seed)
+    return [at[i] for i in prompts] if all(i in at for i in prompts) else None
 
 
 def _few_shot(

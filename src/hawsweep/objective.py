@@ -69,7 +69,7 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
         "base": {
             "val_loss": evaluation.val_loss,
             "perplexity": evaluation.perplexity,
-            "reference_perplexity": bench.reference_perplexity(),
+            "reference_perplexity": bench.reference_perplexity(evaluation),
             **score.summary(),
             "signatures": signatures(),
             "time_s": time.perf_counter() - started,
@@ -142,7 +142,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
         tell("scoring", n_prompts=len(bench.valid_prompts))
         load_adapter(bench.loaded.model, folder / ADAPTER_DIR)
         score = bench.score(bench.valid_prompts)
-        trial.set_user_attr("reference_perplexity", bench.reference_perplexity())
+        trial.set_user_attr("reference_perplexity", bench.reference_perplexity(result.best))
     write_samples(folder / "samples.jsonl", score)
     for key, value in score.summary().items():
         trial.set_user_attr("score_time_s" if key == "time_s" else key, value)

@@ -1,11 +1,8 @@
 """The process that watches workers: hands out work, survives their deaths, stops when asked."""
 
-import json
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+import psutil
 
 from hawsweep import (
     confirm,
@@ -28,9 +26,9 @@ from hawsweep import (
     trials,
 )
 from hawsweep.deaths import MemoryWatch
-from hawsweep.errors import HawsweepError, MemoryBudgetError, WorkerError
-from hawsweep.processes import GO_ON, PAUSE, identity
+from hawsweep.errors import MemoryBudgetError, WorkerError
 from hawsweep.spec import SweepSpec
+from hawsweep.workerprocess import WorkerProcess
 
 MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
@@ -40,8 +38,11 @@ POLL_S = 0.25
 _LOOK_S = 2.0
 # Loading libraries and a large model gives no sign of life.
 _PREPARING_S = 600.0
-# What a hung worker has to write down where it stands.
-_LAST_WORDS_S = 5.0
+# So long after a worker was started, a process beside them has imported what a worker needs, which
+# is most of what the next trial waits for after a death. A sweep that is over sooner needs none.
+_SPARE_AFTER_S = 20.0
+# It takes some 400 MB: too much on a machine with less in all.
+_SPARE_NEEDS_BYTES = 12e9
 
 
 @dataclass(frozen=True)
@@ -64,95 +65,6 @@ def keep_record(opened: optuna.Study, place: study.Place, number: int) -> None:
     folder_of = place.confirm_dir if confirms else place.trial_dir
     recovery.write_record(opened, number, folder_of(name, number))
     recovery.write_study_record(opened, folder / "confirm" if confirms else folder)
-
-
-class _Process:
-    """A worker as the supervisor sees it."""
-
-    def __init__(
-        self,
-        number: int,
-        setting: dict[str, Any],
-        n_threads: int,
-        log: Path,
-        events: "queue.Queue[Any]",
-    ) -> None:
-        self.number = number
-        self.log = log
-        self.log_start = log.stat().st_size if log.exists() else 0
-        self.last_sign = time.monotonic()
-        self.hung_s: float | None = None
-        self.doing: str | None = "prepare"
-        self.trial_number: int | None = None
-        self.told_fatal: HawsweepError | None = None
-        environment = {
-            "OPENBLAS_NUM_THREADS": str(n_threads),
-            "OMP_NUM_THREADS": str(n_threads),
-            "TOKENIZERS_PARALLELISM": "false",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            **os.environ,
-        }
-        with log.open("ab") as stderr:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "hawsweep.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                encoding="utf-8",
-                env=environment,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone
-            )
-        self.identity = {**identity(self._process.pid), "parent": identity()}
-        self._send_line(json.dumps(setting))
-        threading.Thread(target=self._read, args=(events,), daemon=True).start()
-
-    def command(self, command: str) -> None:
-        """Ask for ``base``, ``trial``, ``test`` or ``exit``."""
-        self.doing = command
-        self._send_line(command)
-
-    def ask_to_stop(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
-
-    def pause(self, *, go_on: bool) -> None:
-        """Have its trial wait after the current iteration, or go on."""
-        self._process.send_signal(GO_ON if go_on else PAUSE)
-        self.last_sign = time.monotonic()
-
-    def end_hung(self, silent_s: float) -> None:
-        """Let it write down where it stands, then end it."""
-        self.hung_s = silent_s
-        self._process.send_signal(signal.SIGABRT)
-        threading.Timer(_LAST_WORDS_S, self._process.kill).start()
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def is_alive(self) -> bool:
-        return self._process.poll() is None
-
-    def wait(self, timeout_s: float | None = None) -> int:
-        """Its exit code; it is killed where it has not ended after ``timeout_s``."""
-        try:
-            return self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self._process.wait()
-
-    def _send_line(self, line: str) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(f"{line}\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it is dead; the end of its output says so
-
-    def _read(self, events: "queue.Queue[Any]") -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            events.put((self, json.loads(line)))
-        events.put((self, None))
 
 
 class Supervisor:
@@ -184,8 +96,10 @@ class Supervisor:
         # More threads than cores in all would make OpenBLAS's waiting threads starve its working
         # ones.
         self._n_threads = max(1, memory.usable_cores() // n_workers)
-        self._events: queue.Queue[tuple[_Process, dict[str, Any] | None]] = queue.Queue()
-        self._workers: dict[int, _Process] = {}
+        self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any] | None]] = queue.Queue()
+        self._workers: dict[int, WorkerProcess] = {}
+        self._spare: WorkerProcess | None = None
+        self._last_start = time.monotonic()
         self._failures: list[deaths.Kind] = []
         self._n_infeasible = 0
         self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
@@ -249,6 +163,9 @@ class Supervisor:
             except queue.Empty:
                 self._listen(Event("tick"))
                 continue
+            if process.number < 0:  # the spare one tells nothing but its end
+                self._spare, self._last_start = None, time.monotonic()
+                continue
             process.last_sign = time.monotonic()
             self._handle(process, event)
 
@@ -259,6 +176,7 @@ class Supervisor:
         self._end_hung()
         self._end_orphans()
         self._assign_idle()
+        self._keep_spare()
         asked = study.stop_asked(self._study)
         if asked > self._interrupts_done:
             self._interrupts_asked = max(self._interrupts_asked, asked)
@@ -301,7 +219,7 @@ class Supervisor:
             if worker.doing is not None and worker.hung_s is None and silent_s > longest_s:
                 worker.end_hung(silent_s)
 
-    def _handle(self, process: _Process, event: dict[str, Any] | None) -> None:
+    def _handle(self, process: WorkerProcess, event: dict[str, Any] | None) -> None:
         if event is None:
             self._bury(process)
             return
@@ -331,7 +249,7 @@ class Supervisor:
             if worker.doing is None:
                 self._assign(worker)
 
-    def _assign(self, process: _Process) -> None:
+    def _assign(self, process: WorkerProcess) -> None:
         if self._interrupted:
             process.command("exit")
         elif self._paused_for is not None:
@@ -417,11 +335,29 @@ class Supervisor:
             "storage_url": self._place.storage_url,
             "budget_bytes": self._worker_bytes,
         }
-        of = f"-{os.getpid()}" if self._joins else ""
-        log = self._place.study_dir(self._name) / f"worker{of}-{number}.log"
-        self._workers[number] = _Process(number, setting, self._n_threads, log, self._events)
+        log = self._log(str(number))
+        process, self._spare = self._spare, None
+        if process is None or not process.is_alive():
+            process = self._start_process(log, number)
+        process.begin(number, log, setting)
+        self._workers[number] = process
+        self._last_start = time.monotonic()
 
-    def _bury(self, process: _Process) -> None:
+    def _keep_spare(self) -> None:
+        is_small = psutil.virtual_memory().total < _SPARE_NEEDS_BYTES
+        is_soon = time.monotonic() - self._last_start < _SPARE_AFTER_S
+        if not (self._spare or self._interrupted or is_soon or is_small):
+            self._spare = self._start_process(self._log("spare"))
+
+    def _start_process(self, log: Path, number: int = -1) -> WorkerProcess:
+        nice = self._spec.machine.nice
+        return WorkerProcess(self._n_threads, nice, log, self._events, number)
+
+    def _log(self, which: str) -> Path:
+        of = f"-{os.getpid()}" if self._joins else ""
+        return self._place.study_dir(self._name) / f"worker{of}-{which}.log"
+
+    def _bury(self, process: WorkerProcess) -> None:
         """A worker ended: as it was told to, or by its own fault, which costs its trial."""
         code = process.wait()
         del self._workers[process.number]
@@ -492,6 +428,9 @@ class Supervisor:
                 worker.ask_to_stop()  # ends a pause too
 
     def _end_workers(self) -> None:
+        if self._spare is not None:
+            self._spare.kill()  # it has nothing to save
+            self._spare.wait()
         for worker in self._workers.values():
             worker.ask_to_stop()
             worker.command("exit")

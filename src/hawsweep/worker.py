@@ -252,9 +252,13 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    worker = Worker(json.loads(sys.stdin.readline()), events)
+    first = sys.stdin.readline()
+    if not first:
+        return  # it was kept in case another died, and none did
+    setting = json.loads(first)
+    _print_to(Path(setting["log"]))
+    worker = Worker(setting, events)
     faulthandler.enable(all_threads=False)  # says where it was when it dies by a signal
-    os.nice(worker.spec.machine.nice)
     signal.signal(signal.SIGTERM, worker.stop)
     for number in (PAUSE, GO_ON):
         signal.signal(number, worker.pause)
@@ -283,14 +287,18 @@ def main() -> None:
         sys.exit(1)
 
 
+def _print_to(path: Path) -> None:
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
     """Send the process's standard output and error to a file, also what C++ writes."""
     sys.stderr.flush()
     before = os.dup(2)
-    with path.open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    _print_to(path)
     try:
         yield
     finally:

@@ -26,6 +26,11 @@ def count(kind, number=1):
             file.write(f"{kind}\n" * number)
 
 
+def note_pause(seconds):
+    """Note how long the next trial took to begin after a death; all of them are printed as one."""
+    count(f"pause {seconds:.2f}")
+
+
 class Lab:
     """A folder with a sweep of the tiny model; ``start`` runs it as ``hawsweep start`` does."""
 
@@ -180,17 +185,22 @@ class Run:
     def workers(self):
         """Process ids of the workers that live, the oldest first."""
         try:
-            children = psutil.Process(self.process.pid).children()
+            found = workers_of(psutil.Process(self.process.pid))
         except psutil.NoSuchProcess:
             return {}
-        found = {}
-        for child in children:
-            try:
-                if "hawsweep.worker" in child.cmdline():
-                    found[child.create_time()] = child.pid
-            except psutil.Error:
-                continue
-        return {number: found[at] for number, at in enumerate(sorted(found))}
+        return {number: each.pid for number, each in enumerate(found)}
+
+
+def workers_of(process):
+    """The worker processes that live of a process that supervises, the oldest first."""
+    found = {}
+    for child in process.children():
+        try:
+            if "hawsweep.worker" in child.cmdline():
+                found[child.create_time()] = child
+        except psutil.Error:
+            continue
+    return [found[at] for at in sorted(found)]
 
 
 def kill(pid, number):

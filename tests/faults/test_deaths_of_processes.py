@@ -2,20 +2,30 @@
 
 import random
 import signal
-import statistics
 import time
 from datetime import datetime, timedelta
 
 import psutil
 import pytest
-from harness import INTERVAL, count, kill, pauses_after_deaths, wait_until
+from harness import (
+    INTERVAL,
+    count,
+    kill,
+    note_pause,
+    pauses_after_deaths,
+    wait_until,
+    workers_of,
+)
 from optuna.trial import TrialState
 
+from hawsweep import supervisor
 from hawsweep.processes import GO_ON, PAUSE, supervisor_of
+from hawsweep.starting import run_sweep
+from hawsweep.study import Place
+from hawsweep.sweepfile import read_sweep
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGABRT, signal.SIGSEGV)
 N_STRIKES = 18  # of each seed
-PAUSES = []
 
 
 def strike(run, generator, n_strikes, seen=0):
@@ -47,7 +57,8 @@ def test_workers_die_by_signals_at_random_moments(lab, seed):
             n_struck, done = n_struck + struck, done | ended
             kill(run.process.pid, signal.SIGINT)
             run.wait()
-        PAUSES.extend(pauses_after_deaths(run.events))
+        for pause_s in pauses_after_deaths(run.events):
+            note_pause(pause_s)
     count("worker killed by a signal", n_struck)
     n_finished = len(here.finished())
     here.finish(f"trials={n_finished + 2}")
@@ -58,14 +69,22 @@ def test_workers_die_by_signals_at_random_moments(lab, seed):
         assert known[number][1] == score
 
 
-def test_trial_starts_soon_after_a_death():
-    if len(PAUSES) < 10:
-        pytest.skip("needs the deaths of the tests before it")
-    slowest = sorted(PAUSES)[int(0.95 * len(PAUSES))]
-    print(
-        f"from a death to the next trial: median {statistics.median(PAUSES):.1f} s, "
-        f"95 % within {slowest:.1f} s, of {len(PAUSES)}"
-    )
+def test_worker_kept_in_case_one_dies_takes_its_place(lab, monkeypatch):
+    monkeypatch.setattr(supervisor, "_SPARE_AFTER_S", 0.0)
+    monkeypatch.setattr(supervisor, "_LOOK_S", 0.2)
+    here, pids = lab(trials=1, search={"iters": {"choices": [240]}}), []
+
+    def listen(event):
+        kept = [each.pid for each in workers_of(psutil.Process())]
+        if event.kind == "eval" and not pids and len(kept) == 2:
+            pids.extend(kept)
+            kill(pids[0], signal.SIGKILL)
+            count("worker killed by a signal")
+
+    run_sweep(read_sweep(here.folder / "sweep.yaml"), "tiny", Place(here.studies), listen)
+    assert [trial.user_attrs["worker"]["pid"] for trial in here.trials()] == pids
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    here.check(1)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
