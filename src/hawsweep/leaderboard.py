@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval, difference_interval
+from hawsweep.readstudy import ReadStudy
 from hawsweep.study import SAMPLE_FILES, Place, study_names
 from hawsweep.trials import trial_of
 from hawsweep.verdict import Candidate, Verdict, judge
@@ -105,7 +106,7 @@ def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
     """Each study with its trials counted by state, its best similarity and the base's."""
     found = []
     for name in study_names(storage):
-        study = optuna.load_study(storage=storage, study_name=name)  # whatever its name
+        study = ReadStudy(storage, name)  # whatever its name
         states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
         best, base = winner(study), study.user_attrs.get("base")
         found.append(

@@ -134,7 +134,8 @@ class Onlooker:
     def _look(self) -> Overview:
         if self._storage is None or self._read is None:
             self._storage = study.open_storage(self._place)
-            self._read = ReadStudy(self._storage, self._name or study.newest(self._storage))
+            name = self._name or study.newest(self._storage)
+            self._read = ReadStudy(self._storage, study.load_study(self._storage, name).study_name)
         else:
             self._read.refresh()
         opened = self._read

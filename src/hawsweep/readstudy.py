@@ -15,7 +15,6 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Connection, and_, or_, select
 
 from hawsweep.errors import StudyError
-from hawsweep.study import load_study
 
 _Values = models.TrialValueModel
 _Curves = models.TrialIntermediateValueModel
@@ -33,11 +32,10 @@ class ReadStudy(optuna.Study):
     reads them.
 
     Raises:
-        StudyError: There is no study of this name.
+        KeyError: There is no study of this name.
     """
 
     def __init__(self, storage: RDBStorage, name: str) -> None:
-        load_study(storage, name)  # refuses a name that is not there
         super().__init__(name, storage, sampler=RandomSampler())
         self._engine = storage.engine
         self._trials: dict[int, FrozenTrial] = {}  # by their ids

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from hawsweep.overview import Onlooker
     from hawsweep.study import Place
 
-# Lines of a leaderboard unless all are asked for.
-_MOST_ROWS = 30
-
 
 @click.command("list")
 @json_option
@@ -110,9 +107,9 @@ def status(
     if watch:
         _watch(console, onlooker, place, interval, plain=plain)
         return
-    from hawsweep.display.tables import status_picture
+    from hawsweep.display.tables import MOST_ROWS, status_picture
 
-    most = None if show_all else _MOST_ROWS
+    most = None if show_all else MOST_ROWS
     console.print(status_picture(onlooker.look(), console.width, most))
 
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from hawsweep.overview import Overview
 
 
+# Lines of a leaderboard, unless all are asked for.
+MOST_ROWS = 30
+
+
 def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
     """The trials, one a line, with shorter titles where the terminal is narrow."""
     is_narrow = width < WIDE
@@ -184,7 +188,11 @@ def then_text(again_left: int, test_left: bool) -> str:
 def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableType:
     """What is shown when a start ends."""
     name, best = end["name"], end["best_trial"]
-    parts: list[RenderableType] = ["", leaderboard_table(end["rows"], width), ""]
+    rows, n_more = shown_rows(end["rows"], MOST_ROWS)
+    parts: list[RenderableType] = ["", leaderboard_table(rows, width)]
+    if n_more:
+        parts.append(Text(f"{n_more:,} more trials: hawsweep status {name} --all", style="dim"))
+    parts.append("")
     if text := test_text(end["test"]):
         parts += [Text.from_markup(text)]
     said = [*verdict_lines(end["verdict"]), *confirmation_lines(end["confirmed"])]

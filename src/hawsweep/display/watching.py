@@ -13,13 +13,12 @@ from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from hawsweep.display.running import RunningPicture
-from hawsweep.display.tables import status_picture
+from hawsweep.display.tables import MOST_ROWS, status_picture
 from hawsweep.errors import HawsweepError
 
 if TYPE_CHECKING:
     from hawsweep.overview import Overview
 
-_MOST_ROWS = 30
 # What a leaderboard is followed by: the test, the verdict, what is left.
 _LINES_BELOW = 7
 
@@ -41,7 +40,7 @@ def watched_picture(status: "Overview", console: Console, *, is_screen: bool) ->
     Where it is no screen, what changes with every second is left out.
     """
     if not is_screen:
-        return status_picture(status, console.width, _MOST_ROWS)
+        return status_picture(status, console.width, MOST_ROWS)
     height = console.height - 2
     parts: list[RenderableType] = []
     if status.running is not None:
