@@ -249,6 +249,9 @@ def recording(listen: Listener, folder: Path, name: str = _FILE) -> Iterator[Lis
     follower, path = Follower(), folder / name
     beside = folder / f"{HALF_WRITTEN}{os.getpid()}-{name}"
     process = identity()
+    for other in _files(folder):
+        if _read(other) is None:  # somebody was killed
+            other.unlink(missing_ok=True)
     written = 0.0
 
     def tell(event: Event) -> None:
@@ -282,11 +285,7 @@ def read_progress(folder: Path) -> SweepState | None:
 
     The first is the one that started it, where it still lives.
     """
-    states = [
-        state
-        for path in (folder / _FILE, *sorted(folder.glob("progress-*.json")))
-        if (state := _read(path)) is not None
-    ]
+    states = [state for path in _files(folder) if (state := _read(path)) is not None]
     if not states:
         return None
     first, *others = states
@@ -303,6 +302,11 @@ def read_progress(folder: Path) -> SweepState | None:
         paused=first.paused or next((each.paused for each in others if each.paused), None),
         told=tuple(told[-_N_TOLD:]),
     )
+
+
+def _files(folder: Path) -> list[Path]:
+    """That of the process that started the sweep first."""
+    return [folder / _FILE, *sorted(folder.glob("progress-*.json"))]
 
 
 def _read(path: Path) -> SweepState | None:

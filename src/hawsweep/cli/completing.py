@@ -79,7 +79,9 @@ def trial_completion(
         "SELECT number, state FROM trials JOIN studies USING (study_id) "
         "WHERE study_name = ? ORDER BY number"
     )
-    rows = _ask(ctx, asked, str(ctx.params.get("name")))
+    # Behind an option that has no value yet, click has not got as far as the name.
+    name = ctx.params.get("name") or next(iter(ctx.args), "")
+    rows = _ask(ctx, asked, str(name))
     return [
         CompletionItem(str(row[0]), help=row[1].lower())
         for row in rows

@@ -78,7 +78,7 @@ def plot(series: Sequence[Series], width: int, height: int, ascii_only: bool) ->
     for row in range(height):
         loss = high - (high - low) * row / (height - 1)
         axis = f"{loss:>{margin - 2}.3f} " if row in (0, height // 2, height - 1) else ""
-        line = Text(f"{axis:>{margin - 1}}" + ("|" if ascii_only else "│"), style="dim")
+        line = Text.assemble((f"{axis:>{margin - 1}}" + ("|" if ascii_only else "│"), "dim"))
         line.append_text(canvas.line(row))
         if row in ends:
             line.append(f" {ends[row].label}", style=ends[row].style)
