@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep import confirm, data, models, study, trials
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.baselines import baseline_of
 from hawsweep.errors import ExportError
 from hawsweep.scoring import Scorer
 from hawsweep.spec import SweepSpec
@@ -92,7 +93,7 @@ def _build(
     fuse: bool,
     progress: Callable[[str], None],
 ) -> Exported:
-    spec = study.spec_of(opened)
+    spec = study.spec_of(opened, trial)
     base = models.resolve_model(spec.model, progress)
     adapters = building / "adapters"
     adapters.mkdir()
@@ -183,7 +184,8 @@ def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
 
 
 def _card(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, exported: Exported) -> str:
-    base: dict[str, Any] = opened.user_attrs.get("base", {})
+    untuned = baseline_of(opened, trial)
+    base: Mapping[str, Any] = {} if untuned is None else untuned.values
     settings = json.dumps(trial.params, indent=2)
     kind = trial.params.get("fine_tune_type", spec.train.fine_tune_type)
     trained_on = ", ".join(f"`{each.path}`" for each in spec.data)

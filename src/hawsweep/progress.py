@@ -27,6 +27,8 @@ TOLD = frozenset(
         "base_end",
         "trial_end",
         "confirm_end",
+        "left_out",
+        "not_told",
         "died",
         "reaped",
         "paused",
@@ -35,6 +37,7 @@ TOLD = frozenset(
     }
 )
 _CHANGES_STANDING = frozenset({"study", "base_end", "trial_end", "confirm_end", "reaped"})
+_OF_NO_WORKER = frozenset({"reaped", "left_out", "not_told"})
 _ENDS = frozenset({"ready", "base_end", "trial_end", "confirm_end", "test_end"})
 
 Curve = tuple[tuple[int, float], ...]
@@ -162,7 +165,7 @@ class Follower:
             changes |= {"standing": standing, "best_score": best}
         elif event.kind in ("paused", "resumed", "interrupting"):
             changes["paused"] = event.values.get("reason")
-        elif event.kind == "reaped":
+        elif event.kind in _OF_NO_WORKER:
             pass
         else:
             changes["workers"] = self._with_worker(event, now)
@@ -196,6 +199,7 @@ def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: fl
             train_loss=values["train_loss"],
             tokens_per_s=values["tokens_per_s"],
             peak_memory_bytes=values.get("peak_memory_bytes"),
+            budget_bytes=budget,
         )
     if kind == "eval":
         point = (values["iteration"], values["val_loss"])
@@ -215,6 +219,8 @@ def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: fl
         return replace(before, doing="scoring", text=str(values["n_prompts"]))
     if kind == "preparing":
         return replace(fresh, doing="preparing", text=values["text"])
+    if kind == "loading":
+        return replace(fresh, doing="preparing", text=f"loading {values['model']}")
     if kind == "base_start":
         return replace(fresh, doing="base")
     if kind == "test_start":

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from hawsweep.errors import StudyError
+from hawsweep.trials import TARGETS_PER_BYTE
 
 _Values = models.TrialValueModel
 _Curves = models.TrialIntermediateValueModel
@@ -179,8 +180,9 @@ def _attributes(
 
 
 def curve_of(study: optuna.Study, trial: FrozenTrial) -> tuple[tuple[int, float], ...]:
-    """A trial's iterations and the validation losses there."""
+    """A trial's iterations and the validation losses there, in nats per token."""
     values = trial.intermediate_values
     if not values and trial.state.is_finished():
         values = study._storage.get_trial(trial._trial_id).intermediate_values
-    return tuple((step, -value) for step, value in sorted(values.items()))
+    per_byte = trial.user_attrs.get(TARGETS_PER_BYTE, 1.0)
+    return tuple((step, -value / per_byte) for step, value in sorted(values.items()))

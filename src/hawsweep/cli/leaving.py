@@ -90,24 +90,40 @@ def dashboard(port: int | None, host: str, no_token: bool, place: "Place") -> No
     is_flag=True,
     help="Make a new database out of the studies' folders, beside one that is lost.",
 )
+@click.option("--quick", is_flag=True, help="Measure nothing, and train nothing.")
 @json_option
 @place_options
-def doctor(rebuild: bool, place: "Place", as_json: bool) -> None:
-    """Examine the database, and say what the studies' folders could give back.
+def doctor(rebuild: bool, quick: bool, place: "Place", as_json: bool) -> None:
+    """Examine this machine, the installation and the database, and train a few steps.
 
-    Exit code 1 where something is wrong.
+    Says what the studies' folders could give back of the database. Exit code 1 where something is
+    wrong, not for warnings.
 
     \b
-    Example: hawsweep doctor --rebuild
+    Example: hawsweep doctor --quick
+             hawsweep doctor --rebuild
     """
     from hawsweep import doctor
+    from hawsweep.findings import Finding, worst
 
     found = doctor.examine_and_rebuild(place) if rebuild else doctor.examine(place)
-    if as_json:
-        click.echo(json.dumps(found.to_plain(), indent=2))
-    else:
-        from hawsweep.display.diagnosis import diagnosis_picture
+    machine: list[Finding] = []
+    console = make_console()
+    if not rebuild:
+        from hawsweep.examination import examine_machine
 
-        make_console().print(diagnosis_picture(found), soft_wrap=True)
-    if not (found.is_fine or found.rebuilt):
+        with make_console(stderr=True).status("looking") as spinner:
+            made_with = doctor.versions_of_studies(place, found.database)
+            machine = examine_machine(place, made_with, quick=quick, progress=spinner.update)
+    is_fine = worst(machine) != "fault" and (found.is_fine or bool(found.rebuilt))
+    if as_json:
+        examined = [each.to_plain() for each in machine]
+        click.echo(json.dumps({**found.to_plain(), "machine": examined}, indent=2))
+    else:
+        from hawsweep.display.diagnosis import diagnosis_picture, machine_picture
+
+        console.print(diagnosis_picture(found), soft_wrap=True)
+        if machine:
+            console.print(machine_picture(machine))
+    if not is_fine:
         sys.exit(1)

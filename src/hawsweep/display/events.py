@@ -45,7 +45,10 @@ def _ready(values: Mapping[str, Any]) -> list[str]:
 
 def _base_end(values: Mapping[str, Any]) -> list[str]:
     base, few_shot = values["base"], values.get("few_shot")
-    lines = [f"[cyan]base[/cyan]     val loss {base['val_loss']:.3f}, score {base['score']:.4f}"]
+    of = f"  {escape(values['model'])}:" if "model" in values else ""
+    lines = [
+        f"[cyan]base[/cyan]   {of}  val loss {base['val_loss']:.3f}, score {base['score']:.4f}"
+    ]
     if few_shot is not None:
         lines.append(
             f"[cyan]base[/cyan]     with {few_shot['n_examples']} examples in its prompt: "
@@ -81,6 +84,15 @@ def _because(values: Mapping[str, Any]) -> str:
     return f": {escape(str(values['reason']))}" if values.get("reason") else ""
 
 
+def _left_out(values: Mapping[str, Any]) -> list[str]:
+    name, reason = escape(values["model"]), escape(values["reason"])
+    return [f"[yellow]{name} does not fit and is left out. {reason}[/yellow]"]
+
+
+def _not_told(values: Mapping[str, Any]) -> list[str]:
+    return [f"[yellow]{escape(values['text'])}; the sweep goes on[/yellow]"]
+
+
 def _died(values: Mapping[str, Any]) -> list[str]:
     return [f"[red]{escape(values['reason'])}; starting another[/red]"]
 
@@ -110,6 +122,8 @@ _TOLD: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "base_end": _base_end,
     "trial_end": _trial_end,
     "confirm_end": _confirm_end,
+    "left_out": _left_out,
+    "not_told": _not_told,
     "died": _died,
     "reaped": _reaped,
     "paused": _paused,

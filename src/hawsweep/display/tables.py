@@ -26,6 +26,7 @@ from hawsweep.display.text import (
     short_name,
     shorten,
 )
+from hawsweep.spec import MODEL, short_names
 from hawsweep.study import printable
 
 if TYPE_CHECKING:
@@ -42,10 +43,13 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
     """The trials, one a line, with shorter titles where the terminal is narrow."""
     is_narrow = width < WIDE
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
+    models = short_names({row.settings[MODEL] for row in rows if MODEL in row.settings})
     again = ["again"] if any(row.confirmed is not None for row in rows) else []
-    titles = ["val loss", "at", "score", "95 %", *again, "chrF", "tok/s", "peak GB", "time"]
+    by_byte = ["per byte"] if any(row.nats_per_byte is not None for row in rows) else []
+    losses = ["val loss", *by_byte, "at"]
+    titles = [*losses, "score", "95 %", *again, "chrF", "tok/s", "peak GB", "time"]
     if is_narrow:
-        titles = ["val", "score", "95 %", *again, "GB", "time"]
+        titles = ["val", *("/byte" for _ in by_byte), "score", "95 %", *again, "GB", "time"]
     padding = (0, 1 if is_narrow else 2, 0, 0)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
     table.add_column("trial", justify="right", no_wrap=True)
@@ -57,8 +61,9 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
         table.add_row(
             escape(row.label),
             {"base": "", "reference": "elsewhere"}.get(row.state, row.state),
-            *(setting(row.settings.get(key)) for key in keys),
+            *(_setting(row, key, models) for key in keys),
             number(row.val_loss, "{:.3f}"),
+            *(number(row.nats_per_byte, "{:.3f}") for _ in by_byte),
             *([] if is_narrow else [number(row.best_iteration, "{}")]),
             number(row.score, "{:.4f}"),
             score_range(row.low, row.high, is_short=is_narrow),
@@ -72,6 +77,11 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
         table.caption = "elsewhere: not measured here, on whatever items that was"
         table.caption_justify = "left"
     return table
+
+
+def _setting(row: "TrialRow", key: str, models: Mapping[str, str]) -> str:
+    value = row.settings.get(key)
+    return escape(models.get(value, value) if key == MODEL and value else setting(value))
 
 
 def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table:
