@@ -117,7 +117,7 @@ def test_command_shows_one_key_whole():
         "example train: {learning_rate: 2e-4}",
         "searched search: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}",
     ]
-    required = explain("model").output
+    required = explain("data.path").output
     assert "required" in required
     assert "cannot be searched" in required
 

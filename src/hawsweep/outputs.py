@@ -6,7 +6,7 @@ ends of intervals that so few prompts leave open, are null.
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter
 
 
 class _Output(BaseModel):
@@ -44,6 +44,7 @@ class TrialOutput(_Output):
     faults: dict[str, int] | None = Field(description="How many answers have which fault.")
     confirmed: float | None = Field(description="Mean score of its settings with new seeds.")
     reason: str | None = Field(description="Why it ended as it did.")
+    nats_per_byte: float | None = Field(description="val_loss, comparable between models.")
 
 
 class ScoresOutput(_Output):
@@ -300,15 +301,64 @@ class PlanOutput(_Output):
     seconds: float
 
 
+class PlansOutput(_Output):
+    """`hawsweep plan` of a sweep that searches several models."""
+
+    models: list[PlanOutput]
+
+
 class ExportOutput(BaseModel):
-    """`hawsweep export`."""
+    """`hawsweep export`; more where more was asked for."""
 
     folder: str
     trial_number: int
-    similarity: float
-    adapter_similarity: float
-    fused_similarity: float | None
-    dequantized: bool
+    next: list[Any] = Field(description="Commands to type next.")
+
+
+class FindingOutput(_Output):
+    """Something that was looked at."""
+
+    subject: str
+    state: str = Field(description="fine, warning or fault.")
+    text: str
+    remedy: str
+
+
+class ValidateOutput(_Output):
+    """`hawsweep validate`."""
+
+    is_valid: bool
+    findings: list[FindingOutput]
+
+
+class KeyOutput(_Output):
+    """A key of a sweep."""
+
+    name: str
+    kind: str
+    limits: list[str]
+    default: str
+    description: str
+    source: str
+    example: str
+    search_example: str
+
+
+class ExplainOutput(RootModel[list[KeyOutput]]):
+    """`hawsweep explain`."""
+
+
+class InitOutput(_Output):
+    """`hawsweep init`."""
+
+    path: str
+    spec: dict[str, Any] = Field(description="What was written, by the sweep's keys.")
+    reasons: dict[str, str] = Field(description="Why keys have their values.")
+    warnings: list[str]
+    splits: dict[str, dict[str, Any]]
+    leaks: list[dict[str, Any]]
+    columns: dict[str, Any] | None
+    timing: dict[str, Any]
 
 
 class DatabaseOutput(_Output):
@@ -338,18 +388,25 @@ class DoctorOutput(_Output):
 
     is_fine: bool
     database: DatabaseOutput
+    machine: list[FindingOutput]
     recoverable: list[RecoverableOutput]
     rebuilt: str | None
     commands: list[str]
 
 
-OUTPUTS: dict[str, type[BaseModel]] = {
-    "list": ListOutput,
-    "status": StatusOutput,
-    "show": ShowOutput,
-    "compare": CompareOutput,
-    "score": ScoreOutput,
-    "plan": PlanOutput,
-    "export": ExportOutput,
-    "doctor": DoctorOutput,
+OUTPUTS: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(output)
+    for name, output in {
+        "list": ListOutput,
+        "status": StatusOutput,
+        "show": ShowOutput,
+        "compare": CompareOutput,
+        "score": ScoreOutput,
+        "init": InitOutput,
+        "validate": ValidateOutput,
+        "explain": ExplainOutput,
+        "plan": PlanOutput | PlansOutput,
+        "export": ExportOutput,
+        "doctor": DoctorOutput,
+    }.items()
 }

@@ -51,7 +51,7 @@ def trial_picture(described: Mapping[str, Any], width: int) -> RenderableType:
 def _settings(described: Mapping[str, Any]) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     for key, value in described["settings"].items():
-        grid.add_row(escape(key), setting(value))
+        grid.add_row(escape(key), escape(setting(value)))
     if plan := described["plan"]:
         peak = plan.get("peak_bytes")
         expected = f"; {peak / 1e9:.2f} GB were expected" if peak else ""
