@@ -6,7 +6,7 @@ ends of intervals that so few prompts leave open, are null.
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 
 class _Output(BaseModel):
@@ -307,6 +307,10 @@ class PlansOutput(_Output):
     models: list[PlanOutput]
 
 
+class AnyPlanOutput(RootModel[PlanOutput | PlansOutput]):
+    """`hawsweep plan`."""
+
+
 class ExportOutput(BaseModel):
     """`hawsweep export`; more where more was asked for."""
 
@@ -319,7 +323,7 @@ class FindingOutput(_Output):
     """Something that was looked at."""
 
     subject: str
-    state: str = Field(description="fine, warning or fault.")
+    state: str = Field(description="ok, warning or fault.")
     text: str
     remedy: str
 
@@ -337,8 +341,9 @@ class KeyOutput(_Output):
     name: str
     kind: str
     limits: list[str]
-    default: str
-    description: str
+    default: str = Field(description="As YAML; empty where it is not set.")
+    is_required: bool
+    meaning: str
     source: str
     example: str
     search_example: str
@@ -394,19 +399,16 @@ class DoctorOutput(_Output):
     commands: list[str]
 
 
-OUTPUTS: dict[str, TypeAdapter[Any]] = {
-    name: TypeAdapter(output)
-    for name, output in {
-        "list": ListOutput,
-        "status": StatusOutput,
-        "show": ShowOutput,
-        "compare": CompareOutput,
-        "score": ScoreOutput,
-        "init": InitOutput,
-        "validate": ValidateOutput,
-        "explain": ExplainOutput,
-        "plan": PlanOutput | PlansOutput,
-        "export": ExportOutput,
-        "doctor": DoctorOutput,
-    }.items()
+OUTPUTS: dict[str, type[BaseModel]] = {
+    "list": ListOutput,
+    "status": StatusOutput,
+    "show": ShowOutput,
+    "compare": CompareOutput,
+    "score": ScoreOutput,
+    "init": InitOutput,
+    "validate": ValidateOutput,
+    "explain": ExplainOutput,
+    "plan": AnyPlanOutput,
+    "export": ExportOutput,
+    "doctor": DoctorOutput,
 }
