@@ -13,6 +13,7 @@ import optuna
 from pydantic import ValidationError
 
 from hawsweep import __version__
+from hawsweep.baselines import baseline_of, baselines, model_of
 from hawsweep.comparison import Comparison, compare
 from hawsweep.confirm import Confirmation, confirmations, winner
 from hawsweep.display.judging import (
@@ -43,7 +44,7 @@ from hawsweep.redaction import Redaction
 from hawsweep.reproduction import commands, made_with
 from hawsweep.spec import SweepSpec
 from hawsweep.study import Place, spec_of
-from hawsweep.trials import count_finished, n_running_here
+from hawsweep.trials import count_finished, n_running_here, trial_of
 
 # Of a leaderboard: more than anybody reads.
 _MOST_ROWS = 300
@@ -157,8 +158,8 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         said=(*said, *_plain([test_text(test)]), *_plain(confirmation_lines(confirmed))),
         numbers=tuple(_numbers(opened, rows, best)),
         winner=None if best is None else best.number,
-        settings="" if best is None else settings_text(best.params),
-        board=cells_of(leaderboard_table(shown, WIDE)),
+        settings="" if best is None else redact(settings_text(best.params)),
+        board=cells_of(leaderboard_table(shown, WIDE)).changed(redact),
         states=tuple(row.state for row in shown),
         n_more=len(rows) - len(shown),
         test=None if test is None else _test_cells(opened, test),
@@ -167,14 +168,14 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         groups=tuple(found_groups),
         group_cells=cells_of(groups_table(found_groups)),
         losses=tuple(_plain(regression_lines(found_groups))),
-        marginals=cells_of(insight_table(insight)),
+        marginals=cells_of(insight_table(insight)).changed(redact),
         agreement=tuple(_plain(agreement_lines(insight))),
         memory=_memory_text(opened),
         confirmed=tuple(confirmed),
         confirmation=tuple(_plain(confirmation_lines(confirmed))),
         self_check=tuple(_plain(_self_check(opened))),
         ended=tuple(_ended(opened, redact)),
-        made_with=tuple((title, redact(text)) for title, text in made_with(opened, spec)),
+        made_with=tuple((redact(title), redact(text)) for title, text in made_with(opened, spec)),
         spec="" if spec is None else redact(spec.dump_yaml()),
         reproduce=tuple(commands(opened, best)),
     )
@@ -210,9 +211,12 @@ def _standing(opened: optuna.Study, place: Place, spec: SweepSpec | None) -> tup
 def _numbers(
     opened: optuna.Study, rows: Sequence[TrialRow], best: optuna.trial.FrozenTrial | None
 ) -> list[Number]:
-    base = next((row for row in rows if row.label == "base"), None)
+    untuned = None if best is None else baseline_of(opened, best)
+    label = None if untuned is None else untuned.label
+    bases = [row for row in rows if row.state == "base"]
+    base = next((row for row in bases if label in (None, row.label)), None)
     found = [] if best is None else [(f"trial {best.number}", trial_row(best))]
-    found += [] if base is None else [("base", base)]
+    found += [] if base is None else [(base.label, base)]
     numbers = []
     for label, row in found:
         ends = score_range(row.low, row.high, is_short=False)
@@ -222,7 +226,7 @@ def _numbers(
         numbers.append(Number("gain on the test split", f"{gain:+.4f}", "over the base"))
     if len(found) > 1:
         tuned, before = (number(row.val_loss, "{:.3f}") for _, row in found)
-        numbers.append(Number("val loss", tuned, f"base {before}"))
+        numbers.append(Number("val loss", tuned, f"{found[1][0]} {before}"))
     states = Counter(row.state for row in rows if row.state not in ("base", "reference"))
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     numbers.append(Number("trials", str(states.total()), counted))
@@ -245,12 +249,10 @@ def _time_s(opened: optuna.Study) -> float | None:
 
 
 def _test_cells(opened: optuna.Study, test: Mapping[str, Any]) -> Cells:
-    n_examples = opened.user_attrs.get("few_shot", {}).get("n_examples", "few")
-    labels = {
-        "trial": f"trial {test['trial_number']}",
-        "few_shot": f"{n_examples}-shot base",
-        "base": "base",
-    }
+    labels = {"trial": f"trial {test['trial_number']}"}
+    model = model_of(opened, trial_of(opened, test["trial_number"]))
+    of_it = [each for each in baselines(opened) if each.model == model]
+    labels |= {each.kind: each.label for each in of_it[::-1]}
     rows = [
         (
             label,
@@ -302,5 +304,5 @@ def _ended(opened: optuna.Study, redact: Callable[[str], str]) -> list[Told]:
         row = trial_row(trial)
         if row.state in order[:3] or (row.state == "complete" and row.reason):
             reason = redact(str(row.reason or "not recorded"))
-            told.append(Told(row.label, row.state, settings_text(row.settings), reason))
+            told.append(Told(row.label, row.state, redact(settings_text(row.settings)), reason))
     return sorted(told, key=lambda each: order.index(each.state))
