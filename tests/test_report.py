@@ -34,7 +34,7 @@ from hawsweep.reportfile import MARKDOWN_MARK, PAGE_MARK, write_report
 from hawsweep.reportmarkdown import report_markdown
 from hawsweep.reportpage import report_page, script_json
 from hawsweep.space import distributions
-from hawsweep.study import Place, create_study, open_storage
+from hawsweep.study import Place, create_study, load_study, open_storage
 from hawsweep.sweepfile import check_sweep, read_sweep
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
@@ -142,7 +142,7 @@ def test_of_a_long_leaderboard_the_best_and_the_base_are_told(told, monkeypatch)
     assert len(report.board.rows) == 3 + 2
     assert report.board.rows[-1][0] == "base"
     assert report.n_more == 12 - 3
-    assert "9 more trials: hawsweep status rates" in Page(report_page(report, study)).text
+    assert "9 more trials: hawsweep status rates --all" in Page(report_page(report, study)).text
 
 
 def test_translations_are_compared_with_the_harmed_ones_first(told):
@@ -289,7 +289,17 @@ def test_running_study_says_how_far_it_is(tmp_path):
     assert not report.is_final
     assert report.state in Page(report_page(report, study)).text
     study.set_user_attr("how", {"trials": 10})
-    assert make_report(study, place).is_final
+    state = make_report(study, place).state
+    assert state == "The trials are done; left: 6 runs with new seeds."  # the best 3, 2 each
+
+
+def test_study_that_is_done_says_so(place):
+    study = load_study(open_storage(place), "rates")
+    study.set_user_attr("how", {"trials": 10})
+    report = make_report(study, place)
+    assert report.is_final
+    assert report.state == "The study is done: 10 trials."
+    assert "What follows is how it stood" not in report_page(report, study)
 
 
 def test_study_of_another_program_is_reported(tmp_path):

@@ -26,7 +26,7 @@ from hawsweep.display.judging import (
     verdict_lines,
 )
 from hawsweep.display.plaintables import Cells, cells_of, plain_text
-from hawsweep.display.tables import leaderboard_table, test_text
+from hawsweep.display.tables import leaderboard_table, shown_rows, test_text, then_text
 from hawsweep.display.text import (
     WIDE,
     duration,
@@ -43,8 +43,9 @@ from hawsweep.processes import supervisor_of
 from hawsweep.redaction import Redaction
 from hawsweep.reproduction import commands, made_with
 from hawsweep.spec import SweepSpec
+from hawsweep.standing import Standing, find_standing
 from hawsweep.study import Place, spec_of
-from hawsweep.trials import count_finished, n_running_here, trial_of
+from hawsweep.trials import n_running_here, trial_of
 
 # Of a leaderboard: more than anybody reads.
 _MOST_ROWS = 300
@@ -137,12 +138,12 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
     """
     redact = Redaction(place)
     rows, best, spec = leaderboard(opened), winner(opened), _spec(opened)
-    shown = [r for n, r in enumerate(rows) if n < _MOST_ROWS or r.state in ("base", "reference")]
+    shown, n_more = shown_rows(rows, _MOST_ROWS)
     verdict, insight = judge_study(opened, place), find_insight(opened)
     confirmed, found_groups = confirmations(opened), groups(opened, place)
     test = opened.user_attrs.get("test")
     headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
-    state, is_final = _standing(opened, place, spec)
+    standing, is_run = find_standing(opened, spec, rows), _is_run(opened, place)
     compared, not_compared = _compared(opened, place)
     metrics = opened.metric_names
     return Report(
@@ -151,8 +152,8 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         metric=metrics[0] if metrics else "score",
         made=f"{now or datetime.now().astimezone():%Y-%m-%d %H:%M %Z}".strip(),
         version=__version__,
-        state=state,
-        is_final=is_final,
+        state=_state(standing, is_run=is_run),
+        is_final=standing.is_done and not is_run,
         headline=headline,
         ships=None if verdict is None else verdict.ships,
         said=(*said, *_plain([test_text(test)]), *_plain(confirmation_lines(confirmed))),
@@ -161,7 +162,7 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         settings="" if best is None else redact(settings_text(best.params)),
         board=cells_of(leaderboard_table(shown, WIDE)).changed(redact),
         states=tuple(row.state for row in shown),
-        n_more=len(rows) - len(shown),
+        n_more=n_more,
         test=None if test is None else _test_cells(opened, test),
         compared=compared,
         not_compared=not_compared,
@@ -197,15 +198,20 @@ def _nothing_yet(rows: Sequence[TrialRow]) -> str:
     return "No trial is complete yet." if rows else "This study has no trials yet."
 
 
-def _standing(opened: optuna.Study, place: Place, spec: SweepSpec | None) -> tuple[str, bool]:
-    done, asked = count_finished(opened), None if spec is None else spec.trials
-    of = "" if asked is None else f" of {asked}"
+def _is_run(opened: optuna.Study, place: Place) -> bool:
     is_watched = supervisor_of(place.study_dir(opened.study_name)) is not None
-    if is_watched or n_running_here(opened):
-        return f"The study is still running: {done}{of} trials are done.", False
-    if asked is not None and done < asked:
-        return f"The study was stopped after {done}{of} trials.", False
-    return f"The study is done: {done} trials.", True
+    return is_watched or n_running_here(opened) > 0
+
+
+def _state(standing: Standing, *, is_run: bool) -> str:
+    of = f"{standing.finished} of {standing.n_trials} trials"
+    if is_run:
+        return f"The study is still running: {of} are done."
+    if standing.is_done:
+        return f"The study is done: {standing.finished} trials."
+    if standing.trials_left:
+        return f"The study was stopped after {of}."
+    return f"The trials are done; left: {then_text(standing.again_left, standing.test_left)}."
 
 
 def _numbers(
