@@ -98,13 +98,19 @@ def test_loss_that_is_no_number_is_left_out_of_the_curve():
 def test_score_is_drawn_against_loss_with_the_base_among_the_trials():
     study = make_study(3, 1)
     figure = figures.score_against_loss(study)
-    drawn = {trace.name: (trace.x[0], trace.y[0]) for trace in figure.data}
+    drawn = {
+        label: (x, y)
+        for trace in figure.data
+        for label, x, y in zip(trace.text, trace.x, trace.y, strict=True)
+    }
     expected = {
         str(trial.number): (trial.user_attrs["val_loss"], trial.value)
         for trial in study.trials
         if trial.state == TrialState.COMPLETE
     }
     assert drawn == {**expected, "base": (BASE["val_loss"], BASE["score"])}
+    assert names(figure) == ["trials", "best", "base"]
+    assert figure.data[1].text == (str(winner(study).number),)
     assert axis_titles(figure) == ("val loss", "semantic similarity")
 
 
@@ -187,6 +193,21 @@ def test_intervals_are_drawn_to_their_ends_best_first():
     assert drawn.x[0] - drawn.error_x.arrayminus[0] == pytest.approx(best.user_attrs["low"])
     assert not figure.data[3].error_x.visible
     assert figure.data[-1].x == (pytest.approx(0.55),)
+
+
+def test_of_many_trials_the_best_are_drawn(monkeypatch):
+    monkeypatch.setattr(figures, "MOST_LINES", 3)
+    study = make_study(4, 2)
+    best_first = sorted(study.trials[:4], key=lambda trial: -trial.value)
+    curves = names(figures.learning_curves(study))
+    assert len(curves) == 3
+    assert curves[-1] == f"trial {best_first[0].number}"
+    assert not {"trial 4", "trial 5"} & set(curves)  # those were pruned
+    assert "3 of 6 trials" in notes(figures.learning_curves(study))
+    assert "3 of 4 trials" in notes(figures.parallel_coordinates(study))
+    worst = figures.parallel_coordinates(study).data[0].customdata[0][1]
+    assert len(figures.parallel_coordinates(study).data) == 3
+    assert float(worst) == pytest.approx(best_first[2].value, abs=1e-3)
 
 
 def test_many_trials_are_drawn_up_to_a_number():

@@ -31,6 +31,7 @@ from hawsweep.figurestyle import (
     new_figure,
     peak_bytes,
     plain_copy,
+    say_how_many,
     shown,
     state_of,
     styled,
@@ -40,16 +41,22 @@ from hawsweep.importance import FEWEST_TRIALS, find_insight
 from hawsweep.leaderboard import TrialRow, leaderboard
 
 _GB = 1e9
+# What a browser draws at once, and a person can tell apart.
+MOST_LINES = 300
 _MOST_ROWS = 60
 _NO_COMPLETE = "No complete trial yet."
 
 
 def learning_curves(study: optuna.Study) -> go.Figure:
-    """Validation loss of all trials over iterations, the best one's highlighted, and the base's."""
+    """Validation loss of trials over iterations, the best one's highlighted, and the base's.
+
+    Of more trials than ``MOST_LINES`` the complete ones come first, and later ones.
+    """
     figure = new_figure("Learning curves", "iteration", "val loss")
     best, trials = winner(study), study.get_trials(deepcopy=False)
     drawn = [(trial, losses) for trial in trials if (losses := _losses(trial))]
-    for trial, losses in sorted(drawn, key=lambda each: _layer(each[0], best)):
+    drawn.sort(key=lambda each: _layer(each[0], best))
+    for trial, losses in drawn[-MOST_LINES:]:
         is_best = _is_same(trial, best)
         figure.add_scatter(
             x=list(losses),
@@ -64,6 +71,7 @@ def learning_curves(study: optuna.Study) -> go.Figure:
     base = finite_number(study.user_attrs.get("base", {}).get("val_loss"))
     if drawn and base is not None:
         add_level(figure, base, "base")
+    say_how_many(figure, len(drawn[-MOST_LINES:]), len(drawn))
     figure.update_layout(showlegend=False)
     return figure if drawn else emptied(figure, "No trial was evaluated yet.")
 
@@ -78,22 +86,27 @@ def score_against_loss(study: optuna.Study) -> go.Figure:
         loss, score = (finite_number(e) for e in (trial.user_attrs.get("val_loss"), trial.value))
         if loss is not None and score is not None:
             color = BEST if _is_same(trial, best) else COMPLETE
-            points.append((str(trial.number), trial_text(trial), color, loss, score))
+            points.append((color, str(trial.number), trial_text(trial), loss, score))
     base_loss, base_score = _base(study)
     if points and base_loss is not None and base_score is not None:
-        points.append(("base", "base", BASE, base_loss, base_score))
-    for label, text, color, loss, score in points:
-        figure.add_scatter(
-            x=[loss],
-            y=[score],
-            name=label,
-            mode="markers+text",
-            text=[label],
-            textposition="top center",
-            cliponaxis=False,
-            marker={"color": color, "size": 10, "symbol": "diamond" if color == BASE else "circle"},
-            hovertemplate=f"{text}<br>val loss %{{x:.3f}}, {metric} %{{y:.4f}}<extra></extra>",
-        )
+        points.append((BASE, "base", "base", base_loss, base_score))
+    for color, name in ((COMPLETE, "trials"), (BEST, "best"), (BASE, "base")):
+        found = [each[1:] for each in points if each[0] == color]
+        if found:
+            labels, texts, losses, scores = zip(*found, strict=True)
+            figure.add_scatter(
+                x=losses,
+                y=scores,
+                name=name,
+                mode="markers+text",
+                text=labels,
+                customdata=texts,
+                textposition="top center",
+                cliponaxis=False,
+                marker={"color": color, "size": 10, "symbol": _SYMBOLS.get(name, "circle")},
+                hovertemplate="%{customdata}<br>val loss %{x:.3f}, "
+                f"{metric} %{{y:.4f}}<extra></extra>",
+            )
     figure.update_layout(showlegend=False)
     return figure if points else emptied(figure, _NO_COMPLETE)
 
@@ -181,9 +194,9 @@ def importance(study: optuna.Study) -> go.Figure:
 
 
 def parallel_coordinates(study: optuna.Study) -> go.Figure:
-    """Each complete trial as a line through its score and its settings."""
+    """Complete trials, the best ``MOST_LINES``, as lines through their score and settings."""
     figure = new_figure("Parallel coordinates", "", "")
-    plain = plain_copy(study)
+    plain = plain_copy(study, MOST_LINES)
     if not any(trial.params for trial in complete_trials(plain)):
         return emptied(figure, _NO_COMPLETE)
     drawn = optuna.visualization.plot_parallel_coordinate(plain, target_name=metric_text(study))
@@ -199,6 +212,7 @@ def parallel_coordinates(study: optuna.Study) -> go.Figure:
     figure.update_yaxes(range=drawn.layout.yaxis.range, visible=False, fixedrange=True)
     figure.update_layout(shapes=drawn.layout.shapes, annotations=drawn.layout.annotations)
     figure.update_annotations(bgcolor=CLEAR, font={"size": 11, "color": None})
+    say_how_many(figure, len(lines), len(complete_trials(study)))
     figure.update_layout(showlegend=False, hovermode="closest")
     return figure
 
@@ -317,4 +331,4 @@ def _tidy_axis(axis: Any) -> None:
     if labels := axis.categoryarray:
         axis.update(categoryarray=[_unquoted(each) for each in labels])
     if axis.type == "log":
-        axis.update(exponentformat="e", nticks=6)
+        axis.update(exponentformat="e", dtick="D2")  # between powers of ten 2 and 5 alone

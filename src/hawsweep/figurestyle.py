@@ -15,9 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.display.text import setting, short_name
 
-BEST, COMPLETE, PRUNED, BASE, OTHER = "#e8690b", "#4a83dc", "#8e96a3", "#0f9d8a", "#a35bd1"
+BEST, COMPLETE, PRUNED, BASE, OTHER = "#e8690b", "#4a83dc", "#7f8794", "#0f9d8a", "#a35bd1"
 # From the lowest to the highest; no end of it vanishes on white or on black.
-SCALE = [[0.0, "#7f9fc9"], [0.5, "#8b6fd0"], [1.0, "#dc5a2f"]]
+SCALE = [[0.0, "#5f86bd"], [0.5, "#8b6fd0"], [1.0, "#dc5a2f"]]
 CLEAR = "rgba(0,0,0,0)"
 _TEXT, _LINES = "#7a808a", "rgba(128,134,144,0.25)"
 
@@ -61,6 +61,13 @@ def emptied(figure: go.Figure, reason: str) -> go.Figure:
         text=reason, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 14}
     )
     return figure
+
+
+def say_how_many(figure: go.Figure, n_drawn: int, n: int) -> None:
+    """Say above the figure that not all trials are drawn, where that is so."""
+    if n_drawn < n:
+        place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "yshift": 18}
+        figure.add_annotation(text=f"{n_drawn:,} of {n:,} trials", showarrow=False, **place)
 
 
 def add_level(figure: go.Figure, level: float, name: str) -> None:
@@ -124,11 +131,16 @@ def names_of(keys: Iterable[str]) -> dict[str, str]:
     }
 
 
-def plain_copy(study: optuna.Study) -> optuna.Study:
-    """The complete trials by the same numbers, but with short names and escaped texts."""
+def plain_copy(study: optuna.Study, most: int | None = None) -> optuna.Study:
+    """The complete trials by the same numbers, but with short names and escaped texts.
+
+    Args:
+        most: Only so many, the best; None for all.
+    """
     trials = study.get_trials(deepcopy=False)
     names = names_of(dict.fromkeys(name for trial in trials for name in trial.params))
-    complete = {trial.number for trial in complete_trials(study)}
+    best_first = sorted(complete_trials(study), key=lambda trial: -(trial.value or 0.0))
+    complete = {trial.number for trial in best_first[:most]}
     copy = _quiet_study()
     for trial in trials:
         if trial.number not in complete:

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,18 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.baselines import base_dir, base_dir_of, baselines
 from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval, difference_interval
+from hawsweep.readstudy import ReadStudy
+from hawsweep.spec import MODEL
 from hawsweep.study import SAMPLE_FILES, Place, study_names
-from hawsweep.trials import trial_of
+from hawsweep.trials import TARGETS_PER_BYTE, trial_of
 from hawsweep.verdict import Candidate, Verdict, judge
+
+# Trials that a verdict compares: reading and resampling thousands takes minutes.
+_MOST_JUDGED = 50
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class TrialRow:
         val_loss: Of the best evaluation, nats per token; ``best_iteration`` is where it was.
         similarity: Mean cosine on the validation prompts.
         time_s: From start to end.
+        nats_per_byte: ``val_loss`` as trials of several models are compared by it; else None.
     """
 
     label: str
@@ -54,6 +62,7 @@ class TrialRow:
     faults: Mapping[str, int] | None = None
     confirmed: float | None = None
     reason: str | None = None
+    nats_per_byte: float | None = None
 
 
 def leaderboard(study: optuna.Study) -> list[TrialRow]:
@@ -62,21 +71,21 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
     Complete trials rank by similarity, then pruned ones by validation loss, then the others.
     """
     again = {each.trial_number: each.mean for each in confirmations(study)}
-    rows = [
-        replace(trial_row(trial), confirmed=again.get(trial.number))
-        for trial in study.get_trials(deepcopy=False)
-    ]
-    for key, label in _baselines(study):
-        known = _known(study.user_attrs[key])
+    rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
+    if again:
+        rows = [replace(row, confirmed=again.get(int(row.label))) for row in rows]
+    for each in baselines(study):
+        known = _known(each.values)
         score = known.get("score", known.get("similarity"))  # the latter: of an older study
-        rows.append(TrialRow(label, "base", {}, **{**known, "score": score}))
+        rows.append(TrialRow(each.label, "base", {}, **{**known, "score": score}))
     references = study.user_attrs.get("references", {})
     rows += [TrialRow(name, "reference", {}, score=value) for name, value in references.items()]
     order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]
 
     def rank(row: TrialRow) -> tuple[int, float, float]:
         place = 0 if row.score is not None else order.index(row.state)
-        loss = float("inf") if row.val_loss is None else row.val_loss
+        losses = (row.nats_per_byte, row.val_loss, float("inf"))
+        loss = next(each for each in losses if each is not None)
         return place, -(row.score or 0.0), loss
 
     return sorted(rows, key=rank)
@@ -102,7 +111,7 @@ def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
     """Each study with its trials counted by state, its best similarity and the base's."""
     found = []
     for name in study_names(storage):
-        study = optuna.load_study(storage=storage, study_name=name)  # whatever its name
+        study = ReadStudy(storage, name)  # whatever its name
         states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
         best, base = winner(study), study.user_attrs.get("base")
         found.append(
@@ -126,58 +135,104 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
     """
     trial = trial_of(study, number)
     folder = place.trial_dir(study.study_name, number)
+    best = winner(study)
+    again = {each.trial_number: each.mean for each in confirmations(study)}
     return {
         "study": study.study_name,
-        **vars(trial_row(trial)),
-        "evaluations": {step: -value for step, value in trial.intermediate_values.items()},
+        **vars(replace(trial_row(trial), confirmed=again.get(number))),
+        "plan": trial.user_attrs.get("plan"),
+        "continues": trial.user_attrs.get("continues"),
+        "evaluations": evaluations(trial),
+        "train_losses": _train_losses(folder / "metrics.jsonl"),
+        "best": None
+        if best is None
+        else {"trial": best.number, "score": best.value, "evaluations": evaluations(best)},
+        "median_evaluations": _median_losses(study),
         "folder": str(folder),
         "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
         "samples": read_json_lines(folder / "samples.jsonl")[:5],
     }
 
 
+def evaluations(trial: FrozenTrial) -> dict[int, float]:
+    """The validation loss of a trial by iteration, in nats per token."""
+    targets_per_byte = trial.user_attrs.get(TARGETS_PER_BYTE, 1.0)
+    values = sorted(trial.intermediate_values.items())
+    return {step: -value / targets_per_byte for step, value in values}
+
+
+def _median_losses(study: optuna.Study) -> dict[int, float]:
+    """Of the finished trials that came so far, where those are two or more."""
+    losses: defaultdict[int, list[float]] = defaultdict(list)
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    for trial in study.get_trials(deepcopy=False, states=states):
+        for step, loss in evaluations(trial).items():
+            losses[step].append(loss)
+    return {step: median(each) for step, each in sorted(losses.items()) if len(each) > 1}
+
+
+def _train_losses(path: Path) -> dict[int, float | None]:
+    """By iteration, as far as the file is whole: the trial may be writing it."""
+    found = {}
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
+        try:
+            values = json.loads(line)
+            if values["type"] == "train":
+                found[int(values["iteration"])] = values["train_loss"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
 def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
-    """What the study's scores allow to say; None before its first complete trial."""
-    folder = place.study_dir(study.study_name) / "base"
-    tested = study.user_attrs.get("test", {}).get("trial_number")
-    baselines = [
-        _candidate(label, folder, key, is_tested=tested is not None)
-        for key, label in _baselines(study)
+    """What the study's scores allow to say; None before its first complete trial.
+
+    The winner is compared with the next best trials, not with thousands of others.
+    """
+    name, tested = study.study_name, study.user_attrs.get("test", {}).get("trial_number")
+    untuned = [
+        _candidate(
+            each.label,
+            base_dir(place, name, each.model),
+            each.kind,
+            is_tested=tested is not None,
+            model=each.model,
+        )
+        for each in baselines(study)
     ]
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ranked = sorted(complete, key=lambda trial: -(trial.value or 0.0))
+    best = {trial.number for trial in ranked[:_MOST_JUDGED]}
     trials = [
         _candidate(
             f"trial {trial.number}",
-            place.trial_dir(study.study_name, trial.number),
+            place.trial_dir(name, trial.number),
             "trial",
             is_tested=trial.number == tested,
             cost=trial.user_attrs.get("train_time_s", 0.0),
+            model=trial.params.get(MODEL, ""),
         )
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        for trial in complete
+        if trial.number in best or trial.number == tested
     ]
-    n_prompts = max((len(each.scores) for each in (*trials, *baselines)), default=0)
+    n_prompts = max((len(each.scores) for each in (*trials, *untuned)), default=0)
     whole = [each for each in trials if len(each.scores) == n_prompts > 0]
     return judge(
         whole,
-        [each for each in baselines if len(each.scores) == n_prompts],
+        [each for each in untuned if len(each.scores) == n_prompts],
         winner=None if tested is None else f"trial {tested}",
+        n_chosen_from=len(complete) - len(trials) + len(whole),
     )
 
 
-def _baselines(study: optuna.Study) -> list[tuple[str, str]]:
-    """The study's attributes with what is not a trial, and their labels."""
-    return [
-        (key, label.format(**study.user_attrs[key]))
-        for key, label in (("base", "base"), ("few_shot", "{n_examples}-shot base"))
-        if key in study.user_attrs
-    ]
-
-
 def _candidate(
-    label: str, folder: Path, kind: str, *, is_tested: bool, cost: float = 0.0
+    label: str, folder: Path, kind: str, *, is_tested: bool, cost: float = 0.0, model: str = ""
 ) -> Candidate:
     name = SAMPLE_FILES[kind]
     test_scores = _scores(folder / f"test_{name}") if is_tested else np.empty(0)
-    return Candidate(label, _scores(folder / name), test_scores if len(test_scores) else None, cost)
+    tested = test_scores if len(test_scores) else None
+    return Candidate(label, _scores(folder / name), tested, cost, model)
 
 
 def _scores(path: Path) -> npt.NDArray[np.float64]:
@@ -210,7 +265,7 @@ def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
         return []
     number = best.number if test is None else test["trial_number"]
     name = SAMPLE_FILES["trial"] if test is None else f"test_{SAMPLE_FILES['trial']}"
-    base = read_json_lines(place.study_dir(study.study_name) / "base" / name)
+    base = read_json_lines(base_dir_of(study, place, number) / name)
     tuned = read_json_lines(place.trial_dir(study.study_name, number) / name)
     return by_group(base, tuned)
 
@@ -239,7 +294,7 @@ def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
     test = study.user_attrs.get("test")
     samples = []
     if test is not None:
-        base = place.study_dir(study.study_name) / "base"
+        base = base_dir_of(study, place, test["trial_number"])
         tuned = place.trial_dir(study.study_name, test["trial_number"])
         pairs = (read_json_lines(folder / "test_samples.jsonl") for folder in (base, tuned))
         samples = list(zip(*pairs, strict=False))[:5]

@@ -27,6 +27,13 @@ def code(text: str) -> str:
     return f"{ticks}{padding}{text}{padding}{ticks}".replace("|", r"\|")
 
 
+def fenced(text: str, language: str) -> str:
+    """Text as a code block that nothing in it can end."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
 def table(
     titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()
 ) -> str:
