@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.artifacts import LOSS_CURVE, address, offers_of
+from hawsweep.artifacts import LOSS_CURVE, REPORT, address, offers_of
 from hawsweep.confirm import CONFIRMS, SEED, confirmations, winner
 from hawsweep.display.text import (
     duration,
@@ -73,6 +73,7 @@ def study_note(opened: optuna.Study, place: Place, *, ended: bool) -> Note:
         _standing(opened, ended=ended),
         _rows_table(opened),
         _about(opened),
+        _report(opened, place),
         _next(opened, ended=ended),
     ]
     return Note("\n\n".join(part for part in parts if part), verdict is not None)
@@ -183,6 +184,12 @@ def _about(opened: optuna.Study) -> str:
     searched = ", ".join(code(key) for key in spec.get("search", {}))
     text = f"{code(str(spec.get('model', '?')))} on {', '.join(map(code, texts))}"
     return f"{text}; searched: {searched}." if searched else f"{text}."
+
+
+def _report(opened: optuna.Study, place: Place) -> str:
+    if REPORT not in offers_of(opened, place, None).values():
+        return ""
+    return f"[The report]({address(opened, None, REPORT)})"
 
 
 def _next(opened: optuna.Study, *, ended: bool) -> str:
