@@ -15,7 +15,7 @@ from rich.console import Console
 from hawsweep.display.running import RunningPicture
 from hawsweep.progress import SweepState, read_progress
 
-_WIDTH = 124
+_WIDTH = 130
 _POLL_S = 1.0
 
 

@@ -33,6 +33,7 @@ for _command in (
     looking.compare,
     looking.score,
     leaving.export,
+    leaving.report,
     leaving.dashboard,
     leaving.doctor,
     completing.completion,
