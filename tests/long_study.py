@@ -10,6 +10,7 @@ from optuna.storages._rdb import models
 from sqlalchemy import insert
 
 from hawsweep.space import distributions
+from hawsweep.spec import HOW_IT_RUNS
 from hawsweep.study import create_study, open_storage
 from hawsweep.sweepfile import check_sweep
 
@@ -41,6 +42,8 @@ def make_study(place, n_trials, *, scores=None):
     """
     storage = open_storage(place, create=True)
     study, _ = create_study(storage, place, "long", SPEC, {"test": "80:abc"})
+    how = SPEC.model_dump(mode="json", include=set(HOW_IT_RUNS))
+    study.set_user_attr("how", how)
     random = np.random.default_rng(0)
     base = np.full(N_PROMPTS, BASE_SCORE)
     write_samples(place.study_dir("long") / "base", base)

@@ -4,15 +4,15 @@ import fcntl
 import os
 import pty
 import re
-import select
 import struct
 import subprocess
 import termios
+import threading
 import time
 
 import pyte
 
-PATIENCE_S = 120
+PATIENCE_S = 240
 # A screen wider than the terminal shows what would not have fitted.
 _WIDER = 60
 _COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|4[0-7]|38|48|9[0-7]|10[0-7])(?:;\d+)*m")
@@ -36,55 +36,61 @@ class Screen:
         os.close(theirs)
         self._screen = pyte.HistoryScreen(columns + _WIDER, lines, history=1000)
         self._stream = pyte.ByteStream(self._screen)
-        self.raw = ""
+        self.raw, self.too_wide = "", []
+        self._lock = threading.Lock()
+        self._reader = threading.Thread(target=self._read, daemon=True)
 
     def __enter__(self):
+        self._reader.start()
         return self
 
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(PATIENCE_S)
+        self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
         os.close(self._ours)
 
-    def read(self, timeout_s=0.2):
-        """Take in what comes; False at the end. Nothing may be wider than the terminal."""
-        if not select.select([self._ours], [], [], timeout_s)[0]:
-            return True
-        try:
-            got = os.read(self._ours, 65536)
-        except OSError:  # what Linux gives where the other end of a terminal is closed
-            return False
-        self.raw += got.decode("utf-8", "replace")
-        self._stream.feed(got)
-        assert self.too_wide() == []
-        return bool(got)
-
-    def too_wide(self):
-        """Lines that are wider than the terminal."""
-        return [line for line in self._screen.display if line[self.columns :].strip()]
+    def _read(self):
+        # All the time: a program whose terminal takes nothing more stands still.
+        while True:
+            try:
+                got = os.read(self._ours, 65536)
+            except OSError:  # what Linux gives where the other end of a terminal is closed
+                return
+            if not got:
+                return
+            with self._lock:
+                self.raw += got.decode("utf-8", "replace")
+                self._stream.feed(got)
+                self.too_wide += [
+                    line for line in self._screen.display if line[self.columns :].strip()
+                ]
 
     def text(self):
-        """What is on the screen, and above it."""
-        above = [
-            "".join(line[at].data for at in range(self.columns)).rstrip()
-            for line in self._screen.history.top
-        ]
-        return "\n".join([*above, *(line.rstrip() for line in self._screen.display)])
+        """What is on the screen, and above it. Nothing may ever have been wider than it."""
+        with self._lock:
+            assert self.too_wide == []
+            above = [
+                "".join(line[at].data for at in range(self.columns)).rstrip()
+                for line in self._screen.history.top
+            ]
+            return "\n".join([*above, *(line.rstrip() for line in self._screen.display)])
 
     def until(self, *texts):
-        """Read on until all of these are to be seen; give the screen."""
+        """Wait until all of these are to be seen at once; give the screen."""
         deadline = time.monotonic() + PATIENCE_S
-        while not all(re.search(text, self.text()) for text in texts):
-            assert time.monotonic() < deadline, self.text()
-            assert self.read(), self.text()
+        while not all(re.search(text, shown := self.text(), re.MULTILINE) for text in texts):
+            assert time.monotonic() < deadline, shown
+            assert self._reader.is_alive(), shown
+            time.sleep(0.1)
         return self.text()
 
     def finish(self):
-        """Read to the end; the exit code."""
-        while self.read():
-            pass
-        return self.process.wait(PATIENCE_S)
+        """Wait for the end; the exit code."""
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return code
 
     @property
     def has_colours(self):

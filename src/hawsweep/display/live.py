@@ -74,7 +74,7 @@ class SweepDisplay:
                 self._print_now_and_then(worker)
 
     def _print(self, line: Text) -> None:
-        at = Text(f"{time.strftime('%H:%M:%S')}  ", style="dim")
+        at = Text.assemble((f"{time.strftime('%H:%M:%S')}  ", "dim"))
         self._console.print(
             at.append_text(line), highlight=False, soft_wrap=not self._console.is_terminal
         )

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -18,6 +19,9 @@ from hawsweep.progress import SweepState, Told, WorkerState
 # Columns from which a worker's settings stand in its line.
 _ROOMY = 120
 _N_EVENTS = 6
+_BAR = 10
+# Columns that settings need in such a line, be they cut.
+_LEAST_SETTINGS = 36
 _FEWEST_ROWS = 1
 
 
@@ -93,7 +97,7 @@ def _told_line(told: Told) -> Text | None:
     lines = event_lines(told.kind, told.values)
     if not lines:
         return None
-    line = Text(f"{time.strftime('%H:%M', time.localtime(told.at))}  ", style="dim")
+    line = Text.assemble((f"{time.strftime('%H:%M', time.localtime(told.at))}  ", "dim"))
     line.append_text(lines[0])
     line.no_wrap, line.overflow = True, "ellipsis"
     return line
@@ -101,8 +105,8 @@ def _told_line(told: Told) -> Text | None:
 
 def _workers(state: SweepState, now: float, width: int, ascii_only: bool) -> list[RenderableType]:
     draw = _WorkerDrawing(state, now, ascii_only)
-    if width >= _ROOMY:
-        return [draw.table(state.workers)] if state.workers else []
+    if width >= _ROOMY and state.workers and (table := draw.table(state.workers, width)):
+        return [table]
     return [draw.two_lines(worker, width) for worker in state.workers]
 
 
@@ -112,32 +116,42 @@ class _WorkerDrawing:
         self._best = None if standing is None else standing.best
         self._best_curve = () if standing is None else standing.best_curve
         self._now, self._ascii = now, ascii_only
+        self._longest = max((len(_doing(each)[0]) for each in state.workers), default=0)
 
-    def table(self, workers: Sequence[WorkerState]) -> Table:
-        """One line each, with everything in it."""
+    def table(self, workers: Sequence[WorkerState], width: int) -> Table | None:
+        """One line each, with everything in it; None where their settings have no room."""
+        to = "" if self._best is None else f"to trial {self._best}"
+        titles = ("iteration", "train", "val", "", to, "tok/s", "GB", "time")
+        rows = [self._cells(worker) for worker in workers]
+        doing = [_doing(worker) for worker in workers]
+        taken = [self._longest, _BAR]
+        taken += [max(map(cell_len, each)) for each in zip(titles, *rows, strict=True)]
+        room = width - sum(taken) - 2 * len(taken)
+        if room < min(_LEAST_SETTINGS, max(what.cell_len for _, what in doing)):
+            return None
         table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("", no_wrap=True)
-        table.add_column("settings", no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column("settings", no_wrap=True, overflow="ellipsis", max_width=room)
         table.add_column("", no_wrap=True)
-        against = "" if self._best is None else f"trial {self._best}"
-        for title in ("iteration", "train", "val", "", f"to {against}" if against else ""):
+        for title in titles:
             table.add_column(title, justify="right", no_wrap=True)
-        for title in ("tok/s", "GB", "time"):
-            table.add_column(title, justify="right", no_wrap=True)
-        for worker in workers:
-            table.add_row(
-                *_doing(worker),
-                ProgressBar(worker.iters, worker.iteration, width=10) if worker.iters else "",
-                f"{worker.iteration}/{worker.iters}" if worker.iters else "",
-                _loss(worker.train_loss),
-                _loss(worker.curve[-1][1] if worker.curve else None),
-                self._spark(worker, 10),
-                self._lead(worker),
-                "" if worker.tokens_per_s is None else f"{worker.tokens_per_s:.0f}",
-                _memory(worker),
-                self._time(worker),
-            )
+        for worker, (who, what), row in zip(workers, doing, rows, strict=True):
+            bar = ProgressBar(worker.iters, worker.iteration, width=_BAR) if worker.iters else ""
+            curve = (self._spark(worker, _BAR), self._lead(worker))
+            table.add_row(Text(who, style="bold"), what, bar, *row[:3], *curve, *row[5:])
         return table
+
+    def _cells(self, worker: WorkerState) -> tuple[str, ...]:
+        return (
+            f"{worker.iteration}/{worker.iters}" if worker.iters else "",
+            _loss(worker.train_loss),
+            _loss(worker.curve[-1][1] if worker.curve else None),
+            self._spark(worker, _BAR).plain,
+            self._lead(worker).plain,
+            "" if worker.tokens_per_s is None else f"{worker.tokens_per_s:.0f}",
+            _memory(worker),
+            self._time(worker),
+        )
 
     def two_lines(self, worker: WorkerState, width: int) -> RenderableType:
         """What it is at and its losses; below its settings, speed, memory and time."""
@@ -152,9 +166,9 @@ class _WorkerDrawing:
         for _ in range(7):
             upper.add_column(no_wrap=True, overflow="ellipsis")
         upper.add_row(
-            Text(who, style="bold"),
+            Text(f"{who:{self._longest}}", style="bold"),
             ProgressBar(worker.iters, worker.iteration, width=8),
-            f"{worker.iteration}/{worker.iters}",
+            f"{f'{worker.iteration}/{worker.iters}':>9}",
             f"train {_loss(worker.train_loss)}" if worker.train_loss is not None else "",
             f"val {_loss(worker.curve[-1][1])}" if worker.curve else "",
             self._spark(worker, 8),
