@@ -16,7 +16,7 @@ import sqlalchemy.exc
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from hawsweep.credentials import parse_storage_url, with_password, without_secrets
@@ -37,6 +37,8 @@ SAMPLE_FILES = {
     "few_shot": "few_shot_samples.jsonl",
     "trial": "samples.jsonl",
 }
+# The study's attribute with what was measured of several untuned models; see baselines.
+BASES = "bases"
 # The study's attribute by which another process asks the supervisor to stop: how urgently.
 STOP = "stop"
 _MOST_STARTS = 100
@@ -355,12 +357,17 @@ def stop_asked(study: optuna.Study) -> int:
     return study.user_attrs.get(STOP) or 0
 
 
-def spec_of(study: optuna.Study) -> SweepSpec:
-    """The spec a study was made with, and how it was last asked to run."""
-    content = {
-        key: value for key, value in study.user_attrs["spec"].items() if key != "fingerprints"
-    }
-    return SweepSpec.model_validate({**content, **study.user_attrs.get("how", {})})
+def spec_of(study: optuna.Study, trial: FrozenTrial | None = None) -> SweepSpec:
+    """The spec a study was made with, and how it was last asked to run; of a trial, as if the model
+    it trained were the only one.
+    """
+    attributes = study.user_attrs
+    content = {key: value for key, value in attributes["spec"].items() if key != "fingerprints"}
+    spec = SweepSpec.model_validate({**content, **attributes.get("how", {})})
+    if trial is None:
+        return spec
+    queued = trial.system_attrs.get("fixed_params", {})
+    return spec.of_model(spec.model_of({**queued, **trial.params}))
 
 
 def newest(storage: RDBStorage) -> str:
@@ -422,7 +429,8 @@ def _check_sqlite(path: Path, create: bool) -> None:
 
 def _is_untouched(study: optuna.Study) -> bool:
     trials = study.get_trials(deepcopy=False)
-    return "base" not in study.user_attrs and all(t.state == TrialState.WAITING for t in trials)
+    is_measured = study.user_attrs.keys() & {"base", BASES}
+    return not is_measured and all(t.state == TrialState.WAITING for t in trials)
 
 
 def _spec_with_defaults(study: optuna.Study, asked: Mapping[str, Any]) -> dict[str, Any]:

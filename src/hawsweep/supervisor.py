@@ -5,7 +5,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import optuna
 import psutil
 
 from hawsweep import (
+    baselines,
     confirm,
     courtesy,
     deaths,
@@ -37,6 +38,8 @@ _GRACE_S = 60.0
 POLL_S = 0.25
 # Between looks at what changes rarely: the study's wishes, the machine's.
 _LOOK_S = 2.0
+# At others' trials, for which all of them are read.
+_LOOK_AT_OTHERS_S = 6.0
 # Loading libraries and a large model gives no sign of life.
 _PREPARING_S = 600.0
 # So long after a worker was started, a process beside them has imported what a worker needs, which
@@ -83,6 +86,7 @@ class Supervisor:
     Args:
         worker_bytes: What each worker may take; None where nothing can be predicted.
         joins: Another process sees to everything but trials.
+        left_out: Models that do not fit into what a worker may take: why, and by how many GB.
     """
 
     def __init__(
@@ -97,8 +101,10 @@ class Supervisor:
         listen: Listener,
         *,
         joins: bool = False,
+        left_out: Mapping[str, tuple[str, float]] | None = None,
     ) -> None:
         self._joins = joins
+        self._left_out = dict(left_out or {})
         self._spec, self._name, self._place = spec, name, place
         self._study, self._n_workers, self._listen = opened, n_workers, listen
         self._confirming = confirming
@@ -119,7 +125,7 @@ class Supervisor:
         self._memory_watch = MemoryWatch()
         self._pauses = courtesy.Pauses(spec.machine)
         self._paused_for: str | None = None
-        self._next_look = 0.0
+        self._next_look = self._next_look_at_others = 0.0
         self._orphans: dict[int, float] = {}
 
     def run(self) -> Ended:
@@ -184,7 +190,9 @@ class Supervisor:
         self._memory_watch.look()
         self._pause_or_go_on()
         self._end_hung()
-        self._end_orphans()
+        if time.monotonic() >= self._next_look_at_others:
+            self._next_look_at_others = time.monotonic() + _LOOK_AT_OTHERS_S
+            self._end_orphans()
         self._assign_idle()
         self._keep_spare()
         asked = study.stop_asked(self._study)
@@ -264,7 +272,7 @@ class Supervisor:
             process.command("exit")
         elif self._paused_for is not None:
             return  # until it is over
-        elif "base" not in self._attrs() and not self._anyone_does("base") and not self._joins:
+        elif self._wants_base():
             process.command("base")
         elif self._wants_trials():
             process.command("trial")
@@ -290,6 +298,11 @@ class Supervisor:
 
     def _anyone_does(self, command: str) -> bool:
         return any(worker.doing == command for worker in self._workers.values())
+
+    def _wants_base(self) -> bool:
+        if self._joins or self._anyone_does("base"):
+            return False
+        return bool(baselines.unmeasured(self._study, self._spec, self._left_out))
 
     def _wants_more(self) -> bool:
         return trials.count_finished(self._study) < self._spec.trials
@@ -347,6 +360,7 @@ class Supervisor:
             "studies_dir": str(self._place.studies_dir),
             "storage_url": self._place.storage_url,
             "budget_bytes": self._worker_bytes,
+            "left_out": self._left_out,
         }
         log = self._log(str(number))
         process, self._spare = self._spare, None

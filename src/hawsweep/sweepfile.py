@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from hawsweep.errors import SpecError
 from hawsweep.spec import (
+    MODEL,
     SEARCHABLE,
     Choices,
     DataSpec,
@@ -47,13 +48,14 @@ _INTERPLAY = (
 def sweep_names() -> dict[str, Path]:
     """The sweeps that can be started by name: those in ``sweeps/`` here before hawsweep's own."""
     found: dict[str, Path] = {}
-    for folder in (_bundled_sweeps(), Path("sweeps")):
+    for folder in (bundled_dir(), Path("sweeps")):
         for path in sorted(folder.glob("*.y*ml")):
             found[path.stem] = path
     return found
 
 
-def _bundled_sweeps() -> Path:
+def bundled_dir() -> Path:
+    """The folder of the sweeps that come with hawsweep."""
     inside = Path(str(resources.files("hawsweep"))) / "sweeps"
     return inside if inside.is_dir() else inside.parents[2] / "sweeps"  # an editable install
 
@@ -234,6 +236,12 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
         yield from _check_values(key, asked)
         if spec is not None and _is_fixed(spec.train, key):
             yield f"search.{key} is also fixed as train.{key}. Remove one of them."
+    if MODEL in search and MODEL in content:
+        one = _shown(content[MODEL])
+        yield (
+            f"model is {one}, but search.model has several. Leave out one of them, or train "
+            f"that one alone: --set search.model.choices=[{content[MODEL]}]."
+        )
     if spec is not None:
         yield from _check_together(spec)
 
@@ -319,7 +327,9 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
 
 
 def _refusal(key: str, value: Any) -> str | None:
-    """Why ``train`` would not take this value, or None."""
+    """Why no trial would take this value, or None."""
+    if key == MODEL:
+        return None if isinstance(value, str) and value else "must be the name of a model"
     if SEARCHABLE[key] is not str and isinstance(value, bool | str):
         return "must be a number"
     content: dict[str, Any] = {}

@@ -20,6 +20,9 @@ _TIGHTENED = 1.15
 # The constraint's name, in GB above the budget: a trial is feasible at 0, in Optuna's words.
 MEMORY_CONSTRAINT = "memory"
 SMALLEST_VIOLATION = 1e-3
+# A trial's attribute where several models are compared: what its validation loss was multiplied by
+# to be its intermediate values, tokens that count per byte of text.
+TARGETS_PER_BYTE = "targets_per_byte"
 # What makes a trial another one than its settings say, so that its repetition has it too.
 _CARRIED = ("confirms", "seed", "retried_after", "below_bytes")
 

@@ -219,18 +219,18 @@ def plan(
 
     spec = read_sweep(find_sweep(name), overrides_of(settings, given))
     console = make_console(stderr=as_json)
-    residuals = _calibrate(spec, console) if calibrate else []
-    planned = sweepplan.plan_sweep(
+    measured = _calibrate(spec, console) if calibrate else {}
+    planned = sweepplan.plan_models(
         spec, ram=ram, data_pairs=data_pairs, max_seq_length=max_seq_length, device=device
     )
     if as_json:
-        click.echo(json.dumps(sweepplan.to_plain(planned), indent=2))
+        click.echo(json.dumps(sweepplan.plans_to_plain(planned), indent=2))
         return
-    from hawsweep.display.plan import plan_picture, residuals_table
+    from hawsweep.display.plan import plans_picture, residuals_table
 
-    if residuals:
-        console.print(residuals_table(residuals), "")
-    console.print(plan_picture(planned))
+    for model, residuals in measured.items():
+        console.print(*([model] if spec.searches_models else []), residuals_table(residuals), "")
+    console.print(plans_picture(planned))
 
 
 def overrides_of(settings: Sequence[str], given: Mapping[str, str | None]) -> dict[str, Any]:
@@ -242,13 +242,17 @@ def overrides_of(settings: Sequence[str], given: Mapping[str, str | None]) -> di
     return {**names, **dict(parse_override(text) for text in (*others, *settings))}
 
 
-def _calibrate(spec: "SweepSpec", console: "Console") -> list[Any]:
+def _calibrate(spec: "SweepSpec", console: "Console") -> dict[str, list[Any]]:
     from hawsweep import calibration, memory, models
 
+    found = {}
     with console.status("measuring training steps") as spinner:
-        path = models.resolve_model(spec.model, spinner.update)
         budget = memory.find_budget(
             spec.memory.budget, spec.memory.reserve, machine=memory.this_machine()
         )
-        _, residuals = calibration.calibrate(path, spinner.update, budget_bytes=budget.total_bytes)
-    return residuals
+        for model in spec.models:
+            path = models.resolve_model(model, spinner.update)
+            _, found[model] = calibration.calibrate(
+                path, spinner.update, budget_bytes=budget.total_bytes
+            )
+    return found
