@@ -1,7 +1,7 @@
 """A fused llama as one GGUF file, for llama.cpp and Ollama; and the file read back, to be checked.
 
-mlx-lm's own (``mlx_lm fuse --export-gguf``) is none that llama.cpp loads: it has the kinds of tokens
-as unsigned numbers. It also says of every tokenizer that it is SentencePiece's, and leaves out
+mlx-lm's own (``mlx_lm fuse --export-gguf``) is none that llama.cpp loads: the kinds of tokens in it
+are unsigned numbers. It also says of every tokenizer that it is SentencePiece's, and leaves out
 merges, pre-tokenizer, chat template and llama 3's rope scaling. Here the file has all of them.
 """
 
