@@ -277,7 +277,10 @@ class MemorySpec(Section):
 class PruningSpec(Section):
     """When a trial that falls behind in validation loss is ended; Optuna's pruners."""
 
-    name: Literal["median", "percentile", "none"] = "median"
+    name: Literal["median", "percentile", "none"] = Field(
+        "median",
+        description="A trial is ended where its val loss is behind the median of earlier ones.",
+    )
     percentile: float = Field(
         50.0, gt=0, lt=100, description="percentile: share of the trials to keep."
     )
@@ -293,7 +296,9 @@ class PruningSpec(Section):
 class SamplerSpec(Section):
     """How settings are proposed; Optuna's samplers."""
 
-    name: Literal["tpe", "random"] = "tpe"
+    name: Literal["tpe", "random"] = Field(
+        "tpe", description="tpe learns from earlier trials what to try next; random does not."
+    )
     n_startup_trials: int = Field(
         10, ge=0, description="tpe: random trials before the model decides."
     )
@@ -426,7 +431,7 @@ def _data_specs(value: object) -> object:
 class SweepSpec(Section):
     """A whole sweep."""
 
-    description: str = ""
+    description: str = Field("", description="What the sweep is to find out, for people.")
     model: str = Field(
         min_length=1,
         description=(

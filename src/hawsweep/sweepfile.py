@@ -48,13 +48,14 @@ _INTERPLAY = (
 def sweep_names() -> dict[str, Path]:
     """The sweeps that can be started by name: those in ``sweeps/`` here before hawsweep's own."""
     found: dict[str, Path] = {}
-    for folder in (_bundled_sweeps(), Path("sweeps")):
+    for folder in (bundled_dir(), Path("sweeps")):
         for path in sorted(folder.glob("*.y*ml")):
             found[path.stem] = path
     return found
 
 
-def _bundled_sweeps() -> Path:
+def bundled_dir() -> Path:
+    """The folder of the sweeps that come with hawsweep."""
     inside = Path(str(resources.files("hawsweep"))) / "sweeps"
     return inside if inside.is_dir() else inside.parents[2] / "sweeps"  # an editable install
 

@@ -173,6 +173,7 @@ def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableTyp
         where.add_row("Best adapter", str(end["trial_dir"] / "adapters"))
         where.add_row("Next", f"hawsweep export {name} --fuse")
         where.add_row("", f"hawsweep show {name} {best}")
+        where.add_row("", f"hawsweep report {name} --open")
     where.add_row("", "hawsweep dashboard")
     return Group(*parts, where)
 
