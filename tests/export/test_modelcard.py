@@ -43,7 +43,7 @@ def test_card_without_an_export_has_metadata_and_numbers(made):
     assert "| base | " in text
     prints = made.study.user_attrs["spec"]["fingerprints"]
     for split in ("train", "valid", "test"):
-        assert f"| {split} | {prints[split]} |" in text
+        assert f"| {split} | `{prints[split]}` |" in text
     assert "worth shipping" in text
     assert "Not measured: " in text
     assert f'"learning_rate": {trial.params["learning_rate"]}' in text
