@@ -258,12 +258,10 @@ def test_leaderboard_shows_models_by_their_short_names_and_numbers_whole(width):
     console.print(leaderboard_table(rows, width))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= width
-    assert not {"mlx-community", "other", "…"} & set(text.replace("/", " ").split())
+    assert "mlx-community" not in text
     assert "…" not in text
-    for each in ("1.25e-03", "32", "0.6834", "0.753", "two[red]"):
+    for each in ("gemma-3-4", "two[red]", "1.25e-03", "32", "0.6834", "0.753"):
         assert each in text
-    whole = "".join(line[20:].split()[0] for line in text.splitlines()[1:] if line[20:].split())
-    assert "gemma-3-4" in whole
     assert "base two" not in text  # the name has a column
     assert ("1h02" in text) is (width > 80)
 
@@ -497,6 +495,7 @@ def test_best_untuned_model_answers_the_test_prompts_too(worker, tiny_model_dir,
     scores = {one: {"base": {"score": 0.1}}, other: {"base": {"score": 0.1}}}
     place = Place(lab.studies)
     answers = baselines.base_dir(place, "tiny", other) / "test_samples.jsonl"
+    answers.parent.mkdir(parents=True)  # as when it was measured
     lab.study.set_user_attr(study.BASES, scores)
     made._test_other(lab.study, one)  # as good as its own
     assert not answers.exists()
