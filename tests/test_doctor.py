@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from optuna.trial import TrialState
 
 from hawsweep.cli import main
-from hawsweep.doctor import examine, examine_and_rebuild
+from hawsweep.doctor import examine, examine_and_rebuild, versions_of_studies
 from hawsweep.errors import StudyError
+from hawsweep.provenance import versions
 from hawsweep.recovery import write_record, write_study_record
 from hawsweep.space import distributions
 from hawsweep.study import Place, create_study, open_storage
@@ -226,8 +227,22 @@ def test_database_given_as_storage_is_examined_and_no_server_is_rebuilt(made):
         examine_and_rebuild(gone)
 
 
+def test_versions_of_studies_are_read_and_nothing_is_changed(made):
+    content = made.database_path.read_bytes()
+    expected = {"new": versions(), "rates": versions()}
+    assert versions_of_studies(made, examine(made).database) == expected
+    assert made.database_path.read_bytes() == content
+    there = Place(made.studies_dir, f"sqlite:///{made.database_path}?timeout=5")
+    assert versions_of_studies(there, examine(there).database) == expected
+    made.database_path.write_bytes(b"")
+    assert versions_of_studies(made, examine(made).database) == {}
+    assert made.database_path.read_bytes() == b""
+
+
 def doctor(place, *options):
-    return CliRunner().invoke(main, ["doctor", "--studies-dir", str(place.studies_dir), *options])
+    """Without what measures and trains; that is test_examination's."""
+    options = ["--quick", "--studies-dir", str(place.studies_dir), *options]
+    return CliRunner().invoke(main, ["doctor", *options], env={"COLUMNS": "200"})
 
 
 def test_command_says_what_is_fine_with_exit_code_0(made):
@@ -290,7 +305,8 @@ def test_command_gives_json(made):
 def test_command_does_without_mlx(place):
     code = (
         "import sys; from hawsweep.cli import main\n"
-        f"main(['doctor', '--studies-dir', {str(place.studies_dir)!r}], standalone_mode=False)\n"
+        f"where = ['--studies-dir', {str(place.studies_dir)!r}]\n"
+        "main(['doctor', '--quick', *where], standalone_mode=False)\n"
         "print([name for name in sys.modules if name in ('mlx', 'torch', 'transformers')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

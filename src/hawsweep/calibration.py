@@ -5,6 +5,7 @@ The result is kept in the cache, by the model, MLX's version and the device; eve
 peak is added to it. An architecture that ``shapes`` does not know is known by this alone.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -124,8 +125,12 @@ def calibrated(model_path: Path) -> MemoryModel | None:
     version.
     """
     content = _read(cache_file(model_path))
-    if content is None:
-        return None
+    return None if content is None else _of_content(json.dumps(content), model_path)
+
+
+@functools.lru_cache(maxsize=4)  # fitting takes a second, and a plan is made in several steps
+def _of_content(text: str, model_path: Path) -> MemoryModel | None:
+    content = json.loads(text)
     try:
         observed = [Observation.of(each) for each in content["observed"]]
         shape = _known_shape(model_path) or ModelShape.of(content["shape"])

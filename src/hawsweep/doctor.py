@@ -1,5 +1,6 @@
 """What is wrong with the database, and what can be done about it."""
 
+import json
 import shlex
 import sqlite3
 from collections import Counter, defaultdict
@@ -111,6 +112,32 @@ def examine_and_rebuild(place: Place) -> Diagnosis:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would tell of each study it makes
     rebuild(place.studies_dir, recovered)
     return replace(found, rebuilt=recovered, commands=_commands(place.database_path, recovered))
+
+
+def versions_of_studies(place: Place, found: Database) -> dict[str, dict[str, str]]:
+    """The versions each study was made with; nothing is changed.
+
+    Args:
+        found: What was found of the database: of one that is not fine nothing is read.
+    """
+    path = place.database_path
+    if found.state != "fine":
+        return {}
+    if path is None:
+        storage = open_storage(place)
+        return {
+            study.study_name: dict(study.user_attrs.get("versions", {}))
+            for study in storage.get_all_studies()
+        }
+    try:
+        with closing(_connect(path, _BUSY_TIMEOUT_S)) as connection:
+            rows = connection.execute(
+                "SELECT study_name, value_json FROM studies JOIN study_user_attributes "
+                "USING (study_id) WHERE key = 'versions' ORDER BY study_name"
+            ).fetchall()
+        return {name: dict(json.loads(versions)) for name, versions in rows}
+    except (sqlite3.Error, TypeError, ValueError):
+        return {}  # another program wrote it, or writes now
 
 
 def check_readable(place: Place) -> None:

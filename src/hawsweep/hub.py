@@ -3,6 +3,7 @@ else downloaded.
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -68,3 +69,8 @@ def cache_path() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
+
+
+def is_repository(reference: str) -> bool:
+    """Whether a reference has the form of a repository's name on the hub."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", reference) is not None

@@ -142,6 +142,25 @@ def resolve_embedder(reference: str, progress: Callable[[str], None] = lambda _:
     return _download(repo, "embedder", sorted(BUNDLED_EMBEDDERS), progress, looked)
 
 
+def is_installed(name: str) -> bool:
+    """Whether the package that carries a bundled model is."""
+    source = _package_dir(BUNDLED[name].package)
+    return source is not None and (source / BUNDLED[name].file).exists()
+
+
+def find_embedder(reference: str) -> Path | None:
+    """The folder of an embedder where it is on this machine already; else None."""
+    if reference in BUNDLED_EMBEDDERS:
+        package, inside, _ = BUNDLED_EMBEDDERS[reference]
+        if (folder := _package_dir(package)) is not None:
+            return folder / inside
+    folder = hub.here(reference)
+    if os.path.isdir(folder):
+        return folder
+    repo = reference if "/" in reference else f"sentence-transformers/{reference}"
+    return hub.cached(repo, "modules.json")
+
+
 def load_model(
     path: Path, adapter_path: Path | None = None, *, trust_remote_code: bool = False
 ) -> LoadedModel:

@@ -29,7 +29,9 @@ from hawsweep.trainspec import Section, TrainSpec
 from hawsweep.yamltext import dump_yaml
 
 # Keys of a sweep that have no influence on a trial's numbers.
-HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep")
+HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify")
+# What of a sweep may be told to who does not look.
+NEWS = ("start", "best", "end", "failure")
 SearchValue = bool | int | float | str
 # The one searched key that is none of ``train``'s.
 MODEL = "model"
@@ -275,7 +277,10 @@ class MemorySpec(Section):
 class PruningSpec(Section):
     """When a trial that falls behind in validation loss is ended; Optuna's pruners."""
 
-    name: Literal["median", "percentile", "none"] = "median"
+    name: Literal["median", "percentile", "none"] = Field(
+        "median",
+        description="A trial is ended where its val loss is behind the median of earlier ones.",
+    )
     percentile: float = Field(
         50.0, gt=0, lt=100, description="percentile: share of the trials to keep."
     )
@@ -291,7 +296,9 @@ class PruningSpec(Section):
 class SamplerSpec(Section):
     """How settings are proposed; Optuna's samplers."""
 
-    name: Literal["tpe", "random"] = "tpe"
+    name: Literal["tpe", "random"] = Field(
+        "tpe", description="tpe learns from earlier trials what to try next; random does not."
+    )
     n_startup_trials: int = Field(
         10, ge=0, description="tpe: random trials before the model decides."
     )
@@ -395,6 +402,16 @@ def _check_keep(value: object) -> str:
     return text
 
 
+def _check_news(value: object) -> tuple[str, ...]:
+    listed = value if isinstance(value, list | tuple) else [value]
+    if all(each in NEWS for each in listed) and len(set(listed)) == len(listed):
+        return tuple(listed)
+    raise ValueError(
+        f"must be a list of {', '.join(NEWS)}. Whom to tell is not for a sweep to say, which "
+        "others may have written: use --notify or HAWSWEEP_NOTIFY"
+    )
+
+
 def _check_workers(value: object) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
@@ -414,7 +431,7 @@ def _data_specs(value: object) -> object:
 class SweepSpec(Section):
     """A whole sweep."""
 
-    description: str = ""
+    description: str = Field("", description="What the sweep is to find out, for people.")
     model: str = Field(
         min_length=1,
         description=(
@@ -452,6 +469,13 @@ class SweepSpec(Section):
         description=(
             "Whose adapters stay on disk: all, or those of the trials with the highest scores, "
             "such as best 3; small files always stay."
+        ),
+    )
+    notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
+        NEWS,
+        description=(
+            "What those named by `--notify` or `HAWSWEEP_NOTIFY` are told of: start, a new best "
+            "trial, end, failure."
         ),
     )
     seed: int = Field(

@@ -1,7 +1,7 @@
 """Starting a sweep, joining one that runs, stopping it from elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,40 +26,55 @@ from hawsweep import (
     trials,
 )
 from hawsweep.errors import MemoryBudgetError
+from hawsweep.news import telling
+from hawsweep.notify import find_targets
 from hawsweep.peak import arrays_budget
 from hawsweep.planning import MemoryModel, Workload
 from hawsweep.processes import supervising, supervisor_of
+from hawsweep.results import StudyResults
 from hawsweep.shapes import read_config
 from hawsweep.spec import HOW_IT_RUNS, SweepSpec
-from hawsweep.supervisor import POLL_S, Event, Listener, Supervisor, keep_record
+from hawsweep.supervisor import POLL_S, Ended, Event, Listener, Supervisor, keep_record
 
 Progress = Callable[[str], None]
 # Models that do not fit into memory: why, and by how many GB.
 LeftOut = dict[str, tuple[str, float]]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a start ended, and the study it left."""
+@dataclass(frozen=True, eq=False)
+class Outcome(StudyResults):
+    """How a start ended, and what the study found.
 
-    ended: Literal["finished", "timeout", "interrupted"]
-    study: optuna.Study
-    spec: SweepSpec
+    Attributes:
+        ended: ``finished``; ``timeout``, where ``spec.timeout`` left trials over; or
+            ``interrupted``, by Ctrl-C or ``hawsweep stop``. The last two go on when started again.
+    """
+
+    ended: Ended
 
 
 def run_sweep(
     spec: SweepSpec,
     name: str,
-    place: study.Place,
-    listen: Listener,
     *,
+    studies_dir: str | Path | None = None,
+    storage: str | None = None,
+    on_event: Listener | None = None,
+    notify: str | Sequence[str] | None = None,
     accept_versions: bool = False,
 ) -> Outcome:
     """Start a study, or go on with it, until ``spec.trials`` trials are complete or pruned.
 
+    Trials run in processes of their own. In the main thread Ctrl-C lets them save where they are,
+    and ``interrupted`` is returned.
+
     Args:
         name: The study's name, also of its folder.
-        listen: Is told of every event, and with kind ``tick`` several times a second.
+        studies_dir: Where studies are kept; see ``study.find_place``.
+        storage: An Optuna RDB URL instead of the database there.
+        on_event: Is told of every event, and with kind ``tick`` several times a second. What it
+            raises ends the sweep, in such a way that it goes on when started again.
+        notify: Whom to tell what ``spec.notify`` names; see ``notify.find_targets``.
         accept_versions: See ``study.create_study``.
 
     Raises:
@@ -68,19 +83,21 @@ def run_sweep(
             is kept.
     """
     study.check_name(name)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # events say it better
-
-    def preparing(text: str) -> None:
-        listen(Event("preparing", values={"text": text}))
-
-    # What is read in a moment comes before a model is converted and measured.
-    splits = data.load_data(spec.data, preparing)
+    place, targets = study.find_place(studies_dir, storage), find_targets(notify)
+    listen = on_event or (lambda _: None)
     with ExitStack() as held:
+        held.enter_context(_optuna_quiet())
+        # What is read in a moment comes before a model is converted and measured.
+        splits = data.load_data(spec.data, _preparing(listen))
         held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
+        news = held.enter_context(telling(name, spec, targets, listen))
         held.enter_context(study.storage_faults_told(place))
         if spec.machine.keep_awake:
-            held.enter_context(courtesy.keep_awake(preparing))
-        return _run_sweep(spec, name, place, listen, preparing, splits, accept_versions)
+            held.enter_context(courtesy.keep_awake(_preparing(listen)))
+        ended, opened = _run_sweep(spec, name, place, news, splits, accept_versions)
+        outcome = Outcome(opened, place, ended)
+        news.tell_end(ended, outcome)
+        return outcome
 
 
 def join_sweep(
@@ -93,16 +110,13 @@ def join_sweep(
     Raises:
         StudyError: There is no such study.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-    def preparing(text: str) -> None:
-        listen(Event("preparing", values={"text": text}))
-
+    preparing = _preparing(listen)
     storage = study.open_storage(place)
     opened = study.load_study(storage, name)
     spec = study.spec_of(opened).model_copy(update={"workers": workers})
     opened.set_user_attr(study.STOP, None)
     with ExitStack() as held:
+        held.enter_context(_optuna_quiet())
         held.enter_context(study.storage_faults_told(place))
         if spec.machine.keep_awake:
             held.enter_context(courtesy.keep_awake(preparing))
@@ -126,7 +140,7 @@ def join_sweep(
             joins=True,
             left_out=left_out,
         ).run()
-    return Outcome(ended, study.load_study(storage, name), spec)
+    return Outcome(study.load_study(storage, name), place, ended)
 
 
 def ask_to_stop(
@@ -153,15 +167,30 @@ def ask_to_stop(
     return was_run
 
 
+def _preparing(listen: Listener) -> Callable[[str], None]:
+    return lambda text: listen(Event("preparing", values={"text": text}))
+
+
+@contextmanager
+def _optuna_quiet() -> Iterator[None]:
+    """Without what Optuna logs of each trial, which events say better."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
 def _run_sweep(
     spec: SweepSpec,
     name: str,
     place: study.Place,
     listen: Listener,
-    preparing: Callable[[str], None],
     splits: data.Splits,
     accept_versions: bool,
-) -> Outcome:
+) -> tuple[Ended, optuna.Study]:
+    preparing = _preparing(listen)
     storage = study.open_storage(place, create=True)
     models.resolve_embedder(spec.scoring.embedder, preparing)
     paths = _resolve_models(spec, preparing)
@@ -188,12 +217,11 @@ def _run_sweep(
         for number in trials.reap_running(each, deaths.GONE):
             keep_record(each, place, number)
             listen(Event("reaped", values={"number": number}))
-    listen(
-        Event(
-            "study",
-            values={"name": name, "is_new": is_new, "finished": trials.count_finished(opened)},
-        )
-    )
+    best = trials.best_trial(opened)
+    about = {"name": name, "is_new": is_new, "finished": trials.count_finished(opened)}
+    if best is not None:
+        about |= {"best_trial": best.number, "best_score": best.value}
+    listen(Event("study", values=about))
     _tell_left_out(left_out, listen)
     ended = Supervisor(
         spec,
@@ -206,7 +234,7 @@ def _run_sweep(
         listen,
         left_out=left_out,
     ).run()
-    return Outcome(ended, study.load_study(storage, name), spec)
+    return ended, study.load_study(storage, name)
 
 
 def _resolve_models(spec: SweepSpec, preparing: Callable[[str], None]) -> dict[str, Path]:

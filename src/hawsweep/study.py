@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
-from hawsweep.credentials import parse_storage_url, without_secrets
+from hawsweep.credentials import parse_storage_url, with_password, without_secrets
 from hawsweep.deaths import is_disk_fault
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
@@ -27,6 +27,7 @@ from hawsweep.provenance import start_record, versions
 from hawsweep.spec import SweepSpec
 
 DEFAULT_STUDIES_DIR = Path("studies")
+STUDIES_DIR_VARIABLE, STORAGE_VARIABLE = "HAWSWEEP_STUDIES_DIR", "HAWSWEEP_STORAGE"
 _BUSY_TIMEOUT_S = 60
 CONFIRM_SUFFIX = ".confirm"
 # Names of what answered the validation prompts, in a study's folder ``base`` or a trial's; those of
@@ -93,6 +94,22 @@ class Place:
     def confirm_dir(self, name: str, number: int) -> Path:
         """The folder of a trial that trains the settings of another one again."""
         return self.study_dir(name) / "confirm" / f"{number:04d}"
+
+
+def find_place(studies_dir: str | Path | None = None, storage: str | None = None) -> Place:
+    """Where studies are: as said, else as the environment says, else in ``studies`` here.
+
+    Args:
+        studies_dir: Else ``HAWSWEEP_STUDIES_DIR``.
+        storage: Else ``HAWSWEEP_STORAGE``. A password that is missing in it is looked for; see
+            ``credentials.with_password``.
+
+    Raises:
+        StudyError: The storage is no URL, or the keyring cannot be read.
+    """
+    folder = studies_dir or os.environ.get(STUDIES_DIR_VARIABLE) or DEFAULT_STUDIES_DIR
+    url = storage or os.environ.get(STORAGE_VARIABLE)
+    return Place(Path(folder).expanduser(), with_password(url) if url else None)
 
 
 def check_name(name: str) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -47,13 +48,14 @@ _INTERPLAY = (
 def sweep_names() -> dict[str, Path]:
     """The sweeps that can be started by name: those in ``sweeps/`` here before hawsweep's own."""
     found: dict[str, Path] = {}
-    for folder in (_bundled_sweeps(), Path("sweeps")):
+    for folder in (bundled_dir(), Path("sweeps")):
         for path in sorted(folder.glob("*.y*ml")):
             found[path.stem] = path
     return found
 
 
-def _bundled_sweeps() -> Path:
+def bundled_dir() -> Path:
+    """The folder of the sweeps that come with hawsweep."""
     inside = Path(str(resources.files("hawsweep"))) / "sweeps"
     return inside if inside.is_dir() else inside.parents[2] / "sweeps"  # an editable install
 
@@ -77,6 +79,36 @@ def find_sweep(name: str) -> Path:
         f"Known: {', '.join(sorted(sweeps)) or 'none'}. Write sweeps/{name}.yaml, or give a "
         "file's path."
     )
+
+
+def load_sweep(
+    sweep: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> SweepSpec:
+    """Give a sweep by its name, by the path of its file, or by its keys.
+
+    Args:
+        overrides: Dotted key to value: ``{"trials": 4, "train.batch_size": 2}``.
+
+    Raises:
+        SpecError: There is no such sweep, or it asks for what cannot be: every fault in one
+            message, each with its key.
+    """
+    changes = _plain(overrides or {})
+    if not isinstance(sweep, Mapping):
+        return read_sweep(find_sweep(str(sweep)), changes)
+    content = _plain(sweep)
+    for key, value in changes.items():
+        set_key(content, key, value)
+    return check_sweep(content, "the sweep")
+
+
+def _plain(value: Any) -> Any:
+    """What a program writes as a file would say it: lists, and text for paths."""
+    if isinstance(value, Mapping):
+        return {key: _plain(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(below) for below in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepSpec:
@@ -364,7 +396,9 @@ def _describe(fault: Mapping[str, Any]) -> str:
     if fault["type"] in ("model_type", "dict_type"):
         form = "{low: ..., high: ...} or {choices: [...]}" if "search" in place[:-1] else "keys"
         return f"{key} is {_shown(given)}, must be {form}."
-    if fault["type"] == "value_error" and isinstance(given, dict | BaseModel):
+    # What is not for ``notify`` to say may be a secret.
+    hides = key == "notify" or isinstance(given, dict | BaseModel)
+    if fault["type"] == "value_error" and hides:
         return f"{key}: {_message(fault)}."
     return f"{key} is {_shown(given)}, {_message(fault)}."
 

@@ -205,10 +205,18 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
     return trials[number]
 
 
+def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Complete trials with all settings of the study's search: others may have added trials that
+    have not, and could not be trained again.
+    """
+    searched = study.user_attrs.get("spec", {}).get("search", {})
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in complete if trial.params.keys() >= searched.keys()]
+
+
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """The complete trial with the highest value, the earlier of equals."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max(complete, key=lambda t: (t.value, -t.number), default=None)
+    return max(complete_trials(study), key=lambda t: (t.value, -t.number), default=None)
 
 
 def count_finished(study: optuna.Study) -> int:

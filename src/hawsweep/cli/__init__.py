@@ -3,7 +3,7 @@
 import click
 
 from hawsweep import __version__
-from hawsweep.cli import leaving, looking, running
+from hawsweep.cli import beginning, leaving, looking, running
 from hawsweep.cli.common import ErrorGroup
 
 
@@ -20,6 +20,9 @@ def main() -> None:
 
 
 for _command in (
+    beginning.init,
+    beginning.explain,
+    beginning.validate,
     running.start,
     running.stop,
     running.worker,

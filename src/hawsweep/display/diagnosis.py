@@ -1,5 +1,6 @@
-"""What the doctor found."""
+"""What an examination found: of the database, of the machine, of a sweep."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -10,7 +11,9 @@ from hawsweep.display.text import number
 
 if TYPE_CHECKING:
     from hawsweep.doctor import Diagnosis
+    from hawsweep.findings import Finding
 
+_STATES = {"ok": ("OK", "green"), "warning": ("warning", "yellow"), "fault": ("fault", "red")}
 _ADVICE = {
     "missing": "Start a sweep: hawsweep start NAME",
     "locked": "Another process keeps it from being read. Wait for it, or end it.",
@@ -30,6 +33,40 @@ def diagnosis_picture(found: "Diagnosis") -> RenderableType:
     if database.studies or found.recoverable:
         parts += ["", _studies_table(found)]
     return Group(*parts, *map(Text, _advice(found)))
+
+
+def machine_picture(findings: Sequence["Finding"]) -> RenderableType:
+    """What was found of machine and installation, and how it comes out."""
+    n_faults, n_warnings = (
+        sum(each.state == state for each in findings) for state in ("fault", "warning")
+    )
+    if n_faults:
+        end = Text(f"{counted(n_faults, 'fault')}, {counted(n_warnings, 'warning')}.", style="red")
+    elif n_warnings:
+        end = Text(f"Sweeps can run; {counted(n_warnings, 'warning')}.", style="yellow")
+    else:
+        end = Text("All is well.", style="green")
+    return Group("", findings_table(findings), "", end)
+
+
+def findings_table(findings: Sequence["Finding"]) -> Table:
+    """What was examined, a line each, with the remedy below where something is wrong."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for each in findings:
+        word, style = _STATES[each.state]
+        text = Text(each.text)
+        if each.remedy:
+            text.append(f"\n{each.remedy}", style="dim")
+        table.add_row(Text(word, style=style), Text(each.subject), text)
+    return table
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 fault``, ``2 faults``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _studies_table(found: "Diagnosis") -> Table:

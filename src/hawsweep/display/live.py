@@ -178,6 +178,9 @@ class SweepDisplay:
             "settings are tried again[/yellow]"
         )
 
+    def _on_not_told(self, values: Mapping[str, Any]) -> None:
+        self._print(f"[yellow]{escape(values['text'])}; the sweep goes on[/yellow]")
+
     def _on_paused(self, values: Mapping[str, Any]) -> None:
         self._print(f"[yellow]Paused: {escape(values['reason'])}[/yellow]")
 

@@ -31,7 +31,6 @@ from hawsweep.spec import MODEL, short_names
 from hawsweep.study import printable
 
 if TYPE_CHECKING:
-    from hawsweep.export import Exported
     from hawsweep.leaderboard import TrialRow
 
 # Of the column with models' names: about what it adds to a table, and the least it may take.
@@ -251,24 +250,3 @@ def _examples_table(kind: str, examples: Sequence[Mapping[str, Any]]) -> Table:
         numbers = (f"{example[key]:.3f}" for key in ("mean", "last"))
         table.add_row(*texts, *numbers, str(example["count"]))
     return table
-
-
-def export_text(exported: "Exported", model: str) -> str:
-    """What was exported and how to use it."""
-    lines = [
-        f"Trial {exported.trial_number}: similarity {exported.similarity:.4f} when scored, "
-        f"{exported.adapter_similarity:.4f} as exported"
-    ]
-    if exported.fused_similarity is not None:
-        lines[0] += f", {exported.fused_similarity:.4f} fused"
-        lines[0] += (
-            " (dequantized, or fusing would lose the adapter)" if exported.dequantized else ""
-        )
-    lines.append(f"Adapter      {exported.folder / 'adapters'}")
-    if exported.fused_similarity is not None:
-        fused = exported.folder / "fused"
-        lines += [
-            f"Fused model  {fused}",
-            f"Try it       mlx_lm.generate --model {fused} --prompt ...",
-        ]
-    return "\n".join(lines)

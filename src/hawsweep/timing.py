@@ -1,0 +1,160 @@
+"""How long a whole sweep takes: training, evaluations, translations, base, new seeds and test."""
+
+import math
+import statistics
+from dataclasses import dataclass
+
+from hawsweep.planning import MemoryModel
+from hawsweep.sweepplan import SweepPlan
+
+# An evaluation reads forward only.
+_EVALUATION_COST = 0.5
+# Bytes a second at which weights are read where few tokens are computed at a time.
+_BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
+# Prompts are read in wide batches, forward only: at a better rate than training's.
+_READING_COST = 0.3
+# A trial's own: compiling its step, files, the perplexity of the references.
+_TRIAL_S = 3.0
+# Libraries, the model and the embedder in memory, the data as tokens.
+_LOADING_S = 30.0
+_LOADING_BYTES_S = 5e8
+# Ten steps of a model that was never measured, in child processes.
+_MEASURING_S = 90.0
+# Of the trials that may be pruned.
+_PRUNED_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A sweep's expected time, in seconds.
+
+    Attributes:
+        trial_s: Of a trial that is not pruned: training, evaluations and translations.
+        pruned_s: Of one that is.
+        n_pruned: How many are expected to be.
+        again_s: Of the runs with new seeds.
+    """
+
+    start_s: float
+    base_s: float
+    train_s: float
+    evaluations_s: float
+    answers_s: float
+    pruned_s: float
+    n_trials: int
+    n_pruned: int
+    n_workers: int
+    again_s: float
+    test_s: float
+
+    @property
+    def trial_s(self) -> float:
+        """Of a trial that is not pruned."""
+        return self.train_s + self.evaluations_s + self.answers_s
+
+    @property
+    def trials_s(self) -> float:
+        """Of base and trials, all workers busy but at the end, where some wait for the last."""
+        whole = (self.n_trials - self.n_pruned) * self.trial_s + self.n_pruned * self.pruned_s
+        waiting = (self.n_workers - 1) / 2 * self.trial_s
+        return (self.base_s + whole + waiting) / self.n_workers
+
+    @property
+    def after_s(self) -> float:
+        """What may come after the last trial was started: the longest trial, and the test."""
+        return self.trial_s + self.test_s
+
+    @property
+    def baselines_s(self) -> float:
+        """What base and test add to the whole."""
+        return self.base_s / self.n_workers + self.test_s
+
+    @property
+    def total_s(self) -> float:
+        """Of all."""
+        return self.start_s + self.trials_s + self.again_s + self.test_s
+
+
+def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float) -> Timing:
+    """How long a planned sweep takes on the machine it was planned for.
+
+    Args:
+        n_valid: Validation records there are.
+        n_test: Test records there are.
+        answer_tokens: Of a long reference: a batch of answers is done when its longest is.
+    """
+    spec, known = plan.spec, plan.memory
+    fits = (plan.smallest, plan.largest)
+    train_s = statistics.mean(each.seconds for each in fits)
+    iters = statistics.mean(each.train.iters for each in fits)
+    asked = spec.validation.max_examples
+    evaluated = n_valid if asked == "auto" else min(asked, n_valid)
+    n_evaluations = math.ceil(iters / spec.train.steps_per_eval)
+    example_s = statistics.mean(
+        plan.work.mean_tokens / each.tokens_per_s if each.tokens_per_s else 0.0 for each in fits
+    )
+    evaluation_s = evaluated * _EVALUATION_COST * example_s
+    prompt = max(1.0, plan.work.mean_tokens - float(plan.work.n_targets.mean()))
+    shown = spec.scoring.prompt.examples * plan.work.mean_tokens
+    n_prompts = min(spec.scoring.max_examples, n_valid)
+    answered = min(answer_tokens, spec.scoring.max_tokens)
+
+    def answers_s(n: int, tokens: float, context: float = 0.0) -> float:
+        return generation_s(known, n, spec.scoring.batch_size, prompt + context, tokens)
+
+    # The untuned model seldom ends its answers.
+    untuned_s = sum(answers_s(n_prompts, spec.scoring.max_tokens, each) for each in (0.0, shown))
+    references_s = n_prompts * _EVALUATION_COST * example_s
+    scored_s = _TRIAL_S + references_s + answers_s(n_prompts, answered)
+    n_tested = min(2 * spec.scoring.max_examples, n_test)
+    test_s = n_tested and (
+        sum(answers_s(n_tested, spec.scoring.max_tokens, each) for each in (0.0, shown))
+        + answers_s(n_tested, answered)
+    )
+    n_pruned, pruned_at = _pruning(plan, iters)
+    evaluations_s = n_evaluations * evaluation_s
+    again = math.ceil(plan.n_again / plan.n_workers) * (train_s + evaluations_s + scored_s)
+    loading = _LOADING_S + known.shape.weight_bytes() / _LOADING_BYTES_S
+    return Timing(
+        loading + (0 if known.is_calibrated else _MEASURING_S),
+        evaluation_s + references_s + untuned_s,
+        train_s,
+        evaluations_s,
+        scored_s,
+        pruned_at / iters * (train_s + evaluations_s),
+        spec.trials,
+        n_pruned,
+        plan.n_workers,
+        again,
+        test_s,
+    )
+
+
+def _pruning(plan: SweepPlan, iters: float) -> tuple[int, float]:
+    """How many trials are expected to be pruned, and after how many iterations."""
+    asked, steps = plan.spec.pruning, plan.spec.train.steps_per_eval
+    if asked.name == "none" or steps >= iters:
+        return 0, iters
+    first = max(1, math.ceil(asked.n_warmup_steps / steps)) * steps
+    if first >= iters:
+        return 0, iters
+    may_be = max(0, plan.spec.trials - max(asked.n_startup_trials, asked.n_min_trials))
+    share = asked.percentile / 100 if asked.name == "percentile" else 1 - _PRUNED_SHARE
+    return int(may_be * (1 - share)), min(iters, first + steps / 2)
+
+
+def generation_s(
+    known: MemoryModel, n_prompts: int, rows: int, prompt_tokens: float, answer_tokens: float
+) -> float:
+    """The time of answering prompts, ``rows`` at a time."""
+    if not n_prompts:
+        return 0.0
+    shape, speed = known.shape, known.speed
+    weights = sum(inputs * outputs for inputs, outputs in shape.linears.values()) * shape.n_layers
+    flops = 2 * (weights + shape.hidden_size * shape.vocabulary)
+    rows = min(rows, n_prompts)
+    reading = _READING_COST * n_prompts * prompt_tokens * 2 * weights / speed.flops
+    a_token = max(rows * flops / speed.flops, shape.weight_bytes() / _BANDWIDTH[known.device])
+    return float(
+        reading + math.ceil(n_prompts / rows) * answer_tokens * (a_token + speed.step_s / 2)
+    )
