@@ -34,6 +34,7 @@ from hawsweep.display.tables import leaderboard_table
 from hawsweep.encoding import encode
 from hawsweep.errors import DataError, MemoryBudgetError, SpecError
 from hawsweep.export import export_trial
+from hawsweep.findings import worst
 from hawsweep.leaderboard import (
     TrialRow,
     describe_trial,
@@ -45,6 +46,7 @@ from hawsweep.leaderboard import (
 from hawsweep.models import load_model
 from hawsweep.records import Record
 from hawsweep.recovery import rebuild
+from hawsweep.rehearsal import rehearse
 from hawsweep.shapes import shape_of
 from hawsweep.space import distributions, first_of_models
 from hawsweep.spec import short_names
@@ -264,6 +266,43 @@ def test_leaderboard_shows_models_by_their_short_names_and_numbers_whole(width):
         assert each in text
     assert "base two" not in text  # the name has a column
     assert ("1h02" in text) is (width > 80)
+
+
+@pytest.fixture
+def looked_at(tiny_model_dir, other_model_dir, chat_data_dir, tmp_path):
+    def look(*dirs, **changes):
+        content = {
+            "data": str(chat_data_dir),
+            "train": {"mask_prompt": True, "num_layers": 2, "iters": 20, "steps_per_eval": 10},
+            "search": {"model": {"choices": list(map(str, dirs))}, **RATES},
+            "scoring": {"metric": "chrf", "max_tokens": 8},
+        }
+        spec = check_sweep({**content, **changes}, "the sweep")
+        return rehearse(spec, "a-study", Place(tmp_path / "studies"))
+
+    return look
+
+
+def test_validate_looks_at_every_model(looked_at, tiny_model_dir, other_model_dir):
+    found = looked_at(tiny_model_dir, other_model_dir)
+    assert worst(found) != "fault"
+    assert [each.text.split(",")[0] for each in found if each.subject == "model"] == [
+        str(tiny_model_dir),
+        str(other_model_dir),
+    ]
+    for subject in ("lengths", "memory", "disk", "time"):
+        starts = [each.text.split(":")[0] for each in found if each.subject == subject]
+        assert starts == [tiny_model_dir.name, other_model_dir.name]
+    assert len([each for each in found if each.subject == "data"]) == 1
+
+
+def test_validate_says_which_model_is_left_out(looked_at, tiny_model_dir, giant_dir):
+    found = looked_at(tiny_model_dir, giant_dir)
+    assert worst(found) != "fault"
+    (left_out,) = [each for each in found if "left out" in each.remedy]
+    assert left_out.subject == "memory"
+    assert left_out.text.startswith("tiny-giant: ")
+    assert worst(looked_at(giant_dir)) == "fault"
 
 
 # Names
