@@ -123,7 +123,8 @@ def keep_base(
 
 def best_other(study: optuna.Study, model: str) -> Baseline | None:
     """The best untuned model, where it is not the one named nor that with examples shown."""
-    best = max(baselines(study), key=lambda each: each.score, default=None)
+    found = baselines(study)
+    best = max(found, key=lambda each: (each.score, each.model == model), default=None)
     return None if best is None or best.model in ("", model) else best
 
 

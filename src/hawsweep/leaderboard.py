@@ -77,7 +77,8 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
     for each in baselines(study):
         known = _known(each.values)
         score = known.get("score", known.get("similarity"))  # the latter: of an older study
-        rows.append(TrialRow(each.label, "base", {}, **{**known, "score": score}))
+        settings = {MODEL: each.model} if each.model else {}
+        rows.append(TrialRow(each.label, "base", settings, **{**known, "score": score}))
     references = study.user_attrs.get("references", {})
     rows += [TrialRow(name, "reference", {}, score=value) for name, value in references.items()]
     order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]

@@ -1,6 +1,8 @@
 """A sweep as ``start`` will see it, as far as can be told without loading weights."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from hawsweep.inspection import DataView
 from hawsweep.intervals import detectable_difference
 from hawsweep.modelfiles import check_files
 from hawsweep.shapes import read_config
-from hawsweep.spec import SweepSpec, apply_settings, corners
+from hawsweep.spec import SweepSpec, apply_settings, corners, short_names
 from hawsweep.study import Place
 from hawsweep.sweepplan import SweepPlan
 from hawsweep.timing import Timing, time_sweep
@@ -34,15 +36,44 @@ def rehearse(
         name: The study's.
     """
     found = [_sweep(spec)]
-    path, of_model = _model(spec, progress)
-    view, of_data = _data(spec, path, progress)
-    found += [*of_data, *of_model]
-    found += _caught("metric", lambda: _metric(spec))
-    progress("planning")
-    if not any(each.state == "fault" for each in of_model):  # else it would say the same
-        found += _caught("memory", lambda: _plan(spec, place, view))
+    names = short_names(spec.models)
+    plans: list[Finding] = []
+    for model in spec.models:
+        its = spec.of_model(model)
+        path, of_model = _model(its, progress)
+        view, of_data = _data(its, path, progress)
+        progress("planning")
+        plan: list[Finding] = []
+        if not any(each.state == "fault" for each in of_model):  # else it would say the same
+            plan = _caught("memory", partial(_plan, its, place, view))
+        if spec.searches_models:
+            of_data = [_of_one(each, names[model]) for each in of_data]
+            plan = [_of_one(each, names[model]) for each in plan]
+        found += [each for each in (*of_data, *of_model) if each not in found]
+        plans += plan
+    found += [*_caught("metric", lambda: _metric(spec)), *_left_out(spec, plans)]
     found += _caught("study", lambda: _study(spec, name, place))
     return found
+
+
+def _of_one(finding: Finding, name: str) -> Finding:
+    """With the model's name, where another of the sweep's models may have another such finding."""
+    if finding.subject not in ("lengths", "memory", "disk", "time"):
+        return finding
+    return replace(finding, text=f"{name}: {finding.text}")
+
+
+def _left_out(spec: SweepSpec, plans: list[Finding]) -> list[Finding]:
+    """Where others of several models fit, one that does not is left out."""
+    others = [each for each in plans if each.subject == "memory" and each.state != "fault"]
+    if not (spec.searches_models and others):
+        return plans
+    return [
+        replace(each, state="warning", remedy="It is left out; the others go on.")
+        if each.subject == "memory" and each.state == "fault"
+        else each
+        for each in plans
+    ]
 
 
 def _caught(subject: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
