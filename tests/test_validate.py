@@ -130,6 +130,14 @@ CHANGES = {
         ("metric", "fault", "speed"),
     ),
     "memory": ({"memory": {"budget": "1MB"}}, ("memory", "fault", "No setting of this sweep fits")),
+    "blocks": (
+        {"train": {"num_layers": 16}},
+        ("memory", "fault", "num_layers is 16, but the model has 3 blocks"),
+    ),
+    "rank": (  # four heads, two for keys and values: half of 64
+        {"search": {"lora_parameters.rank": {"choices": [8, 64]}}},
+        ("memory", "fault", "rank is 64, above the width 32 of the narrowest"),
+    ),
     "timeout": ({"timeout": "1s"}, ("time", "warning", "the timeout is 1 s")),
 }
 
@@ -179,8 +187,9 @@ def test_bundled_model_that_was_never_converted_is_no_fault(content, place, monk
 
 def test_settings_that_do_not_fit_beside_others_that_do_are_a_warning(content, place, monkeypatch):
     content |= {"model": GEMMA, "data": "phrasebook"}
-    content["search"] = {"lora_parameters.rank": {"choices": [8, 65536]}}
-    machine = memory.Machine(128 * 10**9, 100 * 10**9, gpu_bytes=96 * 10**9)
+    content["train"] = {"num_layers": 16, "batch_size": 1, "mask_prompt": True}
+    content["search"] = {"lora_parameters.rank": {"choices": [8, 1024]}}
+    machine = memory.Machine(16 * 10**9, 14 * 10**9, gpu_bytes=12 * 10**9)
     monkeypatch.setattr("hawsweep.backend.device_here", lambda: "metal")
     monkeypatch.setattr(memory, "this_machine", lambda: machine)
     (found,) = found_in(content, place, "memory")

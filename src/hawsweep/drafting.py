@@ -20,8 +20,8 @@ from hawsweep.drafttext import render, seconds_text, short, time_text
 from hawsweep.errors import DataError, SpecError
 from hawsweep.files import replace_text
 from hawsweep.inspection import UNCUT, Columns, DataView
-from hawsweep.intervals import detectable_difference
 from hawsweep.planning import Workload
+from hawsweep.rehearsal import FEW_PROMPTS, narrowest_layer, told_apart
 from hawsweep.shapes import read_config
 from hawsweep.space import suggested_learning_rate
 from hawsweep.spec import SweepSpec
@@ -29,10 +29,6 @@ from hawsweep.sweepfile import check_sweep
 from hawsweep.sweepplan import SweepPlan
 from hawsweep.timing import Timing
 from hawsweep.yamltext import parse_yaml
-
-# Of a similarity, from prompt to prompt, as far as is known before anything was answered.
-_USUAL_DEVIATION = 0.2
-_FEW_PROMPTS = 50
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,7 @@ def draft_sweep(
         "search": {"learning_rate": {"choices": [1e-4]}},
     }
     uncut = check_sweep(least, "the drafted sweep")
-    sweepplan.known_memory(uncut, backend.device_here())  # of a model nobody knows: at once
+    known = sweepplan.known_memory(uncut, backend.device_here())  # a model nobody knows: at once
     view = inspection.inspect_data(uncut, inspection.find_tokenizer(path, progress), progress)
     if not view.has_answers:
         raise DataError(
@@ -99,7 +95,9 @@ def draft_sweep(
     config = (read_config(path) if path else catalogue.find_known(model)) or {}
     rate, batch_size = suggested_learning_rate(config), choose_batch(view, width)
     _keep_lengths(uncut, view, width)
-    basis = Basis(model, keys, view, rate, width, batch_size, hours * 3600)
+    basis = Basis(
+        model, keys, view, rate, narrowest_layer(known.shape), width, batch_size, hours * 3600
+    )
     design = choose_design(basis)
     reasons |= _reasons(basis, design)
     timeout = time_text(max(0.5 * basis.seconds, basis.seconds - design.timing.after_s))
@@ -280,12 +278,11 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan, is_here: bool) -> 
             yield f"{split.n_empty} of {split.n_records} records of {name} are empty on one side."
     for leak in view.leaks:
         yield f"{leak}: scores measure memory there."
-    if n_prompts < _FEW_PROMPTS:
-        told_apart = detectable_difference(_USUAL_DEVIATION, n_prompts)
+    if n_prompts < FEW_PROMPTS:
         few = "there are no more" if n_prompts == basis.n_valid else "more would take too long"
         yield (
             f"{n_prompts} prompts are too few to tell close trials apart ({few}): only scores that "
-            f"differ by about {told_apart:.2f} or more."
+            f"differ by about {told_apart(n_prompts):.2f} or more."
         )
     if not view.count("test"):
         yield "There is no test split: the winner is judged by the prompts it was chosen by."

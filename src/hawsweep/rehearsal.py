@@ -1,18 +1,18 @@
 """A sweep as ``start`` will see it, as far as can be told without loading weights."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from hawsweep import hub, inspection, keeping, models, study, sweepplan
+from hawsweep import backend, hub, inspection, keeping, models, study, sweepplan
 from hawsweep.drafttext import seconds_text
 from hawsweep.errors import HawsweepError, ModelError
 from hawsweep.findings import Finding, State
 from hawsweep.inspection import DataView
 from hawsweep.intervals import detectable_difference
 from hawsweep.modelfiles import check_files
-from hawsweep.shapes import read_config
+from hawsweep.shapes import ModelShape, read_config
 from hawsweep.spec import SweepSpec, apply_settings, corners
 from hawsweep.study import Place
 from hawsweep.sweepplan import SweepPlan
@@ -20,8 +20,9 @@ from hawsweep.timing import Timing, time_sweep
 
 # What decides whether a model can be trained so.
 _SHAPE_KEYS = ("fine_tune_type", "num_layers", "lora_parameters.rank", "optimizer")
+FEW_PROMPTS = 50
+# Of a similarity, from prompt to prompt, as far as is known before anything was answered.
 _USUAL_DEVIATION = 0.2
-_FEW_PROMPTS = 50
 _MANY_TRUNCATED = 0.01
 
 
@@ -43,6 +44,11 @@ def rehearse(
         found += _caught("memory", lambda: _plan(spec, place, view))
     found += _caught("study", lambda: _study(spec, name, place))
     return found
+
+
+def told_apart(n_prompts: int) -> float:
+    """About the smallest difference of two trials' scores that so many prompts find."""
+    return detectable_difference(_USUAL_DEVIATION, n_prompts)
 
 
 def _caught(subject: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -132,8 +138,8 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     for leak in view.leaks:
         yield Finding("leak", "warning", str(leak), "There the score measures memory: remove them.")
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
-    if n_prompts < _FEW_PROMPTS:
-        least = detectable_difference(_USUAL_DEVIATION, n_prompts)
+    if n_prompts < FEW_PROMPTS:
+        least = told_apart(n_prompts)
         text = f"{n_prompts} prompts tell apart only trials that differ by about {least:.2f}"
         remedy = (
             "Raise scoring.max_examples."
@@ -186,7 +192,35 @@ def embedder_finding(reference: str) -> Finding:
     return Finding("embedder", "warning", f"{reference} is not here; start downloads it", remedy)
 
 
+def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int:
+    """The width of the narrowest layer of a block that may be adapted.
+
+    Args:
+        keys: Layers; None for all but a router, which is as wide as there are experts.
+    """
+    widths = [
+        min(size)
+        for name, size in shape.linears.items()
+        if (keys is None or name in keys) and not name.endswith(("gate", "router"))
+    ]
+    return min(widths, default=shape.hidden_size)
+
+
+def _check_shape(spec: SweepSpec, shape: ModelShape) -> None:
+    for settings in corners(spec.search, _SHAPE_KEYS):
+        train = apply_settings(spec.train, settings)
+        shape.adapted_linears(train)
+        lora = train.lora_parameters
+        width = narrowest_layer(shape, lora.keys)
+        if train.fine_tune_type != "full" and lora.rank > width:
+            raise ModelError(
+                f"lora_parameters.rank is {lora.rank}, above the width {width} of the narrowest "
+                f"layer. Use {width} or less, or leave that layer out by lora_parameters.keys."
+            )
+
+
 def _plan(spec: SweepSpec, place: Place, view: DataView | None) -> Iterator[Finding]:
+    _check_shape(spec, sweepplan.known_memory(spec, backend.device_here()).shape)
     plan = sweepplan.plan_sweep(spec)
     sweepplan.check_fits(spec, plan.memory, plan.work, plan.arrays_bytes)
     largest = plan.largest.plan or plan.largest.least

@@ -4,11 +4,10 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from hawsweep.batches import EVALUATION_COST
 from hawsweep.planning import MemoryModel
 from hawsweep.sweepplan import SweepPlan
 
-# An evaluation reads forward only.
-_EVALUATION_COST = 0.5
 # Bytes a second at which weights are read where few tokens are computed at a time.
 _BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
 # Prompts are read in wide batches, forward only: at a better rate than training's.
@@ -93,7 +92,7 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
     example_s = statistics.mean(
         plan.work.mean_tokens / each.tokens_per_s if each.tokens_per_s else 0.0 for each in fits
     )
-    evaluation_s = evaluated * _EVALUATION_COST * example_s
+    evaluation_s = evaluated * EVALUATION_COST * example_s
     prompt = max(1.0, plan.work.mean_tokens - float(plan.work.n_targets.mean()))
     shown = spec.scoring.prompt.examples * plan.work.mean_tokens
     n_prompts = min(spec.scoring.max_examples, n_valid)
@@ -104,7 +103,7 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
 
     # The untuned model seldom ends its answers.
     untuned_s = sum(answers_s(n_prompts, spec.scoring.max_tokens, each) for each in (0.0, shown))
-    references_s = n_prompts * _EVALUATION_COST * example_s
+    references_s = n_prompts * EVALUATION_COST * example_s
     scored_s = _TRIAL_S + references_s + answers_s(n_prompts, answered)
     n_tested = min(2 * spec.scoring.max_examples, n_test)
     test_s = n_tested and (
