@@ -198,15 +198,20 @@ def test_sweep_killed_and_started_again_goes_on_within_its_trial(swept: Path) ->
 
 
 def test_export_fused_translates_as_the_trial_did(swept: Path) -> None:
-    exported = json.loads(hawsweep("export", "lr-rank", "--fuse", "--json", cwd=swept))
-    assert exported["adapter_similarity"] == pytest.approx(exported["similarity"], abs=0.01)
-    assert exported["fused_similarity"] == pytest.approx(exported["similarity"], abs=0.01)
+    exported = json.loads(hawsweep("export", "lr-rank", "--fuse", "--ollama", "--json", cwd=swept))
+    assert [part["name"] for part in exported["parts"]] == ["adapters", "fused", "gguf"]
+    for part in exported["parts"]:
+        assert part["check"]["score"] == pytest.approx(exported["score"], abs=0.01)
+        assert part["check"]["near"] >= 2 / 3
     fused = swept / "studies" / "lr-rank" / "export" / "fused"
     command = [sys.executable, "-m", "mlx_lm", "generate", "--model", str(fused)]
     command += ["--prompt", "Aloha.", "--max-tokens", "3"]
     said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     assert "Generation: 3 tokens" in said or "Generation:" in said
     assert "there already" in hawsweep("export", "lr-rank", cwd=swept, code=1)
+    modelfile = (swept / "studies" / "lr-rank" / "export" / "Modelfile").read_text(encoding="utf-8")
+    assert "<|im_start|>system\n{{ .Content }}<|im_end|>\n" in modelfile
+    assert 'SYSTEM """Translate Hawaiian to English."""' in modelfile
 
 
 def test_config_of_a_trial_starts_mlx_lm_lora(swept: Path) -> None:

@@ -9,7 +9,7 @@ from mlx_lm.lora import CONFIG_DEFAULTS
 from hawsweep.cli import main
 from hawsweep.errors import SpecError
 from hawsweep.reference import _SAME_IN_MLX_LM, all_keys, find_keys, reference
-from hawsweep.spec import SEARCHABLE, set_key
+from hawsweep.spec import MODEL, SEARCHABLE, set_key
 from hawsweep.sweepfile import bundled_dir, check_sweep
 from hawsweep.yamltext import parse_yaml
 
@@ -45,9 +45,11 @@ def test_example_of_a_key_is_read_and_sets_it(name):
 
 @pytest.mark.parametrize("name", SEARCHABLE)
 def test_example_of_searching_a_key_is_read(name):
-    key = next(iter(find_keys(f"train.{name}")))
+    key = next(iter(find_keys(name if name == MODEL else f"train.{name}")))
     line = key.search_example
     content = merged(line)
+    if name == MODEL:
+        del content["model"]
     assert list(content["search"]) == [name]
     if name in ("lr_schedule.warmup_ratio", "lr_schedule.end_factor"):
         set_key(content, "train.lr_schedule.name", "cosine")
@@ -115,7 +117,7 @@ def test_command_shows_one_key_whole():
         "example train: {learning_rate: 2e-4}",
         "searched search: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}",
     ]
-    required = explain("model").output
+    required = explain("data.path").output
     assert "required" in required
     assert "cannot be searched" in required
 

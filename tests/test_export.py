@@ -4,7 +4,7 @@ from optuna.trial import TrialState, create_trial
 
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.errors import ExportError, StudyError
-from hawsweep.export import export_trial
+from hawsweep.export import Request, export_trial
 from hawsweep.study import Place
 
 
@@ -24,7 +24,7 @@ def study():
 
 def fault_of(study, place, **asked):
     with pytest.raises(ExportError) as raised:
-        export_trial(study, place, **asked)
+        export_trial(study, place, Request(**asked))
     return str(raised.value)
 
 
@@ -35,7 +35,7 @@ def test_study_without_a_complete_trial_is_refused(place):
 
 def test_trial_that_is_not_there_is_refused(study, place):
     with pytest.raises(StudyError, match="no trial 7; it has 0 to 1"):
-        export_trial(study, place, trial_number=7)
+        export_trial(study, place, Request(trial_number=7))
 
 
 def test_trial_that_was_pruned_is_refused(study, place):
@@ -52,7 +52,11 @@ def test_trial_without_its_adapter_is_refused(study, place, missing):
 
 
 def test_export_that_is_there_is_kept(study, place):
+    adapters = place.trial_dir("tried", 1) / "adapters"
+    adapters.mkdir(parents=True)
+    for name in (WEIGHTS_FILE, CONFIG_FILE):
+        (adapters / name).touch()
     kept = place.study_dir("tried") / "export" / "kept"
     kept.mkdir(parents=True)
-    assert "is there already. Use --force" in fault_of(study, place)
+    assert "is there already, an export of an older hawsweep. Use --force" in fault_of(study, place)
     assert kept.is_dir()

@@ -12,6 +12,7 @@ whichever ``cblas_sgemm`` is in the global symbol scope first is the one it call
 import ctypes
 import ctypes.util
 import functools
+import gc
 import hashlib
 import importlib
 import importlib.util
@@ -276,6 +277,12 @@ def limit_memory(n_bytes: float) -> int:
         The limit before.
     """
     return int(_core().set_memory_limit(int(n_bytes)))
+
+
+def free_memory() -> None:
+    """Give back what arrays took that nothing refers to any more, also in cycles."""
+    gc.collect()
+    _core().clear_cache()
 
 
 def reset_peak_memory() -> None:

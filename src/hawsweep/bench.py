@@ -1,7 +1,6 @@
 """What all trials of a worker share: the model in memory, the data as tokens, the frozen sets."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hawsweep.adapters import adapted
-from hawsweep.batches import lengths_of, targets_of, training_order, validation_size
+from hawsweep.batches import lengths_of, targets_of, training_order
 from hawsweep.data import Splits, choose_indices, choose_subset
 from hawsweep.encoding import Encoded, Example, encode, encode_prompt, with_examples
 from hawsweep.errors import DataError, ModelError
@@ -36,6 +35,7 @@ from hawsweep.scoring import Score, Scorer, reference_of
 from hawsweep.spec import Choices, Range, SweepSpec, apply_settings, corners
 from hawsweep.training import Interrupted
 from hawsweep.trainspec import TrainSpec
+from hawsweep.validation import choose_size, targets_per_byte, value_ends
 
 # Of a worker's budget, for what the frozen blocks give.
 _FROZEN_SHARE = 0.1
@@ -69,6 +69,8 @@ class Bench:
         budget_bytes: For MLX's arrays.
         tokens_at_once: How many tokens go through the head at a time, by the latest plan.
         evaluation_tokens: How many padded tokens are evaluated at a time.
+        targets_per_byte: What makes a validation loss one that compares with other models'; None
+            where there is one model.
         difficulty: What a curriculum sorts the training examples by, ``[examples]``, or None.
         should_stop: Whether the running trial is asked to stop.
         on_batch: Called after each batch that is evaluated or answered.
@@ -88,6 +90,7 @@ class Bench:
     budget_bytes: float
     tokens_at_once: int
     evaluation_tokens: int
+    targets_per_byte: float | None = None
     prompts_in_valid: list[int] | None = None
     difficulty: npt.NDArray[np.float32] | None = None
     should_stop: Callable[[], bool] = lambda: False
@@ -105,6 +108,12 @@ class Bench:
             tokens_at_once=self.tokens_at_once,
             on_batch=self.on_batch,
         )
+
+    def comparable_loss(self, val_loss: float) -> float:
+        """A validation loss as trials are compared by it: in nats per token, or per byte where
+        models differ.
+        """
+        return val_loss if self.targets_per_byte is None else val_loss * self.targets_per_byte
 
     def score(self, records: Sequence[Record]) -> Score:
         """What the model, as it is now, answers to the records' prompts, judged.
@@ -198,6 +207,7 @@ def make_bench(
     base_dir: Path,
     memory: MemoryModel | None = None,
     budget_bytes: float | None = None,
+    records: Sequence[int] | None = None,
 ) -> Bench:
     """Tokenize the data, choose the validation subsets, and find what would fail every trial.
 
@@ -205,6 +215,8 @@ def make_bench(
         base_dir: Keeps the base model's loss on the training examples, where a curriculum needs it.
         memory: What is known of the model's memory here.
         budget_bytes: For MLX's arrays; None for what is available.
+        records: The validation records for the loss, where several models have the same; see
+            ``validation.shared_records``.
 
     Raises:
         DataError: A record cannot be used, or there are fewer than a batch.
@@ -220,7 +232,11 @@ def make_bench(
     test = list(choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed))
     for record in (*prompts, *test):
         reference_of(record)
-    chosen = choose_indices(len(valid), _validation_size(spec, train, valid), spec.seed)
+    if records is None:
+        size = choose_size(spec, lengths_of(train.examples), lengths_of(valid))
+        chosen = choose_indices(len(valid), size, spec.seed)
+    else:
+        chosen = np.searchsorted(encoded.record_indices, records).tolist()
     smallest_batch, _ = value_ends(spec, "batch_size")
     bench = Bench(
         spec,
@@ -238,6 +254,9 @@ def make_bench(
         slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1], device_here()),
         _EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
     )
+    if records is not None:
+        taken = splits.valid.take(records)
+        bench.targets_per_byte = targets_per_byte(spec, taken, bench.valid, loaded.tokenizer)
     bench.prompts_in_valid = _prompts_in_valid(spec, encoded, chosen, len(splits.valid))
     bench.difficulty = _difficulty(bench, splits.fingerprint()["train"], base_dir)
     return bench
@@ -304,26 +323,6 @@ def _check_batch_size(spec: SweepSpec, n_examples: int) -> None:
             f"{where}.batch_size is {largest}, but the split train has {n_examples} examples. Use "
             "that many or fewer."
         )
-
-
-def value_ends(spec: SweepSpec, key: str) -> tuple[int, int]:
-    """The smallest and the largest value of a whole number in ``train`` or ``search``."""
-    asked: Range | Choices | None = spec.search.get(key)
-    if asked is None:
-        return getattr(spec.train, key), getattr(spec.train, key)
-    values = asked.choices if isinstance(asked, Choices) else (asked.low, asked.high)
-    numbers = [int(value) for value in values]
-    return min(numbers), max(numbers)
-
-
-def _validation_size(spec: SweepSpec, train: Encoded, valid: Sequence[Example]) -> int:
-    asked = spec.validation.max_examples
-    if asked != "auto":
-        return asked
-    smallest, _ = value_ends(spec, "batch_size")
-    fewest, _ = value_ends(spec, "iters")
-    between = fewest / math.ceil(fewest / spec.train.steps_per_eval)  # one comes at the end too
-    return validation_size(lengths_of(train.examples), lengths_of(valid), smallest, between)
 
 
 def _difficulty(bench: Bench, fingerprint: str, base_dir: Path) -> npt.NDArray[np.float32] | None:

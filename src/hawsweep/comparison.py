@@ -1,10 +1,12 @@
 """Two of a study's answers to the same prompts, item by item."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
 
+from hawsweep.baselines import base_dir_of, baseline_of
 from hawsweep.confirm import winner
 from hawsweep.errors import ScoringError
 from hawsweep.intervals import Interval, difference_interval
@@ -82,7 +84,10 @@ def compare(
         if best is None:
             raise ScoringError(f"Study {opened.study_name!r} has no complete trial to compare yet.")
         second = best.number
-    (one, before), (other, after) = (_answers(opened, place, each) for each in (first, second))
+    one, before = (
+        _base_answers(opened, place, second) if first is None else _answers(opened, place, first)
+    )
+    other, after = _answers(opened, place, second)
     if len(before) != len(after):
         raise ScoringError(
             f"{one} answered {len(before)} prompts and {other} {len(after)}: they cannot be paired."
@@ -106,15 +111,23 @@ def compare(
     )
 
 
-def _answers(
-    opened: optuna.Study, place: Place, number: int | None
+def _base_answers(
+    opened: optuna.Study, place: Place, trial_number: int
 ) -> tuple[str, list[dict[str, Any]]]:
-    if number is None:
-        label, folder = "base", place.study_dir(opened.study_name) / "base"
-    else:
-        trial_of(opened, number)
-        label, folder = f"trial {number}", place.trial_dir(opened.study_name, number)
-    found = read_json_lines(folder / SAMPLE_FILES["base" if number is None else "trial"])
+    """Of the untuned model that a trial trained."""
+    untuned = baseline_of(opened, trial_of(opened, trial_number))
+    label = "base" if untuned is None else untuned.label
+    return _read(label, base_dir_of(opened, place, trial_number) / SAMPLE_FILES["base"])
+
+
+def _answers(opened: optuna.Study, place: Place, number: int) -> tuple[str, list[dict[str, Any]]]:
+    trial_of(opened, number)
+    folder = place.trial_dir(opened.study_name, number)
+    return _read(f"trial {number}", folder / SAMPLE_FILES["trial"])
+
+
+def _read(label: str, path: Path) -> tuple[str, list[dict[str, Any]]]:
+    found = read_json_lines(path)
     if not found:
         raise ScoringError(f"{label} has not answered the validation prompts.")
     return label, found

@@ -45,7 +45,7 @@ class Confirmation:
 
 def wanted(opened: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
     """Which trials are to be trained again, with which seeds; none where there is no choice."""
-    complete = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = trials.complete_trials(opened)
     if len(complete) < 2:
         return []
     best = sorted(complete, key=lambda trial: (-_value(trial), trial.number))[: spec.confirm.top]

@@ -8,18 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hawsweep.errors import StudyBusyError, WorkerError
+from hawsweep.notify import NOTIFY_VARIABLE, find_targets
 from hawsweep.processes import supervisor_of
-from hawsweep.study import Place
+from hawsweep.study import STORAGE_VARIABLE, Place
 
 _POLL_S = 0.1
 
 
-def start_detached(command: Sequence[str], name: str, place: Place) -> tuple[int, Path]:
+def start_detached(
+    command: Sequence[str], name: str, place: Place, notify: Sequence[str] = ()
+) -> tuple[int, Path]:
     """Start a hawsweep command in a session of its own; returns when it supervises its study.
 
     Args:
         command: What follows ``hawsweep``.
         name: Of the study.
+        notify: Whom to tell; nobody new where empty. See ``notify.find_targets``.
 
     Returns:
         The process id, and the file that has what it prints.
@@ -28,6 +32,7 @@ def start_detached(command: Sequence[str], name: str, place: Place) -> tuple[int
         StudyBusyError: The study is being run already.
         WorkerError: It ended at once; the message is what it said.
     """
+    find_targets(notify)  # refuses what is none
     folder = place.study_dir(name)  # refuses a name that leads elsewhere
     if (holder := supervisor_of(folder)) is not None:
         raise StudyBusyError(
@@ -39,7 +44,9 @@ def start_detached(command: Sequence[str], name: str, place: Place) -> tuple[int
     environment = {**os.environ}
     if place.storage_url is not None:
         # Not as an argument: everybody on the machine could read a password in it.
-        environment["HAWSWEEP_STORAGE"] = place.storage_url
+        environment[STORAGE_VARIABLE] = place.storage_url
+    if notify:
+        environment[NOTIFY_VARIABLE] = "\n".join(notify)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "hawsweep.cli", *command],

@@ -77,7 +77,11 @@ class ScoringError(HawsweepError):
 
 
 class MemoryBudgetError(HawsweepError):
-    """What is asked for does not fit into the memory there is."""
+    """What is asked for does not fit into the memory there is: ``short_bytes`` more would do."""
+
+    def __init__(self, message: str, short_bytes: float = 0.0) -> None:
+        super().__init__(message)
+        self.short_bytes = short_bytes
 
 
 def is_out_of_memory(message: str) -> bool:

@@ -1,169 +1,127 @@
-"""Leaving the study: a trial's adapter for mlx_lm, alone and fused, checked by what they say."""
+"""Leaving the study: a trial's adapter, fused, as GGUF, for Ollama, checked by what it says."""
 
-import json
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep import confirm, data, models, study, trials
+from hawsweep import confirm, models, ollama, study, trials
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.checkpoints import ADAPTER_DIR, CHECKPOINT_DIR
 from hawsweep.errors import ExportError
-from hawsweep.scoring import Scorer
-from hawsweep.spec import SweepSpec
+from hawsweep.exportfolder import MODELFILE, Origin, Part, digest_of, read_parts
+from hawsweep.exportparts import Maker, Progress
+from hawsweep.fusing import is_quantized
+from hawsweep.ggufwriting import why_not
+from hawsweep.uploading import Target
 
-# How far the mean similarity of the same translations may move.
-SIMILARITY_TOLERANCE = 0.01
+
+@dataclass(frozen=True)
+class Request:
+    """What to export.
+
+    Attributes:
+        trial_number: None for the best.
+        checkpoint: The iteration of a kept checkpoint; None for the trial's best.
+        dequantize: Fuse into weights that are not quantized.
+        output: Another folder than the study's ``export``.
+        force: Replace an export that is there.
+        target: Where to upload to, or None.
+    """
+
+    trial_number: int | None = None
+    checkpoint: int | None = None
+    fuse: bool = False
+    dequantize: bool = False
+    gguf: bool = False
+    ollama: bool = False
+    output: Path | None = None
+    force: bool = False
+    target: Target | None = None
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """What an export's folder holds now.
 
     Attributes:
-        similarity: Of the trial when it was scored.
-        adapter_similarity: Of the exported adapter, loaded anew, on the same prompts.
-        fused_similarity: The same of the fused model; None where none was asked for.
-        dequantized: Whether the fused model had to leave its base's quantization to keep the
-            adapter.
+        score: Of the trial when it was scored, by ``metric``.
+        new: Names of the parts that were made just now.
+        lost: What a fusion into quantized weights scored, where that lost the adapter.
+        base: The base, as mlx-lm finds it.
+        example: A validation prompt.
+        system: The system message of all training data, or None.
+        url: Where it was uploaded to, or None.
     """
 
     folder: Path
+    study: str
     trial_number: int
-    similarity: float
-    adapter_similarity: float
-    fused_similarity: float | None = None
-    dequantized: bool = False
+    checkpoint: int | None
+    metric: str
+    score: float | None
+    parts: tuple[Part, ...]
+    new: tuple[str, ...]
+    has_modelfile: bool
+    base: str
+    system: str | None
+    example: str
+    lost: float | None = None
+    url: str | None = None
 
 
 def export_trial(
     opened: optuna.Study,
     place: study.Place,
-    *,
-    trial_number: int | None = None,
-    fuse: bool = False,
-    force: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    asked: Request,
+    progress: Progress = lambda _: None,
 ) -> Exported:
-    """Write ``export/adapters`` and, with ``fuse``, ``export/fused``; the best trial's by default.
+    """Write what is asked for into the export's folder, beside what is there of the same adapter.
 
-    Each is loaded again and translates the validation prompts; it counts as exported only when the
-    similarity is the trial's within ``SIMILARITY_TOLERANCE``.
+    Each part is loaded again and translates the validation prompts; it counts as exported only
+    when it does what the trial did.
 
     Raises:
-        ExportError: There is no such adapter, an export is there already, or it does not do what
-            the trial did.
+        ExportError: There is no such adapter, an export of another is there, the model is of a
+            kind that cannot be exported so, or what was written does not do what the trial did.
         StudyError: There is no such trial.
     """
-    trial = _choose(opened, trial_number)
-    folder = place.study_dir(opened.study_name) / "export"
-    if folder.exists() and not force:
-        raise ExportError(f"{folder} is there already. Use --force to replace it.")
-    source = place.trial_dir(opened.study_name, trial.number) / "adapters"
-    for name in (WEIGHTS_FILE, CONFIG_FILE):
-        if not (source / name).is_file():
-            raise ExportError(
-                f"Trial {trial.number} has no {source / name}: it did not end, or keep in the "
-                "sweep did not keep it. Export another trial with --trial."
-            )
-    building = folder.with_name("~export")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    try:
-        exported = _build(opened, trial, source, building, fuse, progress)
-        shutil.rmtree(folder, ignore_errors=True)
-        building.replace(folder)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return replace(exported, folder=folder)
-
-
-def _build(
-    opened: optuna.Study,
-    trial: FrozenTrial,
-    source: Path,
-    building: Path,
-    fuse: bool,
-    progress: Callable[[str], None],
-) -> Exported:
-    spec = study.spec_of(opened)
+    trial = _choose(opened, asked.trial_number)
+    source = _adapter_dir(opened, place, trial, asked.checkpoint)
+    digest = digest_of(source / WEIGHTS_FILE)
+    origin = Origin(opened.study_name, trial.number, asked.checkpoint, digest)
+    folder = asked.output or place.study_dir(opened.study_name) / "export"
+    there = read_parts(folder, origin, force=asked.force, is_own=asked.output is None)
+    spec = study.spec_of(opened, trial)
     base = models.resolve_model(spec.model, progress)
-    adapters = building / "adapters"
-    adapters.mkdir()
-    for name in (WEIGHTS_FILE, CONFIG_FILE):
-        shutil.copy2(source / name, adapters / name)
-    expected = trial.user_attrs["similarity"]
-    check = _Check(spec)
-    progress("checking the adapter's translations")
-    adapter_similarity = check(base, adapters)
-    if abs(adapter_similarity - expected) > SIMILARITY_TOLERANCE:
-        raise ExportError(
-            f"The adapter of trial {trial.number}, loaded anew, scores "
-            f"{adapter_similarity:.4f}, but the trial scored "
-            f"{expected:.4f}. Has the model at {base} or the data changed?"
-        )
-    exported = Exported(building, trial.number, expected, adapter_similarity)
-    if fuse:
-        exported = _fuse(base, adapters, building / "fused", exported, check, progress)
-    (building / "README.md").write_text(_card(opened, spec, trial, exported), encoding="utf-8")
-    return exported
-
-
-def _fuse(
-    base: Path,
-    adapters: Path,
-    target: Path,
-    exported: Exported,
-    check: "_Check",
-    progress: Callable[[str], None],
-) -> Exported:
-    tried = []
-    for dequantize in (False, True):
-        progress("fusing" + (" dequantized" if dequantize else ""))
-        shutil.rmtree(target, ignore_errors=True)
-        _run_mlx_lm_fuse(base, adapters, target, dequantize)
-        progress("checking the fused model's translations")
-        similarity = check(target)
-        tried.append(f"{similarity:.4f}{' dequantized' if dequantize else ''}")
-        if abs(similarity - exported.similarity) <= SIMILARITY_TOLERANCE:
-            return replace(exported, fused_similarity=similarity, dequantized=dequantize)
-    raise ExportError(
-        f"The fused model scores {' and '.join(tried)}, but the trial scored "
-        f"{exported.similarity:.4f}: fusing lost the "
-        "adapter. Use the adapter with mlx_lm.generate --adapter-path instead (export "
-        "without --fuse)."
+    wanted = _wanted(asked, spec.model, base, there)
+    is_written = not asked.ollama or (there and (folder / MODELFILE).is_file())
+    missing = [name for name in wanted if name not in there]
+    if not missing and is_written and asked.target is None:
+        names = ", ".join(part.path for part in there.values())
+        raise ExportError(f"{folder} is there already, with {names}. Use --force to replace it.")
+    maker = Maker(opened, place, trial, spec, base, origin, progress)
+    if missing or not is_written:
+        dequantize = asked.dequantize or (asked.ollama and "gguf" not in wanted)
+        maker.make(folder, source, there, missing, asked.ollama, dequantize)
+    parts = (*there.values(), *maker.new.values())
+    return Exported(
+        folder=folder,
+        study=opened.study_name,
+        trial_number=trial.number,
+        checkpoint=asked.checkpoint,
+        metric=spec.scoring.metric,
+        score=trial.value if maker.unmeasured is None else None,
+        parts=parts,
+        new=tuple(maker.new),
+        has_modelfile=(folder / MODELFILE).is_file(),
+        base=str(base) if spec.model in models.BUNDLED else spec.model,
+        system=maker.system,
+        example=maker.example,
+        lost=maker.lost,
+        url=None if asked.target is None else maker.upload(folder, parts, asked.target),
     )
-
-
-def _run_mlx_lm_fuse(base: Path, adapters: Path, target: Path, dequantize: bool) -> None:
-    command = [sys.executable, "-m", "mlx_lm", "fuse", "--model", str(base)]
-    command += ["--adapter-path", str(adapters), "--save-path", str(target)]
-    command += ["--dequantize"] if dequantize else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
-        raise ExportError(f"mlx_lm.fuse failed with exit code {done.returncode}: {last}")
-
-
-class _Check:
-    """Scores what was written on the trial's validation prompts, in the same batches."""
-
-    def __init__(self, spec: SweepSpec) -> None:
-        self._spec = spec
-        records = data.load_data(spec.data).valid
-        chosen = data.choose_subset(records, spec.scoring.max_examples, spec.seed)
-        self._prompts = list(chosen)
-        self._scorer = Scorer(models.resolve_embedder(spec.scoring.embedder), spec.scoring)
-
-    def __call__(self, model: Path, adapters: Path | None = None) -> float:
-        loaded = models.load_model(model, adapters, trust_remote_code=self._spec.trust_remote_code)
-        return self._scorer.score(loaded, self._prompts).similarity
 
 
 def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
@@ -182,32 +140,50 @@ def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
     return trial
 
 
-def _card(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, exported: Exported) -> str:
-    base: dict[str, Any] = opened.user_attrs.get("base", {})
-    settings = json.dumps(trial.params, indent=2)
-    kind = trial.params.get("fine_tune_type", spec.train.fine_tune_type)
-    trained_on = ", ".join(f"`{each.path}`" for each in spec.data)
-    lines = [
-        f"# Trial {trial.number} of the sweep {opened.study_name}",
-        "",
-        f"An adapter ({kind}) for `{spec.model}`, trained on {trained_on} by hawsweep.",
-        "",
-        "| | validation loss | similarity | chrF |",
-        "| --- | --- | --- | --- |",
-        f"| base | {base.get('val_loss', float('nan')):.3f} | "
-        f"{base.get('similarity', float('nan')):.4f} "
-        f"| {base.get('chrf', float('nan')):.1f} |",
-        f"| this adapter | {trial.user_attrs['val_loss']:.3f} | {exported.similarity:.4f} "
-        f"| {trial.user_attrs['chrf']:.1f} |",
-        "",
-        f"Best checkpoint at iteration {trial.user_attrs['best_iteration']}. Settings:",
-        "",
-        "```json",
-        settings,
-        "```",
-        "",
-        "`adapters/` is read by `mlx_lm.generate --adapter-path`; `fused/`, where present, "
-        "is a model of its own.",
-        "",
-    ]
-    return "\n".join(lines)
+def _adapter_dir(
+    opened: optuna.Study, place: study.Place, trial: FrozenTrial, checkpoint: int | None
+) -> Path:
+    folder = place.trial_dir(opened.study_name, trial.number)
+    source = folder / ADAPTER_DIR
+    if checkpoint is not None:
+        source = folder / CHECKPOINT_DIR / f"{checkpoint:07d}"
+        kept = sorted(int(path.name) for path in source.parent.glob("[0-9]*"))
+        if checkpoint not in kept:
+            there = f"it has those of {', '.join(map(str, kept))}" if kept else "it kept none"
+            remedy = "" if kept else " Set train.keep_checkpoints before a sweep."
+            raise ExportError(
+                f"Trial {trial.number} has no checkpoint of iteration {checkpoint}; {there}."
+                f"{remedy}"
+            )
+    for name in (WEIGHTS_FILE, CONFIG_FILE):
+        if not (source / name).is_file():
+            raise ExportError(
+                f"Trial {trial.number} has no {source / name}: it did not end, or keep in the "
+                "sweep did not keep it. Export another trial with --trial."
+            )
+    return source
+
+
+def _wanted(asked: Request, model: str, base: Path, there: dict[str, Part]) -> list[str]:
+    """Names of the parts that what is asked for needs, in the order in which they are made."""
+    reason = why_not(base)
+    if asked.gguf and reason is not None:
+        raise ExportError(
+            f"{model} cannot be exported as GGUF: {reason}. llama.cpp's convert_hf_to_gguf.py "
+            "makes one of many other models, out of what --fuse --dequantize exports."
+        )
+    as_folder = asked.ollama and reason is not None
+    if as_folder and not ollama.imports(base):
+        raise ExportError(
+            f"{model} cannot be exported for Ollama: as GGUF it cannot, since {reason}; and Ollama "
+            "does not import its architecture from safetensors."
+        )
+    fused = there.get("fused")
+    must_be_whole = is_quantized(base) and (asked.dequantize or as_folder)
+    if fused is not None and must_be_whole and not fused.dequantized:
+        raise ExportError(
+            f"{fused.path} is there already, quantized. Use --force to make the export anew."
+        )
+    names = ["adapters"]
+    names += ["fused"] if asked.fuse or asked.dequantize or as_folder else []
+    return names + (["gguf"] if asked.gguf or (asked.ollama and not as_folder) else [])

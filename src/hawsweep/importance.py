@@ -11,6 +11,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.intervals import rank_correlation
+from hawsweep.trials import TARGETS_PER_BYTE
 
 # Importance of fewer trials is noise.
 FEWEST_TRIALS = 8
@@ -68,9 +69,15 @@ def find_insight(study: optuna.Study) -> Insight:
         dict(sorted(shares.items(), key=lambda item: -item[1])),
         {name: _marginals(trials, name) for name in names},
         rank_correlation(
-            [-trial.user_attrs["val_loss"] for trial in losses], [_score(t) for t in losses]
+            [-_comparable_loss(trial) for trial in losses], [_score(t) for t in losses]
         ),
     )
+
+
+def _comparable_loss(trial: FrozenTrial) -> float:
+    """Per byte where several models are compared, whose tokens differ; else per token."""
+    values = trial.user_attrs
+    return float(values["val_loss"] * values.get(TARGETS_PER_BYTE, 1.0))
 
 
 def _varied(trials: list[FrozenTrial]) -> list[str]:

@@ -83,10 +83,12 @@ EXAMPLES = {
     "machine.keep_awake": "machine: {keep_awake: false}",
     "machine.hang_timeout": "machine: {hang_timeout: 30m}",
     "keep": "keep: best 3",
+    "notify": "notify: [end, failure]",
     "seed": "seed: 1",
     "trust_remote_code": "trust_remote_code: true",
 }
 SEARCH_EXAMPLES = {
+    "model": "search: {model: {choices: [smollm2-135m-instruct, mlx-community/gemma-3-1b-it]}}",
     "fine_tune_type": "search: {fine_tune_type: {choices: [lora, dora]}}",
     "learning_rate": "search: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}",
     "iters": "search: {iters: {low: 500, high: 2000, step: 500}}",

@@ -13,11 +13,13 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.baselines import base_dir, base_dir_of, baselines
 from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval, difference_interval
+from hawsweep.spec import MODEL
 from hawsweep.study import SAMPLE_FILES, Place, study_names
-from hawsweep.trials import trial_of
+from hawsweep.trials import TARGETS_PER_BYTE, trial_of
 from hawsweep.verdict import Candidate, Verdict, judge
 
 
@@ -35,6 +37,7 @@ class TrialRow:
         val_loss: Of the best evaluation, nats per token; ``best_iteration`` is where it was.
         similarity: Mean cosine on the validation prompts.
         time_s: From start to end.
+        nats_per_byte: ``val_loss`` as trials of several models are compared by it; else None.
     """
 
     label: str
@@ -54,6 +57,7 @@ class TrialRow:
     faults: Mapping[str, int] | None = None
     confirmed: float | None = None
     reason: str | None = None
+    nats_per_byte: float | None = None
 
 
 def leaderboard(study: optuna.Study) -> list[TrialRow]:
@@ -66,17 +70,18 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
         replace(trial_row(trial), confirmed=again.get(trial.number))
         for trial in study.get_trials(deepcopy=False)
     ]
-    for key, label in _baselines(study):
-        known = _known(study.user_attrs[key])
+    for each in baselines(study):
+        known = _known(each.values)
         score = known.get("score", known.get("similarity"))  # the latter: of an older study
-        rows.append(TrialRow(label, "base", {}, **{**known, "score": score}))
+        rows.append(TrialRow(each.label, "base", {}, **{**known, "score": score}))
     references = study.user_attrs.get("references", {})
     rows += [TrialRow(name, "reference", {}, score=value) for name, value in references.items()]
     order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]
 
     def rank(row: TrialRow) -> tuple[int, float, float]:
         place = 0 if row.score is not None else order.index(row.state)
-        loss = float("inf") if row.val_loss is None else row.val_loss
+        losses = (row.nats_per_byte, row.val_loss, float("inf"))
+        loss = next(each for each in losses if each is not None)
         return place, -(row.score or 0.0), loss
 
     return sorted(rows, key=rank)
@@ -129,55 +134,59 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
     return {
         "study": study.study_name,
         **vars(trial_row(trial)),
-        "evaluations": {step: -value for step, value in trial.intermediate_values.items()},
+        "evaluations": evaluations(trial),
         "folder": str(folder),
         "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
         "samples": read_json_lines(folder / "samples.jsonl")[:5],
     }
 
 
+def evaluations(trial: FrozenTrial) -> dict[int, float]:
+    """The validation loss of a trial by iteration, in nats per token."""
+    targets_per_byte = trial.user_attrs.get(TARGETS_PER_BYTE, 1.0)
+    return {step: -value / targets_per_byte for step, value in trial.intermediate_values.items()}
+
+
 def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
     """What the study's scores allow to say; None before its first complete trial."""
-    folder = place.study_dir(study.study_name) / "base"
-    tested = study.user_attrs.get("test", {}).get("trial_number")
-    baselines = [
-        _candidate(label, folder, key, is_tested=tested is not None)
-        for key, label in _baselines(study)
+    name, tested = study.study_name, study.user_attrs.get("test", {}).get("trial_number")
+    untuned = [
+        _candidate(
+            each.label,
+            base_dir(place, name, each.model),
+            each.kind,
+            is_tested=tested is not None,
+            model=each.model,
+        )
+        for each in baselines(study)
     ]
     trials = [
         _candidate(
             f"trial {trial.number}",
-            place.trial_dir(study.study_name, trial.number),
+            place.trial_dir(name, trial.number),
             "trial",
             is_tested=trial.number == tested,
             cost=trial.user_attrs.get("train_time_s", 0.0),
+            model=trial.params.get(MODEL, ""),
         )
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     ]
-    n_prompts = max((len(each.scores) for each in (*trials, *baselines)), default=0)
+    n_prompts = max((len(each.scores) for each in (*trials, *untuned)), default=0)
     whole = [each for each in trials if len(each.scores) == n_prompts > 0]
     return judge(
         whole,
-        [each for each in baselines if len(each.scores) == n_prompts],
+        [each for each in untuned if len(each.scores) == n_prompts],
         winner=None if tested is None else f"trial {tested}",
     )
 
 
-def _baselines(study: optuna.Study) -> list[tuple[str, str]]:
-    """The study's attributes with what is not a trial, and their labels."""
-    return [
-        (key, label.format(**study.user_attrs[key]))
-        for key, label in (("base", "base"), ("few_shot", "{n_examples}-shot base"))
-        if key in study.user_attrs
-    ]
-
-
 def _candidate(
-    label: str, folder: Path, kind: str, *, is_tested: bool, cost: float = 0.0
+    label: str, folder: Path, kind: str, *, is_tested: bool, cost: float = 0.0, model: str = ""
 ) -> Candidate:
     name = SAMPLE_FILES[kind]
     test_scores = _scores(folder / f"test_{name}") if is_tested else np.empty(0)
-    return Candidate(label, _scores(folder / name), test_scores if len(test_scores) else None, cost)
+    tested = test_scores if len(test_scores) else None
+    return Candidate(label, _scores(folder / name), tested, cost, model)
 
 
 def _scores(path: Path) -> npt.NDArray[np.float64]:
@@ -210,7 +219,7 @@ def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
         return []
     number = best.number if test is None else test["trial_number"]
     name = SAMPLE_FILES["trial"] if test is None else f"test_{SAMPLE_FILES['trial']}"
-    base = read_json_lines(place.study_dir(study.study_name) / "base" / name)
+    base = read_json_lines(base_dir_of(study, place, number) / name)
     tuned = read_json_lines(place.trial_dir(study.study_name, number) / name)
     return by_group(base, tuned)
 
@@ -239,7 +248,7 @@ def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
     test = study.user_attrs.get("test")
     samples = []
     if test is not None:
-        base = place.study_dir(study.study_name) / "base"
+        base = base_dir_of(study, place, test["trial_number"])
         tuned = place.trial_dir(study.study_name, test["trial_number"])
         pairs = (read_json_lines(folder / "test_samples.jsonl") for folder in (base, tuned))
         samples = list(zip(*pairs, strict=False))[:5]

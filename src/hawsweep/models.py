@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,9 +169,21 @@ def load_model(
     Raises:
         ModelError: The folder is not a model that mlx-lm reads, or it has no chat template.
     """
+    model, config = load_weights(path, adapter_path, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(path, config, trust_remote_code=trust_remote_code)
+    return LoadedModel(model, tokenizer, config, path)
+
+
+def load_tokenizer(
+    path: Path, config: Mapping[str, Any], *, trust_remote_code: bool = False
+) -> Any:
+    """Load a model's tokenizer alone.
+
+    Raises:
+        ModelError: It cannot be loaded, or has no chat template.
+    """
     from mlx_lm.utils import load_tokenizer
 
-    model, config = load_weights(path, adapter_path, trust_remote_code=trust_remote_code)
     options = {"trust_remote_code": trust_remote_code}
     try:
         tokenizer = load_tokenizer(path, options, eos_token_ids=config.get("eos_token_id"))
@@ -179,7 +191,7 @@ def load_model(
         raise _cannot_load(path, fault) from fault
     if tokenizer.chat_template is None:
         raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.")
-    return LoadedModel(model, tokenizer, config, path)
+    return tokenizer
 
 
 def load_weights(

@@ -17,7 +17,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.adapters import adapted, beyond_mlx_lm, load_adapter, mlx_lm_config
-from hawsweep.bench import Bench, value_ends
+from hawsweep.bench import Bench
 from hawsweep.calibration import note_trial
 from hawsweep.checkpoints import (
     ADAPTER_DIR,
@@ -45,7 +45,8 @@ from hawsweep.spec import apply_settings
 from hawsweep.study import SAMPLE_FILES
 from hawsweep.training import NonFiniteLoss, Report, TrainResult, train_adapter, trainable
 from hawsweep.trainspec import TrainSpec
-from hawsweep.trials import MEMORY_CONSTRAINT, SMALLEST_VIOLATION
+from hawsweep.trials import MEMORY_CONSTRAINT, SMALLEST_VIOLATION, TARGETS_PER_BYTE
+from hawsweep.validation import value_ends
 
 Tell = Callable[..., None]
 METRICS_FILE = "metrics.jsonl"
@@ -67,7 +68,7 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
     _write_losses(folder, evaluation)
     measured: dict[str, Any] = {
         "base": {
-            "val_loss": evaluation.val_loss,
+            **_losses(bench, evaluation),
             "perplexity": evaluation.perplexity,
             "reference_perplexity": bench.reference_perplexity(evaluation),
             **score.summary(),
@@ -76,7 +77,7 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
         }
     }
     if bench.few_shot:
-        few_shot = _score_few_shot(bench, bench.valid_prompts)
+        few_shot = score_few_shot(bench, bench.valid_prompts)
         write_samples(folder / SAMPLE_FILES["few_shot"], few_shot)
         measured["few_shot"] = {"n_examples": len(bench.few_shot), **few_shot.summary()}
     spec = bench.spec.scoring
@@ -86,7 +87,17 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
     return {**measured, "self_check": asdict(check)}
 
 
-def _score_few_shot(bench: Bench, records: Sequence[Record]) -> Score:
+def _losses(bench: Bench, evaluation: Evaluation) -> dict[str, float]:
+    """A validation loss as studies keep it: per token, and where models differ per byte too."""
+    loss = evaluation.val_loss
+    per_byte = (
+        {} if bench.targets_per_byte is None else {"nats_per_byte": bench.comparable_loss(loss)}
+    )
+    return {"val_loss": loss, **per_byte}
+
+
+def score_few_shot(bench: Bench, records: Sequence[Record]) -> Score:
+    """What the model as it is answers with examples in its prompt, judged."""
     return bench.score([with_examples(record, bench.few_shot) for record in records])
 
 
@@ -156,7 +167,7 @@ def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
     below_bytes = trial.user_attrs.get("below_bytes")
     plan = bench.plan(train, below_bytes)
     if (other := _that_ran_out(trial)) is not None:
-        _end_infeasible(trial, SMALLEST_VIOLATION, f"ran out of memory as trial {other}")
+        end_infeasible(trial, SMALLEST_VIOLATION, f"ran out of memory as trial {other}")
     if plan is None:
         short = bench.shortfall_bytes(train)
         if below_bytes is not None and short <= 0:
@@ -164,7 +175,7 @@ def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
         else:
             needed = (bench.budget_bytes + short) / 1e9
             reason = f"needs {needed:.2f} GB, the budget is {bench.budget_bytes / 1e9:.2f} GB"
-        _end_infeasible(trial, max(short / 1e9, SMALLEST_VIOLATION), reason)
+        end_infeasible(trial, max(short / 1e9, SMALLEST_VIOLATION), reason)
     trial.set_constraint(MEMORY_CONSTRAINT, 0.0)
     recorded = {"peak_bytes": plan.peak_bytes, "text": describe(plan, train)}
     trial.set_user_attr("plan", {**asdict(plan.execution), **recorded})
@@ -172,7 +183,15 @@ def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
     return plan
 
 
-def _end_infeasible(trial: optuna.Trial, violation: float, reason: str) -> NoReturn:
+def end_infeasible(trial: optuna.Trial, violation: float, reason: str) -> NoReturn:
+    """End a trial that does not fit into memory.
+
+    Args:
+        violation: By how many GB.
+
+    Raises:
+        optuna.TrialPruned: Always.
+    """
     trial.set_constraint(MEMORY_CONSTRAINT, violation)
     trial.set_user_attr("infeasible", True)
     trial.set_user_attr("reason", reason)
@@ -216,7 +235,7 @@ def score_test(
     """Open the test split: the score of the base, of the base with examples, and the trial's."""
     scores = {"base": bench.score(bench.test_prompts)}
     if bench.few_shot:
-        scores["few_shot"] = _score_few_shot(bench, bench.test_prompts)
+        scores["few_shot"] = score_few_shot(bench, bench.test_prompts)
     train = apply_settings(bench.spec.train, trial.params)
     with adapted(bench.loaded.model, train):
         load_adapter(bench.loaded.model, adapter_dir)
@@ -312,6 +331,8 @@ class _Watch:
         known = [] if self._state is None else self._repeat(path)
         replace_text(path, "".join(f"{line}\n" for line in known))
         self._metrics = path.open("a", encoding="utf-8")
+        if self._bench.targets_per_byte is not None:
+            self._trial.set_user_attr(TARGETS_PER_BYTE, self._bench.targets_per_byte)
         return self
 
     def _repeat(self, path: Path) -> list[str]:
@@ -329,7 +350,7 @@ class _Watch:
             if iteration <= last:
                 known.append(line)
                 if is_eval:
-                    self._trial.report(-loss, iteration)
+                    self._report(loss, iteration)
         if self._state.best is not None:
             self._record_best(self._state.best)
         return known
@@ -359,13 +380,17 @@ class _Watch:
         if is_best:
             self._record_best(evaluation)
         self._tell("eval", iteration=evaluation.iteration, val_loss=evaluation.val_loss)
-        self._trial.report(-evaluation.val_loss, evaluation.iteration)
+        self._report(evaluation.val_loss, evaluation.iteration)
         if evaluation.iteration < self._train.iters and self._trial.should_prune():
             self._prune(evaluation)
 
+    def _report(self, val_loss: float, iteration: int) -> None:
+        self._trial.report(-self._bench.comparable_loss(val_loss), iteration)
+
     def _record_best(self, evaluation: Evaluation) -> None:
         _write_losses(self._folder, evaluation)
-        self._trial.set_user_attr("val_loss", evaluation.val_loss)
+        for key, value in _losses(self._bench, evaluation).items():
+            self._trial.set_user_attr(key, value)
         self._trial.set_user_attr("best_iteration", evaluation.iteration)
 
     def _prune(self, evaluation: Evaluation) -> None:

@@ -29,13 +29,20 @@ def versions() -> dict[str, str]:
     return found
 
 
-def fingerprints(spec: SweepSpec, model_path: Path, data: Mapping[str, str]) -> dict[str, str]:
-    """Of what the spec only names: each split, the model, and a metric of one's own.
+def fingerprints(
+    spec: SweepSpec,
+    model_path: Path,
+    data: Mapping[str, str],
+    others: Mapping[str, Path] | None = None,
+) -> dict[str, str]:
+    """Of what the spec only names: each split, each model, and a metric of one's own.
 
     Args:
         data: See ``data.Splits.fingerprint``.
+        others: The folders of the models beside the first one, by model.
     """
     found = {**data, "model": _of_folder(model_path)}
+    found |= {f"model {name}": _of_folder(path) for name, path in (others or {}).items()}
     module, colon, _ = spec.scoring.metric.partition(":")
     if colon:
         found["metric"] = _digest([Path(f"{module}.py")])

@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined
 
 from hawsweep.errors import SpecError
 from hawsweep.keyexamples import EXAMPLES, SEARCH_EXAMPLES
-from hawsweep.spec import SEARCHABLE, Choices, Range, SweepSpec
+from hawsweep.spec import MODEL, SEARCHABLE, Choices, Range, SweepSpec
 from hawsweep.sweepfile import bundled_dir, read_sweep
 
 _HEAD = """# Sweeps
@@ -44,6 +44,13 @@ _SEARCH = """## `search`
 
 What the study varies, each key as `{low: ..., high: ...}`, both ends included, with `log: true` or
 `step: ...` where wanted, or as `{choices: [...]}`. These keys of `train` can be searched:
+"""
+_MODELS = """
+Beside them `model`, as `{choices: [...]}`: several base models in one study, each measured untuned.
+The key `model` itself is then left out. What prunes trials is then the validation loss per UTF-8
+byte of the text that is learned, as models cut text into different tokens; `val_loss` stays per
+token. All models are validated on the same records. A model that does not fit into memory is said
+and left out; the others go on.
 """
 _TABLE_HEAD = (
     "| key | default | allowed | meaning | known from |\n| --- | --- | --- | --- | --- |\n"
@@ -162,14 +169,15 @@ def _nearest(name: str, known: Sequence[str]) -> list[str]:
 def reference() -> str:
     """The whole text, Markdown."""
     rows = "".join(_row(key) for key in all_keys())
-    searchable = ", ".join(f"`{key}`" for key in SEARCHABLE)
+    searchable = ", ".join(f"`{key}`" for key in SEARCHABLE if key != MODEL)
     return "\n".join(
         (
             _HEAD,
             _BUNDLED + "".join(_bundled_rows()),
             _KEYS,
             _TABLE_HEAD + rows,
-            f"{_SEARCH}\n{searchable}.\n",
+            f"{_SEARCH}\n{searchable}.",
+            _MODELS,
         )
     )
 
@@ -179,7 +187,8 @@ def _bundled_rows() -> Iterator[str]:
         spec = read_sweep(path)
         data = ", ".join(f"`{each.path}`" for each in spec.data)
         question = spec.description.replace("|", "&#124;")
-        yield f"| [{path.stem}]({path.name}) | `{spec.model}` | {data} | {question} |\n"
+        models = ", ".join(f"`{each}`" for each in spec.models)
+        yield f"| [{path.stem}]({path.name}) | {models} | {data} | {question} |\n"
 
 
 def _row(key: Key) -> str:
@@ -205,7 +214,7 @@ def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[Key]:
             _SEARCH_MEANING if is_search else field.description or "",
             _source(key),
             EXAMPLES[key],
-            SEARCH_EXAMPLES.get(key.removeprefix("train."), "") if prefix else "",
+            SEARCH_EXAMPLES.get(key.removeprefix("train."), ""),
         )
 
 
@@ -229,6 +238,8 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or value is PydanticUndefined or value in ("", {}):
         return ""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

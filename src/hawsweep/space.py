@@ -1,6 +1,7 @@
 """Declared search parameters become Optuna distributions, and the settings worth trying first."""
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 from optuna.distributions import (
@@ -11,6 +12,7 @@ from optuna.distributions import (
 )
 
 from hawsweep.spec import (
+    MODEL,
     SEARCHABLE,
     Choices,
     Range,
@@ -67,6 +69,23 @@ def first_settings(spec: SweepSpec, config: Mapping[str, Any]) -> list[dict[str,
             values = values_of(key, asked)
             middle[key], widest[key] = values[(len(values) - 1) // 2], values[-1]
     return [middle] if middle == widest else [middle, widest]
+
+
+def first_of_models(
+    spec: SweepSpec, configs: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, SearchValue]]:
+    """``first_settings`` of every model in turn, so that each has its first before any its second.
+
+    Args:
+        configs: Each model's ``config.json``.
+    """
+    if not spec.searches_models or spec.enqueue is not None:
+        return first_settings(spec, configs[spec.model])
+    of_each = [
+        [{MODEL: model, **settings} for settings in first_settings(spec.of_model(model), config)]
+        for model, config in configs.items()
+    ]
+    return [each for turn in zip_longest(*of_each) for each in turn if each is not None]
 
 
 def _distribution(key: str, asked: Range | Choices) -> BaseDistribution:

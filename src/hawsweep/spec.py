@@ -29,8 +29,12 @@ from hawsweep.trainspec import Section, TrainSpec
 from hawsweep.yamltext import dump_yaml
 
 # Keys of a sweep that have no influence on a trial's numbers.
-HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep")
+HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify")
+# What of a sweep may be told to who does not look.
+NEWS = ("start", "best", "end", "failure")
 SearchValue = bool | int | float | str
+# The one searched key that is none of ``train``'s.
+MODEL = "model"
 _MOST_WORKERS = 64
 _LONGEST_S = 10 * 365 * 86400
 
@@ -398,6 +402,16 @@ def _check_keep(value: object) -> str:
     return text
 
 
+def _check_news(value: object) -> tuple[str, ...]:
+    listed = value if isinstance(value, list | tuple) else [value]
+    if all(each in NEWS for each in listed) and len(set(listed)) == len(listed):
+        return tuple(listed)
+    raise ValueError(
+        f"must be a list of {', '.join(NEWS)}. Whom to tell is not for a sweep to say, which "
+        "others may have written: use --notify or HAWSWEEP_NOTIFY"
+    )
+
+
 def _check_workers(value: object) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
@@ -419,7 +433,11 @@ class SweepSpec(Section):
 
     description: str = Field("", description="What the sweep is to find out, for people.")
     model: str = Field(
-        min_length=1, description="A bundled name, a folder, or a Hugging Face repository."
+        min_length=1,
+        description=(
+            "A bundled name, a folder, or a Hugging Face repository; left out where search.model "
+            "has several."
+        ),
     )
     data: Annotated[tuple[DataSpec, ...], BeforeValidator(_data_specs)]
     train: TrainSpec = Field(default_factory=TrainSpec)
@@ -453,10 +471,54 @@ class SweepSpec(Section):
             "such as best 3; small files always stay."
         ),
     )
+    notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
+        NEWS,
+        description=(
+            "What those named by `--notify` or `HAWSWEEP_NOTIFY` are told of: start, a new best "
+            "trial, end, failure."
+        ),
+    )
     seed: int = Field(
         0, ge=0, lt=2**32, description="Seed of the sampler and of the validation subset."
     )
     trust_remote_code: bool = Field(False, description="Run code that comes with a model.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_model(cls, content: Any) -> Any:
+        """Where models are searched, ``model`` is the first of them."""
+        if not isinstance(content, dict) or "model" in content:
+            return content
+        search = content.get("search")
+        if not isinstance(search, dict) or "model" not in search:
+            return content
+        asked = search["model"]
+        choices = asked.get("choices") if isinstance(asked, dict) else None
+        known = isinstance(choices, list | tuple) and choices and choices[0]
+        # What is no name is a fault of search.model, not of what is left out here.
+        return {**content, "model": known if isinstance(known, str) and known else "?"}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that trials train: those of ``search.model``, else the one."""
+        asked = self.search.get(MODEL)
+        return tuple(map(str, asked.choices)) if isinstance(asked, Choices) else (self.model,)
+
+    @property
+    def searches_models(self) -> bool:
+        """Whether the model is one of the settings that the study varies."""
+        return MODEL in self.search
+
+    def of_model(self, model: str) -> "SweepSpec":
+        """The sweep as if it had this one of its models alone."""
+        if not self.searches_models:
+            return self
+        search = {key: asked for key, asked in self.search.items() if key != MODEL}
+        return self.model_copy(update={"model": model, "search": search})
+
+    def model_of(self, settings: Mapping[str, Any]) -> str:
+        """The model of a trial with these settings."""
+        return str(settings.get(MODEL, self.model))
 
     def fingerprint(self) -> dict[str, Any]:
         """What decides a trial's numbers, as plain values. A study goes on only with the same.
@@ -477,6 +539,8 @@ class SweepSpec(Section):
     def dump_yaml(self) -> str:
         """The spec as resolved, every default written out, in a form ``read_sweep`` reads."""
         content = self.model_dump(mode="json", exclude_none=True)
+        if self.searches_models:
+            content.pop(MODEL)
         for key in self.search:
             section = content["train"]
             *parents, last = key.split(".")
@@ -505,7 +569,16 @@ SEARCHABLE: dict[str, type] = {
     "lr_schedule.name": str,
     "lr_schedule.warmup_ratio": float,
     "lr_schedule.end_factor": float,
+    MODEL: str,
 }
+
+
+def short_names(models: Iterable[str]) -> dict[str, str]:
+    """Each model's name without its organisation or folder, where that is enough to tell it."""
+    listed = list(models)
+    last = {model: model.rstrip("/").rsplit("/", 1)[-1] or model for model in listed}
+    ends = list(last.values())
+    return {model: end if ends.count(end) == 1 else model for model, end in last.items()}
 
 
 def values_of(key: str, asked: Range | Choices) -> list[SearchValue]:
@@ -553,10 +626,13 @@ def corners(
 
 
 def apply_settings(train: TrainSpec, settings: Mapping[str, SearchValue]) -> TrainSpec:
-    """A trial's settings: the fixed ones with the searched ones put in."""
+    """How a trial trains: the fixed settings with the searched ones put in; its model is none of
+    them.
+    """
     content = train.model_dump(exclude_unset=True)
     for key, value in settings.items():
-        set_key(content, key, value)
+        if key != MODEL:
+            set_key(content, key, value)
     return TrainSpec.model_validate(content)
 
 

@@ -1,8 +1,8 @@
 """Starting a sweep, joining one that runs, stopping it from elsewhere."""
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -25,35 +25,56 @@ from hawsweep import (
     sweepplan,
     trials,
 )
+from hawsweep.errors import MemoryBudgetError
+from hawsweep.news import telling
+from hawsweep.notify import find_targets
 from hawsweep.peak import arrays_budget
+from hawsweep.planning import MemoryModel, Workload
 from hawsweep.processes import supervising, supervisor_of
+from hawsweep.results import StudyResults
 from hawsweep.shapes import read_config
 from hawsweep.spec import HOW_IT_RUNS, SweepSpec
-from hawsweep.supervisor import POLL_S, Event, Listener, Supervisor, keep_record
+from hawsweep.supervisor import POLL_S, Ended, Event, Listener, Supervisor, keep_record
+
+Progress = Callable[[str], None]
+# Models that do not fit into memory: why, and by how many GB.
+LeftOut = dict[str, tuple[str, float]]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a start ended, and the study it left."""
+@dataclass(frozen=True, eq=False)
+class Outcome(StudyResults):
+    """How a start ended, and what the study found.
 
-    ended: Literal["finished", "timeout", "interrupted"]
-    study: optuna.Study
-    spec: SweepSpec
+    Attributes:
+        ended: ``finished``; ``timeout``, where ``spec.timeout`` left trials over; or
+            ``interrupted``, by Ctrl-C or ``hawsweep stop``. The last two go on when started again.
+    """
+
+    ended: Ended
 
 
 def run_sweep(
     spec: SweepSpec,
     name: str,
-    place: study.Place,
-    listen: Listener,
     *,
+    studies_dir: str | Path | None = None,
+    storage: str | None = None,
+    on_event: Listener | None = None,
+    notify: str | Sequence[str] | None = None,
     accept_versions: bool = False,
 ) -> Outcome:
     """Start a study, or go on with it, until ``spec.trials`` trials are complete or pruned.
 
+    Trials run in processes of their own. In the main thread Ctrl-C lets them save where they are,
+    and ``interrupted`` is returned.
+
     Args:
         name: The study's name, also of its folder.
-        listen: Is told of every event, and with kind ``tick`` several times a second.
+        studies_dir: Where studies are kept; see ``study.find_place``.
+        storage: An Optuna RDB URL instead of the database there.
+        on_event: Is told of every event, and with kind ``tick`` several times a second. What it
+            raises ends the sweep, in such a way that it goes on when started again.
+        notify: Whom to tell what ``spec.notify`` names; see ``notify.find_targets``.
         accept_versions: See ``study.create_study``.
 
     Raises:
@@ -62,19 +83,21 @@ def run_sweep(
             is kept.
     """
     study.check_name(name)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # events say it better
-
-    def preparing(text: str) -> None:
-        listen(Event("preparing", values={"text": text}))
-
-    # What is read in a moment comes before a model is converted and measured.
-    splits = data.load_data(spec.data, preparing)
+    place, targets = study.find_place(studies_dir, storage), find_targets(notify)
+    listen = on_event or (lambda _: None)
     with ExitStack() as held:
+        held.enter_context(_optuna_quiet())
+        # What is read in a moment comes before a model is converted and measured.
+        splits = data.load_data(spec.data, _preparing(listen))
         held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
+        news = held.enter_context(telling(name, spec, targets, listen))
         held.enter_context(study.storage_faults_told(place))
         if spec.machine.keep_awake:
-            held.enter_context(courtesy.keep_awake(preparing))
-        return _run_sweep(spec, name, place, listen, preparing, splits, accept_versions)
+            held.enter_context(courtesy.keep_awake(_preparing(listen)))
+        ended, opened = _run_sweep(spec, name, place, news, splits, accept_versions)
+        outcome = Outcome(opened, place, ended)
+        news.tell_end(ended, outcome)
+        return outcome
 
 
 def join_sweep(
@@ -87,30 +110,37 @@ def join_sweep(
     Raises:
         StudyError: There is no such study.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-    def preparing(text: str) -> None:
-        listen(Event("preparing", values={"text": text}))
-
+    preparing = _preparing(listen)
     storage = study.open_storage(place)
     opened = study.load_study(storage, name)
     spec = study.spec_of(opened).model_copy(update={"workers": workers})
     opened.set_user_attr(study.STOP, None)
     with ExitStack() as held:
+        held.enter_context(_optuna_quiet())
         held.enter_context(study.storage_faults_told(place))
         if spec.machine.keep_awake:
             held.enter_context(courtesy.keep_awake(preparing))
-        model_path = models.resolve_model(spec.model, preparing)
+        paths = _resolve_models(spec, preparing)
         models.resolve_embedder(spec.scoring.embedder, preparing)
-        n_workers, worker_bytes = _share_memory(spec, model_path, place, preparing)
+        n_workers, worker_bytes, left_out = _share_memory(spec, paths, place, preparing)
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
         confirming = confirm.open_confirmation(storage, opened, spec)
         about = {"name": name, "is_new": False, "finished": trials.count_finished(opened)}
         listen(Event("study", values=about))
+        _tell_left_out(left_out, listen)
         ended = Supervisor(
-            spec, name, place, opened, confirming, n_workers, worker_bytes, listen, joins=True
+            spec,
+            name,
+            place,
+            opened,
+            confirming,
+            n_workers,
+            worker_bytes,
+            listen,
+            joins=True,
+            left_out=left_out,
         ).run()
-    return Outcome(ended, study.load_study(storage, name), spec)
+    return Outcome(study.load_study(storage, name), place, ended)
 
 
 def ask_to_stop(
@@ -137,27 +167,46 @@ def ask_to_stop(
     return was_run
 
 
+def _preparing(listen: Listener) -> Callable[[str], None]:
+    return lambda text: listen(Event("preparing", values={"text": text}))
+
+
+@contextmanager
+def _optuna_quiet() -> Iterator[None]:
+    """Without what Optuna logs of each trial, which events say better."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
 def _run_sweep(
     spec: SweepSpec,
     name: str,
     place: study.Place,
     listen: Listener,
-    preparing: Callable[[str], None],
     splits: data.Splits,
     accept_versions: bool,
-) -> Outcome:
+) -> tuple[Ended, optuna.Study]:
+    preparing = _preparing(listen)
     storage = study.open_storage(place, create=True)
     models.resolve_embedder(spec.scoring.embedder, preparing)
-    model_path = models.resolve_model(spec.model, preparing)
-    n_workers, worker_bytes = _share_memory(spec, model_path, place, preparing)
+    paths = _resolve_models(spec, preparing)
+    n_workers, worker_bytes, left_out = _share_memory(spec, paths, place, preparing)
     if name not in study.study_names(storage):
         recovery.check_nothing_lost(name, place)
-    prints = provenance.fingerprints(spec, model_path, splits.fingerprint())
+    first, *others = paths
+    prints = provenance.fingerprints(
+        spec, paths[first], splits.fingerprint(), {each: paths[each] for each in others}
+    )
     opened, is_new = study.create_study(
         storage, place, name, spec, prints, accept_versions=accept_versions
     )
     if is_new:
-        for settings in space.first_settings(spec, read_config(model_path)):
+        configs = {model: read_config(path) for model, path in paths.items()}
+        for settings in space.first_of_models(spec, configs):
             opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
     # These may change at each start.
     opened.set_user_attr("references", spec.scoring.references or {})
@@ -168,36 +217,94 @@ def _run_sweep(
         for number in trials.reap_running(each, deaths.GONE):
             keep_record(each, place, number)
             listen(Event("reaped", values={"number": number}))
-    listen(
-        Event(
-            "study",
-            values={"name": name, "is_new": is_new, "finished": trials.count_finished(opened)},
-        )
-    )
-    ended = Supervisor(spec, name, place, opened, confirming, n_workers, worker_bytes, listen).run()
-    return Outcome(ended, study.load_study(storage, name), spec)
+    best = trials.best_trial(opened)
+    about = {"name": name, "is_new": is_new, "finished": trials.count_finished(opened)}
+    if best is not None:
+        about |= {"best_trial": best.number, "best_score": best.value}
+    listen(Event("study", values=about))
+    _tell_left_out(left_out, listen)
+    ended = Supervisor(
+        spec,
+        name,
+        place,
+        opened,
+        confirming,
+        n_workers,
+        worker_bytes,
+        listen,
+        left_out=left_out,
+    ).run()
+    return ended, study.load_study(storage, name)
+
+
+def _resolve_models(spec: SweepSpec, preparing: Callable[[str], None]) -> dict[str, Path]:
+    return {model: models.resolve_model(model, preparing) for model in spec.models}
+
+
+def _tell_left_out(left_out: LeftOut, listen: Listener) -> None:
+    for model, (reason, _) in left_out.items():
+        listen(Event("left_out", values={"model": model, "reason": reason}))
 
 
 def _share_memory(
-    spec: SweepSpec, model_path: Path, place: study.Place, preparing: Callable[[str], None]
-) -> tuple[int, float | None]:
-    """How many workers there are, and what each may take; None where nothing can be predicted."""
+    spec: SweepSpec, paths: Mapping[str, Path], place: study.Place, preparing: Progress
+) -> tuple[int, float | None, LeftOut]:
+    """How many workers there are, and what each may take; None where nothing can be predicted.
+    And the models that do not fit, where others do.
+    """
     machine = memory.this_machine()
     budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
+    of_each = {model: spec.of_model(model) for model in paths}
+    works = {model: sweepplan.workload(its) for model, its in of_each.items()}
+    known: dict[str, MemoryModel | None] = {}
+    left_out: LeftOut = {}
+    for model, its in of_each.items():
+        with _leaving_out(spec, model, left_out):
+            known[model] = _measured(its, paths[model], works[model], budget, preparing)
+    certain = {model: each for model, each in known.items() if each is not None}
+    if len(certain) < len(known):
+        preparing(
+            "the memory of this architecture is not known: trials are executed as the sweep says"
+        )
+        return 1 if spec.workers == "auto" else min(spec.workers, spec.trials), None, left_out
+    shares = [
+        sweepplan.share(of_each[model], found, works[model], budget)[0]
+        for model, found in certain.items()
+    ]
+    n_workers = min(shares, default=1)
+    each = budget.total_bytes / n_workers
+    for model, found in certain.items():
+        keeping.check_space(of_each[model], found, place, n_workers)
+        with _leaving_out(spec, model, left_out):
+            arrays = arrays_budget(each, found.coefficients)
+            sweepplan.check_fits(of_each[model], found, works[model], arrays)
+    if len(left_out) == len(paths):
+        reasons = "\n".join(f"  {model}: {reason}" for model, (reason, _) in left_out.items())
+        raise MemoryBudgetError(f"No model of this sweep fits into memory:\n{reasons}")
+    preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")
+    return n_workers, each, left_out
+
+
+@contextmanager
+def _leaving_out(spec: SweepSpec, model: str, left_out: LeftOut) -> Iterator[None]:
+    """Note that one of several models does not fit; of the only one let it be known."""
+    try:
+        yield
+    except MemoryBudgetError as fault:
+        if not spec.searches_models:
+            raise
+        left_out[model] = str(fault), fault.short_bytes / 1e9
+
+
+def _measured(
+    spec: SweepSpec, model_path: Path, work: Workload, budget: memory.Budget, preparing: Progress
+) -> MemoryModel | None:
+    """What is known of a model's memory here, measured now where it never was; None where nothing
+    can be predicted.
+    """
     known = calibration.memory_model(model_path)
-    work = sweepplan.workload(spec)
     if known is not None:
         exact = replace(known, coefficients=replace(known.coefficients, error=0.0))
         whole = arrays_budget(budget.total_bytes, known.coefficients)
         sweepplan.check_fits(spec, exact, work, whole)
-    known = calibration.ensure_calibrated(model_path, known, budget.total_bytes, preparing)
-    if known is None:
-        preparing(
-            "the memory of this architecture is not known: trials are executed as the sweep says"
-        )
-        return 1 if spec.workers == "auto" else min(spec.workers, spec.trials), None
-    n_workers, each = sweepplan.share(spec, known, work, budget)
-    keeping.check_space(spec, known, place, n_workers)
-    sweepplan.check_fits(spec, known, work, arrays_budget(each, known.coefficients))
-    preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")
-    return n_workers, each
+    return calibration.ensure_calibrated(model_path, known, budget.total_bytes, preparing)

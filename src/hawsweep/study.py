@@ -16,10 +16,10 @@ import sqlalchemy.exc
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
-from hawsweep.credentials import parse_storage_url, without_secrets
+from hawsweep.credentials import parse_storage_url, with_password, without_secrets
 from hawsweep.deaths import is_disk_fault
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
@@ -27,6 +27,7 @@ from hawsweep.provenance import start_record, versions
 from hawsweep.spec import SweepSpec
 
 DEFAULT_STUDIES_DIR = Path("studies")
+STUDIES_DIR_VARIABLE, STORAGE_VARIABLE = "HAWSWEEP_STUDIES_DIR", "HAWSWEEP_STORAGE"
 _BUSY_TIMEOUT_S = 60
 CONFIRM_SUFFIX = ".confirm"
 # Names of what answered the validation prompts, in a study's folder ``base`` or a trial's; those of
@@ -36,6 +37,8 @@ SAMPLE_FILES = {
     "few_shot": "few_shot_samples.jsonl",
     "trial": "samples.jsonl",
 }
+# The study's attribute with what was measured of several untuned models; see baselines.
+BASES = "bases"
 # The study's attribute by which another process asks the supervisor to stop: how urgently.
 STOP = "stop"
 _MOST_STARTS = 100
@@ -91,6 +94,22 @@ class Place:
     def confirm_dir(self, name: str, number: int) -> Path:
         """The folder of a trial that trains the settings of another one again."""
         return self.study_dir(name) / "confirm" / f"{number:04d}"
+
+
+def find_place(studies_dir: str | Path | None = None, storage: str | None = None) -> Place:
+    """Where studies are: as said, else as the environment says, else in ``studies`` here.
+
+    Args:
+        studies_dir: Else ``HAWSWEEP_STUDIES_DIR``.
+        storage: Else ``HAWSWEEP_STORAGE``. A password that is missing in it is looked for; see
+            ``credentials.with_password``.
+
+    Raises:
+        StudyError: The storage is no URL, or the keyring cannot be read.
+    """
+    folder = studies_dir or os.environ.get(STUDIES_DIR_VARIABLE) or DEFAULT_STUDIES_DIR
+    url = storage or os.environ.get(STORAGE_VARIABLE)
+    return Place(Path(folder).expanduser(), with_password(url) if url else None)
 
 
 def check_name(name: str) -> None:
@@ -338,12 +357,17 @@ def stop_asked(study: optuna.Study) -> int:
     return study.user_attrs.get(STOP) or 0
 
 
-def spec_of(study: optuna.Study) -> SweepSpec:
-    """The spec a study was made with, and how it was last asked to run."""
-    content = {
-        key: value for key, value in study.user_attrs["spec"].items() if key != "fingerprints"
-    }
-    return SweepSpec.model_validate({**content, **study.user_attrs.get("how", {})})
+def spec_of(study: optuna.Study, trial: FrozenTrial | None = None) -> SweepSpec:
+    """The spec a study was made with, and how it was last asked to run; of a trial, as if the model
+    it trained were the only one.
+    """
+    attributes = study.user_attrs
+    content = {key: value for key, value in attributes["spec"].items() if key != "fingerprints"}
+    spec = SweepSpec.model_validate({**content, **attributes.get("how", {})})
+    if trial is None:
+        return spec
+    queued = trial.system_attrs.get("fixed_params", {})
+    return spec.of_model(spec.model_of({**queued, **trial.params}))
 
 
 def newest(storage: RDBStorage) -> str:
@@ -405,7 +429,8 @@ def _check_sqlite(path: Path, create: bool) -> None:
 
 def _is_untouched(study: optuna.Study) -> bool:
     trials = study.get_trials(deepcopy=False)
-    return "base" not in study.user_attrs and all(t.state == TrialState.WAITING for t in trials)
+    is_measured = study.user_attrs.keys() & {"base", BASES}
+    return not is_measured and all(t.state == TrialState.WAITING for t in trials)
 
 
 def _spec_with_defaults(study: optuna.Study, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import optuna
 import psutil
 
 from hawsweep import (
+    baselines,
     confirm,
     courtesy,
     deaths,
@@ -25,6 +26,7 @@ from hawsweep import (
     study,
     trials,
 )
+from hawsweep.checkpoints import ADAPTER_DIR
 from hawsweep.deaths import MemoryWatch
 from hawsweep.errors import MemoryBudgetError, WorkerError
 from hawsweep.spec import SweepSpec
@@ -36,6 +38,8 @@ _GRACE_S = 60.0
 POLL_S = 0.25
 # Between looks at what changes rarely: the study's wishes, the machine's.
 _LOOK_S = 2.0
+# At others' trials, for which all of them are read.
+_LOOK_AT_OTHERS_S = 6.0
 # Loading libraries and a large model gives no sign of life.
 _PREPARING_S = 600.0
 # So long after a worker was started, a process beside them has imported what a worker needs, which
@@ -43,11 +47,20 @@ _PREPARING_S = 600.0
 _SPARE_AFTER_S = 20.0
 # It takes some 400 MB: too much on a machine with less in all.
 _SPARE_NEEDS_BYTES = 12e9
+Ended = Literal["finished", "timeout", "interrupted"]
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to ``worker``; what ``values`` hold depends on ``kind``."""
+    """Something that happened to ``worker``; what ``values`` hold depends on ``kind``.
+
+    Of the sweep: ``preparing``, ``study``, ``paused``, ``resumed``, ``interrupting``, ``died``,
+    ``reaped``, ``not_told``, and ``tick`` where nothing happens. Of a worker: ``ready``,
+    ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;
+    ``state``, ``val_loss``, ``score``, ``reason``), ``iteration``, ``train``, ``eval`` and
+    ``scoring`` between them, ``confirm_start`` and ``confirm_end``, ``test_start`` and
+    ``test_end``.
+    """
 
     kind: str
     worker: int = 0
@@ -73,6 +86,7 @@ class Supervisor:
     Args:
         worker_bytes: What each worker may take; None where nothing can be predicted.
         joins: Another process sees to everything but trials.
+        left_out: Models that do not fit into what a worker may take: why, and by how many GB.
     """
 
     def __init__(
@@ -87,8 +101,10 @@ class Supervisor:
         listen: Listener,
         *,
         joins: bool = False,
+        left_out: Mapping[str, tuple[str, float]] | None = None,
     ) -> None:
         self._joins = joins
+        self._left_out = dict(left_out or {})
         self._spec, self._name, self._place = spec, name, place
         self._study, self._n_workers, self._listen = opened, n_workers, listen
         self._confirming = confirming
@@ -109,10 +125,10 @@ class Supervisor:
         self._memory_watch = MemoryWatch()
         self._pauses = courtesy.Pauses(spec.machine)
         self._paused_for: str | None = None
-        self._next_look = 0.0
+        self._next_look = self._next_look_at_others = 0.0
         self._orphans: dict[int, float] = {}
 
-    def run(self) -> Literal["finished", "timeout", "interrupted"]:
+    def run(self) -> Ended:
         """Work until the study is done, the time is up or it is told to stop; how it ended.
 
         Raises:
@@ -174,7 +190,9 @@ class Supervisor:
         self._memory_watch.look()
         self._pause_or_go_on()
         self._end_hung()
-        self._end_orphans()
+        if time.monotonic() >= self._next_look_at_others:
+            self._next_look_at_others = time.monotonic() + _LOOK_AT_OTHERS_S
+            self._end_orphans()
         self._assign_idle()
         self._keep_spare()
         asked = study.stop_asked(self._study)
@@ -254,7 +272,7 @@ class Supervisor:
             process.command("exit")
         elif self._paused_for is not None:
             return  # until it is over
-        elif "base" not in self._attrs() and not self._anyone_does("base") and not self._joins:
+        elif self._wants_base():
             process.command("base")
         elif self._wants_trials():
             process.command("trial")
@@ -280,6 +298,11 @@ class Supervisor:
 
     def _anyone_does(self, command: str) -> bool:
         return any(worker.doing == command for worker in self._workers.values())
+
+    def _wants_base(self) -> bool:
+        if self._joins or self._anyone_does("base"):
+            return False
+        return bool(baselines.unmeasured(self._study, self._spec, self._left_out))
 
     def _wants_more(self) -> bool:
         return trials.count_finished(self._study) < self._spec.trials
@@ -317,7 +340,10 @@ class Supervisor:
     def _wants_test(self) -> bool:
         best = confirm.winner(self._study)
         tested = self._attrs().get("test", {}).get("trial_number")
-        return best is not None and tested != best.number and not self._no_test
+        if best is None or tested == best.number or self._no_test:
+            return False
+        # One that another program added has no adapter.
+        return (self._place.trial_dir(self._name, best.number) / ADAPTER_DIR).is_dir()
 
     @property
     def _no_test(self) -> bool:
@@ -334,6 +360,7 @@ class Supervisor:
             "studies_dir": str(self._place.studies_dir),
             "storage_url": self._place.storage_url,
             "budget_bytes": self._worker_bytes,
+            "left_out": self._left_out,
         }
         log = self._log(str(number))
         process, self._spare = self._spare, None

@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from hawsweep.errors import SpecError
 from hawsweep.spec import (
+    MODEL,
     SEARCHABLE,
     Choices,
     DataSpec,
@@ -77,6 +79,36 @@ def find_sweep(name: str) -> Path:
         f"Known: {', '.join(sorted(sweeps)) or 'none'}. Write sweeps/{name}.yaml, or give a "
         "file's path."
     )
+
+
+def load_sweep(
+    sweep: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> SweepSpec:
+    """Give a sweep by its name, by the path of its file, or by its keys.
+
+    Args:
+        overrides: Dotted key to value: ``{"trials": 4, "train.batch_size": 2}``.
+
+    Raises:
+        SpecError: There is no such sweep, or it asks for what cannot be: every fault in one
+            message, each with its key.
+    """
+    changes = _plain(overrides or {})
+    if not isinstance(sweep, Mapping):
+        return read_sweep(find_sweep(str(sweep)), changes)
+    content = _plain(sweep)
+    for key, value in changes.items():
+        set_key(content, key, value)
+    return check_sweep(content, "the sweep")
+
+
+def _plain(value: Any) -> Any:
+    """What a program writes as a file would say it: lists, and text for paths."""
+    if isinstance(value, Mapping):
+        return {key: _plain(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(below) for below in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepSpec:
@@ -204,6 +236,12 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
         yield from _check_values(key, asked)
         if spec is not None and _is_fixed(spec.train, key):
             yield f"search.{key} is also fixed as train.{key}. Remove one of them."
+    if MODEL in search and MODEL in content:
+        one = _shown(content[MODEL])
+        yield (
+            f"model is {one}, but search.model has several. Leave out one of them, or train "
+            f"that one alone: --set search.model.choices=[{content[MODEL]}]."
+        )
     if spec is not None:
         yield from _check_together(spec)
 
@@ -289,7 +327,9 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
 
 
 def _refusal(key: str, value: Any) -> str | None:
-    """Why ``train`` would not take this value, or None."""
+    """Why no trial would take this value, or None."""
+    if key == MODEL:
+        return None if isinstance(value, str) and value else "must be the name of a model"
     if SEARCHABLE[key] is not str and isinstance(value, bool | str):
         return "must be a number"
     content: dict[str, Any] = {}
@@ -356,7 +396,9 @@ def _describe(fault: Mapping[str, Any]) -> str:
     if fault["type"] in ("model_type", "dict_type"):
         form = "{low: ..., high: ...} or {choices: [...]}" if "search" in place[:-1] else "keys"
         return f"{key} is {_shown(given)}, must be {form}."
-    if fault["type"] == "value_error" and isinstance(given, dict | BaseModel):
+    # What is not for ``notify`` to say may be a secret.
+    hides = key == "notify" or isinstance(given, dict | BaseModel)
+    if fault["type"] == "value_error" and hides:
         return f"{key}: {_message(fault)}."
     return f"{key} is {_shown(given)}, {_message(fault)}."
 

@@ -7,10 +7,10 @@ an earlier run of the same data or from its texts.
 import hashlib
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hawsweep.backend import Device
 
@@ -168,6 +168,38 @@ def plan_sweep(
     )
 
 
+def plan_models(
+    spec: SweepSpec,
+    *,
+    ram: str | None = None,
+    data_pairs: int | None = None,
+    max_seq_length: int | None = None,
+    device: Device | None = None,
+) -> list[SweepPlan]:
+    """A plan for each model of a sweep, as if all trials were its, with as many workers as there
+    are where the models share a study; see ``plan_sweep``.
+    """
+
+    def plan_with(n_workers: int | Literal["auto"]) -> list[SweepPlan]:
+        shared = spec.model_copy(update={"workers": n_workers})
+        return [
+            plan_sweep(
+                shared.of_model(model),
+                ram=ram,
+                data_pairs=data_pairs,
+                max_seq_length=max_seq_length,
+                device=device,
+            )
+            for model in spec.models
+        ]
+
+    plans = plan_with(spec.workers)
+    n_workers = min((each.n_workers for each in plans if each.smallest.plan is not None), default=1)
+    if all(each.n_workers == n_workers for each in plans):
+        return plans
+    return plan_with(n_workers)
+
+
 def check_fits(spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes: float) -> None:
     """Refuse a sweep of which no setting fits.
 
@@ -184,7 +216,8 @@ def check_fits(spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes
     raise MemoryBudgetError(
         f"No setting of this sweep fits: the smallest needs {_gb(least.needed_bytes)} for its "
         f"arrays ({_gb(weights)} of it weights), and the budget leaves "
-        f"{_gb(max(0.0, arrays_bytes))}. {_what_would(known, train, work, arrays_bytes)}"
+        f"{_gb(max(0.0, arrays_bytes))}. {_what_would(known, train, work, arrays_bytes)}",
+        least.needed_bytes - arrays_bytes,
     )
 
 
@@ -201,7 +234,8 @@ def _check_scoring(
     would = f"scoring.batch_size: {fitting[-1]}" if fitting else "a smaller scoring.max_tokens"
     raise MemoryBudgetError(
         f"Translating {asked} prompts at a time needs {_gb(needed)}, and the budget leaves "
-        f"{_gb(max(0.0, arrays_bytes))}. Use {would}, or raise memory.budget."
+        f"{_gb(max(0.0, arrays_bytes))}. Use {would}, or raise memory.budget.",
+        needed - arrays_bytes,
     )
 
 
@@ -434,6 +468,12 @@ def _read_lengths(path: Path) -> Workload | None:
 
 def _gb(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.2f} GB"
+
+
+def plans_to_plain(plans: Sequence[SweepPlan]) -> dict[str, Any]:
+    """As ``to_plain``; of several models each under ``models``."""
+    first, *others = map(to_plain, plans)
+    return {"models": [first, *others]} if others else first
 
 
 def to_plain(plan: SweepPlan) -> dict[str, Any]:

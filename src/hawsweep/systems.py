@@ -162,7 +162,7 @@ def score_checkpoints(
         raise ScoringError(
             f"Trial {number} kept no checkpoints. Set train.keep_checkpoints before a sweep."
         )
-    spec: SweepSpec = study.spec_of(opened)
+    spec: SweepSpec = study.spec_of(opened, trial)
     path = models.resolve_model(spec.model, progress)
     loaded = models.load_model(path, trust_remote_code=spec.trust_remote_code)
     valid = data.load_data(spec.data, progress).valid

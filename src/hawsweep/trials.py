@@ -20,6 +20,9 @@ _TIGHTENED = 1.15
 # The constraint's name, in GB above the budget: a trial is feasible at 0, in Optuna's words.
 MEMORY_CONSTRAINT = "memory"
 SMALLEST_VIOLATION = 1e-3
+# A trial's attribute where several models are compared: what its validation loss was multiplied by
+# to be its intermediate values, tokens that count per byte of text.
+TARGETS_PER_BYTE = "targets_per_byte"
 # What makes a trial another one than its settings say, so that its repetition has it too.
 _CARRIED = ("confirms", "seed", "retried_after", "below_bytes")
 
@@ -202,10 +205,18 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
     return trials[number]
 
 
+def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Complete trials with all settings of the study's search: others may have added trials that
+    have not, and could not be trained again.
+    """
+    searched = study.user_attrs.get("spec", {}).get("search", {})
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in complete if trial.params.keys() >= searched.keys()]
+
+
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
     """The complete trial with the highest value, the earlier of equals."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return max(complete, key=lambda t: (t.value, -t.number), default=None)
+    return max(complete_trials(study), key=lambda t: (t.value, -t.number), default=None)
 
 
 def count_finished(study: optuna.Study) -> int:

@@ -27,12 +27,14 @@ class Candidate:
         scores: On the validation items, ``[items]``.
         test_scores: On the test items; None where it was not tested.
         cost: What it takes to train, in seconds; 0 for a baseline.
+        model: Which of several models it is, or was trained from; empty where there is one.
     """
 
     label: str
     scores: Scores
     test_scores: Scores | None = None
     cost: float = 0.0
+    model: str = ""
 
     @property
     def mean(self) -> float:
@@ -56,7 +58,8 @@ class Verdict:
     Attributes:
         winner: The label of the best trial by validation items.
         ships: Whether it is better than every baseline.
-        baselines: The winner against each.
+        baselines: The winner against each of its own model's, and against the best of all where
+            that is another model's.
         runner_up: The winner against the next trial, on the validation items; None without one.
         ties: Trials not told apart from the winner, best first.
         prefer: The cheapest of the winner and its ties.
@@ -86,7 +89,9 @@ def judge(
     ranked = sorted(trials, key=lambda each: -each.mean)
     best = next((each for each in ranked if each.label == winner), ranked[0])
     others = [each for each in ranked if each is not best]
-    against = tuple(_against_baseline(best, each, len(trials)) for each in baselines)
+    against = tuple(
+        _against_baseline(best, each, len(trials)) for each in _to_beat(best, baselines)
+    )
     with_trials = [
         Comparison(each.label, difference_interval(best.scores, each.scores), on_test=False)
         for each in others
@@ -104,6 +109,12 @@ def judge(
         (),
     )
     return replace(verdict, sentences=tuple(_sentences(verdict, prefer, best)))
+
+
+def _to_beat(best: Candidate, baselines: Sequence[Candidate]) -> list[Candidate]:
+    """The baselines of the winner's model, and the best of all: another may need no tuning."""
+    strongest = max(baselines, key=lambda each: each.mean, default=None)
+    return [each for each in baselines if each.model == best.model or each is strongest]
 
 
 def _against_baseline(best: Candidate, baseline: Candidate, n_trials: int) -> Comparison:

@@ -1,4 +1,4 @@
-"""The process that runs trials: it keeps the model loaded and does what the supervisor asks, one
+"""The process that runs trials: it keeps a model loaded and does what the supervisor asks, one
 thing at a time.
 
 Started as ``python -m hawsweep.worker``. The first line on its standard input is the setting
@@ -24,19 +24,37 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from hawsweep import backend, confirm, data, deaths, models, study, sweepplan, trials
+from hawsweep import (
+    backend,
+    baselines,
+    confirm,
+    data,
+    deaths,
+    models,
+    study,
+    sweepplan,
+    trials,
+)
 from hawsweep.bench import Bench, make_bench
 from hawsweep.calibration import memory_model
-from hawsweep.errors import HawsweepError
+from hawsweep.errors import HawsweepError, MemoryBudgetError
 from hawsweep.leaderboard import trial_row
 from hawsweep.leaks import find_leaks
-from hawsweep.objective import measure_base, run_trial, score_test
+from hawsweep.objective import (
+    end_infeasible,
+    measure_base,
+    run_trial,
+    score_few_shot,
+    score_test,
+)
 from hawsweep.peak import arrays_budget
 from hawsweep.processes import GO_ON, PAUSE, identity
 from hawsweep.scoring import Scorer, write_samples
+from hawsweep.shapes import read_config
 from hawsweep.space import distributions
 from hawsweep.spec import SweepSpec
 from hawsweep.training import Interrupted
+from hawsweep.validation import shared_records
 
 _PAUSE_POLL_S = 0.5
 _SIGN_OF_LIFE_S = 5.0
@@ -56,6 +74,9 @@ class Worker:
         self.spec = SweepSpec.model_validate(setting["spec"])
         self.place = study.Place(Path(setting["studies_dir"]), setting["storage_url"])
         self._process_bytes: float | None = setting.get("budget_bytes")
+        # Models that do not fit into memory: why, and by how many GB.
+        self._left_out: dict[str, tuple[str, float]] = setting.get("left_out", {})
+        self._model: str | None = None
 
     def tell(self, kind: str, **values: Any) -> None:
         """Send an event."""
@@ -91,46 +112,23 @@ class Worker:
         return self._stop or os.getppid() != self._parent
 
     def prepare(self) -> None:
-        """Load the model and the data."""
-
-        def progress(text: str) -> None:
-            self.tell("preparing", text=text)
-
-        progress("loading the model")
+        """Load the data and the first model."""
         backend.wire_memory()
-        path = models.resolve_model(self.spec.model, progress)
-        self.memory = memory_model(path)
-        self.budget_bytes = None
-        if self.memory is not None and self._process_bytes is not None:
-            self.budget_bytes = arrays_budget(self._process_bytes, self.memory.coefficients)
-            backend.limit_memory(self.budget_bytes)
-        loaded = models.load_model(
-            path,
-            trust_remote_code=self.spec.trust_remote_code,
-        )
-        progress("reading the data")
-        splits = self.splits = data.load_data(self.spec.data, progress)
+        self._progress("reading the data")
+        splits = self.splits = data.load_data(self.spec.data, self._progress)
         folder = splits.folder or self.place.study_dir(self.name) / "data"
         if splits.folder is None and not folder.exists():
             splits.write(folder)
-        scorer = Scorer(
-            models.resolve_embedder(self.spec.scoring.embedder, progress),
+        self._mlx_data_dir = folder
+        self._scorer = Scorer(
+            models.resolve_embedder(self.spec.scoring.embedder, self._progress),
             self.spec.scoring,
             trust_remote_code=self.spec.trust_remote_code,
         )
-        self.bench: Bench = make_bench(
-            self.spec,
-            loaded,
-            splits,
-            scorer,
-            folder,
-            self.place.study_dir(self.name) / "base",
-            self.memory,
-            self.budget_bytes,
-        )
-        self.bench.should_stop, self.bench.on_batch = self.should_stop, self.show_life
-        sweepplan.save_lengths(self.spec, splits.fingerprint()["train"], self.bench.workload())
+        self._valid_records = self._share_records() if self.spec.searches_models else None
         self.storage: RDBStorage = study.open_storage(self.place)
+        self._progress("loading the model")
+        self._use(next(each for each in self.spec.models if each not in self._left_out))
         train = self.bench.train
         self.tell(
             "ready",
@@ -141,16 +139,71 @@ class Worker:
             n_empty=train.n_empty,
         )
 
+    def _progress(self, text: str) -> None:
+        self.tell("preparing", text=text)
+
+    def _share_records(self) -> list[int]:
+        tokenizers = {}
+        for model in self.spec.models:
+            path = models.resolve_model(model, self._progress)
+            tokenizers[model] = models.load_tokenizer(
+                path, read_config(path), trust_remote_code=self.spec.trust_remote_code
+            )
+        return shared_records(self.spec, self.splits, tokenizers)
+
+    def _use(self, model: str) -> None:
+        """Have the bench be one of this model; another one's memory is free before it is loaded.
+
+        Raises:
+            MemoryBudgetError: It does not fit.
+        """
+        if model == self._model:
+            return
+        if model in self._left_out:
+            raise MemoryBudgetError(self._left_out[model][0])
+        if self._model is not None:
+            self.tell("loading", model=model)
+            self._model = None
+            del self.bench
+            backend.free_memory()
+        spec = self.spec.of_model(model)
+        path = models.resolve_model(model, self._progress)
+        self.memory = memory_model(path)
+        budget_bytes = None
+        if self.memory is not None and self._process_bytes is not None:
+            budget_bytes = arrays_budget(self._process_bytes, self.memory.coefficients)
+            backend.limit_memory(budget_bytes)
+        self.bench: Bench = make_bench(
+            spec,
+            models.load_model(path, trust_remote_code=spec.trust_remote_code),
+            self.splits,
+            self._scorer,
+            self._mlx_data_dir,
+            self._base_dir(model),
+            self.memory,
+            budget_bytes,
+            self._valid_records,
+        )
+        self.bench.should_stop, self.bench.on_batch = self.should_stop, self.show_life
+        sweepplan.save_lengths(spec, self.splits.fingerprint()["train"], self.bench.workload())
+        self._model = model
+
+    def _base_dir(self, model: str) -> Path:
+        several = model if self.spec.searches_models else ""
+        return baselines.base_dir(self.place, self.name, several)
+
     def base(self) -> None:
-        """Measure the untuned model and keep it in the study."""
-        self.tell("base_start")
-        folder = self.place.study_dir(self.name) / "base"
-        measured = measure_base(self.bench, folder, find_leaks(self.splits))
+        """Measure an untuned model that was not measured, and keep it in the study."""
         opened = self._load()
-        for key in ("self_check", "few_shot", "base"):  # the base says that all is there
-            if key in measured:
-                opened.set_user_attr(key, measured[key])
-        self.tell("base_end", **measured)
+        missing = baselines.unmeasured(opened, self.spec, self._left_out)
+        model = missing[0] if missing and self._model not in missing else self._model
+        assert model is not None
+        self._use(model)
+        self.tell("base_start")
+        measured = measure_base(self.bench, self._base_dir(model), find_leaks(self.splits))
+        baselines.keep_base(opened, self.spec, model, measured, self._left_out)
+        about = {"model": model} if self.spec.searches_models else {}
+        self.tell("base_end", **about, **measured)
 
     def trial(self) -> None:
         """Ask the study for settings and run a trial with them."""
@@ -161,7 +214,6 @@ class Worker:
         self._run(confirm.load_confirmation(self.storage, self.name, self.spec), "confirm")
 
     def _run(self, opened: optuna.Study, kind: str, n_trials: int = 0) -> None:
-        self._make_room(opened)
         me = {**identity(), "parent": self._parent_identity}
         trial = trials.next_trial(opened, distributions(self.spec.search), me, n_trials)
         about = {"number": trial.number, "settings": trial.params}
@@ -174,7 +226,7 @@ class Worker:
         fault, from_outside, started = None, False, time.monotonic()
         with _log_to(folder / "log.txt"):
             try:
-                value, state = self._value_of(trial, folder)
+                value, state = self._value_of(opened, trial, folder)
                 trial.set_user_attr("time_s", round(time.monotonic() - started, 3))
                 opened.tell(trial, value, state=state)
             except optuna.exceptions.UpdateFinishedTrialError:
@@ -203,8 +255,16 @@ class Worker:
             time_s=row.time_s,
         )
 
-    def _value_of(self, trial: optuna.Trial, folder: Path) -> tuple[float | None, TrialState]:
+    def _value_of(
+        self, opened: optuna.Study, trial: optuna.Trial, folder: Path
+    ) -> tuple[float | None, TrialState]:
+        model = self.spec.model_of(trial.params)
         try:
+            if model in self._left_out:
+                reason, short = self._left_out[model]
+                end_infeasible(trial, max(short, trials.SMALLEST_VIOLATION), reason)
+            self._use(model)
+            self._make_room(opened)
             return run_trial(self.bench, trial, folder, self.tell), TrialState.COMPLETE
         except optuna.TrialPruned:
             return None, TrialState.PRUNED
@@ -217,11 +277,14 @@ class Worker:
             self.tell("test_end")
             return
         self.tell("test_start", number=best.number)
+        model = self.spec.model_of(best.params)
+        self._use(model)
         folder = self.place.trial_dir(self.name, best.number)
         scores = score_test(self.bench, best, folder / "adapters")
         for kind, score in scores.items():
-            where = folder if kind == "trial" else self.place.study_dir(self.name) / "base"
+            where = folder if kind == "trial" else self._base_dir(model)
             write_samples(where / f"test_{study.SAMPLE_FILES[kind]}", score)
+        self._test_other(opened, model)
         opened_before = opened.user_attrs.get("test", {}).get("n_opened", 0)
         summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
         opened.set_user_attr(
@@ -234,6 +297,17 @@ class Worker:
             },
         )
         self.tell("test_end", number=best.number)
+
+    def _test_other(self, opened: optuna.Study, model: str) -> None:
+        """Let the best untuned model answer the test prompts too, where it is another one."""
+        other = baselines.best_other(opened, model)
+        if other is None or other.model in self._left_out:
+            return
+        self._use(other.model)
+        score = score_few_shot if other.kind == "few_shot" else Bench.score
+        answers = score(self.bench, self.bench.test_prompts)
+        file = f"test_{study.SAMPLE_FILES[other.kind]}"
+        write_samples(self._base_dir(other.model) / file, answers)
 
     def _make_room(self, opened: optuna.Study) -> None:
         """Expect more of trials after one that ran out of memory."""

@@ -11,12 +11,10 @@ import argparse
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import psutil
 
 from hawsweep.starting import run_sweep
-from hawsweep.study import Place
 from hawsweep.supervisor import Event
 from hawsweep.sweepfile import find_sweep, read_sweep
 
@@ -58,7 +56,7 @@ def main() -> None:
     spec = read_sweep(find_sweep("lr-rank"), {**LONG, "trials": asked.trials})
     times, shares = Times(), []
     with tempfile.TemporaryDirectory() as folder:
-        outcome = run_sweep(spec, "overhead", Place(Path(folder)), times)
+        outcome = run_sweep(spec, "overhead", studies_dir=folder, on_event=times)
         trials = outcome.study.get_trials(deepcopy=False)
     print("trial  wall s  training  evaluation  scoring   rest  supervisor")
     for number, wall_s in sorted(times.wall_s.items()):

@@ -36,7 +36,7 @@ _VAL_LINE = re.compile(r"^\s*(\d+)\s+val\s+([\d.]+)")
 def time_hawsweep(spec: SweepSpec, folder: Path) -> tuple[float, optuna.Study]:
     """Seconds of a whole sweep, and its study."""
     started = time.perf_counter()
-    outcome = run_sweep(spec, "hawsweep", study.Place(folder), lambda _: None)
+    outcome = run_sweep(spec, "hawsweep", studies_dir=folder)
     return time.perf_counter() - started, outcome.study
 
 

@@ -34,7 +34,7 @@ def main():
         if joins:
             outcome = join_sweep("tiny", place, listen, 1)
         else:
-            outcome = run_sweep(spec, "tiny", place, listen)
+            outcome = run_sweep(spec, "tiny", studies_dir=place.studies_dir, on_event=listen)
     except HawsweepError as fault:
         tell("error", error=type(fault).__name__, message=str(fault))
         sys.exit(1)

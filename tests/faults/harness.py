@@ -11,11 +11,11 @@ from pathlib import Path
 import optuna
 import psutil
 from optuna.trial import TrialState
+from tiny_sweep import INTERVAL, tiny_sweep
 
 from hawsweep.study import Place, open_storage
 
 DRIVER = Path(__file__).with_name("driver.py")
-INTERVAL = 4  # iterations between evaluations
 N_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -36,37 +36,7 @@ class Lab:
 
     def __init__(self, folder, model_dir, data_dir, **changes):
         self.folder, self.studies = folder, folder / "studies"
-        content = {
-            "model": str(model_dir),
-            "data": str(data_dir),
-            "train": {
-                "batch_size": 4,
-                "num_layers": 2,
-                "mask_prompt": True,
-                "steps_per_eval": INTERVAL,
-                "steps_per_report": INTERVAL,
-                "lora_parameters": {"alpha": 8},
-            },
-            "search": {
-                "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
-                "lora_parameters.rank": {"choices": [2, 4]},
-                "iters": {"choices": [24, 40]},
-            },
-            "validation": {"max_examples": 8},
-            "pruning": {"name": "none"},
-            "sampler": {"name": "random"},
-            "scoring": {
-                "metric": "chrf",
-                "max_examples": 4,
-                "max_tokens": 4,
-                "prompt": {"examples": 0},
-            },
-            "confirm": {"top": 0},
-            "workers": 1,
-            "machine": {"on_memory_pressure": "run", "on_battery": "run", "keep_awake": False},
-            "trials": 4,
-        }
-        content |= changes
+        content = tiny_sweep(model_dir, data_dir) | changes
         (folder / "sweep.yaml").write_text(json.dumps(content), encoding="utf-8")
 
     def start(self, *changes):

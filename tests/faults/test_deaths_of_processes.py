@@ -81,7 +81,9 @@ def test_worker_kept_in_case_one_dies_takes_its_place(lab, monkeypatch):
             kill(pids[0], signal.SIGKILL)
             count("worker killed by a signal")
 
-    run_sweep(read_sweep(here.folder / "sweep.yaml"), "tiny", Place(here.studies), listen)
+    run_sweep(
+        read_sweep(here.folder / "sweep.yaml"), "tiny", studies_dir=here.studies, on_event=listen
+    )
     assert [trial.user_attrs["worker"]["pid"] for trial in here.trials()] == pids
     assert not any(psutil.pid_exists(pid) for pid in pids)
     here.check(1)
@@ -257,7 +259,6 @@ def test_interrupt_leaves_a_study_that_goes_on(lab, n_times):
 
 def test_stop_from_elsewhere_ends_the_sweep(lab):
     from hawsweep.starting import ask_to_stop
-    from hawsweep.study import Place
 
     here = lab(trials=3, search={"iters": {"choices": [400]}})
     with here.start() as run:

@@ -31,16 +31,12 @@ class ErrorGroup(click.Group):
             ctx.exit(130)
 
 
-def _complete_storage(ctx: click.Context, option: click.Parameter, url: str | None) -> str | None:
-    if not url:
-        return None
-    from click.core import ParameterSource
+def _check_storage(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+    if url:
+        from hawsweep.credentials import refuse_shown_password
 
-    from hawsweep.credentials import refuse_shown_password, with_password
-
-    if ctx.get_parameter_source(str(option.name)) == ParameterSource.COMMANDLINE:
         refuse_shown_password(url)
-    return with_password(url)
+    return url
 
 
 def place_options(command: Command) -> Command:
@@ -49,23 +45,20 @@ def place_options(command: Command) -> Command:
     @click.option(
         "--studies-dir",
         type=click.Path(path_type=Path, file_okay=False),
-        default=Path("studies"),
-        envvar="HAWSWEEP_STUDIES_DIR",
-        show_default=True,
-        help="Where studies are kept.",
+        help="Where studies are kept: HAWSWEEP_STUDIES_DIR, or studies here, by default.",
     )
     @click.option(
         "--storage",
         metavar="URL",
-        envvar="HAWSWEEP_STORAGE",
-        callback=_complete_storage,
-        help="Another database: an Optuna RDB URL, without a password.",
+        callback=_check_storage,
+        help="Another database: an Optuna RDB URL, without a password; HAWSWEEP_STORAGE by "
+        "default.",
     )
     @wraps(command)
-    def with_place(*args: Any, studies_dir: Path, storage: str | None, **kwargs: Any) -> Any:
-        from hawsweep.study import Place
+    def with_place(*args: Any, studies_dir: Path | None, storage: str | None, **kwargs: Any) -> Any:
+        from hawsweep.study import find_place
 
-        return command(*args, place=Place(studies_dir, storage or None), **kwargs)
+        return command(*args, place=find_place(studies_dir, storage), **kwargs)
 
     return with_place
 

@@ -2,7 +2,9 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,38 +17,75 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name")
 @click.option("--trial", "trial_number", type=int, metavar="N", help="Instead of the best trial.")
-@click.option("--fuse", is_flag=True, help="Also write the fused model.")
-@click.option("--force", is_flag=True, help="Replace an earlier export.")
+@click.option(
+    "--checkpoint",
+    type=click.IntRange(min=1),
+    metavar="I",
+    help="Of a trial that kept checkpoints, the adapter of iteration I.",
+)
+@click.option("--fuse", is_flag=True, help="Also write the fused model, quantized as its base is.")
+@click.option("--dequantize", is_flag=True, help="Write it fused and not quantized.")
+@click.option(
+    "--gguf",
+    is_flag=True,
+    help="Also write it fused as GGUF in 16 bits, for llama.cpp: of llama and mistral.",
+)
+@click.option(
+    "--ollama",
+    is_flag=True,
+    help="Also write a Modelfile for Ollama, and what it needs: the GGUF, or else the fused model.",
+)
+@click.option(
+    "--upload-repo",
+    metavar="REPO",
+    help="Send the fused model, else the adapter, and the GGUF, to this Hugging Face repository. "
+    "A new one is public, as by mlx_lm.",
+)
+@click.option("--private", is_flag=True, help="With --upload-repo: a private repository.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to write, instead of the study's folder export.",
+)
+@click.option("--force", is_flag=True, help="Replace an earlier export, all of it.")
 @json_option
 @place_options
 def export(
-    name: str, trial_number: int | None, fuse: bool, force: bool, place: "Place", as_json: bool
+    name: str,
+    upload_repo: str | None,
+    private: bool,
+    place: "Place",
+    as_json: bool,
+    **asked: Any,
 ) -> None:
     """Write the best adapter of the study NAME, checked by its translations.
 
+    What is asked for later is added to what is there of the same trial.
+
     \b
     Example: hawsweep export lr-rank --fuse
+             hawsweep export lr-rank --ollama
     """
-    from hawsweep.export import export_trial
+    if private and upload_repo is None:
+        raise click.UsageError("--private is for --upload-repo.")
+    from hawsweep.export import Request, export_trial
     from hawsweep.study import load_study, open_storage
+    from hawsweep.uploading import check_target
 
     console = make_console(stderr=as_json)
     with console.status("exporting") as spinner:
         opened = load_study(open_storage(place), name)
-        exported = export_trial(
-            opened,
-            place,
-            trial_number=trial_number,
-            fuse=fuse,
-            force=force,
-            progress=spinner.update,
-        )
-    if as_json:
-        click.echo(json.dumps({**vars(exported), "folder": str(exported.folder)}, indent=2))
-        return
-    from hawsweep.display.tables import export_text
+        target = None if upload_repo is None else check_target(upload_repo, private=private)
+        exported = export_trial(opened, place, Request(**asked, target=target), spinner.update)
+    from hawsweep.display.exporting import export_picture, next_commands
 
-    console.print(export_text(exported, opened.user_attrs["spec"]["model"]), soft_wrap=True)
+    commands = next_commands(exported, exported.example)
+    if as_json:
+        content = {**asdict(exported), "folder": str(exported.folder), "next": commands}
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    console.print(export_picture(exported, commands), soft_wrap=True)
 
 
 @click.command()

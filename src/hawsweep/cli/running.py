@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hawsweep.spec import SweepSpec
+    from hawsweep.starting import Outcome
     from hawsweep.study import Place
 
 
@@ -42,6 +43,12 @@ if TYPE_CHECKING:
     "--accept-versions", is_flag=True, help="Go on with a study that other versions made."
 )
 @click.option(
+    "--notify",
+    metavar="WHOM",
+    multiple=True,
+    help="Tell a webhook's URL, `desktop`, or a command, instead of HAWSWEEP_NOTIFY.",
+)
+@click.option(
     "--set",
     "settings",
     metavar="KEY=VALUE",
@@ -53,6 +60,7 @@ def start(
     name: str,
     study_name: str | None,
     settings: tuple[str, ...],
+    notify: tuple[str, ...],
     detach: bool,
     accept_versions: bool,
     place: "Place",
@@ -77,22 +85,34 @@ def start(
         command += [f"--{key}={value}" for key, value in given.items() if value is not None]
         command += [f"--set={each}" for each in settings]
         command += ["--accept-versions"] * accept_versions
-        _start_detached(console, command, study_name, place)
+        _start_detached(console, command, study_name, place, notify)
         return
     with SweepDisplay(console, spec.trials) as display:
-        outcome = run_sweep(spec, study_name, place, display, accept_versions=accept_versions)
-    _print_end(console, outcome, place)
+        outcome = run_sweep(
+            spec,
+            study_name,
+            studies_dir=place.studies_dir,
+            storage=place.storage_url,
+            on_event=display,
+            notify=notify or None,
+            accept_versions=accept_versions,
+        )
+    _print_end(console, outcome)
     if outcome.ended == "interrupted":
         sys.exit(130)
 
 
 def _start_detached(
-    console: "Console", command: list[str], study_name: str, place: "Place"
+    console: "Console",
+    command: list[str],
+    study_name: str,
+    place: "Place",
+    notify: Sequence[str],
 ) -> None:
     from hawsweep.detaching import start_detached
 
     with console.status("starting"):
-        pid, log = start_detached(command, study_name, place)
+        pid, log = start_detached(command, study_name, place, notify)
     console.print(
         f"Study [bold]{study_name}[/bold] runs in the background as process {pid}.\n"
         f"Look in     hawsweep status {study_name} --watch\n"
@@ -102,11 +122,12 @@ def _start_detached(
     )
 
 
-def _print_end(console: "Console", outcome: Any, place: "Place") -> None:
+def _print_end(console: "Console", outcome: "Outcome") -> None:
     from hawsweep.display.tables import end_picture
     from hawsweep.leaderboard import end_of_study
 
-    console.print(end_picture(end_of_study(outcome.study, place), outcome.ended, console.width))
+    end = end_of_study(outcome.study, outcome.place)
+    console.print(end_picture(end, outcome.ended, console.width))
 
 
 @click.command()
@@ -198,18 +219,18 @@ def plan(
 
     spec = read_sweep(find_sweep(name), overrides_of(settings, given))
     console = make_console(stderr=as_json)
-    residuals = _calibrate(spec, console) if calibrate else []
-    planned = sweepplan.plan_sweep(
+    measured = _calibrate(spec, console) if calibrate else {}
+    planned = sweepplan.plan_models(
         spec, ram=ram, data_pairs=data_pairs, max_seq_length=max_seq_length, device=device
     )
     if as_json:
-        click.echo(json.dumps(sweepplan.to_plain(planned), indent=2))
+        click.echo(json.dumps(sweepplan.plans_to_plain(planned), indent=2))
         return
-    from hawsweep.display.plan import plan_picture, residuals_table
+    from hawsweep.display.plan import plans_picture, residuals_table
 
-    if residuals:
-        console.print(residuals_table(residuals), "")
-    console.print(plan_picture(planned))
+    for model, residuals in measured.items():
+        console.print(*([model] if spec.searches_models else []), residuals_table(residuals), "")
+    console.print(plans_picture(planned))
 
 
 def overrides_of(settings: Sequence[str], given: Mapping[str, str | None]) -> dict[str, Any]:
@@ -221,13 +242,17 @@ def overrides_of(settings: Sequence[str], given: Mapping[str, str | None]) -> di
     return {**names, **dict(parse_override(text) for text in (*others, *settings))}
 
 
-def _calibrate(spec: "SweepSpec", console: "Console") -> list[Any]:
+def _calibrate(spec: "SweepSpec", console: "Console") -> dict[str, list[Any]]:
     from hawsweep import calibration, memory, models
 
+    found = {}
     with console.status("measuring training steps") as spinner:
-        path = models.resolve_model(spec.model, spinner.update)
         budget = memory.find_budget(
             spec.memory.budget, spec.memory.reserve, machine=memory.this_machine()
         )
-        _, residuals = calibration.calibrate(path, spinner.update, budget_bytes=budget.total_bytes)
-    return residuals
+        for model in spec.models:
+            path = models.resolve_model(model, spinner.update)
+            _, found[model] = calibration.calibrate(
+                path, spinner.update, budget_bytes=budget.total_bytes
+            )
+    return found

@@ -138,7 +138,7 @@ def ranking_picture(ranking: "Ranking") -> RenderableType:
 
 def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
     """Two answers to the same prompts: the most harmed and the most improved items, and groups."""
-    one, other = compared.labels
+    one, other = map(escape, compared.labels)
     n = len(compared.items)
     head = (
         f"[bold]{other}[/bold] against [bold]{one}[/bold] on {n} validation prompts: "
@@ -178,7 +178,7 @@ def insight_picture(insight: "Insight") -> RenderableType:
             table.add_row(
                 short_name(name) if number == 0 else "",
                 f"{share:.0%}" if number == 0 and share is not None else "",
-                part.part,
+                escape(part.part),
                 str(part.n_trials),
                 f"{part.mean:.4f}",
                 f"{part.best:.4f}",

@@ -116,8 +116,9 @@ class SweepDisplay:
 
     def _on_base_end(self, values: Mapping[str, Any]) -> None:
         base, few_shot = values["base"], values.get("few_shot")
+        of = f"  {escape(values['model'])}:" if "model" in values else ""
         self._print(
-            f"[cyan]base[/cyan]     val loss {base['val_loss']:.3f}, score {base['score']:.4f}"
+            f"[cyan]base[/cyan]   {of}  val loss {base['val_loss']:.3f}, score {base['score']:.4f}"
         )
         if few_shot is not None:
             self._print(
@@ -129,7 +130,8 @@ class SweepDisplay:
 
     def _on_trial_start(self, values: Mapping[str, Any]) -> None:
         if not self._console.is_terminal:
-            self._print(f"trial {values['number']} starts: {settings_text(values['settings'])}")
+            settings = escape(settings_text(values["settings"]))
+            self._print(f"trial {values['number']} starts: {settings}")
 
     def _on_trial_end(self, values: Mapping[str, Any]) -> None:
         state = values["state"]
@@ -163,6 +165,10 @@ class SweepDisplay:
             text += f": {escape(str(values['reason']))}"
         self._print(text)
 
+    def _on_left_out(self, values: Mapping[str, Any]) -> None:
+        name, reason = escape(values["model"]), escape(values["reason"])
+        self._print(f"[yellow]{name} does not fit and is left out. {reason}[/yellow]")
+
     def _on_died(self, values: Mapping[str, Any]) -> None:
         self._print(f"[red]{escape(values['reason'])}; starting another[/red]")
 
@@ -171,6 +177,9 @@ class SweepDisplay:
             f"[yellow]trial {values['number']} was left running by a worker that is gone: its "
             "settings are tried again[/yellow]"
         )
+
+    def _on_not_told(self, values: Mapping[str, Any]) -> None:
+        self._print(f"[yellow]{escape(values['text'])}; the sweep goes on[/yellow]")
 
     def _on_paused(self, values: Mapping[str, Any]) -> None:
         self._print(f"[yellow]Paused: {escape(values['reason'])}[/yellow]")

@@ -1,6 +1,7 @@
 """What a sweep will need, and how well a calibration fits."""
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
@@ -8,13 +9,61 @@ from rich.markup import escape
 from rich.table import Table
 
 from hawsweep.display.text import duration, setting, short_name
+from hawsweep.spec import short_names
 
 if TYPE_CHECKING:
     from hawsweep.sweepplan import Fit, SweepPlan
 
 
+def plans_picture(plans: Sequence["SweepPlan"]) -> RenderableType:
+    """The plan of each model of a sweep, and of several what tells them apart."""
+    if len(plans) == 1:
+        return plan_picture(plans[0])
+    names = short_names(plan.spec.model for plan in plans)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("model")
+    for title in ("weights GB", "smallest: GB", "trial", "largest: GB", "trial", "all trials"):
+        table.add_column(title, justify="right")
+    for plan in plans:
+        ends = [_verdict_cells(each) for each in (plan.smallest, plan.largest)]
+        cells = [cell for peak, _, trial, how in ends for cell in (peak, trial or how)]
+        fits = plan.smallest.plan is not None
+        table.add_row(
+            escape(names[plan.spec.model]),
+            f"{plan.memory.shape.weight_bytes() / 1e9:.2f}",
+            *cells,
+            duration(plan.seconds) if fits else "",
+        )
+    parts = [part for plan in plans for part in (*_body(plan), "")]
+    return Group(*parts, table, "", *_models_end(plans))
+
+
+def _models_end(plans: Sequence["SweepPlan"]) -> list[str]:
+    fitting = [plan for plan in plans if plan.smallest.plan is not None]
+    if not fitting:
+        return ["[red]No model of this sweep fits.[/red]"]
+    spec, seconds = plans[0].spec, fmean(plan.seconds for plan in fitting)
+    lines = [
+        f"{spec.trials} trials and {plans[0].n_again} runs with new seeds take at most about "
+        f"{duration(seconds)} where every model has as many, without evaluations and "
+        "translations; pruned ones take less."
+    ]
+    if spec.timeout is not None and seconds > spec.timeout:
+        lines.append(
+            f"The timeout of {duration(spec.timeout)} leaves time for about "
+            f"{int(spec.trials * spec.timeout / seconds)} that are not pruned."
+        )
+    if len(fitting) < len(plans):
+        lines.append("[magenta]A model that does not fit is left out; the others go on.[/magenta]")
+    return lines
+
+
 def plan_picture(plan: "SweepPlan") -> RenderableType:
     """The budget, each searched value with the others at their smallest and largest, the end."""
+    return Group(*_body(plan), "", *_plan_end(plan))
+
+
+def _body(plan: "SweepPlan") -> list[RenderableType]:
     known, spec = plan.memory, plan.spec
     weights = known.shape.weight_bytes() / 1e9
     longest = int(plan.work.lengths.max())
@@ -54,7 +103,7 @@ def plan_picture(plan: "SweepPlan") -> RenderableType:
             cells = [cell for verdict in ends for cell in _verdict_cells(verdict)]
             table.add_row(short_name(key) if number == 0 else "", setting(value), *cells)
     meaning = "smallest, largest: the other keys at what needs the least and the most memory"
-    return Group(facts, "", table, f"[dim]{meaning}[/dim]", "", *_plan_end(plan))
+    return [facts, "", table, f"[dim]{meaning}[/dim]"]
 
 
 def _verdict_cells(verdict: "Fit") -> list[str]:

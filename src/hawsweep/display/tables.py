@@ -27,10 +27,10 @@ from hawsweep.display.text import (
     short_name,
     shorten,
 )
+from hawsweep.spec import MODEL, short_names
 from hawsweep.study import printable
 
 if TYPE_CHECKING:
-    from hawsweep.export import Exported
     from hawsweep.leaderboard import TrialRow
 
 
@@ -38,10 +38,13 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
     """The trials, one a line, with shorter titles where the terminal is narrow."""
     is_narrow = width < WIDE
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
+    models = short_names({row.settings[MODEL] for row in rows if MODEL in row.settings})
     again = ["again"] if any(row.confirmed is not None for row in rows) else []
-    titles = ["val loss", "at", "score", "95 %", *again, "chrF", "tok/s", "peak GB", "time"]
+    by_byte = ["per byte"] if any(row.nats_per_byte is not None for row in rows) else []
+    losses = ["val loss", *by_byte, "at"]
+    titles = [*losses, "score", "95 %", *again, "chrF", "tok/s", "peak GB", "time"]
     if is_narrow:
-        titles = ["val", "score", "95 %", *again, "GB", "time"]
+        titles = ["val", *("/byte" for _ in by_byte), "score", "95 %", *again, "GB", "time"]
     padding = (0, 1 if is_narrow else 2, 0, 0)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
     table.add_column("trial", justify="right", no_wrap=True)
@@ -53,8 +56,9 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
         table.add_row(
             escape(row.label),
             {"base": "", "reference": "elsewhere"}.get(row.state, row.state),
-            *(setting(row.settings.get(key)) for key in keys),
+            *(_setting(row, key, models) for key in keys),
             number(row.val_loss, "{:.3f}"),
+            *(number(row.nats_per_byte, "{:.3f}") for _ in by_byte),
             *([] if is_narrow else [number(row.best_iteration, "{}")]),
             number(row.score, "{:.4f}"),
             score_range(row.low, row.high, is_short=is_narrow),
@@ -68,6 +72,11 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
         table.caption = "elsewhere: not measured here, on whatever items that was"
         table.caption_justify = "left"
     return table
+
+
+def _setting(row: "TrialRow", key: str, models: Mapping[str, str]) -> str:
+    value = row.settings.get(key)
+    return escape(models.get(value, value) if key == MODEL and value else setting(value))
 
 
 def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table:
@@ -175,7 +184,7 @@ def trial_picture(described: Mapping[str, Any]) -> RenderableType:
     if described["reason"]:
         grid.add_row("Reason", escape(described["reason"]))
     for key, value in described["settings"].items():
-        grid.add_row(key, setting(value))
+        grid.add_row(key, escape(setting(value)))
     for key, form in (
         ("val_loss", "{:.4f}"),
         ("best_iteration", "{}"),
@@ -222,24 +231,3 @@ def _examples_table(kind: str, examples: Sequence[Mapping[str, Any]]) -> Table:
         numbers = (f"{example[key]:.3f}" for key in ("mean", "last"))
         table.add_row(*texts, *numbers, str(example["count"]))
     return table
-
-
-def export_text(exported: "Exported", model: str) -> str:
-    """What was exported and how to use it."""
-    lines = [
-        f"Trial {exported.trial_number}: similarity {exported.similarity:.4f} when scored, "
-        f"{exported.adapter_similarity:.4f} as exported"
-    ]
-    if exported.fused_similarity is not None:
-        lines[0] += f", {exported.fused_similarity:.4f} fused"
-        lines[0] += (
-            " (dequantized, or fusing would lose the adapter)" if exported.dequantized else ""
-        )
-    lines.append(f"Adapter      {exported.folder / 'adapters'}")
-    if exported.fused_similarity is not None:
-        fused = exported.folder / "fused"
-        lines += [
-            f"Fused model  {fused}",
-            f"Try it       mlx_lm.generate --model {fused} --prompt ...",
-        ]
-    return "\n".join(lines)

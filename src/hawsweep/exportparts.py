@@ -1,0 +1,200 @@
+"""The parts of an export: each is made beside its place, checked, and moved there when it holds."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from hawsweep import data, exportfolder, ollama, study
+from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.checkpoints import ADAPTER_DIR
+from hawsweep.errors import ExportError
+from hawsweep.exportfolder import CARD, MODELFILE, Origin, Part
+from hawsweep.fidelity import Judge
+from hawsweep.fusing import fuse_checked, is_quantized, run_fuse
+from hawsweep.ggufwriting import read_gguf, why_not, write_gguf
+from hawsweep.modelcard import Piece, Released, card
+from hawsweep.spec import SweepSpec
+from hawsweep.uploading import Target, upload
+
+Progress = Callable[[str], None]
+
+
+class Maker:
+    """Makes what of one adapter's export is missing.
+
+    Attributes:
+        system: The system message of all training data, or None.
+        example: A validation prompt.
+        unmeasured: The iteration of a checkpoint of which nothing was measured when the trial ran.
+        new: What was made, by name.
+        lost: What a fusion into quantized weights scored, where that lost the adapter.
+    """
+
+    def __init__(
+        self,
+        opened: optuna.Study,
+        place: study.Place,
+        trial: FrozenTrial,
+        spec: SweepSpec,
+        base: Path,
+        origin: Origin,
+        progress: Progress,
+    ) -> None:
+        self._opened, self._place, self._trial = opened, place, trial
+        self._spec, self._base, self._origin, self._progress = spec, base, origin, progress
+        splits = data.load_data(spec.data)
+        self.system = ollama.common_system(splits.train)
+        self.example = splits.valid[0].source
+        self.lost: float | None = None
+        self.new: dict[str, Part] = {}
+        best = trial.user_attrs.get("best_iteration")
+        # Of another iteration than the best nothing was measured.
+        self.unmeasured = origin.checkpoint if origin.checkpoint != best else None
+
+    def make(
+        self,
+        folder: Path,
+        source: Path,
+        there: dict[str, Part],
+        missing: list[str],
+        for_ollama: bool,
+        dequantize: bool,
+    ) -> None:
+        """Build the missing parts beside the folder, check each, and put them in their place."""
+        modelfile = self._modelfile() if for_ollama else None  # before what takes minutes
+        with exportfolder.building(folder) as beside:
+            if missing:
+                self._build(beside, folder, source, there, missing, dequantize)
+            parts = [*there.values(), *self.new.values()]
+            texts = (self._origin, parts, self._card(parts, modelfile is not None), modelfile)
+            if not there:
+                exportfolder.write_texts(beside, *texts)
+            names = [part.path for part in self.new.values()]
+            exportfolder.install(beside, folder, names, is_new=not there)
+            if there:
+                exportfolder.write_texts(folder, *texts)
+
+    def _build(
+        self,
+        beside: Path,
+        folder: Path,
+        source: Path,
+        there: dict[str, Part],
+        missing: list[str],
+        dequantize: bool,
+    ) -> None:
+        is_checkpoint = self.unmeasured is not None
+        self._judge = Judge(self._opened, self._place, self._trial, is_checkpoint=is_checkpoint)
+        adapters = folder / ADAPTER_DIR if "adapters" in there else beside / ADAPTER_DIR
+        if "adapters" in missing:
+            adapters.mkdir()
+            for name in (WEIGHTS_FILE, CONFIG_FILE):
+                shutil.copy2(source / name, adapters / name)
+        if "adapters" in missing or is_checkpoint:
+            self._check_adapters(adapters, is_new="adapters" in missing)
+        if "fused" in missing:
+            self._fuse(adapters, beside / "fused", dequantize=dequantize)
+        if "gguf" in missing:
+            fused = self.new.get("fused") or there.get("fused")
+            weights = None
+            if fused is not None and (fused.dequantized or not is_quantized(self._base)):
+                weights = (beside if "fused" in self.new else folder) / fused.path
+            self._write_gguf(adapters, weights, beside)
+
+    def _check_adapters(self, adapters: Path, *, is_new: bool) -> None:
+        self._progress("checking the adapter's translations")
+        check = self._judge(self._base, adapters)
+        if not check.holds:
+            raise ExportError(
+                f"The adapter of trial {self._trial.number}, loaded anew, scores "
+                f"{check.describe()}. Has the model at {self._base} changed?"
+            )
+        if is_new:
+            self._note("adapters", adapters, Part("adapters", adapters.name, 0, check))
+
+    def _fuse(self, adapters: Path, target: Path, *, dequantize: bool) -> None:
+        fused = fuse_checked(
+            self._base,
+            adapters,
+            target,
+            self._judge,
+            dequantize=dequantize,
+            trust_remote_code=self._spec.trust_remote_code,
+            progress=self._progress,
+        )
+        self.lost = fused.lost
+        self._note("fused", target, Part("fused", "fused", 0, fused.check, fused.dequantized))
+
+    def _write_gguf(self, adapters: Path, weights: Path | None, beside: Path) -> None:
+        scratch = beside / "~scratch"
+        scratch.mkdir()
+        if weights is None:
+            weights = scratch / "weights"
+            self._progress("fusing dequantized, for the GGUF")
+            trusted = self._spec.trust_remote_code
+            run_fuse(self._base, adapters, weights, dequantize=True, trust_remote_code=trusted)
+        path = beside / self._gguf_name()
+        self._progress("writing the GGUF")
+        write_gguf(weights, path, f"{self._opened.study_name} trial {self._trial.number}")
+        self._progress("reading the GGUF back and checking its translations")
+        read = scratch / "read"
+        read.mkdir()
+        read_gguf(path, read)
+        check = self._judge(read)
+        if not check.holds:
+            raise ExportError(
+                f"The GGUF, read back, scores {check.describe()}: it does not do what the trial "
+                "did. Export without --gguf and --ollama."
+            )
+        shutil.rmtree(scratch)
+        whole = Part("gguf", path.name, 0, check, is_quantized(self._base))
+        self._note("gguf", path, whole)
+
+    def _note(self, name: str, path: Path, part: Part) -> None:
+        self.new[name] = replace(part, n_bytes=exportfolder.size_of(path))
+
+    def _gguf_name(self) -> str:
+        at = "" if self._origin.checkpoint is None else f"-at-{self._origin.checkpoint}"
+        return f"{self._opened.study_name}-trial-{self._trial.number}{at}-f16.gguf"
+
+    def _modelfile(self) -> str:
+        from transformers import AutoTokenizer
+
+        trusted = self._spec.trust_remote_code
+        tokenizer = AutoTokenizer.from_pretrained(str(self._base), trust_remote_code=trusted)
+        source = "./fused" if why_not(self._base) is not None else f"./{self._gguf_name()}"
+        title = f"Trial {self._trial.number} of the hawsweep sweep {self._opened.study_name}"
+        return ollama.modelfile(source, tokenizer, self.system, title)
+
+    def _card(self, parts: Sequence[Part], has_modelfile: bool, repo: str | None = None) -> str:
+        pieces = [Piece(each.name, each.path, each.check, each.dequantized) for each in parts]
+        released = Released(pieces, self.unmeasured, repo, has_modelfile)
+        return card(self._opened, self._place, self._trial, released)
+
+    def upload(self, folder: Path, parts: Sequence[Part], target: Target) -> str:
+        """Send the fused model, else the adapter, with the GGUF and the Modelfile where there are.
+
+        The card there is for the repository; here it is again once that has it all.
+        """
+        by_name = {part.name: part for part in parts}
+        has_modelfile = (folder / MODELFILE).is_file()
+        text = self._card(parts, has_modelfile, target.repo)
+        root = folder / by_name["fused" if "fused" in by_name else "adapters"].path
+        files: list[tuple[str, Path | bytes]] = [
+            (path.relative_to(root).as_posix(), path)
+            for path in sorted(root.rglob("*"))
+            if path.is_file() and path != root / CARD
+        ]
+        if "gguf" in by_name:
+            files.append((by_name["gguf"].path, folder / by_name["gguf"].path))
+            if has_modelfile:
+                files.append((MODELFILE, folder / MODELFILE))
+        files.append((CARD, text.encode()))
+        message = f"Trial {self._trial.number} of the hawsweep sweep {self._opened.study_name}"
+        url = upload(target, files, message, self._progress)
+        exportfolder.write_card(folder, parts, text)
+        return url

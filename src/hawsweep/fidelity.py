@@ -1,0 +1,163 @@
+"""Whether what was exported still answers as the trial did.
+
+It translates the trial's validation prompts again, in the same batches, and is compared with the
+trial by the study's metric and letter for letter.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial
+
+from hawsweep import data, metrics, models, study
+from hawsweep.baselines import base_dir_of
+from hawsweep.errors import ExportError
+from hawsweep.leaderboard import read_json_lines
+from hawsweep.scoring import Scorer
+from hawsweep.spec import SweepSpec
+
+# How far the mean score of the same prompts may move, as a share of the metric's scale.
+TOLERANCE = 0.01
+# The chrF against the trial's answer from which on an answer is all but the same.
+NEAR_CHRF = 90.0
+_SCALES = {"semantic_similarity": 1.0, "exact_match": 1.0, "chrf": 100.0, "bleu": 100.0}
+
+
+@dataclass(frozen=True)
+class Check:
+    """How something exported answers the validation prompts, beside the trial.
+
+    Attributes:
+        score: By the study's metric.
+        expected: The trial's; None where nothing was measured of it before.
+        tolerance: How far the two may be apart.
+        identical: Share of answers that are the trial's to the letter; None where those are not
+            kept.
+        near: Share of answers with a chrF of ``NEAR_CHRF`` or more against the trial's.
+        is_base: Whether the answers are more like the untuned model's than like the trial's.
+    """
+
+    score: float
+    expected: float | None
+    tolerance: float
+    n_prompts: int
+    identical: float | None = None
+    near: float | None = None
+    is_base: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether it does what the trial did."""
+        moved = 0.0 if self.expected is None else abs(self.score - self.expected)
+        return moved <= self.tolerance and not self.is_base
+
+    def describe(self) -> str:
+        """``0.6743 (trial 0.6743), 97 % of 40 answers identical, 100 % nearly``."""
+        text = f"{self.score:.4f}"
+        if self.expected is not None:
+            text += f" (trial {self.expected:.4f})"
+        if self.identical is not None and self.near is not None:
+            text += f", {self.identical:.0%} of {self.n_prompts} answers identical"
+            text += "" if self.identical == 1 else f", {self.near:.0%} nearly"
+        return text
+
+
+class Judge:
+    """Checks what was exported of one trial.
+
+    Args:
+        is_checkpoint: Of the adapter exported nothing was measured when the trial ran; what is
+            checked first is what the others are compared with.
+
+    Raises:
+        ExportError: The validation split is not the one that the trial answered.
+    """
+
+    def __init__(
+        self,
+        opened: optuna.Study,
+        place: study.Place,
+        trial: FrozenTrial,
+        *,
+        is_checkpoint: bool = False,
+    ) -> None:
+        self._spec = study.spec_of(opened, trial)
+        valid = data.load_data(self._spec.data).valid
+        known = opened.user_attrs["spec"].get("fingerprints", {}).get("valid")
+        if known is not None and known != valid.fingerprint:
+            raise ExportError(
+                f"The validation split has changed: it was {known}, is {valid.fingerprint}. An "
+                "export is checked by the sentences the trial translated: restore the data."
+            )
+        scoring = self._spec.scoring
+        self._records = list(data.choose_subset(valid, scoring.max_examples, self._spec.seed))
+        embedder = models.resolve_embedder(scoring.embedder)
+        self._scorer = Scorer(embedder, scoring, trust_remote_code=self._spec.trust_remote_code)
+        self.tolerance = tolerance(self._spec, opened.user_attrs, len(self._records))
+        kind = study.SAMPLE_FILES["trial"]
+        folder = place.trial_dir(opened.study_name, trial.number)
+        self._expected: float | None = None if is_checkpoint else trial.value
+        self._answers = None if is_checkpoint else self._outputs(folder / kind)
+        self._base = self._outputs(base_dir_of(opened, place, trial.number) / kind)
+
+    def __call__(self, model: Path, adapters: Path | None = None) -> Check:
+        """Load a model anew, with an adapter or without, and let it answer."""
+        loaded = models.load_model(model, adapters, trust_remote_code=self._spec.trust_remote_code)
+        score = self._scorer.score(loaded, self._records)
+        outputs = [sample.output for sample in score.samples]
+        check = Check(
+            score.score,
+            self._expected,
+            self.tolerance,
+            len(outputs),
+            **compare_answers(outputs, self._answers, self._base),
+        )
+        if self._expected is None:
+            self._expected, self._answers = score.score, outputs
+        return check
+
+    def _outputs(self, path: Path) -> list[str] | None:
+        samples = read_json_lines(path)
+        sources = [record.source for record in self._records]
+        if [sample["source"] for sample in samples] != sources:
+            return None  # not kept
+        return [sample["output"] for sample in samples]
+
+
+def compare_answers(
+    outputs: Sequence[str], answers: Sequence[str] | None, base: Sequence[str] | None
+) -> dict[str, Any]:
+    """``identical``, ``near`` and ``is_base`` of a ``Check``."""
+    if answers is None:
+        return {}
+    pairs = list(zip(answers, outputs, strict=True))
+    likeness = np.array([_likeness(*pair) for pair in pairs])
+    near = float((likeness >= NEAR_CHRF).mean())
+    is_base = False
+    if base is not None and near < 1:
+        to_base = [_likeness(*pair) for pair in zip(base, outputs, strict=True)]
+        is_base = float(np.mean(to_base)) > float(likeness.mean())
+    identical = float(np.mean([one == other for one, other in pairs]))
+    return {"identical": identical, "near": near, "is_base": is_base}
+
+
+def tolerance(spec: SweepSpec, known: Mapping[str, Any], n_prompts: int) -> float:
+    """How far a mean score may move by rounding alone, by what the study knows of its metric.
+
+    A metric of one's own has the scale that the self-check found; exact match moves by whole
+    prompts.
+    """
+    metric = spec.scoring.metric
+    check = known.get("self_check", {})
+    scale = _SCALES.get(metric) or abs(check.get("ceiling", 1.0) - check.get("floor", 0.0))
+    # To what a score in the database is rounded, and one prompt where it is all or nothing.
+    least = 1 / n_prompts if metric == "exact_match" else 0.0
+    return max(TOLERANCE * scale, least) + 1e-6
+
+
+def _likeness(one: str, other: str) -> float:
+    return 100.0 if one == other else metrics.chrf("", one, other)

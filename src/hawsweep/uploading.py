@@ -1,0 +1,101 @@
+"""To the Hugging Face hub, where somebody asked for it: nothing else in hawsweep sends anything."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hawsweep.errors import ExportError
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to upload to, as somebody who may."""
+
+    repo: str
+    token: str
+    private: bool
+
+
+def check_target(repo: str, *, private: bool) -> Target:
+    """Make sure that an upload can begin, before anything is built for it.
+
+    Raises:
+        ExportError: There is no token, the hub does not take it, or the name cannot be that of a
+            repository.
+    """
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils._validators import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as fault:
+        raise ExportError(
+            f"{repo!r} cannot be a repository: {_first_line(fault)} Write --upload-repo NAME/MODEL."
+        ) from fault
+    token = get_token()
+    if token is None:
+        raise ExportError(
+            f"There is no token to upload to {repo} with. Log in with `hf auth login`, or set "
+            "HF_TOKEN to one that may write. Nothing was exported."
+        )
+    try:
+        HfApi(token=token).whoami()
+    except Exception as fault:  # the hub client lets its transport's many classes through
+        raise ExportError(
+            f"Hugging Face does not answer or does not take the token: {_told(fault, token)}. "
+            "Nothing was exported."
+        ) from None
+    return Target(repo, token, private)
+
+
+def upload(
+    target: Target,
+    files: Iterable[tuple[str, Path | bytes]],
+    message: str,
+    progress: Callable[[str], None] = lambda _: None,
+) -> str:
+    """Send files, as one commit, so that the repository never has half of them; give its address.
+
+    Args:
+        files: The path in the repository, and the file or what is in it.
+
+    Raises:
+        ExportError: The repository cannot be made or written, or is public where a private one was
+            asked for; then nothing was sent.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi(token=target.token)
+    progress(f"uploading to {target.repo}")
+    try:
+        # None: public, but where an organization's are private by default.
+        api.create_repo(target.repo, private=target.private or None, exist_ok=True)
+        is_public = target.private and not api.repo_info(target.repo).private
+        if not is_public:
+            operations = [CommitOperationAdd(path, content) for path, content in files]
+            api.create_commit(target.repo, operations, commit_message=message)
+    except Exception as fault:  # as in check_target
+        raise ExportError(
+            f"Uploading to {target.repo} failed: {_told(fault, target.token)}. The export on this "
+            "machine is whole; the same command uploads it."
+        ) from None
+    if is_public:
+        raise ExportError(
+            f"{target.repo} is public, and --private asks for a private one. Nothing was sent: "
+            "make it private on the hub, or choose another name."
+        )
+    return f"{api.endpoint}/{target.repo}"
+
+
+def _told(fault: Exception, token: str) -> str:
+    """What went wrong and what caused it, without the token, which a text may hold."""
+    told = _first_line(fault)
+    if fault.__cause__ is not None:
+        told = f"{told.rstrip('.')}: {_first_line(fault.__cause__)}"
+    return told.replace(token, "...").rstrip(".")
+
+
+def _first_line(fault: BaseException) -> str:
+    lines = str(fault).strip().splitlines()
+    return lines[0] if lines else type(fault).__name__
