@@ -156,6 +156,14 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_twice(content, place):
     assert faults == ["data", "model", "metric"]
 
 
+def test_each_of_several_models_is_looked_at_and_what_they_share_said_once(content, place):
+    content["search"]["model"] = {"choices": [content.pop("model"), "nobody"]}
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    assert [each.state for each in findings if each.subject == "model"] == ["ok", "fault"]
+    for subject in ("data", "memory", "disk", "time"):
+        assert len([each for each in findings if each.subject == subject]) == 1
+
+
 def test_quantized_model_trained_whole_is_a_fault(content, place, quantized_dir):
     content |= {"model": str(quantized_dir)}
     content["search"] = {"fine_tune_type": {"choices": ["lora", "full"]}}

@@ -1,5 +1,6 @@
 """A sweep as ``start`` will see it, as far as can be told without loading weights."""
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 from hawsweep import backend, hub, inspection, keeping, models, study, sweepplan
 from hawsweep.drafttext import seconds_text
 from hawsweep.errors import HawsweepError, ModelError
-from hawsweep.findings import Finding, State
+from hawsweep.findings import Finding, State, worst
 from hawsweep.inspection import DataView
 from hawsweep.intervals import detectable_difference
 from hawsweep.modelfiles import check_files
@@ -35,15 +36,30 @@ def rehearse(
         name: The study's.
     """
     found = [_sweep(spec)]
-    path, of_model = _model(spec, progress)
-    view, of_data = _data(spec, path, progress)
-    found += [*of_data, *of_model]
+    plans: list[tuple[SweepPlan, Timing]] = []
+    for model in spec.models:
+        found += _of_model(spec.of_model(model), place, progress, plans)
     found += _caught("metric", lambda: _metric(spec))
-    progress("planning")
-    if not any(each.state == "fault" for each in of_model):  # else it would say the same
-        found += _caught("memory", lambda: _plan(spec, place, view))
     found += _caught("study", lambda: _study(spec, name, place))
-    return found
+    if plans:
+        found.append(_time(spec, plans))
+    # What does not depend on the model is said once.
+    return list(dict.fromkeys(found))
+
+
+def _of_model(
+    spec: SweepSpec,
+    place: Place,
+    progress: Callable[[str], None],
+    plans: list[tuple[SweepPlan, Timing]],
+) -> list[Finding]:
+    path, of_model = _model(spec)
+    view, of_data = _data(spec, path, progress)
+    progress("planning")
+    found = [*of_data, *of_model]
+    if worst(of_model) == "fault":
+        return found  # of its memory nothing else would be said
+    return found + _caught("memory", lambda: _plan(spec, place, view, plans))
 
 
 def told_apart(n_prompts: int) -> float:
@@ -66,7 +82,7 @@ def _sweep(spec: SweepSpec) -> Finding:
     return Finding("sweep", "ok", f"{spec.trials} trials, varying {keys}")
 
 
-def _model(spec: SweepSpec, progress: Callable[[str], None]) -> tuple[Path | None, list[Finding]]:
+def _model(spec: SweepSpec) -> tuple[Path | None, list[Finding]]:
     path = models.find_model(spec.model)
     if path is None:
         if spec.model in models.BUNDLED:
@@ -219,7 +235,12 @@ def _check_shape(spec: SweepSpec, shape: ModelShape) -> None:
             )
 
 
-def _plan(spec: SweepSpec, place: Place, view: DataView | None) -> Iterator[Finding]:
+def _plan(
+    spec: SweepSpec,
+    place: Place,
+    view: DataView | None,
+    plans: list[tuple[SweepPlan, Timing]],
+) -> Iterator[Finding]:
     _check_shape(spec, sweepplan.known_memory(spec, backend.device_here()).shape)
     plan = sweepplan.plan_sweep(spec)
     sweepplan.check_fits(spec, plan.memory, plan.work, plan.arrays_bytes)
@@ -235,7 +256,7 @@ def _plan(spec: SweepSpec, place: Place, view: DataView | None) -> Iterator[Find
         yield Finding("memory", "ok", text)
     yield from _caught("disk", lambda: _disk(spec, plan, place))
     if view is not None:
-        yield _time(spec, plan, expected_time(plan, view))
+        plans.append((plan, expected_time(plan, view)))
 
 
 def _disk(spec: SweepSpec, plan: SweepPlan, place: Place) -> Iterator[Finding]:
@@ -250,10 +271,15 @@ def expected_time(plan: SweepPlan, view: DataView) -> Timing:
     return time_sweep(plan, view.count("valid"), view.count("test"), answer_tokens)
 
 
-def _time(spec: SweepSpec, plan: SweepPlan, timing: Timing) -> Finding:
-    text = f"about {seconds_text(timing.total_s)}, {seconds_text(timing.trial_s)} a trial"
-    text += f"; {plan.memory.speed.how}"
-    if spec.timeout is not None and timing.total_s > 1.1 * spec.timeout:
+def _time(spec: SweepSpec, plans: Sequence[tuple[SweepPlan, Timing]]) -> Finding:
+    """Of several models each gets its share of the trials."""
+    total_s, trial_s = (
+        statistics.mean(getattr(timing, each) for _, timing in plans)
+        for each in ("total_s", "trial_s")
+    )
+    text = f"about {seconds_text(total_s)}, {seconds_text(trial_s)} a trial"
+    text += f"; {plans[0][0].memory.speed.how}"
+    if spec.timeout is not None and total_s > 1.1 * spec.timeout:
         text += f"; the timeout is {seconds_text(spec.timeout)}"
         return Finding("time", "warning", text, "It ends with fewer trials, the best confirmed.")
     return Finding("time", "ok", text)
