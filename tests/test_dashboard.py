@@ -1,21 +1,27 @@
+import base64
 import http.client
 import io
 import json
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import noted_study
 import optuna
 import pytest
 from click.testing import CliRunner
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
+from optuna_dashboard import get_note
 
-from hawsweep import dashboard
+from hawsweep import browser, dashboard
 from hawsweep.cli import main
-from hawsweep.dashboard import Gate, choose_token, is_loopback, make_server
+from hawsweep.dashboard import choose_token, is_loopback, make_server
 from hawsweep.errors import BackendError, StudyError
+from hawsweep.gate import Gate
+from hawsweep.refreshing import Refresher
 from hawsweep.study import Place, open_storage
 
 TOKEN = "a token; of 'people'"
@@ -276,13 +282,179 @@ def test_no_studies_are_no_dashboard(tmp_path):
     ],
 )
 def test_command_asks_for_a_token_where_others_reach_it(monkeypatch, options, has_token, warns):
-    def serve(place, host, port, token, ready):
+    def serve(place, host, port, token, ready, *, name):
         ready(f"http://{host}/?{token}")
 
+    opened = []
     monkeypatch.setattr(dashboard, "serve", serve)
+    monkeypatch.setattr(browser, "open_address", opened.append)
     monkeypatch.delenv("HAWSWEEP_DASHBOARD_TOKEN", raising=False)
     done = CliRunner().invoke(main, ["dashboard", *options])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("optuna-dashboard: http://")
     assert done.stdout.endswith("/?None  (Ctrl-C ends it)\n") is not has_token
     assert ("anybody on the network who reaches 0.0.0.0" in done.stderr) is warns
+    assert opened == ([] if "0.0.0.0" in options else ["http://127.0.0.1/?None"])
+
+
+@pytest.mark.parametrize(
+    ("options", "token", "opens"),
+    [([], None, True), (["--no-browser"], None, False), ([], TOKEN, False)],
+)
+def test_command_opens_the_study_in_the_browser_but_shows_no_token_there(
+    monkeypatch, options, token, opens
+):
+    def serve(place, host, port, token, ready, *, name):
+        ready(f"http://{host}/{name}")
+
+    opened = []
+    monkeypatch.setattr(dashboard, "serve", serve)
+    monkeypatch.setattr(browser, "open_address", opened.append)
+    monkeypatch.delenv("HAWSWEEP_DASHBOARD_TOKEN", raising=False)
+    if token:
+        monkeypatch.setenv("HAWSWEEP_DASHBOARD_TOKEN", token)
+    done = CliRunner().invoke(main, ["dashboard", "rates", *options])
+    assert done.exit_code == 0, done.output
+    assert opened == (["http://127.0.0.1/rates"] if opens else [])
+
+
+def test_address_is_of_the_study_that_was_asked_for(place):
+    with make_server(place, "127.0.0.1", 0, TOKEN, name="rates") as server:
+        parts = urlsplit(server.url)
+    assert parts.path == "/dashboard/studies/1"
+    assert parts.query.startswith("token=")
+    with pytest.raises(StudyError, match="There is no study 'absent'"):
+        make_server(place, "127.0.0.1", 0, None, name="absent")
+
+
+@pytest.fixture
+def noted(tmp_path):
+    """A study with files, notes and plots; and one of another program."""
+    place = Place(tmp_path / "noted")
+    study = noted_study.make_study(place)
+    noted_study.complete(study, place, 0.6)
+    trial, _ = noted_study.begin(study, place)
+    study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    optuna.create_study(storage=study._storage, study_name="elsewhere").set_user_attr("a", {"b": 1})
+    Refresher(open_storage(place), place).look()
+    return place
+
+
+def detail(served, study_id=1):
+    return json.loads(served.ask(f"/api/studies/{study_id}")[2])
+
+
+def test_page_is_told_notes_links_plots_and_values_in_words(noted):
+    with serving(noted) as served:
+        told = detail(served)
+        other = detail(served, 2)
+        listed = json.loads(served.ask("/api/studies")[2])["study_summaries"]
+    assert [each["user_attrs"] for each in listed] == [told["user_attrs"], other["user_attrs"]]
+    assert {"key": "model", "value": "some/model"} in told["user_attrs"]
+    assert "semantic similarity 0.6000" in told["trials"][0]["note"]["body"]
+    assert told["objective_names"] == ["semantic similarity"]
+    assert {each["id"] for each in told["plotly_graph_objects"]} == {
+        "learning-curves",
+        "score-against-loss",
+        "memory-predicted-against-measured",
+    }
+    complete, pruned = told["trials"]
+    losses = noted_study.LOSSES
+    assert {e["step"]: e["value"] for e in complete["intermediate_values"]} == losses
+    assert complete["values"] == [0.6]
+    assert "values" not in pruned
+    attributes = {each["key"]: each["value"] for each in complete["user_attrs"]}
+    assert attributes["peak memory, GB"] == "1.900"
+    assert attributes["plan"] == "whole, loss of 512 tokens at a time"
+    assert attributes["run by"] == "process 7 on mac"
+    assert {"key": "val loss", "sortable": True} in told["union_user_attrs"]
+    assert other["user_attrs"] == [{"key": "a", "value": '{"b": 1}'}]
+    assert other["plotly_graph_objects"] == []
+
+
+def test_database_keeps_what_programs_read(noted):
+    with serving(noted) as served:
+        detail(served)
+    study = optuna.load_study(storage=open_storage(noted), study_name="rates")
+    trial = study.get_trials()[0]
+    assert trial.user_attrs["plan"] == noted_study.PLAN
+    assert trial.intermediate_values == {20: -2.5, 40: -1.5}
+
+
+def file_paths(served):
+    trial = detail(served)["trials"][0]
+    return {
+        each["filename"]: f"/artifacts/1/{trial['trial_id']}/{each['artifact_id']}"
+        for each in trial["artifacts"]
+    }
+
+
+def test_file_is_served_to_the_dashboards_own_pages_alone(noted):
+    with serving(noted) as served:
+        paths = file_paths(served)
+        status, headers, text = served.ask(paths["translations.jsonl"])
+        evil = served.ask(paths["translations.jsonl"], Host="evil.example")[0]
+    assert (status, evil) == (200, 403)
+    assert json.loads(text.splitlines()[0])["output"] == "This is my milk."
+    assert "Access-Control-Allow-Origin" not in headers
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"].startswith(
+        "sandbox allow-scripts; default-src 'none'"
+    )
+
+
+def test_file_on_another_machine_is_not_found_and_says_where(noted, capfd):
+    with serving(noted) as served:
+        path = file_paths(served)["translations.jsonl"]
+        (noted.trial_dir("rates", 0) / "samples.jsonl").unlink()
+        status, _, text = served.ask(path)
+    assert (status, text) == (
+        404,
+        "This file is not on this machine: look on the one that ran the trial.\n",
+    )
+    assert capfd.readouterr().err.count("Traceback") == 0
+
+
+def test_upload_is_served_and_goes_with_its_study_while_the_folder_stays(noted):
+    sent = "data:text/plain;base64," + base64.b64encode(b"a chart").decode()
+    body = json.dumps({"file": sent, "filename": "chart.html"})
+    with serving(noted) as served:
+        status, _, text = served.ask(
+            "/api/artifacts/1", "POST", body, Content_Type="application/json"
+        )
+        assert status == 201, text
+        upload = json.loads(text)["artifact_id"]
+        assert served.ask(f"/artifacts/1/{upload}")[2] == "a chart"
+        body = json.dumps({"remove_associated_artifacts": True})
+        done = served.ask("/api/studies/1", "DELETE", body, Content_Type="application/json")
+    assert done[0] == 204, done
+    assert list(noted.studies_dir.glob(".artifacts/*")) == []
+    assert (noted.trial_dir("rates", 0) / "samples.jsonl").is_file()
+    assert names(noted) == ["elsewhere"]
+
+
+def test_study_is_not_renamed_as_its_folder_has_its_name(noted):
+    with serving(noted) as served:
+        body = json.dumps({"study_name": "other"})
+        status, _, text = served.ask(
+            "/api/studies/1/rename", "POST", body, Content_Type="application/json"
+        )
+    assert status == 400
+    assert json.loads(text)["reason"] == "A study cannot be renamed: its folder has its name."
+    assert sorted(names(noted)) == ["elsewhere", "rates"]
+
+
+def test_serving_brings_notes_up_to_date_and_ends_with_ctrl_c(tmp_path):
+    place = Place(tmp_path / "studies")
+    study = noted_study.make_study(place)
+    noted_study.complete(study, place, 0.6)
+
+    def ready(address):
+        deadline = time.monotonic() + 60
+        while not get_note(study):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    dashboard.serve(place, "127.0.0.1", 0, None, ready, name="rates")
+    assert "Stopped after 1 of 3 trials" in get_note(study)

@@ -65,12 +65,14 @@ def expected_s(opened: optuna.Study, spec: SweepSpec, n_workers: int) -> float:
 
 def open_confirmation(storage: RDBStorage, opened: optuna.Study, spec: SweepSpec) -> optuna.Study:
     """The study that confirms, made where there is none yet."""
-    optuna.create_study(
+    made = optuna.create_study(
         storage=storage,
         study_name=study.confirm_name(opened.study_name),
         direction="maximize",
         load_if_exists=True,
     )
+    if opened.metric_names is not None and made.metric_names is None:
+        study.name_metric(made, opened.metric_names[0])
     return load_confirmation(storage, opened.study_name, spec)
 
 

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,14 @@ from hawsweep.baselines import base_dir, base_dir_of, baselines
 from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval, difference_interval
+from hawsweep.readstudy import ReadStudy
 from hawsweep.spec import MODEL
 from hawsweep.study import SAMPLE_FILES, Place, study_names
 from hawsweep.trials import TARGETS_PER_BYTE, trial_of
 from hawsweep.verdict import Candidate, Verdict, judge
+
+# Trials that a verdict compares: reading and resampling thousands takes minutes.
+_MOST_JUDGED = 50
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,9 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
     Complete trials rank by similarity, then pruned ones by validation loss, then the others.
     """
     again = {each.trial_number: each.mean for each in confirmations(study)}
-    rows = [
-        replace(trial_row(trial), confirmed=again.get(trial.number))
-        for trial in study.get_trials(deepcopy=False)
-    ]
+    rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
+    if again:
+        rows = [replace(row, confirmed=again.get(int(row.label))) for row in rows]
     for each in baselines(study):
         known = _known(each.values)
         score = known.get("score", known.get("similarity"))  # the latter: of an older study
@@ -107,7 +111,7 @@ def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
     """Each study with its trials counted by state, its best similarity and the base's."""
     found = []
     for name in study_names(storage):
-        study = optuna.load_study(storage=storage, study_name=name)  # whatever its name
+        study = ReadStudy(storage, name)  # whatever its name
         states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
         best, base = winner(study), study.user_attrs.get("base")
         found.append(
@@ -131,10 +135,19 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
     """
     trial = trial_of(study, number)
     folder = place.trial_dir(study.study_name, number)
+    best = winner(study)
+    again = {each.trial_number: each.mean for each in confirmations(study)}
     return {
         "study": study.study_name,
-        **vars(trial_row(trial)),
+        **vars(replace(trial_row(trial), confirmed=again.get(number))),
+        "plan": trial.user_attrs.get("plan"),
+        "continues": trial.user_attrs.get("continues"),
         "evaluations": evaluations(trial),
+        "train_losses": _train_losses(folder / "metrics.jsonl"),
+        "best": None
+        if best is None
+        else {"trial": best.number, "score": best.value, "evaluations": evaluations(best)},
+        "median_evaluations": _median_losses(study),
         "folder": str(folder),
         "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
         "samples": read_json_lines(folder / "samples.jsonl")[:5],
@@ -144,11 +157,39 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
 def evaluations(trial: FrozenTrial) -> dict[int, float]:
     """The validation loss of a trial by iteration, in nats per token."""
     targets_per_byte = trial.user_attrs.get(TARGETS_PER_BYTE, 1.0)
-    return {step: -value / targets_per_byte for step, value in trial.intermediate_values.items()}
+    values = sorted(trial.intermediate_values.items())
+    return {step: -value / targets_per_byte for step, value in values}
+
+
+def _median_losses(study: optuna.Study) -> dict[int, float]:
+    """Of the finished trials that came so far, where those are two or more."""
+    losses: defaultdict[int, list[float]] = defaultdict(list)
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    for trial in study.get_trials(deepcopy=False, states=states):
+        for step, loss in evaluations(trial).items():
+            losses[step].append(loss)
+    return {step: median(each) for step, each in sorted(losses.items()) if len(each) > 1}
+
+
+def _train_losses(path: Path) -> dict[int, float | None]:
+    """By iteration, as far as the file is whole: the trial may be writing it."""
+    found = {}
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
+        try:
+            values = json.loads(line)
+            if values["type"] == "train":
+                found[int(values["iteration"])] = values["train_loss"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
-    """What the study's scores allow to say; None before its first complete trial."""
+    """What the study's scores allow to say; None before its first complete trial.
+
+    The winner is compared with the next best trials, not with thousands of others.
+    """
     name, tested = study.study_name, study.user_attrs.get("test", {}).get("trial_number")
     untuned = [
         _candidate(
@@ -160,6 +201,9 @@ def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
         )
         for each in baselines(study)
     ]
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ranked = sorted(complete, key=lambda trial: -(trial.value or 0.0))
+    best = {trial.number for trial in ranked[:_MOST_JUDGED]}
     trials = [
         _candidate(
             f"trial {trial.number}",
@@ -169,7 +213,8 @@ def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
             cost=trial.user_attrs.get("train_time_s", 0.0),
             model=trial.params.get(MODEL, ""),
         )
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        for trial in complete
+        if trial.number in best or trial.number == tested
     ]
     n_prompts = max((len(each.scores) for each in (*trials, *untuned)), default=0)
     whole = [each for each in trials if len(each.scores) == n_prompts > 0]
@@ -177,6 +222,7 @@ def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
         whole,
         [each for each in untuned if len(each.scores) == n_prompts],
         winner=None if tested is None else f"trial {tested}",
+        n_chosen_from=len(complete) - len(trials) + len(whole),
     )
 
 

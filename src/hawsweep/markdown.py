@@ -1,7 +1,30 @@
-"""Texts of others as Markdown that they cannot break out of."""
+"""Markdown in which data, models and other programs can say what they like and steer nothing."""
 
-import html
 import re
+from collections.abc import Iterable, Sequence
+
+_PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+# What GitHub's Markdown makes a link of, whatever is escaped: an invisible mark between breaks it.
+_LINKED = re.compile(r"(?<=://)|(?<=www)(?=\.)|(?<=@)", re.IGNORECASE)
+_WORD_JOINER = "\u2060"
+
+
+def plain(text: str, length: int = 160) -> str:
+    """A text that looks as it is, in one line, cut where it is longer than ``length``."""
+    text = "".join(each if each.isprintable() else " " for each in text)
+    text = " ".join(text.split())
+    if len(text) > length:
+        text = f"{text[: length - 1]}…"
+    return _PUNCTUATION.sub(r"\\\1", _LINKED.sub(_WORD_JOINER, text))
+
+
+def code(text: str) -> str:
+    """A text in one line, set as code; in cells of tables too."""
+    text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    ticks = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    padding = " " if text.startswith("`") or text.endswith("`") else ""
+    # Before Markdown sees code, a table's row is split at its bars.
+    return f"{ticks}{padding}{text}{padding}{ticks}".replace("|", r"\|")
 
 
 def fenced(text: str, language: str) -> str:
@@ -11,12 +34,9 @@ def fenced(text: str, language: str) -> str:
     return f"{fence}{language}\n{text}\n{fence}"
 
 
-def inline(text: str) -> str:
-    """Text of others' as one line of plain words, in a table too."""
-    escaped = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", escaped)
-
-
-def code(text: str) -> str:
-    """Text for between backticks, in a table too."""
-    return " ".join(text.replace("`", "'").replace("|", "\\|").split())
+def table(
+    titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()
+) -> str:
+    """A table of cells that are Markdown already; columns ``right`` are set to the right."""
+    ruler = ["---:" if number in right else "---" for number in range(len(titles))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (titles, ruler, *rows))

@@ -16,10 +16,13 @@ from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import DataError, HawsweepError
 from hawsweep.fidelity import Check
 from hawsweep.leaderboard import TrialRow, groups, judge_study, leaderboard, read_json_lines
-from hawsweep.markdown import code, fenced, inline
+from hawsweep.markdown import code, fenced, plain
 from hawsweep.ollama import common_system
 from hawsweep.spec import MODEL, SweepSpec
 from hawsweep.study import SAMPLE_FILES, Place, spec_of
+
+# Characters of a sentence of others'.
+_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,10 @@ def _head(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, released: R
     kind = trial.params.get("fine_tune_type", spec.train.fine_tune_type)
     what = "weights" if kind == "full" else f"adapter ({kind})"
     made = f"fused from an {what}" if released.piece("fused") else f"as an {what}"
-    sources = " and ".join(f"`{code(name_of(each.path))}`" for each in spec.data)
+    sources = " and ".join(f"{code(name_of(each.path))}" for each in spec.data)
     text = (
-        f"`{code(name_of(spec.model))}`, fine-tuned on {sources}, {made}. It is trial "
-        f"{trial.number} of the sweep {inline(opened.study_name)} by hawsweep"
+        f"{code(name_of(spec.model))}, fine-tuned on {sources}, {made}. It is trial "
+        f"{trial.number} of the sweep {plain(opened.study_name)} by hawsweep"
     )
     if released.checkpoint is not None:
         text += (
@@ -107,9 +110,9 @@ def _head(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, released: R
             f"the trial's best, at iteration {trial.user_attrs.get('best_iteration')}, where "
             "nothing else is said"
         )
-    described = inline(spec.description)
+    described = plain(spec.description, _LONGEST)
     title = released.repo.split("/")[-1] if released.repo else opened.study_name
-    return f"# {inline(title)}\n\n{described}\n\n{text}." if described else f"# {title}\n\n{text}."
+    return f"# {plain(title)}\n\n{described}\n\n{text}." if described else f"# {title}\n\n{text}."
 
 
 def _measured(
@@ -127,10 +130,10 @@ def _measured(
     lines = [
         "## How well it does",
         "",
-        f"Score: mean {inline(kind)} of greedy answers to "
+        f"Score: mean {plain(kind)} of greedy answers to "
         + (f"{n_prompts} validation prompts" if n_prompts else "validation prompts")
         + f" of at most {spec.scoring.max_tokens} tokens"
-        + (f", embedded by `{code(name_of(spec.scoring.embedder))}`" if _embeds(spec) else "")
+        + (f", embedded by {code(name_of(spec.scoring.embedder))}" if _embeds(spec) else "")
         + ", with its 95 % interval over the prompts.",
         "",
         "| | validation loss | score | 95 % | chrF | BLEU |",
@@ -138,7 +141,7 @@ def _measured(
     ]
     for each in rows:
         if each is row or each.state == "base":
-            label = f"**trial {each.label}**" if each is row else inline(each.label)
+            label = f"**trial {each.label}**" if each is row else plain(each.label)
             lines.append(f"| {label} | " + " | ".join(_cells(each)) + " |")
     lines += _test_lines(opened, row)
     again = [each for each in confirmations(opened) if str(each.trial_number) == row.label]
@@ -151,7 +154,7 @@ def _measured(
         ]
     verdict = judge_study(opened, place)
     if verdict is not None and verdict.winner == f"trial {row.label}":
-        lines += ["", *(f"{inline(each)}  " for each in verdict.sentences)]
+        lines += ["", *(f"{plain(each, _LONGEST)}  " for each in verdict.sentences)]
     return "\n".join(lines)
 
 
@@ -206,7 +209,7 @@ def _groups(opened: optuna.Study, place: Place, trial: FrozenTrial) -> str:
     if not rows:
         return ""
     worse = [row for row in rows if row.gain.mean < 0]
-    named = ", ".join(f"{inline(row.group)} ({row.gain.mean:+.3f})" for row in worse)
+    named = ", ".join(f"{plain(row.group)} ({row.gain.mean:+.3f})" for row in worse)
     lines = [
         "## By kind of prompt",
         "",
@@ -217,7 +220,7 @@ def _groups(opened: optuna.Study, place: Place, trial: FrozenTrial) -> str:
     ]
     for row in rows:
         lines.append(
-            f"| {inline(row.group)} | {row.n_prompts} | {row.base:.3f} | {row.trial:.3f} | "
+            f"| {plain(row.group)} | {row.n_prompts} | {row.base:.3f} | {row.trial:.3f} | "
             f"{row.gain.mean:+.3f} |"
         )
     return "\n".join(lines)
@@ -240,7 +243,7 @@ def _limits(
         else "The trial was chosen by its score on the validation prompts, so that score is "
         "somewhat too high, and there is none on prompts that nothing was chosen by."
     )
-    said += [inline(text) for text in check.get("warnings", ())]
+    said += [plain(text, _LONGEST) for text in check.get("warnings", ())]
     said.append(
         "Not measured: anything but prompts like those of this data; what the base could do before "
         "and this may have forgotten; whether answers are safe or fair; other ways to decode than "
@@ -248,7 +251,7 @@ def _limits(
     )
     faults = trial.user_attrs.get("faults") or {}
     if faults:
-        kinds = ", ".join(f"{count} {inline(kind)}" for kind, count in faults.items())
+        kinds = ", ".join(f"{count} {plain(kind)}" for kind, count in faults.items())
         said.append(f"Faulty answers among the validation prompts: {kinds}.")
     return "\n".join(["## Limits", "", *(f"- {each}" for each in said)])
 
@@ -258,10 +261,10 @@ def _settings(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> str:
     lines = ["## Data and settings", "", "| | records : fingerprint |", "| --- | --- |"]
     for name in ("train", "valid", "test"):
         if name in prints:
-            lines.append(f"| {name} | {inline(str(prints[name]))} |")
+            lines.append(f"| {name} | {code(str(prints[name]))} |")
     own = prints.get(f"model {spec.model}", prints.get("model"))
     if own is not None:
-        lines.append(f"| base model | {inline(str(own))} |")
+        lines.append(f"| base model | {code(str(own))} |")
     fixed = spec.train.model_dump(mode="json", exclude_defaults=True)
     settings = {**dict(_dotted(fixed)), **trial.params}
     settings.pop(MODEL, None)  # named above, and maybe a folder here
@@ -347,7 +350,7 @@ def _use(opened: optuna.Study, spec: SweepSpec, released: Released) -> str:
 
 def _reproduce(opened: optuna.Study, spec: SweepSpec) -> str:
     versions = opened.user_attrs.get("versions", {})
-    pairs = ", ".join(f"{inline(name)} {inline(value)}" for name, value in versions.items())
+    pairs = ", ".join(f"{plain(name)} {code(value)}" for name, value in versions.items())
     shown = spec.model_copy(
         update={
             "model": reference_name(spec.model),

@@ -364,7 +364,9 @@ class _Watch:
     def on_report(self, report: Report) -> None:
         self._last_report = report
         self._write("train", asdict(report))
-        self._tell("train", train_loss=report.train_loss, tokens_per_s=report.tokens_per_s)
+        told = ("train_loss", "tokens_per_s", "peak_memory_bytes")
+        budget_bytes = self._bench.budget_bytes
+        self._tell("train", budget_bytes=budget_bytes, **{k: getattr(report, k) for k in told})
 
     def on_evaluation(self, evaluation: Evaluation, is_best: bool) -> None:
         self._write(

@@ -31,9 +31,11 @@ from hawsweep.notify import find_targets
 from hawsweep.peak import arrays_budget
 from hawsweep.planning import MemoryModel, Workload
 from hawsweep.processes import supervising, supervisor_of
+from hawsweep.progress import joined_file, recording, telling_standing
 from hawsweep.results import StudyResults
 from hawsweep.shapes import read_config
 from hawsweep.spec import HOW_IT_RUNS, SweepSpec
+from hawsweep.standing import find_standing
 from hawsweep.supervisor import POLL_S, Ended, Event, Listener, Supervisor, keep_record
 
 Progress = Callable[[str], None]
@@ -90,6 +92,7 @@ def run_sweep(
         # What is read in a moment comes before a model is converted and measured.
         splits = data.load_data(spec.data, _preparing(listen))
         held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
+        listen = held.enter_context(recording(listen, place.study_dir(name)))
         news = held.enter_context(telling(name, spec, targets, listen))
         held.enter_context(study.storage_faults_told(place))
         if spec.machine.keep_awake:
@@ -118,6 +121,7 @@ def join_sweep(
     with ExitStack() as held:
         held.enter_context(_optuna_quiet())
         held.enter_context(study.storage_faults_told(place))
+        listen = held.enter_context(recording(listen, place.study_dir(name), joined_file()))
         if spec.machine.keep_awake:
             held.enter_context(courtesy.keep_awake(preparing))
         paths = _resolve_models(spec, preparing)
@@ -125,8 +129,7 @@ def join_sweep(
         n_workers, worker_bytes, left_out = _share_memory(spec, paths, place, preparing)
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
         confirming = confirm.open_confirmation(storage, opened, spec)
-        about = {"name": name, "is_new": False, "finished": trials.count_finished(opened)}
-        listen(Event("study", values=about))
+        listen = _tell_study(listen, name, opened, spec, n_workers, is_new=False)
         _tell_left_out(left_out, listen)
         ended = Supervisor(
             spec,
@@ -217,11 +220,7 @@ def _run_sweep(
         for number in trials.reap_running(each, deaths.GONE):
             keep_record(each, place, number)
             listen(Event("reaped", values={"number": number}))
-    best = trials.best_trial(opened)
-    about = {"name": name, "is_new": is_new, "finished": trials.count_finished(opened)}
-    if best is not None:
-        about |= {"best_trial": best.number, "best_score": best.value}
-    listen(Event("study", values=about))
+    listen = _tell_study(listen, name, opened, spec, n_workers, is_new=is_new)
     _tell_left_out(left_out, listen)
     ended = Supervisor(
         spec,
@@ -244,6 +243,31 @@ def _resolve_models(spec: SweepSpec, preparing: Callable[[str], None]) -> dict[s
 def _tell_left_out(left_out: LeftOut, listen: Listener) -> None:
     for model, (reason, _) in left_out.items():
         listen(Event("left_out", values={"model": model, "reason": reason}))
+
+
+def _tell_study(
+    listen: Listener,
+    name: str,
+    opened: optuna.Study,
+    spec: SweepSpec,
+    n_workers: int,
+    *,
+    is_new: bool,
+) -> Listener:
+    """Tell what is run; gives the listener that is told, from here on, how the study stands too."""
+    listen = telling_standing(listen, lambda: find_standing(opened, spec).to_plain())
+    values = {
+        "name": name,
+        "is_new": is_new,
+        "finished": trials.count_finished(opened),
+        "n_trials": spec.trials,
+        "n_workers": n_workers,
+        "timeout_s": spec.timeout,
+    }
+    if (best := trials.best_trial(opened)) is not None:
+        values |= {"best_trial": best.number, "best_score": best.value}
+    listen(Event("study", values=values))
+    return listen
 
 
 def _share_memory(

@@ -282,9 +282,7 @@ def create_study(
         sampler=make_sampler(spec, 0),
         pruner=make_pruner(spec),
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names([spec.scoring.metric.replace("_", " ")])
+    name_metric(study, spec.scoring.metric.replace("_", " "))
     for key, value in {
         "spec": asked,
         "versions": versions(),
@@ -293,6 +291,13 @@ def create_study(
         study.set_user_attr(key, value)
     _note_start(study)
     return study, True
+
+
+def name_metric(study: optuna.Study, name: str) -> None:
+    """Name the score, as Optuna's dashboard and plots show it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([name])
 
 
 def _note_start(study: optuna.Study) -> None:

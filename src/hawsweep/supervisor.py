@@ -15,6 +15,7 @@ import optuna
 import psutil
 
 from hawsweep import (
+    annotations,
     baselines,
     confirm,
     courtesy,
@@ -143,6 +144,7 @@ class Supervisor:
                     self._loop()
             finally:
                 self._end_workers()
+                annotations.annotate_study(self._study, self._place, ended=not self._joins)
         if self._interrupted:
             return "interrupted"
         left = self._wants_more() or confirm.n_waiting(self._confirming) > 0
@@ -251,8 +253,8 @@ class Supervisor:
             if event["fault"] != "interrupted":
                 self._count_failure(event["fault"], event["reason"])
             self._count_infeasible(event["state"] == "infeasible")
+        its_study = self._confirming if kind == "confirm_end" else self._study
         if kind in ("trial_end", "confirm_end"):
-            its_study = self._study if kind == "trial_end" else self._confirming
             keep_record(its_study, self._place, event["number"])
             keeping.remove_bulk(self._study, self._place, self._spec)
         elif kind in ("base_end", "test_end"):
@@ -261,6 +263,8 @@ class Supervisor:
         if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
             process.doing = None
             self._assign(process)
+        if kind in ("trial_end", "confirm_end"):  # while the next trial runs
+            annotations.annotate_trial(its_study, self._place, event["number"])
 
     def _assign_idle(self) -> None:
         for worker in self._workers.values():
@@ -409,6 +413,7 @@ class Supervisor:
         )
         for number, end in ends.items():
             keep_record(its_study, self._place, number)
+            annotations.annotate_trial(its_study, self._place, number)
             about = {"number": number, "state": end.state, "reason": end.reason}
             kind = "confirm_end" if confirms else "trial_end"
             self._listen(Event(kind, process.number, {**about, "fault": fault.kind}))

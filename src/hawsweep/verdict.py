@@ -76,22 +76,26 @@ class Verdict:
 
 
 def judge(
-    trials: Sequence[Candidate], baselines: Sequence[Candidate], *, winner: str | None = None
+    trials: Sequence[Candidate],
+    baselines: Sequence[Candidate],
+    *,
+    winner: str | None = None,
+    n_chosen_from: int | None = None,
 ) -> Verdict | None:
     """Compare the best trial with the baselines and with the other trials; None without a trial.
 
     Args:
         winner: The label of the trial to judge; by default the one that is best on the validation
             items. Tests, where there are any, are of this one.
+        n_chosen_from: Of how many trials it is the best, where those are more than ``trials``.
     """
     if not trials:
         return None
     ranked = sorted(trials, key=lambda each: -each.mean)
     best = next((each for each in ranked if each.label == winner), ranked[0])
     others = [each for each in ranked if each is not best]
-    against = tuple(
-        _against_baseline(best, each, len(trials)) for each in _to_beat(best, baselines)
-    )
+    n_trials = max(len(trials), n_chosen_from or 0)
+    against = tuple(_against_baseline(best, each, n_trials) for each in _to_beat(best, baselines))
     with_trials = [
         Comparison(each.label, difference_interval(best.scores, each.scores), on_test=False)
         for each in others

@@ -83,6 +83,10 @@ class Lab:
             before = trials[continued["trial"]]
             reached = max(before.intermediate_values, default=0)
             assert reached - continued["iteration"] <= INTERVAL  # no more is done twice
+        annotated = self.study._storage.get_study_system_attrs(self.study._study_id)
+        for trial in trials:  # whatever happened to it, the dashboard tells of it
+            if trial.state.is_finished():
+                assert f"dashboard:{trial._trial_id}:note_ver" in annotated
         for trial in done:
             if trial.state == TrialState.COMPLETE:
                 steps = range(INTERVAL, trial.params["iters"] + 1, INTERVAL)

@@ -3,7 +3,7 @@
 import click
 
 from hawsweep import __version__
-from hawsweep.cli import beginning, leaving, looking, running
+from hawsweep.cli import beginning, completing, leaving, looking, running
 from hawsweep.cli.common import ErrorGroup
 
 
@@ -33,7 +33,10 @@ for _command in (
     looking.compare,
     looking.score,
     leaving.export,
+    leaving.report,
     leaving.dashboard,
     leaving.doctor,
+    completing.completion,
+    completing.schema,
 ):
     main.add_command(_command)

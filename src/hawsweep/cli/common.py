@@ -1,8 +1,12 @@
 """What the commands share: where studies are, errors as one message, the console."""
 
+import csv
+import io
+import json
+import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +29,15 @@ class ErrorGroup(click.Group):
         try:
             return super().invoke(ctx)
         except HawsweepError as fault:
-            click.echo(f"{click.style('Error:', fg='red')} {fault}", err=True)
+            click.echo(f"{_error_label()} {fault}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(130)
+
+
+def _error_label() -> str:
+    """Click colours whatever NO_COLOR says; https://no-color.org asks for none where it is set."""
+    return "Error:" if os.environ.get("NO_COLOR") else click.style("Error:", fg="red")
 
 
 def _check_storage(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
@@ -63,7 +72,47 @@ def place_options(command: Command) -> Command:
     return with_place
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON; `hawsweep schema` describes it."
+)
+csv_option = click.option(
+    "--csv", "as_csv", is_flag=True, help="Print the table as CSV, all columns, not rounded."
+)
+plain_option = click.option(
+    "--plain", is_flag=True, help="Lines instead of a picture, on a terminal too."
+)
+
+
+def print_json(content: Any) -> None:
+    """Print plain values as JSON, which knows no infinity and no NaN: null."""
+    click.echo(json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(each) for each in content]
+    return content
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print records as CSV with a header: what is missing is empty, nested values are JSON."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _cell(value) for key, value in row.items()})
+    click.echo(text.getvalue(), nl=False)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(_finite(value), ensure_ascii=False)
+    return "" if _finite(value) is None else value
 
 
 def make_console(stderr: bool = False) -> "Console":

@@ -1,4 +1,4 @@
-"""Commands that lead out of a study: the export, the dashboard, the diagnosis."""
+"""Commands that lead out of a study: export, report, dashboard, diagnosis."""
 
 import json
 import sys
@@ -89,6 +89,57 @@ def export(
 
 
 @click.command()
+@click.argument("name")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Instead of report.html in the study's folder.",
+)
+@click.option("--open", "show", is_flag=True, help="Show it in the browser.")
+@click.option("--markdown", is_flag=True, help="For a pull request; printed without --output.")
+@click.option("--force", is_flag=True, help="Replace FILE also where it is no report.")
+@place_options
+def report(
+    name: str, output: Path | None, show: bool, markdown: bool, force: bool, place: "Place"
+) -> None:
+    """Write what the study NAME found as one page that needs nothing from elsewhere.
+
+    \b
+    Example: hawsweep report lr-rank --open
+             hawsweep report lr-rank --markdown
+    """
+    if show and markdown:
+        raise click.UsageError("--open shows the page: leave out --markdown.")
+    from hawsweep.report import make_report
+    from hawsweep.reportfile import MARKDOWN_MARK, PAGE_MARK, REPORT_FILE, write_report
+    from hawsweep.study import load_study, open_storage
+
+    opened = load_study(open_storage(place), name)
+    made = make_report(opened, place)
+    if markdown:
+        from hawsweep.reportmarkdown import report_markdown
+
+        text = report_markdown(made)
+        if output is None:
+            click.echo(text)
+            return
+        write_report(output, text, MARKDOWN_MARK, force=force)
+    else:
+        from hawsweep.reportpage import report_page
+
+        output = output or place.study_dir(name) / REPORT_FILE
+        write_report(output, report_page(made, opened), PAGE_MARK, force=force)
+    click.echo(f"Report  {output}")
+    if show:
+        from hawsweep.browser import open_address
+
+        if not open_address(output.absolute().as_uri()):
+            click.echo("It was not opened: there is no screen here to show it on.", err=True)
+
+
+@click.command()
+@click.argument("name", required=False)
 @click.option("--port", type=click.IntRange(1, 65535), help="8080 by default, or a free one.")
 @click.option(
     "--host",
@@ -98,13 +149,25 @@ def export(
     help="Where others reach it, it asks for a token: HAWSWEEP_DASHBOARD_TOKEN or a new one.",
 )
 @click.option("--no-token", is_flag=True, help="Let everybody in who reaches HOST.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
 @place_options
-def dashboard(port: int | None, host: str, no_token: bool, place: "Place") -> None:
-    """Serve optuna-dashboard over the studies, on this machine only without --host.
+def dashboard(
+    name: str | None,
+    port: int | None,
+    host: str,
+    no_token: bool,
+    no_browser: bool,
+    place: "Place",
+) -> None:
+    """Serve optuna-dashboard over the studies, and open it in the browser, on the study NAME.
+
+    On this machine only without --host. Notes, files and plots of the studies are kept up to date
+    while it runs.
 
     \b
-    Example: hawsweep dashboard --port 8081
+    Example: hawsweep dashboard lr-rank
     """
+    from hawsweep.browser import open_address
     from hawsweep.dashboard import choose_token, is_loopback, serve
 
     if no_token and not is_loopback(host):
@@ -114,13 +177,14 @@ def dashboard(port: int | None, host: str, no_token: bool, place: "Place") -> No
             err=True,
         )
     token = None if no_token else choose_token(host)
-    serve(
-        place,
-        host,
-        port,
-        token,
-        lambda address: click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)"),
-    )
+
+    def ready(address: str) -> None:
+        click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)")
+        # Other users of this machine could read the token off the browser's command line.
+        if not no_browser and token is None and is_loopback(host):
+            open_address(address)
+
+    serve(place, host, port, token, ready, name=name)
 
 
 @click.command()

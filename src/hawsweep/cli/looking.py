@@ -1,24 +1,34 @@
 """Commands that show studies, trials, and what their scores allow to say."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hawsweep.cli.common import json_option, make_console, place_options
+from hawsweep.cli.columns import item_records, system_records, trial_records
+from hawsweep.cli.common import (
+    csv_option,
+    json_option,
+    make_console,
+    place_options,
+    plain_option,
+    print_csv,
+    print_json,
+)
+from hawsweep.cli.completing import study_completion, trial_completion
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
+    from hawsweep.overview import Onlooker
     from hawsweep.study import Place
 
 
 @click.command("list")
 @json_option
+@csv_option
 @place_options
-def list_studies(place: "Place", as_json: bool) -> None:
+def list_studies(place: "Place", as_json: bool, as_csv: bool) -> None:
     """List the studies and the sweeps that can be started.
 
     \b
@@ -32,7 +42,10 @@ def list_studies(place: "Place", as_json: bool) -> None:
     studies = [] if path is not None and not path.exists() else list_studies(open_storage(place))
     sweeps = {name: str(path) for name, path in sweep_names().items()}
     if as_json:
-        click.echo(json.dumps({"studies": studies, "sweeps": sweeps}, indent=2))
+        print_json({"studies": studies, "sweeps": sweeps})
+        return
+    if as_csv:
+        print_csv(studies)
         return
     from hawsweep.display.tables import studies_table
 
@@ -44,9 +57,10 @@ def list_studies(place: "Place", as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=study_completion)
 @click.option("--why", is_flag=True, help="Also which settings mattered.")
 @click.option("--groups", "by_group", is_flag=True, help="Also base and winner by group.")
+@click.option("--all", "show_all", is_flag=True, help="Every trial, not only the best 30.")
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
 @click.option(
     "--interval",
@@ -56,82 +70,67 @@ def list_studies(place: "Place", as_json: bool) -> None:
     metavar="SECONDS",
     help="Between two looks of --watch.",
 )
+@plain_option
 @json_option
+@csv_option
 @place_options
 def status(
     name: str | None,
     why: bool,
     by_group: bool,
+    show_all: bool,
     watch: bool,
     interval: float,
+    plain: bool,
     place: "Place",
     as_json: bool,
+    as_csv: bool,
 ) -> None:
-    """Show the trials of the study NAME, best first; of the newest study without NAME.
+    """Show the trials of the study NAME, best first, and what is left; of the newest without NAME.
 
     \b
     Example: hawsweep status lr-rank --why
              hawsweep status --watch
     """
-    if watch and as_json:
-        raise click.UsageError("--watch shows a picture: leave out --json.")
-    if as_json:
-        click.echo(json.dumps(_plain_status(_look_at(name, why, by_group, place)), indent=2))
-        return
-    from hawsweep.display.tables import status_picture
+    if watch and (as_json or as_csv):
+        raise click.UsageError("--watch shows a picture: leave out --json and --csv.")
+    from hawsweep.overview import Onlooker
 
-    console = make_console()
-    if not watch:
-        console.print(status_picture(_look_at(name, why, by_group, place), console.width))
+    onlooker = Onlooker(place, name, why=why, by_group=by_group)
+    if as_json:
+        print_json(onlooker.look().to_plain())
         return
-    from hawsweep.display.watching import watch_status
+    if as_csv:
+        print_csv(trial_records(onlooker.look().rows))
+        return
+    console = make_console()
+    if watch:
+        _watch(console, onlooker, place, interval, plain=plain)
+        return
+    from hawsweep.display.tables import MOST_ROWS, status_picture
+
+    most = None if show_all else MOST_ROWS
+    console.print(status_picture(onlooker.look(), console.width, most))
+
+
+def _watch(
+    console: "Console", onlooker: "Onlooker", place: "Place", interval: float, *, plain: bool
+) -> None:
+    from hawsweep.display.watching import watch_status, watched_picture
     from hawsweep.doctor import check_readable
+
+    is_screen = console.is_terminal and not plain
 
     def draw() -> "RenderableType":
         check_readable(place)
-        return status_picture(_look_at(name, why, by_group, place), console.width)
+        return watched_picture(onlooker.look(), console, is_screen=is_screen)
 
-    watch_status(console, draw, interval)
-
-
-def _look_at(name: str | None, why: bool, by_group: bool, place: "Place") -> dict[str, Any]:
-    """What ``status_picture`` shows."""
-    from hawsweep import leaderboard, study
-    from hawsweep.confirm import confirmations
-    from hawsweep.importance import find_insight
-
-    storage = study.open_storage(place)
-    try:
-        opened = study.load_study(storage, name or study.newest(storage))
-        return {
-            "study": opened.study_name,
-            **{key: opened.user_attrs.get(key) for key in ("description", "test", "self_check")},
-            "rows": leaderboard.leaderboard(opened),
-            "verdict": leaderboard.judge_study(opened, place),
-            "confirmed": confirmations(opened),
-            "insight": find_insight(opened) if why else None,
-            "groups": leaderboard.groups(opened, place) if by_group else None,
-        }
-    finally:  # who looks every two seconds must not keep a connection each time
-        storage.remove_session()
-        storage.engine.dispose()
-
-
-def _plain_status(found: dict[str, Any]) -> dict[str, Any]:
-    verdict, insight, groups = found["verdict"], found["insight"], found["groups"]
-    return {
-        **{key: found[key] for key in ("study", "test", "self_check")},
-        "verdict": None if verdict is None else asdict(verdict),
-        "confirmed": [asdict(each) for each in found["confirmed"]],
-        **({} if insight is None else {"why": asdict(insight)}),
-        **({} if groups is None else {"groups": [asdict(row) for row in groups]}),
-        "trials": [vars(row) for row in found["rows"]],
-    }
+    watch_status(console, draw, interval, plain=plain)
 
 
 @click.command()
-@click.argument("name")
-@click.argument("trial", type=int)
+@click.argument("name", shell_complete=study_completion)
+@click.argument("trial", type=int, shell_complete=trial_completion)
 @click.option(
     "--examples", is_flag=True, help="Also the training examples with the highest and lowest loss."
 )
@@ -154,22 +153,38 @@ def show(name: str, trial: int, examples: bool, place: "Place", as_json: bool) -
         described["hardest_examples"] = [vars(example) for example in hardest]
         described["easiest_examples"] = [vars(example) for example in easiest]
     if as_json:
-        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        print_json(described)
         return
-    from hawsweep.display.tables import trial_picture
+    from hawsweep.display.trial import trial_picture
 
-    make_console().print(trial_picture(described))
+    console = make_console()
+    console.print(trial_picture(described, console.width))
 
 
 @click.command()
-@click.argument("name")
-@click.option("--trial", "trials", type=int, multiple=True, metavar="N", help="One, or two.")
+@click.argument("name", shell_complete=study_completion)
+@click.option(
+    "--trial",
+    "trials",
+    type=int,
+    multiple=True,
+    metavar="N",
+    shell_complete=trial_completion,
+    help="One, or two.",
+)
 @click.option("--base", is_flag=True, help="Against the base, as without a second --trial.")
 @click.option("--items", default=5, show_default=True, help="Items shown at each end.")
 @json_option
+@csv_option
 @place_options
 def compare(
-    name: str, trials: tuple[int, ...], base: bool, items: int, place: "Place", as_json: bool
+    name: str,
+    trials: tuple[int, ...],
+    base: bool,
+    items: int,
+    place: "Place",
+    as_json: bool,
+    as_csv: bool,
 ) -> None:
     """Show two answers to the same prompts of the study NAME, item by item.
 
@@ -187,7 +202,10 @@ def compare(
     first, second = (None, *trials)[-2:] if trials else (None, None)
     compared = comparison.compare(opened, place, first, second)
     if as_json:
-        click.echo(json.dumps(compared.to_plain(), indent=2, ensure_ascii=False))
+        print_json(compared.to_plain())
+        return
+    if as_csv:
+        print_csv(item_records(compared))
         return
     from hawsweep.display.judging import comparison_picture
 
@@ -215,6 +233,7 @@ def compare(
 @click.option("--metric", default="semantic_similarity", show_default=True)
 @click.option("--embedder", default="all-MiniLM-L6-v2", show_default=True)
 @json_option
+@csv_option
 @place_options
 def score(
     file: Path | None,
@@ -227,6 +246,7 @@ def score(
     checkpoints: tuple[str, str] | None,
     place: "Place",
     as_json: bool,
+    as_csv: bool,
     **scoring: Any,
 ) -> None:
     """Score without a sweep: each column of a CSV FILE, a model, or a trial's checkpoints.
@@ -244,7 +264,7 @@ def score(
     from hawsweep.sweepfile import check_scoring
 
     spec = check_scoring(scoring)
-    console = make_console(stderr=as_json)
+    console = make_console(stderr=as_json or as_csv)
     with console.status("scoring") as spinner:
         if file is not None:
             ranking = systems.score_file(file, source, reference, spec)
@@ -261,7 +281,10 @@ def score(
                 model, adapter_path, data, split, spec, progress=spinner.update
             )
     if as_json:
-        click.echo(json.dumps(ranking.to_plain(), indent=2, ensure_ascii=False))
+        print_json(ranking.to_plain())
+        return
+    if as_csv:
+        print_csv(system_records(ranking))
         return
     from hawsweep.display.judging import ranking_picture
 

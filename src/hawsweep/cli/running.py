@@ -1,13 +1,19 @@
 """Commands that run a sweep, or say what it would take."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hawsweep.cli.common import json_option, make_console, place_options
+from hawsweep.cli.common import (
+    json_option,
+    make_console,
+    place_options,
+    plain_option,
+    print_json,
+)
+from hawsweep.cli.completing import study_completion, sweep_completion
 
 if TYPE_CHECKING:
     from hawsweep.backend import Device
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=sweep_completion)
 @click.option(
     "--model",
     metavar="REF",
@@ -55,6 +61,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="Any key of the sweep, such as train.batch_size=2.",
 )
+@plain_option
 @place_options
 def start(
     name: str,
@@ -63,6 +70,7 @@ def start(
     notify: tuple[str, ...],
     detach: bool,
     accept_versions: bool,
+    plain: bool,
     place: "Place",
     **given: str | None,
 ) -> None:
@@ -87,7 +95,7 @@ def start(
         command += ["--accept-versions"] * accept_versions
         _start_detached(console, command, study_name, place, notify)
         return
-    with SweepDisplay(console, spec.trials) as display:
+    with SweepDisplay(console, spec.trials, plain=plain) as display:
         outcome = run_sweep(
             spec,
             study_name,
@@ -131,7 +139,7 @@ def _print_end(console: "Console", outcome: "Outcome") -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_completion)
 @click.option("--now", is_flag=True, help="Do not wait for the current evaluation to end.")
 @place_options
 def stop(name: str, now: bool, place: "Place") -> None:
@@ -154,10 +162,11 @@ def stop(name: str, now: bool, place: "Place") -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_completion)
 @click.option("--workers", type=click.IntRange(1, 64), help="As many as make it faster by default.")
+@plain_option
 @place_options
-def worker(name: str, workers: int | None, place: "Place") -> None:
+def worker(name: str, workers: int | None, plain: bool, place: "Place") -> None:
     """Run trials of the study NAME here too, beside whoever started it.
 
     On another machine give the shared database with --storage.
@@ -170,14 +179,14 @@ def worker(name: str, workers: int | None, place: "Place") -> None:
     from hawsweep.study import load_study, open_storage, spec_of
 
     n_trials = spec_of(load_study(open_storage(place), name)).trials
-    with SweepDisplay(make_console(), n_trials) as display:
+    with SweepDisplay(make_console(), n_trials, plain=plain) as display:
         outcome = join_sweep(name, place, display, workers or "auto")
     if outcome.ended == "interrupted":
         sys.exit(130)
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=sweep_completion)
 @click.option("--ram", metavar="SIZE", help="Plan for another machine with so much memory: 32GB.")
 @click.option("--model", metavar="REF", help="Instead of the sweep's model; it need not be here.")
 @click.option("--data", metavar="REF", help="Instead of the sweep's data.")
@@ -224,7 +233,7 @@ def plan(
         spec, ram=ram, data_pairs=data_pairs, max_seq_length=max_seq_length, device=device
     )
     if as_json:
-        click.echo(json.dumps(sweepplan.plans_to_plain(planned), indent=2))
+        print_json(sweepplan.plans_to_plain(planned))
         return
     from hawsweep.display.plan import plans_picture, residuals_table
 

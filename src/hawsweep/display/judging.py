@@ -165,8 +165,17 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
 
 def insight_picture(insight: "Insight") -> RenderableType:
     """Importance and marginal of each parameter, and what validation loss was worth."""
-    from hawsweep.importance import FEWEST_TRIALS, LOW_AGREEMENT
+    from hawsweep.importance import FEWEST_TRIALS
 
+    lines = agreement_lines(insight)
+    if not insight.importance:
+        few = f"Importance needs {FEWEST_TRIALS} complete trials; there are {insight.n_trials}."
+        lines.insert(0, few)
+    return Group(insight_table(insight), "", *map(Text.from_markup, lines))
+
+
+def insight_table(insight: "Insight") -> Table:
+    """Importance and marginal of each parameter."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("parameter")
     for title in ("importance", "value", "trials", "mean score", "best"):
@@ -183,21 +192,22 @@ def insight_picture(insight: "Insight") -> RenderableType:
                 f"{part.mean:.4f}",
                 f"{part.best:.4f}",
             )
-    lines = []
-    if not insight.importance:
-        lines.append(
-            f"Importance needs {FEWEST_TRIALS} complete trials; there are {insight.n_trials}."
-        )
+    return table
+
+
+def agreement_lines(insight: "Insight") -> list[str]:
+    """What validation loss was worth."""
+    from hawsweep.importance import LOW_AGREEMENT
+
     if insight.agreement is None:
-        lines.append("Too few trials to say whether validation loss foretells the score.")
-    else:
+        return ["Too few trials to say whether validation loss foretells the score."]
+    lines = [
+        f"Rank correlation of validation loss (lower is better) with the score: "
+        f"{insight.agreement:.2f} over {insight.n_trials} complete trials."
+    ]
+    if insight.agreement < LOW_AGREEMENT:
         lines.append(
-            f"Rank correlation of validation loss (lower is better) with the score: "
-            f"{insight.agreement:.2f} over {insight.n_trials} complete trials."
+            "[yellow]Validation loss is a poor guide here: pruning by it may end good trials. "
+            "Consider pruning.name: none.[/yellow]"
         )
-        if insight.agreement < LOW_AGREEMENT:
-            lines.append(
-                "[yellow]Validation loss is a poor guide here: pruning by it may end good trials. "
-                "Consider pruning.name: none.[/yellow]"
-            )
-    return Group(table, "", *map(Text.from_markup, lines))
+    return lines

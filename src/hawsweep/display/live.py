@@ -1,45 +1,51 @@
-"""The live picture of a running sweep; without a terminal a line now and then."""
+"""A sweep while it runs: a live picture on a terminal; elsewhere a line now and then."""
 
 import time
-from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.markup import escape
-from rich.progress_bar import ProgressBar
-from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
-from hawsweep.display.judging import self_check_lines
-from hawsweep.display.text import STYLES, clock, settings_text
+from hawsweep.display.events import event_lines, start_line
+from hawsweep.display.running import RunningPicture
+from hawsweep.progress import Follower, WorkerState
 
 if TYPE_CHECKING:
     from hawsweep.supervisor import Event
 
-_PLAIN_INTERVAL_S = 10.0
+_PLAIN_INTERVAL_S = 60.0
+# A picture takes some milliseconds to draw, on a machine that has better to do.
+_PICTURES_PER_S = 2
+# Lines above the picture for what was told last.
+_LINES_ABOVE = 6
 
 
 class SweepDisplay:
-    """Follows a sweep's events: a live picture on a terminal, else a line now and then."""
+    """Follows a sweep's events: a live picture on a terminal, else a line now and then.
 
-    def __init__(self, console: Console, n_trials: int) -> None:
+    Args:
+        n_trials: How many are to be finished.
+        plain: Lines on a terminal too.
+    """
+
+    def __init__(self, console: Console, n_trials: int, *, plain: bool = False) -> None:
         self._console = console
-        self._n_trials = n_trials
-        self._finished = 0
-        self._started = time.monotonic()
-        self._workers: dict[int, _WorkerLine] = {}
-        self._best: float | None = None
+        self._is_live = console.is_terminal and not plain
+        self._follow = Follower(n_trials)
         self._told_ready = False
-        self._spinner = Spinner("dots")
+        self._told_at: dict[int, float] = {}
+        self._told_text: dict[int, str] = {}
         self._live = Live(
-            get_renderable=self._picture, console=console, transient=True, refresh_per_second=8
+            get_renderable=self._picture,
+            console=console,
+            transient=True,
+            refresh_per_second=_PICTURES_PER_S,
         )
 
     def __enter__(self) -> "SweepDisplay":
-        if self._console.is_terminal:
+        if self._is_live:
             self._live.start()
         return self
 
@@ -49,216 +55,66 @@ class SweepDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._console.is_terminal:
+        if self._is_live:
             self._live.stop()
 
     def __call__(self, event: "Event") -> None:
         """Show an event."""
-        line = self._workers.setdefault(event.worker, _WorkerLine())
-        tell: Callable[[Mapping[str, Any]], None] | None = getattr(self, f"_on_{event.kind}", None)
-        if tell is not None:
-            tell(event.values)
-        line.follow(event)
-        if not self._console.is_terminal and event.kind in ("iteration", "tick", "preparing"):
-            for each in self._workers.values():
-                self._print_plain(each.plain_line())
+        event = self._follow(event)
+        if event.kind != "ready" or not self._told_ready:  # workers read the same data
+            self._told_ready |= event.kind == "ready"
+            for line in event_lines(event.kind, event.values):
+                self._print(line)
+        if self._is_live:
+            return
+        if (start := start_line(event.kind, event.values)) is not None:
+            self._print(start)
+        if event.kind in ("iteration", "tick", "preparing", "base_start", "scoring", "test_start"):
+            for worker in self._follow.state.workers:
+                self._print_now_and_then(worker)
 
-    def _print_plain(self, text: str | None) -> None:
-        if text is not None:
-            self._print(text)
-
-    def _print(self, text: str) -> None:
-        elapsed = time.monotonic() - self._started
+    def _print(self, line: Text) -> None:
+        at = Text(f"{time.strftime('%H:%M:%S')}  ", style="dim")
         self._console.print(
-            f"[dim]{clock(elapsed):>7}[/dim]  {text}",
-            highlight=False,
-            soft_wrap=not self._console.is_terminal,
+            at.append_text(line), highlight=False, soft_wrap=not self._console.is_terminal
         )
+
+    def _print_now_and_then(self, worker: WorkerState) -> None:
+        text, now = _doing_text(worker), time.monotonic()
+        if text is None:
+            return
+        is_new = text != self._told_text.get(worker.number) and worker.doing != "trial"
+        is_new &= worker.doing != "preparing" or worker.number == 0  # they all prepare alike
+        told_at = self._told_at.setdefault(worker.number, now)
+        if is_new or now - told_at >= _PLAIN_INTERVAL_S:
+            self._told_at[worker.number], self._told_text[worker.number] = now, text
+            self._print(Text(f"{text}{_numbers(worker)}"))
 
     def _picture(self) -> RenderableType:
-        share = min(self._finished / self._n_trials, 1.0)
-        head = Table.grid(padding=(0, 2))
-        best = "" if self._best is None else f"best score {self._best:.4f}"
-        elapsed = clock(time.monotonic() - self._started)
-        head.add_row(
-            f"{self._finished}/{self._n_trials} trials",
-            ProgressBar(1.0, share, width=30),
-            elapsed,
-            best,
-        )
-        lines: list[RenderableType] = [head]
-        for line in self._workers.values():
-            lines.append(line.picture(self._spinner))
-        return Group(*lines)
-
-    def _on_study(self, values: Mapping[str, Any]) -> None:
-        self._finished = values["finished"]
-        kind = (
-            "New study"
-            if values["is_new"]
-            else f"Continuing after {self._finished} finished trials: study"
-        )
-        self._print(f"{kind} [bold]{escape(values['name'])}[/bold]")
-
-    def _on_ready(self, values: Mapping[str, Any]) -> None:
-        if self._told_ready:
-            return  # workers read the same data
-        self._told_ready = True
-        text = f"Training on {values['n_train']} examples, validating on {values['n_valid']}"
-        cut_away = values["n_dropped"] - values["n_empty"]
-        for count, what in (
-            (values["n_empty"], "left out: nothing to learn in them"),
-            (cut_away, "left out: nothing to learn within max_seq_length"),
-            (values["n_truncated"] - cut_away, "truncated at max_seq_length"),
-        ):
-            text += f"; [yellow]{count} {what}[/yellow]" if count else ""
-        self._print(text)
-
-    def _on_base_end(self, values: Mapping[str, Any]) -> None:
-        base, few_shot = values["base"], values.get("few_shot")
-        of = f"  {escape(values['model'])}:" if "model" in values else ""
-        self._print(
-            f"[cyan]base[/cyan]   {of}  val loss {base['val_loss']:.3f}, score {base['score']:.4f}"
-        )
-        if few_shot is not None:
-            self._print(
-                f"[cyan]base[/cyan]     with {few_shot['n_examples']} examples in its prompt: "
-                f"score {few_shot['score']:.4f}"
-            )
-        for line in self_check_lines(values["self_check"]):
-            self._print(line)
-
-    def _on_trial_start(self, values: Mapping[str, Any]) -> None:
-        if not self._console.is_terminal:
-            settings = escape(settings_text(values["settings"]))
-            self._print(f"trial {values['number']} starts: {settings}")
-
-    def _on_trial_end(self, values: Mapping[str, Any]) -> None:
-        state = values["state"]
-        if state in ("complete", "pruned"):
-            self._finished += 1
-        text = f"[{STYLES.get(state, 'white')}]trial {values['number']:<3}[/] {state}"
-        if values.get("val_loss") is not None:
-            text += f", val loss {values['val_loss']:.3f}"
-        if values.get("score") is not None:
-            text += f", score {values['score']:.4f}"
-            if self._best is None or values["score"] > self._best:
-                self._best = values["score"]
-                text += " [bold green]best so far[/bold green]"
-        if values.get("reason"):
-            text += f": {escape(str(values['reason']))}"
-        self._print(text)
-
-    def _on_confirm_start(self, values: Mapping[str, Any]) -> None:
-        if not self._console.is_terminal:
-            self._print(f"trial {values['confirms']} again with seed {values['seed']} starts")
-
-    def _on_confirm_end(self, values: Mapping[str, Any]) -> None:
-        name = str(values.get("confirms", values["number"]))
-        text = f"[{STYLES.get(values['state'], 'white')}]trial {name:<3}[/] again"
-        text += f" with seed {values['seed']}" if "seed" in values else ""
-        if values["state"] != "complete":
-            text += f": {values['state']}"
-        if values.get("score") is not None:
-            text += f", score {values['score']:.4f}"
-        if values.get("reason"):
-            text += f": {escape(str(values['reason']))}"
-        self._print(text)
-
-    def _on_left_out(self, values: Mapping[str, Any]) -> None:
-        name, reason = escape(values["model"]), escape(values["reason"])
-        self._print(f"[yellow]{name} does not fit and is left out. {reason}[/yellow]")
-
-    def _on_died(self, values: Mapping[str, Any]) -> None:
-        self._print(f"[red]{escape(values['reason'])}; starting another[/red]")
-
-    def _on_reaped(self, values: Mapping[str, Any]) -> None:
-        self._print(
-            f"[yellow]trial {values['number']} was left running by a worker that is gone: its "
-            "settings are tried again[/yellow]"
-        )
-
-    def _on_not_told(self, values: Mapping[str, Any]) -> None:
-        self._print(f"[yellow]{escape(values['text'])}; the sweep goes on[/yellow]")
-
-    def _on_paused(self, values: Mapping[str, Any]) -> None:
-        self._print(f"[yellow]Paused: {escape(values['reason'])}[/yellow]")
-
-    def _on_resumed(self, _: Mapping[str, Any]) -> None:
-        self._print("Going on")
-
-    def _on_interrupting(self, _: Mapping[str, Any]) -> None:
-        self._print(
-            "[yellow]Stopping after the current iteration; Ctrl-C again stops at once[/yellow]"
-        )
+        height = max(8, self._console.height - _LINES_ABOVE)
+        return RunningPicture(self._follow.state, height=height)
 
 
-class _WorkerLine:
-    """What one worker is at."""
-
-    def __init__(self) -> None:
-        self._text = "starting"
-        self._trial: int | str | None = None
-        self._at = self._of = 0
-        self._train_loss: float | None = None
-        self._val_loss: float | None = None
-        self._rate: float | None = None
-        self._settings = ""
-        self._told = time.monotonic()
-        self._fresh = False
-
-    def follow(self, event: "Event") -> None:
-        values = event.values
-        if event.kind in ("trial_start", "confirm_start"):
-            self.__init__()  # type: ignore[misc]
-            number = values.get("confirms")
-            self._trial = values["number"] if number is None else f"{number} again"
-            self._settings = settings_text(values["settings"])
-            self._text = f"trial {self._trial}"
-        elif event.kind == "iteration":
-            self._at, self._of = values["iteration"], values["iters"]
-        elif event.kind == "train":
-            self._train_loss, self._rate = values["train_loss"], values["tokens_per_s"]
-        elif event.kind == "eval":
-            self._val_loss = values["val_loss"]
-        elif event.kind in _DOING:
-            self._fresh = event.kind != "preparing" or event.worker == 0  # they all prepare alike
-            self._text = _DOING[event.kind].format(trial=self._trial, **values)
-            self._at = self._of = 0
-        elif event.kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
-            self._text, self._at, self._of, self._settings = "waiting", 0, 0, ""
-
-    def picture(self, spinner: Spinner) -> RenderableType:
-        grid = Table.grid(padding=(0, 1))
-        bar = ProgressBar(self._of, self._at, width=20) if self._of else Text("")
-        count = f"{self._at}/{self._of}" if self._of else ""
-        grid.add_row(spinner, Text(self._text), bar, count, self._numbers())
-        return Group(grid, Text(f"  {self._settings}", style="dim")) if self._settings else grid
-
-    def plain_line(self) -> str | None:
-        now = time.monotonic()
-        if self._text == "waiting":
-            return None
-        if not self._fresh and now - self._told < _PLAIN_INTERVAL_S:
-            return None
-        self._told, self._fresh = now, False
-        count = f"  iteration {self._at}/{self._of}" if self._of else ""
-        return f"{self._text}{count}  {self._numbers()}".rstrip()
-
-    def _numbers(self) -> str:
-        parts = []
-        if self._of and self._train_loss is not None:
-            parts.append(f"train {self._train_loss:.3f}")
-        if self._of and self._val_loss is not None:
-            parts.append(f"val {self._val_loss:.3f}")
-        if self._of and self._rate is not None:
-            parts.append(f"{self._rate:.0f} tok/s")
-        return "  ".join(parts)
+def _doing_text(worker: WorkerState) -> str | None:
+    """What a worker does, in words; None where it does nothing."""
+    trial = f"trial {worker.trial}"
+    return {
+        "trial": trial,
+        "scoring": f"{trial}: translating {worker.text} validation prompts",
+        "base": "base: measuring the untuned model",
+        "test": f"{trial} and base: translating the test split",
+        "preparing": worker.text,
+    }.get(worker.doing)
 
 
-_DOING = {
-    "preparing": "{text}",
-    "base_start": "base: measuring the untuned model",
-    "scoring": "trial {trial}: translating {n_prompts} validation prompts",
-    "test_start": "trial {number} and base: translating the test split",
-}
+def _numbers(worker: WorkerState) -> str:
+    if not worker.iteration or worker.doing != "trial":
+        return ""
+    parts = [f"iteration {worker.iteration}/{worker.iters}"]
+    if worker.train_loss is not None:
+        parts.append(f"train {worker.train_loss:.3f}")
+    if worker.curve:
+        parts.append(f"val {worker.curve[-1][1]:.3f}")
+    if worker.tokens_per_s is not None:
+        parts.append(f"{worker.tokens_per_s:.0f} tok/s")
+    return "  " + "  ".join(parts)

@@ -20,7 +20,6 @@ from hawsweep.display.text import (
     STYLES,
     WIDE,
     duration,
-    faults_text,
     number,
     score_range,
     setting,
@@ -32,6 +31,11 @@ from hawsweep.study import printable
 
 if TYPE_CHECKING:
     from hawsweep.leaderboard import TrialRow
+    from hawsweep.overview import Overview
+
+
+# Lines of a leaderboard, unless all are asked for.
+MOST_ROWS = 30
 
 
 def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
@@ -126,29 +130,78 @@ def test_text(test: Mapping[str, Any] | None) -> str:
     return text
 
 
-def status_picture(status: Mapping[str, Any], width: int) -> RenderableType:
-    """The trials of a study, and what they allow to say."""
-    description = escape(status["description"] or "")
+def status_picture(
+    status: "Overview", width: int, most_rows: int | None, *, with_left: bool = True
+) -> RenderableType:
+    """The trials of a study, what they allow to say, and what is left.
+
+    Args:
+        most_rows: Lines of the leaderboard; None for all.
+    """
+    head = Text.from_markup(f"[bold]{escape(status.study)}[/bold]  {escape(status.description)}")
+    rows, n_more = shown_rows(status.rows, most_rows)
+    parts: list[RenderableType] = [head, leaderboard_table(rows, width)]
+    if n_more:
+        parts.append(Text(f"{n_more:,} more trials: --all shows them", style="dim"))
     said = [
-        f"[bold]{status['study']}[/bold]  {description}",
-        test_text(status["test"]),
-        *verdict_lines(status["verdict"]),
-        *confirmation_lines(status["confirmed"]),
+        test_text(status.test),
+        *verdict_lines(status.verdict),
+        *confirmation_lines(status.confirmed),
     ]
-    head, *rest = (Text.from_markup(text) for text in said if text)
-    parts: list[RenderableType] = [head, leaderboard_table(status["rows"], width), *rest]
-    if groups := status["groups"]:
-        parts += ["", groups_table(groups)]
-        parts += map(Text.from_markup, regression_lines(groups))
-    if status["insight"] is not None:
-        parts += ["", insight_picture(status["insight"])]
-    return Group(*parts)
+    parts += [Text.from_markup(text) for text in said if text]
+    if status.groups:
+        parts += ["", groups_table(status.groups)]
+        parts += map(Text.from_markup, regression_lines(status.groups))
+    if status.insight is not None:
+        parts += ["", insight_picture(status.insight)]
+    return Group(*parts, *(left_lines(status) if with_left else ()))
+
+
+def shown_rows(rows: Sequence["TrialRow"], most: int | None) -> tuple[list["TrialRow"], int]:
+    """The best rows, all that are no trials or run now, and how many others there are."""
+    if most is None or len(rows) <= most:
+        return list(rows), 0
+    always = ("base", "reference", "running")
+    shown = [row for at, row in enumerate(rows) if at < most or row.state in always]
+    return shown, len(rows) - len(shown)
+
+
+def left_lines(status: "Overview") -> list[RenderableType]:
+    """What is left of a study, how long that takes, and what goes on with it."""
+    standing, takes = status.standing, status.seconds_left
+    done = f"{standing.finished} of {standing.n_trials} trials are done"
+    if standing.is_done:
+        lines = [done + "; nothing is left."] if standing.n_trials else []
+        next_line = "Next: "
+    else:
+        to_go = f"{standing.trials_left} to go" if standing.trials_left else ""
+        then = then_text(standing.again_left, standing.test_left)
+        rest = ", then ".join(each for each in (to_go, then) if each)
+        about = "" if takes is None else f", about {duration(takes)}"
+        lines, next_line = [f"{done}; left: {rest}{about}."], "Go on: "
+    if status.running is not None:
+        who = status.supervisor or {}
+        by = f" by process {who['pid']}" if "pid" in who else " on another machine"
+        lines.append(f"It is being run{by}. Watch it: hawsweep status {status.study} --watch")
+    elif status.command:
+        lines.append(f"{next_line}{status.command}")
+    return ["", *(Text(line, overflow="fold") for line in lines)] if lines else []
+
+
+def then_text(again_left: int, test_left: bool) -> str:
+    """What follows the trials."""
+    runs = f"{again_left} run{'s' * (again_left > 1)} with new seeds" if again_left else ""
+    return " and ".join(each for each in (runs, "the test split" if test_left else "") if each)
 
 
 def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableType:
     """What is shown when a start ends."""
     name, best = end["name"], end["best_trial"]
-    parts: list[RenderableType] = ["", leaderboard_table(end["rows"], width), ""]
+    rows, n_more = shown_rows(end["rows"], MOST_ROWS)
+    parts: list[RenderableType] = ["", leaderboard_table(rows, width)]
+    if n_more:
+        parts.append(Text(f"{n_more:,} more trials: hawsweep status {name} --all", style="dim"))
+    parts.append("")
     if text := test_text(end["test"]):
         parts += [Text.from_markup(text)]
     said = [*verdict_lines(end["verdict"]), *confirmation_lines(end["confirmed"])]
@@ -173,61 +226,6 @@ def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableTyp
         where.add_row("Best adapter", str(end["trial_dir"] / "adapters"))
         where.add_row("Next", f"hawsweep export {name} --fuse")
         where.add_row("", f"hawsweep show {name} {best}")
+        where.add_row("", f"hawsweep report {name} --open")
     where.add_row("", "hawsweep dashboard")
     return Group(*parts, where)
-
-
-def trial_picture(described: Mapping[str, Any]) -> RenderableType:
-    """All of one trial."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row("State", str(described["state"]))
-    if described["reason"]:
-        grid.add_row("Reason", escape(described["reason"]))
-    for key, value in described["settings"].items():
-        grid.add_row(key, escape(setting(value)))
-    for key, form in (
-        ("val_loss", "{:.4f}"),
-        ("best_iteration", "{}"),
-        ("score", "{:.4f}"),
-        ("confirmed", "{:.4f}"),
-        ("similarity", "{:.4f}"),
-        ("chrf", "{:.1f}"),
-        ("bleu", "{:.1f}"),
-        ("tokens_per_s", "{:.0f}"),
-    ):
-        grid.add_row(key, number(described[key], form))
-    if described["faults"]:
-        grid.add_row("Faulty answers", faults_text(described["faults"]))
-    evaluations = "  ".join(
-        f"{step}: {loss:.3f}" for step, loss in described["evaluations"].items()
-    )
-    grid.add_row("val loss by iteration", evaluations)
-    grid.add_row("Folder", described["folder"])
-    grid.add_row("Files", escape("  ".join(described["files"])))
-    parts: list[RenderableType] = [f"Trial {described['label']} of {described['study']}", grid]
-    if described["samples"]:
-        table = Table(header_style="bold", show_lines=True)
-        for title in ("Source", "Reference", "Translation", "similarity"):
-            table.add_column(title, overflow="fold")
-        for sample in described["samples"]:
-            texts = (escape(shorten(sample[key])) for key in ("source", "reference", "output"))
-            table.add_row(*texts, f"{sample['similarity']:.3f}")
-        parts.append(table)
-    for kind in ("hardest", "easiest"):
-        if examples := described.get(f"{kind}_examples"):
-            parts.append(_examples_table(kind, examples))
-    return Group(*parts)
-
-
-def _examples_table(kind: str, examples: Sequence[Mapping[str, Any]]) -> Table:
-    title = f"The {kind} training examples, by mean loss when trained on (higher for all at first)"
-    table = Table(title=title, title_justify="left", header_style="bold", show_lines=True)
-    for name in ("Source", "Reference"):
-        table.add_column(name, overflow="fold")
-    for name in ("mean", "last", "seen"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for example in examples:
-        texts = (escape(shorten(example[key] or "")) for key in ("source", "reference"))
-        numbers = (f"{example[key]:.3f}" for key in ("mean", "last"))
-        table.add_row(*texts, *numbers, str(example["count"]))
-    return table

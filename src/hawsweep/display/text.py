@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,3 +96,9 @@ def shorten(text: str, length: int = 160) -> str:
     """A text in one line, cut where it is too long."""
     text = " ".join(text.split())
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def when(at: float, now: float) -> str:
+    """A time of day; with its date where that is another: ``07:05``, ``Fri 27 Nov 07:05``."""
+    moment, today = datetime.fromtimestamp(at), datetime.fromtimestamp(now)
+    return f"{moment:%H:%M}" if moment.date() == today.date() else f"{moment:%a %d %b %H:%M}"

@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from optuna.exceptions import StorageInternalError
 from rich.console import Console, Group, RenderableType
@@ -11,7 +12,15 @@ from rich.live import Live
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
+from hawsweep.display.running import RunningPicture
+from hawsweep.display.tables import MOST_ROWS, status_picture
 from hawsweep.errors import HawsweepError
+
+if TYPE_CHECKING:
+    from hawsweep.overview import Overview
+
+# What a leaderboard is followed by: the test, the verdict, what is left.
+_LINES_BELOW = 7
 
 # A sweep writes while it is looked at: a database in use, a file that was there a moment ago.
 _PASSING = (
@@ -25,24 +34,45 @@ _PASSING = (
 )
 
 
+def watched_picture(status: "Overview", console: Console, *, is_screen: bool) -> RenderableType:
+    """What is watched of a study: what runs, then its trials, as many as there is room for.
+
+    Where it is no screen, what changes with every second is left out.
+    """
+    if not is_screen:
+        return status_picture(status, console.width, MOST_ROWS)
+    height = console.height - 2
+    parts: list[RenderableType] = []
+    if status.running is not None:
+        running = RunningPicture(
+            status.running, with_events=True, with_rows=False, height=max(8, height // 2)
+        )
+        height -= len(console.render_lines(running, pad=False)) + 1
+        parts = [running, ""]
+    most = max(3, height - _LINES_BELOW)
+    left = status.running is None
+    return Group(*parts, status_picture(status, console.width, most, with_left=left))
+
+
 def watch_status(
     console: Console,
     draw: Callable[[], RenderableType],
     interval_s: float,
     *,
+    plain: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Show what ``draw`` gives until Ctrl-C; where it fails, what it gave last, and why it failed.
 
     On a terminal it takes the whole screen and leaves it as it was; elsewhere it prints what has
-    changed.
+    changed. ``plain`` does that on a terminal too.
 
     Raises:
         HawsweepError: The first picture cannot be drawn.
     """
     try:
         picture = draw()
-        if console.is_terminal:
+        if console.is_terminal and not plain:
             _on_screen(console, picture, draw, interval_s, sleep)
         else:
             _in_lines(console, picture, draw, interval_s, sleep)

@@ -1,0 +1,242 @@
+"""Files of studies and trials, served by optuna-dashboard from where they lie.
+
+An artifact's id names a study, one of its trials or none, and one of the files listed here: none
+leads anywhere else. What people upload in the dashboard is kept apart, in ``UPLOADS``.
+"""
+
+import io
+import json
+import os
+import shlex
+import shutil
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import optuna
+import yaml
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.errors import StudyError
+from hawsweep.files import replacing
+from hawsweep.markdown import code, table
+from hawsweep.study import CONFIRM_SUFFIX, Place
+
+ADAPTER_DIR = "adapters"  # as checkpoints calls it, which a supervisor would load MLX for
+UPLOADS = ".artifacts"  # no study can be named so
+_TEXT = "text/plain; charset=utf-8"
+_LINES = "application/jsonl; charset=utf-8"
+# A column's width in Optuna's tables, less than that with what is put before.
+_LONGEST_ID = 440
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A file that the dashboard offers.
+
+    Attributes:
+        filename: As it is shown; it makes the id, too.
+        path: In the folder of the study or trial; what is made of it, where ``is_made``.
+    """
+
+    filename: str
+    mimetype: str
+    path: str
+    is_made: bool = False
+
+
+LOSS_CURVE = Offer("loss.png", "image/png", "metrics.jsonl", is_made=True)
+TRANSLATIONS = Offer("translations.jsonl", _LINES, "samples.jsonl")
+ADAPTER_CARD = Offer(
+    "adapter.md", "text/markdown; charset=utf-8", f"{ADAPTER_DIR}/adapter_config.json", is_made=True
+)
+CONFIG = Offer("config.yaml", _TEXT, "config.yaml")
+LOG = Offer("log.txt", _TEXT, "log.txt")
+_OF_TRIALS = (LOSS_CURVE, TRANSLATIONS, ADAPTER_CARD, CONFIG, LOG)
+_OF_STUDIES = (
+    Offer("sweep.yaml", _TEXT, "spec.yaml"),
+    Offer("base-translations.jsonl", _LINES, "base/samples.jsonl"),
+    Offer("report.html", "text/html; charset=utf-8", "report.html"),
+)
+
+
+def offers_of(opened: optuna.Study, place: Place, trial: FrozenTrial | None) -> dict[str, Offer]:
+    """What there is to offer of a study or of one of its trials now, by artifact id."""
+    name = opened.study_name
+    offered = _OF_STUDIES if trial is None else _fitting(trial)
+    if trial is None and name.endswith(CONFIRM_SUFFIX):
+        return {}
+    found = {}
+    for offer in offered:
+        artifact_id = _id(name, None if trial is None else trial.number, offer)
+        path = _folder(place, name, None if trial is None else trial.number) / offer.path
+        if len(artifact_id) <= _LONGEST_ID and _is_of(path, trial):
+            found[artifact_id] = offer
+    return found
+
+
+def address(opened: optuna.Study, trial: FrozenTrial, offer: Offer) -> str:
+    """Where the dashboard serves a trial's file, on its own host."""
+    artifact_id = _id(opened.study_name, trial.number, offer)
+    return f"/artifacts/{opened._study_id}/{trial._trial_id}/{artifact_id}"
+
+
+def _fitting(trial: FrozenTrial) -> tuple[Offer, ...]:
+    if trial.state == TrialState.COMPLETE:
+        return LOSS_CURVE, TRANSLATIONS, ADAPTER_CARD, CONFIG
+    return (LOSS_CURVE, CONFIG, *((LOG,) if trial.state == TrialState.FAIL else ()))
+
+
+def _is_of(path: Path, trial: FrozenTrial | None) -> bool:
+    """Whether a file has content, and is not of an earlier study of that name."""
+    with suppress(OSError):
+        found = path.stat()
+        began = None if trial is None else trial.datetime_start
+        return found.st_size > 0 and (began is None or found.st_mtime >= began.timestamp() - 1)
+    return False
+
+
+def _id(name: str, trial_number: int | None, offer: Offer) -> str:
+    # The dashboard's addresses take hexadecimal digits.
+    return json.dumps([name, trial_number, offer.filename]).encode().hex()
+
+
+def _folder(place: Place, name: str, trial_number: int | None) -> Path:
+    study = name.removesuffix(CONFIRM_SUFFIX)
+    if trial_number is None:
+        return place.study_dir(study)
+    folder_of = place.trial_dir if study == name else place.confirm_dir
+    return folder_of(study, trial_number)
+
+
+class StudyFiles:
+    """Optuna's ``ArtifactStore`` over the studies' folder."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def is_here(self, artifact_id: str) -> bool:
+        """Whether it can be opened; it may lie on the machine that ran the trial."""
+        try:
+            found = self._find(artifact_id)
+        except (ArtifactNotFound, StudyError):
+            return False
+        return (found if isinstance(found, Path) else found[1] / "config.yaml").is_file()
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """Open a file, or what is made of it.
+
+        Raises:
+            ArtifactNotFound: It is not there, perhaps on the machine that ran the trial.
+        """
+        try:
+            found = self._find(artifact_id)
+            if isinstance(found, Path):
+                return found.open("rb")
+            offer, folder = found
+            if offer is LOSS_CURVE:
+                from hawsweep.pictures import loss_curve
+
+                return io.BytesIO(loss_curve(folder / offer.path))
+            return io.BytesIO(adapter_card(folder).encode())
+        except (OSError, StudyError) as fault:
+            raise ArtifactNotFound(f"{artifact_id} is not on this machine.") from fault
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Keep what somebody uploads."""
+        path = self._upload(artifact_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as beside, beside.open("wb") as file:
+            shutil.copyfileobj(content_body, file)
+
+    def remove(self, artifact_id: str) -> None:
+        """Remove what somebody uploaded; a file of a study or trial stays where it is."""
+        with suppress(ArtifactNotFound, FileNotFoundError):
+            self._upload(artifact_id).unlink()
+
+    def _upload(self, artifact_id: str) -> Path:
+        try:
+            name = str(uuid.UUID(artifact_id))
+        except ValueError as fault:
+            raise ArtifactNotFound(f"{artifact_id} is no upload's id.") from fault
+        return self._place.studies_dir / UPLOADS / name
+
+    def _find(self, artifact_id: str) -> Path | tuple[Offer, Path]:
+        named = _named(artifact_id)
+        if named is None:
+            return self._upload(artifact_id)
+        name, trial_number, filename = named
+        offered = _OF_STUDIES if trial_number is None else _OF_TRIALS
+        offer = next((each for each in offered if each.filename == filename), None)
+        if offer is None:
+            raise ArtifactNotFound(f"{artifact_id} names no file.")
+        folder = _folder(self._place, name, trial_number)
+        whole = Path(os.path.realpath(folder / offer.path))
+        if not whole.is_relative_to(os.path.realpath(self._place.studies_dir)):
+            raise ArtifactNotFound(f"{artifact_id} is a link that leads elsewhere.")
+        return (offer, folder) if offer.is_made else whole
+
+
+def _named(artifact_id: str) -> tuple[str, int | None, str] | None:
+    """What an id names, or None where it is an upload's."""
+    try:
+        match json.loads(bytes.fromhex(artifact_id)):
+            case [str(name), None, str(filename)]:
+                return name, None, filename
+            case [str(name), int(number), str(filename)] if number >= 0:
+                return name, number, filename
+    except ValueError:  # a dash, or what is no JSON
+        pass
+    return None
+
+
+def adapter_card(folder: Path) -> str:
+    """Where a trial's adapter lies, what it is, and how it is used: in Markdown, out of its files.
+
+    Raises:
+        OSError: Its files are not there.
+    """
+    adapter = folder / ADAPTER_DIR
+    weights = adapter / "adapters.safetensors"
+    config = _yaml(folder / "config.yaml")
+    if config is None:
+        raise FileNotFoundError(folder / "config.yaml")
+    model = str(config.get("model", "?"))
+    lines = [
+        f"# The adapter of trial {int(folder.name)}",
+        "",
+        f"Of {code(model)}; it is what `mlx_lm` reads.",
+        "",
+    ]
+    if weights.is_file():
+        size = weights.stat().st_size / 1e6
+        settings = _yaml(adapter / "adapter_config.json") or {}
+        settings = {**settings, **(settings.get("lora_parameters") or {})}
+        rows = [
+            [code(key), code(str(settings[key]))]
+            for key in ("fine_tune_type", "num_layers", "rank", "scale", "dropout", "keys")
+            if settings.get(key) is not None
+        ]
+        command = f"mlx_lm.generate --model {shlex.quote(model)}"
+        lines += [
+            f"{code(str(weights))} ({size:.1f} MB)",
+            "",
+            table(["setting", "value"], rows),
+            "",
+            f"    {command} --adapter-path {shlex.quote(str(adapter))} --prompt ...",
+        ]
+    else:
+        lines.append("It is no longer kept: the sweep keeps those of its best trials (`keep`).")
+    return "\n".join((*lines, ""))
+
+
+def _yaml(path: Path) -> dict[str, Any] | None:
+    """A small YAML or JSON file of ours; None where it is missing or damaged."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return found if isinstance(found, dict) else None

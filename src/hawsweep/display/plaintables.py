@@ -1,0 +1,37 @@
+"""What tables and texts for a terminal hold, for pages: the words and figures have one place."""
+
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table as plain texts.
+
+    Attributes:
+        are_numbers: Of each column, whether it is set to the right.
+        rows: Of texts, as many as titles.
+    """
+
+    titles: tuple[str, ...]
+    are_numbers: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+def cells_of(table: Table) -> Cells:
+    """The plain texts of a table."""
+    columns = [[plain_text(cell) for cell in column.cells] for column in table.columns]
+    return Cells(
+        tuple(plain_text(column.header) for column in table.columns),
+        tuple(column.justify == "right" for column in table.columns),
+        tuple(zip(*columns, strict=True)),
+        plain_text(table.caption or ""),
+    )
+
+
+def plain_text(marked: object) -> str:
+    """A line for a terminal without its markup."""
+    return marked.plain if isinstance(marked, Text) else Text.from_markup(str(marked)).plain

@@ -1,0 +1,122 @@
+import base64
+import threading
+from contextlib import contextmanager
+
+import noted_study
+import pytest
+from optuna.trial import TrialState
+from playwright.sync_api import expect
+
+from hawsweep.dashboard import make_server
+from hawsweep.refreshing import Refresher
+from hawsweep.study import Place, open_storage
+
+EVIL = '<script>alert(1)</script><img src="http://evil.example/a.png"> ![b](http://evil.example/b)'
+PLOTS = ["Learning curves", "Score against validation loss", "Memory: predicted and measured"]
+
+
+@contextmanager
+def serving(place):
+    Refresher(open_storage(place), place).look()
+    with make_server(place, "127.0.0.1", 0, None, name=None) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server.url.rstrip("/")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def swept(tiny_study):
+    with serving(tiny_study) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def noted(tmp_path_factory):
+    """A study with translations that would be more than text, and a failed trial."""
+    place = Place(tmp_path_factory.mktemp("noted") / "studies")
+    study = noted_study.make_study(place)
+    noted_study.complete(study, place, 0.6, outputs=(EVIL, "www.evil.example a@evil.example"))
+    trial, folder = noted_study.begin(study, place)
+    (folder / "log.txt").write_text("Killed by <b>something</b>")
+    trial.set_user_attr("reason", "it was <i>killed</i>")
+    study.tell(trial, state=TrialState.FAIL)
+    with serving(place) as address:
+        yield address
+
+
+def test_study_is_listed_and_opens_with_its_plots(page, swept):
+    page.goto(swept)
+    page.get_by_text("1. tiny", exact=True).click()
+    for title in PLOTS:
+        expect(page.locator(".js-plotly-plot .gtitle", has_text=title)).to_be_visible()
+    expect(page.get_by_text("chrf", exact=True).first).to_be_visible()
+    expect(page.get_by_text("learning_rate 1.00e-04 to 0.01, logarithmic")).to_be_visible()
+
+
+def test_study_note_tells_where_it_stands(page, swept):
+    page.goto(f"{swept}/dashboard/studies/1/note")
+    expect(page.get_by_text("Done: 3 trials (3 complete).")).to_be_visible()
+    expect(page.locator("th", has_text="val loss")).to_be_visible()
+    expect(page.get_by_text("hawsweep export tiny --fuse")).to_be_visible()
+
+
+def test_trial_shows_note_curve_values_and_files(page, swept):
+    page.goto(f"{swept}/dashboard/studies/1/trials?numbers=0")
+    expect(page.locator("strong", has_text="chrf")).to_be_visible()
+    expect(page.locator("code", has_text="lora_parameters.rank")).to_be_visible()
+    expect(page.locator("th", has_text="this trial")).to_be_visible()
+    for curve in page.locator("img[src^='/artifacts/1/1/']").all():
+        page.wait_for_function("image => image.naturalWidth === 768", arg=curve.element_handle())
+    for name in ("adapter.md", "config.yaml", "loss.png", "translations.jsonl"):
+        expect(page.get_by_text(name, exact=True)).to_be_visible()
+    expect(page.get_by_text("plan whole, loss of", exact=False)).to_be_visible()
+    expect(page.get_by_text("run by process", exact=False)).to_be_attached()
+
+
+def test_translations_open_as_a_table(page, noted):
+    page.goto(f"{noted}/dashboard/studies/1/trials?numbers=0")
+    card = page.get_by_text("translations.jsonl", exact=True).locator(
+        "xpath=ancestor::*[button][1]"
+    )
+    card.locator("button").first.click()
+    expect(page.get_by_role("columnheader", name="reference")).to_be_visible()
+    expect(page.get_by_role("cell", name=EVIL)).to_be_visible()
+
+
+def test_what_a_model_says_is_text_and_nothing_else(page, noted):
+    page.goto(f"{noted}/dashboard/studies/1/trials?numbers=0")
+    expect(page.get_by_text(EVIL.replace("//", "//\u2060"), exact=True)).to_be_visible()
+    assert page.locator("[src*='evil'], [href*='evil']").count() == 0
+    assert page.locator("script").count() == 1  # the dashboard's own
+    page.goto(f"{noted}/dashboard/studies/1/note")
+    expect(page.get_by_text("A sweep | of <b>two</b> kinds.")).to_be_visible()
+
+
+def test_failed_trial_shows_why_and_its_log(page, noted):
+    page.goto(f"{noted}/dashboard/studies/1/trials?numbers=1")
+    expect(page.locator("p", has_text="Failed: it was <i>killed</i>.")).to_be_visible()
+    expect(page.get_by_text("log.txt", exact=True)).to_be_visible()
+
+
+def test_uploaded_page_may_not_speak_to_the_dashboard(browser, noted):
+    script = "fetch('/api/studies').then(() => { document.title = 'it may' })"
+    body = f"<title>shown</title><script>document.title += '!'; {script}</script>"
+    context = browser.new_context()
+    sent = context.request.post(
+        f"{noted}/api/artifacts/1",
+        data={
+            "file": f"data:text/html;base64,{base64.b64encode(body.encode()).decode()}",
+            "filename": "page.html",
+        },
+    )
+    assert sent.status == 201
+    page = context.new_page()
+    with page.expect_event("pageerror", timeout=60_000) as error:  # of the promise that fails
+        page.goto(f"{noted}/artifacts/1/{sent.json()['artifact_id']}")
+    assert "Failed to fetch" in str(error.value)
+    assert page.title() == "shown!"
+    context.close()

@@ -1,0 +1,124 @@
+"""What is seen in a terminal while a sweep runs, and after it."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from harness import N_THREADS, wait_until
+from screens import Screen
+
+from hawsweep.progress import read_progress
+from hawsweep.study import Place
+
+LONG = {"search": {"learning_rate": {"low": 1e-4, "high": 1e-2}, "iters": {"choices": [200, 240]}}}
+
+
+def start_command(here, *more):
+    return hawsweep(here, "start", str(here.folder / "sweep.yaml"), "--study=tiny", *more)
+
+
+def hawsweep(here, *words):
+    return [sys.executable, "-m", "hawsweep.cli", *words, f"--studies-dir={here.studies}"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines", "variables"), [(80, 24, {"NO_COLOR": "1"}), (140, 40, {})]
+)
+def test_live_picture_shows_the_sweep_in_its_terminal(lab, columns, lines, variables):
+    here = lab(trials=3, confirm={"top": 2, "seeds": 1}, **LONG)
+    with Screen(start_command(here), columns, lines, **variables, **N_THREADS) as screen:
+        # GB: the peak of what a trial may take.
+        begun = screen.until(
+            *(r"0/3 trials", r"trial 0 .*/2[04]0", "tok/s", r"ends \d\d:\d\d, in "),
+            r" 0\.\d\d/\d+\.\d\d ",
+        )
+        assert "2 runs with new seeds and the test split" in begun
+        assert re.search(r"lr \d\.\d\de-0\d  iters 2[04]0", begun)
+        assert re.search(r"\d\d:\d\d:\d\d  base +val loss", begun)
+        later = screen.until(r"1/3 trials", r"best: trial 0 \d", r"[+-]\d\.\d{3}", "best so far")
+        assert re.search(r"^ +0 +complete", later, re.MULTILINE)  # the leaderboard
+        assert re.search(r"^ +base +\d", later, re.MULTILINE)
+        screen.until("trial [0-2] again")
+        assert screen.finish() == 0
+        ended = screen.text()
+    assert "hawsweep export tiny --fuse" in ended
+    assert "tok/s  0." not in ended  # the picture is gone
+    assert screen.has_colours is (not variables)
+    assert screen.raw.rindex("\x1b[?25h") > screen.raw.rindex("\x1b[?25l")  # the cursor is back
+
+
+def test_picture_can_be_watched_from_another_terminal_and_goes_with_the_sweep(lab):
+    here = lab(trials=3, **LONG)
+    folder = Place(here.studies).study_dir("tiny")
+    watching = hawsweep(here, "status", "tiny", "--watch", "--interval=0.5")
+    with Screen(start_command(here), 80, 24, **N_THREADS) as sweep:
+        sweep.until("trial 0 .*/2[04]0")
+        with Screen(watching, 80, 24) as screen:
+            screen.until(r"0/3 trials", r"trial 0 .*/2[04]0", "ends ", r"\d\d:\d\d  base ")
+            shown = screen.until(r"best: trial 0", r"trial 1 .*/2[04]0", "best so far")
+            assert re.search(r"^ +0 +complete", shown, re.MULTILINE)
+            assert read_progress(folder).finished == 1
+            assert sweep.finish() == 0
+            assert not list(folder.glob("*progress*"))
+            screen.until("nothing is left", "Next: hawsweep export tiny --fuse")
+            assert "ends " not in screen.text()
+            screen.process.send_signal(2)
+            assert screen.finish() == 0
+
+
+def test_sweep_that_was_killed_is_not_shown_as_running(lab):
+    here = lab(trials=3, **LONG)
+    folder = Place(here.studies).study_dir("tiny")
+    with Screen(start_command(here), 80, 24, **N_THREADS) as screen:
+        screen.until("trial 0 .*/2[04]0")
+        screen.process.kill()
+        screen.finish()
+    assert list(folder.glob("progress.json"))
+    wait_until(lambda: read_progress(folder) is None)
+    command = hawsweep(here, "status", "tiny", "--json")
+    shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert shown["left"]["trials"] == 3
+    assert shown["left"]["command"].startswith("hawsweep start ")
+
+
+def test_plain_sweep_says_lines_on_a_terminal_too(lab):
+    here = lab(trials=2)
+    with Screen(start_command(here, "--plain"), 80, 24, **N_THREADS) as screen:
+        assert screen.finish() == 0
+        text = screen.text()
+    for line in ("New study tiny", "trial 0 starts: lr ", "trial 0   complete, val loss"):
+        assert re.search(rf"^\d\d:\d\d:\d\d  {line}", text, re.MULTILINE)
+    assert not re.search(r"\x1b\[\d*[A-K]|\x1b\[\?", screen.raw)  # nothing is drawn over
+
+
+def test_command_that_goes_on_does(lab):
+    here = lab(trials=2)
+    with here.start() as run:
+        event, _ = run.next({"trial_end"})
+        assert event is not None
+        run.process.send_signal(2)
+        run.wait()
+    command = hawsweep(here, "status", "tiny", "--json")
+    shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    words = shown["left"]["command"].split()
+    assert words[:2] == ["hawsweep", "start"]
+    goes_on = subprocess.run(
+        [sys.executable, "-m", "hawsweep.cli", *words[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert goes_on.returncode == 0, goes_on.stderr
+    assert "Continuing after 1 finished trials: study tiny" in goes_on.stdout
+    here.check(2)
+
+
+def test_error_is_not_coloured_where_no_colour_is_wanted(tmp_path):
+    command = [sys.executable, "-m", "hawsweep.cli", "status", f"--studies-dir={tmp_path}/none"]
+    for variables, expected in (({}, True), ({"NO_COLOR": "1"}, False)):
+        with Screen(command, 80, 24, **variables) as screen:
+            assert screen.finish() == 1
+        assert "Error: There are no studies" in screen.text()
+        assert screen.has_colours is expected
