@@ -93,7 +93,8 @@ def draft_sweep(
 def _look(
     model: str, keys: str | dict[str, Any], seconds: float, progress: Callable[[str], None]
 ) -> Basis:
-    path = models.find_model(model)
+    is_bundled = model in models.BUNDLED  # then it is here, though perhaps not converted yet
+    path = models.resolve_model(model, progress) if is_bundled else models.find_model(model)
     least = {
         "model": model,
         "data": keys,
