@@ -164,6 +164,20 @@ def test_each_of_several_models_is_looked_at_and_what_they_share_said_once(conte
         assert len([each for each in findings if each.subject == subject]) == 1
 
 
+def test_model_that_does_not_fit_beside_one_that_does_is_left_out(content, place):
+    small = content.pop("model")
+    content["search"]["model"] = {"choices": [small, GEMMA]}
+    content["memory"] = {"budget": "1500MB"}
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    fits, not_fits = (each for each in findings if each.subject == "memory")
+    assert (fits.state, fits.text.startswith(f"{small}: ")) == ("ok", True)
+    assert (not_fits.state, not_fits.text.startswith(f"{GEMMA}: No setting")) == ("warning", True)
+    assert not_fits.remedy == "It is left out; the other models go on."
+    content["memory"] = {"budget": "1MB"}
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    assert [each.state for each in findings if each.subject == "memory"] == ["fault", "fault"]
+
+
 def test_quantized_model_trained_whole_is_a_fault(content, place, quantized_dir):
     content |= {"model": str(quantized_dir)}
     content["search"] = {"fine_tune_type": {"choices": ["lora", "full"]}}

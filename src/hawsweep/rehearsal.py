@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,28 @@ def rehearse(
     found = [_sweep(spec)]
     plans: list[tuple[SweepPlan, Timing]] = []
     for model in spec.models:
-        found += _of_model(spec.of_model(model), place, progress, plans)
+        of_model = _of_model(spec.of_model(model), place, progress, plans)
+        found += [_named(each, model) for each in of_model] if spec.searches_models else of_model
     found += _caught("metric", lambda: _metric(spec))
     found += _caught("study", lambda: _study(spec, name, place))
     if plans:
         found.append(_time(spec, plans))
+    if spec.searches_models and plans:
+        found = [_left_out(each) for each in found]
     # What does not depend on the model is said once.
     return list(dict.fromkeys(found))
+
+
+def _named(found: Finding, model: str) -> Finding:
+    """Of several models each has a memory of its own."""
+    of_it = found.subject in ("memory", "disk", "lengths")
+    return replace(found, text=f"{model}: {found.text}") if of_it else found
+
+
+def _left_out(found: Finding) -> Finding:
+    if (found.subject, found.state) != ("memory", "fault"):
+        return found
+    return replace(found, state="warning", remedy="It is left out; the other models go on.")
 
 
 def _of_model(
