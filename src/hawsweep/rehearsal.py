@@ -15,7 +15,7 @@ from hawsweep.inspection import DataView
 from hawsweep.intervals import detectable_difference
 from hawsweep.modelfiles import check_files
 from hawsweep.shapes import ModelShape, read_config
-from hawsweep.spec import SweepSpec, apply_settings, corners
+from hawsweep.spec import SweepSpec, apply_settings, corners, short_names
 from hawsweep.study import Place
 from hawsweep.sweepplan import SweepPlan
 from hawsweep.timing import Timing, time_sweep
@@ -38,9 +38,12 @@ def rehearse(
     """
     found = [_sweep(spec)]
     plans: list[tuple[SweepPlan, Timing]] = []
+    names = short_names(spec.models)
     for model in spec.models:
         of_model = _of_model(spec.of_model(model), place, progress, plans)
-        found += [_named(each, model) for each in of_model] if spec.searches_models else of_model
+        found += (
+            [_named(each, names[model]) for each in of_model] if spec.searches_models else of_model
+        )
     found += _caught("metric", lambda: _metric(spec))
     found += _caught("study", lambda: _study(spec, name, place))
     if plans:
