@@ -80,11 +80,13 @@ class Screen:
     def until(self, *texts):
         """Wait until all of these are to be seen at once; give the screen."""
         deadline = time.monotonic() + PATIENCE_S
-        while not all(re.search(text, shown := self.text(), re.MULTILINE) for text in texts):
+        while True:
+            shown = self.text()
+            if all(re.search(text, shown, re.MULTILINE) for text in texts):
+                return shown
             assert time.monotonic() < deadline, shown
             assert self._reader.is_alive(), shown
             time.sleep(0.1)
-        return self.text()
 
     def finish(self):
         """Wait for the end; the exit code."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PLAIN_INTERVAL_S = 60.0
 # A picture takes some milliseconds to draw, on a machine that has better to do.
-_PICTURES_PER_S = 2
+_PICTURES_PER_S = 1
 # Lines above the picture for what was told last.
 _LINES_ABOVE = 6
 
