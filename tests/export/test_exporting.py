@@ -312,4 +312,4 @@ def test_private_without_a_repository_is_a_wrong_usage(made):
 def test_folder_that_cannot_be_written_is_told(made, tmp_path):
     (tmp_path / "file").touch()
     said = fault_of(made, output=tmp_path / "file" / "export")
-    assert "export cannot be written: Not a directory. What was there is as it was." in said
+    assert "export cannot be written: File exists. What was there is as it was." in said
