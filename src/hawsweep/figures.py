@@ -5,6 +5,7 @@ says why.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -39,6 +40,7 @@ from hawsweep.figurestyle import (
 )
 from hawsweep.importance import FEWEST_TRIALS, find_insight
 from hawsweep.leaderboard import TrialRow, leaderboard
+from hawsweep.study import BASES
 
 _GB = 1e9
 # What a browser draws at once, and a person can tell apart.
@@ -52,7 +54,7 @@ def learning_curves(study: optuna.Study) -> go.Figure:
 
     Of more trials than ``MOST_LINES`` the complete ones come first, and later ones.
     """
-    figure = new_figure("Learning curves", "iteration", "val loss")
+    figure = new_figure("Learning curves", "iteration", _loss_title(study))
     best, trials = winner(study), study.get_trials(deepcopy=False)
     drawn = [(trial, losses) for trial in trials if (losses := _losses(trial))]
     drawn.sort(key=lambda each: _layer(each[0], best))
@@ -68,7 +70,7 @@ def learning_curves(study: optuna.Study) -> go.Figure:
             hovertemplate=f"{trial_text(trial)}<br>iteration %{{x}}: val loss %{{y:.3f}}"
             "<extra></extra>",
         )
-    base = finite_number(study.user_attrs.get("base", {}).get("val_loss"))
+    base, _ = _base(study)
     if drawn and base is not None:
         add_level(figure, base, "base")
     say_how_many(figure, len(drawn[-MOST_LINES:]), len(drawn))
@@ -79,11 +81,11 @@ def learning_curves(study: optuna.Study) -> go.Figure:
 def score_against_loss(study: optuna.Study) -> go.Figure:
     """The score of complete trials and of the base over their validation loss."""
     metric = metric_text(study)
-    figure = new_figure("Score against validation loss", "val loss", metric)
+    figure = new_figure("Score against validation loss", _loss_title(study), metric)
     best = winner(study)
     points: list[tuple[str, str, str, float, float]] = []
     for trial in complete_trials(study):
-        loss, score = (finite_number(e) for e in (trial.user_attrs.get("val_loss"), trial.value))
+        loss, score = (finite_number(e) for e in (_loss(trial.user_attrs), trial.value))
         if loss is not None and score is not None:
             color = BEST if _is_same(trial, best) else COMPLETE
             points.append((color, str(trial.number), trial_text(trial), loss, score))
@@ -305,11 +307,20 @@ def _losses(trial: FrozenTrial) -> dict[int, float]:
     return {step: -value for step, value in known if math.isfinite(value)}
 
 
+def _loss_title(study: optuna.Study) -> str:
+    return "val loss per byte" if BASES in study.user_attrs else "val loss"
+
+
 def _base(study: optuna.Study) -> tuple[float | None, float | None]:
     """The base's validation loss and score."""
     known = study.user_attrs.get("base", {})
     score = known.get("score", known.get("similarity"))  # the latter: of an older study
-    return finite_number(known.get("val_loss")), finite_number(score)
+    return finite_number(_loss(known)), finite_number(score)
+
+
+def _loss(values: Mapping[str, Any]) -> Any:
+    """The validation loss that compares: per byte where a study has several models."""
+    return values.get("nats_per_byte", values.get("val_loss"))
 
 
 def _is_same(trial: FrozenTrial, best: FrozenTrial | None) -> bool:

@@ -41,7 +41,7 @@ from hawsweep.leaderboard import GroupRow, TrialRow, groups, judge_study, leader
 from hawsweep.processes import supervisor_of
 from hawsweep.redaction import Redaction
 from hawsweep.reproduction import commands, made_with
-from hawsweep.spec import SweepSpec
+from hawsweep.spec import MODEL, SweepSpec
 from hawsweep.study import Place, spec_of
 from hawsweep.trials import count_finished, n_running_here
 
@@ -210,7 +210,9 @@ def _standing(opened: optuna.Study, place: Place, spec: SweepSpec | None) -> tup
 def _numbers(
     opened: optuna.Study, rows: Sequence[TrialRow], best: optuna.trial.FrozenTrial | None
 ) -> list[Number]:
-    base = next((row for row in rows if row.label == "base"), None)
+    model = None if best is None else best.params.get(MODEL)
+    bases = (row for row in rows if row.state == "base" and row.label.startswith("base"))
+    base = next((row for row in bases if row.settings.get(MODEL) == model), None)
     found = [] if best is None else [(f"trial {best.number}", trial_row(best))]
     found += [] if base is None else [("base", base)]
     numbers = []
