@@ -10,9 +10,9 @@ from optuna.trial import TrialState
 from optuna_dashboard import get_note, save_note
 from optuna_dashboard.artifact._backend import list_study_artifacts, list_trial_artifacts
 
-from hawsweep import annotations
-from hawsweep.annotations import annotate_study, annotate_trial
-from hawsweep.notes import trial_note
+from hawsweep.dashboard import annotations
+from hawsweep.dashboard.annotations import annotate_study, annotate_trial
+from hawsweep.dashboard.notes import trial_note
 from hawsweep.study import Place
 
 
@@ -153,6 +153,7 @@ def test_note_that_cannot_be_written_costs_nothing_but_the_note(study, place, mo
 
 def test_supervisor_loads_nothing_heavy_for_notes():
     modules = ["mlx", "plotly", "matplotlib", "optuna_dashboard", "sklearn", "torch"]
-    code = f"import sys, hawsweep.annotations; print([m for m in {modules} if m in sys.modules])"
+    loading = "import sys, hawsweep.dashboard.annotations"
+    code = f"{loading}; print([m for m in {modules} if m in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"

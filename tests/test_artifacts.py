@@ -9,9 +9,9 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import TrialState
 
-from hawsweep import artifacts
-from hawsweep.artifacts import StudyFiles, adapter_card, offers_of
 from hawsweep.checkpoints import ADAPTER_DIR
+from hawsweep.dashboard import artifacts
+from hawsweep.dashboard.artifacts import StudyFiles, adapter_card, offers_of
 from hawsweep.study import Place
 
 

@@ -3,8 +3,8 @@ import webbrowser
 
 import pytest
 
-from hawsweep import browser
-from hawsweep.browser import is_seen, open_address
+from hawsweep.dashboard import browser
+from hawsweep.dashboard.browser import is_seen, open_address
 
 
 @pytest.mark.parametrize(

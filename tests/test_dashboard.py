@@ -16,12 +16,12 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 from optuna_dashboard import get_note
 
-from hawsweep import browser, dashboard
 from hawsweep.cli import main
-from hawsweep.dashboard import choose_token, is_loopback, make_server
+from hawsweep.dashboard import serving as dashboard
+from hawsweep.dashboard.gate import Gate
+from hawsweep.dashboard.refreshing import Refresher
+from hawsweep.dashboard.serving import browser, choose_token, is_loopback, make_server
 from hawsweep.errors import BackendError, StudyError
-from hawsweep.gate import Gate
-from hawsweep.refreshing import Refresher
 from hawsweep.study import Place, open_storage
 
 TOKEN = "a token; of 'people'"

@@ -4,7 +4,7 @@ from optuna.trial import TrialState, create_trial
 
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.errors import ExportError, StudyError
-from hawsweep.export import Request, export_trial
+from hawsweep.export.exporting import Request, export_trial
 from hawsweep.study import Place
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from hawsweep import fusing
 from hawsweep.errors import ExportError
-from hawsweep.fidelity import Check, compare_answers, tolerance
-from hawsweep.fusing import fuse_checked
+from hawsweep.export import fusing
+from hawsweep.export.fidelity import Check, compare_answers, tolerance
+from hawsweep.export.fusing import fuse_checked
 from hawsweep.spec import SweepSpec
 
 TRIAL = ["Leilani read the book.", "The sea is calm today.", "He is hungry.", "It rained."]

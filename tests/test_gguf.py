@@ -17,7 +17,7 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from hawsweep.errors import ExportError
-from hawsweep.ggufwriting import read_gguf, rope_factors, why_not, write_gguf
+from hawsweep.export.ggufwriting import read_gguf, rope_factors, why_not, write_gguf
 from hawsweep.models import load_model
 
 TEXTS = [

@@ -11,11 +11,9 @@ from click.testing import CliRunner
 
 from hawsweep import backend, memory
 from hawsweep.cli import main
-from hawsweep.designing import choose_batch, choose_width, nice
-from hawsweep.drafting import draft_sweep, write_draft
-from hawsweep.drafttext import render, scalar, seconds_text, short, time_text
-from hawsweep.errors import DataError, MemoryBudgetError, ModelError, SpecError
-from hawsweep.inspection import (
+from hawsweep.drafting.designing import choose_batch, choose_width, nice
+from hawsweep.drafting.draft import draft_sweep, write_draft
+from hawsweep.drafting.inspection import (
     UNCUT,
     Columns,
     DataView,
@@ -25,6 +23,8 @@ from hawsweep.inspection import (
     find_tokenizer,
     inspect_data,
 )
+from hawsweep.drafting.text import render, scalar, seconds_text, short, time_text
+from hawsweep.errors import DataError, MemoryBudgetError, ModelError, SpecError
 from hawsweep.spec import parse_duration
 from hawsweep.sweepfile import check_sweep, read_sweep
 from hawsweep.yamltext import parse_yaml

@@ -3,7 +3,7 @@ import pytest
 from noted_study import SOURCES, begin, complete, make_study
 from optuna.trial import TrialState
 
-from hawsweep.notes import study_note, trial_note
+from hawsweep.dashboard.notes import study_note, trial_note
 from hawsweep.study import Place
 
 

@@ -5,8 +5,8 @@ import re
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from hawsweep import ollama
 from hawsweep.errors import ExportError
+from hawsweep.export import ollama
 from hawsweep.records import Record
 
 CHATML = (

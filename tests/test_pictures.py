@@ -3,7 +3,7 @@ import struct
 
 import pytest
 
-from hawsweep.pictures import loss_curve
+from hawsweep.dashboard.pictures import loss_curve
 
 
 def size_of(png):

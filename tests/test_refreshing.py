@@ -7,11 +7,11 @@ from noted_study import begin, complete, make_study
 from optuna_dashboard import get_note
 from optuna_dashboard.artifact._backend import list_trial_artifacts
 
-from hawsweep import refreshing
-from hawsweep.artifacts import StudyFiles
+from hawsweep.dashboard import refreshing
+from hawsweep.dashboard.artifacts import StudyFiles
+from hawsweep.dashboard.refreshing import Refresher, refreshed
 from hawsweep.processes import supervising
 from hawsweep.recovery import rebuild
-from hawsweep.refreshing import Refresher, refreshed
 from hawsweep.study import Place, confirm_name, load_study, open_storage
 from hawsweep.supervisor import keep_record
 

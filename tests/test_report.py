@@ -28,11 +28,11 @@ from hawsweep.baselines import base_dir
 from hawsweep.cli import main
 from hawsweep.errors import ExportError
 from hawsweep.processes import supervising
-from hawsweep.redaction import Redaction
-from hawsweep.report import make_report
-from hawsweep.reportfile import MARKDOWN_MARK, PAGE_MARK, write_report
-from hawsweep.reportmarkdown import report_markdown
-from hawsweep.reportpage import report_page, script_json
+from hawsweep.report.content import make_report
+from hawsweep.report.file import MARKDOWN_MARK, PAGE_MARK, write_report
+from hawsweep.report.page import report_page, script_json
+from hawsweep.report.pullrequest import report_markdown
+from hawsweep.report.redaction import Redaction
 from hawsweep.space import distributions
 from hawsweep.study import Place, create_study, load_study, open_storage
 from hawsweep.sweepfile import check_sweep, read_sweep
@@ -137,7 +137,7 @@ def test_leaderboard_is_the_terminal_s_with_the_base_in_it(told):
 
 def test_of_a_long_leaderboard_the_best_and_the_base_are_told(told, monkeypatch):
     study, place, _ = told
-    monkeypatch.setattr("hawsweep.report._MOST_ROWS", 3)
+    monkeypatch.setattr("hawsweep.report.content._MOST_ROWS", 3)
     report = make_report(study, place, NOW)
     assert len(report.board.rows) == 3 + 2
     assert report.board.rows[-1][0] == "base"
@@ -407,7 +407,7 @@ def test_open_shows_the_page_where_there_is_a_screen(place, monkeypatch):
         opened.append(address)
         return next(screens)
 
-    monkeypatch.setattr("hawsweep.browser.open_address", show)
+    monkeypatch.setattr("hawsweep.dashboard.browser.open_address", show)
     path = place.study_dir("rates") / "report.html"
     assert run(place, "rates", "--open").output == f"Report  {path}\n"
     assert opened == [path.absolute().as_uri()]

@@ -33,7 +33,7 @@ from hawsweep.data import load_data
 from hawsweep.display.tables import leaderboard_table
 from hawsweep.encoding import encode
 from hawsweep.errors import DataError, MemoryBudgetError, SpecError
-from hawsweep.export import export_trial
+from hawsweep.export.exporting import export_trial
 from hawsweep.findings import worst
 from hawsweep.leaderboard import (
     TrialRow,

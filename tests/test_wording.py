@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from hawsweep.wording import Worded, word_attributes, word_study, word_trial
+from hawsweep.dashboard.wording import Worded, word_attributes, word_study, word_trial
 
 
 def words(**attributes):

@@ -1,7 +1,7 @@
 """Why each key of a drafted sweep is as it is, in a few words."""
 
-from hawsweep.designing import Basis, Design
-from hawsweep.drafttext import seconds_text, short
+from hawsweep.drafting.designing import Basis, Design
+from hawsweep.drafting.text import seconds_text, short
 
 
 def reasons_of(basis: Basis, design: Design) -> dict[str, str]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hawsweep import backend, hub, inspection, keeping, models, study, sweepplan
-from hawsweep.drafttext import seconds_text
+from hawsweep import backend, hub, keeping, models, study, sweepplan
+from hawsweep.drafting import inspection
+from hawsweep.drafting.inspection import DataView
+from hawsweep.drafting.text import seconds_text
 from hawsweep.errors import HawsweepError, ModelError
 from hawsweep.findings import Finding, State, worst
-from hawsweep.inspection import DataView
 from hawsweep.intervals import detectable_difference
 from hawsweep.modelfiles import check_files
 from hawsweep.shapes import ModelShape, read_config

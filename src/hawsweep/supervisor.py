@@ -15,7 +15,6 @@ import optuna
 import psutil
 
 from hawsweep import (
-    annotations,
     baselines,
     confirm,
     courtesy,
@@ -28,6 +27,7 @@ from hawsweep import (
     trials,
 )
 from hawsweep.checkpoints import ADAPTER_DIR
+from hawsweep.dashboard import annotations
 from hawsweep.deaths import MemoryWatch
 from hawsweep.errors import MemoryBudgetError, WorkerError
 from hawsweep.spec import SweepSpec

@@ -7,8 +7,8 @@ import pytest
 from optuna.trial import TrialState
 from playwright.sync_api import expect
 
-from hawsweep.dashboard import make_server
-from hawsweep.refreshing import Refresher
+from hawsweep.dashboard.refreshing import Refresher
+from hawsweep.dashboard.serving import make_server
 from hawsweep.study import Place, open_storage
 
 EVIL = '<script>alert(1)</script><img src="http://evil.example/a.png"> ![b](http://evil.example/b)'

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import pytest
 from reported_study import make_reported_study
 
-from hawsweep.report import make_report
-from hawsweep.reportpage import report_page
+from hawsweep.report.content import make_report
+from hawsweep.report.page import report_page
 from hawsweep.study import load_study, open_storage
 
 PHONE = {"width": 390, "height": 844}

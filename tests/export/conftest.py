@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
 from harness import Lab
 
-from hawsweep.export import Request, export_trial
+from hawsweep.export.exporting import Request, export_trial
 from hawsweep.study import Place, load_study, open_storage
 
 SYSTEM = "Translate Hawaiian to English."

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hawsweep import exportparts
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.cli import main
 from hawsweep.errors import ExportError
+from hawsweep.export import parts as exportparts
 from hawsweep.models import load_model
 
 GGUF = "tiny-trial-{}-f16.gguf"
@@ -265,10 +265,12 @@ def test_quantized_fused_model_is_not_replaced_by_a_dequantized_one(made, quanti
 
 
 def test_model_that_cannot_be_gguf_is_refused_before_anything_is_made(made, monkeypatch):
-    monkeypatch.setattr("hawsweep.export.why_not", lambda _: "its architecture is gemma3_text")
+    monkeypatch.setattr(
+        "hawsweep.export.exporting.why_not", lambda _: "its architecture is gemma3_text"
+    )
     said = fault_of(made, gguf=True)
     assert "cannot be exported as GGUF: its architecture is gemma3_text. llama.cpp's" in said
-    monkeypatch.setattr("hawsweep.ollama.IMPORTED", ())
+    monkeypatch.setattr("hawsweep.export.ollama.IMPORTED", ())
     assert "Ollama does not import its architecture" in fault_of(made, ollama=True)
     assert not made.folder.exists()
 

@@ -5,10 +5,10 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
-from hawsweep import modelcard
-from hawsweep.cardmetadata import name_of, reference_name
+from hawsweep.export import modelcard
+from hawsweep.export.cardmetadata import name_of, reference_name
+from hawsweep.export.modelcard import Released, card
 from hawsweep.markdown import fenced
-from hawsweep.modelcard import Released, card
 
 HOSTILE = "x | y `z` <script>alert(1)</script> [a](http://b)\n# Title"
 

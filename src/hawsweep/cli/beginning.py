@@ -12,7 +12,7 @@ from hawsweep.cli.common import json_option, make_console, place_options
 from hawsweep.cli.running import overrides_of
 
 if TYPE_CHECKING:
-    from hawsweep.drafting import Draft
+    from hawsweep.drafting.draft import Draft
     from hawsweep.study import Place
 
 
@@ -76,7 +76,7 @@ def init(
     Example: hawsweep init pairs --data pairs.csv --model mlx-community/gemma-3-4b-it-4bit --hours 8
              hawsweep init try --data phrasebook --model smollm2-135m-instruct --hours 0.5
     """
-    from hawsweep.drafting import check_free, draft_sweep, write_draft
+    from hawsweep.drafting.draft import check_free, draft_sweep, write_draft
     from hawsweep.study import check_name
 
     name = name or (output.stem if output else Path(data.rstrip("/")).stem)

@@ -69,9 +69,9 @@ def export(
     """
     if private and upload_repo is None:
         raise click.UsageError("--private is for --upload-repo.")
-    from hawsweep.export import Request, export_trial
+    from hawsweep.export.exporting import Request, export_trial
+    from hawsweep.export.uploading import check_target
     from hawsweep.study import load_study, open_storage
-    from hawsweep.uploading import check_target
 
     console = make_console(stderr=as_json)
     with console.status("exporting") as spinner:
@@ -111,14 +111,14 @@ def report(
     """
     if show and markdown:
         raise click.UsageError("--open shows the page: leave out --markdown.")
-    from hawsweep.report import make_report
-    from hawsweep.reportfile import MARKDOWN_MARK, PAGE_MARK, REPORT_FILE, write_report
+    from hawsweep.report.content import make_report
+    from hawsweep.report.file import MARKDOWN_MARK, PAGE_MARK, REPORT_FILE, write_report
     from hawsweep.study import load_study, open_storage
 
     opened = load_study(open_storage(place), name)
     made = make_report(opened, place)
     if markdown:
-        from hawsweep.reportmarkdown import report_markdown
+        from hawsweep.report.pullrequest import report_markdown
 
         text = report_markdown(made)
         if output is None:
@@ -126,13 +126,13 @@ def report(
             return
         write_report(output, text, MARKDOWN_MARK, force=force)
     else:
-        from hawsweep.reportpage import report_page
+        from hawsweep.report.page import report_page
 
         output = output or place.study_dir(name) / REPORT_FILE
         write_report(output, report_page(made, opened), PAGE_MARK, force=force)
     click.echo(f"Report  {output}")
     if show:
-        from hawsweep.browser import open_address
+        from hawsweep.dashboard.browser import open_address
 
         if not open_address(output.absolute().as_uri()):
             click.echo("It was not opened: there is no screen here to show it on.", err=True)
@@ -167,8 +167,8 @@ def dashboard(
     \b
     Example: hawsweep dashboard lr-rank
     """
-    from hawsweep.browser import open_address
-    from hawsweep.dashboard import choose_token, is_loopback, serve
+    from hawsweep.dashboard.browser import open_address
+    from hawsweep.dashboard.serving import choose_token, is_loopback, serve
 
     if no_token and not is_loopback(host):
         click.echo(

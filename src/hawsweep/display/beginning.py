@@ -12,9 +12,9 @@ from hawsweep.display.diagnosis import counted, findings_table
 from hawsweep.display.text import clock, duration
 
 if TYPE_CHECKING:
-    from hawsweep.drafting import Draft
+    from hawsweep.drafting.draft import Draft
+    from hawsweep.drafting.inspection import DataView
     from hawsweep.findings import Finding
-    from hawsweep.inspection import DataView
     from hawsweep.reference import Key
 
 # Of a drafted sweep, what a person wants to know at once.

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from hawsweep.export import Exported
+    from hawsweep.export.exporting import Exported
 
 
 def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
@@ -55,7 +55,7 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
 
 def next_commands(exported: "Exported", prompt: str) -> list[str]:
     """What to type next: let it answer, make Ollama's model, upload."""
-    from hawsweep.modelcard import generate_command
+    from hawsweep.export.modelcard import generate_command
 
     by_name = {part.name: part for part in exported.parts}
     folder, system = exported.folder, exported.system

@@ -11,8 +11,8 @@ import optuna
 import plotly.offline
 
 from hawsweep import figures
-from hawsweep.report import Report
-from hawsweep.reportfile import PAGE_MARK
+from hawsweep.report.content import Report
+from hawsweep.report.file import PAGE_MARK
 
 _FOLDER = Path(__file__).parent / "pages"
 _MOST_ROWS, _N_SHOWN = 200, 5

@@ -40,8 +40,8 @@ from hawsweep.figurestyle import peak_bytes
 from hawsweep.importance import find_insight
 from hawsweep.leaderboard import GroupRow, TrialRow, groups, judge_study, leaderboard, trial_row
 from hawsweep.processes import supervisor_of
-from hawsweep.redaction import Redaction
-from hawsweep.reproduction import commands, made_with
+from hawsweep.report.redaction import Redaction
+from hawsweep.report.reproduction import commands, made_with
 from hawsweep.spec import SweepSpec
 from hawsweep.standing import Standing, find_standing
 from hawsweep.study import Place, spec_of

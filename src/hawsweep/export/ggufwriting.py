@@ -13,7 +13,7 @@ from typing import Any
 
 from hawsweep.conversion import NAMES, ROPE_FACTORS, permute, read_llama, write_model
 from hawsweep.errors import ExportError
-from hawsweep.gguftokenizer import add_tokenizer, read_tokenizer, why_not_tokenizer
+from hawsweep.export.gguftokenizer import add_tokenizer, read_tokenizer, why_not_tokenizer
 from hawsweep.shapes import read_config
 
 SUPPORTED = ("llama", "mistral")

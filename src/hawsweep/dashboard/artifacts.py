@@ -140,7 +140,7 @@ class StudyFiles:
                 return found.open("rb")
             offer, folder = found
             if offer is LOSS_CURVE:
-                from hawsweep.pictures import loss_curve
+                from hawsweep.dashboard.pictures import loss_curve
 
                 return io.BytesIO(loss_curve(folder / offer.path))
             return io.BytesIO(adapter_card(folder).encode())

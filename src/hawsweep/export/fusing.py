@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hawsweep.errors import ExportError
-from hawsweep.fidelity import Check
+from hawsweep.export.fidelity import Check
 from hawsweep.shapes import read_config
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from hawsweep.artifacts import StudyFiles
+    from hawsweep.dashboard.artifacts import StudyFiles
 
 _READING = ("GET", "HEAD", "OPTIONS")
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hawsweep import backend, catalogue, data, inspection, models, sweepplan
-from hawsweep.designing import (
+from hawsweep import backend, catalogue, data, models, sweepplan
+from hawsweep.drafting import inspection
+from hawsweep.drafting.designing import (
     ENOUGH_TRIALS,
     Basis,
     Design,
@@ -16,10 +17,10 @@ from hawsweep.designing import (
     choose_design,
     choose_width,
 )
-from hawsweep.drafttext import render, seconds_text, time_text
+from hawsweep.drafting.inspection import UNCUT, Columns, DataView
+from hawsweep.drafting.text import render, seconds_text, time_text
 from hawsweep.errors import DataError, SpecError
 from hawsweep.files import replace_text
-from hawsweep.inspection import UNCUT, Columns, DataView
 from hawsweep.planning import Workload
 from hawsweep.reasons import reasons_of
 from hawsweep.rehearsal import FEW_PROMPTS, narrowest_layer, told_apart

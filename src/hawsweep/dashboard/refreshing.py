@@ -16,8 +16,8 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from hawsweep.annotations import annotate_study
-from hawsweep.artifacts import REPORT
+from hawsweep.dashboard.annotations import annotate_study
+from hawsweep.dashboard.artifacts import REPORT
 from hawsweep.errors import StudyError
 from hawsweep.processes import supervisor_of
 from hawsweep.study import CONFIRM_SUFFIX, Place, load_study

@@ -13,12 +13,12 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from optuna_dashboard import wsgi
 
-from hawsweep.artifacts import StudyFiles
+from hawsweep.dashboard.artifacts import StudyFiles
+from hawsweep.dashboard.gate import Files, Gate
+from hawsweep.dashboard.refreshing import Refresher, refreshed
+from hawsweep.dashboard.wording import Worded
 from hawsweep.errors import BackendError
-from hawsweep.gate import Files, Gate
-from hawsweep.refreshing import Refresher, refreshed
 from hawsweep.study import Place, load_study, open_storage
-from hawsweep.wording import Worded
 
 HOST = "127.0.0.1"
 TOKEN_VARIABLE = "HAWSWEEP_DASHBOARD_TOKEN"

@@ -9,8 +9,8 @@ import numpy as np
 
 from hawsweep import sweepplan
 from hawsweep.batches import validation_size
+from hawsweep.drafting.inspection import DataView
 from hawsweep.errors import HawsweepError, MemoryBudgetError, SpecError
-from hawsweep.inspection import DataView
 from hawsweep.spec import SweepSpec
 from hawsweep.sweepfile import check_sweep
 from hawsweep.sweepplan import Fit, SweepPlan

@@ -6,8 +6,8 @@ from dataclasses import replace
 from hawsweep.comparison import Item
 from hawsweep.display.plaintables import Cells
 from hawsweep.markdown import fenced, plain, table
-from hawsweep.report import Report
-from hawsweep.reportfile import MARKDOWN_MARK
+from hawsweep.report.content import Report
+from hawsweep.report.file import MARKDOWN_MARK
 
 _N_ROWS, _N_GROUPS, _N_ITEMS = 5, 10, 5
 # A sentence is longer than what stands in a cell.

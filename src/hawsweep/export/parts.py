@@ -8,17 +8,19 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from hawsweep import data, exportfolder, ollama, study
+from hawsweep import data, study
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.checkpoints import ADAPTER_DIR
 from hawsweep.errors import ExportError
-from hawsweep.exportfolder import CARD, MODELFILE, Origin, Part
-from hawsweep.fidelity import Judge
-from hawsweep.fusing import fuse_checked, is_quantized, run_fuse
-from hawsweep.ggufwriting import read_gguf, why_not, write_gguf
-from hawsweep.modelcard import Piece, Released, card
+from hawsweep.export import folder as exportfolder
+from hawsweep.export import ollama
+from hawsweep.export.fidelity import Judge
+from hawsweep.export.folder import CARD, MODELFILE, Origin, Part
+from hawsweep.export.fusing import fuse_checked, is_quantized, run_fuse
+from hawsweep.export.ggufwriting import read_gguf, why_not, write_gguf
+from hawsweep.export.modelcard import Piece, Released, card
+from hawsweep.export.uploading import Target, upload
 from hawsweep.spec import SweepSpec
-from hawsweep.uploading import Target, upload
 
 Progress = Callable[[str], None]
 

@@ -15,8 +15,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.artifacts import REPORT, Offer, offers_of
-from hawsweep.notes import Note, study_note, trial_note
+from hawsweep.dashboard.artifacts import REPORT, Offer, offers_of
+from hawsweep.dashboard.notes import Note, study_note, trial_note
 from hawsweep.study import Place
 
 logger = logging.getLogger(__name__)

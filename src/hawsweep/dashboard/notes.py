@@ -9,9 +9,9 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.artifacts import LOSS_CURVE, REPORT, address, offers_of
 from hawsweep.baselines import base_dir, base_values
 from hawsweep.confirm import CONFIRMS, SEED, confirmations, winner
+from hawsweep.dashboard.artifacts import LOSS_CURVE, REPORT, address, offers_of
 from hawsweep.display.text import (
     duration,
     faults_text,

@@ -11,13 +11,13 @@ from optuna.trial import FrozenTrial
 
 from hawsweep import data
 from hawsweep.baselines import base_dir_of
-from hawsweep.cardmetadata import metadata, metric_name, name_of, reference_name
 from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import DataError, HawsweepError
-from hawsweep.fidelity import Check
+from hawsweep.export.cardmetadata import metadata, metric_name, name_of, reference_name
+from hawsweep.export.fidelity import Check
+from hawsweep.export.ollama import common_system
 from hawsweep.leaderboard import TrialRow, groups, judge_study, leaderboard, read_json_lines
 from hawsweep.markdown import code, fenced, plain
-from hawsweep.ollama import common_system
 from hawsweep.spec import MODEL, SweepSpec
 from hawsweep.study import SAMPLE_FILES, Place, spec_of
 

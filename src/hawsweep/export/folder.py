@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hawsweep.errors import ExportError
-from hawsweep.fidelity import Check
+from hawsweep.export.fidelity import Check
 from hawsweep.files import HALF_WRITTEN, replace_text
 
 MANIFEST = "export.json"

@@ -6,15 +6,16 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep import confirm, models, ollama, study, trials
+from hawsweep import confirm, models, study, trials
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.checkpoints import ADAPTER_DIR, CHECKPOINT_DIR
 from hawsweep.errors import ExportError
-from hawsweep.exportfolder import MODELFILE, Origin, Part, digest_of, read_parts
-from hawsweep.exportparts import Maker, Progress
-from hawsweep.fusing import is_quantized
-from hawsweep.ggufwriting import why_not
-from hawsweep.uploading import Target
+from hawsweep.export import ollama
+from hawsweep.export.folder import MODELFILE, Origin, Part, digest_of, read_parts
+from hawsweep.export.fusing import is_quantized
+from hawsweep.export.ggufwriting import why_not
+from hawsweep.export.parts import Maker, Progress
+from hawsweep.export.uploading import Target
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""A sweep for somebody's data and machine: what ``hawsweep init`` writes."""

@@ -1,0 +1,1 @@
+"""Leaving the study: adapters, fused models, GGUF, cards, uploads, each checked by its answers."""
