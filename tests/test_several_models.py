@@ -33,7 +33,7 @@ from hawsweep.data import load_data
 from hawsweep.display.tables import leaderboard_table
 from hawsweep.encoding import encode
 from hawsweep.errors import DataError, MemoryBudgetError, SpecError
-from hawsweep.export.exporting import export_trial
+from hawsweep.export.exporting import Request, export_trial
 from hawsweep.findings import worst
 from hawsweep.leaderboard import (
     TrialRow,
@@ -685,8 +685,10 @@ def test_trials_of_either_model_are_exported_with_it(swept):
     lab, _, _, _ = swept
     place = Place(lab.studies)
     for trial in lab.trials()[:2]:
-        exported = export_trial(lab.study, place, trial_number=trial.number, force=True)
-        assert exported.adapter_similarity == pytest.approx(exported.similarity, abs=0.01)
+        exported = export_trial(lab.study, place, Request(trial.number, force=True))
+        (adapters,) = exported.parts
+        assert adapters.check.score == pytest.approx(trial.value, abs=0.01)
+        assert exported.base == trial.params["model"]
         card = (exported.folder / "README.md").read_text()
         assert trial.params["model"] in card
         ranking = score_checkpoints(lab.study, place, trial.number)

@@ -79,6 +79,7 @@ class LeadOutput(_Output):
     label: str
     gain: IntervalOutput
     on_test: bool
+    model: str = Field(description="The other's, where there are several.")
 
 
 class VerdictOutput(_Output):
@@ -91,6 +92,9 @@ class VerdictOutput(_Output):
     ties: list[str]
     prefer: str
     sentences: list[str]
+    models: list[LeadOutput] = Field(
+        description="Against the best trial of each other model, where there are several."
+    )
 
 
 class ConfirmationOutput(_Output):
