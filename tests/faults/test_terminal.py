@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,9 @@ from screens import Screen
 from hawsweep.progress import read_progress
 from hawsweep.study import Place
 
+ENDLESS = {
+    "search": {"learning_rate": {"low": 1e-4, "high": 1e-2}, "iters": {"choices": [20000, 24000]}}
+}
 LONG = {"search": {"learning_rate": {"low": 1e-4, "high": 1e-2}, "iters": {"choices": [200, 240]}}}
 
 
@@ -50,29 +54,36 @@ def test_live_picture_shows_the_sweep_in_its_terminal(lab, columns, lines, varia
 
 
 def test_picture_can_be_watched_from_another_terminal_and_goes_with_the_sweep(lab):
-    here = lab(trials=3, **LONG)
+    here = lab(trials=3, **ENDLESS)
     folder = Place(here.studies).study_dir("tiny")
     watching = hawsweep(here, "status", "tiny", "--watch", "--interval=0.5")
-    with Screen(start_command(here), 80, 24, **N_THREADS) as sweep:
-        sweep.until("trial 0 .*/2[04]0")
-        with Screen(watching, 80, 24) as screen:
-            screen.until(r"0/3 trials", r"trial 0 .*/2[04]0", "ends ", r"\d\d:\d\d  base ")
-            shown = screen.until(r"best: trial 0", r"trial 1 .*/2[04]0", "best so far")
-            assert re.search(r"^ +0 +complete", shown, re.MULTILINE)
-            assert read_progress(folder).finished == 1
-            assert sweep.finish() == 0
-            assert not list(folder.glob("*progress*"))
-            screen.until("nothing is left", "Next: hawsweep export tiny --fuse")
-            assert "ends " not in screen.text()
-            screen.process.send_signal(2)
-            assert screen.finish() == 0
+    with (
+        Screen(start_command(here), 80, 24, **N_THREADS) as sweep,
+        Screen(watching_of(here, sweep, watching), 80, 24) as screen,
+    ):
+        seen = (r"0/3 trials", r"trial 0 .*/2[04]000", "tok/s", "ends ", r"\d\d:\d\d  base ")
+        screen.until(*seen, "lr .* iters 2[04]000", r"val \d\.\d{3} ")
+        assert read_progress(folder).workers[0].trial == "0"
+        sweep.process.send_signal(signal.SIGINT)
+        assert sweep.finish() == 130
+        assert not list(folder.glob("*progress*"))
+        shown = screen.until("0 of 3 trials are done; left: 3 to go", "Go on: hawsweep start")
+        assert "tok/s" not in shown
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.finish() == 0
+
+
+def watching_of(here, sweep, command):
+    """The command, when there is something to watch."""
+    sweep.until(r"trial 0 .*/2[04]000")
+    return command
 
 
 def test_sweep_that_was_killed_is_not_shown_as_running(lab):
-    here = lab(trials=3, **LONG)
+    here = lab(trials=3, **ENDLESS)
     folder = Place(here.studies).study_dir("tiny")
     with Screen(start_command(here), 80, 24, **N_THREADS) as screen:
-        screen.until("trial 0 .*/2[04]0")
+        screen.until("trial 0 .*/2[04]000")
         screen.process.kill()
         screen.finish()
     assert list(folder.glob("progress.json"))
@@ -98,7 +109,7 @@ def test_command_that_goes_on_does(lab):
     with here.start() as run:
         event, _ = run.next({"trial_end"})
         assert event is not None
-        run.process.send_signal(2)
+        run.process.send_signal(signal.SIGINT)
         run.wait()
     command = hawsweep(here, "status", "tiny", "--json")
     shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
