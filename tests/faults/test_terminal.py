@@ -16,7 +16,7 @@ from hawsweep.study import Place
 ENDLESS = {
     "search": {"learning_rate": {"low": 1e-4, "high": 1e-2}, "iters": {"choices": [20000, 24000]}}
 }
-LONG = {"search": {"learning_rate": {"low": 1e-4, "high": 1e-2}, "iters": {"choices": [200, 240]}}}
+LONG = {"search": {"learning_rate": {"low": 1e-4, "high": 1e-2}, "iters": {"choices": [300, 320]}}}
 
 
 def start_command(here, *more):
@@ -35,11 +35,11 @@ def test_live_picture_shows_the_sweep_in_its_terminal(lab, columns, lines, varia
     with Screen(start_command(here), columns, lines, **variables, **N_THREADS) as screen:
         # GB: the peak of what a trial may take.
         begun = screen.until(
-            *(r"0/3 trials", r"trial 0 .*/2[04]0", "tok/s", r"ends \d\d:\d\d, in "),
+            *(r"0/3 trials", r"trial 0 .*/3[02]0", "tok/s", r"ends \d\d:\d\d, in "),
             r" 0\.\d\d/\d+\.\d\d ",
         )
         assert "2 runs with new seeds and the test split" in begun
-        assert re.search(r"lr \d\.\d\de-0\d  iters 2[04]0", begun)
+        assert re.search(r"lr \d\.\d\de-0\d  iters 3[02]0", begun)
         assert re.search(r"\d\d:\d\d:\d\d  base +val loss", begun)
         later = screen.until(r"1/3 trials", r"best: trial 0 \d", r"[+-]\d\.\d{3}", "best so far")
         assert re.search(r"^ +0 +complete", later, re.MULTILINE)  # the leaderboard
