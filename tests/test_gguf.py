@@ -140,6 +140,7 @@ def test_tokens_are_the_same_when_read_back(changed, tmp_path, name):
     with_steps(folder, STEPS[name])
     reader, target = read_back(folder, tmp_path)
     assert reader.fields["tokenizer.ggml.pre"].contents() == name
+    assert reader.fields["tokenizer.ggml.token_type"].types[-1] == gguf.GGUFValueType.INT32
     one, other = (AutoTokenizer.from_pretrained(str(each)) for each in (folder, target))
     for text in TEXTS:
         tokens = one.encode(text)
@@ -196,7 +197,7 @@ def test_weight_that_no_llama_has_is_refused(changed, tmp_path):
         write_gguf(folder, tmp_path / "m.gguf", "m")
 
 
-def test_mlx_lms_own_export_still_loses_the_tokenizer(changed, tmp_path):
+def test_mlx_lms_own_export_is_still_none_that_llama_cpp_loads(changed, tmp_path):
     # When this fails, mlx-lm's export may do, and ggufwriting.py may go.
     folder = changed()
     config = json.loads((folder / "config.json").read_text())
@@ -204,5 +205,7 @@ def test_mlx_lms_own_export_still_loses_the_tokenizer(changed, tmp_path):
     convert_to_gguf(folder, weights, config, str(tmp_path / "theirs.gguf"))
     fields = gguf.GGUFReader(tmp_path / "theirs.gguf").fields
     assert fields["tokenizer.ggml.model"].contents() == "llama"  # SentencePiece, which it is not
+    # "invalid gguf type for tokenizer.ggml.token_type": it must be INT32.
+    assert fields["tokenizer.ggml.token_type"].types[-1] == gguf.GGUFValueType.UINT32
     for missing in ("tokenizer.ggml.merges", "tokenizer.ggml.pre", "tokenizer.chat_template"):
         assert missing not in fields

@@ -357,6 +357,22 @@ def test_what_no_sweep_can_be_made_of_is_refused(mac, tmp_path, kind, says):
         draft_sweep(model, data, 8, **more)
 
 
+def test_bundled_model_is_converted_first_so_that_its_tokenizer_counts(
+    mac, monkeypatch, tiny_model_dir
+):
+    told = []
+
+    def convert(name, progress):
+        told.append(name)
+        return tiny_model_dir
+
+    monkeypatch.setattr("hawsweep.models.resolve_model", convert)
+    monkeypatch.setattr("hawsweep.models.find_model", lambda name: None)
+    draft = draft_sweep("smollm2-135m-instruct", write_csv("pairs.csv", pairs(80, 3)), 8)
+    assert told == ["smollm2-135m-instruct"]
+    assert draft.view.is_tokenized
+
+
 # The command
 
 

@@ -5,11 +5,15 @@ import optuna
 import pytest
 from noted_study import begin, complete, make_study
 from optuna_dashboard import get_note
+from optuna_dashboard.artifact._backend import list_trial_artifacts
 
 from hawsweep import refreshing
+from hawsweep.artifacts import StudyFiles
 from hawsweep.processes import supervising
+from hawsweep.recovery import rebuild
 from hawsweep.refreshing import Refresher, refreshed
-from hawsweep.study import Place, confirm_name, open_storage
+from hawsweep.study import Place, confirm_name, load_study, open_storage
+from hawsweep.supervisor import keep_record
 
 
 @pytest.fixture
@@ -37,6 +41,35 @@ def test_study_of_an_older_version_gets_notes_and_plots(study, place):
         "score-against-loss",
         "memory-predicted-against-measured",
     }
+
+
+def test_report_written_meanwhile_is_linked_in_the_note(study, place, tmp_path):
+    complete(study, place, 0.6)
+    refresher = Refresher(open_storage(place), place)
+    refresher.look()
+    assert "The report" not in get_note(study)
+    (place.study_dir("rates") / "report.html").write_text("<title>The report</title>")
+    refresher.look()
+    note = get_note(study)
+    assert f"[The report](/artifacts/{study._study_id}/" in note
+    Refresher(open_storage(place), Place(tmp_path / "elsewhere")).look()
+    assert get_note(study) == note
+
+
+def test_rebuilt_database_gets_notes_links_and_plots_again(study, place, tmp_path):
+    number = complete(study, place, 0.6)
+    keep_record(study, place, number)
+    rebuild(place.studies_dir, tmp_path / "new.db")
+    new = Place(place.studies_dir, f"sqlite:///{tmp_path / 'new.db'}")
+    storage = open_storage(new)
+    Refresher(storage, new).look()
+    again = load_study(storage, "rates")
+    trial = again.get_trials()[0]
+    assert "semantic similarity 0.6000" in get_note(optuna.Trial(again, trial._trial_id))
+    found = list_trial_artifacts(storage.get_study_system_attrs(again._study_id), {}, trial)
+    assert len(found) == 4
+    assert StudyFiles(new).open_reader(found[0]["artifact_id"]).read()
+    assert len(plots(again)) == 3
 
 
 def test_studies_of_other_programs_are_left_alone(study, place):

@@ -12,10 +12,19 @@ import optuna
 import pytest
 from click.testing import CliRunner
 from optuna.trial import TrialState, create_trial
-from pictured_study import make_trial
-from reported_study import HOST, N_PROMPTS, NASTY, SPEC, make_reported_study, write_samples
+from pictured_study import BASE, make_trial
+from reported_study import (
+    HOST,
+    N_PROMPTS,
+    NASTY,
+    SPEC,
+    answers,
+    make_reported_study,
+    write_samples,
+)
 
 from hawsweep import __version__
+from hawsweep.baselines import base_dir
 from hawsweep.cli import main
 from hawsweep.errors import ExportError
 from hawsweep.processes import supervising
@@ -24,7 +33,9 @@ from hawsweep.report import make_report
 from hawsweep.reportfile import MARKDOWN_MARK, PAGE_MARK, write_report
 from hawsweep.reportmarkdown import report_markdown
 from hawsweep.reportpage import report_page, script_json
-from hawsweep.study import Place, create_study, open_storage
+from hawsweep.space import distributions
+from hawsweep.study import Place, create_study, load_study, open_storage
+from hawsweep.sweepfile import check_sweep, read_sweep
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
@@ -131,7 +142,7 @@ def test_of_a_long_leaderboard_the_best_and_the_base_are_told(told, monkeypatch)
     assert len(report.board.rows) == 3 + 2
     assert report.board.rows[-1][0] == "base"
     assert report.n_more == 12 - 3
-    assert "9 more trials: hawsweep status rates" in Page(report_page(report, study)).text
+    assert "9 more trials: hawsweep status rates --all" in Page(report_page(report, study)).text
 
 
 def test_translations_are_compared_with_the_harmed_ones_first(told):
@@ -182,8 +193,6 @@ def test_versions_fingerprints_and_commands_are_told(told):
 
 
 def test_spec_of_a_report_is_a_sweep_that_can_be_started(told, tmp_path):
-    from hawsweep.sweepfile import read_sweep
-
     _, _, report = told
     path = tmp_path / "rates.yaml"
     path.write_text(report.spec.replace("…/tiny", SPEC.model), encoding="utf-8")
@@ -280,7 +289,17 @@ def test_running_study_says_how_far_it_is(tmp_path):
     assert not report.is_final
     assert report.state in Page(report_page(report, study)).text
     study.set_user_attr("how", {"trials": 10})
-    assert make_report(study, place).is_final
+    state = make_report(study, place).state
+    assert state == "The trials are done; left: 6 runs with new seeds."  # the best 3, 2 each
+
+
+def test_study_that_is_done_says_so(place):
+    study = load_study(open_storage(place), "rates")
+    study.set_user_attr("how", {"trials": 10})
+    report = make_report(study, place)
+    assert report.is_final
+    assert report.state == "The study is done: 10 trials."
+    assert "What follows is how it stood" not in report_page(report, study)
 
 
 def test_study_of_another_program_is_reported(tmp_path):
@@ -422,3 +441,52 @@ def test_texts_leave_the_machine_without_its_folders_and_passwords(text, expecte
     place = Place(Path("studies"), "mysql+pymysql://ann:hunter2@db/hawsweep")
     redact = Redaction(place, home=Path("/home/me"), here=Path("/work/here"))
     assert redact(text) == expected
+
+
+def test_study_of_several_models_names_each_and_its_base(tmp_path):
+    big, small = "/home/somebody/models/big", "org/small"
+    sweep = {
+        "data": "phrasebook",
+        "search": {
+            "model": {"choices": [big, small]},
+            "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
+        },
+    }
+    spec, place = check_sweep(sweep, "a sweep"), Place(tmp_path / "studies")
+    study, _ = create_study(open_storage(place, create=True), place, "models", spec, {})
+    measured = {
+        model: {"base": {**BASE, "nats_per_byte": loss, "score": score}}
+        for model, loss, score in ((big, 0.9, 0.2), (small, 0.8, 0.1))
+    }
+    study.set_user_attr("bases", measured)
+    for model, loss, score in ((big, 0.5, 0.6), (small, 0.4, 0.7)):
+        known = {"val_loss": 5 * loss, "nats_per_byte": loss, "targets_per_byte": 0.2}
+        trial = create_trial(
+            value=score,
+            params={"model": model, "learning_rate": 1e-4},
+            distributions=distributions(spec.search),
+            intermediate_values={10: -loss},
+            user_attrs=known,
+        )
+        study.add_trial(trial)
+    for model in (big, small):
+        write_samples(base_dir(place, "models", model) / "samples.jsonl", answers(0.1))
+    for number in (0, 1):
+        write_samples(place.trial_dir("models", number) / "samples.jsonl", answers(0.6))
+    report = make_report(study, place, NOW)
+    numbers = {each.title: each for each in report.numbers}
+    assert numbers["base small"].value == "0.1000"
+    assert numbers["val loss"].detail == "base small 3.700"
+    assert report.compared.labels == ("base small", "trial 1")
+    assert "model org/small" in report.settings
+    page = report_page(report, study)
+    assert "/home/somebody" not in page
+    drawn = json.loads(Page(page).scripts[0][1])
+    levels = [shape["y0"] for shape in drawn["curves"]["layout"]["shapes"]]
+    assert sorted(levels) == [0.8, 0.9]
+    assert drawn["curves"]["layout"]["yaxis"]["title"]["text"] == "val loss per byte"
+    assert [trace["y"] for trace in drawn["curves"]["data"]] == [[0.5], [0.4]]
+    trials, best, bases = drawn["agreement"]["data"]
+    assert (trials["x"], best["x"], bases["x"]) == ([0.5], [0.4], [0.9, 0.8])
+    assert bases["text"] == ["base big", "base small"]
+    assert "base big" in drawn["scores"]["data"][2]["y"]

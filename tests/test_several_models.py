@@ -34,6 +34,7 @@ from hawsweep.display.tables import leaderboard_table
 from hawsweep.encoding import encode
 from hawsweep.errors import DataError, MemoryBudgetError, SpecError
 from hawsweep.export import export_trial
+from hawsweep.findings import worst
 from hawsweep.leaderboard import (
     TrialRow,
     describe_trial,
@@ -45,6 +46,7 @@ from hawsweep.leaderboard import (
 from hawsweep.models import load_model
 from hawsweep.records import Record
 from hawsweep.recovery import rebuild
+from hawsweep.rehearsal import rehearse
 from hawsweep.shapes import shape_of
 from hawsweep.space import distributions, first_of_models
 from hawsweep.spec import short_names
@@ -245,18 +247,63 @@ def test_one_model_on_the_command_line_is_refused_beside_several():
     assert "model is 'some/model', but search.model has several" in text
 
 
-def test_leaderboard_shows_models_by_their_short_names():
+@pytest.mark.parametrize("width", [80, 110, 140, 160])
+def test_leaderboard_shows_models_by_their_short_names_and_numbers_whole(width):
+    settings = {"learning_rate": 1.25e-3, "lora_parameters.rank": 32}
+    names = ("mlx-community/gemma-3-4b-it-4bit", "other/two[red]")
+    known = {"score": 0.6834, "low": 0.61, "high": 0.76, "nats_per_byte": 0.753, "time_s": 3720}
     rows = [
-        TrialRow(str(n), "complete", {"model": name}, 2.0, score=0.5, nats_per_byte=0.75)
-        for n, name in enumerate(("org/one[red]", "other/two"))
+        TrialRow("3", "complete", {**settings, "model": names[0]}, 2.0, 900, **known),
+        TrialRow("base two[red]", "base", {"model": names[1]}, 2.5, score=0.2, time_s=60),
     ]
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(leaderboard_table(rows, 140))
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(leaderboard_table(rows, width))
     text = console.export_text()
-    assert "one[red]" in text
-    assert "org/" not in text
-    assert "per byte" in text
-    assert "0.750" in text
+    assert max(map(len, text.splitlines())) <= width
+    assert "mlx-community" not in text
+    assert "…" not in text
+    for each in ("gemma-3-4", "two[red]", "1.25e-03", "32", "0.6834", "0.753"):
+        assert each in text
+    assert "base two" not in text  # the name has a column
+    assert ("1h02" in text) is (width > 80)
+
+
+@pytest.fixture
+def looked_at(tiny_model_dir, other_model_dir, chat_data_dir, tmp_path):
+    def look(*dirs, **changes):
+        content = {
+            "data": str(chat_data_dir),
+            "train": {"mask_prompt": True, "num_layers": 2, "iters": 20, "steps_per_eval": 10},
+            "search": {"model": {"choices": list(map(str, dirs))}, **RATES},
+            "scoring": {"metric": "chrf", "max_tokens": 8},
+        }
+        spec = check_sweep({**content, **changes}, "the sweep")
+        return rehearse(spec, "a-study", Place(tmp_path / "studies"))
+
+    return look
+
+
+def test_validate_looks_at_every_model(looked_at, tiny_model_dir, other_model_dir):
+    found = looked_at(tiny_model_dir, other_model_dir)
+    assert worst(found) != "fault"
+    assert [each.text.split(",")[0] for each in found if each.subject == "model"] == [
+        str(tiny_model_dir),
+        str(other_model_dir),
+    ]
+    for subject in ("lengths", "memory", "disk"):
+        starts = [each.text.split(":")[0] for each in found if each.subject == subject]
+        assert starts == [tiny_model_dir.name, other_model_dir.name]
+    for subject in ("data", "time"):  # one study, one answer
+        assert len([each for each in found if each.subject == subject]) == 1
+
+
+def test_validate_says_which_model_is_left_out(looked_at, tiny_model_dir, giant_dir):
+    found = looked_at(tiny_model_dir, giant_dir)
+    assert worst(found) != "fault"
+    (left_out,) = [each for each in found if "left out" in each.remedy]
+    assert left_out.subject == "memory"
+    assert left_out.text.startswith("tiny-giant: ")
+    assert worst(looked_at(giant_dir)) == "fault"
 
 
 # Names
@@ -381,6 +428,41 @@ def test_untuned_model_that_is_better_than_the_winner_is_named():
     assert found.sentences[0].startswith("No trial beats the base b: trial 0 -0.20")
 
 
+def test_winner_is_compared_with_the_best_trial_of_each_other_model():
+    trials = [
+        scored("trial 0", 0.6, "org/a"),
+        scored("trial 1", 0.5, "org/b"),
+        scored("trial 2", 0.4, "org/b"),
+        scored("trial 3", 0.599, "org/c"),
+        scored("trial 4", 0.59, "org/a"),
+    ]
+    found = judge(trials, [])
+    assert [(each.label, each.model) for each in found.models] == [
+        ("trial 3", "org/c"),
+        ("trial 1", "org/b"),
+    ]
+    # The noise of all is the same, so that each difference is certain.
+    assert found.sentences[-2].startswith("a is better than c: +0.001")
+    assert found.sentences[-1].startswith("a is better than b: +0.100")
+    assert found.sentences[-1].endswith("over its best, trial 1.")
+
+
+def test_model_that_is_not_told_apart_is_said_so():
+    noise = 0.2 * np.random.default_rng(0).normal(size=(2, 60))
+    trials = [
+        Candidate(f"trial {n}", mean + each - each.mean(), model=model)
+        for n, (mean, each, model) in enumerate(zip((0.5, 0.49), noise, "ab", strict=True))
+    ]
+    found = judge(trials, [])
+    assert found.sentences[-1].startswith("a is not told apart from b: +0.01")
+
+
+def test_models_are_not_spoken_of_where_there_is_one():
+    found = judge([scored("trial 0", 0.6, ""), scored("trial 1", 0.5, "")], [])
+    assert found.models == ()
+    assert len(found.sentences) == 1
+
+
 # A worker that changes its model
 
 
@@ -445,6 +527,23 @@ def test_model_that_is_not_used_any_more_leaves_no_arrays(worker, tiny_model_dir
         made._use(str(model))
         taken.append(mx.get_active_memory())
     assert taken[4:] == taken[2:4]  # the first may have kept what a trial left
+
+
+def test_best_untuned_model_answers_the_test_prompts_too(worker, tiny_model_dir, other_model_dir):
+    lab, made = worker
+    one, other = str(tiny_model_dir), str(other_model_dir)
+    scores = {one: {"base": {"score": 0.1}}, other: {"base": {"score": 0.1}}}
+    place = Place(lab.studies)
+    answers = baselines.base_dir(place, "tiny", other) / "test_samples.jsonl"
+    answers.parent.mkdir(parents=True)  # as when it was measured
+    lab.study.set_user_attr(study.BASES, scores)
+    made._test_other(lab.study, one)  # as good as its own
+    assert not answers.exists()
+    scores[other]["base"]["score"] = 0.2
+    lab.study.set_user_attr(study.BASES, scores)
+    made._test_other(lab.study, one)
+    assert made._model == other
+    assert len(answers.read_text().splitlines()) == len(made.bench.test_prompts)
 
 
 def test_trial_of_a_model_that_does_not_fit_ends_at_once(worker, giant_dir):
@@ -559,8 +658,8 @@ def test_winner_is_confirmed_and_tested_with_its_own_model(swept):
     assert test["base"]["score"] == pytest.approx(np.mean(scores))
     own = {label for label in verdict_labels(lab) if label.endswith(Path(model).name)}
     assert own == {f"base {Path(model).name}", f"1-shot base {Path(model).name}"}
-    best = max(baselines.baselines(lab.study), key=lambda each: each.score)
-    assert verdict_labels(lab) == own | {best.label}
+    best = baselines.best_other(lab.study, model)
+    assert verdict_labels(lab) == own | (set() if best is None else {best.label})
     assert all(each.on_test for each in judge_study(lab.study, place).baselines)
 
 

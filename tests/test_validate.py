@@ -130,6 +130,14 @@ CHANGES = {
         ("metric", "fault", "speed"),
     ),
     "memory": ({"memory": {"budget": "1MB"}}, ("memory", "fault", "No setting of this sweep fits")),
+    "blocks": (
+        {"train": {"num_layers": 16}},
+        ("memory", "fault", "num_layers is 16, but the model has 3 blocks"),
+    ),
+    "rank": (  # four heads, two for keys and values: half of 64
+        {"search": {"lora_parameters.rank": {"choices": [8, 64]}}},
+        ("memory", "fault", "rank is 64, above the width 32 of the narrowest"),
+    ),
     "timeout": ({"timeout": "1s"}, ("time", "warning", "the timeout is 1 s")),
 }
 
@@ -146,6 +154,28 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_twice(content, place):
     findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
     faults = [each.subject for each in findings if each.state == "fault"]
     assert faults == ["data", "model", "metric"]
+
+
+def test_each_of_several_models_is_looked_at_and_what_they_share_said_once(content, place):
+    content["search"]["model"] = {"choices": [content.pop("model"), "nobody"]}
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    assert [each.state for each in findings if each.subject == "model"] == ["ok", "fault"]
+    for subject in ("data", "memory", "disk", "time"):
+        assert len([each for each in findings if each.subject == subject]) == 1
+
+
+def test_model_that_does_not_fit_beside_one_that_does_is_left_out(content, place):
+    small = content.pop("model")
+    content["search"]["model"] = {"choices": [small, GEMMA]}
+    content["memory"] = {"budget": "1500MB"}
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    fits, not_fits = (each for each in findings if each.subject == "memory")
+    assert (fits.state, fits.text.startswith(f"{small}: ")) == ("ok", True)
+    assert (not_fits.state, not_fits.text.startswith(f"{GEMMA}: No setting")) == ("warning", True)
+    assert not_fits.remedy == "It is left out; the other models go on."
+    content["memory"] = {"budget": "1MB"}
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    assert [each.state for each in findings if each.subject == "memory"] == ["fault", "fault"]
 
 
 def test_quantized_model_trained_whole_is_a_fault(content, place, quantized_dir):
@@ -179,8 +209,9 @@ def test_bundled_model_that_was_never_converted_is_no_fault(content, place, monk
 
 def test_settings_that_do_not_fit_beside_others_that_do_are_a_warning(content, place, monkeypatch):
     content |= {"model": GEMMA, "data": "phrasebook"}
-    content["search"] = {"lora_parameters.rank": {"choices": [8, 65536]}}
-    machine = memory.Machine(128 * 10**9, 100 * 10**9, gpu_bytes=96 * 10**9)
+    content["train"] = {"num_layers": 16, "batch_size": 1, "mask_prompt": True}
+    content["search"] = {"lora_parameters.rank": {"choices": [8, 1024]}}
+    machine = memory.Machine(16 * 10**9, 14 * 10**9, gpu_bytes=12 * 10**9)
     monkeypatch.setattr("hawsweep.backend.device_here", lambda: "metal")
     monkeypatch.setattr(memory, "this_machine", lambda: machine)
     (found,) = found_in(content, place, "memory")

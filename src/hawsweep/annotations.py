@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.artifacts import Offer, offers_of
+from hawsweep.artifacts import REPORT, Offer, offers_of
 from hawsweep.notes import Note, study_note, trial_note
 from hawsweep.study import Place
 
@@ -81,10 +81,13 @@ def _annotate_trial(
 def _annotate_study(
     opened: optuna.Study, place: Place, attrs: Mapping[str, Any], *, ended: bool
 ) -> None:
-    _link(opened, _STUDY_LINK, offers_of(opened, place, None), attrs)
+    offers = offers_of(opened, place, None)
+    _link(opened, _STUDY_LINK, offers, attrs)
     of = f"{_FORM} {_fingerprint(opened)} {ended}"
+    if REPORT in offers.values():
+        of += " report"  # a machine without it takes the note with it for its own
     mark = attrs.get(_MARK)
-    if mark is None or mark["of"] != of or not mark["has_files"]:
+    if mark is None or not mark["of"].startswith(of) or not mark["has_files"]:
         _write(opened, None, study_note(opened, place, ended=ended), of, attrs)
 
 
@@ -127,7 +130,8 @@ def _write(
     mark, there = attrs.get(key), _note(trial_id, attrs)
     if _digest(there) != (_digest("") if mark is None else mark["body"]):
         return
-    if mark is not None and mark["of"] == of and mark["has_files"] >= note.has_files:
+    is_known = mark is not None and mark["of"].startswith(of)
+    if mark is not None and is_known and mark["has_files"] >= note.has_files:
         return
     if note.body != there:
         _save_note(opened, trial_id, note.body, attrs)

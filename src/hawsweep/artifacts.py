@@ -56,10 +56,11 @@ ADAPTER_CARD = Offer(
 CONFIG = Offer("config.yaml", _TEXT, "config.yaml")
 LOG = Offer("log.txt", _TEXT, "log.txt")
 _OF_TRIALS = (LOSS_CURVE, TRANSLATIONS, ADAPTER_CARD, CONFIG, LOG)
+REPORT = Offer("report.html", "text/html; charset=utf-8", "report.html")
 _OF_STUDIES = (
     Offer("sweep.yaml", _TEXT, "spec.yaml"),
     Offer("base-translations.jsonl", _LINES, "base/samples.jsonl"),
-    Offer("report.html", "text/html; charset=utf-8", "report.html"),
+    REPORT,
 )
 
 
@@ -78,10 +79,11 @@ def offers_of(opened: optuna.Study, place: Place, trial: FrozenTrial | None) -> 
     return found
 
 
-def address(opened: optuna.Study, trial: FrozenTrial, offer: Offer) -> str:
-    """Where the dashboard serves a trial's file, on its own host."""
-    artifact_id = _id(opened.study_name, trial.number, offer)
-    return f"/artifacts/{opened._study_id}/{trial._trial_id}/{artifact_id}"
+def address(opened: optuna.Study, trial: FrozenTrial | None, offer: Offer) -> str:
+    """Where the dashboard serves a file of a study or of its trial, on its own host."""
+    artifact_id = _id(opened.study_name, None if trial is None else trial.number, offer)
+    of_trial = "" if trial is None else f"{trial._trial_id}/"
+    return f"/artifacts/{opened._study_id}/{of_trial}{artifact_id}"
 
 
 def _fitting(trial: FrozenTrial) -> tuple[Offer, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from hawsweep.spec import SweepSpec, short_names
+from hawsweep.spec import MODEL, SweepSpec, short_names
 from hawsweep.study import BASES, Place, spec_of
 from hawsweep.trials import trial_of
 
@@ -77,6 +77,16 @@ def baseline_of(study: optuna.Study, trial: FrozenTrial) -> Baseline | None:
     return next((each for each in found if each.kind == "base" and each.model == model), None)
 
 
+def base_values(study: optuna.Study, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was measured of the untuned model that a trial with these settings trains; empty where
+    it was not.
+    """
+    attributes = study.user_attrs
+    measured = attributes.get(BASES, {}).get(settings.get(MODEL), {})
+    values: Mapping[str, Any] = (measured if BASES in attributes else attributes).get("base", {})
+    return values
+
+
 def base_dir(place: Place, study_name: str, model: str = "") -> Path:
     """The folder of an untuned model's answers; ``model`` where a study has several."""
     folder = place.study_dir(study_name) / "base"
@@ -123,7 +133,8 @@ def keep_base(
 
 def best_other(study: optuna.Study, model: str) -> Baseline | None:
     """The best untuned model, where it is not the one named nor that with examples shown."""
-    best = max(baselines(study), key=lambda each: each.score, default=None)
+    found = baselines(study)
+    best = max(found, key=lambda each: (each.score, each.model == model), default=None)
     return None if best is None or best.model in ("", model) else best
 
 

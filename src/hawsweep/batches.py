@@ -22,7 +22,7 @@ _TARGET_MULTIPLE = 32
 _MOST_ROWS = 64
 # Forward alone, against forward and backward: the backward pass through frozen weights computes
 # gradients of the activations, which are as many products again.
-_EVALUATION_COST = 0.5
+EVALUATION_COST = 0.5
 # The loss of fewer validation examples is mostly noise.
 _FEWEST_VALIDATION = 16
 
@@ -190,7 +190,7 @@ def validation_size(
         share: Between 0 and 1, both excluded.
     """
     train_cost = steps_per_eval * batch_size * float(np.mean(train_lengths))
-    example_cost = float(np.mean(valid_lengths)) * _EVALUATION_COST
+    example_cost = float(np.mean(valid_lengths)) * EVALUATION_COST
     affordable = math.floor(train_cost * share / (1 - share) / example_cost)
     return min(len(valid_lengths), max(affordable, _FEWEST_VALIDATION))
 

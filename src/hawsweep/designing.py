@@ -46,6 +46,7 @@ class Basis:
     Attributes:
         data: As a sweep has it.
         rate: The learning rate that published sweeps suggest for the model.
+        narrowest: Width of the narrowest layer that may be adapted; no rank is above it.
         width: ``max_seq_length``.
         seconds: There are.
     """
@@ -54,6 +55,7 @@ class Basis:
     data: str | Mapping[str, Any]
     view: DataView
     rate: float
+    narrowest: int
     width: int
     batch_size: int
     seconds: float
@@ -244,7 +246,9 @@ def _content(
     if iters * basis.batch_size > 2 * basis.n_train:
         train["early_stopping_patience"] = 3
     low, high = _rates(basis, iters)
-    ranks = _ranks(basis, n_trials)[:n_ranks] if n_trials < 16 else _ranks(basis, n_trials)
+    ranks = _ranks(basis, n_trials)
+    if n_ranks < len(_ranks(basis, ENOUGH_TRIALS)):  # memory is short
+        ranks = ranks[:n_ranks]
     lengths = np.minimum(basis.view.lengths, basis.width)
     evaluated = max(
         min(_FEWEST_VALIDATION, basis.n_valid),
@@ -284,9 +288,10 @@ def _pruning(n_trials: int, steps: int) -> dict[str, Any]:
 
 
 def _ranks(basis: Basis, n_trials: int) -> list[int]:
-    if basis.is_small:
-        return [4, 8, 16]
-    return [8, 16, 32, 64] if n_trials >= 16 else [8, 16, 32]
+    wanted = [4, 8, 16] if basis.is_small else [8, 16, 32]
+    if n_trials >= 16 and not basis.is_small:
+        wanted.append(64)
+    return [rank for rank in wanted if rank <= basis.narrowest] or [basis.narrowest]
 
 
 def _rates(basis: Basis, iters: int) -> tuple[float, float]:

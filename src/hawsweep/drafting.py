@@ -16,12 +16,13 @@ from hawsweep.designing import (
     choose_design,
     choose_width,
 )
-from hawsweep.drafttext import render, seconds_text, short, time_text
+from hawsweep.drafttext import render, seconds_text, time_text
 from hawsweep.errors import DataError, SpecError
 from hawsweep.files import replace_text
 from hawsweep.inspection import UNCUT, Columns, DataView
-from hawsweep.intervals import detectable_difference
 from hawsweep.planning import Workload
+from hawsweep.reasons import reasons_of
+from hawsweep.rehearsal import FEW_PROMPTS, narrowest_layer, told_apart
 from hawsweep.shapes import read_config
 from hawsweep.space import suggested_learning_rate
 from hawsweep.spec import SweepSpec
@@ -29,10 +30,6 @@ from hawsweep.sweepfile import check_sweep
 from hawsweep.sweepplan import SweepPlan
 from hawsweep.timing import Timing
 from hawsweep.yamltext import parse_yaml
-
-# Of a similarity, from prompt to prompt, as far as is known before anything was answered.
-_USUAL_DEVIATION = 0.2
-_FEW_PROMPTS = 50
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,25 @@ def draft_sweep(
         SpecError: The time is too short for three trials; the message has what would do.
     """
     keys, columns, reasons = _choose_data(reference, source, target)
-    path = models.find_model(model)
+    basis = _look(model, keys, hours * 3600, progress)
+    design = choose_design(basis)
+    reasons |= reasons_of(basis, design)
+    timeout = time_text(max(0.5 * basis.seconds, basis.seconds - design.timing.after_s))
+    description = f"Learning rate and rank for {Path(reference).name} on {Path(model).name}, "
+    description += f"planned for {hours:g} hours."
+    content = {"description": description, **design.content, "timeout": timeout}
+    text = render(content, reasons, _head(reference, model, hours, design))
+    spec = check_sweep(parse_yaml(text), "the drafted sweep")
+    plan = replace(design.plan, spec=spec)
+    warnings = tuple(_warnings(basis, spec, plan))
+    return Draft(spec, basis.view, columns, plan, design.timing, reasons, warnings, text)
+
+
+def _look(
+    model: str, keys: str | dict[str, Any], seconds: float, progress: Callable[[str], None]
+) -> Basis:
+    is_bundled = model in models.BUNDLED  # then it is here, though perhaps not converted yet
+    path = models.resolve_model(model, progress) if is_bundled else models.find_model(model)
     least = {
         "model": model,
         "data": keys,
@@ -87,31 +102,27 @@ def draft_sweep(
         "search": {"learning_rate": {"choices": [1e-4]}},
     }
     uncut = check_sweep(least, "the drafted sweep")
-    sweepplan.known_memory(uncut, backend.device_here())  # of a model nobody knows: at once
+    known = sweepplan.known_memory(uncut, backend.device_here())  # a model nobody knows: at once
     view = inspection.inspect_data(uncut, inspection.find_tokenizer(path, progress), progress)
     if not view.has_answers:
         raise DataError(
-            f"{reference}: there are records without an answer to compare with. A sweep needs "
-            "prompt and completion, or messages that end with the assistant's."
+            f"{uncut.data[0].path}: there are records without an answer to compare with. A sweep "
+            "needs prompt and completion, or messages that end with the assistant's."
         )
     progress("planning")
     width = choose_width(view)
-    config = (read_config(path) if path else catalogue.find_known(model)) or {}
-    rate, batch_size = suggested_learning_rate(config), choose_batch(view, width)
     _keep_lengths(uncut, view, width)
-    basis = Basis(model, keys, view, rate, width, batch_size, hours * 3600)
-    design = choose_design(basis)
-    reasons |= _reasons(basis, design)
-    timeout = time_text(max(0.5 * basis.seconds, basis.seconds - design.timing.after_s))
-    head = _head(reference, model, hours, design)
-    description = f"Learning rate and rank for {Path(reference).name} on {Path(model).name}, "
-    description += f"planned for {hours:g} hours."
-    content = {"description": description, **design.content, "timeout": timeout}
-    text = render(content, reasons, head)
-    spec = check_sweep(parse_yaml(text), "the drafted sweep")
-    plan = replace(design.plan, spec=spec)
-    warnings = tuple(_warnings(basis, spec, plan, path is not None))
-    return Draft(spec, view, columns, plan, design.timing, reasons, warnings, text)
+    config = (read_config(path) if path else catalogue.find_known(model)) or {}
+    return Basis(
+        model,
+        keys,
+        view,
+        suggested_learning_rate(config),
+        narrowest_layer(known.shape),
+        width,
+        choose_batch(view, width),
+        seconds,
+    )
 
 
 def write_draft(draft: Draft, path: Path, *, force: bool = False) -> None:
@@ -200,78 +211,7 @@ def _head(reference: str, model: str, hours: float, design: Design) -> list[str]
     ]
 
 
-def _reasons(basis: Basis, design: Design) -> dict[str, str]:
-    content, timing, plan = design.content, design.timing, design.plan
-    seen = design.iters * basis.batch_size
-    mean = float(basis.view.lengths.mean())
-    evaluated = content["validation"]["max_examples"]
-    n_cut = basis.view.n_longer(basis.width)
-    how = plan.largest.how
-    again = design.top * design.seeds
-    return {
-        "model": f"{plan.memory.shape.weight_bytes() / 1e9:.2f} GB of weights here",
-        "train.batch_size": (
-            f"{basis.batch_size} x {mean:.0f} tokens: "
-            + ("larger ones would be few" if basis.is_small else "enough to keep a device busy")
-        ),
-        "train.iters": (
-            f"{seen} examples, {seen / basis.n_train:.1f} epochs; fixed, as the best of all "
-            "evaluations is kept anyway"
-        ),
-        "train.steps_per_eval": f"{design.iters // design.steps} evaluations: chances to prune",
-        "train.num_layers": (
-            "all: a new language is learned in the lower blocks too"
-            if design.layers == -1
-            else "the upper blocks: with all there is time or memory for too little"
-        ),
-        "train.max_seq_length": (
-            f"the longest example has {int(basis.view.lengths.max())} tokens"
-            + (f"; {n_cut} are truncated" if n_cut else "")
-        ),
-        "train.mask_prompt": "learn to answer, not to ask",
-        "train.optimizer_config": "Adam's first steps are else 3 to 6 times too large",
-        "train.lora_parameters.alpha": "scale = alpha / rank: rank does not shift the rate",
-        "train.early_stopping_patience": "examples come several times: it may overfit",
-        "search.learning_rate": (
-            f"published sweeps suggest {short(basis.rate)}"
-            + ("; a few updates want more" if basis.is_small else "")
-        ),
-        "search.lora_parameters.rank": "matters less than the rate" + f"; {how} at the largest",
-        "memory.budget": plan.budget.how,
-        "validation.max_examples": (
-            f"of {basis.n_valid} for the loss: under 15 % of a trial's time"
-            if evaluated < basis.n_valid
-            else "all there are, for the loss"
-        ),
-        "pruning.name": (
-            "too few trials to compare with"
-            if content["pruning"]["name"] == "none"
-            else "who is behind the median in validation loss is ended"
-        ),
-        "pruning.n_startup_trials": "to complete before any is ended",
-        "pruning.n_warmup_steps": "a quarter of a trial: a low rate begins slowly",
-        "sampler.name": "learns from earlier trials what to try next",
-        "sampler.n_startup_trials": "a third at random first; two of them published sweeps suggest",
-        "scoring.metric": "of the translations; chrf and bleu are recorded beside it",
-        "scoring.max_examples": f"translated by each survivor: {seconds_text(timing.answers_s)}",
-        "scoring.max_tokens": f"long references have {basis.answer_tokens:.0f}",
-        "scoring.batch_size": "prompts at a time: as many as memory has room for, up to 16",
-        "confirm.top": (
-            f"the best again, to see which was lucky: {seconds_text(timing.again_s)}"
-            if again
-            else "no time for it: the winner may have been lucky"
-        ),
-        "confirm.seeds": "new seeds each",
-        "trials": (
-            f"as there is time for; about {timing.n_pruned} of them pruned early"
-            if timing.n_pruned
-            else "as there is time for"
-        ),
-        "timeout": "no trial starts later, so that the last ends in time",
-    }
-
-
-def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan, is_here: bool) -> Iterator[str]:
+def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
     view, n_prompts = basis.view, spec.scoring.max_examples
     for name, split in view.splits.items():
         if split.n_repeated:
@@ -280,12 +220,11 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan, is_here: bool) -> 
             yield f"{split.n_empty} of {split.n_records} records of {name} are empty on one side."
     for leak in view.leaks:
         yield f"{leak}: scores measure memory there."
-    if n_prompts < _FEW_PROMPTS:
-        told_apart = detectable_difference(_USUAL_DEVIATION, n_prompts)
+    if n_prompts < FEW_PROMPTS:
         few = "there are no more" if n_prompts == basis.n_valid else "more would take too long"
         yield (
             f"{n_prompts} prompts are too few to tell close trials apart ({few}): only scores that "
-            f"differ by about {told_apart:.2f} or more."
+            f"differ by about {told_apart(n_prompts):.2f} or more."
         )
     if not view.count("test"):
         yield "There is no test split: the winner is judged by the prompts it was chosen by."
@@ -293,7 +232,7 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan, is_here: bool) -> 
         yield (
             f"{spec.trials} trials are few: the sampler hardly learns from them. More --hours help."
         )
-    if not is_here:
+    if models.find_model(spec.model) is None:
         yield f"{spec.model} is not here: the first start fetches it."
     if not plan.memory.is_calibrated:
         yield (

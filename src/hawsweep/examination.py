@@ -37,7 +37,7 @@ def examine_machine(
 
     Args:
         made_with: The versions each study was made with; see ``doctor.versions_of_studies``.
-        quick: Nothing is measured, and MLX is not imported.
+        quick: Nothing is measured or trained.
     """
     found = [device_finding(), *memory_findings(), compiler_finding(), *disk_findings(place)]
     found += [*model_findings(), *version_findings(made_with), *cache_findings()]

@@ -104,7 +104,13 @@ def export_trial(
     maker = Maker(opened, place, trial, spec, base, origin, progress)
     if missing or not is_written:
         dequantize = asked.dequantize or (asked.ollama and "gguf" not in wanted)
-        maker.make(folder, source, there, missing, asked.ollama, dequantize)
+        try:
+            maker.make(folder, source, there, missing, asked.ollama, dequantize)
+        except OSError as fault:
+            raise ExportError(
+                f"{folder} cannot be written: {fault.strerror or fault}. What was there is as it "
+                "was. Make room, or choose another folder with --output."
+            ) from fault
     parts = (*there.values(), *maker.new.values())
     return Exported(
         folder=folder,

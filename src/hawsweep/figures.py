@@ -22,10 +22,13 @@ from hawsweep.figurestyle import (
     PRUNED,
     SCALE,
     add_level,
+    bases_of,
     color_of,
     complete_trials,
     emptied,
     finite_number,
+    loss_of,
+    loss_text,
     metric_text,
     names_of,
     new_figure,
@@ -52,7 +55,7 @@ def learning_curves(study: optuna.Study) -> go.Figure:
 
     Of more trials than ``MOST_LINES`` the complete ones come first, and later ones.
     """
-    figure = new_figure("Learning curves", "iteration", "val loss")
+    figure = new_figure("Learning curves", "iteration", loss_text(study))
     best, trials = winner(study), study.get_trials(deepcopy=False)
     drawn = [(trial, losses) for trial in trials if (losses := _losses(trial))]
     drawn.sort(key=lambda each: _layer(each[0], best))
@@ -68,9 +71,9 @@ def learning_curves(study: optuna.Study) -> go.Figure:
             hovertemplate=f"{trial_text(trial)}<br>iteration %{{x}}: val loss %{{y:.3f}}"
             "<extra></extra>",
         )
-    base = finite_number(study.user_attrs.get("base", {}).get("val_loss"))
-    if drawn and base is not None:
-        add_level(figure, base, "base")
+    for label, loss, _ in bases_of(study):
+        if drawn and loss is not None:
+            add_level(figure, loss, label)
     say_how_many(figure, len(drawn[-MOST_LINES:]), len(drawn))
     figure.update_layout(showlegend=False)
     return figure if drawn else emptied(figure, "No trial was evaluated yet.")
@@ -79,17 +82,17 @@ def learning_curves(study: optuna.Study) -> go.Figure:
 def score_against_loss(study: optuna.Study) -> go.Figure:
     """The score of complete trials and of the base over their validation loss."""
     metric = metric_text(study)
-    figure = new_figure("Score against validation loss", "val loss", metric)
+    figure = new_figure("Score against validation loss", loss_text(study), metric)
     best = winner(study)
     points: list[tuple[str, str, str, float, float]] = []
     for trial in complete_trials(study):
-        loss, score = (finite_number(e) for e in (trial.user_attrs.get("val_loss"), trial.value))
+        loss, score = loss_of(trial.user_attrs), finite_number(trial.value)
         if loss is not None and score is not None:
             color = BEST if _is_same(trial, best) else COMPLETE
             points.append((color, str(trial.number), trial_text(trial), loss, score))
-    base_loss, base_score = _base(study)
-    if points and base_loss is not None and base_score is not None:
-        points.append((BASE, "base", "base", base_loss, base_score))
+    for label, loss, score in bases_of(study):
+        if points and loss is not None and score is not None:
+            points.append((BASE, label, label, loss, score))
     for color, name in ((COMPLETE, "trials"), (BEST, "best"), (BASE, "base")):
         found = [each[1:] for each in points if each[0] == color]
         if found:
@@ -162,9 +165,9 @@ def history(study: optuna.Study) -> go.Figure:
         else:
             trace.update(marker={"color": COMPLETE, "size": 9})
         figure.add_trace(trace)
-    _, base = _base(study)
-    if base is not None:
-        add_level(figure, base, "base")
+    for label, _, score in bases_of(study):
+        if score is not None:
+            add_level(figure, score, label)
     figure.update_xaxes(tickformat="d")
     return figure
 
@@ -300,16 +303,9 @@ def _row_name(row: TrialRow) -> str:
 
 
 def _losses(trial: FrozenTrial) -> dict[int, float]:
-    """Validation loss by iteration."""
+    """Validation loss by iteration, as ``loss_text`` says."""
     known = sorted(trial.intermediate_values.items())
     return {step: -value for step, value in known if math.isfinite(value)}
-
-
-def _base(study: optuna.Study) -> tuple[float | None, float | None]:
-    """The base's validation loss and score."""
-    known = study.user_attrs.get("base", {})
-    score = known.get("score", known.get("similarity"))  # the latter: of an older study
-    return finite_number(known.get("val_loss")), finite_number(score)
 
 
 def _is_same(trial: FrozenTrial, best: FrozenTrial | None) -> bool:

@@ -13,7 +13,10 @@ import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.baselines import baselines
 from hawsweep.display.text import setting, short_name
+from hawsweep.spec import MODEL, short_names
+from hawsweep.study import BASES
 
 BEST, COMPLETE, PRUNED, BASE, OTHER = "#e8690b", "#4a83dc", "#7f8794", "#0f9d8a", "#a35bd1"
 # From the lowest to the highest; no end of it vanishes on white or on black.
@@ -105,7 +108,8 @@ def color_of(trial: FrozenTrial) -> str:
 
 def trial_text(trial: FrozenTrial) -> str:
     """A trial and its settings, for the box that tells what is pointed at."""
-    settings = (f"{short_name(key)} {setting(value)}" for key, value in trial.params.items())
+    params = {key: _named(key, value) for key, value in trial.params.items()}
+    settings = (f"{short_name(key)} {setting(value)}" for key, value in params.items())
     lines = [f"<b>trial {trial.number}</b>, {trial.state.name.lower()}", *map(shown, settings)]
     return "<br>".join(lines)
 
@@ -119,6 +123,25 @@ def metric_text(study: optuna.Study) -> str:
     """The words for the score."""
     names = study.metric_names or ()
     return shown(names[0]) if names else "score"
+
+
+def loss_text(study: optuna.Study) -> str:
+    """The words for the validation loss, by which trials of several models are compared too."""
+    return "val loss per byte" if BASES in study.user_attrs else "val loss"
+
+
+def loss_of(values: Mapping[str, Any]) -> float | None:
+    """The validation loss of a trial or a base, as ``loss_text`` says."""
+    return finite_number(values.get("nats_per_byte", values.get("val_loss")))
+
+
+def bases_of(study: optuna.Study) -> list[tuple[str, float | None, float | None]]:
+    """The untuned models: label, validation loss and score."""
+    return [
+        (shown(each.label), loss_of(each.values), finite_number(each.score))
+        for each in baselines(study)
+        if each.kind == "base"
+    ]
 
 
 def names_of(keys: Iterable[str]) -> dict[str, str]:
@@ -147,9 +170,9 @@ def plain_copy(study: optuna.Study, most: int | None = None) -> optuna.Study:
             copy.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
             continue
         distributions = {
-            names[name]: _shown_choices(each) for name, each in trial.distributions.items()
+            names[name]: _shown_choices(name, each) for name, each in trial.distributions.items()
         }
-        params = {names[name]: _shown_value(each) for name, each in trial.params.items()}
+        params = {names[name]: _shown_value(name, each) for name, each in trial.params.items()}
         copy.add_trial(
             optuna.trial.create_trial(value=trial.value, params=params, distributions=distributions)
         )
@@ -165,14 +188,19 @@ def _quiet_study() -> optuna.Study:
         optuna.logging.set_verbosity(said)
 
 
-def _shown_choices(distribution: BaseDistribution) -> BaseDistribution:
+def _shown_choices(name: str, distribution: BaseDistribution) -> BaseDistribution:
     if not isinstance(distribution, CategoricalDistribution):
         return distribution
-    return CategoricalDistribution([_shown_value(each) for each in distribution.choices])
+    return CategoricalDistribution([_shown_value(name, each) for each in distribution.choices])
 
 
-def _shown_value(value: Any) -> Any:
-    return shown(value) if isinstance(value, str) else value
+def _shown_value(name: str, value: Any) -> Any:
+    return shown(_named(name, value)) if isinstance(value, str) else value
+
+
+def _named(name: str, value: Any) -> Any:
+    """A model without its folder or organisation."""
+    return short_names([value])[value] if name == MODEL and isinstance(value, str) else value
 
 
 def peak_bytes(trial: FrozenTrial) -> tuple[float, float] | None:

@@ -1,8 +1,8 @@
 """A fused llama as one GGUF file, for llama.cpp and Ollama; and the file read back, to be checked.
 
-mlx-lm's own (``mlx_lm fuse --export-gguf``) says of every tokenizer that it is SentencePiece's, and
-leaves out merges, pre-tokenizer, chat template and llama 3's rope scaling: llama.cpp then cuts text
-into other tokens than the model was trained with. Here the file has all of them.
+mlx-lm's own (``mlx_lm fuse --export-gguf``) is none that llama.cpp loads: the kinds of tokens in it
+are unsigned numbers. It also says of every tokenizer that it is SentencePiece's, and leaves out
+merges, pre-tokenizer, chat template and llama 3's rope scaling. Here the file has all of them.
 """
 
 import json
@@ -179,11 +179,13 @@ def _gguf_names(weights: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def read_gguf(path: Path, target: Path) -> None:
-    """Write what a file of ``write_gguf`` holds as an MLX folder in float32, out of the file alone.
+    """Write what a file of ``write_gguf`` holds as an MLX folder, out of the file alone.
 
     Raises:
         ExportError: Its rope factors are not those of the scaling it names.
     """
+    from hawsweep.backend import mx
+
     weights, config, metadata = read_llama(path)
     if _ROPE_SCALING in metadata:
         config["rope_scaling"] = json.loads(metadata[_ROPE_SCALING])
@@ -192,5 +194,10 @@ def read_gguf(path: Path, target: Path) -> None:
             wanted = rope_factors(config["rope_scaling"], config["rope_theta"], head_dim)
             if any(abs(a - b) > 1e-5 * b for a, b in zip(found.tolist(), wanted, strict=True)):
                 raise ExportError(f"{path.name} has other rope factors than its scaling.")
-    write_model(target, weights, config)
+    # As in the file: in float32 a large model would take twice the memory to check.
+    halves = {
+        name: weight.astype(mx.float16) if weight.ndim > 1 else weight
+        for name, weight in weights.items()
+    }
+    write_model(target, halves, config)
     read_tokenizer(metadata).save_pretrained(str(target))

@@ -112,7 +112,8 @@ def choose_columns(path: Path, source: str | None = None, target: str | None = N
             )
     texts = [name for name in columns if _holds_words(row[name] for row in cells)]
     free = [name for name in texts if name not in (source, target)]
-    by_name = [_called(_SOURCES, columns), _called(_TARGETS, columns)]
+    named = [name for name in columns if name not in (source, target)]
+    by_name = [_called(_SOURCES, named), _called(_TARGETS, named)]
     if source and target:
         why = "asked for"
     else:
@@ -230,8 +231,8 @@ def _view(records: Iterable[Record]) -> SplitView:
 
 def _holds_words(cells: Iterable[str]) -> bool:
     filled = [cell for cell in cells if cell.strip()]
-    wordy = [cell for cell in filled if sum(each.isalpha() for each in cell) > 1]
-    return len(wordy) * 2 > len(filled)
+    n_wordy = sum(0 < sum(map(str.isalpha, cell)) >= sum(map(str.isdigit, cell)) for cell in filled)
+    return n_wordy * 2 > len(filled)
 
 
 def _called(names: Sequence[str], columns: Sequence[str]) -> str | None:

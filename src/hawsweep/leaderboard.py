@@ -77,7 +77,8 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
     for each in baselines(study):
         known = _known(each.values)
         score = known.get("score", known.get("similarity"))  # the latter: of an older study
-        rows.append(TrialRow(each.label, "base", {}, **{**known, "score": score}))
+        settings = {MODEL: each.model} if each.model else {}
+        rows.append(TrialRow(each.label, "base", settings, **{**known, "score": score}))
     references = study.user_attrs.get("references", {})
     rows += [TrialRow(name, "reference", {}, score=value) for name, value in references.items()]
     order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]
@@ -146,8 +147,13 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
         "train_losses": _train_losses(folder / "metrics.jsonl"),
         "best": None
         if best is None
-        else {"trial": best.number, "score": best.value, "evaluations": evaluations(best)},
-        "median_evaluations": _median_losses(study),
+        else {
+            "trial": best.number,
+            "score": best.value,
+            # Losses per token do not compare with those of another model's tokens.
+            "evaluations": evaluations(best) if _same_model(best, trial) else {},
+        },
+        "median_evaluations": _median_losses(study, trial),
         "folder": str(folder),
         "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
         "samples": read_json_lines(folder / "samples.jsonl")[:5],
@@ -161,14 +167,18 @@ def evaluations(trial: FrozenTrial) -> dict[int, float]:
     return {step: -value / targets_per_byte for step, value in values}
 
 
-def _median_losses(study: optuna.Study) -> dict[int, float]:
-    """Of the finished trials that came so far, where those are two or more."""
+def _same_model(one: FrozenTrial, other: FrozenTrial) -> bool:
+    return bool(one.params.get(MODEL) == other.params.get(MODEL))
+
+
+def _median_losses(study: optuna.Study, trial: FrozenTrial) -> dict[int, float]:
+    """Of the finished trials of its model that came so far, where those are two or more."""
     losses: defaultdict[int, list[float]] = defaultdict(list)
     states = (TrialState.COMPLETE, TrialState.PRUNED)
-    for trial in study.get_trials(deepcopy=False, states=states):
-        for step, loss in evaluations(trial).items():
+    for each in study.get_trials(deepcopy=False, states=states):
+        for step, loss in evaluations(each).items() if _same_model(each, trial) else ():
             losses[step].append(loss)
-    return {step: median(each) for step, each in sorted(losses.items()) if len(each) > 1}
+    return {step: median(found) for step, found in sorted(losses.items()) if len(found) > 1}
 
 
 def _train_losses(path: Path) -> dict[int, float | None]:

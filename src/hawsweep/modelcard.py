@@ -112,7 +112,8 @@ def _head(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, released: R
         )
     described = plain(spec.description, _LONGEST)
     title = released.repo.split("/")[-1] if released.repo else opened.study_name
-    return f"# {plain(title)}\n\n{described}\n\n{text}." if described else f"# {title}\n\n{text}."
+    parts = [f"# {plain(title)}", described, f"{text}."]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _measured(

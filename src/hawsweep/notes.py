@@ -9,7 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.artifacts import LOSS_CURVE, address, offers_of
+from hawsweep.artifacts import LOSS_CURVE, REPORT, address, offers_of
+from hawsweep.baselines import base_dir, base_values
 from hawsweep.confirm import CONFIRMS, SEED, confirmations, winner
 from hawsweep.display.text import (
     duration,
@@ -30,6 +31,7 @@ from hawsweep.leaderboard import (
     trial_row,
 )
 from hawsweep.markdown import code, plain, table
+from hawsweep.spec import MODEL
 from hawsweep.study import CONFIRM_SUFFIX, SAMPLE_FILES, Place
 from hawsweep.trials import count_finished
 
@@ -73,6 +75,7 @@ def study_note(opened: optuna.Study, place: Place, *, ended: bool) -> Note:
         _standing(opened, ended=ended),
         _rows_table(opened),
         _about(opened),
+        _report(opened, place),
         _next(opened, ended=ended),
     ]
     return Note("\n\n".join(part for part in parts if part), verdict is not None)
@@ -80,7 +83,7 @@ def study_note(opened: optuna.Study, place: Place, *, ended: bool) -> Note:
 
 def trial_note(opened: optuna.Study, place: Place, trial: FrozenTrial) -> Note:
     """A trial's settings, how it was executed, why it ended, and what it makes of some prompts."""
-    folder, base = _folders(opened, place, trial.number)
+    folder, base = _folders(opened, place, trial)
     row = trial_row(trial)
     samples = _samples(folder, base) if trial.state == TrialState.COMPLETE else []
     settings = [[code(key), code(setting(value))] for key, value in row.settings.items()]
@@ -185,6 +188,12 @@ def _about(opened: optuna.Study) -> str:
     return f"{text}; searched: {searched}." if searched else f"{text}."
 
 
+def _report(opened: optuna.Study, place: Place) -> str:
+    if REPORT not in offers_of(opened, place, None).values():
+        return ""
+    return f"[The report]({address(opened, None, REPORT)})"
+
+
 def _next(opened: optuna.Study, *, ended: bool) -> str:
     name = opened.study_name
     commands = [f"hawsweep status {name} --why"]
@@ -195,11 +204,11 @@ def _next(opened: optuna.Study, *, ended: bool) -> str:
     return "\n".join(("```", *commands, "```"))
 
 
-def _folders(opened: optuna.Study, place: Place, trial_number: int) -> tuple[Path, Path]:
-    """The trial's, and that of the base's translations."""
+def _folders(opened: optuna.Study, place: Place, trial: FrozenTrial) -> tuple[Path, Path]:
+    """The trial's, and that of the translations of its base."""
     name = opened.study_name.removesuffix(CONFIRM_SUFFIX)
     folder_of = place.trial_dir if name == opened.study_name else place.confirm_dir
-    return folder_of(name, trial_number), place.study_dir(name) / "base"
+    return folder_of(name, trial.number), base_dir(place, name, trial.params.get(MODEL, ""))
 
 
 def _outcome(opened: optuna.Study, row: TrialRow) -> str:
@@ -210,7 +219,7 @@ def _outcome(opened: optuna.Study, row: TrialRow) -> str:
     text = f"**{_metric(opened)} {row.score:.4f}**"
     if row.low is not None and row.high is not None:
         text += f" (95 % {score_range(*finite(row.low, row.high), is_short=False)})"
-    base = opened.user_attrs.get("base", {})
+    base = base_values(opened, row.settings)
     known = base.get("score", base.get("similarity"))
     if known is not None:
         text += f", {row.score - known:+.4f} over the base"

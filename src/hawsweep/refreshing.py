@@ -17,6 +17,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from hawsweep.annotations import annotate_study
+from hawsweep.artifacts import REPORT
 from hawsweep.errors import StudyError
 from hawsweep.processes import supervisor_of
 from hawsweep.study import CONFIRM_SUFFIX, Place, load_study
@@ -57,6 +58,7 @@ class Refresher:
             sum(len(trial.intermediate_values) for trial in trials),
             [opened.user_attrs.get(key) for key in ("base", "test", "confirm")],
             ended,
+            (folder / REPORT.path).is_file(),
         ]
         if self._seen.get(name) != now:
             annotate_study(opened, self._place, ended=ended)

@@ -1,27 +1,30 @@
 """A sweep as ``start`` will see it, as far as can be told without loading weights."""
 
-from collections.abc import Callable, Iterator
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from hawsweep import hub, inspection, keeping, models, study, sweepplan
+from hawsweep import backend, hub, inspection, keeping, models, study, sweepplan
 from hawsweep.drafttext import seconds_text
 from hawsweep.errors import HawsweepError, ModelError
-from hawsweep.findings import Finding, State
+from hawsweep.findings import Finding, State, worst
 from hawsweep.inspection import DataView
 from hawsweep.intervals import detectable_difference
 from hawsweep.modelfiles import check_files
-from hawsweep.shapes import read_config
-from hawsweep.spec import SweepSpec, apply_settings, corners
+from hawsweep.shapes import ModelShape, read_config
+from hawsweep.spec import SweepSpec, apply_settings, corners, short_names
 from hawsweep.study import Place
 from hawsweep.sweepplan import SweepPlan
 from hawsweep.timing import Timing, time_sweep
 
 # What decides whether a model can be trained so.
 _SHAPE_KEYS = ("fine_tune_type", "num_layers", "lora_parameters.rank", "optimizer")
+FEW_PROMPTS = 50
+# Of a similarity, from prompt to prompt, as far as is known before anything was answered.
 _USUAL_DEVIATION = 0.2
-_FEW_PROMPTS = 50
 _MANY_TRUNCATED = 0.01
 
 
@@ -34,15 +37,53 @@ def rehearse(
         name: The study's.
     """
     found = [_sweep(spec)]
-    path, of_model = _model(spec, progress)
-    view, of_data = _data(spec, path, progress)
-    found += [*of_data, *of_model]
+    plans: list[tuple[SweepPlan, Timing]] = []
+    names = short_names(spec.models)
+    for model in spec.models:
+        of_model = _of_model(spec.of_model(model), place, progress, plans)
+        found += (
+            [_named(each, names[model]) for each in of_model] if spec.searches_models else of_model
+        )
     found += _caught("metric", lambda: _metric(spec))
-    progress("planning")
-    if not any(each.state == "fault" for each in of_model):  # else it would say the same
-        found += _caught("memory", lambda: _plan(spec, place, view))
     found += _caught("study", lambda: _study(spec, name, place))
-    return found
+    if plans:
+        found.append(_time(spec, plans))
+    if spec.searches_models and plans:
+        found = [_left_out(each) for each in found]
+    # What does not depend on the model is said once.
+    return list(dict.fromkeys(found))
+
+
+def _named(found: Finding, model: str) -> Finding:
+    """Of several models each has a memory of its own."""
+    of_it = found.subject in ("memory", "disk", "lengths")
+    return replace(found, text=f"{model}: {found.text}") if of_it else found
+
+
+def _left_out(found: Finding) -> Finding:
+    if (found.subject, found.state) != ("memory", "fault"):
+        return found
+    return replace(found, state="warning", remedy="It is left out; the other models go on.")
+
+
+def _of_model(
+    spec: SweepSpec,
+    place: Place,
+    progress: Callable[[str], None],
+    plans: list[tuple[SweepPlan, Timing]],
+) -> list[Finding]:
+    path, of_model = _model(spec)
+    view, of_data = _data(spec, path, progress)
+    progress("planning")
+    found = [*of_data, *of_model]
+    if worst(of_model) == "fault":
+        return found  # of its memory nothing else would be said
+    return found + _caught("memory", lambda: _plan(spec, place, view, plans))
+
+
+def told_apart(n_prompts: int) -> float:
+    """About the smallest difference of two trials' scores that so many prompts find."""
+    return detectable_difference(_USUAL_DEVIATION, n_prompts)
 
 
 def _caught(subject: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
@@ -60,7 +101,7 @@ def _sweep(spec: SweepSpec) -> Finding:
     return Finding("sweep", "ok", f"{spec.trials} trials, varying {keys}")
 
 
-def _model(spec: SweepSpec, progress: Callable[[str], None]) -> tuple[Path | None, list[Finding]]:
+def _model(spec: SweepSpec) -> tuple[Path | None, list[Finding]]:
     path = models.find_model(spec.model)
     if path is None:
         if spec.model in models.BUNDLED:
@@ -132,8 +173,8 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     for leak in view.leaks:
         yield Finding("leak", "warning", str(leak), "There the score measures memory: remove them.")
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
-    if n_prompts < _FEW_PROMPTS:
-        least = detectable_difference(_USUAL_DEVIATION, n_prompts)
+    if n_prompts < FEW_PROMPTS:
+        least = told_apart(n_prompts)
         text = f"{n_prompts} prompts tell apart only trials that differ by about {least:.2f}"
         remedy = (
             "Raise scoring.max_examples."
@@ -186,7 +227,40 @@ def embedder_finding(reference: str) -> Finding:
     return Finding("embedder", "warning", f"{reference} is not here; start downloads it", remedy)
 
 
-def _plan(spec: SweepSpec, place: Place, view: DataView | None) -> Iterator[Finding]:
+def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int:
+    """The width of the narrowest layer of a block that may be adapted.
+
+    Args:
+        keys: Layers; None for all but a router, which is as wide as there are experts.
+    """
+    widths = [
+        min(size)
+        for name, size in shape.linears.items()
+        if (keys is None or name in keys) and not name.endswith(("gate", "router"))
+    ]
+    return min(widths, default=shape.hidden_size)
+
+
+def _check_shape(spec: SweepSpec, shape: ModelShape) -> None:
+    for settings in corners(spec.search, _SHAPE_KEYS):
+        train = apply_settings(spec.train, settings)
+        shape.adapted_linears(train)
+        lora = train.lora_parameters
+        width = narrowest_layer(shape, lora.keys)
+        if train.fine_tune_type != "full" and lora.rank > width:
+            raise ModelError(
+                f"lora_parameters.rank is {lora.rank}, above the width {width} of the narrowest "
+                f"layer. Use {width} or less, or leave that layer out by lora_parameters.keys."
+            )
+
+
+def _plan(
+    spec: SweepSpec,
+    place: Place,
+    view: DataView | None,
+    plans: list[tuple[SweepPlan, Timing]],
+) -> Iterator[Finding]:
+    _check_shape(spec, sweepplan.known_memory(spec, backend.device_here()).shape)
     plan = sweepplan.plan_sweep(spec)
     sweepplan.check_fits(spec, plan.memory, plan.work, plan.arrays_bytes)
     largest = plan.largest.plan or plan.largest.least
@@ -201,7 +275,7 @@ def _plan(spec: SweepSpec, place: Place, view: DataView | None) -> Iterator[Find
         yield Finding("memory", "ok", text)
     yield from _caught("disk", lambda: _disk(spec, plan, place))
     if view is not None:
-        yield _time(spec, plan, expected_time(plan, view))
+        plans.append((plan, expected_time(plan, view)))
 
 
 def _disk(spec: SweepSpec, plan: SweepPlan, place: Place) -> Iterator[Finding]:
@@ -216,10 +290,15 @@ def expected_time(plan: SweepPlan, view: DataView) -> Timing:
     return time_sweep(plan, view.count("valid"), view.count("test"), answer_tokens)
 
 
-def _time(spec: SweepSpec, plan: SweepPlan, timing: Timing) -> Finding:
-    text = f"about {seconds_text(timing.total_s)}, {seconds_text(timing.trial_s)} a trial"
-    text += f"; {plan.memory.speed.how}"
-    if spec.timeout is not None and timing.total_s > 1.1 * spec.timeout:
+def _time(spec: SweepSpec, plans: Sequence[tuple[SweepPlan, Timing]]) -> Finding:
+    """Of several models each gets its share of the trials."""
+    total_s, trial_s = (
+        statistics.mean(getattr(timing, each) for _, timing in plans)
+        for each in ("total_s", "trial_s")
+    )
+    text = f"about {seconds_text(total_s)}, {seconds_text(trial_s)} a trial"
+    text += f"; {plans[0][0].memory.speed.how}"
+    if spec.timeout is not None and total_s > 1.1 * spec.timeout:
         text += f"; the timeout is {seconds_text(spec.timeout)}"
         return Finding("time", "warning", text, "It ends with fewer trials, the best confirmed.")
     return Finding("time", "ok", text)

@@ -13,6 +13,7 @@ import optuna
 from pydantic import ValidationError
 
 from hawsweep import __version__
+from hawsweep.baselines import baseline_of, baselines, model_of
 from hawsweep.comparison import Comparison, compare
 from hawsweep.confirm import Confirmation, confirmations, winner
 from hawsweep.display.judging import (
@@ -25,7 +26,7 @@ from hawsweep.display.judging import (
     verdict_lines,
 )
 from hawsweep.display.plaintables import Cells, cells_of, plain_text
-from hawsweep.display.tables import leaderboard_table, test_text
+from hawsweep.display.tables import leaderboard_table, shown_rows, test_text, then_text
 from hawsweep.display.text import (
     WIDE,
     duration,
@@ -42,8 +43,9 @@ from hawsweep.processes import supervisor_of
 from hawsweep.redaction import Redaction
 from hawsweep.reproduction import commands, made_with
 from hawsweep.spec import SweepSpec
+from hawsweep.standing import Standing, find_standing
 from hawsweep.study import Place, spec_of
-from hawsweep.trials import count_finished, n_running_here
+from hawsweep.trials import n_running_here, trial_of
 
 # Of a leaderboard: more than anybody reads.
 _MOST_ROWS = 300
@@ -136,12 +138,12 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
     """
     redact = Redaction(place)
     rows, best, spec = leaderboard(opened), winner(opened), _spec(opened)
-    shown = [r for n, r in enumerate(rows) if n < _MOST_ROWS or r.state in ("base", "reference")]
+    shown, n_more = shown_rows(rows, _MOST_ROWS)
     verdict, insight = judge_study(opened, place), find_insight(opened)
     confirmed, found_groups = confirmations(opened), groups(opened, place)
     test = opened.user_attrs.get("test")
     headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
-    state, is_final = _standing(opened, place, spec)
+    standing, is_run = find_standing(opened, spec, rows), _is_run(opened, place)
     compared, not_compared = _compared(opened, place)
     metrics = opened.metric_names
     return Report(
@@ -150,31 +152,31 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         metric=metrics[0] if metrics else "score",
         made=f"{now or datetime.now().astimezone():%Y-%m-%d %H:%M %Z}".strip(),
         version=__version__,
-        state=state,
-        is_final=is_final,
+        state=_state(standing, is_run=is_run),
+        is_final=standing.is_done and not is_run,
         headline=headline,
         ships=None if verdict is None else verdict.ships,
         said=(*said, *_plain([test_text(test)]), *_plain(confirmation_lines(confirmed))),
         numbers=tuple(_numbers(opened, rows, best)),
         winner=None if best is None else best.number,
-        settings="" if best is None else settings_text(best.params),
-        board=cells_of(leaderboard_table(shown, WIDE)),
+        settings="" if best is None else redact(settings_text(best.params)),
+        board=cells_of(leaderboard_table(shown, WIDE)).changed(redact),
         states=tuple(row.state for row in shown),
-        n_more=len(rows) - len(shown),
+        n_more=n_more,
         test=None if test is None else _test_cells(opened, test),
         compared=compared,
         not_compared=not_compared,
         groups=tuple(found_groups),
         group_cells=cells_of(groups_table(found_groups)),
         losses=tuple(_plain(regression_lines(found_groups))),
-        marginals=cells_of(insight_table(insight)),
+        marginals=cells_of(insight_table(insight)).changed(redact),
         agreement=tuple(_plain(agreement_lines(insight))),
         memory=_memory_text(opened),
         confirmed=tuple(confirmed),
         confirmation=tuple(_plain(confirmation_lines(confirmed))),
         self_check=tuple(_plain(_self_check(opened))),
         ended=tuple(_ended(opened, redact)),
-        made_with=tuple((title, redact(text)) for title, text in made_with(opened, spec)),
+        made_with=tuple((redact(title), redact(text)) for title, text in made_with(opened, spec)),
         spec="" if spec is None else redact(spec.dump_yaml()),
         reproduce=tuple(commands(opened, best)),
     )
@@ -196,23 +198,31 @@ def _nothing_yet(rows: Sequence[TrialRow]) -> str:
     return "No trial is complete yet." if rows else "This study has no trials yet."
 
 
-def _standing(opened: optuna.Study, place: Place, spec: SweepSpec | None) -> tuple[str, bool]:
-    done, asked = count_finished(opened), None if spec is None else spec.trials
-    of = "" if asked is None else f" of {asked}"
+def _is_run(opened: optuna.Study, place: Place) -> bool:
     is_watched = supervisor_of(place.study_dir(opened.study_name)) is not None
-    if is_watched or n_running_here(opened):
-        return f"The study is still running: {done}{of} trials are done.", False
-    if asked is not None and done < asked:
-        return f"The study was stopped after {done}{of} trials.", False
-    return f"The study is done: {done} trials.", True
+    return is_watched or n_running_here(opened) > 0
+
+
+def _state(standing: Standing, *, is_run: bool) -> str:
+    of = f"{standing.finished} of {standing.n_trials} trials"
+    if is_run:
+        return f"The study is still running: {of} are done."
+    if standing.is_done:
+        return f"The study is done: {standing.finished} trials."
+    if standing.trials_left:
+        return f"The study was stopped after {of}."
+    return f"The trials are done; left: {then_text(standing.again_left, standing.test_left)}."
 
 
 def _numbers(
     opened: optuna.Study, rows: Sequence[TrialRow], best: optuna.trial.FrozenTrial | None
 ) -> list[Number]:
-    base = next((row for row in rows if row.label == "base"), None)
+    untuned = None if best is None else baseline_of(opened, best)
+    label = None if untuned is None else untuned.label
+    bases = [row for row in rows if row.state == "base"]
+    base = next((row for row in bases if label in (None, row.label)), None)
     found = [] if best is None else [(f"trial {best.number}", trial_row(best))]
-    found += [] if base is None else [("base", base)]
+    found += [] if base is None else [(base.label, base)]
     numbers = []
     for label, row in found:
         ends = score_range(row.low, row.high, is_short=False)
@@ -222,7 +232,7 @@ def _numbers(
         numbers.append(Number("gain on the test split", f"{gain:+.4f}", "over the base"))
     if len(found) > 1:
         tuned, before = (number(row.val_loss, "{:.3f}") for _, row in found)
-        numbers.append(Number("val loss", tuned, f"base {before}"))
+        numbers.append(Number("val loss", tuned, f"{found[1][0]} {before}"))
     states = Counter(row.state for row in rows if row.state not in ("base", "reference"))
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     numbers.append(Number("trials", str(states.total()), counted))
@@ -245,12 +255,10 @@ def _time_s(opened: optuna.Study) -> float | None:
 
 
 def _test_cells(opened: optuna.Study, test: Mapping[str, Any]) -> Cells:
-    n_examples = opened.user_attrs.get("few_shot", {}).get("n_examples", "few")
-    labels = {
-        "trial": f"trial {test['trial_number']}",
-        "few_shot": f"{n_examples}-shot base",
-        "base": "base",
-    }
+    labels = {"trial": f"trial {test['trial_number']}"}
+    model = model_of(opened, trial_of(opened, test["trial_number"]))
+    of_it = [each for each in baselines(opened) if each.model == model]
+    labels |= {each.kind: each.label for each in of_it[::-1]}
     rows = [
         (
             label,
@@ -302,5 +310,5 @@ def _ended(opened: optuna.Study, redact: Callable[[str], str]) -> list[Told]:
         row = trial_row(trial)
         if row.state in order[:3] or (row.state == "complete" and row.reason):
             reason = redact(str(row.reason or "not recorded"))
-            told.append(Told(row.label, row.state, settings_text(row.settings), reason))
+            told.append(Told(row.label, row.state, redact(settings_text(row.settings)), reason))
     return sorted(told, key=lambda each: order.index(each.state))

@@ -1,12 +1,11 @@
 """A study's report in short, as Markdown for a pull request."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 
 from hawsweep.comparison import Item
 from hawsweep.display.plaintables import Cells
-from hawsweep.markdown import plain, table
+from hawsweep.markdown import fenced, plain, table
 from hawsweep.report import Report
 from hawsweep.reportfile import MARKDOWN_MARK
 
@@ -85,7 +84,7 @@ def _item(item: Item) -> list[str]:
 
 def _again(report: Report) -> str:
     commands = "\n".join(f"# {title}\n{command}" for title, command in report.reproduce)
-    text = f"{_fenced(commands, 'sh')}\n\n{_fenced(report.spec, 'yaml')}"
+    text = f"{fenced(commands, 'sh')}\n\n{fenced(report.spec.rstrip(), 'yaml')}"
     made = "\n".join(f"- {_text(title)}: {_text(value)}" for title, value in report.made_with)
     return _folded("How to do it again", f"{text}\n\n{made}")
 
@@ -102,16 +101,6 @@ def _section(title: str, text: str) -> str:
 
 def _folded(title: str, text: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
-
-
-def _fenced(text: str, language: str) -> str:
-    """A text of any lines as a block of code."""
-    fence = "`" * max(3, 1 + max((len(run) for run in _runs(text)), default=0))
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}" if text else ""
-
-
-def _runs(text: str) -> Sequence[str]:
-    return re.findall(r"`+", text)
 
 
 def _sentence(text: str) -> str:

@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep import confirm, leaderboard, trials
+from hawsweep.baselines import base_dir, base_dir_of
 from hawsweep.leaderboard import TrialRow
 from hawsweep.spec import SweepSpec
 from hawsweep.study import SAMPLE_FILES, Place, find_place, load_study, open_storage, spec_of
@@ -81,6 +82,8 @@ class StudyResults:
         """What a trial or a baseline answered; empty where it was not asked.
 
         Args:
+            trial: A baseline is that of the model which the best trial trained, where a study has
+                several.
             split: Of ``test`` the winner and the baselines have answers.
 
         Raises:
@@ -89,7 +92,7 @@ class StudyResults:
         from hawsweep.scoring import Sample
 
         kind = "trial" if isinstance(trial, int) else trial
-        folder = self.trial_dir(trial) if isinstance(trial, int) else self.folder / "base"
+        folder = self.trial_dir(trial) if isinstance(trial, int) else self._base_dir()
         name = SAMPLE_FILES[kind]
         lines = leaderboard.read_json_lines(folder / (name if split == "valid" else f"test_{name}"))
         known = [field.name for field in fields(Sample)]
@@ -100,6 +103,12 @@ class StudyResults:
             )
             for line in lines
         ]
+
+    def _base_dir(self) -> Path:
+        best = self.best_trial
+        if best is None:
+            return base_dir(self.place, self.name)
+        return base_dir_of(self.study, self.place, best.number)
 
 
 def open_study(

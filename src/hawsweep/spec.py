@@ -493,7 +493,8 @@ class SweepSpec(Section):
         if not isinstance(search, dict) or "model" not in search:
             return content
         asked = search["model"]
-        choices = asked.get("choices") if isinstance(asked, dict) else None
+        is_plain = isinstance(asked, dict)
+        choices = asked.get("choices") if is_plain else getattr(asked, "choices", None)
         known = isinstance(choices, list | tuple) and choices and choices[0]
         # What is no name is a fault of search.model, not of what is left out here.
         return {**content, "model": known if isinstance(known, str) and known else "?"}

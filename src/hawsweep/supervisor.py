@@ -55,8 +55,8 @@ Ended = Literal["finished", "timeout", "interrupted"]
 class Event:
     """Something that happened to ``worker``; what ``values`` hold depends on ``kind``.
 
-    Of the sweep: ``preparing``, ``study``, ``paused``, ``resumed``, ``interrupting``, ``died``,
-    ``reaped``, ``not_told``, and ``tick`` where nothing happens. Of a worker: ``ready``,
+    Of the sweep: ``preparing``, ``study``, ``left_out``, ``paused``, ``resumed``, ``interrupting``,
+    ``died``, ``reaped``, ``not_told``, and ``tick`` where nothing happens. Of a worker: ``ready``,
     ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;
     ``state``, ``val_loss``, ``score``, ``reason``), ``iteration``, ``train``, ``eval`` and
     ``scoring`` between them, ``confirm_start`` and ``confirm_end``, ``test_start`` and

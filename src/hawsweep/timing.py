@@ -4,11 +4,10 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from hawsweep.batches import EVALUATION_COST
 from hawsweep.planning import MemoryModel
 from hawsweep.sweepplan import SweepPlan
 
-# An evaluation reads forward only.
-_EVALUATION_COST = 0.5
 # Bytes a second at which weights are read where few tokens are computed at a time.
 _BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
 # Prompts are read in wide batches, forward only: at a better rate than training's.
@@ -29,7 +28,7 @@ class Timing:
     """A sweep's expected time, in seconds.
 
     Attributes:
-        trial_s: Of a trial that is not pruned: training, evaluations and translations.
+        train_s, evaluations_s, answers_s: Of a trial that is not pruned.
         pruned_s: Of one that is.
         n_pruned: How many are expected to be.
         again_s: Of the runs with new seeds.
@@ -87,47 +86,52 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
     fits = (plan.smallest, plan.largest)
     train_s = statistics.mean(each.seconds for each in fits)
     iters = statistics.mean(each.train.iters for each in fits)
-    asked = spec.validation.max_examples
-    evaluated = n_valid if asked == "auto" else min(asked, n_valid)
-    n_evaluations = math.ceil(iters / spec.train.steps_per_eval)
-    example_s = statistics.mean(
+    seen_s = EVALUATION_COST * statistics.mean(  # an example, forward only
         plan.work.mean_tokens / each.tokens_per_s if each.tokens_per_s else 0.0 for each in fits
     )
-    evaluation_s = evaluated * _EVALUATION_COST * example_s
-    prompt = max(1.0, plan.work.mean_tokens - float(plan.work.n_targets.mean()))
-    shown = spec.scoring.prompt.examples * plan.work.mean_tokens
-    n_prompts = min(spec.scoring.max_examples, n_valid)
-    answered = min(answer_tokens, spec.scoring.max_tokens)
-
-    def answers_s(n: int, tokens: float, context: float = 0.0) -> float:
-        return generation_s(known, n, spec.scoring.batch_size, prompt + context, tokens)
-
-    # The untuned model seldom ends its answers.
-    untuned_s = sum(answers_s(n_prompts, spec.scoring.max_tokens, each) for each in (0.0, shown))
-    references_s = n_prompts * _EVALUATION_COST * example_s
-    scored_s = _TRIAL_S + references_s + answers_s(n_prompts, answered)
-    n_tested = min(2 * spec.scoring.max_examples, n_test)
-    test_s = n_tested and (
-        sum(answers_s(n_tested, spec.scoring.max_tokens, each) for each in (0.0, shown))
-        + answers_s(n_tested, answered)
-    )
+    asked = spec.validation.max_examples
+    evaluation_s = seen_s * (n_valid if asked == "auto" else min(asked, n_valid))
+    evaluations_s = math.ceil(iters / spec.train.steps_per_eval) * evaluation_s
+    references_s = seen_s * min(spec.scoring.max_examples, n_valid)
+    untuned_s, tuned_s, test_s = _answering(plan, n_valid, n_test, answer_tokens)
+    scored_s = _TRIAL_S + references_s + tuned_s
     n_pruned, pruned_at = _pruning(plan, iters)
-    evaluations_s = n_evaluations * evaluation_s
-    again = math.ceil(plan.n_again / plan.n_workers) * (train_s + evaluations_s + scored_s)
     loading = _LOADING_S + known.shape.weight_bytes() / _LOADING_BYTES_S
     return Timing(
-        loading + (0 if known.is_calibrated else _MEASURING_S),
-        evaluation_s + references_s + untuned_s,
-        train_s,
-        evaluations_s,
-        scored_s,
-        pruned_at / iters * (train_s + evaluations_s),
-        spec.trials,
-        n_pruned,
-        plan.n_workers,
-        again,
-        test_s,
+        start_s=loading + (0 if known.is_calibrated else _MEASURING_S),
+        base_s=evaluation_s + references_s + untuned_s,
+        train_s=train_s,
+        evaluations_s=evaluations_s,
+        answers_s=scored_s,
+        pruned_s=pruned_at / iters * (train_s + evaluations_s),
+        n_trials=spec.trials,
+        n_pruned=n_pruned,
+        n_workers=plan.n_workers,
+        again_s=math.ceil(plan.n_again / plan.n_workers) * (train_s + evaluations_s + scored_s),
+        test_s=test_s,
     )
+
+
+def _answering(
+    plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float
+) -> tuple[float, float, float]:
+    """The time of answering: both baselines on validation prompts, a trial, all three on test's."""
+    spec = plan.spec.scoring
+    prompt = max(1.0, plan.work.mean_tokens - float(plan.work.n_targets.mean()))
+    shown = spec.prompt.examples * plan.work.mean_tokens
+    answered = min(answer_tokens, spec.max_tokens)
+
+    def baselines_s(n_prompts: int) -> float:
+        # The untuned model seldom ends its answers.
+        contexts = (prompt, prompt + shown) if shown else (prompt,)
+        of = (plan.memory, n_prompts, spec.batch_size)
+        return sum(generation_s(*of, context, spec.max_tokens) for context in contexts)
+
+    def trial_s(n_prompts: int) -> float:
+        return generation_s(plan.memory, n_prompts, spec.batch_size, prompt, answered)
+
+    n_prompts, n_tested = min(spec.max_examples, n_valid), min(2 * spec.max_examples, n_test)
+    return baselines_s(n_prompts), trial_s(n_prompts), baselines_s(n_tested) + trial_s(n_tested)
 
 
 def _pruning(plan: SweepPlan, iters: float) -> tuple[int, float]:

@@ -6,7 +6,7 @@ that alone says whether it is worth shipping.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hawsweep.intervals import LEVEL, Interval, difference_interval
+from hawsweep.spec import short_names
 
 Scores = npt.NDArray[np.floating[Any]]
 
@@ -44,11 +45,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much higher the winner is than another, on the same items."""
+    """How much higher the winner is than another, on the same items.
+
+    Attributes:
+        model: The other's, where there are several.
+    """
 
     label: str
     gain: Interval
     on_test: bool
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class Verdict:
         baselines: The winner against each of its own model's, and against the best of all where
             that is another model's.
         runner_up: The winner against the next trial, on the validation items; None without one.
+        models: Where there are several models, the winner against the best trial of each other one,
+            on the validation items, the best first.
         ties: Trials not told apart from the winner, best first.
         prefer: The cheapest of the winner and its ties.
         sentences: The same in words, the most important first.
@@ -73,6 +81,7 @@ class Verdict:
     ties: tuple[str, ...]
     prefer: str
     sentences: tuple[str, ...]
+    models: tuple[Comparison, ...] = ()
 
 
 def judge(
@@ -97,9 +106,16 @@ def judge(
     n_trials = max(len(trials), n_chosen_from or 0)
     against = tuple(_against_baseline(best, each, n_trials) for each in _to_beat(best, baselines))
     with_trials = [
-        Comparison(each.label, difference_interval(best.scores, each.scores), on_test=False)
+        Comparison(
+            each.label,
+            difference_interval(best.scores, each.scores),
+            on_test=False,
+            model=each.model,
+        )
         for each in others
     ]
+    first_of_models = {each.model: each for each in reversed(with_trials)}
+    first_of_models.pop(best.model, None)
     ties = tuple(each.label for each in with_trials if not each.gain.excludes_zero)
     tied = [best, *(each for each in others if each.label in ties)]
     prefer = min(tied, key=lambda each: each.cost)
@@ -111,13 +127,14 @@ def judge(
         ties,
         prefer.label,
         (),
+        tuple(each for each in with_trials if each is first_of_models.get(each.model)),
     )
     return replace(verdict, sentences=tuple(_sentences(verdict, prefer, best)))
 
 
 def _to_beat(best: Candidate, baselines: Sequence[Candidate]) -> list[Candidate]:
     """The baselines of the winner's model, and the best of all: another may need no tuning."""
-    strongest = max(baselines, key=lambda each: each.mean, default=None)
+    strongest = max(baselines, key=lambda each: (each.mean, each.model == best.model), default=None)
     return [each for each in baselines if each.model == best.model or each is strongest]
 
 
@@ -148,7 +165,18 @@ def _sentences(verdict: Verdict, prefer: Candidate, best: Candidate) -> list[str
             f"{verdict.winner} is better than {verdict.runner_up.label}, the next one: "
             f"{gain_text(gain)}."
         )
-    return said
+    return [*said, *_by_model(verdict, best.model)]
+
+
+def _by_model(verdict: Verdict, model: str) -> Iterator[str]:
+    """Which base model is to be trained, by the best trial of each."""
+    names = short_names([model, *(each.model for each in verdict.models)])
+    for each in verdict.models:
+        told = "is better than" if each.gain.low > 0 else "is not told apart from"
+        yield (
+            f"{names[model]} {told} {names[each.model]}: {gain_text(each.gain)} over its best, "
+            f"{each.label}."
+        )
 
 
 def _against_baselines(verdict: Verdict) -> str:

@@ -307,3 +307,9 @@ def test_private_without_a_repository_is_a_wrong_usage(made):
     done = command(made, "--private")
     assert done.exit_code == 2
     assert "--private is for --upload-repo" in done.output
+
+
+def test_folder_that_cannot_be_written_is_told(made, tmp_path):
+    (tmp_path / "file").touch()
+    said = fault_of(made, output=tmp_path / "file" / "export")
+    assert "export cannot be written: File exists. What was there is as it was." in said

@@ -13,9 +13,10 @@ def main() -> None:
     """Sweep the hyperparameters of LoRA fine-tuning with MLX.
 
     \b
-    hawsweep start lr-rank     run a sweep, or go on with it
-    hawsweep status lr-rank    its trials, best first
-    hawsweep export lr-rank    the best adapter, checked
+    hawsweep init --data D --model M    a sweep for your data, done in time
+    hawsweep start lr-rank              run a sweep, or go on with it
+    hawsweep status lr-rank             its trials, best first
+    hawsweep export lr-rank             the best adapter, checked
     """
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--gguf",
     is_flag=True,
-    help="Also write it fused as GGUF in 16 bits, for llama.cpp: of llama and mistral.",
+    help="Also write it fused as GGUF in 16 bits, for llama.cpp: llamas with byte-level BPE.",
 )
 @click.option(
     "--ollama",

@@ -99,7 +99,10 @@ def draft_picture(draft: "Draft", path: str, name: str, hours: float) -> Rendera
     parts += [Text("Decided", style="bold cyan"), Padding(decided, (0, 2)), ""]
     if draft.warnings:
         parts.append(Text("Mind", style="bold yellow"))
-        parts += [Padding(Text(f"- {each}"), (0, 2)) for each in draft.warnings] + [""]
+        minded = Table.grid(padding=(0, 1, 0, 0))
+        for each in draft.warnings:
+            minded.add_row("-", Text(each))
+        parts += [Padding(minded, (0, 2)), ""]
     return Group(*parts, *_ending(draft, path, name, hours))
 
 

@@ -1,6 +1,7 @@
 """What tables and texts for a terminal hold, for pages: the words and figures have one place."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from rich.table import Table
 from rich.text import Text
@@ -19,6 +20,10 @@ class Cells:
     are_numbers: tuple[bool, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
+
+    def changed(self, change: Callable[[str], str]) -> "Cells":
+        """The same with every text of a row changed."""
+        return replace(self, rows=tuple(tuple(map(change, row)) for row in self.rows))
 
 
 def cells_of(table: Table) -> Cells:

@@ -37,45 +37,64 @@ if TYPE_CHECKING:
 # Lines of a leaderboard, unless all are asked for.
 MOST_ROWS = 30
 
+# Of the column with models' names: about what it adds to a table, and the least it may take.
+_MODEL_WIDTH = 50
+_MODEL_LEAST = 9
+
 
 def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
     """The trials, one a line, with shorter titles where the terminal is narrow."""
-    is_narrow = width < WIDE
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
+    keys.sort(key=lambda key: key != MODEL)
     models = short_names({row.settings[MODEL] for row in rows if MODEL in row.settings})
+    is_narrow = width < WIDE + (_MODEL_WIDTH if models else 0)
     again = ["again"] if any(row.confirmed is not None for row in rows) else []
     by_byte = ["per byte"] if any(row.nats_per_byte is not None for row in rows) else []
     losses = ["val loss", *by_byte, "at"]
     titles = [*losses, "score", "95 %", *again, "chrF", "tok/s", "peak GB", "time"]
     if is_narrow:
-        titles = ["val", *("/byte" for _ in by_byte), "score", "95 %", *again, "GB", "time"]
+        # Between models the loss per token says nothing.
+        last = [] if models and width < WIDE else ["GB", "time"]
+        titles = ["/byte" if by_byte else "val", "score", "95 %", *again, *last]
     padding = (0, 1 if is_narrow else 2, 0, 0)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for title in (*map(short_name, keys), *titles):
-        table.add_column(title, justify="right", no_wrap=True)
+        if title == MODEL:  # where there is little room it takes several lines; numbers stay whole
+            table.add_column(title, overflow="fold", min_width=_MODEL_LEAST)
+        else:
+            table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         rest = [] if is_narrow else [number(row.chrf, "{:.1f}"), number(row.tokens_per_s, "{:.0f}")]
+        if titles[-1] == "time":
+            rest += [
+                number(row.peak_memory_bytes, "{:.2f}", 1e-9),
+                "" if row.time_s is None else duration(row.time_s),
+            ]
         table.add_row(
-            escape(row.label),
+            escape(_label(row, models)),
             {"base": "", "reference": "elsewhere"}.get(row.state, row.state),
             *(_setting(row, key, models) for key in keys),
-            number(row.val_loss, "{:.3f}"),
+            *([] if is_narrow and by_byte else [number(row.val_loss, "{:.3f}")]),
             *(number(row.nats_per_byte, "{:.3f}") for _ in by_byte),
             *([] if is_narrow else [number(row.best_iteration, "{}")]),
             number(row.score, "{:.4f}"),
             score_range(row.low, row.high, is_short=is_narrow),
             *(number(row.confirmed, "{:.4f}") for _ in again),
             *rest,
-            number(row.peak_memory_bytes, "{:.2f}", 1e-9),
-            "" if row.time_s is None else duration(row.time_s),
             style=STYLES.get(row.state, ""),
         )
     if any(row.state == "reference" for row in rows):
         table.caption = "elsewhere: not measured here, on whatever items that was"
         table.caption_justify = "left"
     return table
+
+
+def _label(row: "TrialRow", models: Mapping[str, str]) -> str:
+    """Without the model's name, which has a column."""
+    name = models.get(row.settings.get(MODEL, ""), "")
+    return row.label.removesuffix(f" {name}") if row.state == "base" and name else row.label
 
 
 def _setting(row: "TrialRow", key: str, models: Mapping[str, str]) -> str:
