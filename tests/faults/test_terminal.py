@@ -129,7 +129,7 @@ def test_command_that_goes_on_does(lab):
 def test_error_is_not_coloured_where_no_colour_is_wanted(tmp_path):
     command = [sys.executable, "-m", "hawsweep.cli", "status", f"--studies-dir={tmp_path}/none"]
     for variables, expected in (({}, True), ({"NO_COLOR": "1"}, False)):
-        with Screen(command, 80, 24, **variables) as screen:
+        with Screen(command, 240, 24, **variables) as screen:
             assert screen.finish() == 1
         assert "Error: There are no studies" in screen.text()
         assert screen.has_colours is expected
