@@ -79,6 +79,7 @@ class LeadOutput(_Output):
     label: str
     gain: IntervalOutput
     on_test: bool
+    model: str = Field(description="The other's, where there are several.")
 
 
 class VerdictOutput(_Output):
@@ -91,6 +92,7 @@ class VerdictOutput(_Output):
     ties: list[str]
     prefer: str
     sentences: list[str]
+    models: list[LeadOutput] = Field(description="The winner against the best of each other model.")
 
 
 class ConfirmationOutput(_Output):
