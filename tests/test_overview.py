@@ -20,6 +20,7 @@ from hawsweep.overview import Onlooker
 from hawsweep.processes import identity
 from hawsweep.progress import SweepState, Told, WorkerState, recording
 from hawsweep.readstudy import ReadStudy
+from hawsweep.spec import MODEL
 from hawsweep.standing import Standing, find_standing
 from hawsweep.study import Place, load_study, open_storage
 from hawsweep.supervisor import Event
@@ -136,6 +137,17 @@ def test_verdict_compares_with_the_next_best_and_pays_for_the_choice_among_all(
     assert few.baselines == whole.baselines  # also the level
     assert few.runner_up == whole.runner_up
     assert few.ties == whole.ties[:4]
+
+
+def test_verdict_knows_the_best_of_each_model_however_far_behind(tmp_path, monkeypatch):
+    place = Place(tmp_path / "studies")
+    make_study(place, 50)
+    opened = ReadStudy(open_storage(place), "long")
+    last = min(opened.get_trials(states=(TrialState.COMPLETE,)), key=lambda each: each.value)
+    last._params = {**last.params, MODEL: "another"}
+    monkeypatch.setattr("hawsweep.leaderboard._MOST_JUDGED", 5)
+    (other,) = judge_study(opened, place).models
+    assert (other.label, other.model) == (f"trial {last.number}", "another")
 
 
 def running_trial(place, host):

@@ -214,6 +214,8 @@ def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     ranked = sorted(complete, key=lambda trial: -(trial.value or 0.0))
     best = {trial.number for trial in ranked[:_MOST_JUDGED]}
+    of_models = {trial.params.get(MODEL): trial.number for trial in reversed(ranked)}
+    best |= set(of_models.values())  # the best of each model is compared too
     trials = [
         _candidate(
             f"trial {trial.number}",

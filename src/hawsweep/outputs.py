@@ -92,9 +92,7 @@ class VerdictOutput(_Output):
     ties: list[str]
     prefer: str
     sentences: list[str]
-    models: list[LeadOutput] = Field(
-        description="Against the best trial of each other model, where there are several."
-    )
+    models: list[LeadOutput] = Field(description="The winner against the best of each other model.")
 
 
 class ConfirmationOutput(_Output):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 
@@ -12,7 +13,10 @@ from screens import Screen
 from hawsweep.progress import read_progress
 from hawsweep.study import Place
 
-LONG = {"search": {"learning_rate": {"low": 1e-4, "high": 1e-2}, "iters": {"choices": [200, 240]}}}
+ENDLESS = {
+    "search": {"learning_rate": {"low": 1e-4, "high": 1e-2}, "iters": {"choices": [20000, 24000]}}
+}
+LONG = {"search": {"learning_rate": {"low": 1e-4, "high": 1e-2}, "iters": {"choices": [300, 320]}}}
 
 
 def start_command(here, *more):
@@ -31,11 +35,11 @@ def test_live_picture_shows_the_sweep_in_its_terminal(lab, columns, lines, varia
     with Screen(start_command(here), columns, lines, **variables, **N_THREADS) as screen:
         # GB: the peak of what a trial may take.
         begun = screen.until(
-            *(r"0/3 trials", r"trial 0 .*/2[04]0", "tok/s", r"ends \d\d:\d\d, in "),
+            *(r"0/3 trials", r"trial 0 .*/3[02]0", "tok/s", r"ends \d\d:\d\d, in "),
             r" 0\.\d\d/\d+\.\d\d ",
         )
         assert "2 runs with new seeds and the test split" in begun
-        assert re.search(r"lr \d\.\d\de-0\d  iters 2[04]0", begun)
+        assert re.search(r"lr \d\.\d\de-0\d  iters 3[02]0", begun)
         assert re.search(r"\d\d:\d\d:\d\d  base +val loss", begun)
         later = screen.until(r"1/3 trials", r"best: trial 0 \d", r"[+-]\d\.\d{3}", "best so far")
         assert re.search(r"^ +0 +complete", later, re.MULTILINE)  # the leaderboard
@@ -50,29 +54,36 @@ def test_live_picture_shows_the_sweep_in_its_terminal(lab, columns, lines, varia
 
 
 def test_picture_can_be_watched_from_another_terminal_and_goes_with_the_sweep(lab):
-    here = lab(trials=3, **LONG)
+    here = lab(trials=3, **ENDLESS)
     folder = Place(here.studies).study_dir("tiny")
     watching = hawsweep(here, "status", "tiny", "--watch", "--interval=0.5")
-    with Screen(start_command(here), 80, 24, **N_THREADS) as sweep:
-        sweep.until("trial 0 .*/2[04]0")
-        with Screen(watching, 80, 24) as screen:
-            screen.until(r"0/3 trials", r"trial 0 .*/2[04]0", "ends ", r"\d\d:\d\d  base ")
-            shown = screen.until(r"best: trial 0", r"trial 1 .*/2[04]0", "best so far")
-            assert re.search(r"^ +0 +complete", shown, re.MULTILINE)
-            assert read_progress(folder).finished == 1
-            assert sweep.finish() == 0
-            assert not list(folder.glob("*progress*"))
-            screen.until("nothing is left", "Next: hawsweep export tiny --fuse")
-            assert "ends " not in screen.text()
-            screen.process.send_signal(2)
-            assert screen.finish() == 0
+    with (
+        Screen(start_command(here), 80, 24, **N_THREADS) as sweep,
+        Screen(watching_of(here, sweep, watching), 80, 24) as screen,
+    ):
+        seen = (r"0/3 trials", r"trial 0 .*/2[04]000", "tok/s", "ends ", r"\d\d:\d\d  base ")
+        screen.until(*seen, "lr .* iters 2[04]000", r"val \d\.\d{3} ")
+        assert read_progress(folder).workers[0].trial == "0"
+        sweep.process.send_signal(signal.SIGINT)
+        assert sweep.finish() == 130
+        assert not list(folder.glob("*progress*"))
+        shown = screen.until("0 of 3 trials are done; left: 3 to go", "Go on: hawsweep start")
+        assert "tok/s" not in shown
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.finish() == 0
+
+
+def watching_of(here, sweep, command):
+    """The command, when there is something to watch."""
+    sweep.until(r"trial 0 .*/2[04]000")
+    return command
 
 
 def test_sweep_that_was_killed_is_not_shown_as_running(lab):
-    here = lab(trials=3, **LONG)
+    here = lab(trials=3, **ENDLESS)
     folder = Place(here.studies).study_dir("tiny")
     with Screen(start_command(here), 80, 24, **N_THREADS) as screen:
-        screen.until("trial 0 .*/2[04]0")
+        screen.until("trial 0 .*/2[04]000")
         screen.process.kill()
         screen.finish()
     assert list(folder.glob("progress.json"))
@@ -98,7 +109,7 @@ def test_command_that_goes_on_does(lab):
     with here.start() as run:
         event, _ = run.next({"trial_end"})
         assert event is not None
-        run.process.send_signal(2)
+        run.process.send_signal(signal.SIGINT)
         run.wait()
     command = hawsweep(here, "status", "tiny", "--json")
     shown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
@@ -118,7 +129,7 @@ def test_command_that_goes_on_does(lab):
 def test_error_is_not_coloured_where_no_colour_is_wanted(tmp_path):
     command = [sys.executable, "-m", "hawsweep.cli", "status", f"--studies-dir={tmp_path}/none"]
     for variables, expected in (({}, True), ({"NO_COLOR": "1"}, False)):
-        with Screen(command, 80, 24, **variables) as screen:
+        with Screen(command, 240, 24, **variables) as screen:
             assert screen.finish() == 1
         assert "Error: There are no studies" in screen.text()
         assert screen.has_colours is expected

@@ -85,7 +85,12 @@ plain_option = click.option(
 
 def print_json(content: Any) -> None:
     """Print plain values as JSON, which knows no infinity and no NaN: null."""
-    click.echo(json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False))
+    how: dict[str, Any] = {"indent": 2, "ensure_ascii": False, "allow_nan": False}
+    try:
+        text = json.dumps(content, **how)
+    except ValueError:
+        text = json.dumps(_finite(content), **how)
+    click.echo(text)
 
 
 def _finite(content: Any) -> Any:
