@@ -13,18 +13,17 @@ from hawsweep.backend import mx, nn
 import pytest
 from mlx_lm.models import llama
 from mlx_lm.utils import load, save_config, save_model
+from tiny_sweep import phrasebook_lines
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from hawsweep.data import load_data
 from hawsweep.encoding import encode
 from hawsweep.models import load_model
-from hawsweep.phrasebook import generate
 from hawsweep.spec import DataSpec
 
 # Where tests in other processes too write which faults they injected.
 FAULTS_FILE = "HAWSWEEP_FAULTS_FILE"
-PHRASEBOOK = Path(generate.__file__).parent
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -56,11 +55,6 @@ def pytest_terminal_summary(terminalreporter, config):
             f"from a worker's death to the next trial: median {statistics.median(pauses):.1f} s, "
             f"95 % within {pauses[int(0.95 * len(pauses))]:.1f} s, of {len(pauses)}"
         )
-
-
-def phrasebook_lines(split, n_lines):
-    lines = (PHRASEBOOK / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    return lines[:n_lines]
 
 
 @pytest.fixture(scope="session")

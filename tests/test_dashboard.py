@@ -17,10 +17,11 @@ from optuna.trial import create_trial
 from optuna_dashboard import get_note
 
 from hawsweep.cli import main
+from hawsweep.dashboard import browser
 from hawsweep.dashboard import serving as dashboard
 from hawsweep.dashboard.gate import Gate
 from hawsweep.dashboard.refreshing import Refresher
-from hawsweep.dashboard.serving import browser, choose_token, is_loopback, make_server
+from hawsweep.dashboard.serving import choose_token, is_loopback, make_server
 from hawsweep.errors import BackendError, StudyError
 from hawsweep.study import Place, open_storage
 

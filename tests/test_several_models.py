@@ -22,8 +22,8 @@ from transformers import PreTrainedTokenizerFast
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 
-from conftest import phrasebook_lines
 from harness import Lab, kill
+from tiny_sweep import phrasebook_lines
 
 from hawsweep import baselines, cli, confirm, provenance, starting, study
 from hawsweep.calibration import uncalibrated

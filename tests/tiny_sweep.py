@@ -1,5 +1,10 @@
-"""The keys of a sweep of the tiny model, whose trials take seconds."""
+"""A sweep of the tiny model, whose trials take seconds, and its data."""
 
+from pathlib import Path
+
+from hawsweep.phrasebook import generate
+
+PHRASEBOOK = Path(generate.__file__).parent
 INTERVAL = 4  # iterations between evaluations
 
 
@@ -34,3 +39,8 @@ def tiny_sweep(model_dir, data_dir):
         "machine": {"on_memory_pressure": "run", "on_battery": "run", "keep_awake": False},
         "trials": 4,
     }
+
+
+def phrasebook_lines(split, n_lines):
+    lines = (PHRASEBOOK / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    return lines[:n_lines]
