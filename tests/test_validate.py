@@ -9,6 +9,7 @@ from hawsweep import memory, models
 from hawsweep.cli import main
 from hawsweep.findings import worst
 from hawsweep.rehearsal import rehearse
+from hawsweep.spec import short_names
 from hawsweep.study import Place, create_study, open_storage
 from hawsweep.sweepfile import check_sweep
 
@@ -170,8 +171,10 @@ def test_model_that_does_not_fit_beside_one_that_does_is_left_out(content, place
     content["memory"] = {"budget": "1500MB"}
     findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
     fits, not_fits = (each for each in findings if each.subject == "memory")
-    assert (fits.state, fits.text.startswith(f"{small}: ")) == ("ok", True)
-    assert (not_fits.state, not_fits.text.startswith(f"{GEMMA}: No setting")) == ("warning", True)
+    names = short_names((small, GEMMA))
+    assert (fits.state, fits.text.startswith(f"{names[small]}: ")) == ("ok", True)
+    says = f"{names[GEMMA]}: No setting"
+    assert (not_fits.state, not_fits.text.startswith(says)) == ("warning", True)
     assert not_fits.remedy == "It is left out; the other models go on."
     content["memory"] = {"budget": "1MB"}
     findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
