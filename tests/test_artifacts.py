@@ -82,7 +82,7 @@ def test_run_with_a_new_seed_is_served_from_its_folder(study, place):
         "7b",
         "ff",
         "-",
-        str(uuid.uuid4()),
+        "41380527-62ff-4684-bc01-d967ee8a1a0a",
         "../hawsweep.db",
         "",
     ],
