@@ -60,6 +60,7 @@ def test_end_without_any_complete_trial_says_how_to_go_on(tmp_path):
         "study_dir": tmp_path,
         "trial_dir": None,
         "verdict": None,
+        "options": ["--studies-dir=else where"],
         "groups": [],
         "confirmed": [],
     }
@@ -67,6 +68,7 @@ def test_end_without_any_complete_trial_says_how_to_go_on(tmp_path):
     text = printed(end_picture(end, "timeout", 140), 140)
     assert "The time is up. The same command goes on." in text
     assert "export" not in text
+    assert "hawsweep dashboard x '--studies-dir=else where'" in text
 
 
 def test_plain_display_says_each_event_in_a_line():

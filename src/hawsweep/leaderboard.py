@@ -313,6 +313,7 @@ def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
     best = winner(study)
     return {
         "name": study.study_name,
+        "options": place.options,
         "rows": leaderboard(study),
         "test": test,
         "verdict": judge_study(study, place),

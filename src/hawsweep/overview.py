@@ -251,10 +251,7 @@ def _command(opened: optuna.Study, spec: SweepSpec, place: study.Place, standing
         words = ["hawsweep", "export", name, "--fuse"] if winner(opened) is not None else []
     else:
         words = ["hawsweep", "start", *_sweep_of(name, spec, place)]
-    is_elsewhere = place.studies_dir != study.DEFAULT_STUDIES_DIR
-    if words and is_elsewhere and "HAWSWEEP_STUDIES_DIR" not in os.environ:
-        words.append(f"--studies-dir={place.studies_dir}")
-    return shlex.join(words)
+    return shlex.join([*words, *place.options]) if words else ""
 
 
 def _sweep_of(name: str, spec: SweepSpec, place: study.Place) -> list[str]:

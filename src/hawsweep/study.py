@@ -78,6 +78,12 @@ class Place:
         """The URL Optuna opens."""
         return self.storage_url or f"sqlite:///{self.studies_dir / 'hawsweep.db'}"
 
+    @property
+    def options(self) -> list[str]:
+        """What a command needs beside a study's name to find it here: mostly nothing."""
+        is_known = self.studies_dir == DEFAULT_STUDIES_DIR or STUDIES_DIR_VARIABLE in os.environ
+        return [] if is_known else [f"--studies-dir={self.studies_dir}"]
+
     def study_dir(self, name: str) -> Path:
         """The folder of a study, inside ``studies_dir``.
 

@@ -1,5 +1,6 @@
 """Studies, their trials, one trial, and how a start ends."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +214,10 @@ def then_text(again_left: int, test_left: bool) -> str:
     return " and ".join(each for each in (runs, "the test split" if test_left else "") if each)
 
 
+def _commands(commands: Iterable[str], options: Sequence[str]) -> list[str]:
+    return [shlex.join(["hawsweep", *command.split(), *options]) for command in commands]
+
+
 def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableType:
     """What is shown when a start ends."""
     name, best = end["name"], end["best_trial"]
@@ -239,12 +244,10 @@ def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableTyp
             Text.from_markup(f"[yellow]{reason}[/yellow] The same command goes on."),
             "",
         ]
-    where = Table.grid(padding=(0, 2))
+    where, nexts = Table.grid(padding=(0, 2)), list[str]()
     where.add_row("Study", str(end["study_dir"]))
     if best is not None:
         where.add_row("Best adapter", str(end["trial_dir"] / "adapters"))
-        where.add_row("Next", f"hawsweep export {name} --fuse")
-        where.add_row("", f"hawsweep show {name} {best}")
-        where.add_row("", f"hawsweep report {name} --open")
-    where.add_row("", "hawsweep dashboard")
+        nexts = [f"export {name} --fuse", f"show {name} {best}", f"report {name} --open"]
+    where.add_row("Next", "\n".join(_commands([*nexts, f"dashboard {name}"], end["options"])))
     return Group(*parts, where)
