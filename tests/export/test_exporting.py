@@ -276,9 +276,9 @@ def test_model_that_cannot_be_gguf_is_refused_before_anything_is_made(made, monk
 
 
 def test_modelfile_names_the_fused_model_where_there_is_no_gguf(made, monkeypatch):
-    for module in ("export", "exportparts"):
+    for module in ("exporting", "parts"):
         monkeypatch.setattr(
-            f"hawsweep.{module}.why_not", lambda _: "its architecture is gemma3_text"
+            f"hawsweep.export.{module}.why_not", lambda _: "its architecture is gemma3_text"
         )
     exported = made.export(ollama=True)
     assert exported.new == ("adapters", "fused")
