@@ -153,8 +153,7 @@ def test_worker_killed_costs_its_trial_only(swept: Path) -> None:
             printed += line
             if "trial 0 starts" in line:
                 workers = [p for p in _children(process.pid) if "hawsweep.worker" in _command(p)]
-                assert len(workers) == 1
-                os.kill(workers[0], signal.SIGKILL)
+                os.kill(min(workers), signal.SIGKILL)  # the other is kept for then
     assert process.returncode == 0, printed
     rows = json.loads(hawsweep("status", "killed", "--json", cwd=swept))["trials"]
     states = {row["label"]: row["state"] for row in rows}

@@ -96,7 +96,7 @@ def test_trial_goes_on_from_its_last_evaluation(lab, number):
         seen = 0
         for _ in range(6):
             event, seen = run.next(("eval",), seen)
-        (pid,) = run.workers().values()
+        pid = run.workers()[0]
         reached = event["values"]["iteration"]
         assert kill(pid, number)
         count("worker killed by a signal")
@@ -139,7 +139,7 @@ def test_workers_whose_supervisor_is_gone_end(lab):
     here = lab(trials=2, search={"iters": {"choices": [400]}})
     with here.start() as run:
         run.next(("eval",))
-        (pid,) = run.workers().values()
+        pid = run.workers()[0]
         assert kill(run.process.pid, signal.SIGKILL)
         count("supervisor killed")
         run.wait()
@@ -154,7 +154,7 @@ def test_worker_without_a_sign_of_life_is_ended(lab, when):
     here = lab(trials=2, machine={"hang_timeout": "2s", "keep_awake": False})
     with here.start() as run:
         run.next(("trial_start" if when == "trial" else "scoring",))
-        (pid,) = run.workers().values()
+        pid = run.workers()[0]
         assert kill(pid, signal.SIGSTOP)
         count("worker hangs")
         assert run.wait() == 0
@@ -295,7 +295,7 @@ def test_address_limit_that_is_met_ends_no_sweep(lab, after):
         seen = 0
         for _ in range(after):
             _, seen = run.next(("eval",), seen)
-        (pid,) = run.workers().values()
+        pid = run.workers()[0]
         psutil.Process(pid).rlimit(psutil.RLIMIT_AS, (1 << 20, 1 << 20))  # no more from here on
         count("address limit")
         assert run.wait() == 0
@@ -323,7 +323,7 @@ def test_trial_that_is_paused_goes_on_where_it_was(lab):
     here = lab(trials=1, search={"iters": {"choices": [120]}})
     with here.start() as run:
         run.next(("eval",))
-        (pid,) = run.workers().values()
+        pid = run.workers()[0]
         kill(pid, PAUSE)
         time.sleep(1.0)  # the iteration it was at, and what it had told before
         with run._arrived:
