@@ -46,7 +46,7 @@ _PREPARING_S = 600.0
 # So long after a worker was started, a process beside them has imported what a worker needs, which
 # is most of what the next trial waits for after a death. A sweep that is over sooner needs none.
 _SPARE_AFTER_S = 20.0
-# It takes some 400 MB: too much on a machine with less in all.
+# It takes some 300 MB: too much on a machine with less in all.
 _SPARE_NEEDS_BYTES = 12e9
 Ended = Literal["finished", "timeout", "interrupted"]
 
