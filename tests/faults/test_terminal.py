@@ -126,8 +126,9 @@ def test_command_that_goes_on_does(lab):
     here.check(2)
 
 
-def test_error_is_not_coloured_where_no_colour_is_wanted(tmp_path):
-    command = [sys.executable, "-m", "hawsweep.cli", "status", f"--studies-dir={tmp_path}/none"]
+def test_error_is_not_coloured_where_no_colour_is_wanted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # an error's line is as long as the path it names
+    command = [sys.executable, "-m", "hawsweep.cli", "status", "--studies-dir=none"]
     for variables, expected in (({}, True), ({"NO_COLOR": "1"}, False)):
         with Screen(command, 240, 24, **variables) as screen:
             assert screen.finish() == 1
