@@ -43,8 +43,8 @@ _LOOK_S = 2.0
 _LOOK_AT_OTHERS_S = 6.0
 # Loading libraries and a large model gives no sign of life.
 _PREPARING_S = 600.0
-# So long after a worker was started, a process beside them has imported what a worker needs, which
-# is most of what the next trial waits for after a death. A sweep that is over sooner needs none.
+# After that, a process beside the workers imports what a worker needs, which is most of what the
+# next trial waits for after a death. A sweep that is over sooner needs none.
 _SPARE_AFTER_S = 20.0
 # It takes some 300 MB: too much on a machine with less in all.
 _SPARE_NEEDS_BYTES = 12e9
@@ -116,7 +116,7 @@ class Supervisor:
         self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, WorkerProcess] = {}
         self._spare: WorkerProcess | None = None
-        self._last_start = time.monotonic()
+        self._spare_from = time.monotonic() + _SPARE_AFTER_S
         self._failures: list[deaths.Kind] = []
         self._n_infeasible = 0
         self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
@@ -182,7 +182,7 @@ class Supervisor:
                 self._listen(Event("tick"))
                 continue
             if process.number < 0:  # the spare one tells nothing but its end
-                self._spare, self._last_start = None, time.monotonic()
+                self._spare, self._spare_from = None, time.monotonic() + _SPARE_AFTER_S
                 continue
             process.last_sign = time.monotonic()
             self._handle(process, event)
@@ -372,11 +372,11 @@ class Supervisor:
             process = self._start_process(log, number)
         process.begin(number, log, setting)
         self._workers[number] = process
-        self._last_start = time.monotonic()
 
     def _keep_spare(self) -> None:
+        """Have one, once nobody waits for the processor to get ready."""
         is_small = psutil.virtual_memory().total < _SPARE_NEEDS_BYTES
-        is_soon = time.monotonic() - self._last_start < _SPARE_AFTER_S
+        is_soon = time.monotonic() < self._spare_from or self._anyone_does("prepare")
         if not (self._spare or self._interrupted or is_soon or is_small):
             self._spare = self._start_process(self._log("spare"))
 

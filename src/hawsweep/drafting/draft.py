@@ -18,11 +18,11 @@ from hawsweep.drafting.designing import (
     choose_width,
 )
 from hawsweep.drafting.inspection import UNCUT, Columns, DataView
+from hawsweep.drafting.reasons import reasons_of
 from hawsweep.drafting.text import render, seconds_text, time_text
 from hawsweep.errors import DataError, SpecError
 from hawsweep.files import replace_text
 from hawsweep.planning import Workload
-from hawsweep.reasons import reasons_of
 from hawsweep.rehearsal import FEW_PROMPTS, narrowest_layer, told_apart
 from hawsweep.shapes import read_config
 from hawsweep.space import suggested_learning_rate
