@@ -117,6 +117,13 @@ def test_scale_goes_from_shuffled_references_to_the_right_ones():
     assert found.warnings == ()
 
 
+def test_what_is_told_apart_is_not_said_where_the_base_scores_all_prompts_the_same():
+    found = check_scoring(Exact(), many(40), judged([0.1] * 40), 0.02)
+    assert (found.detectable, found.n_needed) == (math.inf, 0)
+    _, said = self_check_lines(asdict(found))
+    assert "The base scores every prompt the same" in said
+
+
 def test_how_many_prompts_a_difference_takes_is_said():
     base = judged([0.2, 0.4] * 20)
     found = check_scoring(Exact(), many(40), base, 0.02)

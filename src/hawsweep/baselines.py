@@ -42,8 +42,13 @@ class Baseline:
 
     @property
     def score(self) -> float:
-        """By the study's metric; of an older study the similarity."""
-        return float(self.values.get("score", self.values.get("similarity", 0.0)))
+        """By the study's metric."""
+        return score_of(self.values)
+
+
+def score_of(known: Mapping[str, Any]) -> float:
+    """Of a summary or a sample, by the study's metric; of an older study the similarity."""
+    return float(known["score"] if "score" in known else known["similarity"])
 
 
 def baselines(study: optuna.Study) -> list[Baseline]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import optuna
 
-from hawsweep.baselines import base_dir_of, baseline_of
+from hawsweep.baselines import base_dir_of, baseline_of, score_of
 from hawsweep.confirm import winner
 from hawsweep.errors import ScoringError
 from hawsweep.intervals import Interval, difference_interval
-from hawsweep.leaderboard import GroupRow, by_group, read_json_lines, score_of
+from hawsweep.leaderboard import GroupRow, by_group, read_json_lines
 from hawsweep.study import SAMPLE_FILES, Place
 from hawsweep.trials import trial_of
 

@@ -14,7 +14,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.baselines import base_dir, base_dir_of, baselines
+from hawsweep.baselines import base_dir, base_dir_of, baselines, score_of
 from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval, difference_interval
@@ -76,9 +76,8 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
         rows = [replace(row, confirmed=again.get(int(row.label))) for row in rows]
     for each in baselines(study):
         known = _known(each.values)
-        score = known.get("score", known.get("similarity"))  # the latter: of an older study
         settings = {MODEL: each.model} if each.model else {}
-        rows.append(TrialRow(each.label, "base", settings, **{**known, "score": score}))
+        rows.append(TrialRow(each.label, "base", settings, **{**known, "score": each.score}))
     references = study.user_attrs.get("references", {})
     rows += [TrialRow(name, "reference", {}, score=value) for name, value in references.items()]
     order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]
@@ -122,7 +121,7 @@ def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
                 "trials": dict(states),
                 "best_trial": None if best is None else best.number,
                 "best_score": None if best is None else best.value,
-                "base_score": None if base is None else base.get("score", base.get("similarity")),
+                "base_score": None if base is None else score_of(base),
             }
         )
     return found
@@ -249,11 +248,6 @@ def _candidate(
 
 def _scores(path: Path) -> npt.NDArray[np.float64]:
     return np.array([score_of(each) for each in read_json_lines(path)])
-
-
-def score_of(sample: Mapping[str, Any]) -> float:
-    """By the study's metric; of an older study the similarity."""
-    return float(sample.get("score", sample["similarity"]))
 
 
 @dataclass(frozen=True)

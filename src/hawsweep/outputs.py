@@ -138,7 +138,7 @@ class SelfCheckOutput(_Output):
     ceiling: float
     base: float
     n_prompts: int
-    detectable: float
+    detectable: float | None
     wanted: float
     n_needed: int
     warnings: list[str]

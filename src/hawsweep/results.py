@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep import confirm, leaderboard, trials
-from hawsweep.baselines import base_dir, base_dir_of
+from hawsweep.baselines import base_dir, base_dir_of, score_of
 from hawsweep.leaderboard import TrialRow
 from hawsweep.spec import SweepSpec
 from hawsweep.study import SAMPLE_FILES, Place, find_place, load_study, open_storage, spec_of
@@ -99,7 +99,7 @@ class StudyResults:
         return [
             Sample(
                 **{key: line[key] for key in known if key in line and key != "score"},
-                score=leaderboard.score_of(line),
+                score=score_of(line),
             )
             for line in lines
         ]

@@ -26,7 +26,8 @@ class SelfCheck:
         base: The untuned model's.
         n_prompts: Validation prompts that are answered.
         detectable: The smallest difference between two trials that is found in 80 % of cases, if
-            the scores of two trials on a prompt correlate by one half.
+            the scores of two trials on a prompt correlate by one half. Infinite where the base's
+            scores, which say how much they vary, are all the same.
         wanted: What matters: ``scoring.difference`` of the way from floor to ceiling.
         n_needed: Prompts that would find it; 0 where that cannot be said.
         warnings: What is wrong, in words.
@@ -61,7 +62,8 @@ def check_scoring(
     floor = scorer.compare(records, _shuffled(references, seed)).score
     ceiling = scorer.compare(records, references).score
     scores = [sample.score for sample in base.samples]
-    deviation = float(np.std(scores, ddof=1)) if len(scores) > 1 else math.inf
+    differ = max(scores) > min(scores)
+    deviation = float(np.std(scores, ddof=1)) if differ else math.inf
     # Of a difference: the square root of 2 (1 - correlation) times one score's.
     detectable = detectable_difference(deviation, len(records))
     warnings = [str(leak) for leak in leaks]

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.baselines import base_dir, base_values
+from hawsweep.baselines import base_dir, base_values, score_of
 from hawsweep.confirm import CONFIRMS, SEED, confirmations, winner
 from hawsweep.dashboard.artifacts import LOSS_CURVE, REPORT, address, offers_of
 from hawsweep.display.text import (
@@ -27,7 +27,6 @@ from hawsweep.leaderboard import (
     judge_study,
     leaderboard,
     read_json_lines,
-    score_of,
     trial_row,
 )
 from hawsweep.markdown import code, plain, table
@@ -110,7 +109,7 @@ def _test_text(opened: optuna.Study) -> str:
     test = opened.user_attrs.get("test")
     if test is None:
         return ""
-    tuned, base = (test[key].get("score", test[key]["similarity"]) for key in ("trial", "base"))
+    tuned, base = (score_of(test[key]) for key in ("trial", "base"))
     again = f", opened {test['n_opened']} times" if test["n_opened"] > 1 else ""
     return (
         f"Test split ({test['n_prompts']} prompts{again}): trial {test['trial_number']} "
@@ -220,9 +219,8 @@ def _outcome(opened: optuna.Study, row: TrialRow) -> str:
     if row.low is not None and row.high is not None:
         text += f" (95 % {score_range(*finite(row.low, row.high), is_short=False)})"
     base = base_values(opened, row.settings)
-    known = base.get("score", base.get("similarity"))
-    if known is not None:
-        text += f", {row.score - known:+.4f} over the base"
+    if base:
+        text += f", {row.score - score_of(base):+.4f} over the base"
     return f"{text}." + (reason and f" {reason[:1].upper()}{reason[1:]}.")
 
 

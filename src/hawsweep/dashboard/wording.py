@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.storages import BaseStorage
 
+from hawsweep.baselines import score_of
 from hawsweep.display.text import faults_text, number, setting
 from hawsweep.study import CONFIRM_SUFFIX
 
@@ -280,9 +281,8 @@ def _of_range(asked: Any) -> str:
 
 
 def _of_scores(values: Mapping[str, Any]) -> str:
-    score = values.get("score", values.get("similarity"))
     loss = values.get("val_loss")
-    return f"score {score:.4f}" + ("" if loss is None else f", val loss {loss:.3f}")
+    return f"score {score_of(values):.4f}" + ("" if loss is None else f", val loss {loss:.3f}")
 
 
 def _of_check(check: Mapping[str, Any]) -> str:
@@ -291,7 +291,7 @@ def _of_check(check: Mapping[str, Any]) -> str:
 
 
 def _of_test(test: Mapping[str, Any]) -> str:
-    tuned, base = (test[key].get("score", test[key]["similarity"]) for key in ("trial", "base"))
+    tuned, base = (score_of(test[key]) for key in ("trial", "base"))
     return f"trial {test['trial_number']} {tuned:.4f}, base {base:.4f}"
 
 

@@ -25,9 +25,14 @@ def self_check_lines(check: Mapping[str, Any]) -> list[str]:
     floor, ceiling = check["floor"], check["ceiling"]
     span = ceiling - floor
     share = f", {(check['base'] - floor) / span:.0%} of the way" if span > 0 else ""
-    resolution = "One prompt tells nothing apart."
     is_enough = check["n_prompts"] > 1 and check["detectable"] <= check["wanted"]
-    if check["n_prompts"] > 1:
+    if math.isinf(check["detectable"]):
+        resolution = (
+            "The base scores every prompt the same: what they tell apart is not known yet."
+            if check["n_prompts"] > 1
+            else "One prompt tells nothing apart."
+        )
+    else:
         resolution = (
             f"{check['n_prompts']} prompts tell trials apart that differ by "
             f"{check['detectable']:.3f} or more"

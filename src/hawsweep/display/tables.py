@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from hawsweep.baselines import score_of
 from hawsweep.display.judging import (
     confirmation_lines,
     groups_table,
@@ -137,10 +138,11 @@ def test_text(test: Mapping[str, Any] | None) -> str:
     if test is None:
         return ""
     base, tuned = test["base"], test["trial"]
+    score, base_score = score_of(tuned), score_of(base)
     text = (
         f"Test split ({test['n_prompts']} prompts): trial {test['trial_number']} "
-        f"[bold]{tuned['similarity']:.4f}[/bold], base {base['similarity']:.4f} "
-        f"([bold]{tuned['similarity'] - base['similarity']:+.4f}[/bold]); "
+        f"[bold]{score:.4f}[/bold], base {base_score:.4f} "
+        f"([bold]{score - base_score:+.4f}[/bold]); "
         f"chrF {tuned['chrf']:.1f} and {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f} and "
         f"{base['bleu']:.1f}"
     )

@@ -1,6 +1,7 @@
 """A model card: what was trained on what, how well it does, and what was not measured."""
 
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -232,7 +233,7 @@ def _limits(
 ) -> str:
     check = opened.user_attrs.get("self_check", {})
     said = []
-    if check.get("n_prompts", 0) > 1:
+    if math.isfinite(check.get("detectable", math.inf)):
         said.append(
             f"{check['n_prompts']} validation prompts tell apart scores that differ by "
             f"{check['detectable']:.3f} or more."

@@ -13,7 +13,7 @@ import optuna
 from pydantic import ValidationError
 
 from hawsweep import __version__
-from hawsweep.baselines import baseline_of, baselines, model_of
+from hawsweep.baselines import baseline_of, baselines, model_of, score_of
 from hawsweep.comparison import Comparison, compare
 from hawsweep.confirm import Confirmation, confirmations, winner
 from hawsweep.display.judging import (
@@ -228,7 +228,7 @@ def _numbers(
         ends = score_range(row.low, row.high, is_short=False)
         numbers.append(Number(label, number(row.score, "{:.4f}"), f"95 % {ends}" if ends else ""))
     if (test := opened.user_attrs.get("test")) is not None:
-        gain = _score(test["trial"]) - _score(test["base"])
+        gain = score_of(test["trial"]) - score_of(test["base"])
         numbers.append(Number("gain on the test split", f"{gain:+.4f}", "over the base"))
     if len(found) > 1:
         tuned, before = (number(row.val_loss, "{:.3f}") for _, row in found)
@@ -239,10 +239,6 @@ def _numbers(
     if (seconds := _time_s(opened)) is not None:
         numbers.append(Number("time", duration(seconds), "from first to last trial"))
     return numbers
-
-
-def _score(summary: Mapping[str, Any]) -> float:
-    return float(summary.get("score", summary["similarity"]))
 
 
 def _time_s(opened: optuna.Study) -> float | None:
@@ -262,7 +258,7 @@ def _test_cells(opened: optuna.Study, test: Mapping[str, Any]) -> Cells:
     rows = [
         (
             label,
-            f"{_score(known):.4f}",
+            f"{score_of(known):.4f}",
             score_range(known.get("low"), known.get("high"), is_short=False),
             number(known.get("similarity"), "{:.4f}"),
             number(known.get("chrf"), "{:.1f}"),
