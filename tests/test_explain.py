@@ -9,7 +9,8 @@ from mlx_lm.lora import CONFIG_DEFAULTS
 from hawsweep.cli import main
 from hawsweep.errors import SpecError
 from hawsweep.reference import _SAME_IN_MLX_LM, all_keys, find_keys, reference
-from hawsweep.spec import MODEL, SEARCHABLE, set_key
+from hawsweep.settings import SEARCHABLE, set_key
+from hawsweep.spec import MODEL
 from hawsweep.sweepfile import bundled_dir, check_sweep
 from hawsweep.yamltext import parse_yaml
 

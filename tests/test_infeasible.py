@@ -15,9 +15,9 @@ from hawsweep.objective import run_trial
 from hawsweep.peak import COEFFICIENTS
 from hawsweep.planning import plans, smallest_plan
 from hawsweep.processes import identity
+from hawsweep.settings import apply_settings
 from hawsweep.shapes import shape_of
 from hawsweep.space import distributions
-from hawsweep.spec import apply_settings
 from hawsweep.training import Interrupted
 from hawsweep.trials import MEMORY_FACTOR, count_finished, next_trial, ran_out_of_memory
 

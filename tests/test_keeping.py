@@ -10,8 +10,8 @@ from optuna.trial import TrialState, create_trial
 from hawsweep.calibration import uncalibrated
 from hawsweep.errors import StudyError
 from hawsweep.keeping import bytes_to_write, check_space, remove_bulk
+from hawsweep.settings import apply_settings
 from hawsweep.shapes import shape_of
-from hawsweep.spec import apply_settings
 from hawsweep.study import Place
 from hawsweep.sweepfile import check_sweep
 

@@ -3,7 +3,8 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from hawsweep.spec import MODEL, SEARCHABLE, SweepSpec, apply_settings, parse_duration, set_key
+from hawsweep.settings import SEARCHABLE, apply_settings, set_key
+from hawsweep.spec import MODEL, SweepSpec, parse_duration
 from hawsweep.sweepfile import find_sweep, read_sweep
 from hawsweep.trainspec import LoraParameters, TrainSpec
 

@@ -15,8 +15,9 @@ from hawsweep.encoding import encode
 from hawsweep.evaluation import make_evaluator
 from hawsweep.models import load_model
 from hawsweep.optimizers import check_optimizer
+from hawsweep.settings import apply_settings, corners
 from hawsweep.space import distributions, first_settings
-from hawsweep.spec import DataSpec, apply_settings, corners
+from hawsweep.spec import DataSpec
 from hawsweep.sweepfile import bundled_dir, find_sweep, read_sweep
 from hawsweep.training import train_adapter, trainable
 

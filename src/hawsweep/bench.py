@@ -32,7 +32,8 @@ from hawsweep.planning import (
 )
 from hawsweep.records import Record
 from hawsweep.scoring import Score, Scorer, reference_of
-from hawsweep.spec import Choices, Range, SweepSpec, apply_settings, corners
+from hawsweep.settings import apply_settings, corners
+from hawsweep.spec import Choices, Range, SweepSpec
 from hawsweep.training import Interrupted
 from hawsweep.trainspec import TrainSpec
 from hawsweep.validation import choose_size, targets_per_byte, value_ends

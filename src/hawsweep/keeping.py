@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.confirm import confirmations
 from hawsweep.errors import StudyError
 from hawsweep.planning import MemoryModel
-from hawsweep.spec import SweepSpec, apply_settings, corners, keep_count
+from hawsweep.settings import apply_settings, corners
+from hawsweep.spec import SweepSpec, keep_count
 from hawsweep.study import Place
 
 # A trial's adapters and the state to go on from; all else is small and always kept.

@@ -41,7 +41,7 @@ from hawsweep.planning import Plan, describe
 from hawsweep.records import Record
 from hawsweep.scoring import Score, write_samples
 from hawsweep.selfcheck import check_scoring
-from hawsweep.spec import apply_settings
+from hawsweep.settings import apply_settings
 from hawsweep.study import SAMPLE_FILES
 from hawsweep.training import NonFiniteLoss, Report, TrainResult, train_adapter, trainable
 from hawsweep.trainspec import TrainSpec

@@ -14,7 +14,8 @@ from pydantic_core import PydanticUndefined
 
 from hawsweep.errors import SpecError
 from hawsweep.keyexamples import EXAMPLES, SEARCH_EXAMPLES
-from hawsweep.spec import MODEL, SEARCHABLE, Choices, Range, SweepSpec
+from hawsweep.settings import SEARCHABLE
+from hawsweep.spec import MODEL, Choices, Range, SweepSpec
 from hawsweep.sweepfile import bundled_dir, read_sweep
 
 _HEAD = """# Sweeps

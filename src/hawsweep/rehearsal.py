@@ -15,8 +15,9 @@ from hawsweep.errors import HawsweepError, ModelError
 from hawsweep.findings import Finding, State, worst
 from hawsweep.intervals import detectable_difference
 from hawsweep.modelfiles import check_files
+from hawsweep.settings import apply_settings, corners
 from hawsweep.shapes import ModelShape, read_config
-from hawsweep.spec import SweepSpec, apply_settings, corners, short_names
+from hawsweep.spec import SweepSpec, short_names
 from hawsweep.study import Place
 from hawsweep.sweepplan import SweepPlan
 from hawsweep.timing import Timing, time_sweep

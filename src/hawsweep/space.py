@@ -11,16 +11,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from hawsweep.spec import (
-    MODEL,
-    SEARCHABLE,
-    Choices,
-    Range,
-    SearchValue,
-    SweepSpec,
-    nearest,
-    values_of,
-)
+from hawsweep.settings import SEARCHABLE, nearest, values_of
+from hawsweep.spec import MODEL, Choices, Range, SearchValue, SweepSpec
 
 
 def distributions(search: Mapping[str, Range | Choices]) -> dict[str, BaseDistribution]:

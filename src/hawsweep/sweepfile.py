@@ -11,19 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hawsweep.errors import SpecError
-from hawsweep.spec import (
-    MODEL,
-    SEARCHABLE,
-    Choices,
-    DataSpec,
-    Range,
-    ScoringSpec,
-    SearchValue,
-    SweepSpec,
-    apply_settings,
-    corners,
-    set_key,
-)
+from hawsweep.settings import SEARCHABLE, apply_settings, corners, set_key
+from hawsweep.spec import MODEL, Choices, DataSpec, Range, ScoringSpec, SearchValue, SweepSpec
 from hawsweep.trainspec import TrainSpec
 from hawsweep.yamltext import MAX_LEVELS, parse_yaml
 

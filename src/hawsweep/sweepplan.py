@@ -33,8 +33,9 @@ from hawsweep.planning import (
     plans,
     smallest_plan,
 )
+from hawsweep.settings import apply_settings, corners, values_of
 from hawsweep.shapes import read_config, shape_of
-from hawsweep.spec import SearchValue, SweepSpec, apply_settings, corners, values_of
+from hawsweep.spec import SearchValue, SweepSpec
 from hawsweep.trainspec import TrainSpec
 
 # What of a trial's settings changes its memory.

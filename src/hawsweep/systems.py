@@ -16,7 +16,8 @@ from hawsweep.errors import DataError, ModelError, ScoringError
 from hawsweep.intervals import Interval, difference_interval, rank_correlation
 from hawsweep.records import Record
 from hawsweep.scoring import Score, Scorer
-from hawsweep.spec import DataSpec, ScoringSpec, SweepSpec, apply_settings
+from hawsweep.settings import apply_settings
+from hawsweep.spec import DataSpec, ScoringSpec, SweepSpec
 
 Progress = Callable[[str], None]
 

@@ -25,7 +25,8 @@ import yaml
 
 from hawsweep import backend, data, models, space, study
 from hawsweep.adapters import mlx_lm_config
-from hawsweep.spec import SweepSpec, apply_settings
+from hawsweep.settings import apply_settings
+from hawsweep.spec import SweepSpec
 from hawsweep.starting import run_sweep
 from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
 
