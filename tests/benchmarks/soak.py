@@ -18,7 +18,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "faults")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import conftest
 import optuna

@@ -5,16 +5,13 @@ console.
 """
 
 import shutil
-import sys
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from harness import Lab
 
 from hawsweep.study import Place
 
-# The harness of tests of faults runs sweeps of the tiny model; what makes studies up lies above.
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "faults")]
 _HERE = ("127.0.0.1", "localhost")
 _OF_NO_HOST = ("about", "blob", "data", "file")
 
@@ -65,8 +62,6 @@ def page(browser, request):
 @pytest.fixture(scope="session")
 def tiny_study(tmp_path_factory, tiny_model_dir, chat_data_dir):
     """Where the tiny model was swept, as the study ``tiny``, with its test split opened."""
-    from harness import Lab
-
     folder = tmp_path_factory.mktemp("swept")
     lab = Lab(folder, tiny_model_dir, chat_data_dir, trials=3)
     assert lab.finish().ended

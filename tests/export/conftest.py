@@ -2,15 +2,11 @@
 
 import json
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
-
 from harness import Lab
 
 from hawsweep.export.exporting import Request, export_trial

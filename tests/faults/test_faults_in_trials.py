@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import optuna
 import pytest
-from harness import INTERVAL, count
+from harness import INTERVAL, Lab, count
 from optuna.storages._rdb import storage as optuna_storage
 from optuna.trial import TrialState
 
@@ -49,8 +49,6 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def bench_lab(tmp_path_factory, calibrated, chat_data_dir):
-    from harness import Lab
-
     lab = Lab(tmp_path_factory.mktemp("lab"), calibrated, chat_data_dir)
     spec = read_sweep(lab.folder / "sweep.yaml")
     place = study.Place(lab.studies)

@@ -1,0 +1,59 @@
+"""Memory shared by workers and several models."""
+
+from pathlib import Path
+
+import pytest
+from several import RATES, sweep
+
+from hawsweep import starting
+from hawsweep.calibration import uncalibrated
+from hawsweep.catalogue import find_known
+from hawsweep.errors import MemoryBudgetError
+from hawsweep.shapes import shape_of
+from hawsweep.study import Place
+
+SIZES = {"smollm2-135m-instruct": 0.5e9, "mlx-community/aya-23-8B-4bit": 4e9}
+
+
+@pytest.fixture
+def known_by_shape(monkeypatch):
+    """Models of the catalogue, whose memory is known by their shape alone."""
+
+    def known(path):
+        return uncalibrated(shape_of(find_known(str(path))), "metal")
+
+    monkeypatch.setattr(starting.calibration, "memory_model", known)
+    monkeypatch.setattr(starting.calibration, "ensure_calibrated", lambda path, *_: known(path))
+
+
+def share(budget, tmp_path, **changes):
+    spec = sweep(
+        search={"model": {"choices": list(SIZES)}, **RATES}, memory={"budget": budget}, **changes
+    )
+    paths = {model: Path(model) for model in spec.models}
+    return starting._share_memory(spec, paths, Place(tmp_path), lambda _: None)
+
+
+def test_models_too_large_for_the_budget_are_left_out_with_what_they_lack(known_by_shape, tmp_path):
+    n_workers, worker_bytes, left_out = share("5.5GB", tmp_path, workers=1)
+    assert (n_workers, worker_bytes) == (1, 5.5e9)
+    assert list(left_out) == ["mlx-community/aya-23-8B-4bit"]
+    reason, short_gb = left_out["mlx-community/aya-23-8B-4bit"]
+    assert "No setting of this sweep fits" in reason
+    assert 0 < short_gb < 20
+
+
+def test_workers_share_what_the_largest_model_needs(known_by_shape, tmp_path):
+    n_workers, _, left_out = share("40GB", tmp_path, workers=4)
+    assert n_workers == 4
+    assert not left_out
+    _, _, crowded = share("24GB", tmp_path, workers=4)
+    assert list(crowded) == ["mlx-community/aya-23-8B-4bit"]
+
+
+def test_sweep_of_which_no_model_fits_is_refused(known_by_shape, tmp_path):
+    with pytest.raises(MemoryBudgetError) as caught:
+        share("1GB", tmp_path, workers=1)
+    assert "No model of this sweep fits" in str(caught.value)
+    for model in SIZES:
+        assert f"{model}: No setting" in str(caught.value)
