@@ -18,6 +18,7 @@ from hawsweep.errors import MemoryBudgetError, ModelError, UnknownArchitectureEr
 from hawsweep.memory import Budget
 from hawsweep.sweepfile import find_sweep, read_sweep
 from hawsweep.sweepplan import check_fits, known_memory, plan_sweep, share, to_plain
+from hawsweep.timing import time_plan
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 GEMMA = "mlx-community/gemma-3-4b-it-4bit"
@@ -210,7 +211,9 @@ def test_plan_is_printed_as_json():
     content = json.loads(done.stdout)
     assert content["model"] == GEMMA
     assert content["device"] == "metal"
-    assert content == json.loads(json.dumps(sweepplan.to_plain(planned("32GB"))))
+    timing = time_plan(planned("32GB"))
+    times = {"seconds": round(timing.total_s), "trial_seconds": round(timing.trial_s)}
+    assert content == json.loads(json.dumps(sweepplan.to_plain(planned("32GB")) | times))
     assert content["smallest"]["needed_bytes"] <= content["arrays_bytes"] < 32e9
     assert content["workers"] == 1
     assert [row["value"] for row in content["search"]["lora_parameters.rank"]] == [8, 16, 32, 64]
@@ -222,6 +225,8 @@ def test_plan_is_shown(ram):
     assert done.exit_code == 0, done.output
     assert "num_layers" in done.output
     assert ("does not fit" in done.output) is (planned(ram).largest.plan is None)
+    end = "runs with new seeds take about" if planned(ram).fits else "Nothing of this sweep fits"
+    assert end in done.output
 
 
 def test_options_of_the_command_reach_the_plan():

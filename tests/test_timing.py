@@ -1,11 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 
 from hawsweep import memory
 from hawsweep.sweepfile import check_sweep
-from hawsweep.sweepplan import plan_sweep
-from hawsweep.timing import Timing, generation_s, time_sweep
+from hawsweep.sweepplan import n_held_out, plan_sweep
+from hawsweep.timing import Timing, generation_s, time_plan, time_sweep
 
 GEMMA = "mlx-community/gemma-3-4b-it-4bit"
 
@@ -50,8 +51,30 @@ def test_evaluation_costs_half_of_training_on_as_many_tokens():
     timing = time()
     # 1000 iterations of one example beside ten evaluations of 50.
     assert timing.evaluations_s == pytest.approx(timing.train_s * 10 * 50 / 1000 / 2)
-    all_of_them = time(validation={"max_examples": "auto"})
-    assert all_of_them.evaluations_s == pytest.approx(2 * timing.evaluations_s)
+    # As many as take 15 % of a trial's time, at least 16.
+    auto = time(validation={"max_examples": "auto"})
+    assert auto.evaluations_s == pytest.approx(0.15 / 0.85 * auto.train_s, rel=0.05)
+    often = {"train": {"batch_size": 1, "iters": 1000, "steps_per_eval": 10, "mask_prompt": True}}
+    fewest = time(**often, validation={"max_examples": "auto"})
+    assert fewest.evaluations_s == pytest.approx(fewest.train_s * 100 * 16 / 1000 / 2)
+
+
+def test_trials_there_is_time_for_leave_time_for_all_around_them():
+    timing = Timing(5, 10, 100, 20, 30, 40, 10, 4, 2, 300, 7)
+    # Start, base shared by two workers, new seeds and test take 317 s of it; a trial 150 s.
+    assert timing.n_trials_within(317 + 150 / 2 * 3) == 3
+    assert timing.n_trials_within(317 + 150 / 2 * 3 - 1) == 2
+    assert timing.n_trials_within(100) == 0
+
+
+def test_plan_of_data_that_is_not_here_counts_what_the_sweep_asks_for():
+    known = plan()
+    assert time_plan(known, data_pairs=500) == time_sweep(known, 100, 64, 1023)
+    here = plan_sweep(known.spec)
+    n_valid, n_test = n_held_out(here.spec)
+    assert (n_valid, n_test) == (206, 206)  # the phrase book's
+    longest_answer = float(np.quantile(here.work.n_targets, 0.98))
+    assert time_plan(here) == time_sweep(here, 206, 206, longest_answer)
 
 
 def test_trials_are_pruned_after_the_warmup_where_there_are_enough_to_compare():

@@ -300,7 +300,8 @@ class PlanOutput(_Output):
     largest: FitOutput
     search: dict[str, list[ValueOutput]]
     scoring_bytes: float
-    seconds: float
+    seconds: float | None = Field(description="Of the whole sweep; null where nothing fits.")
+    trial_seconds: float | None = Field(description="Of a trial that is not pruned.")
 
 
 class PlansOutput(_Output):

@@ -5,9 +5,7 @@ an earlier run of the same data or from its texts.
 """
 
 import hashlib
-import math
-import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +50,7 @@ _CHARACTERS_A_TOKEN = 2.8
 _TEMPLATE_TOKENS = 20
 # Of data that is not here: enough for any batch.
 _ASSUMED_EXAMPLES = 1000
+_ASSUMED_HELD_OUT = 100
 
 
 @dataclass(frozen=True)
@@ -106,13 +105,9 @@ class SweepPlan:
     scoring_bytes: int
 
     @property
-    def seconds(self) -> float:
-        """The sweep's expected duration where no trial is pruned: mean of ends, all trials, and the
-        best again with new seeds.
-        """
-        each = statistics.mean([self.smallest.seconds, self.largest.seconds])
-        rounds = math.ceil(self.spec.trials / self.n_workers)
-        return each * (rounds + math.ceil(self.n_again / self.n_workers))
+    def fits(self) -> bool:
+        """Whether anything does."""
+        return self.smallest.plan is not None
 
     @property
     def n_again(self) -> int:
@@ -195,7 +190,7 @@ def plan_models(
         ]
 
     plans = plan_with(spec.workers)
-    n_workers = min((each.n_workers for each in plans if each.smallest.plan is not None), default=1)
+    n_workers = min((each.n_workers for each in plans if each.fits), default=1)
     if all(each.n_workers == n_workers for each in plans):
         return plans
     return plan_with(n_workers)
@@ -299,7 +294,7 @@ def workload(spec: SweepSpec, data_pairs: int | None = None) -> Workload:
         return assumed_workload(
             data_pairs, longest, f"assumed: {data_pairs} examples of max_seq_length"
         )
-    if not all(is_local(each.path) for each in spec.data):
+    if not _data_is_here(spec):
         how = "the data is not here: all as long as max_seq_length"
         return assumed_workload(_ASSUMED_EXAMPLES, longest, how)
     splits = load_data(spec.data)
@@ -316,6 +311,18 @@ def workload(spec: SweepSpec, data_pairs: int | None = None) -> Workload:
     if spec.train.mask_prompt:
         targets = np.minimum(_tokens(each[-1] for each in characters) + 2, targets)
     return Workload(lengths, targets, "estimated from the texts, not tokenized yet")
+
+
+def n_held_out(spec: SweepSpec, data_pairs: int | None = None) -> tuple[int, int]:
+    """Validation and test records; where the data is not here, as many as a sweep may ask for."""
+    if data_pairs is not None or not _data_is_here(spec):
+        return max(_ASSUMED_HELD_OUT, spec.scoring.max_examples), 2 * spec.scoring.max_examples
+    splits = load_data(spec.data)
+    return len(splits.valid), len(splits.test)
+
+
+def _data_is_here(spec: SweepSpec) -> bool:
+    return all(is_local(each.path) for each in spec.data)
 
 
 def _tokens(characters: Iterable[int]) -> npt.NDArray[np.int64]:
@@ -471,12 +478,6 @@ def _gb(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.2f} GB"
 
 
-def plans_to_plain(plans: Sequence[SweepPlan]) -> dict[str, Any]:
-    """As ``to_plain``; of several models each under ``models``."""
-    first, *others = map(to_plain, plans)
-    return {"models": [first, *others]} if others else first
-
-
 def to_plain(plan: SweepPlan) -> dict[str, Any]:
     """A sweep's plan as plain values, for ``--json``."""
 
@@ -515,5 +516,4 @@ def to_plain(plan: SweepPlan) -> dict[str, Any]:
             for key, rows in plan.by_value.items()
         },
         "scoring_bytes": plan.scoring_bytes,
-        "seconds": round(plan.seconds),
     }

@@ -4,9 +4,11 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from hawsweep.batches import EVALUATION_COST
+import numpy as np
+
+from hawsweep.batches import EVALUATION_COST, validation_size
 from hawsweep.planning import MemoryModel
-from hawsweep.sweepplan import SweepPlan
+from hawsweep.sweepplan import SweepPlan, n_held_out
 
 # Bytes a second at which weights are read where few tokens are computed at a time.
 _BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
@@ -63,6 +65,11 @@ class Timing:
         """What may come after the last trial was started: the longest trial, and the test."""
         return self.trial_s + self.test_s
 
+    def n_trials_within(self, seconds: float) -> int:
+        """How many trials of which none is pruned there is time for, and for all around them."""
+        left_s = seconds - self.start_s - self.baselines_s - self.again_s
+        return max(0, int(left_s / self.trial_s * self.n_workers))
+
     @property
     def baselines_s(self) -> float:
         """What base and test add to the whole."""
@@ -72,6 +79,16 @@ class Timing:
     def total_s(self) -> float:
         """Of all."""
         return self.start_s + self.trials_s + self.again_s + self.test_s
+
+
+def time_plan(plan: SweepPlan, data_pairs: int | None = None) -> Timing:
+    """How long a planned sweep takes, by what is known of its data.
+
+    Args:
+        data_pairs: What it was planned for instead of the data.
+    """
+    longest_answer = float(np.quantile(plan.work.n_targets, 0.98))
+    return time_sweep(plan, *n_held_out(plan.spec, data_pairs), longest_answer)
 
 
 def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float) -> Timing:
@@ -89,8 +106,7 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
     seen_s = EVALUATION_COST * statistics.mean(  # an example, forward only
         plan.work.mean_tokens / each.tokens_per_s if each.tokens_per_s else 0.0 for each in fits
     )
-    asked = spec.validation.max_examples
-    evaluation_s = seen_s * (n_valid if asked == "auto" else min(asked, n_valid))
+    evaluation_s = seen_s * _n_evaluated(plan, n_valid)
     evaluations_s = math.ceil(iters / spec.train.steps_per_eval) * evaluation_s
     references_s = seen_s * min(spec.scoring.max_examples, n_valid)
     untuned_s, tuned_s, test_s = _answering(plan, n_valid, n_test, answer_tokens)
@@ -110,6 +126,17 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
         again_s=math.ceil(plan.n_again / plan.n_workers) * (train_s + evaluations_s + scored_s),
         test_s=test_s,
     )
+
+
+def _n_evaluated(plan: SweepPlan, n_valid: int) -> int:
+    asked = plan.spec.validation.max_examples
+    if asked != "auto":
+        return min(asked, n_valid)
+    if n_valid == 0:
+        return 0
+    train, lengths = plan.spec.train, plan.work.lengths
+    like_train = np.resize(lengths, n_valid)
+    return validation_size(lengths, like_train, train.batch_size, train.steps_per_eval)
 
 
 def _answering(

@@ -225,6 +225,7 @@ def plan(
     """
     from hawsweep import sweepplan
     from hawsweep.sweepfile import find_sweep, read_sweep
+    from hawsweep.timing import time_plan
 
     spec = read_sweep(find_sweep(name), overrides_of(settings, given))
     console = make_console(stderr=as_json)
@@ -232,14 +233,23 @@ def plan(
     planned = sweepplan.plan_models(
         spec, ram=ram, data_pairs=data_pairs, max_seq_length=max_seq_length, device=device
     )
+    timed = [(each, time_plan(each, data_pairs) if each.fits else None) for each in planned]
     if as_json:
-        print_json(sweepplan.plans_to_plain(planned))
+        first, *others = (
+            {
+                **sweepplan.to_plain(each),
+                "seconds": timing and round(timing.total_s),
+                "trial_seconds": timing and round(timing.trial_s),
+            }
+            for each, timing in timed
+        )
+        print_json({"models": [first, *others]} if others else first)
         return
     from hawsweep.display.plan import plans_picture, residuals_table
 
     for model, residuals in measured.items():
         console.print(*([model] if spec.searches_models else []), residuals_table(residuals), "")
-    console.print(plans_picture(planned))
+    console.print(plans_picture(timed))
 
 
 def overrides_of(settings: Sequence[str], given: Mapping[str, str | None]) -> dict[str, Any]:

@@ -13,54 +13,63 @@ from hawsweep.spec import short_names
 
 if TYPE_CHECKING:
     from hawsweep.sweepplan import Fit, SweepPlan
+    from hawsweep.timing import Timing
+
+# A plan, and how long it takes where it fits.
+Timed = tuple["SweepPlan", "Timing | None"]
 
 
-def plans_picture(plans: Sequence["SweepPlan"]) -> RenderableType:
+def plans_picture(plans: Sequence[Timed]) -> RenderableType:
     """The plan of each model of a sweep, and of several what tells them apart."""
     if len(plans) == 1:
-        return plan_picture(plans[0])
-    names = short_names(plan.spec.model for plan in plans)
+        ((plan, timing),) = plans
+        return Group(*_body(plan), "", *_end(plan, timing))
+    names = short_names(plan.spec.model for plan, _ in plans)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("model")
-    for title in ("weights GB", "smallest: GB", "trial", "largest: GB", "trial", "all trials"):
+    for title in ("weights GB", "smallest: GB", "trial", "largest: GB", "trial", "whole sweep"):
         table.add_column(title, justify="right")
-    for plan in plans:
+    for plan, timing in plans:
         ends = [_verdict_cells(each) for each in (plan.smallest, plan.largest)]
         cells = [cell for peak, _, trial, how in ends for cell in (peak, trial or how)]
-        fits = plan.smallest.plan is not None
         table.add_row(
             escape(names[plan.spec.model]),
             f"{plan.memory.shape.weight_bytes() / 1e9:.2f}",
             *cells,
-            duration(plan.seconds) if fits else "",
+            "" if timing is None else duration(timing.total_s),
         )
-    parts = [part for plan in plans for part in (*_body(plan), "")]
+    parts = [part for plan, _ in plans for part in (*_body(plan), "")]
     return Group(*parts, table, "", *_models_end(plans))
 
 
-def _models_end(plans: Sequence["SweepPlan"]) -> list[str]:
-    fitting = [plan for plan in plans if plan.smallest.plan is not None]
-    if not fitting:
+def _models_end(plans: Sequence[Timed]) -> list[str]:
+    timings = [timing for _, timing in plans if timing is not None]
+    if not timings:
         return ["[red]No model of this sweep fits.[/red]"]
-    spec, seconds = plans[0].spec, fmean(plan.seconds for plan in fitting)
-    lines = [
-        f"{spec.trials} trials and {plans[0].n_again} runs with new seeds take at most about "
-        f"{duration(seconds)} where every model has as many, without evaluations and "
-        "translations; pruned ones take less."
-    ]
-    if spec.timeout is not None and seconds > spec.timeout:
-        lines.append(
-            f"The timeout of {duration(spec.timeout)} leaves time for about "
-            f"{int(spec.trials * spec.timeout / seconds)} that are not pruned."
-        )
-    if len(fitting) < len(plans):
+    lines = _time_lines(plans[0][0], timings)
+    if len(timings) < len(plans):
         lines.append("[magenta]A model that does not fit is left out; the others go on.[/magenta]")
     return lines
 
 
-def plan_picture(plan: "SweepPlan") -> RenderableType:
-    """The budget, each searched value with the others at their smallest and largest, the end."""
-    return Group(*_body(plan), "", *_plan_end(plan))
+def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
+    """How long it takes, as the mean of several models."""
+    spec, total_s = plan.spec, fmean(timing.total_s for timing in timings)
+    again = f" and {plan.n_again} runs with new seeds" if plan.n_again else ""
+    n_pruned = timings[0].n_pruned
+    pruned = f"; about {n_pruned} of the trials will be pruned" if n_pruned else ""
+    share = " where every model has as many" if len(timings) > 1 else ""
+    lines = [
+        f"{spec.trials} trials{again} take about {duration(total_s)}{share}, with base, "
+        f"evaluations and translations{pruned}."
+    ]
+    if spec.timeout is not None and total_s > spec.timeout:
+        n_trials = fmean(timing.n_trials_within(spec.timeout) for timing in timings)
+        lines.append(
+            f"The timeout of {duration(spec.timeout)} leaves time for about {n_trials:.0f} of "
+            "them if none is pruned."
+        )
+    return lines
 
 
 def _body(plan: "SweepPlan") -> list[RenderableType]:
@@ -118,22 +127,10 @@ def _verdict_cells(verdict: "Fit") -> list[str]:
     return cells if fits else [f"[magenta]{cell}[/magenta]" if cell else "" for cell in cells]
 
 
-def _plan_end(plan: "SweepPlan") -> list[str]:
-    lines = []
-    if plan.smallest.plan is None:
-        lines.append("[red]Nothing of this sweep fits.[/red]")
-    else:
-        lines.append(
-            f"{plan.spec.trials} trials and {plan.n_again} runs with new seeds take at most about "
-            f"{duration(plan.seconds)}, without evaluations and translations; pruned ones take "
-            "less."
-        )
-        if plan.spec.timeout is not None and plan.seconds > plan.spec.timeout:
-            n_trials = int(plan.spec.trials * plan.spec.timeout / plan.seconds)
-            lines.append(
-                f"The timeout of {duration(plan.spec.timeout)} leaves time for about {n_trials} "
-                "that are not pruned."
-            )
+def _end(plan: "SweepPlan", timing: "Timing | None") -> list[str]:
+    lines = ["[red]Nothing of this sweep fits.[/red]"]
+    if timing is not None:
+        lines = _time_lines(plan, [timing])
     if plan.faster is not None and plan.largest.plan is not None:
         from hawsweep.planning import describe
 
