@@ -95,6 +95,15 @@ def test_fit_keeps_the_devices_own_where_nothing_differs():
     assert fitted.error == calibration._LEAST_ERROR
 
 
+def test_steps_that_cannot_be_told_apart_are_one_that_took_the_most():
+    observed = observed_with(CPU)
+    again = [replace(observed[0], peak_bytes=observed[0].peak_bytes - n) for n in range(1000)]
+    expected, residuals = fit(SHAPE, "cpu", observed)
+    found, found_residuals = fit(SHAPE, "cpu", [*again[1:], *observed])
+    assert (found, found_residuals[1:]) == (expected, residuals[1:])
+    assert len(found_residuals) == len(observed)
+
+
 def test_residuals_and_the_band_tell_of_a_step_that_does_not_fit():
     observed = observed_with(CPU)
     odd = 3
@@ -108,8 +117,12 @@ def test_residuals_and_the_band_tell_of_a_step_that_does_not_fit():
 
 def test_prediction_that_is_too_low_weighs_more():
     point = POINTS[4]
-    [exact] = observed_with(CPU, [point])
-    two = [replace(exact, peak_bytes=round(each * exact.peak_bytes)) for each in (0.9, 1.1)]
+    wider = replace(point.step, width=point.step.width + 1)
+    exact = observed_with(CPU, [point, replace(point, step=wider)])
+    two = [
+        replace(each, peak_bytes=round(factor * each.peak_bytes))
+        for each, factor in zip(exact, (0.9, 1.1), strict=True)
+    ]
     _, residuals = fit(SHAPE, "cpu", two)
     assert abs(residuals[1].error) < abs(residuals[0].error) / 2
 

@@ -8,6 +8,7 @@ during a trial the trial's ``log.txt``.
 """
 
 import faulthandler
+import importlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -56,6 +57,9 @@ from hawsweep.spec import SweepSpec
 from hawsweep.training import Interrupted
 from hawsweep.validation import shared_records
 
+# What libraries put off until a study is opened, a memory model fitted, or a tokenizer loaded: it
+# takes seconds, which a worker that is kept in case another dies has.
+_PUT_OFF = ("alembic.command", "scipy.optimize", "transformers.models.llama.configuration_llama")
 _PAUSE_POLL_S = 0.5
 _SIGN_OF_LIFE_S = 5.0
 
@@ -325,6 +329,9 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    for name in _PUT_OFF:
+        with suppress(ImportError):  # then it is imported where it is needed, wherever it lies now
+            importlib.import_module(name)
     first = sys.stdin.readline()
     if not first:
         return  # it was kept in case another died, and none did
