@@ -8,19 +8,18 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("COLUMNS", None)  # tables are as wide as where there is no terminal
 
-from hawsweep.backend import mx, nn
+from hawsweep.backend import nn
 
 import pytest
-from mlx_lm.models import llama
+import tiny_llama
 from mlx_lm.utils import load, save_config, save_model
 from tiny_sweep import phrasebook_lines
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from hawsweep.data import load_data
 from hawsweep.encoding import encode
 from hawsweep.models import load_model
 from hawsweep.spec import DataSpec
+from hawsweep.study import Place
 
 # Where tests in other processes too write which faults they injected.
 FAULTS_FILE = "HAWSWEEP_FAULTS_FILE"
@@ -57,46 +56,22 @@ def pytest_terminal_summary(terminalreporter, config):
         )
 
 
+@pytest.fixture
+def place(tmp_path):
+    """Where studies are kept; nothing is there yet."""
+    return Place(tmp_path / "studies")
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    start, end = "<|im_start|>", "<|im_end|>"
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=[start, end],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    inner.train_from_iterator(phrasebook_lines("train", 100), trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token=start, eos_token=end, chat_template=CHAT_TEMPLATE
-    )
+    return tiny_llama.tokenizer("<|im_start|>", "<|im_end|>", CHAT_TEMPLATE, vocab_size=400)
 
 
 @pytest.fixture(scope="session")
 def tiny_model_dir(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("tiny-llama")
-    config = {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 64,
-        "num_hidden_layers": 3,
-        "intermediate_size": 128,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0,
-        "max_position_embeddings": 256,
-        "vocab_size": len(tokenizer),
-        "eos_token_id": tokenizer.eos_token_id,
-        "tie_word_embeddings": True,
-    }
-    mx.random.seed(7)
-    save_model(folder, llama.Model(llama.ModelArgs.from_dict(config)))
-    save_config(config, folder / "config.json")
-    tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 3, "intermediate_size": 128}
+    tiny_llama.save(folder, tokenizer, seed=7, num_key_value_heads=2, **sizes)
     return folder
 
 

@@ -31,11 +31,6 @@ N_TRIALS = 40  # enough for several pages of a table
 PAGE = 4096
 
 
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
-
-
 @pytest.fixture(scope="module")
 def studies_dir(tmp_path_factory):
     """The study ``rates`` with trials, the last of them failed, and ``new`` without any."""

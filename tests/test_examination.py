@@ -27,14 +27,8 @@ from hawsweep.examination import (
 )
 from hawsweep.findings import Finding, worst
 from hawsweep.selftest import SelfTest
-from hawsweep.study import Place
 
 Usage = namedtuple("Usage", "total used free")
-
-
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
 
 
 def test_worst_of_findings_is_the_state_of_all():

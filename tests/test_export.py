@@ -5,12 +5,6 @@ from optuna.trial import TrialState, create_trial
 from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.errors import ExportError, StudyError
 from hawsweep.export.exporting import Request, export_trial
-from hawsweep.study import Place
-
-
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
 
 
 @pytest.fixture

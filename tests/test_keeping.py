@@ -34,11 +34,6 @@ def sweep(**changes):
 
 
 @pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
-
-
-@pytest.fixture
 def study(place):
     """Trials 0 to 3 complete with 0.1, 0.4, 0.3, 0.2; then pruned, failed, failed and queued again,
     running.

@@ -34,11 +34,6 @@ FINGERPRINTS = {"train": "24:abc", "valid": "8:def", "test": "0:"}
 BASE = {"val_loss": 3.5, "score": 0.1, "similarity": 0.1, "low": 0.05, "high": 0.15, "time_s": 9.0}
 
 
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
-
-
 def record(study, place, number):
     """Writes what a worker writes when a trial ends."""
     name, is_confirming = study.study_name.removesuffix(".confirm"), "." in study.study_name

@@ -12,7 +12,6 @@ from hawsweep.leaderboard import describe_trial, leaderboard, list_studies
 from hawsweep.processes import identity
 from hawsweep.space import distributions
 from hawsweep.study import (
-    Place,
     create_study,
     load_study,
     newest,
@@ -42,11 +41,6 @@ CONTENT = {
 
 def sweep(**changes):
     return check_sweep({**CONTENT, **changes}, "a sweep")
-
-
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
 
 
 @pytest.fixture

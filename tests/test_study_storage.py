@@ -29,11 +29,6 @@ def sweep(**changes):
     return check_sweep({**content, **changes}, "a sweep")
 
 
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
-
-
 def make_study(place, name="rates", spec=None):
     storage = open_storage(place, create=True)
     return create_study(storage, place, name, spec or sweep(), {})[0]

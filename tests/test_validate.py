@@ -10,15 +10,10 @@ from hawsweep.cli import main
 from hawsweep.findings import worst
 from hawsweep.rehearsal import rehearse
 from hawsweep.spec import short_names
-from hawsweep.study import Place, create_study, open_storage
+from hawsweep.study import create_study, open_storage
 from hawsweep.sweepfile import check_sweep
 
 GEMMA = "mlx-community/gemma-3-4b-it-4bit"
-
-
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ Each trial's time, from its start to its end as the supervisor sees both, less w
 it: training steps, evaluations and scoring. What is left is state and adapter files, the database,
 metrics, events and the planning of the trial. Beside it the supervisor's own processor time.
 
-    python tests/benchmarks/bench_overhead.py --trials 3
+    python tests/benchmarks/bench_overhead.py --trials 3 --iters 140
 """
 
 import argparse
@@ -19,7 +19,6 @@ from hawsweep.supervisor import Event
 from hawsweep.sweepfile import find_sweep, read_sweep
 
 LONG = {
-    "search.iters.choices": [140],
     "search.lora_parameters.rank.choices": [8, 16],
     "train.steps_per_eval": 20,
     "pruning.name": "none",
@@ -52,8 +51,10 @@ def main() -> None:
     """Run the sweep and print each trial's shares."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--iters", type=int, default=140, help="140 take five minutes on two cores")
     asked = parser.parse_args()
-    spec = read_sweep(find_sweep("lr-rank"), {**LONG, "trials": asked.trials})
+    changes = {"search.iters.choices": [asked.iters], "trials": asked.trials}
+    spec = read_sweep(find_sweep("lr-rank"), LONG | changes)
     times, shares = Times(), []
     with tempfile.TemporaryDirectory() as folder:
         outcome = run_sweep(spec, "overhead", studies_dir=folder, on_event=times)

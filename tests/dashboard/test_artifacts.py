@@ -12,17 +12,6 @@ from optuna.trial import TrialState
 from hawsweep.checkpoints import ADAPTER_DIR
 from hawsweep.dashboard import artifacts
 from hawsweep.dashboard.artifacts import StudyFiles, adapter_card, offers_of
-from hawsweep.study import Place
-
-
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
-
-
-@pytest.fixture
-def study(place):
-    return make_study(place)
 
 
 def ids(study, place, number=None):

@@ -7,16 +7,6 @@ from hawsweep.dashboard.notes import study_note, trial_note
 from hawsweep.study import Place
 
 
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
-
-
-@pytest.fixture
-def study(place):
-    return make_study(place)
-
-
 def note_of(study, place, number):
     return trial_note(study, place, study.get_trials(deepcopy=False)[number])
 

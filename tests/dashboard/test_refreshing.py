@@ -2,8 +2,7 @@ import logging
 import threading
 
 import optuna
-import pytest
-from noted_study import begin, complete, make_study
+from noted_study import begin, complete
 from optuna_dashboard import get_note
 from optuna_dashboard.artifact._backend import list_trial_artifacts
 
@@ -14,16 +13,6 @@ from hawsweep.processes import supervising
 from hawsweep.recovery import rebuild
 from hawsweep.study import Place, confirm_name, load_study, open_storage
 from hawsweep.supervisor import keep_record
-
-
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
-
-
-@pytest.fixture
-def study(place):
-    return make_study(place)
 
 
 def plots(study):

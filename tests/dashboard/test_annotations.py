@@ -4,8 +4,7 @@ import subprocess
 import sys
 
 import optuna
-import pytest
-from noted_study import begin, complete, make_study
+from noted_study import begin, complete
 from optuna.trial import TrialState
 from optuna_dashboard import get_note, save_note
 from optuna_dashboard.artifact._backend import list_study_artifacts, list_trial_artifacts
@@ -14,16 +13,6 @@ from hawsweep.dashboard import annotations
 from hawsweep.dashboard.annotations import annotate_study, annotate_trial
 from hawsweep.dashboard.notes import trial_note
 from hawsweep.study import Place
-
-
-@pytest.fixture
-def place(tmp_path):
-    return Place(tmp_path / "studies")
-
-
-@pytest.fixture
-def study(place):
-    return make_study(place)
 
 
 def note_of(study, number=None):
