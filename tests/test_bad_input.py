@@ -270,6 +270,12 @@ CASES = [
     spec_case("scale-and-alpha", sweep(train="{lora_parameters: {scale: 1, alpha: 2}}"), "remove"),
     spec_case("contradiction", sweep(train="{lr_schedule: {warmup: 5000}}"), "Shorten it"),
     spec_case("duration", sweep(timeout="8 hours"), "must be a time such as 90s, 20m, 8h or 1h30m"),
+    spec_case(
+        "hang-too-soon",
+        sweep(machine="{hang_timeout: 2s}"),
+        "machine.hang_timeout is 2.0",
+        "must be 10.0 or more",
+    ),
     spec_case("duration-of-ages", sweep(timeout="9" * 50 + "d"), "no longer than ten years"),
     spec_case("size", sweep(memory="{budget: 24}"), "budget is 24, must be auto, a size such as"),
     spec_case(

