@@ -25,7 +25,8 @@ class WorkerProcess:
     """A process that imports what a worker needs and then waits for its setting.
 
     Args:
-        nice: How much it gives way to other programs.
+        nice: How much it gives way to other programs, also while it imports; one that is kept in
+            case another dies only from its beginning on, so that it is there when that happens.
         log: Takes what it prints until it begins.
         events: Gets ``(self, event)`` for each event it tells, and ``(self, None)`` at its end.
 
@@ -64,14 +65,16 @@ class WorkerProcess:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone
             )
-        # From here, so that its imports give way too.
-        process = psutil.Process(self._process.pid)
-        process.nice(min(19, process.nice() + nice))
+        self._nice = nice
+        if number >= 0:
+            self._give_way()
         self.identity = {**identity(self._process.pid), "parent": identity()}
         threading.Thread(target=self._read, args=(events,), daemon=True).start()
 
     def begin(self, number: int, log: Path, setting: dict[str, Any]) -> None:
         """Make it one of a study's workers; what it prints goes to ``log`` from here."""
+        if self.number < 0:
+            self._give_way()
         self.number, self.log, self.log_start = number, log, _size(log)
         self.last_sign = time.monotonic()
         self._send_line(json.dumps({**setting, "log": str(log)}))
@@ -115,6 +118,11 @@ class WorkerProcess:
         finally:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
+
+    def _give_way(self) -> None:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self._process.pid)
+            process.nice(min(19, process.nice() + self._nice))
 
     def _send_line(self, line: str) -> None:
         assert self._process.stdin is not None

@@ -72,12 +72,15 @@ def test_workers_die_by_signals_at_random_moments(lab, seed):
 def test_worker_kept_in_case_one_dies_takes_its_place(lab, monkeypatch):
     monkeypatch.setattr(supervisor, "_SPARE_AFTER_S", 0.0)
     monkeypatch.setattr(supervisor, "_LOOK_S", 0.2)
-    here, pids = lab(trials=1, search={"iters": {"choices": [240]}}), []
+    here, pids, nice = lab(trials=1, search={"iters": {"choices": [240]}}), [], []
 
     def listen(event):
+        if event.kind == "trial_start":
+            nice.extend(psutil.Process(pid).nice() for pid in pids[1:])
         kept = [each.pid for each in workers_of(psutil.Process())]
         if event.kind == "eval" and not pids and len(kept) == 2:
             pids.extend(kept)
+            nice.extend(psutil.Process(pid).nice() for pid in pids)
             kill(pids[0], signal.SIGKILL)
             count("worker killed by a signal")
 
@@ -86,6 +89,8 @@ def test_worker_kept_in_case_one_dies_takes_its_place(lab, monkeypatch):
     )
     assert [trial.user_attrs["worker"]["pid"] for trial in here.trials()] == pids
     assert not any(psutil.pid_exists(pid) for pid in pids)
+    ours = psutil.Process().nice()
+    assert nice == [ours + 5, ours, ours + 5]  # the one that is kept hurries until it is needed
     here.check(1)
 
 
