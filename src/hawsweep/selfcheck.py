@@ -62,8 +62,7 @@ def check_scoring(
     floor = scorer.compare(records, _shuffled(references, seed)).score
     ceiling = scorer.compare(records, references).score
     scores = [sample.score for sample in base.samples]
-    differ = max(scores) > min(scores)
-    deviation = float(np.std(scores, ddof=1)) if differ else math.inf
+    deviation = float(np.std(scores, ddof=1)) if len(set(scores)) > 1 else math.inf
     # Of a difference: the square root of 2 (1 - correlation) times one score's.
     detectable = detectable_difference(deviation, len(records))
     warnings = [str(leak) for leak in leaks]

@@ -2,13 +2,15 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from hawsweep.batches import EVALUATION_COST, validation_size
 from hawsweep.planning import MemoryModel
-from hawsweep.sweepplan import SweepPlan, n_held_out
+from hawsweep.sweepplan import SweepPlan, n_held_out, to_plain
 
 # Bytes a second at which weights are read where few tokens are computed at a time.
 _BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
@@ -126,6 +128,19 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
         again_s=math.ceil(plan.n_again / plan.n_workers) * (train_s + evaluations_s + scored_s),
         test_s=test_s,
     )
+
+
+def plans_to_plain(timed: Sequence[tuple[SweepPlan, Timing | None]]) -> dict[str, Any]:
+    """Plans, with times where they fit, as plain values; of several models under ``models``."""
+    first, *others = (
+        {
+            **to_plain(plan),
+            "seconds": timing and round(timing.total_s),
+            "trial_seconds": timing and round(timing.trial_s),
+        }
+        for plan, timing in timed
+    )
+    return {"models": [first, *others]} if others else first
 
 
 def _n_evaluated(plan: SweepPlan, n_valid: int) -> int:

@@ -26,10 +26,9 @@ class ErrorGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                # A letter that a terminal has not is a question mark there, not an error.
-                stream.reconfigure(errors="replace")
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A letter that a terminal has not is a question mark there, not an error.
+            sys.stdout.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except HawsweepError as fault:

@@ -225,7 +225,7 @@ def plan(
     """
     from hawsweep import sweepplan
     from hawsweep.sweepfile import find_sweep, read_sweep
-    from hawsweep.timing import time_plan
+    from hawsweep.timing import plans_to_plain, time_plan
 
     spec = read_sweep(find_sweep(name), overrides_of(settings, given))
     console = make_console(stderr=as_json)
@@ -235,15 +235,7 @@ def plan(
     )
     timed = [(each, time_plan(each, data_pairs) if each.fits else None) for each in planned]
     if as_json:
-        first, *others = (
-            {
-                **sweepplan.to_plain(each),
-                "seconds": timing and round(timing.total_s),
-                "trial_seconds": timing and round(timing.trial_s),
-            }
-            for each, timing in timed
-        )
-        print_json({"models": [first, *others]} if others else first)
+        print_json(plans_to_plain(timed))
         return
     from hawsweep.display.plan import plans_picture, residuals_table
 
