@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -13,6 +14,7 @@ import psutil
 from optuna.trial import TrialState
 from tiny_sweep import INTERVAL, tiny_sweep
 
+from hawsweep.forkserver import CAN_FORK
 from hawsweep.study import Place, open_storage
 
 DRIVER = Path(__file__).with_name("driver.py")
@@ -167,14 +169,19 @@ class Run:
 
 def workers_of(process):
     """The worker processes that live of a process that supervises, the oldest first."""
-    found = {}
+    found = _worker_children(process)
+    if CAN_FORK:
+        found = [worker for server in found for worker in _worker_children(server)]
+    return sorted(found, key=psutil.Process.create_time)
+
+
+def _worker_children(process):
+    found = []
     for child in process.children():
-        try:
+        with suppress(psutil.Error):
             if "hawsweep.worker" in child.cmdline():
-                found[child.create_time()] = child
-        except psutil.Error:
-            continue
-    return [found[at] for at in sorted(found)]
+                found.append(child)
+    return found
 
 
 def kill(pid, number):

@@ -7,8 +7,9 @@ import pytest
 from tiny_training import EndsAt, Recorder, batch_order, run, settings
 
 from hawsweep.adapters import adapted, load_adapter
-from hawsweep.checkpoints import STATE_FILE, load_state
+from hawsweep.checkpoints import load_state
 from hawsweep.evaluation import make_evaluator
+from hawsweep.trialfiles import STATE_FILE
 
 OPTIMIZERS = ["adam", "adamw", "sgd", "adafactor", "muon"]
 

@@ -2,9 +2,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.errors import ExportError, StudyError
 from hawsweep.export.exporting import Request, export_trial
+from hawsweep.trialfiles import CONFIG_FILE, WEIGHTS_FILE
 
 
 @pytest.fixture

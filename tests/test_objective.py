@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from hawsweep.bench import make_bench
-from hawsweep.checkpoints import STATE_FILE
 from hawsweep.data import load_data
 from hawsweep.errors import DataError, HawsweepError, ModelError
 from hawsweep.evaluation import make_evaluator
@@ -22,6 +21,7 @@ from hawsweep.space import distributions
 from hawsweep.study import Place, create_study, open_storage
 from hawsweep.sweepfile import check_sweep
 from hawsweep.training import Interrupted
+from hawsweep.trialfiles import STATE_FILE
 
 TRAIN = {
     "batch_size": 4,

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from hawsweep import embedding, sweepplan
-from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
-from hawsweep.checkpoints import STATE_FILE, load_state
+from hawsweep.checkpoints import load_state
 from hawsweep.embedding import Embedder
 from hawsweep.errors import ModelError
 from hawsweep.models import load_embedder, load_model, resolve_embedder
 from hawsweep.trainspec import TrainSpec
+from hawsweep.trialfiles import CONFIG_FILE, STATE_FILE, WEIGHTS_FILE
 
 BERT = {
     "model_type": "bert",

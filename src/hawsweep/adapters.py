@@ -18,9 +18,8 @@ from hawsweep.errors import ModelError
 from hawsweep.files import replace_text, replacing
 from hawsweep.optimizers import mlx_lm_schedule, optimizer_options
 from hawsweep.trainspec import LoraParameters, TrainSpec
+from hawsweep.trialfiles import CONFIG_FILE, WEIGHTS_FILE
 
-WEIGHTS_FILE = "adapters.safetensors"
-CONFIG_FILE = "adapter_config.json"
 # Keys of ``train`` that mlx_lm.lora has not.
 _OUR_KEYS = (
     "max_grad_norm",

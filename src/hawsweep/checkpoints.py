@@ -22,10 +22,8 @@ from hawsweep.adapters import replace_safetensors, save_adapter
 from hawsweep.evaluation import Evaluation
 from hawsweep.files import remove_half_written, replacing
 from hawsweep.trainspec import TrainSpec
+from hawsweep.trialfiles import CHECKPOINT_DIR, STATE_FILE
 
-ADAPTER_DIR = "adapters"
-CHECKPOINT_DIR = "checkpoints"
-STATE_FILE = "state.safetensors"
 # Keys of ``train`` that change what a run costs or tells, not what it computes.
 _NO_INFLUENCE = {"grad_checkpoint", "keep_checkpoints"}
 

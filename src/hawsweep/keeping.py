@@ -13,9 +13,10 @@ from hawsweep.planning import MemoryModel
 from hawsweep.settings import apply_settings, corners
 from hawsweep.spec import SweepSpec, keep_count
 from hawsweep.study import Place
+from hawsweep.trialfiles import ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE
 
 # A trial's adapters and the state to go on from; all else is small and always kept.
-_BULK = ("adapters", "checkpoints", "state.safetensors")
+_BULK = (ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE)
 _SMALL_BYTES_A_TRIAL = 2_000_000
 _SPARE_BYTES = 100_000_000
 _SHAPE_KEYS = ("fine_tune_type", "num_layers", "lora_parameters.rank")

@@ -21,6 +21,7 @@ from hawsweep.intervals import Interval, difference_interval
 from hawsweep.readstudy import ReadStudy
 from hawsweep.spec import MODEL
 from hawsweep.study import SAMPLE_FILES, Place, study_names
+from hawsweep.trialfiles import METRICS_FILE
 from hawsweep.trials import TARGETS_PER_BYTE, trial_of
 from hawsweep.verdict import Candidate, Verdict, judge
 
@@ -143,7 +144,7 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
         "plan": trial.user_attrs.get("plan"),
         "continues": trial.user_attrs.get("continues"),
         "evaluations": evaluations(trial),
-        "train_losses": _train_losses(folder / "metrics.jsonl"),
+        "train_losses": _train_losses(folder / METRICS_FILE),
         "best": None
         if best is None
         else {

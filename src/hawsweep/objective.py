@@ -19,15 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.adapters import adapted, beyond_mlx_lm, load_adapter, mlx_lm_config
 from hawsweep.bench import Bench
 from hawsweep.calibration import note_trial
-from hawsweep.checkpoints import (
-    ADAPTER_DIR,
-    CHECKPOINT_DIR,
-    TrainState,
-    can_be_extended,
-    load_state,
-    remove_state,
-    take_state,
-)
+from hawsweep.checkpoints import TrainState, can_be_extended, load_state, remove_state, take_state
 from hawsweep.confirm import SEED
 from hawsweep.encoding import with_examples
 from hawsweep.evaluation import Evaluation
@@ -45,11 +37,11 @@ from hawsweep.settings import apply_settings
 from hawsweep.study import SAMPLE_FILES
 from hawsweep.training import NonFiniteLoss, Report, TrainResult, train_adapter, trainable
 from hawsweep.trainspec import TrainSpec
+from hawsweep.trialfiles import ADAPTER_DIR, CHECKPOINT_DIR, METRICS_FILE
 from hawsweep.trials import MEMORY_CONSTRAINT, SMALLEST_VIOLATION, TARGETS_PER_BYTE
 from hawsweep.validation import value_ends
 
 Tell = Callable[..., None]
-METRICS_FILE = "metrics.jsonl"
 _LOSSES_FILE = "valid_losses.npy"
 
 

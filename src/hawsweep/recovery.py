@@ -24,6 +24,7 @@ from hawsweep.errors import SpecError, StudyError
 from hawsweep.files import replace_text
 from hawsweep.study import Place, confirm_name, open_storage
 from hawsweep.sweepfile import read_sweep
+from hawsweep.trialfiles import ADAPTER_DIR, WEIGHTS_FILE
 
 TRIAL_FILE = "trial.json"
 STUDY_FILE = "study.json"
@@ -197,7 +198,7 @@ def survey(studies_dir: Path) -> list[Recoverable]:
                 n_records=len(kept.trials),
                 n_unreadable=kept.n_unreadable + confirming.n_unreadable,
                 n_adapters=sum(
-                    (each / "adapters" / "adapters.safetensors").is_file() for each in trial_dirs
+                    (each / ADAPTER_DIR / WEIGHTS_FILE).is_file() for each in trial_dirs
                 ),
                 n_confirming=len(confirming.trials),
                 best_score=max((v for v in complete if v is not None), default=None),

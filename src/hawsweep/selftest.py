@@ -146,10 +146,10 @@ def _random() -> tuple[Any, Sequence[Any]]:
 def _train(name: str, model: Any, examples: Sequence[Any], folder: Path) -> SelfTest:
     from hawsweep.adapters import load_adapter
     from hawsweep.batches import lengths_of, training_order
-    from hawsweep.checkpoints import ADAPTER_DIR
     from hawsweep.evaluation import make_evaluator
     from hawsweep.training import train_adapter, trainable
     from hawsweep.trainspec import TrainSpec
+    from hawsweep.trialfiles import ADAPTER_DIR
 
     train = TrainSpec.model_validate(
         {

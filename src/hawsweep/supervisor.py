@@ -8,11 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-import psutil
 
 from hawsweep import (
     baselines,
@@ -26,12 +24,12 @@ from hawsweep import (
     study,
     trials,
 )
-from hawsweep.checkpoints import ADAPTER_DIR
 from hawsweep.dashboard import annotations
 from hawsweep.deaths import MemoryWatch
 from hawsweep.errors import MemoryBudgetError, WorkerError
 from hawsweep.spec import SweepSpec
-from hawsweep.workerprocess import WorkerProcess
+from hawsweep.trialfiles import ADAPTER_DIR, LOG_FILE
+from hawsweep.workerprocess import WorkerProcess, WorkerStarter
 
 MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
@@ -43,11 +41,6 @@ _LOOK_S = 2.0
 _LOOK_AT_OTHERS_S = 6.0
 # Loading libraries and a large model gives no sign of life.
 _PREPARING_S = 600.0
-# After that, a process beside the workers imports what a worker needs, which is most of what the
-# next trial waits for after a death. A sweep that is over sooner needs none.
-_SPARE_AFTER_S = 20.0
-# It takes some 300 MB: too much on a machine with less in all.
-_SPARE_NEEDS_BYTES = 12e9
 Ended = Literal["finished", "timeout", "interrupted"]
 
 
@@ -112,11 +105,9 @@ class Supervisor:
         self._worker_bytes = worker_bytes
         # More threads than cores in all would make OpenBLAS's waiting threads starve its working
         # ones.
-        self._n_threads = max(1, memory.usable_cores() // n_workers)
+        self._starter = WorkerStarter(max(1, memory.usable_cores() // n_workers))
         self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, WorkerProcess] = {}
-        self._spare: WorkerProcess | None = None
-        self._spare_from = time.monotonic() + _SPARE_AFTER_S
         self._failures: list[deaths.Kind] = []
         self._n_infeasible = 0
         self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
@@ -181,9 +172,6 @@ class Supervisor:
             except queue.Empty:
                 self._listen(Event("tick"))
                 continue
-            if process.number < 0:  # the spare one tells nothing but its end
-                self._spare, self._spare_from = None, time.monotonic() + _SPARE_AFTER_S
-                continue
             process.last_sign = time.monotonic()
             self._handle(process, event)
 
@@ -196,7 +184,6 @@ class Supervisor:
             self._next_look_at_others = time.monotonic() + _LOOK_AT_OTHERS_S
             self._end_orphans()
         self._assign_idle()
-        self._keep_spare()
         asked = study.stop_asked(self._study)
         if asked > self._interrupts_done:
             self._interrupts_asked = max(self._interrupts_asked, asked)
@@ -365,28 +352,11 @@ class Supervisor:
             "storage_url": self._place.storage_url,
             "budget_bytes": self._worker_bytes,
             "left_out": self._left_out,
+            "nice": self._spec.machine.nice,
         }
-        log = self._log(str(number))
-        process, self._spare = self._spare, None
-        if process is None or not process.is_alive():
-            process = self._start_process(log, number)
-        process.begin(number, log, setting)
-        self._workers[number] = process
-
-    def _keep_spare(self) -> None:
-        """Have one, once nobody waits for the processor to get ready."""
-        is_small = psutil.virtual_memory().total < _SPARE_NEEDS_BYTES
-        is_soon = time.monotonic() < self._spare_from or self._anyone_does("prepare")
-        if not (self._spare or self._interrupted or is_soon or is_small):
-            self._spare = self._start_process(self._log("spare"))
-
-    def _start_process(self, log: Path, number: int = -1) -> WorkerProcess:
-        nice = self._spec.machine.nice
-        return WorkerProcess(self._n_threads, nice, log, self._events, number)
-
-    def _log(self, which: str) -> Path:
         of = f"-{os.getpid()}" if self._joins else ""
-        return self._place.study_dir(self._name) / f"worker{of}-{which}.log"
+        log = self._place.study_dir(self._name) / f"worker{of}-{number}.log"
+        self._workers[number] = WorkerProcess(number, self._starter, log, setting, self._events)
 
     def _bury(self, process: WorkerProcess) -> None:
         """A worker ended: as it was told to, or by its own fault, which costs its trial."""
@@ -405,12 +375,13 @@ class Supervisor:
         log, log_start = process.log, process.log_start
         if process.trial_number is not None:
             folder_of = self._place.confirm_dir if confirms else self._place.trial_dir
-            log, log_start = folder_of(self._name, process.trial_number) / "log.txt", 0
+            log, log_start = folder_of(self._name, process.trial_number) / LOG_FILE, 0
         circumstances = self._memory_watch.circumstances(process.hung_s)
         fault = deaths.of_worker(code, log, circumstances, log_start)
-        ends = trials.reap_running(
-            its_study, deaths.INTERRUPTED if self._interrupted else fault, process.identity
-        )
+        reaped = deaths.INTERRUPTED if self._interrupted else fault
+        ends = {}
+        if process.identity is not None:
+            ends = trials.reap_running(its_study, reaped, process.identity)
         for number, end in ends.items():
             keep_record(its_study, self._place, number)
             annotations.annotate_trial(its_study, self._place, number)
@@ -460,9 +431,6 @@ class Supervisor:
                 worker.ask_to_stop()  # ends a pause too
 
     def _end_workers(self) -> None:
-        if self._spare is not None:
-            self._spare.kill()  # it has nothing to save
-            self._spare.wait()
         for worker in self._workers.values():
             worker.ask_to_stop()
             worker.command("exit")
@@ -473,3 +441,4 @@ class Supervisor:
                     deadline = 0.0
                 time.sleep(POLL_S)
             worker.wait(0.0)
+        self._starter.close()

@@ -9,8 +9,7 @@ from typing import Any
 import optuna
 
 from hawsweep import data, models, study, trials
-from hawsweep.adapters import CONFIG_FILE, adapted, load_adapter
-from hawsweep.checkpoints import CHECKPOINT_DIR
+from hawsweep.adapters import adapted, load_adapter
 from hawsweep.csvfile import open_csv
 from hawsweep.errors import DataError, ModelError, ScoringError
 from hawsweep.intervals import Interval, difference_interval, rank_correlation
@@ -18,6 +17,7 @@ from hawsweep.records import Record
 from hawsweep.scoring import Score, Scorer
 from hawsweep.settings import apply_settings
 from hawsweep.spec import DataSpec, ScoringSpec, SweepSpec
+from hawsweep.trialfiles import CHECKPOINT_DIR, CONFIG_FILE
 
 Progress = Callable[[str], None]
 

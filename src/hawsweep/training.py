@@ -33,7 +33,6 @@ from mlx.utils import tree_map, tree_map_with_path
 from hawsweep.adapters import adapted, save_adapter
 from hawsweep.batches import Batch, make_batch, split
 from hawsweep.checkpoints import (
-    ADAPTER_DIR,
     ExampleLosses,
     Progress,
     TrainState,
@@ -50,6 +49,7 @@ from hawsweep.forward import FrozenBlocks
 from hawsweep.loss import target_losses
 from hawsweep.optimizers import learning_rate_at, make_optimizer, set_learning_rate
 from hawsweep.trainspec import TrainSpec
+from hawsweep.trialfiles import ADAPTER_DIR
 
 _N_TARGETS = "n_targets"  # beside the names of pending gradients
 

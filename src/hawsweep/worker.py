@@ -1,10 +1,11 @@
 """The process that runs trials: it keeps a model loaded and does what the supervisor asks, one
 thing at a time.
 
-Started as ``python -m hawsweep.worker``. The first line on its standard input is the setting
-(JSON), each further one a command; every line on its standard output is an event (JSON). What
-libraries print goes to a log file, so that it can be read after a death: the worker's own, and
-during a trial the trial's ``log.txt``.
+Started as ``python -m hawsweep.worker``, or forked from a process that was started so
+(``forkserver``). The first line on its standard input is the setting (JSON), each further one a
+command; every line on its standard output is an event (JSON). What libraries print goes to a log
+file, so that it can be read after a death: the worker's own, and during a trial the trial's
+``log.txt``.
 """
 
 import faulthandler
@@ -31,6 +32,7 @@ from hawsweep import (
     confirm,
     data,
     deaths,
+    forkserver,
     models,
     study,
     sweepplan,
@@ -55,11 +57,17 @@ from hawsweep.shapes import read_config
 from hawsweep.space import distributions
 from hawsweep.spec import SweepSpec
 from hawsweep.training import Interrupted
+from hawsweep.trialfiles import ADAPTER_DIR, LOG_FILE
 from hawsweep.validation import shared_records
 
-# What libraries put off until a study is opened, a memory model fitted, or a tokenizer loaded: it
-# takes seconds, which a worker that is kept in case another dies has.
-_PUT_OFF = ("alembic.command", "scipy.optimize", "transformers.models.llama.configuration_llama")
+# What is imported once it is used, or put off by libraries until then, takes seconds each time:
+# forked workers are to find it done.
+_PUT_OFF = (
+    "alembic.command",  # opens a study
+    "scipy.optimize",  # fits a memory model
+    "transformers.models.llama.configuration_llama",  # loads a tokenizer
+    "sentence_transformers",  # scores
+)
 _PAUSE_POLL_S = 0.5
 _SIGN_OF_LIFE_S = 5.0
 
@@ -70,7 +78,7 @@ class Worker:
     def __init__(self, setting: dict[str, Any], events: TextIO) -> None:
         self._events = events
         self._parent = os.getppid()
-        self._parent_identity = identity(self._parent)
+        self._identity = {**identity(), "parent": setting["supervisor"]}
         self._stop = self._pause = False
         self._told = 0.0
         self.is_tainted = False
@@ -117,6 +125,7 @@ class Worker:
 
     def prepare(self) -> None:
         """Load the data and the first model."""
+        self.tell("begun", identity=self._identity)
         backend.wire_memory()
         self._progress("reading the data")
         splits = self.splits = data.load_data(self.spec.data, self._progress)
@@ -218,8 +227,8 @@ class Worker:
         self._run(confirm.load_confirmation(self.storage, self.name, self.spec), "confirm")
 
     def _run(self, opened: optuna.Study, kind: str, n_trials: int = 0) -> None:
-        me = {**identity(), "parent": self._parent_identity}
-        trial = trials.next_trial(opened, distributions(self.spec.search), me, n_trials)
+        searched = distributions(self.spec.search)
+        trial = trials.next_trial(opened, searched, self._identity, n_trials)
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (confirm.CONFIRMS, confirm.SEED)}
         self.tell(f"{kind}_start", **about)
@@ -228,7 +237,7 @@ class Worker:
             folder = self.place.confirm_dir(self.name, trial.number)
         folder.mkdir(parents=True, exist_ok=True)
         fault, from_outside, started = None, False, time.monotonic()
-        with _log_to(folder / "log.txt"):
+        with _log_to(folder / LOG_FILE):
             try:
                 value, state = self._value_of(opened, trial, folder)
                 trial.set_user_attr("time_s", round(time.monotonic() - started, 3))
@@ -284,7 +293,7 @@ class Worker:
         model = self.spec.model_of(best.params)
         self._use(model)
         folder = self.place.trial_dir(self.name, best.number)
-        scores = score_test(self.bench, best, folder / "adapters")
+        scores = score_test(self.bench, best, folder / ADAPTER_DIR)
         for kind, score in scores.items():
             where = folder if kind == "trial" else self._base_dir(model)
             write_samples(where / f"test_{study.SAMPLE_FILES[kind]}", score)
@@ -326,17 +335,19 @@ class Worker:
 
 def main() -> None:
     """Follow the supervisor's commands until it says ``exit`` or is gone."""
+    if len(sys.argv) > 1:
+        for name in _PUT_OFF:
+            with suppress(ImportError):  # then it is imported where it is needed
+                importlib.import_module(name)
+        forkserver.serve(int(sys.argv[1]))
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for name in _PUT_OFF:
-        with suppress(ImportError):  # then it is imported where it is needed, wherever it lies now
-            importlib.import_module(name)
     first = sys.stdin.readline()
     if not first:
-        return  # it was kept in case another died, and none did
+        return  # whoever started it is gone
     setting = json.loads(first)
-    _print_to(Path(setting["log"]))
+    os.nice(setting["nice"])
     worker = Worker(setting, events)
     faulthandler.enable(all_threads=False)  # says where it was when it dies by a signal
     signal.signal(signal.SIGTERM, worker.stop)

@@ -8,76 +8,80 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from hawsweep.errors import HawsweepError
+from hawsweep.forkserver import CAN_FORK, Child, ForkServer, spawn
 from hawsweep.processes import GO_ON, PAUSE, identity
 
 # What a hung worker has to write down where it stands.
 _LAST_WORDS_S = 5.0
 
 
-class WorkerProcess:
-    """A process that imports what a worker needs and then waits for its setting.
+class WorkerStarter:
+    """Starts workers, all with the same environment: forked where that is possible."""
 
-    Args:
-        nice: How much it gives way to other programs, also while it imports; one that is kept in
-            case another dies only from its beginning on, so that it is there when that happens.
-        log: Takes what it prints until it begins.
-        events: Gets ``(self, event)`` for each event it tells, and ``(self, None)`` at its end.
-
-    Attributes:
-        number: Which of a study's workers it is; -1 until it begins.
-        doing: The command it is at, ``prepare`` at first; None while it waits for one.
-        trial_number: Of the trial it runs.
-    """
-
-    def __init__(
-        self, n_threads: int, nice: int, log: Path, events: "queue.Queue[Any]", number: int = -1
-    ) -> None:
-        self.number = number
-        self.log = log
-        self.log_start = _size(log)
-        self.last_sign = time.monotonic()
-        self.hung_s: float | None = None
-        self.doing: str | None = "prepare"
-        self.trial_number: int | None = None
-        self.told_fatal: HawsweepError | None = None
-        environment = {
+    def __init__(self, n_threads: int) -> None:
+        self._environment = {
             "OPENBLAS_NUM_THREADS": str(n_threads),
             "OMP_NUM_THREADS": str(n_threads),
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             **os.environ,
         }
-        with log.open("ab") as stderr:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "hawsweep.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                encoding="utf-8",
-                env=environment,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone
-            )
-        self._nice = nice
-        if number >= 0:
-            self._give_way()
-        self.identity = {**identity(self._process.pid), "parent": identity()}
-        threading.Thread(target=self._read, args=(events,), daemon=True).start()
+        self._server: ForkServer | None = None
 
-    def begin(self, number: int, log: Path, setting: dict[str, Any]) -> None:
-        """Make it one of a study's workers; what it prints goes to ``log`` from here."""
-        if self.number < 0:
-            self._give_way()
+    def start(self, log: Path) -> Child:
+        """Start one; ``log`` takes what it prints, and of the first one what importing prints."""
+        command = [sys.executable, "-m", "hawsweep.worker"]
+        if not CAN_FORK:
+            return spawn(command, self._environment, log)
+        if self._server is None or not self._server.is_alive():
+            self._server = ForkServer(command, self._environment, log)
+        return self._server.fork(log)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._server is not None:
+            self._server.close()
+
+
+class WorkerProcess:
+    """One of a study's workers, from its start on.
+
+    Args:
+        number: Which one it is.
+        log: Takes what it prints outside trials.
+        setting: What it is to know, as ``worker.Worker`` reads it.
+        events: Gets ``(self, event)`` for each event it tells, and ``(self, None)`` at its end.
+
+    Attributes:
+        doing: The command it is at, ``prepare`` at first; None while it waits for one.
+        identity: Of its process; None before it has told it, when it has no trial either.
+        trial_number: Of the trial it runs.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        starter: "WorkerStarter",
+        log: Path,
+        setting: Mapping[str, Any],
+        events: "queue.Queue[Any]",
+    ) -> None:
         self.number, self.log, self.log_start = number, log, _size(log)
         self.last_sign = time.monotonic()
-        self._send_line(json.dumps({**setting, "log": str(log)}))
+        self.hung_s: float | None = None
+        self.doing: str | None = "prepare"
+        self.identity: dict[str, Any] | None = None
+        self.trial_number: int | None = None
+        self.told_fatal: HawsweepError | None = None
+        self._process = starter.start(log)
+        threading.Thread(target=self._read, args=(events,), daemon=True).start()
+        self._send_line(json.dumps({**setting, "supervisor": identity()}))
 
     def command(self, command: str) -> None:
         """Ask for ``base``, ``trial``, ``confirm``, ``test`` or ``exit``."""
@@ -119,11 +123,6 @@ class WorkerProcess:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
 
-    def _give_way(self) -> None:
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self._process.pid)
-            process.nice(min(19, process.nice() + self._nice))
-
     def _send_line(self, line: str) -> None:
         assert self._process.stdin is not None
         try:
@@ -136,7 +135,11 @@ class WorkerProcess:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
-                events.put((self, json.loads(line)))
+                event = json.loads(line)
+                if event["event"] == "begun":
+                    self.identity = event["identity"]
+                else:
+                    events.put((self, event))
         events.put((self, None))
 
 

@@ -9,9 +9,9 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import TrialState
 
-from hawsweep.checkpoints import ADAPTER_DIR
 from hawsweep.dashboard import artifacts
 from hawsweep.dashboard.artifacts import StudyFiles, adapter_card, offers_of
+from hawsweep.trialfiles import ADAPTER_DIR
 
 
 def ids(study, place, number=None):

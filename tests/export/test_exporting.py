@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.cli import main
 from hawsweep.errors import ExportError
 from hawsweep.export import parts as exportparts
 from hawsweep.models import load_model
+from hawsweep.trialfiles import CONFIG_FILE, WEIGHTS_FILE
 
 GGUF = "tiny-trial-{}-f16.gguf"
 

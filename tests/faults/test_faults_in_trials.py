@@ -14,13 +14,14 @@ from optuna.storages._rdb import storage as optuna_storage
 from optuna.trial import TrialState
 
 from hawsweep import deaths, objective, scoring, study, training, trials
-from hawsweep.checkpoints import STATE_FILE
 from hawsweep.data import load_data
 from hawsweep.errors import StudyError
 from hawsweep.leaderboard import trial_row
+from hawsweep.processes import identity
 from hawsweep.provenance import fingerprints
 from hawsweep.space import distributions
 from hawsweep.sweepfile import read_sweep
+from hawsweep.trialfiles import STATE_FILE
 from hawsweep.worker import Worker
 
 SETTINGS = {"learning_rate": 1e-3, "lora_parameters.rank": 2, "iters": 24}
@@ -61,6 +62,7 @@ def bench_lab(tmp_path_factory, calibrated, chat_data_dir):
         "studies_dir": str(lab.studies),
         "storage_url": None,
         "budget_bytes": 2e9,
+        "supervisor": identity(),
     }
     worker = Worker(setting, io.StringIO())
     worker.prepare()

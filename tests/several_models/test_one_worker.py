@@ -11,6 +11,7 @@ from several import lab_of
 from hawsweep import baselines, provenance, study
 from hawsweep.data import load_data
 from hawsweep.errors import MemoryBudgetError
+from hawsweep.processes import identity
 from hawsweep.study import Place, open_storage
 from hawsweep.sweepfile import read_sweep
 from hawsweep.worker import Worker
@@ -31,6 +32,7 @@ def worker(tmp_path_factory, tiny_model_dir, other_model_dir, giant_dir, chat_da
         "studies_dir": str(lab.studies),
         "storage_url": None,
         "budget_bytes": 2e9,
+        "supervisor": identity(),
         "left_out": {str(giant_dir): ["far too large", 7.5]},
     }
     made = Worker(setting, io.StringIO())

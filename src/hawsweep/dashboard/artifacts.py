@@ -24,8 +24,8 @@ from hawsweep.errors import StudyError
 from hawsweep.files import replacing
 from hawsweep.markdown import code, table
 from hawsweep.study import CONFIRM_SUFFIX, Place
+from hawsweep.trialfiles import ADAPTER_DIR, CONFIG_FILE, LOG_FILE, METRICS_FILE, WEIGHTS_FILE
 
-ADAPTER_DIR = "adapters"  # as checkpoints calls it, which a supervisor would load MLX for
 UPLOADS = ".artifacts"  # no study can be named so
 _TEXT = "text/plain; charset=utf-8"
 _LINES = "application/jsonl; charset=utf-8"
@@ -48,13 +48,13 @@ class Offer:
     is_made: bool = False
 
 
-LOSS_CURVE = Offer("loss.png", "image/png", "metrics.jsonl", is_made=True)
+LOSS_CURVE = Offer("loss.png", "image/png", METRICS_FILE, is_made=True)
 TRANSLATIONS = Offer("translations.jsonl", _LINES, "samples.jsonl")
 ADAPTER_CARD = Offer(
-    "adapter.md", "text/markdown; charset=utf-8", f"{ADAPTER_DIR}/adapter_config.json", is_made=True
+    "adapter.md", "text/markdown; charset=utf-8", f"{ADAPTER_DIR}/{CONFIG_FILE}", is_made=True
 )
 CONFIG = Offer("config.yaml", _TEXT, "config.yaml")
-LOG = Offer("log.txt", _TEXT, "log.txt")
+LOG = Offer(LOG_FILE, _TEXT, LOG_FILE)
 _OF_TRIALS = (LOSS_CURVE, TRANSLATIONS, ADAPTER_CARD, CONFIG, LOG)
 REPORT = Offer("report.html", "text/html; charset=utf-8", "report.html")
 _OF_STUDIES = (
@@ -202,7 +202,7 @@ def adapter_card(folder: Path) -> str:
         OSError: Its files are not there.
     """
     adapter = folder / ADAPTER_DIR
-    weights = adapter / "adapters.safetensors"
+    weights = adapter / WEIGHTS_FILE
     config = _yaml(folder / "config.yaml")
     if config is None:
         raise FileNotFoundError(folder / "config.yaml")
@@ -215,7 +215,7 @@ def adapter_card(folder: Path) -> str:
     ]
     if weights.is_file():
         size = weights.stat().st_size / 1e6
-        settings = _yaml(adapter / "adapter_config.json") or {}
+        settings = _yaml(adapter / CONFIG_FILE) or {}
         settings = {**settings, **(settings.get("lora_parameters") or {})}
         rows = [
             [code(key), code(str(settings[key]))]

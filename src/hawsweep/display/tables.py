@@ -30,6 +30,7 @@ from hawsweep.display.text import (
 )
 from hawsweep.spec import MODEL, short_names
 from hawsweep.study import printable
+from hawsweep.trialfiles import ADAPTER_DIR
 
 if TYPE_CHECKING:
     from hawsweep.leaderboard import TrialRow
@@ -249,7 +250,7 @@ def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableTyp
     where, nexts = Table.grid(padding=(0, 2)), list[str]()
     where.add_row("Study", str(end["study_dir"]))
     if best is not None:
-        where.add_row("Best adapter", str(end["trial_dir"] / "adapters"))
+        where.add_row("Best adapter", str(end["trial_dir"] / ADAPTER_DIR))
         nexts = [f"export {name} --fuse", f"show {name} {best}", f"report {name} --open"]
     where.add_row("Next", "\n".join(_commands([*nexts, f"dashboard {name}"], end["options"])))
     return Group(*parts, where)

@@ -7,8 +7,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep import confirm, models, study, trials
-from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
-from hawsweep.checkpoints import ADAPTER_DIR, CHECKPOINT_DIR
 from hawsweep.errors import ExportError
 from hawsweep.export import ollama
 from hawsweep.export.folder import MODELFILE, Origin, Part, digest_of, read_parts
@@ -16,6 +14,7 @@ from hawsweep.export.fusing import is_quantized
 from hawsweep.export.ggufwriting import why_not
 from hawsweep.export.parts import Maker, Progress
 from hawsweep.export.uploading import Target
+from hawsweep.trialfiles import ADAPTER_DIR, CHECKPOINT_DIR, CONFIG_FILE, WEIGHTS_FILE
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep import data, study
-from hawsweep.adapters import CONFIG_FILE, WEIGHTS_FILE
-from hawsweep.checkpoints import ADAPTER_DIR
 from hawsweep.errors import ExportError
 from hawsweep.export import folder as exportfolder
 from hawsweep.export import ollama
@@ -21,6 +19,7 @@ from hawsweep.export.ggufwriting import read_gguf, why_not, write_gguf
 from hawsweep.export.modelcard import Piece, Released, card
 from hawsweep.export.uploading import Target, upload
 from hawsweep.spec import SweepSpec
+from hawsweep.trialfiles import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
 
 Progress = Callable[[str], None]
 

@@ -1,4 +1,4 @@
-"""Workers and supervisors die at any moment; what finished stays, what was begun goes on."""
+"""Sweeps are killed, stopped, paused, and started twice; what finished stays."""
 
 import random
 import signal
@@ -7,112 +7,22 @@ from datetime import datetime, timedelta
 
 import psutil
 import pytest
-from harness import (
-    INTERVAL,
-    count,
-    kill,
-    note_pause,
-    pauses_after_deaths,
-    wait_until,
-    workers_of,
-)
+from harness import INTERVAL, count, kill, wait_until
 from optuna.trial import TrialState
 
-from hawsweep import supervisor
 from hawsweep.processes import GO_ON, PAUSE, supervisor_of
-from hawsweep.starting import run_sweep
 from hawsweep.study import Place
-from hawsweep.sweepfile import read_sweep
-
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGABRT, signal.SIGSEGV)
-N_STRIKES = 18  # of each seed
 
 
-def strike(run, generator, n_strikes, seen=0):
-    """Hit workers at random moments of their lives; give how often, and what finished meanwhile."""
-    done, struck = {}, set()
-    while len(struck) < n_strikes:
-        event, seen = run.next(("ready", "trial_start", "trial_end"), seen)
-        if event is None:
-            break
-        if event["kind"] == "trial_end" and event["values"]["state"] == "complete":
-            done[event["values"]["number"]] = event["values"]["score"]
-        time.sleep(generator.uniform(0, 0.4) ** 2)
-        workers = [pid for pid in run.workers().values() if pid not in struck]
-        if workers and generator.random() < 0.7:
-            pid = generator.choice(workers)
-            if kill(pid, generator.choice(SIGNALS)):
-                struck.add(pid)
-    return len(struck), done
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_workers_die_by_signals_at_random_moments(lab, seed):
-    here, generator = lab(workers=2), random.Random(seed)
-    n_struck, done = 0, {}
-    while n_struck < N_STRIKES:
-        # Of one kind in a row a sweep stops by design: then it is started again.
-        with here.start("trials=1000") as run:
-            struck, ended = strike(run, generator, N_STRIKES - n_struck)
-            n_struck, done = n_struck + struck, done | ended
-            kill(run.process.pid, signal.SIGINT)
-            run.wait()
-        for pause_s in pauses_after_deaths(run.events):
-            note_pause(pause_s)
-    count("worker killed by a signal", n_struck)
-    n_finished = len(here.finished())
-    here.finish(f"trials={n_finished + 2}")
-    here.check(n_finished + 2)
-    known = here.finished()
-    assert done
-    for number, score in done.items():
-        assert known[number][1] == score
-
-
-def test_worker_kept_in_case_one_dies_takes_its_place(lab, monkeypatch):
-    monkeypatch.setattr(supervisor, "_SPARE_AFTER_S", 0.0)
-    monkeypatch.setattr(supervisor, "_LOOK_S", 0.2)
-    here, pids, nice = lab(trials=1, search={"iters": {"choices": [240]}}), [], []
-
-    def listen(event):
-        if event.kind == "trial_start":
-            nice.extend(psutil.Process(pid).nice() for pid in pids[1:])
-        kept = [each.pid for each in workers_of(psutil.Process())]
-        if event.kind == "eval" and not pids and len(kept) == 2:
-            pids.extend(kept)
-            nice.extend(psutil.Process(pid).nice() for pid in pids)
-            kill(pids[0], signal.SIGKILL)
-            count("worker killed by a signal")
-
-    run_sweep(
-        read_sweep(here.folder / "sweep.yaml"), "tiny", studies_dir=here.studies, on_event=listen
-    )
-    assert [trial.user_attrs["worker"]["pid"] for trial in here.trials()] == pids
-    assert not any(psutil.pid_exists(pid) for pid in pids)
-    ours = psutil.Process().nice()
-    assert nice == [ours + 5, ours, ours + 5]  # the one that is kept hurries until it is needed
-    here.check(1)
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_trial_goes_on_from_its_last_evaluation(lab, number):
-    here = lab(trials=1, search={"iters": {"choices": [120]}})
+def test_sweep_is_interrupted_while_its_first_worker_imports(lab):
+    here = lab(trials=1)
     with here.start() as run:
-        seen = 0
-        for _ in range(6):
-            event, seen = run.next(("eval",), seen)
-        pid = run.workers()[0]
-        reached = event["values"]["iteration"]
-        assert kill(pid, number)
-        count("worker killed by a signal")
+        run.next(("study",))
+        wait_until(lambda: psutil.Process(run.process.pid).children())
+        kill(run.process.pid, signal.SIGINT)
         assert run.wait() == 0
-    first, again = here.trials()
-    assert first.state == TrialState.FAIL
-    assert again.state == TrialState.COMPLETE
-    assert again.user_attrs["continues"]["trial"] == 0
-    assert again.user_attrs["continues"]["iteration"] >= reached - INTERVAL
-    kinds = {signal.SIGKILL: "killed", signal.SIGABRT: "crashed", signal.SIGSEGV: "crashed"}
-    assert first.user_attrs["fault"] == kinds.get(number, "interrupted")
+    assert run.events[-1]["how"] == "interrupted"
+    here.finish()
     here.check(1)
 
 
@@ -152,49 +62,6 @@ def test_workers_whose_supervisor_is_gone_end(lab):
     states = [trial.state for trial in here.trials()]
     assert states[0] == TrialState.FAIL
     assert here.trials()[0].user_attrs["fault"] == "interrupted"
-
-
-@pytest.mark.parametrize("when", ["trial", "scoring"])
-def test_worker_without_a_sign_of_life_is_ended(lab, when):
-    # Longer than a busy machine takes between two signs of life of a worker that is well.
-    here = lab(trials=2, machine={"hang_timeout": "15s", "keep_awake": False})
-    with here.start() as run:
-        run.next(("trial_start" if when == "trial" else "scoring",))
-        pid = run.workers()[0]
-        assert kill(pid, signal.SIGSTOP)
-        count("worker hangs")
-        assert run.wait() == 0
-    died = [event for event in run.events if event["kind"] == "died"]
-    assert "no sign of life" in died[0]["values"]["reason"]
-    assert here.trials()[0].user_attrs["fault"] == "hung"
-    here.check(2)
-
-
-METRIC_THAT_HANGS = """
-import time
-from pathlib import Path
-
-def metric(source, reference, output):
-    if not Path("hung").exists():
-        Path("hung").touch()
-        time.sleep(1000)
-    return 0.5
-"""
-
-
-def test_place_where_a_worker_hung_is_in_its_log(lab):
-    here = lab(trials=1, machine={"hang_timeout": "15s", "keep_awake": False})
-    (here.folder / "judge.py").write_text(METRIC_THAT_HANGS)
-    (here.folder / "hung").touch()
-    with here.start("scoring.metric=judge:metric") as run:
-        run.next(("trial_start",))
-        (here.folder / "hung").unlink()
-        count("worker hangs")
-        assert run.wait() == 0
-    log = here.studies / "tiny" / "trials" / "0000" / "log.txt"
-    assert 'judge.py", line 8 in metric' in log.read_text()
-    states = [t.state for t in here.trials() if t.state != TrialState.WAITING]
-    assert states == [TrialState.FAIL, TrialState.COMPLETE]
 
 
 def test_second_start_of_a_study_is_refused_and_harms_nothing(lab):
@@ -292,21 +159,6 @@ def test_trial_marked_as_failed_in_the_dashboard_stops_at_its_next_evaluation(la
         assert run.wait() == 0
     here.check(2)
     assert here.trials()[0].last_step < 400
-
-
-@pytest.mark.parametrize("after", [1, 2, 3])
-def test_address_limit_that_is_met_ends_no_sweep(lab, after):
-    here = lab(trials=2, search={"iters": {"choices": [400]}})
-    with here.start() as run:
-        seen = 0
-        for _ in range(after):
-            _, seen = run.next(("eval",), seen)
-        pid = run.workers()[0]
-        psutil.Process(pid).rlimit(psutil.RLIMIT_AS, (1 << 20, 1 << 20))  # no more from here on
-        count("address limit")
-        assert run.wait() == 0
-    here.check(2)
-    assert here.trials()[0].user_attrs["fault"] in ("out_of_memory", "crashed")
 
 
 def test_sweep_outside_its_window_waits_and_can_be_stopped(lab):
