@@ -14,7 +14,7 @@ import psutil
 from optuna.trial import TrialState
 from tiny_sweep import INTERVAL, tiny_sweep
 
-from hawsweep.forkserver import CAN_FORK
+from hawsweep import workerprocess
 from hawsweep.study import Place, open_storage
 
 DRIVER = Path(__file__).with_name("driver.py")
@@ -170,7 +170,7 @@ class Run:
 def workers_of(process):
     """The worker processes that live of a process that supervises, the oldest first."""
     found = _worker_children(process)
-    if CAN_FORK:
+    if workerprocess.can_fork():
         found = [worker for server in found for worker in _worker_children(server)]
     return sorted(found, key=psutil.Process.create_time)
 

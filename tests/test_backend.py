@@ -102,6 +102,17 @@ def test_listing_studies_imports_neither_mlx_nor_torch(tmp_path):
     assert not loaded & {"mlx", "mlx_lm", "torch", "transformers", "sentence_transformers"}
 
 
+def test_process_that_watches_workers_loads_no_model_library():
+    loaded = set(
+        python(
+            "import hawsweep.starting, json, sys\n"
+            "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+        )
+    )
+    assert "optuna" in loaded
+    assert not loaded & {"mlx", "mlx_lm", "torch", "transformers", "sentence_transformers"}
+
+
 def test_blas_is_built_in_where_it_is_turned_off():
     assert python(warnings_of("pass"), HAWSWEEP_BLAS="off") == ["built-in", []]
 
@@ -206,6 +217,18 @@ def test_no_fast_blas_is_warned_of_with_each_reason(tmp_path):
 def test_nothing_is_loaded_off_linux(monkeypatch):
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     assert backend.load_fast_blas() == backend.Blas("built-in")
+
+
+def test_device_is_known_by_what_is_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    about = tmp_path / "mlx_cuda_13-0.32.4.dist-info" / "METADATA"
+    about.parent.mkdir()
+    about.write_text("Metadata-Version: 2.4\nName: mlx-cuda-13\nVersion: 0.32.4\n")
+    assert backend.device_here() == "cpu"
+    monkeypatch.syspath_prepend(tmp_path)
+    assert backend.device_here() == "cuda"
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    assert backend.device_here() == "metal"
 
 
 def test_cache_folder_is_the_users_unless_named(tmp_path, monkeypatch):

@@ -18,11 +18,14 @@ import importlib
 import importlib.util
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
@@ -226,7 +229,13 @@ def device_here() -> Device:
     """What MLX computes on by itself, without importing it."""
     if platform.system() == "Darwin":
         return "metal"
-    return "cuda" if importlib.util.find_spec("mlx_cuda") else "cpu"
+    # The packages with a CUDA backend, one for each version of CUDA, have no module of their own.
+    for requirement in metadata.requires("mlx") or ():
+        if package := re.match(r"mlx-cuda[\w-]*", requirement):
+            with suppress(metadata.PackageNotFoundError):
+                metadata.distribution(package[0])
+                return "cuda"
+    return "cpu"
 
 
 def is_cpu() -> bool:

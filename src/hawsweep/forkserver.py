@@ -1,9 +1,7 @@
 """Starts processes that need the same slow imports, by forking one that has done them.
 
 What a worker imports takes seconds, which the next trial would wait for after each death, and
-hundreds of megabytes, which forked processes share. Only Linux forks: a process on a Mac that has
-loaded the system's frameworks, as MLX does, must not (``man 2 fork`` there, "CAVEATS"), so that
-each one imports for itself.
+hundreds of megabytes, which forked processes share.
 """
 
 import gc
@@ -14,14 +12,12 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-CAN_FORK = sys.platform == "linux"
 _MAX_MESSAGE_BYTES = 4096
 
 

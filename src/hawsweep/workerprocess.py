@@ -13,16 +13,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hawsweep import backend
 from hawsweep.errors import HawsweepError
-from hawsweep.forkserver import CAN_FORK, Child, ForkServer, spawn
+from hawsweep.forkserver import Child, ForkServer, spawn
 from hawsweep.processes import GO_ON, PAUSE, identity
 
 # What a hung worker has to write down where it stands.
 _LAST_WORDS_S = 5.0
 
 
+def can_fork() -> bool:
+    """Whether a process may fork that has imported what a worker needs.
+
+    Not on a Mac, once the system's frameworks are loaded (``man 2 fork`` there, "CAVEATS"), nor
+    after a look for a CUDA device, which importing mlx-lm is: CUDA is of one process.
+    """
+    return backend.device_here() == "cpu"
+
+
 class WorkerStarter:
-    """Starts workers, all with the same environment: forked where that is possible."""
+    """Starts workers, all with the same environment."""
 
     def __init__(self, n_threads: int) -> None:
         self._environment = {
@@ -37,7 +47,7 @@ class WorkerStarter:
     def start(self, log: Path) -> Child:
         """Start one; ``log`` takes what it prints, and of the first one what importing prints."""
         command = [sys.executable, "-m", "hawsweep.worker"]
-        if not CAN_FORK:
+        if not can_fork():
             return spawn(command, self._environment, log)
         if self._server is None or not self._server.is_alive():
             self._server = ForkServer(command, self._environment, log)

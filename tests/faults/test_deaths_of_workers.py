@@ -5,7 +5,6 @@ import random
 import signal
 import time
 
-import harness
 import psutil
 import pytest
 from harness import (
@@ -69,8 +68,7 @@ def test_workers_die_by_signals_at_random_moments(lab, seed):
 
 @pytest.mark.parametrize("forks", [True, False])
 def test_worker_that_dies_is_replaced(lab, monkeypatch, forks):
-    for module in (workerprocess, harness):
-        monkeypatch.setattr(module, "CAN_FORK", forks)
+    monkeypatch.setattr(workerprocess, "can_fork", lambda: forks)
     here, workers, parents = lab(trials=1, search={"iters": {"choices": [240]}}), [], []
 
     def listen(event):
