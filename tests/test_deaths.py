@@ -13,6 +13,7 @@ from hawsweep.deaths import (
     of_exception,
     of_worker,
 )
+from hawsweep.errors import ScoringError
 
 METAL_OUT_OF_MEMORY = (
     "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
@@ -101,6 +102,13 @@ def test_dump_of_a_crash_is_told_by_its_first_line(tmp_path):
 )  # fmt: skip
 def test_exception_is_named(fault, kind):
     assert of_exception(fault).kind == kind
+
+
+def test_short_memory_is_found_behind_what_it_caused():
+    fault = ScoringError("scoring.metric mine:f fails")
+    assert of_exception(fault).kind == "bug"
+    fault.__cause__ = MemoryError()
+    assert of_exception(fault).kind == "out_of_memory"
 
 
 def test_full_disk_is_found_behind_what_it_caused():

@@ -146,7 +146,7 @@ def of_exception(fault: BaseException) -> Fault:
     if is_disk_fault(fault):
         return Fault("disk", f"{_IN_WORDS['disk']} ({text})")
     kind = _by_words(text.lower())
-    if isinstance(fault, MemoryError):
+    if isinstance(fault, MemoryError) or isinstance(fault.__cause__, MemoryError):
         kind = "out_of_memory"
     if kind is None:
         return Fault("bug", f"{name}: {text}")
