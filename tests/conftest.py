@@ -7,6 +7,11 @@ from pathlib import Path
 # Read by huggingface_hub when it is imported: no test may reach the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("COLUMNS", None)  # tables are as wide as where there is no terminal
+# Of several processes that test at once each has one thread: with more of them than cores, BLAS's
+# waiting threads starve its working ones.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 from hawsweep.backend import nn
 
