@@ -77,7 +77,7 @@ class WorkerProcess:
     def __init__(
         self,
         number: int,
-        starter: "WorkerStarter",
+        starter: WorkerStarter,
         log: Path,
         setting: Mapping[str, Any],
         events: "queue.Queue[Any]",
