@@ -1,6 +1,8 @@
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import pytest
@@ -340,6 +342,28 @@ def test_interrupted_trial_is_queued_once_and_comes_before_the_queue(study):
     assert [trial.user_attrs.get("repeats") for trial in waiting] == [None, 0]
     assert next_trial(study, space, identity()).params == {"learning_rate": 5e-4}
     assert next_trial(study, space, identity()).params == {"learning_rate": 2e-4}
+
+
+def test_queued_trial_is_one_workers_where_two_ask_at_once(study, storage, place):
+    n_each = 20
+    for _ in range(2 * n_each):
+        study.enqueue_trial({"learning_rate": 2e-4})
+    together = threading.Barrier(2)
+
+    def ask(worker):
+        opened = load_study(open_storage(place), "rates")
+        numbers = []
+        for _ in range(n_each):
+            together.wait()
+            numbers.append(next_trial(opened, {}, {"pid": worker}).number)
+        return numbers
+
+    with ThreadPoolExecutor() as threads:
+        taken = list(threads.map(ask, range(2)))
+    assert len({number for numbers in taken for number in numbers}) == 2 * n_each
+    asked_by = {number: worker for worker, numbers in enumerate(taken) for number in numbers}
+    owners = {t.number: t.user_attrs["worker"]["pid"] for t in study.get_trials() if t.user_attrs}
+    assert owners == asked_by
 
 
 def test_study_older_than_a_key_goes_on_where_the_key_has_its_default(storage, place, measured):

@@ -1,5 +1,6 @@
 """The trials of a study: which comes next, whose they are, and what becomes of those that fail."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -7,7 +8,10 @@ from datetime import datetime
 from typing import Any
 
 import optuna
+import sqlalchemy
 from optuna.distributions import BaseDistribution
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.deaths import FROM_OUTSIDE, Fault
@@ -159,13 +163,9 @@ def next_trial(
     waiting = [(turn(t), t.number, t) for t in trials if t.state == TrialState.WAITING]
     queued = sorted((at, number) for at, number, _ in waiting if at is not None)
     for _, number in queued:
-        # As Study.ask takes a waiting trial, where no other worker was faster.
-        trial_id, storage = trials[number]._trial_id, study._storage
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            storage.set_trial_user_attr(trial_id, "worker", dict(worker))
-            if storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                storage.set_trial_user_attr(trial_id, "worker", dict(worker))  # if two tried
-                return _suggested(study, trial_id, space)
+        trial_id = trials[number]._trial_id
+        if _take(study, trial_id, worker):
+            return _suggested(study, trial_id, space)
     # Study.ask would take one whose turn has not come.
     new = FrozenTrial(
         number=-1,
@@ -181,6 +181,30 @@ def next_trial(
         datetime_complete=None,
     )
     return _suggested(study, study._storage.create_new_trial(study._study_id, new), space)
+
+
+def _take(study: optuna.Study, trial_id: int, worker: Mapping[str, Any]) -> bool:
+    """Make a waiting trial a running one of this worker's, unless another was faster.
+
+    Optuna's way, ``set_trial_state_values``, reads and then writes. SQLite, which knows no
+    ``SELECT FOR UPDATE``, lets two processes both read that it waits, and both would run it.
+    """
+    taken = (
+        sqlalchemy.update(TrialModel)
+        .where(TrialModel.trial_id == trial_id, TrialModel.state == TrialState.WAITING)
+        .values(state=TrialState.RUNNING, datetime_start=datetime.now())
+    )
+    of_it = {"trial_id": trial_id, "key": "worker"}
+    storage = study._storage
+    assert isinstance(storage, _CachedStorage)  # as Optuna holds an RDBStorage
+    with storage._backend.engine.begin() as connection:
+        if connection.execute(taken).rowcount == 0:
+            return False
+        # Versions before this one noted it while the trial still waited.
+        connection.execute(sqlalchemy.delete(TrialUserAttributeModel).filter_by(**of_it))
+        values = {**of_it, "value_json": json.dumps(dict(worker))}
+        connection.execute(sqlalchemy.insert(TrialUserAttributeModel).values(values))
+    return True
 
 
 def _suggested(
