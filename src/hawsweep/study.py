@@ -320,20 +320,21 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
     """
     _folder_name(name)
     try:
-        if spec is None:
-            return optuna.load_study(storage=storage, study_name=name)
-        n_trials = storage.get_n_trials(storage.get_study_id_from_name(name))
-        return optuna.load_study(
-            storage=storage,
-            study_name=name,
-            sampler=make_sampler(spec, n_trials),
-            pruner=make_pruner(spec),
-        )
+        study = optuna.load_study(storage=storage, study_name=name)
     except KeyError as fault:
         known = ", ".join(map(printable, study_names(storage))) or "none"
         raise StudyError(
             f"There is no study {name!r}. Studies here: {known}. `hawsweep list` shows them."
         ) from fault
+    if spec is not None:
+        study.pruner = make_pruner(spec)
+        renew_sampler(study, spec)
+    return study
+
+
+def renew_sampler(study: optuna.Study, spec: SweepSpec) -> None:
+    """Give a study the sampler for its next proposal; what was read of its trials is kept."""
+    study.sampler = make_sampler(spec, len(study.get_trials(deepcopy=False)))
 
 
 def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:

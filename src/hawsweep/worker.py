@@ -140,6 +140,8 @@ class Worker:
         )
         self._valid_records = self._share_records() if self.spec.searches_models else None
         self.storage: RDBStorage = study.open_storage(self.place)
+        # Kept: reading its trials takes about a second for every thousand of them.
+        self._study = study.load_study(self.storage, self.name, self.spec)
         self._progress("loading the model")
         self._use(next(each for each in self.spec.models if each not in self._left_out))
         train = self.bench.train
@@ -207,7 +209,7 @@ class Worker:
 
     def base(self) -> None:
         """Measure an untuned model that was not measured, and keep it in the study."""
-        opened = self._load()
+        opened = self._study
         missing = baselines.unmeasured(opened, self.spec, self._left_out)
         model = missing[0] if missing and self._model not in missing else self._model
         assert model is not None
@@ -220,7 +222,8 @@ class Worker:
 
     def trial(self) -> None:
         """Ask the study for settings and run a trial with them."""
-        self._run(self._load(), "trial", self.spec.trials)
+        study.renew_sampler(self._study, self.spec)
+        self._run(self._study, "trial", self.spec.trials)
 
     def confirm(self) -> None:
         """Run one of the queued trials that train the best settings again."""
@@ -284,7 +287,7 @@ class Worker:
 
     def test(self) -> None:
         """Open the test split for the best trial and the base."""
-        opened = self._load()
+        opened = self._study
         best = confirm.winner(opened)
         if best is None or not self.bench.test_prompts:
             self.tell("test_end")
@@ -328,9 +331,6 @@ class Worker:
         if self.memory is not None and factor != 1.0:
             scaled = self.memory.coefficients.scaled(factor)
             self.bench.memory = replace(self.memory, coefficients=scaled)
-
-    def _load(self) -> optuna.Study:
-        return study.load_study(self.storage, self.name, self.spec)
 
 
 def main() -> None:
