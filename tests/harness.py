@@ -1,5 +1,6 @@
 """A sweep of the tiny model in a process of its own, and what must be true after any fault."""
 
+import functools
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import psutil
 from optuna.trial import TrialState
 from tiny_sweep import INTERVAL, tiny_sweep
 
-from hawsweep import workerprocess
+from hawsweep import forkserver, workerprocess
 from hawsweep.study import Place, open_storage
 
 DRIVER = Path(__file__).with_name("driver.py")
@@ -41,8 +42,8 @@ class Lab:
         content = tiny_sweep(model_dir, data_dir) | changes
         (folder / "sweep.yaml").write_text(json.dumps(content), encoding="utf-8")
 
-    def start(self, *changes):
-        return Run(self.folder, changes)
+    def start(self, *changes, warm=True):
+        return Run(self.folder, changes, warm=warm)
 
     def finish(self, *changes):
         """Start, again and again if need be, until the sweep is done; give the last run."""
@@ -95,20 +96,38 @@ class Lab:
                 assert set(trial.intermediate_values) == set(steps)
 
 
-class Run:
-    """A running sweep; its events as they come."""
+@functools.cache
+def warm_driver():
+    """A process that has imported what sweeps need, to fork from."""
+    command = [sys.executable, str(DRIVER.with_name("warm_driver.py"))]
+    return forkserver.ForkServer(command, {**os.environ, **N_THREADS}, Path("/dev/stderr"))
 
-    def __init__(self, folder, changes):
-        self.events, self._listeners = [], []
+
+class Run:
+    """A running sweep; its events as they come.
+
+    Args:
+        warm: Whether it may be forked from a process that has imported all it needs.
+    """
+
+    def __init__(self, folder, changes, *, warm):
+        self.events = []
         self._arrived = threading.Condition()
-        command = [sys.executable, str(DRIVER), str(folder), *changes]
-        self.process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **N_THREADS},
-        )
+        environment, arguments = {**os.environ, **N_THREADS}, [str(folder), *changes]
+        if warm and workerprocess.can_fork():
+            self.process = warm_driver().fork(Path("/dev/stderr"))
+            asked = {"environment": environment, "arguments": arguments}
+            with self.process.stdin as stdin:
+                stdin.write(f"{json.dumps(asked)}\n")
+            wait_until(lambda: self.process.pid)
+        else:
+            self.process = subprocess.Popen(
+                [sys.executable, str(DRIVER), *arguments],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -131,9 +150,9 @@ class Run:
             self._arrived.notify_all()
 
     def wait(self):
-        self.process.wait(timeout=300)
+        code = self.process.wait(timeout=300)
         self._reader.join()
-        return self.process.returncode
+        return code
 
     def next(self, kinds, after=0):
         """The first event of some kinds among those from a number on, and the number behind it;
@@ -179,7 +198,10 @@ def _worker_children(process):
     found = []
     for child in process.children():
         with suppress(psutil.Error):
-            if "hawsweep.worker" in child.cmdline():
+            command = " ".join(child.cmdline())
+            # The process that tests run in has the one to fork drivers from, no supervisor's.
+            is_forked = "warm_driver" in command and process.pid != os.getpid()
+            if is_forked or "hawsweep.worker" in command:
                 found.append(child)
     return found
 

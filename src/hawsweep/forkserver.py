@@ -145,13 +145,17 @@ class ForkServer:
 
 
 class _Forked:
-    """A process that a fork server was asked for."""
+    """A process that a fork server was asked for.
+
+    Attributes:
+        pid: None before it begins.
+    """
 
     def __init__(self, server: ForkServer, stdin: IO[str], stdout: IO[str]) -> None:
         self.stdin: IO[str] | None = stdin
         self.stdout: IO[str] | None = stdout
         self._server = server
-        self._pid: int | None = None
+        self.pid: int | None = None
         self._code: int | None = None
         self._has_begun, self._has_ended = threading.Event(), threading.Event()
 
@@ -168,15 +172,15 @@ class _Forked:
         if self._server.give_up():
             return
         self._has_begun.wait()
-        if self._pid is not None and self._code is None:
+        if self.pid is not None and self._code is None:
             with suppress(ProcessLookupError):
-                os.kill(self._pid, sig)
+                os.kill(self.pid, sig)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
     def begun(self, pid: int) -> None:
-        self._pid = pid
+        self.pid = pid
         self._has_begun.set()
 
     def ended(self, code: int) -> None:

@@ -333,12 +333,17 @@ class Worker:
             self.bench.memory = replace(self.memory, coefficients=scaled)
 
 
+def import_ahead() -> None:
+    """Import now what else would be imported in each forked worker."""
+    for name in _PUT_OFF:
+        with suppress(ImportError):  # then it is imported where it is needed
+            importlib.import_module(name)
+
+
 def main() -> None:
     """Follow the supervisor's commands until it says ``exit`` or is gone."""
     if len(sys.argv) > 1:
-        for name in _PUT_OFF:
-            with suppress(ImportError):  # then it is imported where it is needed
-                importlib.import_module(name)
+        import_ahead()
         forkserver.serve(int(sys.argv[1]))
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event

@@ -86,7 +86,7 @@ def soak(folder: Path, minutes: float) -> None:
     ended, events, port = threading.Event(), [], free_port()
     until = time.monotonic() + 60 * minutes
     with contextlib.ExitStack() as held:
-        run = lab.start("trials=10000")
+        run = lab.start("trials=10000", warm=False)
         if run.next(("trial_start",))[0] is None:
             raise SystemExit(f"no trial began: {run.error}")
         for command in (["dashboard", f"--port={port}"], ["status", "tiny", "--watch"]):
@@ -109,7 +109,7 @@ def soak(folder: Path, minutes: float) -> None:
                 events += run.events
                 run.__exit__()
                 counts["starts"] += 1
-                run = lab.start("trials=10000")
+                run = lab.start("trials=10000", warm=False)
                 run.next(("trial_start",))
             workers = list(run.workers().values())
             if workers and kill(generator.choice(workers), generator.choice(SIGNALS)):

@@ -16,7 +16,7 @@ from hawsweep.study import Place
 
 def test_sweep_is_interrupted_while_its_first_worker_imports(lab):
     here = lab(trials=1)
-    with here.start() as run:
+    with here.start(warm=False) as run:
         run.next(("study",))
         wait_until(lambda: psutil.Process(run.process.pid).children())
         kill(run.process.pid, signal.SIGINT)
