@@ -1,6 +1,7 @@
 """A sweep of the tiny model in a process of its own, and what must be true after any fault."""
 
 import functools
+import io
 import json
 import os
 import subprocess
@@ -16,7 +17,12 @@ from optuna.trial import TrialState
 from tiny_sweep import INTERVAL, tiny_sweep
 
 from hawsweep import forkserver, workerprocess
-from hawsweep.study import Place, open_storage
+from hawsweep.data import load_data
+from hawsweep.processes import identity
+from hawsweep.provenance import fingerprints
+from hawsweep.study import Place, create_study, open_storage
+from hawsweep.sweepfile import read_sweep
+from hawsweep.worker import Worker
 
 DRIVER = Path(__file__).with_name("driver.py")
 N_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -53,6 +59,23 @@ class Lab:
             if run.ended:
                 return run
         raise AssertionError(f"did not end: {run.events[-3:]}")
+
+    def worker(self, model_dir, **setting):
+        """A prepared worker in this process, of a study that is made for it."""
+        spec, place = read_sweep(self.folder / "sweep.yaml"), Place(self.studies)
+        prints = fingerprints(spec, model_dir, load_data(spec.data).fingerprint())
+        create_study(open_storage(place, create=True), place, "tiny", spec, prints)
+        asked = {
+            "study": "tiny",
+            "spec": spec.model_dump(mode="json", exclude_none=True),
+            "studies_dir": str(self.studies),
+            "storage_url": None,
+            "budget_bytes": 2e9,
+            "supervisor": identity(),
+        }
+        made = Worker(asked | setting, io.StringIO())
+        made.prepare()
+        return made
 
     @property
     def study(self):

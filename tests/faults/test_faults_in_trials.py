@@ -1,7 +1,6 @@
 """Exceptions, NaN, jumping clocks and broken files in trials of a real worker, in this process."""
 
 import errno
-import io
 import json
 import random
 import signal
@@ -14,15 +13,10 @@ from optuna.storages._rdb import storage as optuna_storage
 from optuna.trial import TrialState
 
 from hawsweep import deaths, objective, scoring, study, training, trials
-from hawsweep.data import load_data
 from hawsweep.errors import StudyError
 from hawsweep.leaderboard import trial_row
-from hawsweep.processes import identity
-from hawsweep.provenance import fingerprints
 from hawsweep.space import distributions
-from hawsweep.sweepfile import read_sweep
 from hawsweep.trialfiles import STATE_FILE
-from hawsweep.worker import Worker
 
 SETTINGS = {"learning_rate": 1e-3, "lora_parameters.rank": 2, "iters": 24}
 # Everything a trial calls on its way; each fails at some call.
@@ -51,22 +45,7 @@ FAULTS = {
 @pytest.fixture(scope="module")
 def bench_lab(tmp_path_factory, calibrated, chat_data_dir):
     lab = Lab(tmp_path_factory.mktemp("lab"), calibrated, chat_data_dir)
-    spec = read_sweep(lab.folder / "sweep.yaml")
-    place = study.Place(lab.studies)
-    storage = study.open_storage(place, create=True)
-    prints = fingerprints(spec, calibrated, load_data(spec.data).fingerprint())
-    study.create_study(storage, place, "tiny", spec, prints)
-    setting = {
-        "study": "tiny",
-        "spec": spec.model_dump(mode="json", exclude_none=True),
-        "studies_dir": str(lab.studies),
-        "storage_url": None,
-        "budget_bytes": 2e9,
-        "supervisor": identity(),
-    }
-    worker = Worker(setting, io.StringIO())
-    worker.prepare()
-    return lab, worker
+    return lab, lab.worker(calibrated)
 
 
 @pytest.fixture

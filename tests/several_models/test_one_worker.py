@@ -1,20 +1,14 @@
 """Trials of several models in one worker."""
 
-import io
-
 from hawsweep.backend import mx
 
 import pytest
 from optuna.trial import TrialState
 from several import lab_of
 
-from hawsweep import baselines, provenance, study
-from hawsweep.data import load_data
+from hawsweep import baselines, study
 from hawsweep.errors import MemoryBudgetError
-from hawsweep.processes import identity
-from hawsweep.study import Place, open_storage
-from hawsweep.sweepfile import read_sweep
-from hawsweep.worker import Worker
+from hawsweep.study import Place
 
 
 @pytest.fixture(scope="module")
@@ -22,22 +16,8 @@ def worker(tmp_path_factory, tiny_model_dir, other_model_dir, giant_dir, chat_da
     folder = tmp_path_factory.mktemp("worker")
     dirs = [tiny_model_dir, other_model_dir, giant_dir]
     lab = lab_of(folder, chat_data_dir, dirs)
-    spec = read_sweep(folder / "sweep.yaml")
-    place = Place(lab.studies)
-    prints = provenance.fingerprints(spec, tiny_model_dir, load_data(spec.data).fingerprint())
-    study.create_study(open_storage(place, create=True), place, "tiny", spec, prints)
-    setting = {
-        "study": "tiny",
-        "spec": spec.model_dump(mode="json", exclude_none=True),
-        "studies_dir": str(lab.studies),
-        "storage_url": None,
-        "budget_bytes": 2e9,
-        "supervisor": identity(),
-        "left_out": {str(giant_dir): ["far too large", 7.5]},
-    }
-    made = Worker(setting, io.StringIO())
-    made.prepare()
-    return lab, made
+    left_out = {str(giant_dir): ["far too large", 7.5]}
+    return lab, lab.worker(tiny_model_dir, left_out=left_out)
 
 
 def run_with(worker, model, **settings):
