@@ -111,6 +111,16 @@ def test_sweep_outlives_what_its_workers_are_forked_from(lab):
     here.check(2)
 
 
+def test_sigterm_to_what_workers_are_forked_from_ends_no_worker(lab):
+    here = lab(trials=1, search={"iters": {"choices": [120]}})
+    with here.start() as run:
+        run.next(("eval",))
+        assert kill(psutil.Process(run.workers()[0]).ppid(), signal.SIGTERM)
+        assert run.wait() == 0
+    assert not [event for event in run.events if event["kind"] == "died"]
+    here.check(1)
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_trial_goes_on_from_its_last_evaluation(lab, number):
     here = lab(trials=1, search={"iters": {"choices": [120]}})
