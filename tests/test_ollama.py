@@ -176,9 +176,9 @@ def test_template_that_is_not_of_turns_is_left_to_ollama(tokenizer, template):
 def test_modelfile_is_read_back_as_it_was_meant(tokenizer):
     own = with_template(tokenizer, CHATML)
     system = 'Say "no" to """this""" and end with "quotes"'
-    text = ollama.modelfile("./a b.gguf", own, system, "Trial 1\nof a sweep")
+    text = ollama.modelfile(own, system, "Trial 1\nof a sweep")
     found = parse_modelfile(text)
-    assert found[0] == ("FROM", "./a b.gguf")
+    assert found[0] == ("FROM", "./fused")
     assert dict(found)["SYSTEM"] == system
     turns, _ = ollama.find_turns(own, system)
     assert dict(found)["TEMPLATE"] == turns.to_go()
@@ -187,7 +187,7 @@ def test_modelfile_is_read_back_as_it_was_meant(tokenizer):
 
 
 def test_modelfile_of_an_unknown_template_has_none(tokenizer):
-    text = ollama.modelfile("./m.gguf", with_template(tokenizer, MISTRAL), None, "Trial 1")
+    text = ollama.modelfile(with_template(tokenizer, MISTRAL), None, "Trial 1")
     assert [name for name, _ in parse_modelfile(text)][:2] == ["FROM", "PARAMETER"]
     assert "takes the one it knows" in text
 
@@ -196,11 +196,11 @@ def test_modelfile_of_an_unknown_template_has_none(tokenizer):
 def test_text_that_a_modelfile_cannot_hold_is_refused(tokenizer, system):
     own = with_template(tokenizer, CHATML)
     if '"""' not in system:
-        text = ollama.modelfile("./m.gguf", own, system, "Trial 1")
+        text = ollama.modelfile(own, system, "Trial 1")
         assert dict(parse_modelfile(text))["SYSTEM"] == system
         return
     with pytest.raises(ExportError, match=r"system message has a line that ends in three quotes"):
-        ollama.modelfile("./m.gguf", own, system, "Trial 1")
+        ollama.modelfile(own, system, "Trial 1")
 
 
 def test_system_message_is_common_where_all_records_have_the_same():

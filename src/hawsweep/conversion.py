@@ -1,11 +1,11 @@
-"""A llama checkpoint in GGUF becomes an MLX folder in float32. The other way: ggufwriting.py."""
+"""A llama checkpoint in GGUF becomes an MLX folder in float32."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 # llama.cpp's names of what is in a block or around them, and MLX's.
-NAMES = {
+_NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -20,21 +20,24 @@ NAMES = {
     "output": "lm_head",
 }
 # By which llama 3 divides each rotary frequency.
-ROPE_FACTORS = "rope_freqs.weight"
+_ROPE_FACTORS = "rope_freqs.weight"
 
 
 def convert_llama(source: Path, target: Path) -> None:
     """Write a llama GGUF as an MLX folder in float32."""
+    from hawsweep.backend import mx
+
     from transformers import AutoTokenizer
 
-    weights, config, _ = read_llama(source)
-    write_model(target, weights, config)
+    weights, config = _read_llama(source)
+    mx.save_safetensors(str(target / "model.safetensors"), weights, metadata={"format": "mlx"})
+    (target / "config.json").write_text(json.dumps(config, indent=2))
     tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
     tokenizer.save_pretrained(str(target))
 
 
-def read_llama(source: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """MLX's weights in float32 and its config out of a llama GGUF, and the file's metadata."""
+def _read_llama(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """MLX's weights in float32 and its config out of a llama GGUF."""
     from hawsweep.backend import mx
 
     content: Any = mx.load(str(source), return_metadata=True)
@@ -42,23 +45,13 @@ def read_llama(source: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, 
     config = _llama_config(metadata, is_tied="output.weight" not in tensors)
     heads = {"attn_q": config["num_attention_heads"], "attn_k": config["num_key_value_heads"]}
     weights = {}
-    for name in (key for key in tensors if key.endswith(".weight") and key != ROPE_FACTORS):
+    for name in (key for key in tensors if key.endswith(".weight") and key != _ROPE_FACTORS):
         stem = name.removesuffix(".weight")
         weight = _dequantize(tensors, stem)
         if (short := stem.rsplit(".", 1)[-1]) in heads:
             weight = unpermute(weight, heads[short])
         weights[_mlx_name(stem)] = weight
-    if ROPE_FACTORS in tensors:
-        metadata[ROPE_FACTORS] = tensors[ROPE_FACTORS]
-    return weights, config, metadata
-
-
-def write_model(target: Path, weights: dict[str, Any], config: dict[str, Any]) -> None:
-    """Write a model's weights and config where mlx-lm reads them."""
-    from hawsweep.backend import mx
-
-    mx.save_safetensors(str(target / "model.safetensors"), weights, metadata={"format": "mlx"})
-    (target / "config.json").write_text(json.dumps(config, indent=2))
+    return weights, config
 
 
 def _llama_config(metadata: dict[str, Any], *, is_tied: bool) -> dict[str, Any]:
@@ -95,9 +88,9 @@ def _token_ids(metadata: dict[str, Any]) -> dict[str, int]:
 
 def _mlx_name(stem: str) -> str:
     if not stem.startswith("blk."):
-        return f"{NAMES[stem]}.weight"
+        return f"{_NAMES[stem]}.weight"
     _, layer, part = stem.split(".")
-    return f"model.layers.{layer}.{NAMES[part]}.weight"
+    return f"model.layers.{layer}.{_NAMES[part]}.weight"
 
 
 def _dequantize(tensors: dict[str, Any], stem: str) -> Any:
@@ -110,13 +103,6 @@ def _dequantize(tensors: dict[str, Any], stem: str) -> Any:
     group_size = 32  # of every GGUF format that MLX reads
     bits = weight.shape[-1] * 32 // (scales.shape[-1] * group_size)
     return mx.dequantize(weight, scales, biases, group_size=group_size, bits=bits)
-
-
-def permute(weight: Any, n_heads: int) -> Any:
-    """Put a rotary projection's rows into llama.cpp's order; see ``unpermute``."""
-    rows, columns = weight.shape
-    halves = weight.reshape(n_heads, 2, rows // n_heads // 2, columns)
-    return halves.swapaxes(1, 2).reshape(rows, columns)
 
 
 def unpermute(weight: Any, n_heads: int) -> Any:

@@ -5,18 +5,14 @@ import shutil
 
 from hawsweep.backend import mx
 
-import gguf
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from hawsweep.cli import main
+from hawsweep.display.exporting import next_commands
 from hawsweep.errors import ExportError
 from hawsweep.export import parts as exportparts
-from hawsweep.models import load_model
 from hawsweep.trialfiles import CONFIG_FILE, WEIGHTS_FILE
-
-GGUF = "tiny-trial-{}-f16.gguf"
 
 
 def fault_of(made, **asked):
@@ -39,11 +35,10 @@ def texts(folder):
     return {path.name: path.read_text(encoding="utf-8") for path in files}
 
 
-def test_adapter_fused_and_gguf_answer_as_the_trial_did(made):
+def test_adapter_and_fused_model_answer_as_the_trial_did(made):
     exported = made.export(fuse=True, ollama=True)
-    file = GGUF.format(exported.trial_number)
-    assert made.names() == ["Modelfile", "README.md", "adapters", "export.json", "fused", file]
-    assert exported.new == ("adapters", "fused", "gguf")
+    assert made.names() == ["Modelfile", "README.md", "adapters", "export.json", "fused"]
+    assert exported.new == ("adapters", "fused")
     trial = made.study.get_trials()[exported.trial_number]
     for part in exported.parts:
         assert part.check.expected == exported.score == trial.value
@@ -55,48 +50,10 @@ def test_adapter_fused_and_gguf_answer_as_the_trial_did(made):
     for name in (WEIGHTS_FILE, CONFIG_FILE):
         assert (made.folder / "adapters" / name).read_bytes() == (source / name).read_bytes()
     assert left_over(made) == []
-    assert f"FROM ./{file}" in (made.folder / "Modelfile").read_text(encoding="utf-8")
+    assert "FROM ./fused\n" in (made.folder / "Modelfile").read_text(encoding="utf-8")
     for name, text in texts(made.folder).items():
         assert str(made.studies.parent) not in text, name
         assert str(made.model_dir.parent) not in text, name
-
-
-def test_gguf_has_the_weights_and_the_tokenizer_of_the_fused_model(made):
-    exported = made.export(fuse=True, gguf=True)
-    reader = gguf.GGUFReader(made.folder / GGUF.format(exported.trial_number))
-    known = {name: field.contents() for name, field in reader.fields.items()}
-    loaded = load_model(made.folder / "fused")
-    args, tokenizer = loaded.model.args, loaded.tokenizer
-    assert known["general.architecture"] == "llama"
-    assert known["llama.block_count"] == args.num_hidden_layers
-    assert known["llama.attention.head_count_kv"] == args.num_key_value_heads
-    assert known["llama.rope.freq_base"] == args.rope_theta
-    assert known["tokenizer.ggml.model"] == "gpt2"
-    assert known["tokenizer.ggml.pre"] == "gpt-2"
-    assert known["tokenizer.ggml.eos_token_id"] == tokenizer.eos_token_id
-    assert known["tokenizer.ggml.add_bos_token"] is False
-    assert known["tokenizer.chat_template"] == tokenizer.chat_template
-    control = int(gguf.TokenType.CONTROL)
-    kinds = dict(
-        zip(known["tokenizer.ggml.tokens"], known["tokenizer.ggml.token_type"], strict=True)
-    )
-    assert {token for token, kind in kinds.items() if kind == control} == {
-        "<|im_start|>",
-        "<|im_end|>",
-    }
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
-    assert "output.weight" not in tensors  # tied to the embedding
-    layer = loaded.model.layers[0]
-    norm = np.array(layer.input_layernorm.weight)
-    assert np.array_equal(tensors["blk.0.attn_norm.weight"].data, norm)
-    down = np.array(layer.mlp.down_proj.weight.astype(mx.float16))
-    assert np.array_equal(tensors["blk.0.ffn_down.weight"].data, down)
-    # llama.cpp turns neighbours, MLX the halves of a head: row 1 of the file is that of the second
-    # half.
-    half = args.hidden_size // args.num_attention_heads // 2
-    query = np.array(layer.self_attn.q_proj.weight.astype(mx.float16))
-    stored = tensors["blk.0.attn_q.weight"].data
-    assert np.array_equal(stored[:4], query[[0, half, 1, half + 1]])
 
 
 def test_what_is_asked_for_later_is_added(made):
@@ -104,19 +61,20 @@ def test_what_is_asked_for_later_is_added(made):
     weights = made.folder / "adapters" / WEIGHTS_FILE
     before = weights.stat()
     assert made.names() == ["README.md", "adapters", "export.json"]
-    second = made.export(gguf=True)
+    second = made.export(fuse=True)
     assert first.new == ("adapters",)
-    assert second.new == ("gguf",)
-    assert [part.name for part in second.parts] == ["adapters", "gguf"]
+    assert second.new == ("fused",)
+    assert [part.name for part in second.parts] == ["adapters", "fused"]
     assert weights.stat() == before
-    third = made.export(fuse=True, ollama=True)  # the GGUF is there
-    assert third.new == ("fused",)
+    third = made.export(ollama=True)  # the fused model is there
+    assert third.new == ()
     assert third.has_modelfile
+    assert not second.has_modelfile
     card = (made.folder / "README.md").read_text(encoding="utf-8")
     assert card == (made.folder / "fused" / "README.md").read_text(encoding="utf-8")
-    for name in ("adapters", "fused", "gguf"):
+    for name in ("adapters", "fused"):
         assert f"\n| {name} |" in card
-    assert "there already, with adapters, " in fault_of(made, fuse=True, gguf=True, ollama=True)
+    assert "there already, with adapters, " in fault_of(made, fuse=True, ollama=True)
 
 
 def test_export_of_another_trial_is_kept_without_force(made):
@@ -134,7 +92,7 @@ def test_adapter_that_was_trained_again_is_not_mixed_with_an_older_export(made):
     number = best(made)
     weights = made.trial_dir(number) / "adapters" / WEIGHTS_FILE
     shutil.copy2(made.trial_dir(1 - number) / "adapters" / WEIGHTS_FILE, weights)
-    assert "whose adapter was another one then" in fault_of(made, gguf=True)
+    assert "whose adapter was another one then" in fault_of(made, fuse=True)
 
 
 def other_checkpoint(made):
@@ -145,19 +103,18 @@ def other_checkpoint(made):
 
 def test_checkpoint_is_exported_and_measured(made):
     folder = other_checkpoint(made)
-    exported = made.export(trial_number=0, checkpoint=int(folder.name), fuse=True)
-    adapter, fused = exported.parts
+    exported = made.export(trial_number=0, checkpoint=int(folder.name))
+    (adapter,) = exported.parts
     source = (folder / WEIGHTS_FILE).read_bytes()
     assert (made.folder / "adapters" / WEIGHTS_FILE).read_bytes() == source
     assert exported.score is None
     assert adapter.check.expected is None
-    assert fused.check.expected == adapter.check.score
-    assert fused.check.identical == 1.0
     card = (made.folder / "README.md").read_text(encoding="utf-8")
     assert f"its checkpoint at iteration {int(folder.name)}" in card
     assert "model-index" not in card  # those scores are the best checkpoint's
-    added = made.export(trial_number=0, checkpoint=int(folder.name), gguf=True)
-    assert added.new == ("gguf",)
+    added = made.export(trial_number=0, checkpoint=int(folder.name), fuse=True)
+    assert added.new == ("fused",)
+    assert added.parts[-1].check.expected == adapter.check.score
     assert added.parts[-1].check.identical == 1.0
 
 
@@ -191,10 +148,10 @@ def test_export_that_is_killed_leaves_what_was_there(made, monkeypatch):
     made.export()
     before = made.names()
     monkeypatch.setattr(
-        exportparts, "read_gguf", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        exportparts, "fuse_checked", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     with pytest.raises(KeyboardInterrupt):
-        made.export(fuse=True, gguf=True)
+        made.export(fuse=True)
     assert made.names() == before
     assert left_over(made) == []
     monkeypatch.undo()
@@ -222,7 +179,7 @@ def test_folder_that_hawsweep_did_not_make_is_left_alone(made, tmp_path):
 def test_damaged_list_of_an_export_is_told(made):
     made.export()
     (made.folder / "export.json").write_text('{"origin": {"of": 1}}', encoding="utf-8")
-    assert "export.json is damaged" in fault_of(made, gguf=True)
+    assert "export.json is damaged" in fault_of(made, fuse=True)
 
 
 def test_validation_sentences_that_changed_are_told(made):
@@ -242,14 +199,14 @@ def on_quantized(made, folder):
     return {"trial_number": 0, "checkpoint": int(other_checkpoint(made).name)}
 
 
-def test_quantized_base_gives_a_gguf_that_is_not(made, quantized_dir):
+@pytest.mark.parametrize("option", ["dequantize", "ollama"])
+def test_quantized_base_is_fused_into_full_weights(made, quantized_dir, option):
     asked = on_quantized(made, quantized_dir)
-    exported = made.export(**asked, dequantize=True, gguf=True)
-    adapter, fused, whole = exported.parts
-    assert (adapter.dequantized, fused.dequantized, whole.dequantized) == (False, True, True)
+    exported = made.export(**asked, **{option: True})
+    adapter, fused = exported.parts
+    assert (adapter.dequantized, fused.dequantized) == (False, True)
     assert "quantization" not in json.loads((made.folder / "fused" / "config.json").read_text())
     assert fused.check.near == 1.0
-    assert whole.check.near == 1.0
     assert "fused, dequantized |" in (made.folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -258,31 +215,16 @@ def test_quantized_fused_model_is_not_replaced_by_a_dequantized_one(made, quanti
     exported = made.export(**asked, fuse=True)
     if exported.parts[1].dequantized:  # requantizing lost the adapter
         assert exported.lost is not None
-        made.export(**asked, dequantize=True, gguf=True)
         return
-    assert "fused is there already, quantized" in fault_of(made, **asked, dequantize=True)
-    assert made.export(**asked, gguf=True).parts[-1].dequantized  # fused again for it alone
+    for option in ("dequantize", "ollama"):
+        assert "fused is there already, quantized" in fault_of(made, **asked, **{option: True})
 
 
-def test_model_that_cannot_be_gguf_is_refused_before_anything_is_made(made, monkeypatch):
-    monkeypatch.setattr(
-        "hawsweep.export.exporting.why_not", lambda _: "its architecture is gemma3_text"
-    )
-    said = fault_of(made, gguf=True)
-    assert "cannot be exported as GGUF: its architecture is gemma3_text. llama.cpp's" in said
+def test_model_that_ollama_does_not_import_is_refused_before_anything_is_made(made, monkeypatch):
     monkeypatch.setattr("hawsweep.export.ollama.IMPORTED", ())
-    assert "Ollama does not import its architecture" in fault_of(made, ollama=True)
+    said = fault_of(made, ollama=True)
+    assert "for Ollama, which does not import its architecture. Use --fuse --dequantize" in said
     assert not made.folder.exists()
-
-
-def test_modelfile_names_the_fused_model_where_there_is_no_gguf(made, monkeypatch):
-    for module in ("exporting", "parts"):
-        monkeypatch.setattr(
-            f"hawsweep.export.{module}.why_not", lambda _: "its architecture is gemma3_text"
-        )
-    exported = made.export(ollama=True)
-    assert exported.new == ("adapters", "fused")
-    assert "FROM ./fused\n" in (made.folder / "Modelfile").read_text(encoding="utf-8")
 
 
 def command(made, *arguments):
@@ -295,14 +237,35 @@ def test_command_says_what_was_written_and_what_comes_next(made):
     assert done.exit_code == 0, done.output
     number = done.output.split("Trial ")[1][0]
     assert f"Trial {number} of tiny, chrf " in done.output
-    assert f"tiny-trial-{number}-f16.gguf" in done.output
+    assert "\nfused/ " in done.output
     assert "100%" in done.output
     assert "--system-prompt 'Translate Hawaiian to English.'" in done.output
     assert f"ollama create tiny -f {made.folder}/Modelfile" in done.output
-    again = json.loads(command(made, "--fuse", "--json").stdout)
-    assert again["new"] == ["fused"]
-    assert [part["check"]["identical"] for part in again["parts"]] == [1.0, 1.0, 1.0]
+    assert "convert_hf_to_gguf.py" not in done.output
+    again = json.loads(command(made, "--fuse", "--force", "--json").stdout)
+    assert again["new"] == ["adapters", "fused"]
+    assert [part["check"]["identical"] for part in again["parts"]] == [1.0, 1.0]
     assert again["next"][0].startswith(f"mlx_lm.generate --model {made.folder}/fused ")
+    converter = "python llama.cpp/convert_hf_to_gguf.py"
+    assert again["next"][1] == f"{converter} {made.folder}/fused --outfile tiny.gguf"
+
+
+def test_converter_comes_next_only_for_full_weights(made, quantized_dir):
+    exported = made.export(**on_quantized(made, quantized_dir), fuse=True)
+    (folder,) = [made.folder / part.path for part in exported.parts if part.name == "fused"]
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization": {"bits": 4}}))
+    assert not any("convert_hf_to_gguf" in each for each in next_commands(exported, "Aloha."))
+    config.pop("quantization", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    assert any("convert_hf_to_gguf" in each for each in next_commands(exported, "Aloha."))
+
+
+def test_gguf_says_what_to_do_instead(made):
+    done = command(made, "--gguf")
+    assert done.exit_code == 2
+    said = "Instead of --gguf, use --fuse --dequantize, then llama.cpp's convert_hf_to_gguf.py"
+    assert said in done.output
 
 
 def test_private_without_a_repository_is_a_wrong_usage(made):

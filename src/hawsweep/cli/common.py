@@ -86,6 +86,16 @@ plain_option = click.option(
 )
 
 
+def option_that_went(name: str, instead: str, **kind: Any) -> Callable[[Command], Command]:
+    """Refuse an option of older versions, with one sentence on what to do instead."""
+
+    def refuse(_: click.Context, __: click.Parameter, value: Any) -> None:
+        if value:
+            raise click.UsageError(f"Instead of {name}, {instead}.")
+
+    return click.option(name, hidden=True, expose_value=False, callback=refuse, **kind)
+
+
 def print_json(content: Any) -> None:
     """Print plain values as JSON, which knows no infinity and no NaN: null."""
     how: dict[str, Any] = {"indent": 2, "ensure_ascii": False, "allow_nan": False}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hawsweep.cli.common import json_option, make_console, place_options
+from hawsweep.cli.common import json_option, make_console, option_that_went, place_options
 
 if TYPE_CHECKING:
     from hawsweep.study import Place
@@ -26,20 +26,15 @@ if TYPE_CHECKING:
 @click.option("--fuse", is_flag=True, help="Also write the fused model, quantized as its base is.")
 @click.option("--dequantize", is_flag=True, help="Write it fused and not quantized.")
 @click.option(
-    "--gguf",
-    is_flag=True,
-    help="Also write it fused as GGUF in 16 bits, for llama.cpp: llamas with byte-level BPE.",
-)
-@click.option(
     "--ollama",
     is_flag=True,
-    help="Also write a Modelfile for Ollama, and what it needs: the GGUF, or else the fused model.",
+    help="Also write a Modelfile for Ollama, and what it needs: the fused model, not quantized.",
 )
 @click.option(
     "--upload-repo",
     metavar="REPO",
-    help="Send the fused model, else the adapter, and the GGUF, to this Hugging Face repository. "
-    "A new one is public, as by mlx_lm.",
+    help="Send the fused model, else the adapter, to this Hugging Face repository. A new one is "
+    "public, as by mlx_lm.",
 )
 @click.option("--private", is_flag=True, help="With --upload-repo: a private repository.")
 @click.option(
@@ -49,6 +44,11 @@ if TYPE_CHECKING:
     help="Where to write, instead of the study's folder export.",
 )
 @click.option("--force", is_flag=True, help="Replace an earlier export, all of it.")
+@option_that_went(
+    "--gguf",
+    "use --fuse --dequantize, then llama.cpp's convert_hf_to_gguf.py on the folder fused",
+    is_flag=True,
+)
 @json_option
 @place_options
 def export(

@@ -24,7 +24,7 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
         shares = ["" if each is None else f"{each:.0%}" for each in (check.identical, check.near)]
         remarks = [] if part.name in exported.new else ["was there"]
         remarks += ["dequantized"] if part.dequantized else []
-        name = Text(part.path if "." in part.path else f"{part.path}/")
+        name = Text(f"{part.path}/")
         size = f"{part.n_bytes / 1e6:,.1f}"
         table.add_row(name, size, f"{check.score:.4f}", *shares, ", ".join(remarks))
     n_prompts = max(part.check.n_prompts for part in exported.parts)
@@ -54,7 +54,8 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
 
 
 def next_commands(exported: "Exported", prompt: str) -> list[str]:
-    """What to type next: let it answer, make Ollama's model, upload."""
+    """What to type next: let it answer, make a model of Ollama's or llama.cpp's, upload."""
+    from hawsweep.export.fusing import is_quantized
     from hawsweep.export.modelcard import generate_command
 
     by_name = {part.name: part for part in exported.parts}
@@ -68,6 +69,9 @@ def next_commands(exported: "Exported", prompt: str) -> list[str]:
         path = shlex.quote(str(folder / "Modelfile"))
         name = exported.study.lower()
         commands += [f"ollama create {name} -f {path}", f"ollama run {name} {shlex.quote(prompt)}"]
+    elif "fused" in by_name and not is_quantized(folder / by_name["fused"].path):
+        words = ["python", "llama.cpp/convert_hf_to_gguf.py", model]
+        commands.append(shlex.join([*words, "--outfile", f"{exported.study}.gguf"]))
     if exported.url is None:
         commands.append(f"hawsweep export {exported.study} --upload-repo NAME/{exported.study}")
     return commands

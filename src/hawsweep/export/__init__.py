@@ -1,1 +1,1 @@
-"""Leaving the study: adapters, fused models, GGUF, cards, uploads, each checked by its answers."""
+"""Leaving the study: adapters, fused models, cards, uploads, each checked by its answers."""

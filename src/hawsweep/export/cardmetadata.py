@@ -4,7 +4,6 @@ Nothing in it is guessed: a license is the base's own card's, and languages are 
 """
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
@@ -55,7 +54,6 @@ def metadata(
     *,
     is_fused: bool,
     is_measured: bool,
-    tags: Sequence[str] = (),
 ) -> str:
     """A card's front matter.
 
@@ -88,7 +86,7 @@ def metadata(
         base_model_relation=None if base is None else "finetune" if is_fused else "adapter",
         library_name="mlx",
         pipeline_tag="text-generation",
-        tags=["mlx", "lora", "hawsweep", *tags],
+        tags=["mlx", "lora", "hawsweep"],
         datasets=data_sets or None,
         license=known[1] if known else _license_of(spec.model),
         model_name=opened.study_name if results else None,

@@ -1,4 +1,4 @@
-"""Leaving the study: a trial's adapter, fused, as GGUF, for Ollama, checked by what it says."""
+"""Leaving the study: a trial's adapter, fused, for Ollama, checked by what it says."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ from hawsweep.errors import ExportError
 from hawsweep.export import ollama
 from hawsweep.export.folder import MODELFILE, Origin, Part, digest_of, read_parts
 from hawsweep.export.fusing import is_quantized
-from hawsweep.export.ggufwriting import why_not
 from hawsweep.export.parts import Maker, Progress
 from hawsweep.export.uploading import Target
 from hawsweep.trialfiles import ADAPTER_DIR, CHECKPOINT_DIR, CONFIG_FILE, WEIGHTS_FILE
@@ -34,7 +33,6 @@ class Request:
     checkpoint: int | None = None
     fuse: bool = False
     dequantize: bool = False
-    gguf: bool = False
     ollama: bool = False
     output: Path | None = None
     force: bool = False
@@ -103,7 +101,7 @@ def export_trial(
         raise ExportError(f"{folder} is there already, with {names}. Use --force to replace it.")
     maker = Maker(opened, place, trial, spec, base, origin, progress)
     if missing or not is_written:
-        dequantize = asked.dequantize or (asked.ollama and "gguf" not in wanted)
+        dequantize = asked.dequantize or asked.ollama
         try:
             maker.make(folder, source, there, missing, asked.ollama, dequantize)
         except OSError as fault:
@@ -172,24 +170,16 @@ def _adapter_dir(
 
 def _wanted(asked: Request, model: str, base: Path, there: dict[str, Part]) -> list[str]:
     """Names of the parts that what is asked for needs, in the order in which they are made."""
-    reason = why_not(base)
-    if asked.gguf and reason is not None:
+    if asked.ollama and not ollama.imports(base):
         raise ExportError(
-            f"{model} cannot be exported as GGUF: {reason}. llama.cpp's convert_hf_to_gguf.py "
-            "makes one of many other models, out of what --fuse --dequantize exports."
-        )
-    as_folder = asked.ollama and reason is not None
-    if as_folder and not ollama.imports(base):
-        raise ExportError(
-            f"{model} cannot be exported for Ollama: as GGUF it cannot, since {reason}; and Ollama "
-            "does not import its architecture from safetensors."
+            f"{model} cannot be exported for Ollama, which does not import its architecture. Use "
+            "--fuse --dequantize, then llama.cpp's convert_hf_to_gguf.py on the folder fused."
         )
     fused = there.get("fused")
-    must_be_whole = is_quantized(base) and (asked.dequantize or as_folder)
+    must_be_whole = is_quantized(base) and (asked.dequantize or asked.ollama)
     if fused is not None and must_be_whole and not fused.dequantized:
         raise ExportError(
             f"{fused.path} is there already, quantized. Use --force to make the export anew."
         )
-    names = ["adapters"]
-    names += ["fused"] if asked.fuse or asked.dequantize or as_folder else []
-    return names + (["gguf"] if asked.gguf or (asked.ollama and not as_folder) else [])
+    is_fused = asked.fuse or asked.dequantize or asked.ollama
+    return ["adapters", "fused"] if is_fused else ["adapters"]

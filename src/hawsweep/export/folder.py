@@ -39,7 +39,7 @@ class Part:
     """Something exported and checked.
 
     Attributes:
-        name: ``adapters``, ``fused`` or ``gguf``.
+        name: ``adapters`` or ``fused``.
         path: In the export's folder.
         dequantized: Whether its base was quantized and it is not.
     """

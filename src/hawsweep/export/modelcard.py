@@ -31,7 +31,7 @@ class Piece:
     """Something exported, as a card speaks of it.
 
     Attributes:
-        name: ``adapters``, ``fused`` or ``gguf``.
+        name: ``adapters`` or ``fused``.
         path: In the folder that the card is in.
     """
 
@@ -90,7 +90,6 @@ def card(
         row,
         is_fused=released.piece("fused") is not None,
         is_measured=released.checkpoint is None,
-        tags=["gguf"] if released.piece("gguf") else [],
     )
     text = "\n\n".join(each for each in sections if each)
     return f"---\n{front}---\n\n{text}\n"
@@ -332,7 +331,7 @@ def _use(opened: optuna.Study, spec: SweepSpec, released: Released) -> str:
     except HawsweepError:
         system = None
     base, repo = name_of(spec.model), released.repo
-    fused, gguf = released.piece("fused"), released.piece("gguf")
+    fused = released.piece("fused")
     lines: list[str] = []
     if fused is not None:
         lines.append(generate_command(repo or fused.path, None, system))
@@ -341,9 +340,6 @@ def _use(opened: optuna.Study, spec: SweepSpec, released: Released) -> str:
         lines.append(generate_command(base, "adapters", system))
     else:
         lines.append(generate_command(base, "adapters", system))
-    if gguf is not None:
-        words = ["llama-cli", "-m", gguf.path]
-        lines.append(shlex.join([*words, *(["-sys", system] if system else []), "--temp", "0"]))
     if released.has_modelfile:
         name = (repo or opened.study_name).split("/")[-1].lower()
         lines.append(f"ollama create {shlex.quote(name)} -f Modelfile")

@@ -32,6 +32,7 @@ IMPORTED = (
 )
 _SYSTEM, _QUESTION, _ANSWER, _AGAIN = "\ue000", "\ue001", "\ue002", "\ue003"
 _QUOTES = '"""'
+FROM = "FROM ./fused\n"
 Messages = Sequence[tuple[str, str]]
 
 
@@ -157,18 +158,17 @@ def _rendered(tokenizer: Any, messages: Messages, *, to_go_on: bool = True) -> s
     return text.removeprefix(bos) if bos and text.count(bos) == 1 else text
 
 
-def modelfile(source: str, tokenizer: Any, system: str | None, title: str) -> str:
-    """The text of a Modelfile.
+def modelfile(tokenizer: Any, system: str | None, title: str) -> str:
+    """The text of a Modelfile beside the folder ``fused``.
 
     Args:
-        source: What ``FROM`` names, relative to the file.
         system: The system message of all training data; None where there is none, or several.
 
     Raises:
         ExportError: There is no way to write a text in one.
     """
     found = find_turns(tokenizer, system)
-    lines = [f"# {' '.join(title.split())}", f"FROM {source}", ""]
+    lines = [f"# {' '.join(title.split())}", FROM]
     if found is None:
         lines += ["# Without TEMPLATE: Ollama takes the one it knows for the model's own.", ""]
     else:

@@ -14,8 +14,7 @@ from hawsweep.export import folder as exportfolder
 from hawsweep.export import ollama
 from hawsweep.export.fidelity import Judge
 from hawsweep.export.folder import CARD, MODELFILE, Origin, Part
-from hawsweep.export.fusing import fuse_checked, is_quantized, run_fuse
-from hawsweep.export.ggufwriting import read_gguf, why_not, write_gguf
+from hawsweep.export.fusing import fuse_checked
 from hawsweep.export.modelcard import Piece, Released, card
 from hawsweep.export.uploading import Target, upload
 from hawsweep.spec import SweepSpec
@@ -99,12 +98,6 @@ class Maker:
             self._check_adapters(adapters, is_new="adapters" in missing)
         if "fused" in missing:
             self._fuse(adapters, beside / "fused", dequantize=dequantize)
-        if "gguf" in missing:
-            fused = self.new.get("fused") or there.get("fused")
-            weights = None
-            if fused is not None and (fused.dequantized or not is_quantized(self._base)):
-                weights = (beside if "fused" in self.new else folder) / fused.path
-            self._write_gguf(adapters, weights, beside)
 
     def _check_adapters(self, adapters: Path, *, is_new: bool) -> None:
         self._progress("checking the adapter's translations")
@@ -130,46 +123,16 @@ class Maker:
         self.lost = fused.lost
         self._note("fused", target, Part("fused", "fused", 0, fused.check, fused.dequantized))
 
-    def _write_gguf(self, adapters: Path, weights: Path | None, beside: Path) -> None:
-        scratch = beside / "~scratch"
-        scratch.mkdir()
-        if weights is None:
-            weights = scratch / "weights"
-            self._progress("fusing dequantized, for the GGUF")
-            trusted = self._spec.trust_remote_code
-            run_fuse(self._base, adapters, weights, dequantize=True, trust_remote_code=trusted)
-        path = beside / self._gguf_name()
-        self._progress("writing the GGUF")
-        write_gguf(weights, path, f"{self._opened.study_name} trial {self._trial.number}")
-        self._progress("reading the GGUF back and checking its translations")
-        read = scratch / "read"
-        read.mkdir()
-        read_gguf(path, read)
-        check = self._judge(read)
-        if not check.holds:
-            raise ExportError(
-                f"The GGUF, read back, scores {check.describe()}: it does not do what the trial "
-                "did. Export without --gguf and --ollama."
-            )
-        shutil.rmtree(scratch)
-        whole = Part("gguf", path.name, 0, check, is_quantized(self._base))
-        self._note("gguf", path, whole)
-
     def _note(self, name: str, path: Path, part: Part) -> None:
         self.new[name] = replace(part, n_bytes=exportfolder.size_of(path))
-
-    def _gguf_name(self) -> str:
-        at = "" if self._origin.checkpoint is None else f"-at-{self._origin.checkpoint}"
-        return f"{self._opened.study_name}-trial-{self._trial.number}{at}-f16.gguf"
 
     def _modelfile(self) -> str:
         from transformers import AutoTokenizer
 
         trusted = self._spec.trust_remote_code
         tokenizer = AutoTokenizer.from_pretrained(str(self._base), trust_remote_code=trusted)
-        source = "./fused" if why_not(self._base) is not None else f"./{self._gguf_name()}"
         title = f"Trial {self._trial.number} of the hawsweep sweep {self._opened.study_name}"
-        return ollama.modelfile(source, tokenizer, self.system, title)
+        return ollama.modelfile(tokenizer, self.system, title)
 
     def _card(self, parts: Sequence[Part], has_modelfile: bool, repo: str | None = None) -> str:
         pieces = [Piece(each.name, each.path, each.check, each.dequantized) for each in parts]
@@ -177,7 +140,7 @@ class Maker:
         return card(self._opened, self._place, self._trial, released)
 
     def upload(self, folder: Path, parts: Sequence[Part], target: Target) -> str:
-        """Send the fused model, else the adapter, with the GGUF and the Modelfile where there are.
+        """Send the fused model with its Modelfile, where there are, else the adapter.
 
         The card there is for the repository; here it is again once that has it all.
         """
@@ -190,10 +153,10 @@ class Maker:
             for path in sorted(root.rglob("*"))
             if path.is_file() and path != root / CARD
         ]
-        if "gguf" in by_name:
-            files.append((by_name["gguf"].path, folder / by_name["gguf"].path))
-            if has_modelfile:
-                files.append((MODELFILE, folder / MODELFILE))
+        if has_modelfile:
+            modelfile = (folder / MODELFILE).read_text(encoding="utf-8")
+            # The repository has at its top what is in the folder fused here.
+            files.append((MODELFILE, modelfile.replace(ollama.FROM, "FROM .\n", 1).encode()))
         files.append((CARD, text.encode()))
         message = f"Trial {self._trial.number} of the hawsweep sweep {self._opened.study_name}"
         url = upload(target, files, message, self._progress)
