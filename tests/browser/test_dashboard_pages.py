@@ -54,7 +54,6 @@ def test_study_is_listed_and_opens_with_its_plots(page, swept):
     for title in PLOTS:
         expect(page.locator(".js-plotly-plot .gtitle", has_text=title)).to_be_visible()
     expect(page.get_by_text("chrf", exact=True).first).to_be_visible()
-    expect(page.get_by_text("learning_rate 1.00e-04 to 0.01, logarithmic")).to_be_visible()
 
 
 def test_study_note_tells_where_it_stands(page, swept):
@@ -73,8 +72,6 @@ def test_trial_shows_note_curve_values_and_files(page, swept):
         page.wait_for_function("image => image.naturalWidth === 768", arg=curve.element_handle())
     for name in ("adapter.md", "config.yaml", "loss.png", "translations.jsonl"):
         expect(page.get_by_text(name, exact=True)).to_be_visible()
-    expect(page.get_by_text("plan whole, loss of", exact=False)).to_be_visible()
-    expect(page.get_by_text("run by process", exact=False)).to_be_attached()
 
 
 def test_translations_open_as_a_table(page, noted):

@@ -16,7 +16,6 @@ from optuna_dashboard import wsgi
 from hawsweep.dashboard.artifacts import StudyFiles
 from hawsweep.dashboard.gate import Files, Gate
 from hawsweep.dashboard.refreshing import Refresher, refreshed
-from hawsweep.dashboard.wording import Worded
 from hawsweep.errors import BackendError
 from hawsweep.study import Place, load_study, open_storage
 
@@ -115,7 +114,7 @@ def make_server(
     """
     storage, files = open_storage(place), StudyFiles(place)
     path = "" if name is None else f"dashboard/studies/{load_study(storage, name)._study_id}"
-    app = Files(Worded(wsgi(storage, artifact_store=files), storage), files)
+    app = Files(wsgi(storage, artifact_store=files), files)
     server = _bind(host, port)
     address, chosen = server.server_address[:2]
     shown, hosts, everywhere = _known_as(host, str(address))
