@@ -10,7 +10,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import time
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -64,32 +63,6 @@ def parse_duration(value: object) -> float:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-
-
-def parse_window(value: object) -> tuple[time, time]:
-    """The two times of day out of ``22:00-07:00``; where the second is earlier, midnight is between
-    them.
-
-    Raises:
-        ValueError: It is not of this form, or both are the same.
-    """
-    match = re.fullmatch(r"(\d{1,2}):(\d\d)\s*-\s*(\d{1,2}):(\d\d)", str(value).strip())
-    try:
-        if match is None:
-            raise ValueError
-        hour, minute, end_hour, end_minute = map(int, match.groups())
-        start, end = time(hour, minute), time(end_hour, end_minute)
-    except ValueError:
-        raise ValueError(
-            "must be two times of day from 00:00 to 23:59, such as 22:00-07:00"
-        ) from None
-    if start == end:
-        raise ValueError("must be two different times of day, such as 22:00-07:00")
-    return start, end
-
-
-def _check_window(value: object) -> str:
-    return "-".join(f"{end:%H:%M}" for end in parse_window(value))
 
 
 class Range(Section):
@@ -365,20 +338,8 @@ class ConfirmSpec(Section):
 class MachineSpec(Section):
     """How the sweep gives way to others on its machine; no influence on a trial's numbers."""
 
-    window: Annotated[str, PlainValidator(_check_window)] | None = Field(
-        None,
-        description=(
-            "Local time of day to run in, such as 22:00-07:00; outside of it the sweep pauses."
-        ),
-    )
     nice: int = Field(
         5, ge=0, le=19, description="How much the workers give way to other programs."
-    )
-    on_battery: Literal["pause", "run"] = Field(
-        "pause", description="What the sweep does while the machine runs on battery."
-    )
-    on_memory_pressure: Literal["pause", "run"] = Field(
-        "pause", description="What the sweep does while memory is short for all programs."
     )
     keep_awake: bool = Field(True, description="Keep the machine from sleeping meanwhile.")
     hang_timeout: Duration = Field(

@@ -15,7 +15,6 @@ import optuna
 from hawsweep import (
     baselines,
     confirm,
-    courtesy,
     deaths,
     errors,
     keeping,
@@ -48,8 +47,8 @@ Ended = Literal["finished", "timeout", "interrupted"]
 class Event:
     """Something that happened to ``worker``; what ``values`` hold depends on ``kind``.
 
-    Of the sweep: ``preparing``, ``study``, ``left_out``, ``paused``, ``resumed``, ``interrupting``,
-    ``died``, ``reaped``, ``not_told``, and ``tick`` where nothing happens. Of a worker: ``ready``,
+    Of the sweep: ``preparing``, ``study``, ``left_out``, ``interrupting``, ``died``, ``reaped``,
+    ``not_told``, and ``tick`` where nothing happens. Of a worker: ``ready``,
     ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;
     ``state``, ``val_loss``, ``score``, ``reason``), ``iteration``, ``train``, ``eval`` and
     ``scoring`` between them, ``confirm_start`` and ``confirm_end``, ``test_start`` and
@@ -115,8 +114,6 @@ class Supervisor:
         self._interrupts_asked = self._interrupts_done = 0
         self._timed_out = False
         self._memory_watch = MemoryWatch()
-        self._pauses = courtesy.Pauses(spec.machine)
-        self._paused_for: str | None = None
         self._next_look = self._next_look_at_others = 0.0
         self._orphans: dict[int, float] = {}
 
@@ -176,9 +173,8 @@ class Supervisor:
             self._handle(process, event)
 
     def _look(self) -> None:
-        """At what nobody tells of: the machine, hung workers, wishes left in the study."""
+        """At what sends no event: memory, hung workers, wishes left in the study."""
         self._memory_watch.look()
-        self._pause_or_go_on()
         self._end_hung()
         if time.monotonic() >= self._next_look_at_others:
             self._next_look_at_others = time.monotonic() + _LOOK_AT_OTHERS_S
@@ -187,22 +183,6 @@ class Supervisor:
         asked = study.stop_asked(self._study)
         if asked > self._interrupts_done:
             self._interrupts_asked = max(self._interrupts_asked, asked)
-
-    def _pause_or_go_on(self) -> None:
-        reason = None if self._interrupted else self._pauses.why()
-        if reason == self._paused_for:
-            return
-        was_paused, self._paused_for = self._paused_for is not None, reason
-        if reason is not None:
-            self._listen(Event("paused", values={"reason": reason}))
-        elif not self._interrupted:
-            self._listen(Event("resumed"))
-        if was_paused != (reason is not None):
-            for worker in self._workers.values():
-                if worker.doing not in (None, "prepare"):  # it may not listen to signals yet
-                    worker.pause(go_on=reason is None)
-        if reason is None:
-            self._assign_idle()
 
     def _end_orphans(self) -> None:
         """End workers whose supervisor is gone and who do not see it, and so hold what they run."""
@@ -217,8 +197,6 @@ class Supervisor:
             self._listen(Event("reaped", values={"number": number}))
 
     def _end_hung(self) -> None:
-        if self._paused_for is not None:
-            return
         asked_s = self._spec.machine.hang_timeout
         for worker in self._workers.values():
             longest_s = max(asked_s, _PREPARING_S) if worker.doing == "prepare" else asked_s
@@ -261,8 +239,6 @@ class Supervisor:
     def _assign(self, process: WorkerProcess) -> None:
         if self._interrupted:
             process.command("exit")
-        elif self._paused_for is not None:
-            return  # until it is over
         elif self._wants_base():
             process.command("base")
         elif self._wants_trials():
@@ -422,13 +398,12 @@ class Supervisor:
                 worker.kill()
             return
         self._interrupted = True
-        self._paused_for = None
         self._listen(Event("interrupting"))
         for worker in self._workers.values():
             if worker.doing is None:
                 worker.command("exit")
             else:
-                worker.ask_to_stop()  # ends a pause too
+                worker.ask_to_stop()
 
     def _end_workers(self) -> None:
         for worker in self._workers.values():
