@@ -378,28 +378,18 @@ class DatabaseOutput(_Output):
     studies: dict[str, dict[str, int]]
 
 
-class RecoverableOutput(_Output):
-    """What a study's folder could give back."""
-
-    name: str
-    n_trials: int
-    n_records: int
-    n_unreadable: int
-    n_adapters: int
-    n_confirming: int
-    best_score: float | None
-    last: str | None
-
-
 class DoctorOutput(_Output):
     """`hawsweep doctor`."""
 
     is_fine: bool
     database: DatabaseOutput
     machine: list[FindingOutput]
-    recoverable: list[RecoverableOutput]
-    rebuilt: str | None
-    commands: list[str]
+    backup: DatabaseOutput | None
+    backup_made: str | None = Field(description="Local time.")
+    n_trial_dirs: int = Field(description="How many trials have a folder.")
+    restore: str | None = Field(
+        description="For a shell, where the database is lost: puts its backup back."
+    )
 
 
 OUTPUTS: dict[str, type[BaseModel]] = {

@@ -434,8 +434,9 @@ def _check_sqlite(path: Path, create: bool) -> None:
                 raise sqlite3.DatabaseError("its pages are damaged")
     except sqlite3.Error as fault:
         raise StudyError(
-            f"{path} is not a usable SQLite database: {fault}. It was left as it is: move it away, "
-            "or restore it from a backup, or choose another --studies-dir."
+            f"{path} is not a usable SQLite database: {fault}. It was left as it is: "
+            "`hawsweep doctor` says whether there is a backup to put back. Or move it away, or "
+            "choose another --studies-dir."
         ) from fault
 
 

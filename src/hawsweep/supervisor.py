@@ -19,13 +19,13 @@ from hawsweep import (
     errors,
     keeping,
     memory,
-    recovery,
     study,
     trials,
 )
 from hawsweep.dashboard import annotations
 from hawsweep.deaths import MemoryWatch
 from hawsweep.errors import MemoryBudgetError, WorkerError
+from hawsweep.recovery import Backups
 from hawsweep.spec import SweepSpec
 from hawsweep.trialfiles import ADAPTER_DIR, LOG_FILE
 from hawsweep.workerprocess import WorkerProcess, WorkerStarter
@@ -61,16 +61,6 @@ class Event:
 
 
 Listener = Callable[[Event], None]
-
-
-def keep_record(opened: optuna.Study, place: study.Place, number: int) -> None:
-    """Write what the database knows of a trial, and of its study, beside their files."""
-    name = opened.study_name.removesuffix(study.CONFIRM_SUFFIX)
-    confirms = name != opened.study_name
-    folder = place.study_dir(name)
-    folder_of = place.confirm_dir if confirms else place.trial_dir
-    recovery.write_record(opened, number, folder_of(name, number))
-    recovery.write_study_record(opened, folder / "confirm" if confirms else folder)
 
 
 class Supervisor:
@@ -114,6 +104,7 @@ class Supervisor:
         self._interrupts_asked = self._interrupts_done = 0
         self._timed_out = False
         self._memory_watch = MemoryWatch()
+        self._backups = Backups(place)
         self._next_look = self._next_look_at_others = 0.0
         self._orphans: dict[int, float] = {}
 
@@ -133,6 +124,7 @@ class Supervisor:
             finally:
                 self._end_workers()
                 annotations.annotate_study(self._study, self._place, ended=not self._joins)
+                self._backups.make()
         if self._interrupted:
             return "interrupted"
         left = self._wants_more() or confirm.n_waiting(self._confirming) > 0
@@ -176,6 +168,7 @@ class Supervisor:
         """At what sends no event: memory, hung workers, wishes left in the study."""
         self._memory_watch.look()
         self._end_hung()
+        self._backups.look()
         if time.monotonic() >= self._next_look_at_others:
             self._next_look_at_others = time.monotonic() + _LOOK_AT_OTHERS_S
             self._end_orphans()
@@ -193,7 +186,7 @@ class Supervisor:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         for number in trials.reap_running(self._study, deaths.GONE):
-            keep_record(self._study, self._place, number)
+            self._backups.note_change()
             self._listen(Event("reaped", values={"number": number}))
 
     def _end_hung(self) -> None:
@@ -220,10 +213,9 @@ class Supervisor:
             self._count_infeasible(event["state"] == "infeasible")
         its_study = self._confirming if kind == "confirm_end" else self._study
         if kind in ("trial_end", "confirm_end"):
-            keep_record(its_study, self._place, event["number"])
             keeping.remove_bulk(self._study, self._place, self._spec)
-        elif kind in ("base_end", "test_end"):
-            recovery.write_study_record(self._study, self._place.study_dir(self._name))
+        if kind in ("base_end", "trial_end", "confirm_end", "test_end"):
+            self._backups.note_change()
         self._listen(Event(kind, process.number, event))
         if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
             process.doing = None
@@ -359,7 +351,7 @@ class Supervisor:
         if process.identity is not None:
             ends = trials.reap_running(its_study, reaped, process.identity)
         for number, end in ends.items():
-            keep_record(its_study, self._place, number)
+            self._backups.note_change()
             annotations.annotate_trial(its_study, self._place, number)
             about = {"number": number, "state": end.state, "reason": end.reason}
             kind = "confirm_end" if confirms else "trial_end"
