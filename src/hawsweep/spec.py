@@ -28,7 +28,7 @@ from hawsweep.yamltext import dump_yaml
 
 # Keys of a sweep that have no influence on a trial's numbers.
 HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify")
-# What of a sweep may be told to who does not look.
+# What notifications may be sent of.
 NEWS = ("start", "best", "end", "failure")
 SearchValue = bool | int | float | str
 # The one searched key that is none of ``train``'s.
@@ -368,8 +368,8 @@ def _check_news(value: object) -> tuple[str, ...]:
     if all(each in NEWS for each in listed) and len(set(listed)) == len(listed):
         return tuple(listed)
     raise ValueError(
-        f"must be a list of {', '.join(NEWS)}. Whom to tell is not for a sweep to say, which "
-        "others may have written: use --notify or HAWSWEEP_NOTIFY"
+        f"must be a list of {', '.join(NEWS)}. A sweep does not say where they are sent, as "
+        "others may have written it: use --notify or HAWSWEEP_NOTIFY"
     )
 
 
@@ -435,8 +435,8 @@ class SweepSpec(Section):
     notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
         NEWS,
         description=(
-            "What those named by `--notify` or `HAWSWEEP_NOTIFY` are told of: start, a new best "
-            "trial, end, failure."
+            "What `--notify` or `HAWSWEEP_NOTIFY` sends notifications of: start, a new best trial, "
+            "end, failure."
         ),
     )
     seed: int = Field(

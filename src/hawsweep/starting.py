@@ -26,8 +26,7 @@ from hawsweep import (
     trials,
 )
 from hawsweep.errors import MemoryBudgetError
-from hawsweep.news import telling
-from hawsweep.notify import find_targets
+from hawsweep.notify import find_targets, telling
 from hawsweep.peak import arrays_budget
 from hawsweep.planning import MemoryModel, Workload
 from hawsweep.processes import supervising, supervisor_of
@@ -76,7 +75,7 @@ def run_sweep(
         storage: An Optuna RDB URL instead of the database there.
         on_event: Is told of every event, and with kind ``tick`` several times a second. What it
             raises ends the sweep, in such a way that it goes on when started again.
-        notify: Whom to tell what ``spec.notify`` names; see ``notify.find_targets``.
+        notify: Where what ``spec.notify`` names is sent; see ``notify.find_targets``.
         accept_versions: See ``study.create_study``.
 
     Raises:

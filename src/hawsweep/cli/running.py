@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--notify",
-    metavar="WHOM",
+    metavar="ADDRESS",
     multiple=True,
-    help="Tell a webhook's URL, `desktop`, or a command, instead of HAWSWEEP_NOTIFY.",
+    help="Notify an apprise URL such as slack://..., or a command, not what HAWSWEEP_NOTIFY says.",
 )
 @click.option(
     "--set",
