@@ -28,6 +28,19 @@ from hawsweep.yamltext import dump_yaml
 
 # Keys of a sweep that have no influence on a trial's numbers.
 HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify")
+# Keys that sweeps of earlier versions have, and what to do instead.
+GONE_KEYS = {
+    "machine.window": (
+        "remove it, and have the system's scheduler (cron or launchd) start the sweep with a "
+        "timeout"
+    ),
+    "machine.on_battery": (
+        "remove it; `hawsweep stop` ends a sweep, and the same start goes on with it"
+    ),
+    "machine.on_memory_pressure": (
+        "remove it; memory.budget and memory.reserve leave memory to other programs"
+    ),
+}
 # What notifications may be sent of.
 NEWS = ("start", "best", "end", "failure")
 SearchValue = bool | int | float | str
@@ -510,6 +523,16 @@ class SweepSpec(Section):
                 section = section.get(part, {})
             section.pop(last, None)
         return dump_yaml(content)
+
+
+def without_gone_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec that an earlier version stored, without the keys in ``GONE_KEYS``."""
+    return {
+        section: {key: each for key, each in value.items() if f"{section}.{key}" not in GONE_KEYS}
+        if isinstance(value, Mapping)
+        else value
+        for section, value in stored.items()
+    }
 
 
 def short_names(models: Iterable[str]) -> dict[str, str]:
