@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     "--notify",
     metavar="ADDRESS",
     multiple=True,
-    help="Notify an apprise URL such as slack://..., or a command, not what HAWSWEEP_NOTIFY says.",
+    help="An apprise URL such as ntfy://TOPIC, or a command, instead of HAWSWEEP_NOTIFY.",
 )
 @click.option(
     "--set",
