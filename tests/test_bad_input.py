@@ -240,6 +240,18 @@ CASES = [
     # a sweep that is YAML
     spec_case("missing-keys", "model: a", "has 2 faults", "data is missing", "search is missing"),
     spec_case("unknown-key", sweep(trails="3"), "trails is not a key", "did you mean 'trials'?"),
+    spec_case(
+        "keys-that-went",
+        sweep(machine="{window: 22:00-07:00, on_battery: run}"),
+        "machine.window is no longer a key: remove it, and have the system's scheduler",
+        "machine.on_battery is no longer a key: remove it; `hawsweep stop` ends a sweep",
+    ),
+    Case(
+        "notify-desktop",
+        (*START, "--notify", "desktop"),
+        "write macosx:// on a Mac",
+        files={"try.yaml": sweep()},
+    ),
     spec_case("unknown-nested-key", sweep(train="{batchsize: 3}"), "did you mean 'batch_size'?"),
     spec_case("number-as-key", sweep() + "1: 2\n", "has the key 1, must be text: put it in quot"),
     spec_case("null-as-key", sweep() + "null: 2\n", "has the key None, must be text"),
@@ -487,7 +499,7 @@ CASES = [
     Case(
         "storage-cut",
         ("status",),
-        ("hawsweep.db is not a usable SQLite database", "restore it from a backup"),
+        ("hawsweep.db is not a usable SQLite database", "whether there is a backup to put back"),
         given=cut_database,
     ),
     *(

@@ -5,16 +5,16 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import datetime
 
 import pytest
 from click.testing import CliRunner
 from optuna.trial import TrialState
 
 from hawsweep.cli import main
-from hawsweep.doctor import examine, examine_and_rebuild, versions_of_studies
-from hawsweep.errors import StudyError
+from hawsweep.doctor import examine, versions_of_studies
 from hawsweep.provenance import versions
-from hawsweep.recovery import write_record, write_study_record
+from hawsweep.recovery import back_up, backup_path
 from hawsweep.space import distributions
 from hawsweep.study import Place, create_study, open_storage
 from hawsweep.sweepfile import check_sweep
@@ -46,9 +46,8 @@ def studies_dir(tmp_path_factory):
             None if failed else number / 64,
             state=TrialState.FAIL if failed else TrialState.COMPLETE,
         )
-    for number in range(N_TRIALS):
-        write_record(study, number, place.trial_dir("rates", number))
-    write_study_record(study, place.study_dir("rates"))
+        place.trial_dir("rates", number).mkdir()
+    back_up(place.database_path)
     storage.remove_session()
     storage.engine.dispose()
     return place.studies_dir
@@ -96,25 +95,30 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_damage_is_found_and_the_studies_are_rebuilt_beside_it(made, how):
+def test_damage_is_found_and_the_backup_put_back_as_it_says(made, how):
     change, state = DAMAGES[how]
     content = damage(made, change)
     found = examine(made)
     assert found.database.state == state
     assert found.database.detail != ""
     assert not found.is_fine
-    assert [(each.name, each.n_records) for each in found.recoverable] == [
-        *(("new", 0), ("rates", N_TRIALS))
-    ]
-    again = examine_and_rebuild(made)
+    assert found.backup.studies == {"new": {}, "rates": {"complete": N_TRIALS - 1, "fail": 1}}
     assert made.database_path.read_bytes() == content
-    assert again.rebuilt == made.studies_dir / "hawsweep-recovered.db"
-    for command in again.commands:
-        subprocess.run(command, shell=True, check=True)
+    subprocess.run(found.restore, shell=True, check=True)
     after = examine(made)
     assert after.is_fine
-    assert after.database.studies == {"rates": {"complete": N_TRIALS - 1, "fail": 1}}
-    assert (made.studies_dir / "hawsweep-damaged.db").read_bytes() == content
+    assert after.database.studies == found.backup.studies
+    assert after.restore is None
+    assert (made.studies_dir / "hawsweep.db.damaged").read_bytes() == content
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_damaged_backup_is_said_and_not_put_back(made, how):
+    change, state = DAMAGES[how]
+    damage(made, change)
+    shutil.copy(made.database_path, backup_path(made.database_path))
+    found = examine(made)
+    assert (found.backup.state, found.restore) == (state, None)
 
 
 def test_fine_database_is_counted_and_left_as_it_is(made):
@@ -122,9 +126,8 @@ def test_fine_database_is_counted_and_left_as_it_is(made):
     found = examine(made)
     assert (found.database.state, found.database.detail, found.is_fine) == ("fine", "", True)
     assert found.database.studies == {"new": {}, "rates": {"complete": N_TRIALS - 1, "fail": 1}}
+    assert (found.n_trial_dirs, found.restore) == (N_TRIALS, None)
     assert made.database_path.read_bytes() == content
-    with pytest.raises(StudyError, match=r"hawsweep\.db is fine: there is nothing to rebuild"):
-        examine_and_rebuild(made)
 
 
 def test_database_that_a_sweep_writes_to_is_fine(made):
@@ -140,23 +143,29 @@ def test_missing_database_before_the_first_study_is_fine(place):
     assert not place.studies_dir.exists()
 
 
-def test_missing_database_of_recorded_studies_is_not_fine_and_can_be_rebuilt(made):
+def test_missing_database_is_put_back(made):
     made.database_path.unlink()
-    assert not examine(made).is_fine
-    (command,) = examine_and_rebuild(made).commands
-    assert command.startswith("mv ")
-    subprocess.run(command, shell=True, check=True)
+    found = examine(made)
+    assert (found.database.state, found.is_fine) == ("missing", False)
+    subprocess.run(found.restore, shell=True, check=True)
     assert examine(made).is_fine
 
 
-def test_locked_database_is_said_and_not_rebuilt(made, monkeypatch):
+def test_missing_database_of_trials_that_have_folders_is_not_fine(made):
+    made.database_path.unlink()
+    backup_path(made.database_path).unlink()
+    found = examine(made)
+    assert (found.database.state, found.backup, found.is_fine) == ("missing", None, False)
+    assert (found.n_trial_dirs, found.restore) == (N_TRIALS, None)
+
+
+def test_locked_database_is_said_and_not_replaced(made, monkeypatch):
     monkeypatch.setattr("hawsweep.doctor._BUSY_TIMEOUT_S", 0.05)
     with closing(sqlite3.connect(made.database_path)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
-        assert examine(made).database.state == "locked"
-        with pytest.raises(StudyError, match=r"hawsweep\.db is in use: database is locked\. End"):
-            examine_and_rebuild(made)
+        found = examine(made)
+        assert (found.database.state, found.restore) == ("locked", None)
     assert examine(made).is_fine
 
 
@@ -164,7 +173,9 @@ def test_database_of_another_program_is_said(place):
     place.studies_dir.mkdir()
     with closing(sqlite3.connect(place.database_path)) as connection:
         connection.execute("CREATE TABLE notes (text TEXT)")
-    assert examine(place).database.state == "foreign"
+    shutil.copy(place.database_path, backup_path(place.database_path))
+    found = examine(place)
+    assert (found.database.state, found.restore) == ("foreign", None)
 
 
 def test_folder_in_place_of_the_database_is_said(place):
@@ -180,36 +191,7 @@ def test_database_that_may_not_be_read_is_said(made):
     assert (found.state, found.detail) == ("not readable", "Permission denied")
 
 
-def test_files_beside_the_lost_database_are_moved_with_it(made):
-    damage(made, middle_page)
-    for end in ("-wal", "-shm"):
-        made.database_path.with_name(f"hawsweep.db{end}").write_bytes(b"")
-    (made.studies_dir / "hawsweep-damaged.db").write_text("an earlier one")
-    folder = made.studies_dir
-    assert examine_and_rebuild(made).commands == (
-        f"mv {folder}/hawsweep.db {folder}/hawsweep-damaged-2.db",
-        f"mv {folder}/hawsweep.db-wal {folder}/hawsweep-damaged-2.db-wal",
-        f"mv {folder}/hawsweep.db-shm {folder}/hawsweep-damaged-2.db-shm",
-        f"mv {folder}/hawsweep-recovered.db {folder}/hawsweep.db",
-    )
-
-
-def test_commands_are_quoted_for_a_shell(studies_dir, tmp_path):
-    made = Place(tmp_path / "my studies")
-    shutil.copytree(studies_dir, made.studies_dir)
-    made.database_path.unlink()
-    (command,) = examine_and_rebuild(made).commands
-    assert f"'{made.studies_dir}/hawsweep-recovered.db'" in command
-
-
-def test_earlier_rebuilt_database_is_not_written_over(made):
-    made.database_path.unlink()
-    examine_and_rebuild(made)
-    with pytest.raises(StudyError, match=r"hawsweep-recovered\.db is there already"):
-        examine_and_rebuild(made)
-
-
-def test_database_given_as_storage_is_examined_and_no_server_is_rebuilt(made):
+def test_database_given_as_storage_is_examined(made):
     there = Place(made.studies_dir, f"sqlite:///{made.database_path}")
     found = examine(there).database
     assert (found.where, found.state) == (str(made.database_path), "fine")
@@ -218,8 +200,7 @@ def test_database_given_as_storage_is_examined_and_no_server_is_rebuilt(made):
     found = examine(gone)
     assert (found.database.state, found.is_fine) == ("not readable", False)
     assert "s3cret" not in found.database.detail
-    with pytest.raises(StudyError, match="Leave out --storage and unset HAWSWEEP_STORAGE"):
-        examine_and_rebuild(gone)
+    assert (found.backup, found.restore) == (None, None)
 
 
 def test_versions_of_studies_are_read_and_nothing_is_changed(made):
@@ -243,13 +224,15 @@ def doctor(place, *options):
 def test_command_says_what_is_fine_with_exit_code_0(made):
     done = doctor(made)
     assert done.exit_code == 0
-    head, _, *table = done.output.splitlines()
+    head, backup, _, *table = done.output.splitlines()
     assert head == f"{made.database_path}: fine"
-    assert [line.split()[:6] for line in table[1:3]] == [
-        ["new", "0", "0", "0", "0", "0"],
-        ["rates", "39", "complete,", "1", "fail", "40"],
+    made_at = datetime.fromtimestamp(int(backup_path(made.database_path).stat().st_mtime))
+    assert backup == f"{made.database_path}.backup: fine, made {made_at:%Y-%m-%d %H:%M:%S}"
+    assert [line.split() for line in table[:3]] == [
+        ["study", "in", "the", "database", "in", "its", "backup"],
+        ["new", "no", "trials", "no", "trials"],
+        ["rates", *["39", "complete,", "1", "fail"] * 2],
     ]
-    assert "0.5938" in table[2]  # 38 / 64
 
 
 def test_command_says_what_is_wrong_with_exit_code_1_and_what_to_do(made):
@@ -257,24 +240,32 @@ def test_command_says_what_is_wrong_with_exit_code_1_and_what_to_do(made):
     done = doctor(made)
     assert done.exit_code == 1
     assert f"{made.database_path}: damaged: " in done.output
-    assert "the same command with --rebuild" in done.output
-    rebuilt = doctor(made, "--rebuild")
-    assert rebuilt.exit_code == 0
-    assert f"\n  mv {made.database_path} {made.studies_dir}/hawsweep-damaged.db\n" in rebuilt.output
-    again = doctor(made, "--rebuild")
-    assert again.exit_code == 1
-    assert "Error: " in again.output
+    lines = done.output.splitlines()
+    intro = lines.index("To put the backup back, end what uses the database, then:")
+    subprocess.run(lines[intro + 1].strip(), shell=True, check=True)
+    assert doctor(made).exit_code == 0
 
 
-def test_command_says_to_restore_where_nothing_was_recorded(made):
-    shutil.rmtree(made.study_dir("rates"))
+def test_command_says_where_there_is_no_backup(made):
+    backup_path(made.database_path).unlink()
     damage(made, lambda content: b"")
     done = doctor(made)
     assert done.exit_code == 1
     assert "hawsweep.db: not SQLite: it is empty" in done.output
-    assert "Restore it from a backup, or move it away" in done.output
-    refused = doctor(made, "--rebuild")
-    assert (refused.exit_code, "Nothing can be rebuilt" in refused.output) == (1, True)
+    assert "There is no usable backup of it." in done.output
+    made.database_path.unlink()
+    missing = doctor(made)
+    assert missing.exit_code == 1
+    assert "There is no usable backup of it." in missing.output
+
+
+def test_rebuild_says_what_to_do_instead(made):
+    done = doctor(made, "--rebuild")
+    assert done.exit_code == 2
+    assert "--rebuild is gone: the database has a backup beside it; `hawsweep doctor`" in (
+        " ".join(done.output.split())
+    )
+    assert "--rebuild" not in doctor(made, "--help").output
 
 
 def test_command_before_the_first_study_says_how_to_start(place):
@@ -288,13 +279,14 @@ def test_command_gives_json(made):
     fine = json.loads(doctor(made, "--json").output)
     assert fine["is_fine"] is True
     assert fine["database"]["studies"]["rates"] == {"complete": N_TRIALS - 1, "fail": 1}
-    assert fine["recoverable"][1]["n_records"] == N_TRIALS
+    assert fine["backup"]["studies"] == fine["database"]["studies"]
+    assert fine["restore"] is None
     damage(made, middle_page)
     done = doctor(made, "--json")
-    assert (done.exit_code, json.loads(done.output)["database"]["state"]) == (1, "damaged")
-    rebuilt = json.loads(doctor(made, "--json", "--rebuild").output)
-    assert rebuilt["rebuilt"] == f"{made.studies_dir}/hawsweep-recovered.db"
-    assert len(rebuilt["commands"]) >= 2
+    said = json.loads(done.output)
+    assert (done.exit_code, said["database"]["state"]) == (1, "damaged")
+    subprocess.run(said["restore"], shell=True, check=True)
+    assert json.loads(doctor(made, "--json").output)["is_fine"] is True
 
 
 def test_command_does_without_mlx(place):

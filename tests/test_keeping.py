@@ -26,7 +26,7 @@ CONTENT = {
     "train": {"num_layers": 2},
 }
 BULK = ("adapters/adapters.safetensors", "checkpoints/0000020/x.safetensors", "state.safetensors")
-SMALL = ("metrics.jsonl", "samples.jsonl", "trial.json")
+SMALL = ("metrics.jsonl", "samples.jsonl", "log.txt")
 
 
 def sweep(**changes):

@@ -1,9 +1,8 @@
-"""Telling who does not look: targets, what they get, and that they harm nothing."""
+"""Notifications: where they go, what they say, and that they harm nothing."""
 
 import json
 import os
 import socket
-import stat
 import sys
 import threading
 import time
@@ -19,8 +18,7 @@ from hawsweep import notify
 from hawsweep.cli import main
 from hawsweep.detaching import start_detached
 from hawsweep.errors import SpecError, StudyError
-from hawsweep.news import News, telling
-from hawsweep.notify import Command, Desktop, Message, Notifier, Webhook, find_targets
+from hawsweep.notify import Command, Message, News, find_targets, telling
 from hawsweep.processes import supervisor_of
 from hawsweep.spec import NEWS
 from hawsweep.study import Place
@@ -41,18 +39,18 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                receiver.got.append((self.path, dict(self.headers), body))
+                receiver.got.append((self.path, json.loads(body)))
                 code = receiver._answers.pop(0) if receiver._answers else 204
                 self.send_response(code)
                 if code == 302:
-                    self.send_header("Location", f"{receiver.url}/elsewhere")
+                    self.send_header("Location", "/elsewhere")
                 self.end_headers()
 
             def log_message(self, *_):
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"json://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self):
         threading.Thread(target=self._server.serve_forever, args=(0.05,)).start()
@@ -69,17 +67,12 @@ def silent_server():
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}"
+        yield f"json://127.0.0.1:{server.getsockname()[1]}/{SECRET}"
 
 
 @pytest.fixture(autouse=True)
 def nobody_in_the_environment(monkeypatch):
     monkeypatch.delenv("HAWSWEEP_NOTIFY", raising=False)
-
-
-@pytest.fixture
-def no_pauses(monkeypatch):
-    monkeypatch.setattr(notify, "_WEBHOOK_PAUSES_S", (0.0, 0.0, 0.0))
 
 
 def wait_until(holds):
@@ -89,121 +82,139 @@ def wait_until(holds):
         time.sleep(0.02)
 
 
-def make_program(path, text):
-    path.write_text(text)
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+def deliver(url, message=MESSAGE):
+    [target] = find_targets(url)
+    return target.deliver(message)
 
 
 def test_targets_are_told_apart():
-    given = [
-        "https://h/x",
-        "http://127.0.0.1:8/x?y=z",
-        "desktop",
-        "  say 'done' ",
-        "curl https://h",
+    given = ["json://h/x", "ntfys://h/x", "  say 'done' ", "curl https://h"]
+    assert [each.label for each in find_targets(given)] == [
+        "json://",
+        "ntfys://",
+        "the command to notify by",
+        "the command to notify by",
     ]
-    assert find_targets(given) == [
-        Webhook("https://h/x"),
-        Webhook("http://127.0.0.1:8/x?y=z"),
-        Desktop(),
-        Command("say 'done'"),
-        Command("curl https://h"),
-    ]
-    assert find_targets("desktop") == [Desktop()]
+    assert find_targets(given[2:]) == [Command("say 'done'"), Command("curl https://h")]
+    assert find_targets("say x") == [Command("say x")]
     assert find_targets() == find_targets([]) == []
 
 
+@pytest.mark.parametrize(
+    ("url", "label"),
+    [
+        ("https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", "slack"),
+        (f"https://discord.com/api/webhooks/{'1' * 18}/{'a' * 32}", "discord"),
+        ("https://ntfy.sh/topic", "ntfys"),
+    ],
+)
+def test_web_addresses_of_known_services_are_taken(url, label):
+    assert [each.label for each in find_targets(url)] == [f"{label}://"]
+
+
 def test_environment_names_targets_one_a_line_where_none_are_given(monkeypatch):
-    monkeypatch.setenv("HAWSWEEP_NOTIFY", "\ndesktop\n say done\n\n")
-    assert find_targets() == [Desktop(), Command("say done")]
-    assert find_targets(["https://h/x"]) == [Webhook("https://h/x")]
+    monkeypatch.setenv("HAWSWEEP_NOTIFY", "\njson://h\n say done\n\n")
+    assert [each.label for each in find_targets()] == ["json://", "the command to notify by"]
+    assert find_targets(["say other"]) == [Command("say other")]
     assert find_targets(()) == []
 
 
+UNKNOWN_WEB = (
+    "apprise does not know the service of an http or https URL: write the service's own scheme, "
+    "such as slack://, discord:// or ntfy://, or json:// in place of http:// and jsons:// in place "
+    "of https://."
+)
+NO_LINE = (
+    "An address to notify is empty or of several lines. Correct what --notify or HAWSWEEP_NOTIFY "
+    "says."
+)
+UNKNOWN = (
+    "apprise cannot notify by this {} address on this machine; https://appriseit.com/services/ has "
+    "each service's form. Correct what --notify or HAWSWEEP_NOTIFY says."
+)
+
+
 @pytest.mark.parametrize(
-    "target",
+    ("target", "message"),
     [
-        "",
-        " ",
-        f"ftp://h/{SECRET}",
-        f"file:///{SECRET}",
-        f"https:///{SECRET}",
-        f"https://h:70000/{SECRET}",
-        f"https://h:{SECRET}/",
-        f"https://h/{SECRET} x",
-        f"https://[{SECRET}/",
-        f"say {SECRET}\nsay more",
+        ("", NO_LINE),
+        (" ", NO_LINE),
+        (f"say {SECRET}\nsay more", NO_LINE),
+        (f"https://h/{SECRET}", UNKNOWN_WEB),
+        (f"http://127.0.0.1:8/{SECRET}", UNKNOWN_WEB),
+        (f"https://[{SECRET}/", UNKNOWN_WEB),
+        (f"ftp://h/{SECRET}", UNKNOWN.format("ftp://")),
+        (f"slack://{SECRET}", UNKNOWN.format("slack://")),
+        (
+            "desktop",
+            "`desktop` is no longer an address to notify: write macosx:// on a Mac, elsewhere the "
+            "command 'notify-send hawsweep \"$HAWSWEEP_TEXT\"'.",
+        ),
     ],
 )
-def test_what_is_no_target_is_refused_and_not_shown(target):
+def test_what_is_no_target_is_refused_with_what_to_write_and_not_shown(target, message):
     with pytest.raises(SpecError) as caught:
         find_targets([target])
-    assert str(caught.value) == (
-        "One of those to notify is neither an http or https URL, nor `desktop`, nor a command of "
-        "one line. Correct what --notify or HAWSWEEP_NOTIFY says."
-    )
+    assert str(caught.value) == message
     assert SECRET not in repr(caught.value)
 
 
+def test_url_without_apprise_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    for url in (f"slack://{SECRET}", f"https://ntfy.sh/{SECRET}"):
+        with pytest.raises(SpecError) as caught:
+            find_targets(url)
+        assert str(caught.value) == (
+            f"Notifications by {url.partition('://')[0]}:// need apprise, which is not installed: "
+            "pip install apprise"
+        )
+    assert find_targets("say done") == [Command("say done")]  # needs none
+
+
 def test_secrets_of_targets_are_not_in_their_names():
-    for target in find_targets([f"https://me:{SECRET}@h/{SECRET}", f"curl -H {SECRET}"]):
+    for target in find_targets([f"jsons://me:{SECRET}@h/{SECRET}", f"curl -H {SECRET}"]):
         assert SECRET not in repr(target) + target.label
 
 
-def test_webhook_gets_json_that_chats_take():
+def test_service_gets_the_text():
     with Receiver() as receiver:
-        assert Webhook(f"{receiver.url}/hook?a=b").deliver(MESSAGE) is None
-    [(path, headers, body)] = receiver.got
-    assert path == "/hook?a=b"
-    assert headers["Content-Type"] == "application/json"
-    assert json.loads(body) == {
-        "study": "lr-rank",
-        "event": "best",
-        "trial": 3,
-        "score": 0.5,
-        "text": 'trial 3 says &lt;!channel&gt; &amp; "$(touch x)" `touch x`',
-        "content": MESSAGE.text,
-        "allowed_mentions": {"parse": []},
-    }
+        assert deliver(f"{receiver.url}/hook", Message("lr-rank", "best", "trial 3 & 4")) is None
+    [(path, body)] = receiver.got
+    assert path == "/hook"
+    assert (body["title"], body["message"]) == ("hawsweep", "trial 3 & 4")
 
 
-def test_webhook_of_ntfy_gets_the_text(monkeypatch):
+def test_text_of_others_calls_no_channel():
     with Receiver() as receiver:
-        monkeypatch.setattr(notify, "_host", lambda _: "ntfy.example")
-        assert Webhook(f"{receiver.url}/topic").deliver(MESSAGE) is None
-    [(_, headers, body)] = receiver.got
-    assert body == MESSAGE.text
-    assert headers["Title"] == "hawsweep"
-    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+        deliver(receiver.url, Message("x", "best", "<!channel> @everyone: 1 < 2, a @ b"))
+    [(_, body)] = receiver.got
+    space = "\N{ZERO WIDTH SPACE}"
+    assert body["message"] == f"<{space}!channel> @{space}everyone: 1 < 2, a @ b"
 
 
-@pytest.mark.parametrize(
-    ("answers", "n_tries", "fault"),
-    [
-        ((503, 429, 200), 3, None),
-        ((500, 502, 503), 3, "it answered 503"),
-        ((404,), 1, "it answered 404"),
-        ((302,), 1, "it answered 302"),
-    ],
-)
-def test_webhook_is_tried_again_where_the_server_is_at_fault(no_pauses, answers, n_tries, fault):
-    with Receiver(*answers) as receiver:
-        assert Webhook(f"{receiver.url}/{SECRET}").deliver(MESSAGE) == fault
-    assert [path for path, _, _ in receiver.got] == [f"/{SECRET}"] * n_tries
+@pytest.mark.parametrize("answer", [503, 404, 302])
+def test_service_that_refuses_is_said_and_no_other_address_gets_the_message(answer):
+    with Receiver(answer) as receiver:
+        assert deliver(f"{receiver.url}/{SECRET}") == "the service did not take the message"
+    assert [path for path, _ in receiver.got] == [f"/{SECRET}"]
 
 
-def test_webhook_that_does_not_answer_is_given_up(no_pauses, monkeypatch):
-    monkeypatch.setattr(notify, "_WEBHOOK_TIMEOUT_S", 0.1)
+def test_service_that_does_not_answer_is_given_up():
     with silent_server() as url:
-        assert Webhook(url).deliver(MESSAGE) == "no answer within 0.1 s"
-    assert Webhook(url).deliver(MESSAGE) == "Connection refused"
+        assert deliver(f"{url}?rto=0.1") == "the service did not take the message"
+    assert deliver(url) == "the service did not take the message"
 
 
-@pytest.mark.parametrize("url", [f"https://xn--{SECRET}-.invalid/{SECRET}", "https://h/%zz"])
-def test_faults_of_webhooks_show_no_address(no_pauses, monkeypatch, url):
-    fault = OSError(f"cannot reach {url}")
-    monkeypatch.setattr(notify._OPENER, "open", lambda *_, **__: (_ for _ in ()).throw(fault))
-    assert Webhook(url).deliver(MESSAGE) == "OSError"
+def test_faults_of_services_show_no_address(monkeypatch, capfd, caplog):
+    [target] = find_targets(f"json://127.0.0.1:9/{SECRET}")
+    target.deliver(MESSAGE)
+
+    def fails(**_):
+        raise OSError(f"cannot reach {SECRET}")
+
+    monkeypatch.setattr(target.apprise, "notify", fails)
+    assert target.deliver(MESSAGE) == "OSError"
+    assert SECRET not in "".join(capfd.readouterr()) + caplog.text
 
 
 def test_command_has_the_message_in_its_environment_and_on_its_input(tmp_path, monkeypatch):
@@ -221,66 +232,7 @@ def test_command_that_fails_or_hangs_is_said_without_its_line(monkeypatch):
     assert Command(f"echo {SECRET} >&2; exit 7").deliver(MESSAGE) == "it ended with code 7"
     assert Command("true").deliver(MESSAGE) is None  # although it reads nothing
     monkeypatch.setattr(notify, "_COMMAND_TIMEOUT_S", 0.2)
-    assert Command("sleep 60; true").deliver(MESSAGE) == "it did not end within 0.2 s"
-    monkeypatch.setattr(notify, "_run", lambda command, *_: f"{command[0]}: No such file")
-    assert Command("x").deliver(MESSAGE) == "/bin/sh: No such file"
-
-
-@pytest.mark.parametrize(("system", "program"), [("darwin", "osascript"), ("linux", "notify-send")])
-def test_desktop_gets_the_text_as_one_argument(tmp_path, monkeypatch, system, program):
-    monkeypatch.setattr(sys, "platform", system)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    make_program(tmp_path / program, f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/arguments\n')
-    assert Desktop().deliver(MESSAGE) is None
-    said = (tmp_path / "arguments").read_text().splitlines()
-    text = MESSAGE.text
-    if system == "linux":
-        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    assert said[-2:] == ["hawsweep", text]
-    assert not (tmp_path / "x").exists()
-
-
-def test_desktop_without_its_program_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert Desktop().deliver(MESSAGE) == "notify-send: No such file or directory"
-
-
-def test_nobody_waits_for_a_target_and_its_fault_is_said_once():
-    hold, told = threading.Event(), []
-
-    class Slow:
-        label = "the slow one"
-
-        def deliver(self, message):
-            hold.wait(PATIENCE_S)
-            return "it is slow"
-
-    class Quick:
-        label = "the quick one"
-
-        def deliver(self, message):
-            told.append(message)
-
-    notifier = Notifier([Slow(), Quick()])
-    for _ in range(3):
-        notifier.post(MESSAGE)
-    wait_until(lambda: len(told) == 3)  # while the other has told nobody
-    assert notifier.faults() == []
-    hold.set()
-    notifier.close()
-    assert notifier.faults() == ["the slow one was not told: it is slow"]
-    assert notifier.faults() == []
-
-
-def test_the_end_does_not_wait_for_long(monkeypatch):
-    monkeypatch.setattr(notify, "_LAST_WAIT_S", 0.1)
-    with silent_server() as url:
-        notifier = Notifier([Webhook(url)])
-        notifier.post(MESSAGE)
-        notifier.close()
-        said = notifier.faults()
-    assert said == ["the webhook at 127.0.0.1 was not waited for any longer"]
+    assert Command("exec sleep 60").deliver(MESSAGE) == "it did not end within 0.2 s"
 
 
 SWEEP = {
@@ -305,6 +257,41 @@ class Told:
 
     def as_said(self):
         return [(each.event, each.text, each.trial, each.score) for each in self.messages]
+
+
+def test_sweep_waits_for_no_target_and_a_fault_is_said_once():
+    hold, told, events = threading.Event(), Told(), []
+
+    class Slow:
+        label = "the slow one"
+
+        def deliver(self, message):
+            hold.wait(PATIENCE_S)
+            return "it is slow"
+
+    news = News("rates", check_sweep(SWEEP, "a sweep"), [Slow(), told], events.append)
+    news(began())
+    news(ended(0, "complete", 0.25))
+    news(ended(1, "complete", 0.5))
+    wait_until(lambda: len(told.messages) == 3)  # while the other has delivered nothing
+    assert not_told(events) == []
+    hold.set()
+    news.close()
+    assert not_told(events) == ["the slow one was not notified: it is slow"]
+
+
+def test_the_end_does_not_wait_for_long(monkeypatch):
+    monkeypatch.setattr(notify, "_LAST_WAIT_S", 0.1)
+    events = []
+    with silent_server() as url:
+        news = News("rates", check_sweep(SWEEP, "x"), find_targets(url), events.append)
+        news(began())
+        news.close()
+    assert not_told(events) == ["json:// was not waited for any longer"]
+
+
+def not_told(events):
+    return [each.values["text"] for each in events if each.kind == "not_told"]
 
 
 class Results:
@@ -424,9 +411,7 @@ def test_target_that_fails_is_an_event_and_harms_nothing():
     news.tell_end("finished", Results(fault=StudyError("samples.jsonl is damaged")))
     news.close()
     assert len(told.messages) == 3
-    assert [each.values["text"] for each in events if each.kind == "not_told"] == [
-        "the test was not told: it is away"
-    ]
+    assert not_told(events) == ["the test was not notified: it is away"]
 
 
 def test_what_is_told_is_no_part_of_a_study():
@@ -451,8 +436,8 @@ def test_sweep_says_nobody_to_tell(asked):
     with pytest.raises(SpecError) as caught:
         check_sweep({**SWEEP, "notify": asked}, "a sweep")
     assert str(caught.value) == (
-        "a sweep: notify: must be a list of start, best, end, failure. Whom to tell is not for a "
-        "sweep to say, which others may have written: use --notify or HAWSWEEP_NOTIFY."
+        "a sweep: notify: must be a list of start, best, end, failure. A sweep does not say where "
+        "they are sent, as others may have written it: use --notify or HAWSWEEP_NOTIFY."
     )
 
 
@@ -475,15 +460,15 @@ def test_sweep_in_the_background_tells_and_keeps_no_secret(
         finally:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
-    bodies = [json.loads(body) for _, _, body in receiver.got]
-    assert [each["event"] for each in bodies] == ["start", "best", "end"]
-    assert bodies[2]["text"].startswith("tiny: finished, 1 of 1 trials. ")
-    assert bodies[1]["trial"] == bodies[2]["trial"] == 0
-    assert bodies[1]["score"] == pytest.approx(bodies[2]["score"])
+    assert [path for path, _ in receiver.got] == [f"/{SECRET}"] * 3
+    start, best, end = [body["message"] for _, body in receiver.got]
+    assert start == "tiny: starts: 1 trials"
+    assert best.startswith("tiny: trial 0 is the best so far, score 0.")
+    assert end.startswith("tiny: finished, 1 of 1 trials. ")
     told = (tmp_path / "told").read_text().splitlines()
     assert told == [f"{event} {SECRET}" for event in ("start", "best", "end")]
     log = (studies / "tiny" / "sweep.log").read_text()
-    assert log.count("the command to notify by was not told: it ended with code 3") == 1
+    assert log.count("the command to notify by was not notified: it ended with code 3") == 1
     kept = [path for path in studies.rglob("*") if path.is_file()]
     assert studies / "hawsweep.db" in kept
     assert [path for path in kept if SECRET.encode() in path.read_bytes()] == []
@@ -499,8 +484,8 @@ def test_start_refuses_what_is_no_target_before_anything_else(tmp_path, tiny_mod
     for detach in ([], ["--detach"]):
         done = CliRunner().invoke(main, [*asked, *detach])
         assert done.exit_code == 1
-        assert "One of those to notify is neither" in done.stderr
+        assert "apprise cannot notify by this ftp:// address" in done.stderr
         assert SECRET not in done.output
     assert not (tmp_path / "studies").exists()
-    with pytest.raises(SpecError, match="One of those to notify"):
+    with pytest.raises(SpecError, match="apprise cannot notify by this ftp://"):
         start_detached(["start"], "x", Place(tmp_path / "studies"), ["ftp://x"])

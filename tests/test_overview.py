@@ -263,7 +263,7 @@ def test_picture_has_what_is_known_of_each_worker(width):
 def test_picture_fits_into_its_terminal(width, n_workers):
     told = [Told(1000.0, "died", {"reason": "the worker died " * 20})] * 8
     long = worker(7, settings={f"section.key_{n}": 1e-3 for n in range(12)})
-    state = sweep([long] * n_workers, told=tuple(told), paused="on battery " * 20)
+    state = sweep([long] * n_workers, told=tuple(told))
     for height in (24, 40):
         lines = picture(state, width, height).splitlines()
         assert max(map(len, lines)) <= width

@@ -98,14 +98,10 @@ def test_what_was_told_last_is_kept_with_its_time(follow, clock):
     assert follow.state.told[-1].at == clock.now
 
 
-def test_worker_that_died_starts_anew_and_a_pause_is_known_until_it_is_over(follow):
+def test_worker_that_died_starts_anew(follow):
     start(follow)
     follow(Event("died", 0, {"reason": "SIGKILL"}))
     assert follow.state.workers[0].doing == "starting"
-    follow(Event("paused", 0, {"reason": "on battery"}))
-    assert follow.state.paused == "on battery"
-    follow(Event("resumed"))
-    assert follow.state.paused is None
 
 
 def tell_standing(follow, **changes):

@@ -26,7 +26,7 @@ CONTENT = {
     "enqueue": [{"learning_rate": 1e-4, "lora_parameters.rank": 8, "iters": 80}],
     "pruning": {"name": "percentile", "percentile": 25},
     "timeout": "8h",
-    "machine": {"window": "22:00-07:00", "hang_timeout": "30m"},
+    "machine": {"keep_awake": False, "hang_timeout": "30m"},
     "trials": 5,
 }
 
@@ -138,7 +138,7 @@ def test_spec_is_frozen():
         ("workers", 4),
         ("memory", {"budget": "24GB"}),
         ("memory", {"reserve": "5%"}),
-        ("machine", {"nice": 0, "on_battery": "run"}),
+        ("machine", {"nice": 0}),
         ("description", "Another text."),
     ],
 )

@@ -13,6 +13,7 @@ from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.leaderboard import describe_trial, leaderboard, list_studies
 from hawsweep.processes import identity
 from hawsweep.space import distributions
+from hawsweep.spec import GONE_KEYS
 from hawsweep.study import (
     create_study,
     load_study,
@@ -21,7 +22,7 @@ from hawsweep.study import (
     spec_of,
     study_names,
 )
-from hawsweep.sweepfile import check_sweep
+from hawsweep.sweepfile import STORED, check_sweep
 from hawsweep.trials import (
     best_trial,
     count_finished,
@@ -374,3 +375,22 @@ def test_study_older_than_a_key_goes_on_where_the_key_has_its_default(storage, p
     assert create_study(storage, place, "rates", sweep(), DATA)[1] is False
     with pytest.raises(SpecChangedError, match=r"train\.order was shuffle, is curriculum"):
         create_study(storage, place, "rates", sweep(train={"order": "curriculum"}), DATA)
+
+
+def test_study_with_stored_keys_that_went_goes_on(storage, place, measured):
+    stored, how = dict(measured.user_attrs["spec"]), sweep().model_dump(mode="json")["machine"]
+    gone = {"window": None, "on_battery": "pause", "on_memory_pressure": "run"}
+    assert {f"machine.{key}" for key in gone} == {*GONE_KEYS}
+    measured.set_user_attr("spec", {**stored, "machine": gone})
+    measured.set_user_attr("how", {"trials": 7, "machine": {**how, **gone, "nice": 9}})
+    again, is_new = create_study(storage, place, "rates", sweep(), DATA)
+    assert is_new is False
+    assert (spec_of(again).trials, spec_of(again).machine.nice) == (7, 9)
+    with pytest.raises(SpecChangedError) as caught:
+        create_study(storage, place, "rates", sweep(seed=4), DATA)
+    assert "was made with another spec: seed was 0, is 4. " in str(caught.value)
+
+
+def test_specs_of_studies_begin_as_the_reader_of_sweeps_knows_them(storage, place, measured):
+    text = (place.study_dir("rates") / "spec.yaml").read_text(encoding="utf-8")
+    assert text.startswith(STORED)

@@ -1,7 +1,8 @@
 import pytest
 
 from hawsweep.errors import SpecError
-from hawsweep.sweepfile import find_sweep, parse_override, read_sweep, sweep_names
+from hawsweep.spec import GONE_KEYS
+from hawsweep.sweepfile import STORED, find_sweep, parse_override, read_sweep, sweep_names
 
 SWEEP = """\
 model: some/model
@@ -119,6 +120,30 @@ def test_unknown_key_gives_the_nearest_and_the_known_ones(sweep, given, where, m
     assert f"{where} is not a key; did you mean '{meant}'?" in fault
     known = fault.split("Known here: ")[1].split(".")[0].split(", ")
     assert meant in known
+
+
+@pytest.mark.parametrize("key", GONE_KEYS)
+def test_key_that_went_is_named_with_what_to_do_instead(sweep, key):
+    section, name = key.split(".")
+    fault = fault_of(sweep(more=f"{section}: {{{name}: x}}"))
+    assert f"{key} is no longer a key: remove it" in fault
+    assert GONE_KEYS[key] in fault
+    with pytest.raises(SpecError, match=f"{key} is no longer a key"):
+        read_sweep(sweep(), {key: "x"})
+
+
+def test_keys_that_went_are_all_named_at_once(sweep):
+    fault = fault_of(sweep(more="machine: {window: 22:00-07:00, on_battery: run, nice: 1}"))
+    assert "has 2 faults" in fault
+    assert "machine.window is no longer" in fault
+    assert "machine.on_battery is no longer" in fault
+
+
+def test_key_that_went_is_no_fault_of_a_studys_own_spec(sweep, tmp_path):
+    path = sweep(more="machine: {on_battery: pause, on_memory_pressure: pause, nice: 7}")
+    stored = tmp_path / "stored.yaml"
+    stored.write_text(f'{STORED}{{}}, "fingerprints": {{}}}}\n{path.read_text()}')
+    assert read_sweep(stored).machine.nice == 7
 
 
 def test_unsearchable_key_gives_the_nearest_and_the_searchable_ones(sweep):

@@ -36,7 +36,7 @@ def tiny_sweep(model_dir, data_dir):
         },
         "confirm": {"top": 0},
         "workers": 1,
-        "machine": {"on_memory_pressure": "run", "on_battery": "run", "keep_awake": False},
+        "machine": {"keep_awake": False},
         "trials": 4,
     }
 

@@ -23,7 +23,8 @@ def start_detached(
     Args:
         command: What follows ``hawsweep``.
         name: Of the study.
-        notify: Whom to tell; nobody new where empty. See ``notify.find_targets``.
+        notify: Where notifications go, instead of what the environment says; see
+            ``notify.find_targets``.
 
     Returns:
         The process id, and the file that has what it prints.

@@ -1,28 +1,24 @@
 """What is wrong with the database, and what can be done about it."""
 
 import json
-import shlex
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import optuna
-
 from hawsweep.errors import StudyError
-from hawsweep.recovery import Recoverable, rebuild, survey
+from hawsweep.recovery import backup_path, count_trial_dirs, restore_command
 from hawsweep.study import Place, open_storage
 
-RECOVERED_FILE = "hawsweep-recovered.db"
 _MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT_S = 2.0
 _CHECK = "PRAGMA quick_check(3)"
-# Beside a database in WAL mode; its own would be applied to another in its place.
-_SIDE_FILES = ("", "-wal", "-shm")
 State = Literal["missing", "not SQLite", "damaged", "locked", "not readable", "foreign", "fine"]
+_LOST: tuple[State, ...] = ("missing", "not SQLite", "damaged")
 _STATES: dict[int, State] = {
     sqlite3.SQLITE_BUSY: "locked",
     sqlite3.SQLITE_CORRUPT: "damaged",
@@ -50,68 +46,52 @@ class Database:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The database, and what each study's folder could give back.
+    """The database and its backup.
 
     Attributes:
-        rebuilt: The new database, where one was made.
-        commands: For a shell: they take it into use and keep the other.
+        backup: None where there is none.
+        backup_made: Local time.
+        n_trial_dirs: How many trials have a folder.
+        restore: For a shell, where the database is lost and its backup fine: puts the backup back.
     """
 
     database: Database
-    recoverable: list[Recoverable]
-    rebuilt: Path | None = None
-    commands: tuple[str, ...] = ()
+    backup: Database | None = None
+    backup_made: datetime | None = None
+    n_trial_dirs: int = 0
+    restore: str | None = None
 
     @property
     def is_fine(self) -> bool:
         """Whether nothing is wrong; before the first study nothing is."""
-        nothing_lost = not any(each.n_records for each in self.recoverable)
-        state = self.database.state
-        return state == "fine" or (state == "missing" and nothing_lost)
+        is_new = self.backup is None and self.n_trial_dirs == 0
+        return self.database.state == "fine" or (self.database.state == "missing" and is_new)
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "is_fine": self.is_fine,
             "database": asdict(self.database),
-            "recoverable": [
-                {**asdict(each), "last": each.last and each.last.isoformat()}
-                for each in self.recoverable
-            ],
-            "rebuilt": self.rebuilt and str(self.rebuilt),
-            "commands": list(self.commands),
+            "backup": self.backup and asdict(self.backup),
+            "backup_made": self.backup_made and self.backup_made.isoformat(),
+            "n_trial_dirs": self.n_trial_dirs,
+            "restore": self.restore,
         }
 
 
 def examine(place: Place) -> Diagnosis:
-    """Look at the database and the studies' folders. Nothing is changed."""
-    path = place.database_path
-    database = _examine_other(place) if path is None else _examine_file(path)
-    return Diagnosis(database, survey(place.studies_dir))
-
-
-def examine_and_rebuild(place: Place) -> Diagnosis:
-    """Also make a new database beside one that is lost; that one is not touched.
-
-    Raises:
-        StudyError: The database is fine, in use, or not a file in the studies' folder, or there is
-            nothing to rebuild.
-    """
-    found = examine(place)
-    where, state = found.database.where, found.database.state
-    if state == "fine":
-        raise StudyError(f"{where} is fine: there is nothing to rebuild. Leave out --rebuild.")
-    if state == "locked":
-        raise StudyError(f"{where} is in use: {found.database.detail}. End what uses it first.")
-    if place.database_path is None:
-        raise StudyError(
-            f"Only a database in {place.studies_dir} can be rebuilt. Leave out --storage and unset "
-            "HAWSWEEP_STORAGE to make one there."
-        )
-    recovered = place.studies_dir / RECOVERED_FILE
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would tell of each study it makes
-    rebuild(place.studies_dir, recovered)
-    return replace(found, rebuilt=recovered, commands=_commands(place.database_path, recovered))
+    """Look at the database and its backup. Nothing is changed."""
+    path, n_trial_dirs = place.database_path, count_trial_dirs(place)
+    if path is None:
+        return Diagnosis(_examine_other(place), n_trial_dirs=n_trial_dirs)
+    database = _examine_file(path)
+    if not backup_path(path).exists():
+        return Diagnosis(database, n_trial_dirs=n_trial_dirs)
+    backup = _examine_file(backup_path(path))
+    made = datetime.fromtimestamp(int(backup_path(path).stat().st_mtime))
+    helps = database.state in _LOST and backup.state == "fine"
+    restore = restore_command(path) if helps else None
+    return Diagnosis(database, backup, made, n_trial_dirs, restore)
 
 
 def versions_of_studies(place: Place, found: Database) -> dict[str, dict[str, str]]:
@@ -211,17 +191,3 @@ def _count(where: str, connection: sqlite3.Connection) -> Database:
         if n_trials:
             studies[name][state.lower()] = n_trials
     return Database(where, "fine", studies=dict(studies))
-
-
-def _commands(database: Path, recovered: Path) -> tuple[str, ...]:
-    aside = database.with_stem(f"{database.stem}-damaged")
-    number = 2
-    while aside.exists():
-        aside = database.with_stem(f"{database.stem}-damaged-{number}")
-        number += 1
-    moves = [
-        (database.with_name(database.name + end), aside.with_name(aside.name + end))
-        for end in _SIDE_FILES
-    ]
-    there = [(one, other) for one, other in moves if one.exists()]
-    return tuple(shlex.join(["mv", str(a), str(b)]) for a, b in (*there, (recovered, database)))

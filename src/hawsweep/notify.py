@@ -1,47 +1,36 @@
-"""Telling somebody who does not look: a webhook, a command, or a note on the desktop.
+"""Notifications while a sweep runs: by a service of apprise, or by a command.
 
-Whom to tell is said by who starts a sweep, never by the sweep: others may have written that, and
-what runs here, or leaves this machine, is not theirs to say. A webhook's address is as good as a
-password to it, so nothing of it but its host is ever shown, and nothing of it is stored.
+Where they go is said at the start of a sweep, never in a sweep file, which others may have written.
+An address is as good as a password: only its scheme is ever shown, and nothing of it is stored.
 """
 
 import json
 import os
 import queue
 import re
-import signal
 import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from html import escape
-from typing import Any, Protocol
-from urllib.parse import SplitResult, urlsplit
+from typing import Any
 
-from hawsweep import __version__
-from hawsweep.errors import SpecError
+from hawsweep.errors import HawsweepError, SpecError
+from hawsweep.results import StudyResults
+from hawsweep.spec import SweepSpec
+from hawsweep.supervisor import Ended, Event, Listener
 
 NOTIFY_VARIABLE = "HAWSWEEP_NOTIFY"
-_WEBHOOK_TIMEOUT_S = 5.0
-# Before each try.
-_WEBHOOK_PAUSES_S = (0.0, 1.0, 2.0)
 _COMMAND_TIMEOUT_S = 30.0
 _LAST_WAIT_S = 10.0
-_APPLE_SCRIPT = (
-    "on run argv",
-    "display notification (item 2 of argv) with title (item 1 of argv)",
-    "end run",
-)
+_LONGEST = 500
+_CORRECT = f"Correct what --notify or {NOTIFY_VARIABLE} says."
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is told.
+    """One notification.
 
     Attributes:
         event: One of ``spec.NEWS``.
@@ -56,80 +45,22 @@ class Message:
     score: float | None = None
 
 
-class Target(Protocol):
-    """Somebody to tell."""
-
-    @property
-    def label(self) -> str:
-        """A name without a secret."""
-
-    def deliver(self, message: Message) -> str | None:
-        """Tell; what went wrong, without a secret, or None."""
-
-
 @dataclass(frozen=True)
-class Webhook:
-    """A URL that gets each message as JSON, in a form that Slack, Mattermost and Discord take.
+class Service:
+    """What apprise made of a URL; ``label`` is the URL's scheme."""
 
-    A host named ``ntfy`` or ``ntfy.sh`` or the like gets the text itself.
-    """
-
-    url: str = field(repr=False)
-
-    @property
-    def label(self) -> str:
-        """Names its host alone."""
-        return f"the webhook at {_host(urlsplit(self.url))}"
+    apprise: Any = field(repr=False)
+    label: str
 
     def deliver(self, message: Message) -> str | None:
-        """Post the message; where nobody answers, or the server is at fault, three times."""
-        fault: str | None = None
-        for pause_s in _WEBHOOK_PAUSES_S:
-            time.sleep(pause_s)
-            try:
-                with _OPENER.open(self._request(message), timeout=_WEBHOOK_TIMEOUT_S):
-                    return None
-            except urllib.error.HTTPError as answer:
-                answer.close()
-                fault = f"it answered {answer.code}"
-                if answer.code < 500 and answer.code != 429:
-                    return fault
-            except Exception as error:  # http.client, ssl and idna have classes of their own
-                fault = _reason(error)
-        return fault
-
-    def _request(self, message: Message) -> urllib.request.Request:
-        parts = urlsplit(self.url)
-        if parts.hostname in ("ntfy", "ntfy.sh") or _host(parts).startswith("ntfy."):
-            kind, body = "text/plain; charset=utf-8", message.text
-        else:
-            kind, body = "application/json", json.dumps(_content(message))
-        headers = {"Content-Type": kind, "User-Agent": f"hawsweep/{__version__}"}
-        if kind.startswith("text"):
-            headers["Title"] = "hawsweep"
-        return urllib.request.Request(self.url, body.encode(), headers)
-
-
-def _content(message: Message) -> dict[str, Any]:
-    """A message's fields, with the text where chats look for it.
-
-    Slack reads ``text`` with ``<`` and ``&`` escaped, Discord ``content``; neither may call out
-    to everybody because a text that came from elsewhere says so.
-    """
-    return {
-        **asdict(message),
-        "text": escape(message.text, quote=False),
-        "content": message.text,
-        "allowed_mentions": {"parse": []},
-    }
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        """Whoever is told is who was named, or nobody: the 3xx becomes the answer."""
-
-
-_OPENER = urllib.request.build_opener(_NoRedirects)
+        """Send; what went wrong, without a secret, or None."""
+        # Neither "@everyone" nor Slack's "<!channel>" in a text may call a whole channel.
+        text = re.sub(r"([@<])(?=\S)", "\\1\N{ZERO WIDTH SPACE}", message.text)
+        try:
+            sent = self.apprise.notify(body=text, title="hawsweep", body_format="text")
+        except Exception as fault:  # a hundred services' own, whose text may hold the address
+            return type(fault).__name__
+        return None if sent else "the service did not take the message"
 
 
 @dataclass(frozen=True)
@@ -142,36 +73,37 @@ class Command:
     label: str = field(default="the command to notify by", init=False)
 
     def deliver(self, message: Message) -> str | None:
-        """Run it, for half a minute at most."""
+        """Run it, for half a minute at most; what went wrong, or None."""
         values = {f"HAWSWEEP_{key.upper()}": value for key, value in asdict(message).items()}
         said = {key: "" if value is None else str(value) for key, value in values.items()}
-        return _run(["/bin/sh", "-c", self.line], json.dumps(asdict(message)), said)
+        try:
+            done = subprocess.run(
+                ["/bin/sh", "-c", self.line],
+                input=json.dumps(asdict(message)).encode(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **said},
+                timeout=_COMMAND_TIMEOUT_S,
+                start_new_session=True,  # Ctrl-C is not for it
+            )
+        except subprocess.TimeoutExpired:
+            return f"it did not end within {_COMMAND_TIMEOUT_S:g} s"
+        return None if done.returncode == 0 else f"it ended with code {done.returncode}"
 
 
-@dataclass(frozen=True)
-class Desktop:
-    """The notifications of the desktop: ``osascript`` on a Mac, else ``notify-send``."""
-
-    label: str = field(default="the desktop", init=False)
-
-    def deliver(self, message: Message) -> str | None:
-        """Show it there."""
-        if sys.platform == "darwin":
-            script = [part for line in _APPLE_SCRIPT for part in ("-e", line)]
-            return _run(["osascript", *script, "hawsweep", message.text])
-        text = escape(message.text, quote=False)  # most desktops read tags in it
-        return _run(["notify-send", "--app-name=hawsweep", "--", "hawsweep", text])
+Target = Service | Command
 
 
 def find_targets(given: str | Sequence[str] | None = None) -> list[Target]:
-    """Whom to tell: each an http or https URL, ``desktop``, or a command for the shell.
+    """Where notifications go: each an apprise URL, or a command for the shell.
 
     Args:
         given: Those; where None, those in the environment variable ``HAWSWEEP_NOTIFY``, one a
             line.
 
     Raises:
-        SpecError: One is empty, of more than one line, or a URL that is no web address.
+        SpecError: One is empty, of more than one line, or a URL that apprise does not know; or
+            apprise is not installed.
     """
     if given is None:
         given = [line for line in os.environ.get(NOTIFY_VARIABLE, "").splitlines() if line.strip()]
@@ -179,101 +111,166 @@ def find_targets(given: str | Sequence[str] | None = None) -> list[Target]:
 
 
 def _target(text: str) -> Target:
+    if not text or not text.isprintable():
+        raise SpecError(f"An address to notify is empty or of several lines. {_CORRECT}")
     if text == "desktop":
-        return Desktop()
-    scheme = re.match(r"([a-zA-Z][\w+.-]*)://", text)
-    if text and scheme is None and text.isprintable():
-        return Command(text)
+        raise SpecError(
+            "`desktop` is no longer an address to notify: write macosx:// on a Mac, elsewhere the "
+            "command 'notify-send hawsweep \"$HAWSWEEP_TEXT\"'."
+        )
+    url = re.match(r"([a-zA-Z][\w+.-]*)://", text)
+    return Command(text) if url is None else _service(text, url[1].lower())
+
+
+def _service(url: str, scheme: str) -> Service:
     try:
-        url = urlsplit(text)
-        is_web = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:  # what it says may hold a secret
-        is_web = False
-    if is_web and text.isascii() and text.isprintable() and " " not in text:
-        return Webhook(text)
+        import apprise
+    except ImportError as fault:
+        raise SpecError(
+            f"Notifications by {scheme}:// need apprise, which is not installed: pip install "
+            "apprise"
+        ) from fault
+    asset = apprise.AppriseAsset(app_id="hawsweep")
+    asset.http_redirects = False  # only the named address gets the message
+    if (known := apprise.Apprise.instantiate(url, asset=asset)) is not None:
+        service = apprise.Apprise(asset=asset)
+        service.add(known)
+        return Service(service, f"{known.url(privacy=True).partition('://')[0]}://")
+    if scheme in ("http", "https"):
+        raise SpecError(
+            "apprise does not know the service of an http or https URL: write the service's own "
+            "scheme, such as slack://, discord:// or ntfy://, or json:// in place of http:// and "
+            "jsons:// in place of https://."
+        )
     raise SpecError(
-        "One of those to notify is neither an http or https URL, nor `desktop`, nor a command of "
-        f"one line. Correct what --notify or {NOTIFY_VARIABLE} says."
+        f"apprise cannot notify by this {scheme}:// address on this machine; "
+        f"https://appriseit.com/services/ has each service's form. {_CORRECT}"
     )
 
 
-class Notifier:
-    """Tells targets, each in a thread of its own, so that nobody waits for them."""
+class _Delivery(threading.Thread):
+    """Delivers messages to a target, until None; of its faults only the first is put out."""
 
-    def __init__(self, targets: Sequence[Target]) -> None:
-        self._faults: queue.Queue[str] = queue.Queue()
-        self._queues: list[queue.Queue[Message | None]] = []
-        self._threads: list[threading.Thread] = []
-        self._labels = [target.label for target in targets]
-        for target in targets:
-            self._queues.append(queue.Queue())
-            work = (target, self._queues[-1])
-            self._threads.append(threading.Thread(target=self._deliver, args=work, daemon=True))
-            self._threads[-1].start()
+    def __init__(self, target: Target, faults: "queue.SimpleQueue[str]") -> None:
+        super().__init__(daemon=True)
+        self.target, self._faults = target, faults
+        self.messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.start()
 
-    def post(self, message: Message) -> None:
-        """Have everybody told; returns at once."""
-        for each in self._queues:
-            each.put(message)
-
-    def faults(self) -> list[str]:
-        """What went wrong since this was last asked, of each target only what came first."""
-        found = []
-        with suppress(queue.Empty):
-            while True:
-                found.append(self._faults.get_nowait())
-        return found
-
-    def close(self) -> None:
-        """Wait, for some seconds at most, until all is told."""
-        for each in self._queues:
-            each.put(None)
-        deadline = time.monotonic() + _LAST_WAIT_S
-        for thread, label in zip(self._threads, self._labels, strict=True):
-            thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
-                self._faults.put(f"{label} was not waited for any longer")
-
-    def _deliver(self, target: Target, messages: "queue.Queue[Message | None]") -> None:
+    def run(self) -> None:
         has_failed = False
-        while (message := messages.get()) is not None:
-            fault = target.deliver(message)
+        while (message := self.messages.get()) is not None:
+            fault = self.target.deliver(message)
             if fault is not None and not has_failed:
                 has_failed = True
-                self._faults.put(f"{target.label} was not told: {fault}")
+                self._faults.put(f"{self.target.label} was not notified: {fault}")
 
 
-def _run(command: list[str], text: str = "", variables: dict[str, str] | None = None) -> str | None:
-    """Run a command; what went wrong, or None. What it prints goes nowhere."""
+class News:
+    """Passes a sweep's events on, and sends notifications of those that ``spec.notify`` names; to
+    each target from a thread of its own, so that the sweep waits for none.
+
+    Args:
+        name: The study's.
+        listen: Gets the events, and one of kind ``not_told`` where a notification failed.
+    """
+
+    def __init__(
+        self, name: str, spec: SweepSpec, targets: Sequence[Target], listen: Listener
+    ) -> None:
+        self._name, self._spec, self._listen = name, spec, listen
+        self._faults: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._threads = [_Delivery(target, self._faults) for target in targets]
+        self._finished = 0
+        self._trial: int | None = None
+        self._score: float | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Pass an event on."""
+        self._listen(event)
+        if event.kind == "study":
+            self._finished = event.values["finished"]
+            self._trial, self._score = map(event.values.get, ("best_trial", "best_score"))
+            is_new = event.values["is_new"]
+            goes_on = f"goes on after {self._count()}"
+            self._send("start", f"starts: {self._spec.trials} trials" if is_new else goes_on)
+        elif event.kind == "trial_end":
+            self._on_trial_end(event)
+        self._pass_faults()
+
+    def tell_end(self, ended: Ended, results: StudyResults) -> None:
+        """Send that it ended, and what the scores allow to say."""
+        best, said = results.best_trial, ""
+        if best is not None:
+            self._trial, self._score = best.number, best.value
+        with suppress(HawsweepError):  # of a damaged file the start itself will tell
+            verdict = results.verdict()
+            said = " ".join(verdict.sentences) if verdict is not None else ""
+        how = {
+            "finished": f"finished, {self._count()}",
+            "timeout": f"out of time after {self._count()}",
+            "interrupted": f"stopped after {self._count()}; hawsweep start goes on with it",
+        }[ended]
+        self._send("end", f"{how}. {said}")
+
+    def tell_failure(self, fault: Exception) -> None:
+        """Send that an error ended it."""
+        # What is no error of ours may hold anything, such as a password.
+        said = str(fault) if isinstance(fault, HawsweepError) else type(fault).__name__
+        self._send("failure", f"ended by an error after {self._count()}: {said}")
+
+    def close(self) -> None:
+        """Wait, for some seconds at most, until all is delivered."""
+        deadline = time.monotonic() + _LAST_WAIT_S
+        for thread in self._threads:
+            thread.messages.put(None)
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                self._faults.put(f"{thread.target.label} was not waited for any longer")
+        self._pass_faults()
+
+    def _on_trial_end(self, event: Event) -> None:
+        score, before = event.values.get("score"), self._score
+        self._finished += event.values["state"] in ("complete", "pruned")
+        if event.values["state"] != "complete" or score is None:
+            return
+        if before is not None and score <= before:
+            return
+        self._trial, self._score = event.values["number"], score
+        was = "" if before is None else f", before {before:.4f}"
+        text = f"trial {self._trial} is the best so far, score {score:.4f}{was}; {self._count()}"
+        self._send("best", text)
+
+    def _count(self) -> str:
+        return f"{self._finished} of {self._spec.trials} trials"
+
+    def _send(self, event: str, text: str) -> None:
+        if event not in self._spec.notify:
+            return
+        line = " ".join(f"{self._name}: {text}".split())
+        line = "".join(each for each in line if each.isprintable())
+        line = line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+        for thread in self._threads:
+            thread.messages.put(Message(self._name, event, line, self._trial, self._score))
+
+    def _pass_faults(self) -> None:
+        while not self._faults.empty():
+            self._listen(Event("not_told", values={"text": self._faults.get()}))
+
+
+@contextmanager
+def telling(
+    name: str, spec: SweepSpec, targets: Sequence[Target], listen: Listener
+) -> Iterator[News]:
+    """Give a listener that notifies ``targets`` of what ``spec.notify`` names, also of an error
+    that comes out of the block.
+    """
+    news = News(name, spec, targets, listen)
     try:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **(variables or {})},
-            start_new_session=True,  # Ctrl-C is not for it
-        )
-    except OSError as fault:
-        return f"{command[0]}: {fault.strerror}"
-    try:
-        child.communicate(text.encode(), timeout=_COMMAND_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
-        return f"it did not end within {_COMMAND_TIMEOUT_S:g} s"
-    return None if child.returncode == 0 else f"it ended with code {child.returncode}"
-
-
-def _host(url: SplitResult) -> str:
-    return url.hostname or ""
-
-
-def _reason(error: Exception) -> str:
-    """Why nobody answered. Only what the system says is repeated: the rest may hold the URL."""
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, TimeoutError):
-        return f"no answer within {_WEBHOOK_TIMEOUT_S:g} s"
-    said = cause.strerror if isinstance(cause, OSError) else None
-    return said or type(cause).__name__
+        yield news
+    except Exception as fault:
+        news.tell_failure(fault)
+        raise
+    finally:
+        news.close()

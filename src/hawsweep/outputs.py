@@ -16,7 +16,6 @@ from hawsweep.findings import Finding
 from hawsweep.importance import Insight
 from hawsweep.intervals import Interval
 from hawsweep.leaderboard import GroupRow, TrialRow
-from hawsweep.recovery import Recoverable
 from hawsweep.reference import Key
 from hawsweep.selfcheck import SelfCheck
 from hawsweep.verdict import Verdict
@@ -245,9 +244,12 @@ class DoctorOutput(_Output):
     is_fine: bool
     database: Database
     machine: list[Finding]
-    recoverable: list[Recoverable]
-    rebuilt: str | None
-    commands: list[str]
+    backup: Database | None
+    backup_made: str | None = Field(description="Local time.")
+    n_trial_dirs: int = Field(description="How many trials have a folder.")
+    restore: str | None = Field(
+        description="For a shell, where the database is lost: puts its backup back."
+    )
 
 
 OUTPUTS: dict[str, TypeAdapter[Any]] = {

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import platform
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -18,8 +17,6 @@ import psutil
 
 from hawsweep.errors import StudyBusyError, StudyError
 
-# What a supervisor sends a worker to have its trial wait between two iterations, and go on.
-PAUSE, GO_ON = signal.SIGUSR1, signal.SIGUSR2
 _LOCK_TRIES, _LOCK_POLL_S = 10, 0.05
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 

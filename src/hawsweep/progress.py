@@ -31,13 +31,11 @@ TOLD = frozenset(
         "not_told",
         "died",
         "reaped",
-        "paused",
-        "resumed",
         "interrupting",
     }
 )
 _CHANGES_STANDING = frozenset({"study", "base_end", "trial_end", "confirm_end", "reaped"})
-_OF_NO_WORKER = frozenset({"reaped", "left_out", "not_told"})
+_OF_NO_WORKER = frozenset({"interrupting", "reaped", "left_out", "not_told"})
 _ENDS = frozenset({"ready", "base_end", "trial_end", "confirm_end", "test_end"})
 
 Curve = tuple[tuple[int, float], ...]
@@ -104,7 +102,6 @@ class SweepState:
     workers: tuple[WorkerState, ...] = ()
     standing: Standing | None = None
     best_score: float | None = None
-    paused: str | None = None
     told: tuple[Told, ...] = ()
 
     @property
@@ -163,8 +160,6 @@ class Follower:
             scores = [row.score for row in standing.rows if row.state == "complete"]
             best = max((score for score in scores if score is not None), default=None)
             changes |= {"standing": standing, "best_score": best}
-        elif event.kind in ("paused", "resumed", "interrupting"):
-            changes["paused"] = event.values.get("reason")
         elif event.kind in _OF_NO_WORKER:
             pass
         else:
@@ -294,18 +289,16 @@ def read_progress(folder: Path) -> SweepState | None:
     states = [state for path in _files(folder) if (state := _read(path)) is not None]
     if not states:
         return None
-    first, *others = states
     workers = [worker for state in states for worker in state.workers]
     told = sorted((each for state in states for each in state.told), key=lambda each: each.at)
     newest = max(states, key=lambda state: (state.standing is not None, state.finished))
     return replace(
-        first,
+        states[0],
         workers=tuple(replace(worker, number=n) for n, worker in enumerate(workers)),
         n_workers=sum(state.n_workers for state in states),
         standing=newest.standing,
         best_score=newest.best_score,
         updated=max(state.updated for state in states),
-        paused=first.paused or next((each.paused for each in others if each.paused), None),
         told=tuple(told[-_N_TOLD:]),
     )
 

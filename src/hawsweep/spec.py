@@ -10,7 +10,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import time
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -29,7 +28,20 @@ from hawsweep.yamltext import dump_yaml
 
 # Keys of a sweep that have no influence on a trial's numbers.
 HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify")
-# What of a sweep may be told to who does not look.
+# Keys that sweeps of earlier versions have, and what to do instead.
+GONE_KEYS = {
+    "machine.window": (
+        "remove it, and have the system's scheduler (cron or launchd) start the sweep with a "
+        "timeout"
+    ),
+    "machine.on_battery": (
+        "remove it; `hawsweep stop` ends a sweep, and the same start goes on with it"
+    ),
+    "machine.on_memory_pressure": (
+        "remove it; memory.budget and memory.reserve leave memory to other programs"
+    ),
+}
+# What notifications may be sent of.
 NEWS = ("start", "best", "end", "failure")
 SearchValue = bool | int | float | str
 # The one searched key that is none of ``train``'s.
@@ -64,32 +76,6 @@ def parse_duration(value: object) -> float:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
-
-
-def parse_window(value: object) -> tuple[time, time]:
-    """The two times of day out of ``22:00-07:00``; where the second is earlier, midnight is between
-    them.
-
-    Raises:
-        ValueError: It is not of this form, or both are the same.
-    """
-    match = re.fullmatch(r"(\d{1,2}):(\d\d)\s*-\s*(\d{1,2}):(\d\d)", str(value).strip())
-    try:
-        if match is None:
-            raise ValueError
-        hour, minute, end_hour, end_minute = map(int, match.groups())
-        start, end = time(hour, minute), time(end_hour, end_minute)
-    except ValueError:
-        raise ValueError(
-            "must be two times of day from 00:00 to 23:59, such as 22:00-07:00"
-        ) from None
-    if start == end:
-        raise ValueError("must be two different times of day, such as 22:00-07:00")
-    return start, end
-
-
-def _check_window(value: object) -> str:
-    return "-".join(f"{end:%H:%M}" for end in parse_window(value))
 
 
 class Range(Section):
@@ -447,29 +433,12 @@ class ConfirmSpec(Section):
 class MachineSpec(Section):
     """How the sweep gives way to others on its machine; no influence on a trial's numbers."""
 
-    window: Annotated[str, PlainValidator(_check_window)] | None = Field(
-        None,
-        description=(
-            "Local time of day to run in, such as 22:00-07:00; outside of it the sweep pauses."
-        ),
-        examples=["machine: {window: 22:00-07:00}"],
-    )
     nice: int = Field(
         5,
         ge=0,
         le=19,
         description="How much the workers give way to other programs.",
         examples=["machine: {nice: 10}"],
-    )
-    on_battery: Literal["pause", "run"] = Field(
-        "pause",
-        description="What the sweep does while the machine runs on battery.",
-        examples=["machine: {on_battery: run}"],
-    )
-    on_memory_pressure: Literal["pause", "run"] = Field(
-        "pause",
-        description="What the sweep does while memory is short for all programs.",
-        examples=["machine: {on_memory_pressure: run}"],
     )
     keep_awake: bool = Field(
         True,
@@ -503,8 +472,8 @@ def _check_news(value: object) -> tuple[str, ...]:
     if all(each in NEWS for each in listed) and len(set(listed)) == len(listed):
         return tuple(listed)
     raise ValueError(
-        f"must be a list of {', '.join(NEWS)}. Whom to tell is not for a sweep to say, which "
-        "others may have written: use --notify or HAWSWEEP_NOTIFY"
+        f"must be a list of {', '.join(NEWS)}. A sweep does not say where they are sent, as "
+        "others may have written it: use --notify or HAWSWEEP_NOTIFY"
     )
 
 
@@ -591,8 +560,8 @@ class SweepSpec(Section):
     notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
         NEWS,
         description=(
-            "What those named by `--notify` or `HAWSWEEP_NOTIFY` are told of: start, a new best "
-            "trial, end, failure."
+            "What `--notify` or `HAWSWEEP_NOTIFY` sends notifications of: start, a new best trial, "
+            "end, failure."
         ),
         examples=["notify: [end, failure]"],
     )
@@ -673,6 +642,16 @@ class SweepSpec(Section):
                 section = section.get(part, {})
             section.pop(last, None)
         return dump_yaml(content)
+
+
+def without_gone_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec that an earlier version stored, without the keys in ``GONE_KEYS``."""
+    return {
+        section: {key: each for key, each in value.items() if f"{section}.{key}" not in GONE_KEYS}
+        if isinstance(value, Mapping)
+        else value
+        for section, value in stored.items()
+    }
 
 
 def short_names(models: Iterable[str]) -> dict[str, str]:

@@ -26,8 +26,7 @@ from hawsweep import (
     trials,
 )
 from hawsweep.errors import MemoryBudgetError
-from hawsweep.news import telling
-from hawsweep.notify import find_targets
+from hawsweep.notify import find_targets, telling
 from hawsweep.peak import arrays_budget
 from hawsweep.planning import MemoryModel, Workload
 from hawsweep.processes import supervising, supervisor_of
@@ -36,7 +35,7 @@ from hawsweep.results import StudyResults
 from hawsweep.shapes import read_config
 from hawsweep.spec import HOW_IT_RUNS, SweepSpec
 from hawsweep.standing import find_standing
-from hawsweep.supervisor import POLL_S, Ended, Event, Listener, Supervisor, keep_record
+from hawsweep.supervisor import POLL_S, Ended, Event, Listener, Supervisor
 
 Progress = Callable[[str], None]
 # Models that do not fit into memory: why, and by how many GB.
@@ -76,7 +75,7 @@ def run_sweep(
         storage: An Optuna RDB URL instead of the database there.
         on_event: Is told of every event, and with kind ``tick`` several times a second. What it
             raises ends the sweep, in such a way that it goes on when started again.
-        notify: Whom to tell what ``spec.notify`` names; see ``notify.find_targets``.
+        notify: Where what ``spec.notify`` names is sent; see ``notify.find_targets``.
         accept_versions: See ``study.create_study``.
 
     Raises:
@@ -194,12 +193,13 @@ def _run_sweep(
     accept_versions: bool,
 ) -> tuple[Ended, optuna.Study]:
     preparing = _preparing(listen)
+    recovery.check_database_not_lost(place)
     storage = study.open_storage(place, create=True)
     models.resolve_embedder(spec.scoring.embedder, preparing)
     paths = _resolve_models(spec, preparing)
     n_workers, worker_bytes, left_out = _share_memory(spec, paths, place, preparing)
     if name not in study.study_names(storage):
-        recovery.check_nothing_lost(name, place)
+        recovery.check_trials_not_lost(name, place)
     first, *others = paths
     prints = provenance.fingerprints(
         spec, paths[first], splits.fingerprint(), {each: paths[each] for each in others}
@@ -218,7 +218,6 @@ def _run_sweep(
     confirming = confirm.open_confirmation(storage, opened, spec)
     for each in (opened, confirming):
         for number in trials.reap_running(each, deaths.GONE):
-            keep_record(each, place, number)
             listen(Event("reaped", values={"number": number}))
     listen = _tell_study(listen, name, opened, spec, n_workers, is_new=is_new)
     _tell_left_out(left_out, listen)

@@ -24,7 +24,7 @@ from hawsweep.deaths import is_disk_fault
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
 from hawsweep.provenance import start_record, versions
-from hawsweep.spec import SweepSpec
+from hawsweep.spec import SweepSpec, without_gone_keys
 
 DEFAULT_STUDIES_DIR = Path("studies")
 STUDIES_DIR_VARIABLE, STORAGE_VARIABLE = "HAWSWEEP_STUDIES_DIR", "HAWSWEEP_STORAGE"
@@ -375,7 +375,7 @@ def spec_of(study: optuna.Study, trial: FrozenTrial | None = None) -> SweepSpec:
     """
     attributes = study.user_attrs
     content = {key: value for key, value in attributes["spec"].items() if key != "fingerprints"}
-    spec = SweepSpec.model_validate({**content, **attributes.get("how", {})})
+    spec = SweepSpec.model_validate(without_gone_keys({**content, **attributes.get("how", {})}))
     if trial is None:
         return spec
     queued = trial.system_attrs.get("fixed_params", {})
@@ -434,8 +434,9 @@ def _check_sqlite(path: Path, create: bool) -> None:
                 raise sqlite3.DatabaseError("its pages are damaged")
     except sqlite3.Error as fault:
         raise StudyError(
-            f"{path} is not a usable SQLite database: {fault}. It was left as it is: move it away, "
-            "or restore it from a backup, or choose another --studies-dir."
+            f"{path} is not a usable SQLite database: {fault}. It was left as it is: "
+            "`hawsweep doctor` says whether there is a backup to put back. Or move it away, or "
+            "choose another --studies-dir."
         ) from fault
 
 

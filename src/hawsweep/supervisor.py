@@ -15,18 +15,17 @@ import optuna
 from hawsweep import (
     baselines,
     confirm,
-    courtesy,
     deaths,
     errors,
     keeping,
     memory,
-    recovery,
     study,
     trials,
 )
 from hawsweep.dashboard import annotations
 from hawsweep.deaths import MemoryWatch
 from hawsweep.errors import MemoryBudgetError, WorkerError
+from hawsweep.recovery import Backups
 from hawsweep.spec import SweepSpec
 from hawsweep.trialfiles import ADAPTER_DIR, LOG_FILE
 from hawsweep.workerprocess import WorkerProcess, WorkerStarter
@@ -48,8 +47,8 @@ Ended = Literal["finished", "timeout", "interrupted"]
 class Event:
     """Something that happened to ``worker``; what ``values`` hold depends on ``kind``.
 
-    Of the sweep: ``preparing``, ``study``, ``left_out``, ``paused``, ``resumed``, ``interrupting``,
-    ``died``, ``reaped``, ``not_told``, and ``tick`` where nothing happens. Of a worker: ``ready``,
+    Of the sweep: ``preparing``, ``study``, ``left_out``, ``interrupting``, ``died``, ``reaped``,
+    ``not_told``, and ``tick`` where nothing happens. Of a worker: ``ready``,
     ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;
     ``state``, ``val_loss``, ``score``, ``reason``), ``iteration``, ``train``, ``eval`` and
     ``scoring`` between them, ``confirm_start`` and ``confirm_end``, ``test_start`` and
@@ -62,16 +61,6 @@ class Event:
 
 
 Listener = Callable[[Event], None]
-
-
-def keep_record(opened: optuna.Study, place: study.Place, number: int) -> None:
-    """Write what the database knows of a trial, and of its study, beside their files."""
-    name = opened.study_name.removesuffix(study.CONFIRM_SUFFIX)
-    confirms = name != opened.study_name
-    folder = place.study_dir(name)
-    folder_of = place.confirm_dir if confirms else place.trial_dir
-    recovery.write_record(opened, number, folder_of(name, number))
-    recovery.write_study_record(opened, folder / "confirm" if confirms else folder)
 
 
 class Supervisor:
@@ -115,8 +104,7 @@ class Supervisor:
         self._interrupts_asked = self._interrupts_done = 0
         self._timed_out = False
         self._memory_watch = MemoryWatch()
-        self._pauses = courtesy.Pauses(spec.machine)
-        self._paused_for: str | None = None
+        self._backups = Backups(place)
         self._next_look = self._next_look_at_others = 0.0
         self._orphans: dict[int, float] = {}
 
@@ -136,6 +124,7 @@ class Supervisor:
             finally:
                 self._end_workers()
                 annotations.annotate_study(self._study, self._place, ended=not self._joins)
+                self._backups.make()
         if self._interrupted:
             return "interrupted"
         left = self._wants_more() or confirm.n_waiting(self._confirming) > 0
@@ -176,10 +165,10 @@ class Supervisor:
             self._handle(process, event)
 
     def _look(self) -> None:
-        """At what nobody tells of: the machine, hung workers, wishes left in the study."""
+        """At what sends no event: memory, hung workers, wishes left in the study."""
         self._memory_watch.look()
-        self._pause_or_go_on()
         self._end_hung()
+        self._backups.look()
         if time.monotonic() >= self._next_look_at_others:
             self._next_look_at_others = time.monotonic() + _LOOK_AT_OTHERS_S
             self._end_orphans()
@@ -187,22 +176,6 @@ class Supervisor:
         asked = study.stop_asked(self._study)
         if asked > self._interrupts_done:
             self._interrupts_asked = max(self._interrupts_asked, asked)
-
-    def _pause_or_go_on(self) -> None:
-        reason = None if self._interrupted else self._pauses.why()
-        if reason == self._paused_for:
-            return
-        was_paused, self._paused_for = self._paused_for is not None, reason
-        if reason is not None:
-            self._listen(Event("paused", values={"reason": reason}))
-        elif not self._interrupted:
-            self._listen(Event("resumed"))
-        if was_paused != (reason is not None):
-            for worker in self._workers.values():
-                if worker.doing not in (None, "prepare"):  # it may not listen to signals yet
-                    worker.pause(go_on=reason is None)
-        if reason is None:
-            self._assign_idle()
 
     def _end_orphans(self) -> None:
         """End workers whose supervisor is gone and who do not see it, and so hold what they run."""
@@ -213,12 +186,10 @@ class Supervisor:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         for number in trials.reap_running(self._study, deaths.GONE):
-            keep_record(self._study, self._place, number)
+            self._backups.note_change()
             self._listen(Event("reaped", values={"number": number}))
 
     def _end_hung(self) -> None:
-        if self._paused_for is not None:
-            return
         asked_s = self._spec.machine.hang_timeout
         for worker in self._workers.values():
             longest_s = max(asked_s, _PREPARING_S) if worker.doing == "prepare" else asked_s
@@ -242,10 +213,9 @@ class Supervisor:
             self._count_infeasible(event["state"] == "infeasible")
         its_study = self._confirming if kind == "confirm_end" else self._study
         if kind in ("trial_end", "confirm_end"):
-            keep_record(its_study, self._place, event["number"])
             keeping.remove_bulk(self._study, self._place, self._spec)
-        elif kind in ("base_end", "test_end"):
-            recovery.write_study_record(self._study, self._place.study_dir(self._name))
+        if kind in ("base_end", "trial_end", "confirm_end", "test_end"):
+            self._backups.note_change()
         self._listen(Event(kind, process.number, event))
         if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
             process.doing = None
@@ -261,8 +231,6 @@ class Supervisor:
     def _assign(self, process: WorkerProcess) -> None:
         if self._interrupted:
             process.command("exit")
-        elif self._paused_for is not None:
-            return  # until it is over
         elif self._wants_base():
             process.command("base")
         elif self._wants_trials():
@@ -383,7 +351,7 @@ class Supervisor:
         if process.identity is not None:
             ends = trials.reap_running(its_study, reaped, process.identity)
         for number, end in ends.items():
-            keep_record(its_study, self._place, number)
+            self._backups.note_change()
             annotations.annotate_trial(its_study, self._place, number)
             about = {"number": number, "state": end.state, "reason": end.reason}
             kind = "confirm_end" if confirms else "trial_end"
@@ -422,13 +390,12 @@ class Supervisor:
                 worker.kill()
             return
         self._interrupted = True
-        self._paused_for = None
         self._listen(Event("interrupting"))
         for worker in self._workers.values():
             if worker.doing is None:
                 worker.command("exit")
             else:
-                worker.ask_to_stop()  # ends a pause too
+                worker.ask_to_stop()
 
     def _end_workers(self) -> None:
         for worker in self._workers.values():

@@ -12,10 +12,22 @@ from pydantic import BaseModel, ValidationError
 
 from hawsweep.errors import SpecError
 from hawsweep.settings import SEARCHABLE, apply_settings, corners, set_key
-from hawsweep.spec import MODEL, Choices, DataSpec, Range, ScoringSpec, SearchValue, SweepSpec
+from hawsweep.spec import (
+    GONE_KEYS,
+    MODEL,
+    Choices,
+    DataSpec,
+    Range,
+    ScoringSpec,
+    SearchValue,
+    SweepSpec,
+    without_gone_keys,
+)
 from hawsweep.trainspec import TrainSpec
 from hawsweep.yamltext import MAX_LEVELS, parse_yaml
 
+# How a study's own ``spec.yaml`` begins. It has every key of its version, whether asked for or not.
+STORED = '# {"versions": '
 _MAX_BYTES = 1_000_000
 _MAX_FAULTS = 50
 _MAX_SHOWN = 100
@@ -118,6 +130,8 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepS
         raise SpecError(
             f"{path} holds {_kind(content)}, must hold keys such as model, data and search."
         )
+    if text.startswith(STORED):
+        content = without_gone_keys(content)
     for key, value in (overrides or {}).items():
         set_key(content, key, value)
     return check_sweep(content, str(path))
@@ -374,6 +388,8 @@ def _describe(fault: Mapping[str, Any]) -> str:
     key = _path(place)
     given = fault["input"]
     if fault["type"] == "extra_forbidden":
+        if key in GONE_KEYS:
+            return f"{key} is no longer a key: {GONE_KEYS[key]}."
         known = _keys_at(place[:-1])
         if place[-1] in known:  # of the other way to say what to search
             return f"{_path(place[:-1])} has choices beside low or high. Give one or the other."

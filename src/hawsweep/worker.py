@@ -51,7 +51,7 @@ from hawsweep.objective import (
     score_test,
 )
 from hawsweep.peak import arrays_budget
-from hawsweep.processes import GO_ON, PAUSE, identity
+from hawsweep.processes import identity
 from hawsweep.scoring import Scorer, write_samples
 from hawsweep.shapes import read_config
 from hawsweep.space import distributions
@@ -68,7 +68,6 @@ _PUT_OFF = (
     "transformers.models.llama.configuration_llama",  # loads a tokenizer
     "sentence_transformers",  # scores
 )
-_PAUSE_POLL_S = 0.5
 _SIGN_OF_LIFE_S = 5.0
 
 
@@ -79,7 +78,7 @@ class Worker:
         self._events = events
         self._parent = os.getppid()
         self._identity = {**identity(), "parent": setting["supervisor"]}
-        self._stop = self._pause = False
+        self._stop = False
         self._told = 0.0
         self.is_tainted = False
         self.name: str = setting["study"]
@@ -110,17 +109,8 @@ class Worker:
         """
         self._stop = True
 
-    def pause(self, number: int, _: object) -> None:
-        """Ask the running trial to wait after its current iteration, or to go on."""
-        self._pause = number == PAUSE
-
     def should_stop(self) -> bool:
-        """Whether it was asked to, or the supervisor is gone. Returns after a pause."""
-        while self._pause and not self._is_stopped():
-            time.sleep(_PAUSE_POLL_S)
-        return self._is_stopped()
-
-    def _is_stopped(self) -> bool:
+        """Whether it was asked to, or the supervisor is gone."""
         return self._stop or os.getppid() != self._parent
 
     def prepare(self) -> None:
@@ -356,8 +346,6 @@ def main() -> None:
     worker = Worker(setting, events)
     faulthandler.enable(all_threads=False)  # says where it was when it dies by a signal
     signal.signal(signal.SIGTERM, worker.stop)
-    for number in (PAUSE, GO_ON):
-        signal.signal(number, worker.pause)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
     commands = {
         "base": worker.base,

@@ -16,7 +16,7 @@ from typing import Any
 from hawsweep import backend
 from hawsweep.errors import HawsweepError
 from hawsweep.forkserver import Child, ForkServer, spawn
-from hawsweep.processes import GO_ON, PAUSE, identity
+from hawsweep.processes import identity
 
 # What a hung worker has to write down where it stands.
 _LAST_WORDS_S = 5.0
@@ -101,11 +101,6 @@ class WorkerProcess:
     def ask_to_stop(self) -> None:
         """Have its trial save its state and end."""
         self._process.send_signal(signal.SIGTERM)
-
-    def pause(self, *, go_on: bool) -> None:
-        """Have its trial wait after the current iteration, or go on."""
-        self._process.send_signal(GO_ON if go_on else PAUSE)
-        self.last_sign = time.monotonic()
 
     def end_hung(self, silent_s: float) -> None:
         """Let it write down where it stands, then end it."""

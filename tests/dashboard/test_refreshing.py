@@ -10,9 +10,8 @@ from hawsweep.dashboard import refreshing
 from hawsweep.dashboard.artifacts import StudyFiles
 from hawsweep.dashboard.refreshing import Refresher, refreshed
 from hawsweep.processes import supervising
-from hawsweep.recovery import rebuild
+from hawsweep.recovery import back_up, backup_path
 from hawsweep.study import Place, confirm_name, load_study, open_storage
-from hawsweep.supervisor import keep_record
 
 
 def plots(study):
@@ -45,11 +44,10 @@ def test_report_written_meanwhile_is_linked_in_the_note(study, place, tmp_path):
     assert get_note(study) == note
 
 
-def test_rebuilt_database_gets_notes_links_and_plots_again(study, place, tmp_path):
-    number = complete(study, place, 0.6)
-    keep_record(study, place, number)
-    rebuild(place.studies_dir, tmp_path / "new.db")
-    new = Place(place.studies_dir, f"sqlite:///{tmp_path / 'new.db'}")
+def test_backup_without_notes_gets_notes_links_and_plots(study, place):
+    complete(study, place, 0.6)
+    back_up(place.database_path)
+    new = Place(place.studies_dir, f"sqlite:///{backup_path(place.database_path)}")
     storage = open_storage(new)
     Refresher(storage, new).look()
     again = load_study(storage, "rates")

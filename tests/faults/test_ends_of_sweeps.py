@@ -1,16 +1,15 @@
-"""Sweeps are killed, stopped, paused, and started twice; what finished stays."""
+"""Sweeps are killed, stopped, and started twice; what finished stays."""
 
 import random
 import signal
 import time
-from datetime import datetime, timedelta
 
 import psutil
 import pytest
 from harness import INTERVAL, count, kill, wait_until
 from optuna.trial import TrialState
 
-from hawsweep.processes import GO_ON, PAUSE, supervisor_of
+from hawsweep.processes import supervisor_of
 from hawsweep.study import Place
 
 
@@ -159,37 +158,3 @@ def test_trial_marked_as_failed_in_the_dashboard_stops_at_its_next_evaluation(la
         assert run.wait() == 0
     here.check(2)
     assert here.trials()[0].last_step < 400
-
-
-def test_sweep_outside_its_window_waits_and_can_be_stopped(lab):
-    later = datetime.now() + timedelta(hours=2)
-    window = f"{later:%H:%M}-{later + timedelta(hours=1):%H:%M}"
-    here = lab(trials=1, machine={"window": window, "keep_awake": False})
-    with here.start() as run:
-        paused, _ = run.next(("paused",))
-        assert paused["values"]["reason"] == f"outside {window}"
-        run.next(("ready",))
-        kill(run.process.pid, signal.SIGINT)
-        assert run.wait() == 0
-    assert run.events[-1]["how"] == "interrupted"
-    assert not [event for event in run.events if event["kind"] == "base_start"]
-    here.finish("machine.window=null")
-    here.check(1)
-
-
-def test_trial_that_is_paused_goes_on_where_it_was(lab):
-    here = lab(trials=1, search={"iters": {"choices": [120]}})
-    with here.start() as run:
-        run.next(("eval",))
-        pid = run.workers()[0]
-        kill(pid, PAUSE)
-        time.sleep(1.0)  # the iteration it was at, and what it had told before
-        with run._arrived:
-            told = len(run.events)
-        time.sleep(1.0)
-        assert len(run.events) == told
-        kill(pid, GO_ON)
-        assert run.wait() == 0
-    (trial, *_) = here.trials()
-    assert trial.state == TrialState.COMPLETE
-    assert "continues" not in trial.user_attrs

@@ -14,6 +14,7 @@ from harness import Lab, count
 from optuna.trial import TrialState
 
 from hawsweep import study
+from hawsweep.doctor import examine
 from hawsweep.errors import StudyError
 
 
@@ -154,6 +155,9 @@ def test_damaged_database_is_named_and_left_as_it_is(lab, damage):
     with pytest.raises(StudyError, match=r"hawsweep\.db"):
         study.open_storage(study.Place(here.studies))
     assert (here.studies / "tiny" / "trials" / "0000" / "adapters").is_dir()
+    subprocess.run(examine(study.Place(here.studies)).restore, shell=True, check=True)
+    here.finish("trials=2")
+    here.check(2)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])

@@ -12,7 +12,7 @@ from harness import kill
 from optuna.trial import TrialState
 from several import lab_of
 
-from hawsweep import baselines, confirm, study
+from hawsweep import baselines, confirm
 from hawsweep.comparison import compare
 from hawsweep.export.exporting import Request, export_trial
 from hawsweep.leaderboard import (
@@ -22,8 +22,7 @@ from hawsweep.leaderboard import (
     judge_study,
     leaderboard,
 )
-from hawsweep.recovery import rebuild
-from hawsweep.study import Place, open_storage, spec_of
+from hawsweep.study import Place, spec_of
 from hawsweep.systems import score_checkpoints
 
 
@@ -158,16 +157,6 @@ def test_trials_of_either_model_are_exported_with_it(swept):
         assert trial.params["model"] in card
         ranking = score_checkpoints(lab.study, place, trial.number)
         assert len(ranking.systems) == 2
-
-
-def test_database_of_several_models_is_rebuilt(swept, tmp_path):
-    lab, dirs, _, _ = swept
-    path = tmp_path / "new.db"
-    rebuild(lab.studies, path)
-    storage = open_storage(Place(lab.studies, f"sqlite:///{path}"))
-    again = study.load_study(storage, "tiny")
-    assert leaderboard(again) == leaderboard(lab.study)
-    assert spec_of(again).models == tuple(dirs)
 
 
 def test_sweep_goes_on_where_one_model_does_not_fit(

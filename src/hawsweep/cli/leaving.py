@@ -165,45 +165,40 @@ def dashboard(name: str | None, port: int | None, no_browser: bool, place: "Plac
 
 
 @click.command()
-@click.option(
-    "--rebuild",
-    is_flag=True,
-    help="Make a new database out of the studies' folders, beside one that is lost.",
-)
+@click.option("--rebuild", is_flag=True, hidden=True)
 @click.option("--quick", is_flag=True, help="Measure nothing, and train nothing.")
 @json_option
 @place_options
 def doctor(rebuild: bool, quick: bool, place: "Place", as_json: bool) -> None:
     """Examine this machine, the installation and the database, and train a few steps.
 
-    Says what the studies' folders could give back of the database. Exit code 1 where something is
-    wrong, not for warnings.
+    Names the database's backup, and the command that puts it back where the database is lost. Exit
+    code 1 where something is wrong, not for warnings.
 
     \b
     Example: hawsweep doctor --quick
-             hawsweep doctor --rebuild
     """
+    if rebuild:
+        raise click.UsageError(
+            "--rebuild is gone: the database has a backup beside it; `hawsweep doctor` gives the "
+            "command that puts it back."
+        )
     from hawsweep import doctor
-    from hawsweep.findings import Finding, worst
+    from hawsweep.examination import examine_machine
+    from hawsweep.findings import worst
 
-    found = doctor.examine_and_rebuild(place) if rebuild else doctor.examine(place)
-    machine: list[Finding] = []
-    console = make_console()
-    if not rebuild:
-        from hawsweep.examination import examine_machine
-
-        with make_console(stderr=True).status("looking") as spinner:
-            made_with = doctor.versions_of_studies(place, found.database)
-            machine = examine_machine(place, made_with, quick=quick, progress=spinner.update)
-    is_fine = worst(machine) != "fault" and (found.is_fine or bool(found.rebuilt))
+    found = doctor.examine(place)
+    with make_console(stderr=True).status("looking") as spinner:
+        made_with = doctor.versions_of_studies(place, found.database)
+        machine = examine_machine(place, made_with, quick=quick, progress=spinner.update)
     if as_json:
         examined = [each.to_plain() for each in machine]
         click.echo(json.dumps({**found.to_plain(), "machine": examined}, indent=2))
     else:
         from hawsweep.display.diagnosis import diagnosis_picture, machine_picture
 
+        console = make_console()
         console.print(diagnosis_picture(found), soft_wrap=True)
-        if machine:
-            console.print(machine_picture(machine))
-    if not is_fine:
+        console.print(machine_picture(machine))
+    if not found.is_fine or worst(machine) == "fault":
         sys.exit(1)

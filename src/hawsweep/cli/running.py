@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--notify",
-    metavar="WHOM",
+    metavar="ADDRESS",
     multiple=True,
-    help="Tell a webhook's URL, `desktop`, or a command, instead of HAWSWEEP_NOTIFY.",
+    help="An apprise URL such as ntfy://TOPIC, or a command, instead of HAWSWEEP_NOTIFY.",
 )
 @click.option(
     "--set",

@@ -1,13 +1,11 @@
 """What an examination found: of the database, of the machine, of a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-
-from hawsweep.display.text import number
 
 if TYPE_CHECKING:
     from hawsweep.doctor import Diagnosis
@@ -30,7 +28,11 @@ def diagnosis_picture(found: "Diagnosis") -> RenderableType:
     if database.detail:
         head.append(f": {database.detail}")
     parts: list[RenderableType] = [head]
-    if database.studies or found.recoverable:
+    if (backup := found.backup) is not None:
+        made = "" if found.backup_made is None else f", made {found.backup_made:%Y-%m-%d %H:%M:%S}"
+        said = f": {backup.detail}" if backup.detail else ""
+        parts.append(Text(f"{backup.where}: {backup.state}{made}{said}"))
+    if database.studies or (backup is not None and backup.studies):
         parts += ["", _studies_table(found)]
     return Group(*parts, *map(Text, _advice(found)))
 
@@ -73,42 +75,28 @@ def _studies_table(found: "Diagnosis") -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("study")
     table.add_column("in the database")
-    for title in ("folders", "recorded", "unreadable", "again", "adapters", "best"):
-        table.add_column(title, justify="right")
-    table.add_column("last")
-    kept = {each.name: each for each in found.recoverable}
+    table.add_column("in its backup")
+    studies = [found.database.studies, {} if found.backup is None else found.backup.studies]
     # Runs with new seeds are counted with the study they confirm.
-    studies = {name for name in found.database.studies if not name.endswith(".confirm")}
-    for name in sorted(studies | {*kept}):
-        states = found.database.studies.get(name, {})
-        counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-        each = kept.get(name)
-        if each is None:
-            table.add_row(name, counted)
-            continue
-        counts = (each.n_trials, each.n_records, each.n_unreadable, each.n_confirming)
-        table.add_row(
-            name,
-            counted,
-            *map(str, (*counts, each.n_adapters)),
-            number(each.best_score, "{:.4f}"),
-            "" if each.last is None else f"{each.last:%Y-%m-%d %H:%M}",
-        )
-    table.caption = "recorded, again: trials, and runs with new seeds, that can be rebuilt"
-    table.caption_justify = "left"
+    names = {name for each in studies for name in each if not name.endswith(".confirm")}
+    for name in sorted(names):
+        table.add_row(name, *(_counts(each.get(name)) for each in studies))
     return table
 
 
+def _counts(states: Mapping[str, int] | None) -> str:
+    if states is None:
+        return "-"
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no trials"
+
+
 def _advice(found: "Diagnosis") -> list[str]:
-    state = found.database.state
-    if state == "fine":
+    if found.is_fine and found.database.state == "fine":
         return []
-    if found.rebuilt is not None:
-        intro = f"{found.rebuilt} is made of what was recorded. To take it into use:"
-        return ["", intro, *(f"  {command}" for command in found.commands)]
-    if state in ("missing", "not SQLite", "damaged", "foreign") and any(
-        each.n_records for each in found.recoverable
-    ):
-        return ["", "To make a new database of what was recorded: the same command with --rebuild"]
-    restore = "Restore it from a backup, or move it away: adapters and translations stay."
-    return ["", _ADVICE.get(state, restore)]
+    if found.restore is not None:
+        intro = "To put the backup back, end what uses the database, then:"
+        return ["", intro, f"  {found.restore}"]
+    lost = "There is no usable backup of it. Adapters and translations in the folders stay."
+    if found.database.state == "missing" and not found.is_fine:
+        return ["", lost]
+    return ["", _ADVICE.get(found.database.state, f"{lost} Move it away.")]

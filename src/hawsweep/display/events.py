@@ -104,14 +104,6 @@ def _reaped(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _paused(values: Mapping[str, Any]) -> list[str]:
-    return [f"[yellow]Paused: {escape(values['reason'])}[/yellow]"]
-
-
-def _resumed(_: Mapping[str, Any]) -> list[str]:
-    return ["Going on"]
-
-
 def _interrupting(_: Mapping[str, Any]) -> list[str]:
     return ["[yellow]Stopping after the current iteration; Ctrl-C again stops at once[/yellow]"]
 
@@ -126,7 +118,5 @@ _TOLD: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "not_told": _not_told,
     "died": _died,
     "reaped": _reaped,
-    "paused": _paused,
-    "resumed": _resumed,
     "interrupting": _interrupting,
 }

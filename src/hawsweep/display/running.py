@@ -85,8 +85,6 @@ class RunningPicture:
             parts.append(f"then {then}")
         if parts:
             yield Text("; ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
-        if state.paused:
-            yield Text(f"Paused: {state.paused}", style="yellow", no_wrap=True, overflow="ellipsis")
 
 
 def _height_of(parts: Sequence[RenderableType], console: Console, options: ConsoleOptions) -> int:
