@@ -20,8 +20,10 @@ from hawsweep import forkserver, workerprocess
 from hawsweep.data import load_data
 from hawsweep.processes import identity
 from hawsweep.provenance import fingerprints
+from hawsweep.space import distributions
 from hawsweep.study import Place, create_study, open_storage
 from hawsweep.sweepfile import read_sweep
+from hawsweep.trials import ask
 from hawsweep.worker import Worker
 
 DRIVER = Path(__file__).with_name("driver.py")
@@ -76,6 +78,12 @@ class Lab:
         made = Worker(asked | setting, io.StringIO())
         made.prepare()
         return made
+
+    def run_next(self, worker):
+        """Have a worker in this process run the next trial."""
+        spec, folder = worker.spec, self.studies / "tiny"
+        owner, space = worker._identity, distributions(spec.search)
+        worker.trial(ask(worker._study, spec, space, folder, owner, spec.trials))
 
     @property
     def study(self):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import optuna
 
 from hawsweep.errors import StudyError
+from hawsweep.optuna_door import study_id
 from hawsweep.recovery import Recoverable, rebuild, survey
 from hawsweep.study import Place, open_storage
 
@@ -170,7 +171,7 @@ def _examine_other(place: Place) -> Database:
         return Database(where, "not readable", str(fault))
     studies = {
         study.study_name: dict(
-            Counter(t.state.name.lower() for t in storage.get_all_trials(study._study_id))
+            Counter(t.state.name.lower() for t in storage.get_all_trials(study_id(study)))
         )
         for study in storage.get_all_studies()
     }

@@ -96,7 +96,7 @@ class Onlooker:
         self, place: study.Place, name: str | None, *, why: bool = False, by_group: bool = False
     ) -> None:
         self._place, self._name, self._why, self._by_group = place, name, why, by_group
-        self._storage: RDBStorage | None = None
+        self._database: RDBStorage | None = None
         self._read: ReadStudy | None = None
         self._seen: object = None
         self._judged: tuple[Any, Verdict | None] = (None, None)
@@ -110,12 +110,12 @@ class Onlooker:
                 self._last, self._seen = self._look(), seen
             return self._with_running(self._last)
         except BaseException:
-            self._storage = self._read = self._last = None  # it may be another one next time
+            self._database = self._read = self._last = None  # it may be another one next time
             raise
         finally:
-            if self._storage is not None:
-                self._storage.remove_session()
-                self._storage.engine.dispose()
+            if self._database is not None:
+                self._database.remove_session()
+                self._database.engine.dispose()
 
     def _files(self) -> object:
         """Other values when the database has changed; None where that cannot be seen."""
@@ -132,10 +132,12 @@ class Onlooker:
         return tuple(found)
 
     def _look(self) -> Overview:
-        if self._storage is None or self._read is None:
-            self._storage = study.open_storage(self._place)
-            name = self._name or study.newest(self._storage)
-            self._read = ReadStudy(self._storage, study.load_study(self._storage, name).study_name)
+        if self._database is None or self._read is None:
+            self._database = study.open_storage(self._place)
+            name = self._name or study.newest(self._database)
+            self._read = ReadStudy(
+                self._database, study.load_study(self._database, name).study_name
+            )
         else:
             self._read.refresh()
         opened = self._read

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.confirm import confirmations, winner
 from hawsweep.leaderboard import TrialRow, leaderboard
+from hawsweep.optuna_door import storage_of
 from hawsweep.readstudy import curve_of
 from hawsweep.spec import SweepSpec
 from hawsweep.study import confirm_name
@@ -137,7 +138,7 @@ def _again_left(opened: optuna.Study, spec: SweepSpec, n_trials: int) -> int:
         return 0
     try:
         runs = optuna.load_study(
-            storage=opened._storage, study_name=confirm_name(opened.study_name)
+            storage=storage_of(opened), study_name=confirm_name(opened.study_name)
         ).get_trials(deepcopy=False, states=_ENDED)
     except KeyError:  # it was never begun
         return wanted

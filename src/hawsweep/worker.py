@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -50,11 +50,11 @@ from hawsweep.objective import (
     score_few_shot,
     score_test,
 )
+from hawsweep.optuna_door import trial_to_run
 from hawsweep.peak import arrays_budget
 from hawsweep.processes import GO_ON, PAUSE, identity
 from hawsweep.scoring import Scorer, write_samples
 from hawsweep.shapes import read_config
-from hawsweep.space import distributions
 from hawsweep.spec import SweepSpec
 from hawsweep.training import Interrupted
 from hawsweep.trialfiles import ADAPTER_DIR, LOG_FILE
@@ -220,18 +220,17 @@ class Worker:
         about = {"model": model} if self.spec.searches_models else {}
         self.tell("base_end", **about, **measured)
 
-    def trial(self) -> None:
-        """Ask the study for settings and run a trial with them."""
-        study.renew_sampler(self._study, self.spec)
-        self._run(self._study, "trial", self.spec.trials)
+    def trial(self, number: int) -> None:
+        """Run a trial of the study, which has its settings."""
+        self._run(self._study, "trial", number)
 
-    def confirm(self) -> None:
-        """Run one of the queued trials that train the best settings again."""
-        self._run(confirm.load_confirmation(self.storage, self.name, self.spec), "confirm")
+    def confirm(self, number: int) -> None:
+        """Run one of the trials that train the best settings again."""
+        opened = confirm.load_confirmation(self.storage, self.name, self.spec)
+        self._run(opened, "confirm", number)
 
-    def _run(self, opened: optuna.Study, kind: str, n_trials: int = 0) -> None:
-        searched = distributions(self.spec.search)
-        trial = trials.next_trial(opened, searched, self._identity, n_trials)
+    def _run(self, opened: optuna.Study, kind: str, number: int) -> None:
+        trial = trial_to_run(opened, number)
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (confirm.CONFIRMS, confirm.SEED)}
         self.tell(f"{kind}_start", **about)
@@ -242,6 +241,9 @@ class Worker:
         fault, from_outside, started = None, False, time.monotonic()
         with _log_to(folder / LOG_FILE):
             try:
+                # Another machine that wanted it too may have written itself.
+                if trial.user_attrs.get("worker") != self._identity:
+                    trial.set_user_attr("worker", self._identity)
                 value, state = self._value_of(opened, trial, folder)
                 trial.set_user_attr("time_s", round(time.monotonic() - started, 3))
                 opened.tell(trial, value, state=state)
@@ -359,7 +361,7 @@ def main() -> None:
     for number in (PAUSE, GO_ON):
         signal.signal(number, worker.pause)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
-    commands = {
+    commands: dict[str, Callable[..., None]] = {
         "base": worker.base,
         "trial": worker.trial,
         "confirm": worker.confirm,
@@ -371,7 +373,8 @@ def main() -> None:
             for command in map(str.strip, sys.stdin):
                 if command == "exit":
                     break
-                commands[command]()
+                name, *numbers = command.split()
+                commands[name](*map(int, numbers))
                 if worker.should_stop():
                     raise Interrupted
                 if worker.is_tainted:

@@ -93,10 +93,14 @@ class WorkerProcess:
         threading.Thread(target=self._read, args=(events,), daemon=True).start()
         self._send_line(json.dumps({**setting, "supervisor": identity()}))
 
-    def command(self, command: str) -> None:
-        """Ask for ``base``, ``trial``, ``confirm``, ``test`` or ``exit``."""
+    def command(self, command: str, number: int | None = None) -> None:
+        """Ask for ``base``, ``trial``, ``confirm``, ``test`` or ``exit``.
+
+        Args:
+            number: Of the trial to run.
+        """
         self.doing = command
-        self._send_line(command)
+        self._send_line(command if number is None else f"{command} {number}")
 
     def ask_to_stop(self) -> None:
         """Have its trial save its state and end."""

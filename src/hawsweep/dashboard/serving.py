@@ -18,6 +18,7 @@ from hawsweep.dashboard.gate import Files, Gate
 from hawsweep.dashboard.refreshing import Refresher, refreshed
 from hawsweep.dashboard.wording import Worded
 from hawsweep.errors import BackendError
+from hawsweep.optuna_door import study_id
 from hawsweep.study import Place, load_study, open_storage
 
 HOST = "127.0.0.1"
@@ -114,7 +115,7 @@ def make_server(
         BackendError: The address is not this machine's, or the port is taken.
     """
     storage, files = open_storage(place), StudyFiles(place)
-    path = "" if name is None else f"dashboard/studies/{load_study(storage, name)._study_id}"
+    path = "" if name is None else f"dashboard/studies/{study_id(load_study(storage, name))}"
     app = Files(Worded(wsgi(storage, artifact_store=files), storage), files)
     server = _bind(host, port)
     address, chosen = server.server_address[:2]
