@@ -255,6 +255,8 @@ class Supervisor:
         elif kind in ("base_end", "test_end"):
             recovery.write_study_record(self._study, self._place.study_dir(self._name))
         self._listen(Event(kind, process.number, event))
+        if kind == "ready":
+            self._starter.keep_spare(process.log)
         if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
             if event.get("fault") in _LAST_FAULTS:
                 process.doing = "exit"

@@ -1,11 +1,11 @@
 """The process that runs trials: it keeps a model loaded and does what the supervisor asks, one
 thing at a time.
 
-Started as ``python -m hawsweep.worker``, or forked from a process that was started so
-(``forkserver``). The first line on its standard input is the setting (JSON), each further one a
-command; every line on its standard output is an event (JSON). What libraries print goes to a log
-file, so that it can be read after a death: the worker's own, and during a trial the trial's
-``log.txt``.
+Started as ``python -m hawsweep.worker``; with the argument ``ahead`` it is a spare one, which
+imports all it may need before it waits. The first line on its standard input is the setting (JSON),
+each further one a command; every line on its standard output is an event (JSON). What libraries
+print goes to a log file, so that it can be read after a death: the worker's own, and during a trial
+the trial's ``log.txt``.
 """
 
 import faulthandler
@@ -32,7 +32,6 @@ from hawsweep import (
     confirm,
     data,
     deaths,
-    forkserver,
     models,
     study,
     sweepplan,
@@ -60,13 +59,12 @@ from hawsweep.training import Interrupted
 from hawsweep.trialfiles import ADAPTER_DIR, LOG_FILE
 from hawsweep.validation import shared_records
 
-# What is imported once it is used, or put off by libraries until then, takes seconds each time:
-# forked workers are to find it done.
+# What is imported once it is used, or put off by libraries until then, takes seconds: a spare
+# worker has it done.
 _PUT_OFF = (
     "alembic.command",  # opens a study
     "scipy.optimize",  # fits a memory model
     "transformers.models.llama.configuration_llama",  # loads a tokenizer
-    "sentence_transformers",  # scores
 )
 _PAUSE_POLL_S = 0.5
 _SIGN_OF_LIFE_S = 5.0
@@ -336,7 +334,7 @@ class Worker:
 
 
 def import_ahead() -> None:
-    """Import now what else would be imported in each forked worker."""
+    """Import now what would be imported once it is used."""
     for name in _PUT_OFF:
         with suppress(ImportError):  # then it is imported where it is needed
             importlib.import_module(name)
@@ -346,14 +344,14 @@ def main() -> None:
     """Follow the supervisor's commands until it says ``exit`` or is gone."""
     if len(sys.argv) > 1:
         import_ahead()
-        forkserver.serve(int(sys.argv[1]))
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     first = sys.stdin.readline()
     if not first:
-        return  # whoever started it is gone
+        return  # the supervisor needs it no more, or is gone
     setting = json.loads(first)
+    _print_to(Path(setting["log"]))
     os.nice(setting["nice"])
     worker = Worker(setting, events)
     faulthandler.enable(all_threads=False)  # says where it was when it dies by a signal
