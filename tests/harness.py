@@ -11,17 +11,21 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from hawsweep.backend import device_here
+
+import forkserver
 import optuna
 import psutil
 from optuna.trial import TrialState
 from tiny_sweep import INTERVAL, tiny_sweep
 
-from hawsweep import forkserver, workerprocess
 from hawsweep.data import load_data
 from hawsweep.processes import identity
 from hawsweep.provenance import fingerprints
+from hawsweep.space import distributions
 from hawsweep.study import Place, create_study, open_storage
 from hawsweep.sweepfile import read_sweep
+from hawsweep.trials import ask
 from hawsweep.worker import Worker
 
 DRIVER = Path(__file__).with_name("driver.py")
@@ -77,6 +81,12 @@ class Lab:
         made.prepare()
         return made
 
+    def run_next(self, worker):
+        """Have a worker in this process run the next trial."""
+        spec, folder = worker.spec, self.studies / "tiny"
+        owner, space = worker._identity, distributions(spec.search)
+        worker.trial(ask(worker._study, spec, space, folder, owner, spec.trials))
+
     @property
     def study(self):
         return optuna.load_study(storage=open_storage(Place(self.studies)), study_name="tiny")
@@ -123,7 +133,27 @@ class Lab:
 def warm_driver():
     """A process that has imported what sweeps need, to fork from."""
     command = [sys.executable, str(DRIVER.with_name("warm_driver.py"))]
-    return forkserver.ForkServer(command, {**os.environ, **N_THREADS}, Path("/dev/stderr"))
+
+    def start(descriptor):
+        return subprocess.Popen(
+            [*command, str(descriptor)],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            env={**os.environ, **N_THREADS},
+            pass_fds=[descriptor],
+            start_new_session=True,
+        )
+
+    return forkserver.ForkServer(start)
+
+
+def can_fork():
+    """Whether a process may fork that has imported what a worker needs.
+
+    Not on a Mac, once the system's frameworks are loaded (``man 2 fork`` there, "CAVEATS"), nor
+    after a look for a CUDA device, which importing mlx-lm is: CUDA is of one process.
+    """
+    return device_here() == "cpu"
 
 
 class Run:
@@ -137,7 +167,7 @@ class Run:
         self.events = []
         self._arrived = threading.Condition()
         environment, arguments = {**os.environ, **N_THREADS}, [str(folder), *changes]
-        if warm and workerprocess.can_fork():
+        if warm and can_fork():
             self.process = warm_driver().fork(Path("/dev/stderr"))
             asked = {"environment": environment, "arguments": arguments}
             with self.process.stdin as stdin:
@@ -211,21 +241,35 @@ class Run:
 
 def workers_of(process):
     """The worker processes that live of a process that supervises, the oldest first."""
-    found = _worker_children(process)
-    if workerprocess.can_fork():
-        found = [worker for server in found for worker in _worker_children(server)]
+    found = _started(process)
+    if process.pid != os.getpid():  # the one that tests run in has what drivers are forked from
+        for server in children_of(process, "warm_driver"):
+            found += children_of(server, "warm_driver")
     return sorted(found, key=psutil.Process.create_time)
 
 
-def _worker_children(process):
+def spare_of(process):
+    """The worker that is started ahead of a process that supervises."""
+    (found,) = children_of(process, "hawsweep.worker ahead") - set(_started(process))
+    return found
+
+
+def _started(process):
+    """Workers that know their setting, by which they are nicer than the supervisor."""
     found = []
+    for child in children_of(process, "hawsweep.worker"):
+        with suppress(psutil.Error):
+            if child.nice() > process.nice():
+                found.append(child)
+    return found
+
+
+def children_of(process, command):
+    found = set()
     for child in process.children():
         with suppress(psutil.Error):
-            command = " ".join(child.cmdline())
-            # The process that tests run in has the one to fork drivers from, no supervisor's.
-            is_forked = "warm_driver" in command and process.pid != os.getpid()
-            if is_forked or "hawsweep.worker" in command:
-                found.append(child)
+            if command in " ".join(child.cmdline()):
+                found.add(child)
     return found
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from datetime import datetime, timedelta
 
 import numpy as np
+from optuna import get_all_study_summaries
 from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
 from sqlalchemy import insert
@@ -34,19 +35,20 @@ SPEC = check_sweep(
 BASE_SCORE = 0.1
 
 
-def make_study(place, n_trials, *, scores=None):
-    """Make the study ``long``: two in five trials are complete, the others pruned.
+def make_study(place, n_trials, *, scores=None, name="long"):
+    """Make a study: two in five trials are complete, the others pruned.
 
     Args:
         scores: Of the complete trials; random ones by default.
     """
     storage = open_storage(place, create=True)
-    study, _ = create_study(storage, place, "long", SPEC, {"test": "80:abc"})
+    study, _ = create_study(storage, place, name, SPEC, {"test": "80:abc"})
     how = SPEC.model_dump(mode="json", include=set(HOW_IT_RUNS))
     study.set_user_attr("how", how)
+    n_before = sum(each.n_trials for each in get_all_study_summaries(storage))
     random = np.random.default_rng(0)
     base = np.full(N_PROMPTS, BASE_SCORE)
-    write_samples(place.study_dir("long") / "base", base)
+    write_samples(place.study_dir(name) / "base", base)
     study.set_user_attr("base", {"score": BASE_SCORE, "val_loss": 3.7, "time_s": 50.0})
     difficulty = random.normal(0, 0.2, N_PROMPTS)
     difficulty -= difficulty.mean()
@@ -55,17 +57,17 @@ def make_study(place, n_trials, *, scores=None):
         score = None
         if number % 5 < 2:
             score = random.normal(0.5, 0.02) if scores is None else scores[number]
-            write_samples(place.trial_dir("long", number), score + difficulty)
-        add_trial(rows, study._study_id, number, score)
+            write_samples(place.trial_dir(name, number), score + difficulty)
+        add_trial(rows, study._study_id, number, score, n_before)
     with storage.engine.begin() as connection:
         for table, values in rows.items():
             connection.execute(insert(table), values)
     storage.engine.dispose()
 
 
-def add_trial(rows, study_id, number, score):
+def add_trial(rows, study_id, number, score, n_before):
     """Add a trial's rows to those of each table; pruned without a score."""
-    of = {"trial_id": number + 1}
+    of = {"trial_id": n_before + number + 1}
     at = datetime(2026, 1, 1) + timedelta(minutes=number)
     rows[models.TrialModel.__table__].append(
         {

@@ -39,7 +39,7 @@ def complete(words, cwd, **variables):
         check=True,
     )
     *lines, loaded = done.stdout.splitlines()
-    large = {"mlx", "mlx_lm", "torch", "transformers", "sentence_transformers", "optuna", "numpy"}
+    large = {"mlx", "mlx_lm", "torch", "transformers", "sentence_transformers"}
     assert not large & set(json.loads(loaded))
     return [line.partition(",")[2] for line in lines if line.startswith("plain,")]
 

@@ -152,8 +152,10 @@ def test_worker_killed_costs_its_trial_only(swept: Path) -> None:
         for line in process.stdout or ():
             printed += line
             if "trial 0 starts" in line:
-                workers = [p for p in _children(process.pid) if "hawsweep.worker" in _command(p)]
-                os.kill(workers[-1], signal.SIGKILL)  # the first is what it was forked from
+                commands = {pid: _command(pid) for pid in _children(process.pid)}
+                workers = [p for p, each in commands.items() if "hawsweep.worker" in each]
+                # Not the spare one.
+                os.kill(next(p for p in workers if "ahead" not in commands[p]), signal.SIGKILL)
     assert process.returncode == 0, printed
     rows = json.loads(hawsweep("status", "killed", "--json", cwd=swept))["trials"]
     states = {row["label"]: row["state"] for row in rows}

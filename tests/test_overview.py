@@ -19,7 +19,6 @@ from hawsweep.leaderboard import TrialRow, judge_study
 from hawsweep.overview import Onlooker
 from hawsweep.processes import identity
 from hawsweep.progress import SweepState, Told, WorkerState, recording
-from hawsweep.readstudy import ReadStudy
 from hawsweep.spec import MODEL
 from hawsweep.standing import Standing, find_standing
 from hawsweep.study import Place, load_study, open_storage
@@ -129,7 +128,7 @@ def test_verdict_compares_with_the_next_best_and_pays_for_the_choice_among_all(
 ):
     place = Place(tmp_path / "studies")
     make_study(place, 50)  # twenty are complete
-    opened = ReadStudy(open_storage(place), "long")
+    opened = load_study(open_storage(place), "long")
     whole = judge_study(opened, place)
     monkeypatch.setattr("hawsweep.leaderboard._MOST_JUDGED", 5)
     few = judge_study(opened, place)
@@ -142,8 +141,9 @@ def test_verdict_compares_with_the_next_best_and_pays_for_the_choice_among_all(
 def test_verdict_knows_the_best_of_each_model_however_far_behind(tmp_path, monkeypatch):
     place = Place(tmp_path / "studies")
     make_study(place, 50)
-    opened = ReadStudy(open_storage(place), "long")
-    last = min(opened.get_trials(states=(TrialState.COMPLETE,)), key=lambda each: each.value)
+    opened = load_study(open_storage(place), "long")
+    complete = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    last = min(complete, key=lambda each: each.value)
     last._params = {**last.params, MODEL: "another"}
     monkeypatch.setattr("hawsweep.leaderboard._MOST_JUDGED", 5)
     (other,) = judge_study(opened, place).models
@@ -197,8 +197,8 @@ def test_looking_again_reads_the_database_only_where_it_has_changed(place, monke
     onlooker = Onlooker(place, "long")
     first = onlooker.look()
     reads = []
-    refresh = ReadStudy.refresh
-    monkeypatch.setattr(ReadStudy, "refresh", lambda self: (reads.append(1), refresh(self)))
+    look = Onlooker._look
+    monkeypatch.setattr(Onlooker, "_look", lambda self: (reads.append(1), look(self))[1])
     assert onlooker.look().rows is first.rows
     assert reads == []
     load_study(open_storage(place), "long").set_user_attr("description", "changed")

@@ -1,8 +1,7 @@
 import json
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import optuna
 import pytest
@@ -11,6 +10,7 @@ from optuna.trial import TrialState, create_trial
 from hawsweep.deaths import GONE, Fault
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.leaderboard import describe_trial, leaderboard, list_studies
+from hawsweep.optuna_door import storage_of, trial_id
 from hawsweep.processes import identity
 from hawsweep.space import distributions
 from hawsweep.spec import GONE_KEYS
@@ -345,26 +345,105 @@ def test_interrupted_trial_is_queued_once_and_comes_before_the_queue(study):
     assert next_trial(study, space, identity()).params == {"learning_rate": 2e-4}
 
 
-def test_queued_trial_is_one_workers_where_two_ask_at_once(study, storage, place):
-    n_each = 20
-    for _ in range(2 * n_each):
+N_ASKERS, N_EACH = 4, 20
+ASKER = """
+import json, sys
+from pathlib import Path
+from hawsweep.study import Place, load_study, open_storage, spec_of
+from hawsweep.space import distributions
+from hawsweep.trials import ask
+place, worker, n_each = Place(Path(sys.argv[1])), {"pid": int(sys.argv[2])}, int(sys.argv[3])
+study = load_study(open_storage(place), "rates")
+spec = spec_of(study)
+asked = study, spec, distributions(spec.search), place.study_dir("rates"), worker
+print("ready", flush=True)
+sys.stdin.readline()
+print(json.dumps([ask(*asked) for _ in range(n_each)]), flush=True)
+"""
+
+
+@pytest.fixture
+def asked_at_once(study, place):
+    """What processes that ask at once are given, by their number; the study has a queue."""
+
+    def ask(n_queued):
+        for _ in range(n_queued):
+            study.enqueue_trial({"learning_rate": 2e-4})
+        command = [sys.executable, "-c", ASKER, str(place.studies_dir)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        askers = [
+            subprocess.Popen([*command, str(number), str(N_EACH)], **pipes)
+            for number in range(N_ASKERS)
+        ]
+        for asker in askers:
+            assert asker.stdout.readline() == "ready\n"
+        for asker in askers:
+            asker.stdin.write("go\n")
+            asker.stdin.flush()
+        return [json.loads(asker.communicate()[0]) for asker in askers]
+
+    return ask
+
+
+@pytest.mark.parametrize("n_queued", [N_ASKERS * N_EACH, N_EACH])
+def test_trial_is_one_workers_where_several_ask_at_once(study, asked_at_once, n_queued):
+    given = asked_at_once(n_queued)
+    n_trials = N_ASKERS * N_EACH
+    assert sorted(number for numbers in given for number in numbers) == list(range(n_trials))
+    asked_by = {number: worker for worker, numbers in enumerate(given) for number in numbers}
+    trials = study.get_trials()
+    assert {trial.number: trial.user_attrs["worker"]["pid"] for trial in trials} == asked_by
+    assert {trial.state for trial in trials} == {TrialState.RUNNING}
+    proposed = [trial.params["learning_rate"] for trial in trials[n_queued:]]
+    assert len(set(proposed)) == len(proposed)  # each by a sampler that knew the one before
+
+
+class AskerDiedError(Exception):
+    """Stands for the end of the process that asks."""
+
+
+STEPS = ("set_trial_user_attr", "set_trial_state_values", "create_new_trial", "set_trial_param")
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("n_queued", [0, 1])
+def test_trial_whose_asker_dies_at_any_step_is_given_again(
+    study, monkeypatch, step, is_done, n_queued
+):
+    space = distributions(sweep().search)
+    for _ in range(n_queued):
         study.enqueue_trial({"learning_rate": 2e-4})
-    together = threading.Barrier(2)
+    worker = {**identity(), "pid": dead_pid()}  # ends with the one that asks
+    storage = storage_of(study)
+    real = getattr(storage, step)
 
-    def ask(worker):
-        opened = load_study(open_storage(place), "rates")
-        numbers = []
-        for _ in range(n_each):
-            together.wait()
-            numbers.append(next_trial(opened, {}, {"pid": worker}).number)
-        return numbers
+    def dies(*arguments):
+        if is_done:
+            real(*arguments)
+        raise AskerDiedError
 
-    with ThreadPoolExecutor() as threads:
-        taken = list(threads.map(ask, range(2)))
-    assert len({number for numbers in taken for number in numbers}) == 2 * n_each
-    asked_by = {number: worker for worker, numbers in enumerate(taken) for number in numbers}
-    owners = {t.number: t.user_attrs["worker"]["pid"] for t in study.get_trials() if t.user_attrs}
-    assert owners == asked_by
+    with monkeypatch.context() as patch, suppress(AskerDiedError):
+        patch.setattr(storage, step, dies)
+        next_trial(study, space, worker)
+    reap_running(study, GONE)
+    again = next_trial(study, space, identity())
+    assert again.user_attrs["worker"] == identity()
+    if n_queued:
+        assert again.params == {"learning_rate": 2e-4}
+    running = study.get_trials(states=(TrialState.RUNNING,))
+    assert [trial.number for trial in running] == [again.number]
+
+
+def test_trial_that_another_machine_took_or_ended_is_not_given(study, monkeypatch):
+    space = distributions(sweep().search)
+    for _ in range(3):
+        study.enqueue_trial({"learning_rate": 2e-4})
+    stale = study.get_trials()
+    study.ask(space)
+    storage_of(study).set_trial_state_values(trial_id(stale[1]), TrialState.FAIL)
+    monkeypatch.setattr(study, "get_trials", lambda **_: stale)
+    assert next_trial(study, space, identity()).number == 2
 
 
 def test_study_older_than_a_key_goes_on_where_the_key_has_its_default(storage, place, measured):

@@ -1,58 +1,28 @@
 """Runs sweeps as ``driver.py`` does, each in a process forked from one that has imported all that a
 supervisor and its workers need: importing takes longer than such a sweep.
 
-What workers are forked from is itself forked, before the supervisor has threads, and used once.
+What workers are forked from is itself forked, before the supervisor has threads. There is no spare
+worker.
 """
 
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import driver
+import forkserver
 
-from hawsweep import forkserver, worker
+from hawsweep import supervisor, worker
 
 
-class Server:
-    """A process that waits to be what workers are forked from: as much of ``Popen`` as is used."""
+class Forked:
+    """A forked process: as much of ``Popen`` as is used."""
 
-    def __init__(self):
-        self._ours, theirs = socket.socketpair()
-        self._lock, self._code = threading.Lock(), None
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._ours.close()
-            self._serve(theirs)
-        theirs.close()
-        forkserver.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": self._popen})
-
-    def _serve(self, requests):
-        message, descriptors, *_ = socket.recv_fds(requests, 1 << 20, 2)
-        if not message:
-            os._exit(0)  # the supervisor needs none
-        os.environ.update(json.loads(message))
-        requests.close()
-        served, log = descriptors
-        for standard in (1, 2):
-            os.dup2(log, standard)
-        os.setsid()
-        sys.argv = ["worker.py", str(served)]
-        worker.main()
-        sys.exit()
-
-    def _popen(self, command, **options):
-        forkserver.subprocess = subprocess  # the next one is started as ever
-        environment = json.dumps(options["env"]).encode()
-        descriptors = [*options["pass_fds"], options["stderr"].fileno()]
-        socket.send_fds(self._ours, [environment], descriptors)
-        self._ours.close()
-        return self
+    def __init__(self, pid):
+        self._lock, self._code, self.pid = threading.Lock(), None, pid
 
     def poll(self):
         with self._lock:
@@ -71,6 +41,34 @@ class Server:
             os.kill(self.pid, signal.SIGKILL)
 
 
+class Starter:
+    """Starts workers, by forking: as much of ``WorkerStarter`` as is used."""
+
+    def __init__(self):
+        self._server = forkserver.ForkServer(self._fork)
+        self.start, self.close = self._server.fork, self._server.close
+
+    @staticmethod
+    def _fork(descriptor):
+        pid = os.fork()
+        if pid:
+            return Forked(pid)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1):
+            os.dup2(nothing, standard)
+        os.closerange(3, descriptor)  # the other end among them, which tells when it is closed
+        os.closerange(descriptor + 1, 256)
+        os.setsid()
+        sys.argv = ["worker.py"]
+        forkserver.serve(descriptor)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as it lives
+        worker.main()
+        sys.exit()
+
+    def keep_spare(self, log):
+        pass
+
+
 def main():
     worker.import_ahead()
     forkserver.serve(int(sys.argv[1]))
@@ -79,7 +77,8 @@ def main():
     os.environ.update(asked["environment"])
     os.chdir(asked["arguments"][0])
     sys.argv[1:] = asked["arguments"]
-    Server()
+    starter = Starter()
+    supervisor.WorkerStarter = lambda _: starter
     driver.main()
 
 

@@ -93,10 +93,14 @@ def load_confirmation(storage: RDBStorage, name: str, spec: SweepSpec) -> optuna
     Raises:
         StudyError: There is none.
     """
-    whole = spec.model_copy(
+    return study.load_study(storage, study.confirm_name(name), spec_to_confirm(spec))
+
+
+def spec_to_confirm(spec: SweepSpec) -> SweepSpec:
+    """The spec of a confirming study: nothing in it is pruned, and its trials are all queued."""
+    return spec.model_copy(
         update={"pruning": PruningSpec(name="none"), "sampler": SamplerSpec(name="random")}
     )
-    return study.load_study(storage, study.confirm_name(name), whole)
 
 
 def n_waiting(confirming: optuna.Study) -> int:

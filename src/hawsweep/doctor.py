@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hawsweep.errors import StudyError
+from hawsweep.optuna_door import study_id
 from hawsweep.recovery import backup_path, count_trial_dirs, restore_command
 from hawsweep.study import Place, open_storage
 
@@ -150,7 +151,7 @@ def _examine_other(place: Place) -> Database:
         return Database(where, "not readable", str(fault))
     studies = {
         study.study_name: dict(
-            Counter(t.state.name.lower() for t in storage.get_all_trials(study._study_id))
+            Counter(t.state.name.lower() for t in storage.get_all_trials(study_id(study)))
         )
         for study in storage.get_all_studies()
     }

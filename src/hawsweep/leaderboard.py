@@ -18,7 +18,6 @@ from hawsweep.baselines import base_dir, base_dir_of, baselines, score_of
 from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval, difference_interval
-from hawsweep.readstudy import ReadStudy
 from hawsweep.spec import MODEL
 from hawsweep.study import SAMPLE_FILES, Place, study_names
 from hawsweep.trialfiles import METRICS_FILE
@@ -112,7 +111,7 @@ def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
     """Each study with its trials counted by state, its best similarity and the base's."""
     found = []
     for name in study_names(storage):
-        study = ReadStudy(storage, name)  # whatever its name
+        study = optuna.load_study(storage=storage, study_name=name)  # whatever its name
         states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
         best, base = winner(study), study.user_attrs.get("base")
         found.append(
@@ -143,7 +142,7 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
         **vars(replace(trial_row(trial), confirmed=again.get(number))),
         "plan": trial.user_attrs.get("plan"),
         "continues": trial.user_attrs.get("continues"),
-        "evaluations": evaluations(trial),
+        "evaluations": dict(loss_curve(trial)),
         "train_losses": _train_losses(folder / METRICS_FILE),
         "best": None
         if best is None
@@ -151,7 +150,7 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
             "trial": best.number,
             "score": best.value,
             # Losses per token do not compare with those of another model's tokens.
-            "evaluations": evaluations(best) if _same_model(best, trial) else {},
+            "evaluations": dict(loss_curve(best)) if _same_model(best, trial) else {},
         },
         "median_evaluations": _median_losses(study, trial),
         "folder": str(folder),
@@ -160,11 +159,11 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
     }
 
 
-def evaluations(trial: FrozenTrial) -> dict[int, float]:
-    """The validation loss of a trial by iteration, in nats per token."""
-    targets_per_byte = trial.user_attrs.get(TARGETS_PER_BYTE, 1.0)
+def loss_curve(trial: FrozenTrial) -> tuple[tuple[int, float], ...]:
+    """A trial's iterations and the validation losses there, in nats per token."""
+    per_byte = trial.user_attrs.get(TARGETS_PER_BYTE, 1.0)
     values = sorted(trial.intermediate_values.items())
-    return {step: -value / targets_per_byte for step, value in values}
+    return tuple((step, -value / per_byte) for step, value in values)
 
 
 def _same_model(one: FrozenTrial, other: FrozenTrial) -> bool:
@@ -176,7 +175,7 @@ def _median_losses(study: optuna.Study, trial: FrozenTrial) -> dict[int, float]:
     losses: defaultdict[int, list[float]] = defaultdict(list)
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     for each in study.get_trials(deepcopy=False, states=states):
-        for step, loss in evaluations(each).items() if _same_model(each, trial) else ():
+        for step, loss in loss_curve(each) if _same_model(each, trial) else ():
             losses[step].append(loss)
     return {step: median(found) for step, found in sorted(losses.items()) if len(found) > 1}
 

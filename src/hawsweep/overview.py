@@ -16,10 +16,9 @@ from hawsweep import study
 from hawsweep.confirm import Confirmation, confirmations, winner
 from hawsweep.errors import HawsweepError
 from hawsweep.importance import Insight, find_insight
-from hawsweep.leaderboard import GroupRow, TrialRow, groups, judge_study, leaderboard
+from hawsweep.leaderboard import GroupRow, TrialRow, groups, judge_study, leaderboard, loss_curve
 from hawsweep.processes import is_dead_here, supervisor_of
 from hawsweep.progress import SweepState, WorkerState, read_progress
-from hawsweep.readstudy import ReadStudy, curve_of
 from hawsweep.spec import SweepSpec
 from hawsweep.standing import Standing, find_standing, seconds_left
 from hawsweep.sweepfile import find_sweep, read_sweep
@@ -96,8 +95,8 @@ class Onlooker:
         self, place: study.Place, name: str | None, *, why: bool = False, by_group: bool = False
     ) -> None:
         self._place, self._name, self._why, self._by_group = place, name, why, by_group
-        self._storage: RDBStorage | None = None
-        self._read: ReadStudy | None = None
+        self._database: RDBStorage | None = None
+        self._study: optuna.Study | None = None
         self._seen: object = None
         self._judged: tuple[Any, Verdict | None] = (None, None)
         self._last: Overview | None = None
@@ -110,12 +109,12 @@ class Onlooker:
                 self._last, self._seen = self._look(), seen
             return self._with_running(self._last)
         except BaseException:
-            self._storage = self._read = self._last = None  # it may be another one next time
+            self._database = self._study = self._last = None  # it may be another one next time
             raise
         finally:
-            if self._storage is not None:
-                self._storage.remove_session()
-                self._storage.engine.dispose()
+            if self._database is not None:
+                self._database.remove_session()
+                self._database.engine.dispose()
 
     def _files(self) -> object:
         """Other values when the database has changed; None where that cannot be seen."""
@@ -132,13 +131,11 @@ class Onlooker:
         return tuple(found)
 
     def _look(self) -> Overview:
-        if self._storage is None or self._read is None:
-            self._storage = study.open_storage(self._place)
-            name = self._name or study.newest(self._storage)
-            self._read = ReadStudy(self._storage, study.load_study(self._storage, name).study_name)
-        else:
-            self._read.refresh()
-        opened = self._read
+        if self._database is None or self._study is None:
+            self._database = study.open_storage(self._place)
+            name = self._name or study.newest(self._database)
+            self._study = study.load_study(self._database, name)
+        opened = self._study
         attributes = opened.user_attrs
         rows = leaderboard(opened)
         spec = _spec_of(opened)
@@ -169,17 +166,17 @@ class Onlooker:
         return self._judged[1]
 
     def _with_running(self, known: Overview) -> Overview:
-        assert self._read is not None
+        assert self._study is not None
         folder = self._place.study_dir(known.study)
         here = read_progress(folder)
-        elsewhere = _in_the_database(self._read, known.standing, is_run_here=here is not None)
+        elsewhere = _in_the_database(self._study, known.standing, is_run_here=here is not None)
         state = elsewhere
         if here is not None:
             workers = (*here.workers, *(elsewhere.workers if elsewhere is not None else ()))
             standing = here.standing or known.standing
             state = replace(here, workers=workers, standing=standing, n_workers=len(workers))
         now = state.updated if state is not None else 0.0
-        left = _seconds_left(self._read, known.standing) if state is None else state.ends_in(now)
+        left = _seconds_left(self._study, known.standing) if state is None else state.ends_in(now)
         holder = supervisor_of(folder) if folder.is_dir() else None
         return replace(known, running=state, supervisor=holder, seconds_left=left)
 
@@ -210,7 +207,7 @@ def _in_the_database(
         host = owner.get("host", "")
         if is_dead_here(owner) or (is_run_here and host in (here, "")):
             continue
-        curve = curve_of(opened, trial)
+        curve = loss_curve(trial)
         iters = trial.params.get("iters") or (spec.train.iters if spec is not None else 0)
         workers.append(
             WorkerState(

@@ -115,6 +115,18 @@ def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
                     folder.rmdir()
 
 
+@contextmanager
+def asking(folder: Path) -> Iterator[None]:
+    """Be the only process on this machine that asks a study for a trial; waits for its turn.
+
+    Args:
+        folder: The study's.
+    """
+    with (folder / "asking.lock").open("a", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def supervisor_of(folder: Path) -> dict[str, Any] | None:
     """Who holds a study's lock, as it told of itself; None where nobody does."""
     path = _lock_path(folder)

@@ -8,8 +8,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.confirm import confirmations, winner
-from hawsweep.leaderboard import TrialRow, leaderboard
-from hawsweep.readstudy import curve_of
+from hawsweep.leaderboard import TrialRow, leaderboard, loss_curve
+from hawsweep.optuna_door import storage_of
 from hawsweep.spec import SweepSpec
 from hawsweep.study import confirm_name
 from hawsweep.trials import count_finished
@@ -100,7 +100,7 @@ def find_standing(
         test_left=test_left,
         after_s=again_s + test_left * _test_s(opened, best),
         best=None if best is None else best.number,
-        best_curve=() if best is None else curve_of(opened, best),
+        best_curve=() if best is None else loss_curve(best),
         rows=_best_rows(leaderboard(opened) if rows is None else rows),
     )
 
@@ -137,7 +137,7 @@ def _again_left(opened: optuna.Study, spec: SweepSpec, n_trials: int) -> int:
         return 0
     try:
         runs = optuna.load_study(
-            storage=opened._storage, study_name=confirm_name(opened.study_name)
+            storage=storage_of(opened), study_name=confirm_name(opened.study_name)
         ).get_trials(deepcopy=False, states=_ENDED)
     except KeyError:  # it was never begun
         return wanted

@@ -23,6 +23,7 @@ from hawsweep.credentials import parse_storage_url, with_password, without_secre
 from hawsweep.deaths import is_disk_fault
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
+from hawsweep.optuna_door import study_id
 from hawsweep.provenance import start_record, versions
 from hawsweep.spec import SweepSpec, without_gone_keys
 
@@ -395,7 +396,7 @@ def newest(storage: RDBStorage) -> str:
     ]
     if not summaries:
         raise StudyError("There are no studies yet. Start one: hawsweep start lr-rank")
-    return str(max(summaries, key=lambda s: s._study_id).study_name)
+    return str(max(summaries, key=study_id).study_name)
 
 
 def _check_sqlite(path: Path, create: bool) -> None:

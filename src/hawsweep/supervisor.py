@@ -25,7 +25,9 @@ from hawsweep import (
 from hawsweep.dashboard import annotations
 from hawsweep.deaths import MemoryWatch
 from hawsweep.errors import MemoryBudgetError, WorkerError
+from hawsweep.next_work import Work, next_work
 from hawsweep.recovery import Backups
+from hawsweep.space import distributions
 from hawsweep.spec import SweepSpec
 from hawsweep.trialfiles import ADAPTER_DIR, LOG_FILE
 from hawsweep.workerprocess import WorkerProcess, WorkerStarter
@@ -40,6 +42,8 @@ _LOOK_S = 2.0
 _LOOK_AT_OTHERS_S = 6.0
 # Loading libraries and a large model gives no sign of life.
 _PREPARING_S = 600.0
+# After a trial that ended by these a worker ends by itself.
+_LAST_FAULTS = {*deaths.TAINTING, deaths.INTERRUPTED.kind}
 Ended = Literal["finished", "timeout", "interrupted"]
 
 
@@ -116,8 +120,11 @@ class Supervisor:
         """
         with self._interrupts_noted():
             try:
-                trains = self._wants_trials() or self._wants_confirmation()
-                if trains or (self._wants_test() and not self._joins):
+                work = self._work()
+                if not work.wants_trials and work.may_confirm:
+                    work = self._work(n_to_confirm=self._queue_confirmations())
+                trains = work.wants_trials or bool(work.n_to_confirm)
+                if trains or (work.wants_test and not self._joins):
                     for number in range(self._n_workers if trains else 1):
                         self._start_worker(number)
                     self._loop()
@@ -127,7 +134,8 @@ class Supervisor:
                 self._backups.make()
         if self._interrupted:
             return "interrupted"
-        left = self._wants_more() or confirm.n_waiting(self._confirming) > 0
+        left = trials.count_finished(self._study) < self._spec.trials
+        left = left or confirm.n_waiting(self._confirming) > 0
         return "timeout" if self._timed_out and left else "finished"
 
     @contextmanager
@@ -217,84 +225,85 @@ class Supervisor:
         if kind in ("base_end", "trial_end", "confirm_end", "test_end"):
             self._backups.note_change()
         self._listen(Event(kind, process.number, event))
+        if kind == "ready":
+            self._starter.keep_spare(process.log)
         if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
-            process.doing = None
-            self._assign(process)
+            if event.get("fault") in _LAST_FAULTS:
+                process.doing = "exit"
+            else:
+                process.doing = None
+                self._assign(process)
         if kind in ("trial_end", "confirm_end"):  # while the next trial runs
             annotations.annotate_trial(its_study, self._place, event["number"])
 
     def _assign_idle(self) -> None:
-        for worker in self._workers.values():
-            if worker.doing is None:
+        for worker in self._idle():
+            if worker.doing is None:  # another one's turn may have been everyone's
                 self._assign(worker)
 
     def _assign(self, process: WorkerProcess) -> None:
-        if self._interrupted:
-            process.command("exit")
-        elif self._wants_base():
-            process.command("base")
-        elif self._wants_trials():
-            process.command("trial")
-        elif self._joins:
-            process.command("exit")
-        elif (
-            self._anyone_does("base")
-            or self._anyone_does("trial")
-            or trials.n_running_here(self._study)
-        ):
-            return  # the last one sees what is to be confirmed
-        elif self._wants_confirmation():
-            for other in self._workers.values():
-                if other.doing is None and self._wants_confirmation():
-                    other.command("confirm")
-        elif any(other.doing for other in self._workers.values()):
-            return  # the last one tests
-        elif self._wants_test():
-            process.command("test")
+        command = next_work(self._work())
+        if command == "queue":
+            command = next_work(self._work(n_to_confirm=self._queue_confirmations()))
+        if command == "wait":
+            return
+        if command == "trial":
+            self._run_trial(process)
+        elif command == "confirm":
+            for worker in self._idle()[: confirm.n_waiting(self._confirming)]:
+                self._run_confirmation(worker)
+        elif command == "finish":
+            for worker in self._idle():
+                worker.command("exit")
         else:
-            for other in self._workers.values():
-                other.command("exit")
+            process.command(command)
 
-    def _anyone_does(self, command: str) -> bool:
-        return any(worker.doing == command for worker in self._workers.values())
+    def _idle(self) -> list[WorkerProcess]:
+        return [worker for worker in self._workers.values() if worker.doing is None]
 
-    def _wants_base(self) -> bool:
-        if self._joins or self._anyone_does("base"):
-            return False
-        return bool(baselines.unmeasured(self._study, self._spec, self._left_out))
-
-    def _wants_more(self) -> bool:
-        return trials.count_finished(self._study) < self._spec.trials
-
-    def _wants_trials(self) -> bool:
-        if self._is_over(confirm.expected_s(self._study, self._spec, self._n_workers)):
-            return False
-        begun = sum(
-            worker.doing == "trial" and worker.trial_number is None
-            for worker in self._workers.values()
+    def _work(self, n_to_confirm: int | None = None) -> Work:
+        """What is known now of what there is to do."""
+        deadline = self._deadline
+        work = Work(
+            doing=tuple(worker.doing for worker in self._workers.values()),
+            n_trials=self._spec.trials,
+            n_finished=trials.count_finished(self._study),
+            n_running=trials.n_running_here(self._study),
+            is_interrupted=self._interrupted,
+            joins=self._joins,
+            misses_base=bool(baselines.unmeasured(self._study, self._spec, self._left_out)),
+            time_left_s=None if deadline is None else deadline - time.monotonic(),
+            confirm_s=confirm.expected_s(self._study, self._spec, self._n_workers),
+            n_to_confirm=n_to_confirm,
+            wants_test=self._wants_test(),
         )
-        under_way = begun + trials.n_running_here(self._study)
-        return trials.count_finished(self._study) + under_way < self._spec.trials
+        self._timed_out = self._timed_out or work.is_over(work.confirm_s)
+        return work
 
-    def _wants_confirmation(self) -> bool:
-        """Whether a run with a new seed is to be started; what the others said is kept."""
-        if self._joins or self._is_over():
-            return False
+    def _queue_confirmations(self) -> int:
+        """Queue the runs with new seeds that are wanted; how many wait. Where none does, what they
+        say is kept.
+        """
         confirm.queue(self._study, self._confirming, self._spec)
-        begun = sum(
-            worker.doing == "confirm" and worker.trial_number is None
-            for worker in self._workers.values()
-        )
-        wants = confirm.n_waiting(self._confirming) > begun
-        if not wants and not self._anyone_does("confirm"):
+        n_waiting = confirm.n_waiting(self._confirming)
+        if not n_waiting and not any(each.doing == "confirm" for each in self._workers.values()):
             confirm.conclude(self._study, self._confirming, self._spec)
-        return wants
+        return n_waiting
 
-    def _is_over(self, reserve_s: float = 0.0) -> bool:
-        if self._deadline is not None and time.monotonic() > self._deadline - reserve_s:
-            self._timed_out = True
-            return True
-        return False
+    def _run_trial(self, process: WorkerProcess) -> None:
+        number = self._ask(self._study, self._spec, process, self._spec.trials)
+        process.command("trial", number)
+
+    def _run_confirmation(self, process: WorkerProcess) -> None:
+        number = self._ask(self._confirming, confirm.spec_to_confirm(self._spec), process)
+        process.command("confirm", number)
+
+    def _ask(
+        self, asked: optuna.Study, spec: SweepSpec, process: WorkerProcess, n_trials: int = 0
+    ) -> int:
+        assert process.identity is not None
+        folder, space = self._place.study_dir(self._name), distributions(spec.search)
+        return trials.ask(asked, spec, space, folder, process.identity, n_trials)
 
     def _wants_test(self) -> bool:
         best = confirm.winner(self._study)

@@ -1,22 +1,22 @@
 """The trials of a study: which comes next, whose they are, and what becomes of those that fail."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
 from optuna.distributions import BaseDistribution
-from optuna.storages._cached_storage import _CachedStorage
-from optuna.storages._rdb.models import TrialModel, TrialUserAttributeModel
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.deaths import FROM_OUTSIDE, Fault
 from hawsweep.errors import StudyError
-from hawsweep.processes import is_alive_here, is_dead_here
+from hawsweep.optuna_door import storage_of, study_id, suggest, trial_id, trial_to_run
+from hawsweep.processes import asking, is_alive_here, is_dead_here
+from hawsweep.spec import SweepSpec
+from hawsweep.study import renew_sampler
 
 # The study's attribute by which predicted activations are multiplied, after trials that ran out.
 MEMORY_FACTOR = "memory_factor"
@@ -67,7 +67,7 @@ def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
     trial = study.get_trials(deepcopy=False)[number]
     if trial.state.is_finished():
         return Ending("fail", FROM_OUTSIDE)  # what somebody ended is not tried again
-    state, reason, storage = TrialState.FAIL, fault.text, study._storage
+    state, reason, storage = TrialState.FAIL, fault.text, storage_of(study)
     if fault.remedy == "go on":
         repeat_trial(study, number)
         reason += "; its settings are tried again"
@@ -80,19 +80,18 @@ def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
             state, reason = TrialState.PRUNED, f"{reason}; there is no smaller way to execute it"
             _mark_infeasible(study, trial)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside meanwhile
-        storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-        storage.set_trial_user_attr(trial._trial_id, "fault", fault.kind)
-        storage.set_trial_state_values(trial._trial_id, state)
+        storage.set_trial_user_attr(trial_id(trial), "reason", reason)
+        storage.set_trial_user_attr(trial_id(trial), "fault", fault.kind)
+        storage.set_trial_state_values(trial_id(trial), state)
     return Ending("infeasible" if state == TrialState.PRUNED else "fail", reason)
 
 
 def _mark_infeasible(study: optuna.Study, trial: FrozenTrial) -> None:
-    running = optuna.Trial(study, trial._trial_id)
-    running.set_user_attr("infeasible", True)
+    trial_to_run(study, trial.number).set_user_attr("infeasible", True)
     key = f"constraints:{MEMORY_CONSTRAINT}"
     if key not in trial.system_attrs or trial.system_attrs[key] <= 0:
         # Trial.set_constraint would keep the first value: that the plan was thought to fit.
-        study._storage.set_trial_system_attr(trial._trial_id, key, SMALLEST_VIOLATION)
+        storage_of(study).set_trial_system_attr(trial_id(trial), key, SMALLEST_VIOLATION)
 
 
 def _try_later(study: optuna.Study, trial: FrozenTrial, fault: Fault) -> bool:
@@ -136,6 +135,30 @@ def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
     return True
 
 
+def ask(
+    study: optuna.Study,
+    spec: SweepSpec,
+    space: Mapping[str, BaseDistribution],
+    folder: Path,
+    worker: Mapping[str, Any],
+    n_trials: int = 0,
+) -> int:
+    """Begin the trial to run now, with its settings; its number.
+
+    One process at a time asks on this machine. SQLite knows no ``SELECT FOR UPDATE``: without the
+    lock, Optuna would let two processes read that a trial waits, and both would run it.
+
+    Args:
+        spec: Names the sampler.
+        folder: The study's, which holds the lock.
+        worker: See ``next_trial``.
+        n_trials: See ``next_trial``.
+    """
+    with asking(folder):
+        renew_sampler(study, spec)
+        return next_trial(study, space, worker, n_trials).number
+
+
 def next_trial(
     study: optuna.Study,
     space: Mapping[str, BaseDistribution],
@@ -147,8 +170,8 @@ def next_trial(
     What had bad luck comes after another trial began, so that what it met may have passed.
 
     Args:
-        worker: Who runs it. A running trial has it from the first moment, so that whenever that
-            process dies it is known whose the trial was.
+        worker: The process that runs it. A running trial has it from the first moment, so that
+            whenever that process or the asking one dies it is known whose the trial was.
         n_trials: How many are to be finished; at the last there is nothing to come before.
     """
     trials = study.get_trials(deepcopy=False)
@@ -160,13 +183,32 @@ def next_trial(
             return 1 if is_last or begun > waiting.number else None
         return 0 if "repeats" in waiting.user_attrs else 2
 
-    waiting = [(turn(t), t.number, t) for t in trials if t.state == TrialState.WAITING]
-    queued = sorted((at, number) for at, number, _ in waiting if at is not None)
-    for _, number in queued:
-        trial_id = trials[number]._trial_id
-        if _take(study, trial_id, worker):
-            return _suggested(study, trial_id, space)
-    # Study.ask would take one whose turn has not come.
+    waiting = [(turn(t), t.number) for t in trials if t.state == TrialState.WAITING]
+    queued = sorted((at, number) for at, number in waiting if at is not None)
+    taken = (number for _, number in queued if _take(study, trials[number], worker))
+    number = next(taken, None)
+    if number is None:
+        number = _new_trial(study, worker)
+    trial = trial_to_run(study, number)
+    suggest(trial, space)
+    return trial
+
+
+def _take(study: optuna.Study, trial: FrozenTrial, worker: Mapping[str, Any]) -> bool:
+    """Make a waiting trial a running one of this worker's, unless another machine was faster."""
+    storage = storage_of(study)
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        # Before it runs: a process that dies in between leaves a trial that waits.
+        storage.set_trial_user_attr(trial_id(trial), "worker", dict(worker))
+        return storage.set_trial_state_values(trial_id(trial), TrialState.RUNNING)
+    return False
+
+
+def _new_trial(study: optuna.Study, worker: Mapping[str, Any]) -> int:
+    """Begin a trial without settings; its number.
+
+    Study.ask would take one whose turn has not come.
+    """
     new = FrozenTrial(
         number=-1,
         trial_id=-1,
@@ -180,40 +222,8 @@ def next_trial(
         datetime_start=datetime.now(),
         datetime_complete=None,
     )
-    return _suggested(study, study._storage.create_new_trial(study._study_id, new), space)
-
-
-def _take(study: optuna.Study, trial_id: int, worker: Mapping[str, Any]) -> bool:
-    """Make a waiting trial a running one of this worker's, unless another was faster.
-
-    Optuna's way, ``set_trial_state_values``, reads and then writes. SQLite, which knows no
-    ``SELECT FOR UPDATE``, lets two processes both read that it waits, and both would run it.
-    """
-    taken = (
-        sqlalchemy.update(TrialModel)
-        .where(TrialModel.trial_id == trial_id, TrialModel.state == TrialState.WAITING)
-        .values(state=TrialState.RUNNING, datetime_start=datetime.now())
-    )
-    of_it = {"trial_id": trial_id, "key": "worker"}
-    storage = study._storage
-    assert isinstance(storage, _CachedStorage)  # as Optuna holds an RDBStorage
-    with storage._backend.engine.begin() as connection:
-        if connection.execute(taken).rowcount == 0:
-            return False
-        # Versions before this one noted it while the trial still waited.
-        connection.execute(sqlalchemy.delete(TrialUserAttributeModel).filter_by(**of_it))
-        values = {**of_it, "value_json": json.dumps(dict(worker))}
-        connection.execute(sqlalchemy.insert(TrialUserAttributeModel).values(values))
-    return True
-
-
-def _suggested(
-    study: optuna.Study, trial_id: int, space: Mapping[str, BaseDistribution]
-) -> optuna.Trial:
-    trial = optuna.Trial(study, trial_id)
-    for name, distribution in space.items():
-        trial._suggest(name, distribution)
-    return trial
+    storage = storage_of(study)
+    return storage.get_trial_number_from_id(storage.create_new_trial(study_id(study), new))
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:

@@ -1,11 +1,11 @@
 """The process that runs trials: it keeps a model loaded and does what the supervisor asks, one
 thing at a time.
 
-Started as ``python -m hawsweep.worker``, or forked from a process that was started so
-(``forkserver``). The first line on its standard input is the setting (JSON), each further one a
-command; every line on its standard output is an event (JSON). What libraries print goes to a log
-file, so that it can be read after a death: the worker's own, and during a trial the trial's
-``log.txt``.
+Started as ``python -m hawsweep.worker``; with the argument ``ahead`` it is a spare one, which
+imports all it may need before it waits. The first line on its standard input is the setting (JSON),
+each further one a command; every line on its standard output is an event (JSON). What libraries
+print goes to a log file, so that it can be read after a death: the worker's own, and during a trial
+the trial's ``log.txt``.
 """
 
 import faulthandler
@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,6 @@ from hawsweep import (
     confirm,
     data,
     deaths,
-    forkserver,
     models,
     study,
     sweepplan,
@@ -50,23 +49,22 @@ from hawsweep.objective import (
     score_few_shot,
     score_test,
 )
+from hawsweep.optuna_door import trial_to_run
 from hawsweep.peak import arrays_budget
 from hawsweep.processes import identity
 from hawsweep.scoring import Scorer, write_samples
 from hawsweep.shapes import read_config
-from hawsweep.space import distributions
 from hawsweep.spec import SweepSpec
 from hawsweep.training import Interrupted
 from hawsweep.trialfiles import ADAPTER_DIR, LOG_FILE
 from hawsweep.validation import shared_records
 
-# What is imported once it is used, or put off by libraries until then, takes seconds each time:
-# forked workers are to find it done.
+# What is imported once it is used, or put off by libraries until then, takes seconds: a spare
+# worker has it done.
 _PUT_OFF = (
     "alembic.command",  # opens a study
     "scipy.optimize",  # fits a memory model
     "transformers.models.llama.configuration_llama",  # loads a tokenizer
-    "sentence_transformers",  # scores
 )
 _SIGN_OF_LIFE_S = 5.0
 
@@ -210,18 +208,17 @@ class Worker:
         about = {"model": model} if self.spec.searches_models else {}
         self.tell("base_end", **about, **measured)
 
-    def trial(self) -> None:
-        """Ask the study for settings and run a trial with them."""
-        study.renew_sampler(self._study, self.spec)
-        self._run(self._study, "trial", self.spec.trials)
+    def trial(self, number: int) -> None:
+        """Run a trial of the study, which has its settings."""
+        self._run(self._study, "trial", number)
 
-    def confirm(self) -> None:
-        """Run one of the queued trials that train the best settings again."""
-        self._run(confirm.load_confirmation(self.storage, self.name, self.spec), "confirm")
+    def confirm(self, number: int) -> None:
+        """Run one of the trials that train the best settings again."""
+        opened = confirm.load_confirmation(self.storage, self.name, self.spec)
+        self._run(opened, "confirm", number)
 
-    def _run(self, opened: optuna.Study, kind: str, n_trials: int = 0) -> None:
-        searched = distributions(self.spec.search)
-        trial = trials.next_trial(opened, searched, self._identity, n_trials)
+    def _run(self, opened: optuna.Study, kind: str, number: int) -> None:
+        trial = trial_to_run(opened, number)
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (confirm.CONFIRMS, confirm.SEED)}
         self.tell(f"{kind}_start", **about)
@@ -232,6 +229,9 @@ class Worker:
         fault, from_outside, started = None, False, time.monotonic()
         with _log_to(folder / LOG_FILE):
             try:
+                # Another machine that wanted it too may have written itself.
+                if trial.user_attrs.get("worker") != self._identity:
+                    trial.set_user_attr("worker", self._identity)
                 value, state = self._value_of(opened, trial, folder)
                 trial.set_user_attr("time_s", round(time.monotonic() - started, 3))
                 opened.tell(trial, value, state=state)
@@ -324,7 +324,7 @@ class Worker:
 
 
 def import_ahead() -> None:
-    """Import now what else would be imported in each forked worker."""
+    """Import now what would be imported once it is used."""
     for name in _PUT_OFF:
         with suppress(ImportError):  # then it is imported where it is needed
             importlib.import_module(name)
@@ -334,20 +334,20 @@ def main() -> None:
     """Follow the supervisor's commands until it says ``exit`` or is gone."""
     if len(sys.argv) > 1:
         import_ahead()
-        forkserver.serve(int(sys.argv[1]))
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no event
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     first = sys.stdin.readline()
     if not first:
-        return  # whoever started it is gone
+        return  # the supervisor needs it no more, or is gone
     setting = json.loads(first)
+    _print_to(Path(setting["log"]))
     os.nice(setting["nice"])
     worker = Worker(setting, events)
     faulthandler.enable(all_threads=False)  # says where it was when it dies by a signal
     signal.signal(signal.SIGTERM, worker.stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
-    commands = {
+    commands: dict[str, Callable[..., None]] = {
         "base": worker.base,
         "trial": worker.trial,
         "confirm": worker.confirm,
@@ -359,7 +359,8 @@ def main() -> None:
             for command in map(str.strip, sys.stdin):
                 if command == "exit":
                     break
-                commands[command]()
+                name, *numbers = command.split()
+                commands[name](*map(int, numbers))
                 if worker.should_stop():
                     raise Interrupted
                 if worker.is_tainted:

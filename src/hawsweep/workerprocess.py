@@ -8,31 +8,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hawsweep import backend
 from hawsweep.errors import HawsweepError
-from hawsweep.forkserver import Child, ForkServer, spawn
 from hawsweep.processes import identity
 
+_COMMAND = (sys.executable, "-m", "hawsweep.worker")
 # What a hung worker has to write down where it stands.
 _LAST_WORDS_S = 5.0
 
 
-def can_fork() -> bool:
-    """Whether a process may fork that has imported what a worker needs.
-
-    Not on a Mac, once the system's frameworks are loaded (``man 2 fork`` there, "CAVEATS"), nor
-    after a look for a CUDA device, which importing mlx-lm is: CUDA is of one process.
-    """
-    return backend.device_here() == "cpu"
-
-
 class WorkerStarter:
-    """Starts workers, all with the same environment."""
+    """Starts workers, all with the same environment.
+
+    One more is started ahead: it has imported what workers need, which takes seconds, and waits to
+    take the place of one that dies.
+    """
 
     def __init__(self, n_threads: int) -> None:
         self._environment = {
@@ -42,21 +36,38 @@ class WorkerStarter:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             **os.environ,
         }
-        self._server: ForkServer | None = None
+        self._spare: subprocess.Popen[str] | None = None
 
-    def start(self, log: Path) -> Child:
-        """Start one; ``log`` takes what it prints, and of the first one what importing prints."""
-        command = [sys.executable, "-m", "hawsweep.worker"]
-        if not can_fork():
-            return spawn(command, self._environment, log)
-        if self._server is None or not self._server.is_alive():
-            self._server = ForkServer(command, self._environment, log)
-        return self._server.fork(log)
+    def start(self, log: Path) -> "subprocess.Popen[str]":
+        """The spare one where it lives, else a new one; ``log`` takes what importing prints."""
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.poll() is None:
+            return spare
+        return self._spawn(_COMMAND, log)
+
+    def keep_spare(self, log: Path) -> None:
+        """Start one ahead where none is; it ends when its standard input does."""
+        if self._spare is None or self._spare.poll() is not None:
+            self._spare = self._spawn([*_COMMAND, "ahead"], log)
 
     def close(self) -> None:
         """Leave nothing behind."""
-        if self._server is not None:
-            self._server.close()
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare.communicate()
+
+    def _spawn(self, command: Sequence[str], log: Path) -> "subprocess.Popen[str]":
+        with log.open("ab") as errors:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                encoding="utf-8",
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone
+            )
 
 
 class WorkerProcess:
@@ -91,12 +102,16 @@ class WorkerProcess:
         self.told_fatal: HawsweepError | None = None
         self._process = starter.start(log)
         threading.Thread(target=self._read, args=(events,), daemon=True).start()
-        self._send_line(json.dumps({**setting, "supervisor": identity()}))
+        self._send_line(json.dumps({**setting, "supervisor": identity(), "log": str(log)}))
 
-    def command(self, command: str) -> None:
-        """Ask for ``base``, ``trial``, ``confirm``, ``test`` or ``exit``."""
+    def command(self, command: str, number: int | None = None) -> None:
+        """Ask for ``base``, ``trial``, ``confirm``, ``test`` or ``exit``.
+
+        Args:
+            number: Of the trial to run.
+        """
         self.doing = command
-        self._send_line(command)
+        self._send_line(command if number is None else f"{command} {number}")
 
     def ask_to_stop(self) -> None:
         """Have its trial save its state and end."""

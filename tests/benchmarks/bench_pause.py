@@ -1,7 +1,6 @@
-"""How long a sweep waits for its next trial when a worker dies, in studies of several sizes: with
-workers that are forked, and with ones that import what they need themselves.
+"""How long a sweep waits for its next trial when a worker dies, in studies of several sizes.
 
-    python tests/benchmarks/bench_pause.py
+python tests/benchmarks/bench_pause.py
 """
 
 import os
@@ -20,7 +19,6 @@ import psutil
 from harness import N_THREADS, Lab, kill, workers_of
 from soak import Folders, made
 
-from hawsweep import workerprocess
 from hawsweep.starting import run_sweep
 from hawsweep.supervisor import Event
 from hawsweep.sweepfile import read_sweep
@@ -58,7 +56,7 @@ class Striker:
 
 
 def main() -> None:
-    """Print minimum, median and maximum of each."""
+    """Print minimum, median and maximum of each size."""
     os.environ.update(N_THREADS)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory() as name:
@@ -68,16 +66,13 @@ def main() -> None:
         lab = Lab(folder, model, made(conftest.chat_data_dir, folders))
         pauses(lab, 2)  # the study is made, the model measured
         print("seconds from a worker's death to the next trial")
-        print("trials in the study      forked                 not forked")
+        print("trials in the study      minimum, median, maximum")
         for n_trials in _SIZES:
             n_missing = n_trials - len(lab.trials())
             lab.study.add_trials([lab.study.best_trial] * n_missing)
-            each = []
-            for forks in (True, False):
-                workerprocess.can_fork = lambda forks=forks: forks
-                found = pauses(lab, 10_000)
-                each.append(f"{min(found):5.2f} {statistics.median(found):5.2f} {max(found):5.2f}")
-            print(f"{n_trials:10d}          ", *each, sep="   ", flush=True)
+            found = pauses(lab, 10_000)
+            each = f"{min(found):5.2f} {statistics.median(found):5.2f} {max(found):5.2f}"
+            print(f"{n_trials:10d}          ", each, sep="   ", flush=True)
 
 
 def pauses(lab: Lab, n_trials: int) -> list[float]:

@@ -1,8 +1,10 @@
-"""How long `hawsweep status` takes on a long study, and `hawsweep --help`, each in its process.
+"""How long `hawsweep status`, `show` and `list` take on a long study, `list` on several such, and
+`hawsweep --help`, each a process from its start to its end.
 
-python tests/benchmarks/bench_status.py [N_TRIALS]
+python tests/benchmarks/bench_status.py [N_TRIALS] [N_STUDIES]
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -18,44 +20,38 @@ from long_study import make_study
 from hawsweep.study import Place
 
 _RUNS = 5
-_STATUS = """
-import sys, time
-from pathlib import Path
-from hawsweep.cli import main
-from hawsweep.cli import common, looking
-from hawsweep import overview
-from hawsweep.display import tables
-import alembic.command, alembic.config, alembic.migration, alembic.script, rich.console
-started, used = time.perf_counter(), time.process_time()
-try:
-    main(["status", "long", "--studies-dir", sys.argv[1], *sys.argv[2:]])
-finally:
-    seconds = time.perf_counter() - started, time.process_time() - used
-    print(*seconds, file=sys.stderr)
-"""
 
 
 def main() -> None:
     """Print the seconds, and those of the processor, each as minimum, median and maximum."""
-    n_trials = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    parser = argparse.ArgumentParser()
+    parser.add_argument("n_trials", type=int, nargs="?", default=1000)
+    parser.add_argument("n_studies", type=int, nargs="?", default=5)
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        make_study(Place(Path(folder)), n_trials)
+        place, names = Place(Path(folder)), [f"long-{n}" for n in range(asked.n_studies)]
+        make_study(place, asked.n_trials, name=names[0])
+        where = f"--studies-dir={folder}"
         for options in ((), ("--json",), ("--csv",), ("--all",)):
-            command = [sys.executable, "-c", _STATUS, folder, *options]
-            measured = []
-            for _ in range(_RUNS):
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                measured.append([float(each) for each in done.stderr.split()[-2:]])
-            _print(f"status {' '.join(options)}", measured)
-    measured = []
+            _measure("status", names[0], where, *options)
+        _measure("show", names[0], "0", where)
+        _measure("list", where)
+        for name in names[1:]:
+            make_study(place, asked.n_trials, name=name)
+        print(f"with {asked.n_studies} studies:")
+        _measure("list", where)
+    _measure("--help")
+
+
+def _measure(*arguments: str) -> None:
+    command, measured = [sys.executable, "-m", "hawsweep.cli", *arguments], []
     for _ in range(_RUNS):
         before, started = os.times(), time.perf_counter()
-        command = [sys.executable, "-m", "hawsweep.cli", "--help"]
         subprocess.run(command, capture_output=True, check=True)
         wall, after = time.perf_counter() - started, os.times()
         used = sum(after[2:4]) - sum(before[2:4])  # of children
         measured.append([wall, used])
-    _print("--help, whole process", measured)
+    _print(" ".join(each for each in arguments if "=" not in each), measured)
 
 
 def _print(name: str, measured: list[list[float]]) -> None:

@@ -1,6 +1,5 @@
 """Workers die at any moment; what finished stays, what was begun goes on."""
 
-import os
 import random
 import signal
 import time
@@ -9,15 +8,17 @@ import psutil
 import pytest
 from harness import (
     INTERVAL,
+    children_of,
     count,
     kill,
     note_pause,
     pauses_after_deaths,
+    spare_of,
+    wait_until,
     workers_of,
 )
 from optuna.trial import TrialState
 
-from hawsweep import workerprocess
 from hawsweep.starting import run_sweep
 from hawsweep.sweepfile import read_sweep
 
@@ -69,17 +70,15 @@ def test_workers_die_by_signals_at_random_moments(lab, seed):
         assert known[number][1] == score
 
 
-@pytest.mark.parametrize("forks", [True, False])
-def test_worker_that_dies_is_replaced(lab, monkeypatch, forks):
-    monkeypatch.setattr(workerprocess, "can_fork", lambda: forks)
-    here, workers, parents = lab(trials=1, search={"iters": {"choices": [240]}}), [], []
+def test_worker_that_dies_is_replaced_by_the_spare_one(lab):
+    here, workers, spares = lab(trials=1, search={"iters": {"choices": [240]}}), [], []
 
     def listen(event):
         if event.kind == "trial_start":
             (worker,) = workers_of(psutil.Process())
             workers.append((worker.pid, worker.nice()))
-            parents.append(worker.ppid())
         if event.kind == "eval" and len(workers) == 1:
+            spares.append(spare_of(psutil.Process()).pid)
             kill(workers[0][0], signal.SIGKILL)
             count("worker killed by a signal")
 
@@ -88,37 +87,21 @@ def test_worker_that_dies_is_replaced(lab, monkeypatch, forks):
     )
     here.check(1)
     (first, nice), (second, again) = workers
-    assert first != second
+    assert second == spares[0] != first
     assert [trial.user_attrs["worker"]["pid"] for trial in here.trials()] == [first, second]
     assert nice == again == psutil.Process().nice() + 5
-    assert len(set(parents)) == 1
-    assert (parents[0] == os.getpid()) is not forks
-    left = {first, second, *parents} - {os.getpid()}
-    assert not any(psutil.pid_exists(pid) for pid in left)
+    assert children_of(psutil.Process(), "hawsweep.worker") == set()
 
 
-def test_sweep_outlives_what_its_workers_are_forked_from(lab):
-    here = lab(trials=2, workers=2, search={"iters": {"choices": [120]}})
-    with here.start() as run:
+def test_spare_worker_ends_with_its_supervisor(lab):
+    here = lab(trials=1, search={"iters": {"choices": [400]}})
+    with here.start(warm=False) as run:
         run.next(("eval",))
-        pids = run.workers().values()
-        kill(psutil.Process(run.workers()[0]).ppid(), signal.SIGKILL)
-        count("worker killed by a signal", len(pids))
-        assert run.wait() == 0
-    assert not any(psutil.pid_exists(pid) for pid in pids)
-    died = [event for event in run.events if event["kind"] == "died"]
-    assert len(died) == len(pids)
-    here.check(2)
-
-
-def test_sigterm_to_what_workers_are_forked_from_ends_no_worker(lab):
-    here = lab(trials=1, search={"iters": {"choices": [120]}})
-    with here.start() as run:
-        run.next(("eval",))
-        assert kill(psutil.Process(run.workers()[0]).ppid(), signal.SIGTERM)
-        assert run.wait() == 0
-    assert not [event for event in run.events if event["kind"] == "died"]
-    here.check(1)
+        spare = spare_of(psutil.Process(run.process.pid))
+        assert kill(run.process.pid, signal.SIGKILL)
+        count("supervisor killed")
+        run.wait()
+    wait_until(lambda: not spare.is_running())
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -86,9 +86,9 @@ def test_exception_anywhere_ends_its_trial_only(bench, monkeypatch, place, kind)
         fail_at(patch, place, FAULTS[kind](), generator.randint(1, PLACES[place][2]))
         if kind == "disk":
             with pytest.raises(StudyError, match="is full or cannot be written"):
-                worker.trial()
+                lab.run_next(worker)
         else:
-            worker.trial()
+            lab.run_next(worker)
     count("exception in a trial")
     failed = next(t for t in reversed(lab.trials()) if t.state != TrialState.WAITING)
     named = {"no memory": "out_of_memory"}.get(kind, kind)
@@ -100,7 +100,7 @@ def test_exception_anywhere_ends_its_trial_only(bench, monkeypatch, place, kind)
     assert {number: lab.finished()[number] for number in before} == before
     waiting = [t for t in lab.trials() if t.state == TrialState.WAITING]
     assert len(waiting) == (kind != "bug" and not is_infeasible)
-    worker.trial()
+    lab.run_next(worker)
     last = next(t for t in reversed(lab.trials()) if t.state != TrialState.WAITING)
     if kind == "disk":
         assert last.state == TrialState.COMPLETE
@@ -115,7 +115,7 @@ def test_settings_that_diverge_are_pruned_with_the_reason(bench, monkeypatch, ra
     real = training.learning_rate_at
     monkeypatch.setattr(training, "learning_rate_at", lambda *a: real(*a) * rate)
     lab.study.enqueue_trial({**SETTINGS, "learning_rate": 9e-3 / len(str(rate))})
-    worker.trial()
+    lab.run_next(worker)
     count("NaN")
     trial = lab.trials()[-1]
     assert trial.state == TrialState.PRUNED
@@ -139,7 +139,7 @@ def test_clock_that_jumps_changes_no_trial(bench, monkeypatch, jump):
 
     monkeypatch.setattr(objective, "load_adapter", jumps)
     lab.study.enqueue_trial({**SETTINGS, "learning_rate": 2e-3})
-    worker.trial()
+    lab.run_next(worker)
     count("clock jump")
     trial = lab.trials()[-1]
     assert trial.state == TrialState.COMPLETE
@@ -151,7 +151,7 @@ def stopped_trial(lab, worker, learning_rate):
     lab.study.enqueue_trial({**SETTINGS, "learning_rate": learning_rate})
     calls = iter(range(1000))
     worker.bench.should_stop = lambda: next(calls) > 2.5 * INTERVAL - 1
-    worker.trial()
+    lab.run_next(worker)
     worker.bench.should_stop = worker.should_stop
     number = max(t.number for t in lab.trials() if t.state == TrialState.FAIL)
     return study.Place(lab.studies).trial_dir("tiny", number)
@@ -171,7 +171,7 @@ def test_truncated_file_of_a_stopped_trial_loses_nothing_else(bench, name, share
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     count("truncated file")
-    worker.trial()
+    lab.run_next(worker)
     trial = lab.trials()[-1]
     assert trial.state == TrialState.COMPLETE, trial.user_attrs.get("reason")
     assert set(trial.intermediate_values) >= {16, 20, 24}
@@ -187,7 +187,7 @@ def test_state_with_other_bytes_at_its_end_is_no_hindrance(bench, n_bytes):
     with (folder / STATE_FILE).open("ab") as file:
         file.write(b"x" * n_bytes)
     count("truncated file")
-    worker.trial()
+    lab.run_next(worker)
     assert lab.trials()[-1].state == TrialState.COMPLETE
 
 
@@ -197,7 +197,7 @@ def test_half_written_files_beside_are_never_read(bench):
     for name in (f"~1-{STATE_FILE}", "~1-valid_losses.npy", "adapters/~1-adapters.safetensors"):
         (folder / name).write_bytes(b"half")
         count("half-written file")
-    worker.trial()
+    lab.run_next(worker)
     trial = lab.trials()[-1]
     assert trial.state == TrialState.COMPLETE
     assert trial.user_attrs["continues"]["iteration"] == 11
@@ -218,7 +218,7 @@ def test_storage_that_fails_in_a_trial_is_told_to_the_supervisor(bench, monkeypa
             pytest.raises(StudyError, match=r"cannot be used: database is locked.*goes on"),
             study.storage_faults_told(worker.place),
         ):
-            worker.trial()
+            lab.run_next(worker)
     count("storage fault")
     (left,) = [t for t in lab.trials() if t.state == TrialState.RUNNING]
     trials.reap_running(lab.study, deaths.GONE, left.user_attrs["worker"])

@@ -24,7 +24,7 @@ def run_with(worker, model, **settings):
     lab, made = worker
     asked = {"learning_rate": 1e-3, "lora_parameters.rank": 2, "iters": 40, **settings}
     lab.study.enqueue_trial({**asked, "model": str(model)})
-    made.trial()
+    lab.run_next(made)
     return lab.trials()[-1]
 
 

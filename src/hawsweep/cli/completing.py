@@ -1,17 +1,20 @@
-"""Completion in a shell: names of studies and sweeps, numbers of trials; without large imports."""
+"""Completion in a shell: names of studies and sweeps, numbers of trials."""
 
 import os
-import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from optuna.storages import RDBStorage
+
+T = TypeVar("T")
 _VARIABLE = "_HAWSWEEP_COMPLETE"
-# Longer than a person waits for a key.
-_BUSY_TIMEOUT_S = 0.5
 
 
 @click.command()
@@ -56,9 +59,10 @@ def study_completion(
     ctx: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Names of studies."""
-    asked = "SELECT study_name FROM studies WHERE study_name NOT LIKE '%.confirm'"
-    names = (row[0] for row in _ask(ctx, asked))
-    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+    from hawsweep.study import study_names
+
+    names = _read(ctx, study_names) or []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def sweep_completion(
@@ -74,32 +78,30 @@ def sweep_completion(
 def trial_completion(
     ctx: click.Context, _: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Numbers of the trials of the study that the command names, with what they came to."""
-    asked = (
-        "SELECT number, state FROM trials JOIN studies USING (study_id) "
-        "WHERE study_name = ? ORDER BY number"
-    )
+    """Numbers of the trials of the study that the command names, with their states."""
+    from hawsweep.study import load_study
+
     # Behind an option that has no value yet, click has not got as far as the name.
-    name = ctx.params.get("name") or next(iter(ctx.args), "")
-    rows = _ask(ctx, asked, str(name))
+    name = str(ctx.params.get("name") or next(iter(ctx.args), ""))
+    study = _read(ctx, lambda storage: load_study(storage, name))
     return [
-        CompletionItem(str(row[0]), help=row[1].lower())
-        for row in rows
-        if str(row[0]).startswith(incomplete)
+        CompletionItem(str(trial.number), help=trial.state.name.lower())
+        for trial in ([] if study is None else study.get_trials(deepcopy=False))
+        if str(trial.number).startswith(incomplete)
     ]
 
 
-def _ask(ctx: click.Context, question: str, *values: str) -> Iterable[tuple[str, ...]]:
-    """Rows of the SQLite database; of another one, or one that is in the way, none."""
+def _read(ctx: click.Context, read: "Callable[[RDBStorage], T]") -> T | None:
+    """What the SQLite database has; of another one, or one that cannot be read, None."""
+    from hawsweep.errors import StudyError
+    from hawsweep.study import STORAGE_FAULTS, Place, open_storage
+
     path = _database(ctx)
     if path is None or not path.is_file():
-        return []
-    try:
-        address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_TIMEOUT_S)) as connection:
-            return connection.execute(question, values).fetchall()
-    except sqlite3.Error:
-        return []
+        return None
+    with suppress(StudyError, *STORAGE_FAULTS):
+        return read(open_storage(Place(path.parent, f"sqlite:///{path}")))
+    return None
 
 
 def _database(ctx: click.Context) -> Path | None:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.dashboard.artifacts import REPORT, Offer, offers_of
 from hawsweep.dashboard.notes import Note, study_note, trial_note
+from hawsweep.optuna_door import storage_of, study_id, trial_id
 from hawsweep.study import Place
 
 logger = logging.getLogger(__name__)
@@ -64,18 +65,22 @@ def _only_told(opened: optuna.Study) -> Iterator[None]:
 
 
 def _system_attrs(opened: optuna.Study) -> dict[str, Any]:
-    return opened._storage.get_study_system_attrs(opened._study_id)
+    return storage_of(opened).get_study_system_attrs(study_id(opened))
+
+
+def _set(opened: optuna.Study, key: str, value: Any) -> None:
+    storage_of(opened).set_study_system_attr(study_id(opened), key, value)
 
 
 def _annotate_trial(
     opened: optuna.Study, place: Place, trial: FrozenTrial, attrs: Mapping[str, Any]
 ) -> None:
-    prefix = _TRIAL_LINK.format(trial._trial_id)
+    prefix = _TRIAL_LINK.format(trial_id(trial))
     _link(opened, prefix, offers_of(opened, place, trial), attrs)
     of = f"{_FORM} {trial.state.name} {bool(trial.user_attrs.get('infeasible'))}"
-    mark = attrs.get(f"{_MARK}{trial._trial_id}")
+    mark = attrs.get(f"{_MARK}{trial_id(trial)}")
     if mark is None or mark["of"] != of or not mark["has_files"]:
-        _write(opened, trial._trial_id, trial_note(opened, place, trial), of, attrs)
+        _write(opened, trial_id(trial), trial_note(opened, place, trial), of, attrs)
 
 
 def _annotate_study(
@@ -113,9 +118,7 @@ def _link(
                 "mimetype": offer.mimetype,
                 "encoding": None,
             }
-            opened._storage.set_study_system_attr(
-                opened._study_id, f"{prefix}{artifact_id}", json.dumps(link)
-            )
+            _set(opened, f"{prefix}{artifact_id}", json.dumps(link))
 
 
 def _write(
@@ -136,7 +139,7 @@ def _write(
     if note.body != there:
         _save_note(opened, trial_id, note.body, attrs)
     mark = {"of": of, "body": _digest(note.body), "has_files": note.has_files}
-    opened._storage.set_study_system_attr(opened._study_id, key, mark)
+    _set(opened, key, mark)
 
 
 # As optuna_dashboard.save_note does it, whose import takes a second and loads scikit-learn.
@@ -166,4 +169,4 @@ def _save_note(
     values = {f"{prefix}{number}": chunk for number, chunk in enumerate(chunks)}
     for key, value in {version: attrs.get(version, 0) + 1, **values}.items():
         if attrs.get(key) != value:
-            opened._storage.set_study_system_attr(opened._study_id, key, value)
+            _set(opened, key, value)

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from hawsweep.dashboard.annotations import annotate_study
 from hawsweep.dashboard.artifacts import REPORT
 from hawsweep.errors import StudyError
+from hawsweep.optuna_door import storage_of, study_id
 from hawsweep.processes import supervisor_of
 from hawsweep.study import CONFIRM_SUFFIX, Place, load_study
 
@@ -34,17 +35,17 @@ class Refresher:
     """Looks at all studies of hawsweep's, and brings those up to date that changed since."""
 
     def __init__(self, storage: RDBStorage, place: Place) -> None:
-        self._storage, self._place = storage, place
+        self._database, self._place = storage, place
         self._seen: dict[str, Any] = {}
 
     def look(self) -> None:
         """Once. What cannot be read or written is told of and left."""
-        for study in self._storage.get_all_studies():
+        for study in self._database.get_all_studies():
             name = study.study_name
             if "spec" not in study.user_attrs and not name.endswith(CONFIRM_SUFFIX):
                 continue  # another program's
             with suppress(StudyError):  # of a name that no folder can have
-                self._refresh(load_study(self._storage, name))
+                self._refresh(load_study(self._database, name))
 
     def _refresh(self, opened: optuna.Study) -> None:
         name = opened.study_name
@@ -53,7 +54,7 @@ class Refresher:
         is_running = any(trial.state == TrialState.RUNNING for trial in trials)
         ended = not is_running and supervisor_of(folder) is None
         now = [
-            opened._study_id,
+            study_id(opened),
             [trial.state.value for trial in trials],
             sum(len(trial.intermediate_values) for trial in trials),
             [opened.user_attrs.get(key) for key in ("base", "test", "confirm")],
@@ -73,8 +74,8 @@ def save_plots(opened: optuna.Study) -> None:
 
     from hawsweep import figures
 
-    storage, study_id = opened._storage, opened._study_id
-    known = storage.get_study_system_attrs(study_id)
+    storage = storage_of(opened)
+    known = storage.get_study_system_attrs(study_id(opened))
     for draw in (
         figures.learning_curves,
         figures.score_against_loss,
@@ -86,7 +87,7 @@ def save_plots(opened: optuna.Study) -> None:
         digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
         if known.get(f"{_MARK}{graph_id}") != digest:
             save_plotly_graph_object(opened, figure, graph_object_id=graph_id)
-            storage.set_study_system_attr(study_id, f"{_MARK}{graph_id}", digest)
+            storage.set_study_system_attr(study_id(opened), f"{_MARK}{graph_id}", digest)
 
 
 @contextmanager

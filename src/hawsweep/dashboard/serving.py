@@ -12,6 +12,7 @@ from hawsweep.dashboard.artifacts import StudyFiles
 from hawsweep.dashboard.gate import Files, Gate
 from hawsweep.dashboard.refreshing import Refresher, refreshed
 from hawsweep.errors import BackendError
+from hawsweep.optuna_door import study_id
 from hawsweep.study import Place, load_study, open_storage
 
 HOST = "127.0.0.1"
@@ -66,7 +67,7 @@ def make_server(place: Place, port: int | None, *, name: str | None = None) -> D
         BackendError: The port is taken.
     """
     storage, files = open_storage(place), StudyFiles(place)
-    path = "" if name is None else f"dashboard/studies/{load_study(storage, name)._study_id}"
+    path = "" if name is None else f"dashboard/studies/{study_id(load_study(storage, name))}"
     server = _bind(port)
     server.set_app(Gate(Files(wsgi(storage, artifact_store=files), files)))
     server.url = f"http://{HOST}:{server.server_port}/{path}"

@@ -1,20 +1,18 @@
 """A picture shown again and again while what it shows changes."""
 
-import sqlite3
 import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from optuna.exceptions import StorageInternalError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
-from sqlalchemy.exc import SQLAlchemyError
 
 from hawsweep.display.running import RunningPicture
 from hawsweep.display.tables import MOST_ROWS, status_picture
 from hawsweep.errors import HawsweepError
+from hawsweep.study import STORAGE_FAULTS
 
 if TYPE_CHECKING:
     from hawsweep.overview import Overview
@@ -23,15 +21,7 @@ if TYPE_CHECKING:
 _LINES_BELOW = 7
 
 # A sweep writes while it is looked at: a database in use, a file that was there a moment ago.
-_PASSING = (
-    HawsweepError,
-    StorageInternalError,
-    SQLAlchemyError,
-    sqlite3.Error,
-    OSError,
-    LookupError,
-    ValueError,
-)
+_PASSING = (HawsweepError, *STORAGE_FAULTS, OSError, LookupError, ValueError)
 
 
 def watched_picture(status: "Overview", console: Console, *, is_screen: bool) -> RenderableType:

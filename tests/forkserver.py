@@ -1,7 +1,5 @@
-"""Starts processes that need the same slow imports, by forking one that has done them.
-
-What a worker imports takes seconds, which the next trial would wait for after each death, and
-hundreds of megabytes, which forked processes share.
+"""Starts processes that need the same slow imports, by forking one that has done them: importing
+takes longer than the sweeps of tests.
 """
 
 import gc
@@ -13,77 +11,27 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import IO, Any, Protocol
 
 _MAX_MESSAGE_BYTES = 4096
 
 
-class Child(Protocol):
-    """A started process: as much of ``subprocess.Popen`` as is used."""
-
-    stdin: IO[str] | None
-    stdout: IO[str] | None
-
-    def poll(self) -> int | None:
-        """Its exit code, negative for a signal; None while it runs."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, once it has ended.
-
-        Raises:
-            subprocess.TimeoutExpired: It had not after ``timeout`` seconds.
-        """
-
-    def send_signal(self, sig: int) -> None:
-        """Send a signal where it has not ended."""
-
-    def kill(self) -> None:
-        """End it now."""
-
-
-def spawn(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Child:
-    """Run a command in a session of its own, with pipes for standard input and output."""
-    with log.open("ab") as errors:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            encoding="utf-8",
-            env=environment,
-            start_new_session=True,  # Ctrl-C reaches who started it alone
-        )
-
-
 class ForkServer:
-    """A command that calls ``serve``, as the one that asks it for processes sees it.
+    """A process that calls ``serve``, as the one that asks it for processes sees it.
 
     Args:
-        command: Gets the descriptor to serve as its last argument.
-        log: Takes what it prints before it forks.
+        start: Gets the descriptor to serve; gives the process, as ``Popen`` is one.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(self, start):
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        self._asked_for: queue.SimpleQueue[_Forked] = queue.SimpleQueue()
+        with theirs:
+            self._process = start(theirs.fileno())
+        self._asked_for = queue.SimpleQueue()
         self._is_ready = False
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def fork(self, log: Path) -> Child:
+    def fork(self, log):
         """A new process; at first it begins when what it needs is imported."""
         with log.open("ab") as errors:
             stdin, writes = os.pipe()
@@ -102,24 +50,24 @@ class ForkServer:
                 os.close(stdout)
         return forked
 
-    def is_alive(self) -> bool:
+    def is_alive(self):
         """Whether it can be asked."""
         return self._process.poll() is None
 
-    def close(self) -> None:
+    def close(self):
         """End it, and what it has forked."""
         self._process.kill()
         self._process.wait()
 
-    def give_up(self) -> bool:
+    def give_up(self):
         """End it where it still imports; whether it did."""
         if not self._is_ready:
             self._process.kill()
         return not self._is_ready
 
-    def _listen(self) -> None:
+    def _listen(self):
         """Tell processes what becomes of them."""
-        living: dict[int, _Forked] = {}
+        living = {}
         while message := self._receive():
             told = json.loads(message)
             if "ready" in told:
@@ -137,7 +85,7 @@ class ForkServer:
             self._asked_for.get().ended(code)
         self._socket.close()
 
-    def _receive(self) -> bytes:
+    def _receive(self):
         try:
             return self._socket.recv(_MAX_MESSAGE_BYTES)
         except ConnectionError:
@@ -151,24 +99,24 @@ class _Forked:
         pid: None before it begins.
     """
 
-    def __init__(self, server: ForkServer, stdin: IO[str], stdout: IO[str]) -> None:
-        self.stdin: IO[str] | None = stdin
-        self.stdout: IO[str] | None = stdout
+    def __init__(self, server, stdin, stdout):
+        self.stdin = stdin
+        self.stdout = stdout
         self._server = server
-        self.pid: int | None = None
-        self._code: int | None = None
+        self.pid = None
+        self._code = None
         self._has_begun, self._has_ended = threading.Event(), threading.Event()
 
-    def poll(self) -> int | None:
+    def poll(self):
         return self._code
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(self, timeout=None):
         if not self._has_ended.wait(timeout):
             raise subprocess.TimeoutExpired("a forked process", timeout or 0.0)
         assert self._code is not None
         return self._code
 
-    def send_signal(self, sig: int) -> None:
+    def send_signal(self, sig):
         if self._server.give_up():
             return
         self._has_begun.wait()
@@ -176,20 +124,20 @@ class _Forked:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, sig)
 
-    def kill(self) -> None:
+    def kill(self):
         self.send_signal(signal.SIGKILL)
 
-    def begun(self, pid: int) -> None:
+    def begun(self, pid):
         self.pid = pid
         self._has_begun.set()
 
-    def ended(self, code: int) -> None:
+    def ended(self, code):
         self._code = code
         self._has_begun.set()
         self._has_ended.set()
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor):
     """Fork whenever the ``ForkServer`` at the other end of a socket asks, and return in each forked
     process, whose standard streams are in place. The server itself ends with who started it.
     """
@@ -234,11 +182,11 @@ def serve(descriptor: int) -> None:
     os.setsid()
 
 
-def _tell(requests: socket.socket, **message: Any) -> None:
+def _tell(requests, **message):
     requests.send(json.dumps(message).encode())
 
 
-def _tell_ends(requests: socket.socket) -> None:
+def _tell_ends(requests):
     with suppress(ChildProcessError):  # there is none
         while True:
             pid, status = os.waitpid(-1, os.WNOHANG)
