@@ -17,6 +17,7 @@ from hawsweep import backend
 from hawsweep.errors import HawsweepError
 from hawsweep.forkserver import Child, ForkServer, spawn
 from hawsweep.processes import GO_ON, PAUSE, identity
+from hawsweep.without_torch import WITH_TORCH
 
 # What a hung worker has to write down where it stands.
 _LAST_WORDS_S = 5.0
@@ -32,14 +33,19 @@ def can_fork() -> bool:
 
 
 class WorkerStarter:
-    """Starts workers, all with the same environment."""
+    """Starts workers, all with the same environment.
 
-    def __init__(self, n_threads: int) -> None:
-        self._environment = {
+    Args:
+        with_torch: Whether they import torch where libraries do.
+    """
+
+    def __init__(self, n_threads: int, *, with_torch: bool = False) -> None:
+        self.environment = {
             "OPENBLAS_NUM_THREADS": str(n_threads),
             "OMP_NUM_THREADS": str(n_threads),
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            **({WITH_TORCH: "1"} if with_torch else {}),
             **os.environ,
         }
         self._server: ForkServer | None = None
@@ -48,9 +54,9 @@ class WorkerStarter:
         """Start one; ``log`` takes what it prints, and of the first one what importing prints."""
         command = [sys.executable, "-m", "hawsweep.worker"]
         if not can_fork():
-            return spawn(command, self._environment, log)
+            return spawn(command, self.environment, log)
         if self._server is None or not self._server.is_alive():
-            self._server = ForkServer(command, self._environment, log)
+            self._server = ForkServer(command, self.environment, log)
         return self._server.fork(log)
 
     def close(self) -> None:
