@@ -1,5 +1,6 @@
 import os
 import statistics
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -20,11 +21,15 @@ import tiny_llama
 from mlx_lm.utils import load, save_config, save_model
 from tiny_sweep import phrasebook_lines
 
+from hawsweep import embedder_process
 from hawsweep.data import load_data
 from hawsweep.encoding import encode
 from hawsweep.models import load_model
 from hawsweep.spec import DataSpec
 from hawsweep.study import Place
+
+FAKE_EMBEDDER = (sys.executable, str(Path(__file__).with_name("fake_embedder.py")))
+embedder_process._COMMAND = FAKE_EMBEDDER  # but where a test asks for the real one
 
 # Where tests in other processes too write which faults they injected.
 FAULTS_FILE = "HAWSWEEP_FAULTS_FILE"

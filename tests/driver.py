@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from hawsweep import embedder_process
 from hawsweep.errors import HawsweepError
 from hawsweep.starting import join_sweep, run_sweep
 from hawsweep.study import Place
@@ -25,6 +26,7 @@ def listen(event):
 
 
 def main():
+    embedder_process._COMMAND = (sys.executable, str(Path(__file__).with_name("fake_embedder.py")))
     folder, *changes = sys.argv[1:]
     folder, joins = Path(folder), "join" in changes
     overrides = dict(parse_override(change) for change in changes if change != "join")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hawsweep import embedding, scoring
+from hawsweep import embedder_process, scoring
 from hawsweep.embedding import Embedder, prompt_for
 from hawsweep.encoding import encode_prompt, end_of_turn, with_examples
 from hawsweep.errors import DataError, ScoringError
@@ -20,7 +20,7 @@ class Letters:
     def __init__(self):
         self.asked = []
 
-    def encode(self, texts, **_):
+    def encode(self, texts):
         self.asked += texts
         counts = np.array([[text.count(c) + 0.01 for c in "abcdefghij :"] for text in texts])
         return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
@@ -31,7 +31,7 @@ def letters(tmp_path, monkeypatch):
     """The embedder's texts, and a folder that stands for it; the cache is empty."""
     monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path / "cache"))
     model = Letters()
-    monkeypatch.setattr(embedding, "load_embedder", lambda *_, **__: model)
+    monkeypatch.setattr(embedder_process, "own_embedder", lambda *_, **__: model.encode)
     (tmp_path / "embedder").mkdir()
     model.path = tmp_path / "embedder"
     return model

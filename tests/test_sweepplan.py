@@ -284,4 +284,4 @@ def test_workers_are_as_many_as_help_and_fit(
     budget = Budget(round(gigabytes * 1e9), "made up", {})
     n_workers, each = share(spec, known, work, budget)
     assert n_workers == expected
-    assert each == pytest.approx(budget.total_bytes / expected)
+    assert each == pytest.approx((budget.total_bytes - EMBEDDER_BYTES) / expected)

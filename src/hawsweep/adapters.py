@@ -11,7 +11,6 @@ from typing import Any
 from hawsweep.backend import mx, nn, seed
 
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from hawsweep.dropout import put_dropout
 from hawsweep.errors import ModelError
@@ -132,6 +131,8 @@ def _unfreeze_blocks(model: Any, num_layers: int) -> None:
 
 
 def _put_adapted(model: Any, train: TrainSpec) -> None:
+    from mlx_lm.tuner.utils import linear_to_lora_layers
+
     lora = train.lora_parameters
     named = f"train.lora_parameters.keys {list(lora.keys or ())}"
     blocks = model.layers[-train.num_layers :] if train.num_layers > 0 else model.layers

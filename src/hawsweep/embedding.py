@@ -1,19 +1,17 @@
 """How alike two texts are in meaning: the cosine of their sentence embeddings."""
 
 import hashlib
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from hawsweep import backend
+from hawsweep import backend, embedder_process
+from hawsweep.embedder_process import Vectors
 from hawsweep.files import replacing
-from hawsweep.models import load_embedder
 
-Vectors = npt.NDArray[np.float32]
+# Unit vectors of texts, ``[texts, width]``.
+Encode = Callable[[Sequence[str]], Vectors]
 
 # What models whose texts need a word before them were trained with, for texts of one kind that are
 # compared with each other (their model cards).
@@ -32,35 +30,39 @@ def prompt_for(name: str) -> str:
 
 
 class Embedder:
-    """A sentence-transformers model, loaded on first use.
+    """A sentence-transformers model in a process of its own.
 
     Args:
         prompt: Put before each text.
+        encode: Gives vectors; by default a process that is started on first use.
     """
 
-    def __init__(self, path: Path, prompt: str = "", *, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        prompt: str = "",
+        *,
+        trust_remote_code: bool = False,
+        encode: Encode | None = None,
+    ) -> None:
         self._path = path
         self._prompt = prompt
         self._trust_remote_code = trust_remote_code
+        self._encode = encode
         self._kept: dict[str, Vectors] = {}
-        self._known: dict[str, npt.NDArray[np.float32]] = {}
-
-    @cached_property
-    def _model(self) -> Any:
-        return load_embedder(self._path, trust_remote_code=self._trust_remote_code)
+        self._known: dict[str, Vectors] = {}
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, ``[texts, width]``; those of texts embedded before are known."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
-            vectors = self._model.encode(
-                [f"{self._prompt}{text}" for text in new],
-                normalize_embeddings=True,
-                show_progress_bar=False,
-                batch_size=32,
-            )
+            if self._encode is None:
+                self._encode = embedder_process.own_embedder(
+                    self._path, trust_remote_code=self._trust_remote_code
+                )
+            vectors = self._encode([f"{self._prompt}{text}" for text in new])
             self._known.update(zip(new, vectors, strict=True))
-        return np.stack([self._known[text] for text in texts]).astype(np.float32)
+        return np.stack([self._known[text] for text in texts])
 
     def references(self, texts: Sequence[str]) -> Vectors:
         """The same, kept in the cache for every process and study that has the same references."""

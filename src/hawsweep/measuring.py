@@ -23,6 +23,7 @@ from hawsweep import backend
 from hawsweep.peak import Execution, Step
 from hawsweep.shapes import ModelShape
 from hawsweep.trainspec import TrainSpec
+from hawsweep.without_torch import keep_torch_out
 
 _CHILD_TIMEOUT_S = 600
 # More workers are worth their memory where together they do so much more.
@@ -304,6 +305,7 @@ class _Clock:
 
 def main() -> None:
     """The child: measure what the line on standard input asks for."""
+    keep_torch_out()
     asked = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hawsweep.errors import ScoringError, SpecError
+from hawsweep.without_torch import let_torch_in
 
 # A metric of one item: (source, reference, output) to a number, more is better.
 Metric = Callable[[str, str, str], float]
@@ -127,6 +128,7 @@ def find_metric(name: str) -> Metric | None:
     assert loaded is not None
     assert loaded.loader is not None
     code = importlib.util.module_from_spec(loaded)
+    let_torch_in()
     try:
         loaded.loader.exec_module(code)
     except Exception as fault:  # whatever a person's code does

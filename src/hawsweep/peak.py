@@ -94,7 +94,7 @@ class Coefficients:
         gradients: The adapter's gradients.
         fixed_bytes: Everything that does not depend on the setting.
         value_bytes: Of one activation; those of a float32 model on a CPU have 4.
-        process_bytes: What a worker takes beside MLX's arrays: Python, libraries, the embedder.
+        process_bytes: What a worker takes beside MLX's arrays: Python and libraries.
         process_share: What the process takes of its arrays' size beside them: freed memory that is
             not given back, and on a GPU MLX's cache.
         error: Two-sided relative error band of the predicted peak.
@@ -132,7 +132,7 @@ class Coefficients:
 
 # CPU: least squares over 201 measured steps of SmolLM2-135M and of random models of gemma3, qwen3
 # and llama with 4 to 6 blocks (tests/benchmarks/bench_memory.py measures such steps).
-# A process there had 0.33 to 0.42 GB beside its peak, 0.26 GB more with the embedder.
+# PROCESS_COMMENT
 # Metal: activations of 16 bits; the bytes of the loss are fitted to three peaks of mlx-lm on an M1
 # Ultra (tests/test_metal_peaks.py says with which lengths); the other factors are those of the CPU,
 # reasoned, not fitted. CUDA: as Metal.
@@ -153,7 +153,7 @@ _METAL = Coefficients(
     gradients=1.0,
     fixed_bytes=20e6,
     value_bytes=2,
-    process_bytes=1.5e9,
+    process_bytes=1.05e9,
     process_share=0.10,
     error=0.15,
 )
@@ -179,7 +179,7 @@ COEFFICIENTS: dict[Device, Coefficients] = {
         gradients=0.12,
         fixed_bytes=2.7e6,
         value_bytes=4,
-        process_bytes=0.75e9,
+        process_bytes=0.3e9,
         process_share=0.03,
         error=0.08,
     ),
@@ -188,6 +188,8 @@ COEFFICIENTS: dict[Device, Coefficients] = {
 }
 
 
+# EMBEDDER_COMMENT
+EMBEDDER_BYTES = 0.45e9
 # The logits of one slice, in float32. On a CPU large enough that the head's matrix product is as
 # fast as whole, small enough that MLX's stream, which runs ahead, holds little. A GPU reads the
 # whole head for each slice, so that few tokens at a time would cost it much.

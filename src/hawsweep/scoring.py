@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hawsweep import metrics
-from hawsweep.embedding import Embedder, prompt_for
+from hawsweep.embedding import Embedder, Encode, prompt_for
 from hawsweep.encoding import encode_prompt, end_of_turn
 from hawsweep.errors import DataError
 from hawsweep.files import replace_text
@@ -89,6 +89,7 @@ class Scorer:
     Args:
         embedder_path: A sentence-transformers model.
         trust_remote_code: Whether code that comes with it may run.
+        encode: See ``Embedder``.
 
     Raises:
         SpecError: There is no such metric.
@@ -100,12 +101,14 @@ class Scorer:
         spec: ScoringSpec,
         *,
         trust_remote_code: bool = False,
+        encode: Encode | None = None,
     ) -> None:
         prompt = spec.embedder_prompt
         self.embedder = Embedder(
             embedder_path,
             prompt_for(spec.embedder) if prompt == "auto" else prompt,
             trust_remote_code=trust_remote_code,
+            encode=encode,
         )
         self._spec = spec
         self._metric = metrics.find_metric(spec.metric)

@@ -17,6 +17,7 @@ from typing import Any
 
 from hawsweep import backend, models
 from hawsweep.errors import BackendError, is_out_of_memory
+from hawsweep.without_torch import keep_torch_out
 
 BUNDLED = "smollm2-135m-instruct"
 _TIMEOUT_S = 300.0
@@ -191,6 +192,7 @@ class _Silent:
 
 def main() -> None:
     """Train in a temporary folder and say what it came to."""
+    keep_torch_out()
     with tempfile.TemporaryDirectory(prefix="hawsweep-selftest-") as folder:
         print(json.dumps(asdict(train_a_little(Path(folder)))))
 

@@ -295,7 +295,7 @@ def _share_memory(
         for model, found in certain.items()
     ]
     n_workers = min(shares, default=1)
-    each = budget.total_bytes / n_workers
+    each = sweepplan.worker_bytes(budget, n_workers)
     for model, found in certain.items():
         keeping.check_space(of_each[model], found, place, n_workers)
         with _leaving_out(spec, model, left_out):
@@ -328,6 +328,6 @@ def _measured(
     known = calibration.memory_model(model_path)
     if known is not None:
         exact = replace(known, coefficients=replace(known.coefficients, error=0.0))
-        whole = arrays_budget(budget.total_bytes, known.coefficients)
+        whole = arrays_budget(sweepplan.worker_bytes(budget, 1), known.coefficients)
         sweepplan.check_fits(spec, exact, work, whole)
     return calibration.ensure_calibrated(model_path, known, budget.total_bytes, preparing)

@@ -19,11 +19,14 @@ from hawsweep import (
     errors,
     keeping,
     memory,
+    metrics,
+    models,
     study,
     trials,
 )
 from hawsweep.dashboard import annotations
 from hawsweep.deaths import MemoryWatch
+from hawsweep.embedder_process import EmbedderProcess
 from hawsweep.errors import MemoryBudgetError, WorkerError
 from hawsweep.next_work import Work, next_work
 from hawsweep.recovery import Backups
@@ -91,6 +94,7 @@ class Supervisor:
         left_out: Mapping[str, tuple[str, float]] | None = None,
     ) -> None:
         self._joins = joins
+        self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
         self._left_out = dict(left_out or {})
         self._spec, self._name, self._place = spec, name, place
         self._study, self._n_workers, self._listen = opened, n_workers, listen
@@ -98,7 +102,17 @@ class Supervisor:
         self._worker_bytes = worker_bytes
         # More threads than cores in all would make OpenBLAS's waiting threads starve its working
         # ones.
-        self._starter = WorkerStarter(max(1, memory.usable_cores() // n_workers))
+        self._starter = WorkerStarter(
+            max(1, memory.usable_cores() // n_workers),
+            with_torch=spec.scoring.metric not in metrics.BUILT_IN,
+        )
+        self._embedder = EmbedderProcess(
+            models.resolve_embedder(spec.scoring.embedder),
+            trust_remote_code=spec.trust_remote_code,
+            log=place.study_dir(name) / f"embedder{self._of}.log",
+            environment=self._starter.environment,
+            nice=spec.machine.nice,
+        )
         self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, WorkerProcess] = {}
         self._failures: list[deaths.Kind] = []
@@ -210,6 +224,10 @@ class Supervisor:
             self._bury(process)
             return
         kind = event.pop("event")
+        if kind in ("embedder", "base_start", "scoring"):
+            self._embedder.ensure()
+        if kind == "embedder":
+            return
         if kind == "fatal":
             process.told_fatal = getattr(errors, event["error"])(event["message"])
         elif kind in ("trial_start", "confirm_start"):
@@ -330,9 +348,9 @@ class Supervisor:
             "budget_bytes": self._worker_bytes,
             "left_out": self._left_out,
             "nice": self._spec.machine.nice,
+            "embedder": self._embedder.contact,
         }
-        of = f"-{os.getpid()}" if self._joins else ""
-        log = self._place.study_dir(self._name) / f"worker{of}-{number}.log"
+        log = self._place.study_dir(self._name) / f"worker{self._of}-{number}.log"
         self._workers[number] = WorkerProcess(number, self._starter, log, setting, self._events)
 
     def _bury(self, process: WorkerProcess) -> None:
@@ -341,6 +359,8 @@ class Supervisor:
         del self._workers[process.number]
         if process.told_fatal is not None:
             raise process.told_fatal
+        if process.hung_s is not None:  # it may have waited for the embedder
+            self._embedder.kill()
         if code == 0 and process.doing in (None, "exit"):
             return
         if code == deaths.WANTS_SUCCESSOR:
@@ -418,3 +438,4 @@ class Supervisor:
                 time.sleep(POLL_S)
             worker.wait(0.0)
         self._starter.close()
+        self._embedder.close()

@@ -20,7 +20,7 @@ from hawsweep.data import is_local, load_data
 from hawsweep.errors import MemoryBudgetError, ModelError
 from hawsweep.files import replacing
 from hawsweep.memory import Budget
-from hawsweep.peak import arrays_budget, generation_peak
+from hawsweep.peak import EMBEDDER_BYTES, arrays_budget, generation_peak
 from hawsweep.planning import (
     MemoryModel,
     Plan,
@@ -142,8 +142,8 @@ def plan_sweep(
     machine = memory.this_machine() if ram is None else other_machine(ram, known.device)
     budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
     work = workload(spec, data_pairs)
-    n_workers, worker_bytes = share(spec, known, work, budget)
-    arrays = arrays_budget(worker_bytes, known.coefficients)
+    n_workers, each = share(spec, known, work, budget)
+    arrays = arrays_budget(each, known.coefficients)
     smallest = _fit(known, spec, work, arrays, _extreme(known, spec, work, largest=False))
     largest = _fit(known, spec, work, arrays, _extreme(known, spec, work, largest=True))
     fastest = plans(known, largest.train, work)[0]
@@ -153,7 +153,7 @@ def plan_sweep(
         known,
         budget,
         n_workers,
-        worker_bytes,
+        each,
         arrays,
         work,
         smallest,
@@ -356,14 +356,14 @@ def share(spec: SweepSpec, known: MemoryModel, work: Workload, budget: Budget) -
     setting that a single worker could run.
     """
     if spec.workers != "auto":
-        return spec.workers, budget.total_bytes / spec.workers
+        return spec.workers, worker_bytes(budget, spec.workers)
     assumed = memory.usable_cores() if known.device == "cpu" else 1
     most = min(known.speed.n_workers or assumed, spec.trials)
     largest = apply_settings(spec.train, _extreme(known, spec, work, largest=True))
     smallest = apply_settings(spec.train, _extreme(known, spec, work, largest=False))
     for n_workers in range(most, 1, -1):
-        each = budget.total_bytes / n_workers
-        alone = arrays_budget(budget.total_bytes, known.coefficients)
+        each = worker_bytes(budget, n_workers)
+        alone = arrays_budget(worker_bytes(budget, 1), known.coefficients)
         arrays = arrays_budget(each, known.coefficients)
         wanted = [
             train
@@ -372,7 +372,12 @@ def share(spec: SweepSpec, known: MemoryModel, work: Workload, budget: Budget) -
         ]
         if wanted and all(choose_plan(known, train, work, arrays) for train in wanted):
             return n_workers, each
-    return 1, budget.total_bytes
+    return 1, worker_bytes(budget, 1)
+
+
+def worker_bytes(budget: Budget, n_workers: int) -> float:
+    """What each of so many workers may take, beside the one embedder of all."""
+    return max(0.0, budget.total_bytes - EMBEDDER_BYTES) / n_workers
 
 
 def _extreme(

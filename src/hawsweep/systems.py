@@ -136,8 +136,8 @@ def score_model(
     records = list(data.choose_subset(getattr(splits, split), spec.max_examples, 0))
     if not records:
         raise DataError(f"{data_reference} has no records in its split {split}.")
-    path = models.resolve_model(reference, progress)
     scorer = _scorer(spec, trust_remote_code=trust_remote_code)
+    path = models.resolve_model(reference, progress)
     scores = {}
     for name, adapter in (("model", None), ("with adapter", adapter_path)):
         if name == "model" or adapter is not None:
@@ -164,11 +164,11 @@ def score_checkpoints(
             f"Trial {number} kept no checkpoints. Set train.keep_checkpoints before a sweep."
         )
     spec: SweepSpec = study.spec_of(opened, trial)
+    scorer = _scorer(spec.scoring, trust_remote_code=spec.trust_remote_code)
     path = models.resolve_model(spec.model, progress)
     loaded = models.load_model(path, trust_remote_code=spec.trust_remote_code)
     valid = data.load_data(spec.data, progress).valid
     records = list(data.choose_subset(valid, spec.scoring.max_examples, spec.seed))
-    scorer = _scorer(spec.scoring, trust_remote_code=spec.trust_remote_code)
     scores = {}
     with adapted(loaded.model, apply_settings(spec.train, trial.params)):
         for checkpoint in kept:

@@ -39,6 +39,7 @@ from hawsweep import (
 )
 from hawsweep.bench import Bench, make_bench
 from hawsweep.calibration import memory_model
+from hawsweep.embedder_process import EmbedderClient
 from hawsweep.errors import HawsweepError, MemoryBudgetError
 from hawsweep.leaderboard import trial_row
 from hawsweep.leaks import find_leaks
@@ -58,11 +59,13 @@ from hawsweep.spec import SweepSpec
 from hawsweep.training import Interrupted
 from hawsweep.trialfiles import ADAPTER_DIR, LOG_FILE
 from hawsweep.validation import shared_records
+from hawsweep.without_torch import keep_torch_out
 
 # What is imported once it is used, or put off by libraries until then, takes seconds: a spare
 # worker has it done.
 _PUT_OFF = (
     "alembic.command",  # opens a study
+    "mlx_lm",  # loads a model
     "scipy.optimize",  # fits a memory model
     "transformers.models.llama.configuration_llama",  # loads a tokenizer
 )
@@ -86,6 +89,7 @@ class Worker:
         # Models that do not fit into memory: why, and by how many GB.
         self._left_out: dict[str, tuple[str, float]] = setting.get("left_out", {})
         self._model: str | None = None
+        self._embedder: dict[str, str] | None = setting.get("embedder")
 
     def tell(self, kind: str, **values: Any) -> None:
         """Send an event."""
@@ -125,6 +129,7 @@ class Worker:
             models.resolve_embedder(self.spec.scoring.embedder, self._progress),
             self.spec.scoring,
             trust_remote_code=self.spec.trust_remote_code,
+            encode=self._embedder_client(),
         )
         self._valid_records = self._share_records() if self.spec.searches_models else None
         self.storage: RDBStorage = study.open_storage(self.place)
@@ -141,6 +146,17 @@ class Worker:
             n_dropped=train.n_dropped,
             n_empty=train.n_empty,
         )
+
+    def _embedder_client(self) -> EmbedderClient | None:
+        if self._embedder is None:
+            return None
+
+        def waiting() -> None:
+            self.show_life()
+            if self.should_stop():
+                raise Interrupted
+
+        return EmbedderClient(**self._embedder, need=lambda: self.tell("embedder"), waiting=waiting)
 
     def _progress(self, text: str) -> None:
         self.tell("preparing", text=text)
@@ -332,6 +348,7 @@ def import_ahead() -> None:
 
 def main() -> None:
     """Follow the supervisor's commands until it says ``exit`` or is gone."""
+    keep_torch_out()
     if len(sys.argv) > 1:
         import_ahead()
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")

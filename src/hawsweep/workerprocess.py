@@ -15,6 +15,7 @@ from typing import Any
 
 from hawsweep.errors import HawsweepError
 from hawsweep.processes import identity
+from hawsweep.without_torch import WITH_TORCH
 
 _COMMAND = (sys.executable, "-m", "hawsweep.worker")
 # What a hung worker has to write down where it stands.
@@ -26,14 +27,18 @@ class WorkerStarter:
 
     One more is started ahead: it has imported what workers need, which takes seconds, and waits to
     take the place of one that dies.
+
+    Args:
+        with_torch: Whether they import torch where libraries do.
     """
 
-    def __init__(self, n_threads: int) -> None:
-        self._environment = {
+    def __init__(self, n_threads: int, *, with_torch: bool = False) -> None:
+        self.environment = {
             "OPENBLAS_NUM_THREADS": str(n_threads),
             "OMP_NUM_THREADS": str(n_threads),
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            **({WITH_TORCH: "1"} if with_torch else {}),
             **os.environ,
         }
         self._spare: subprocess.Popen[str] | None = None
@@ -65,7 +70,7 @@ class WorkerStarter:
                 stderr=errors,
                 text=True,
                 encoding="utf-8",
-                env=self._environment,
+                env=self.environment,
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone
             )
 

@@ -5,6 +5,7 @@ import click
 from hawsweep import __version__
 from hawsweep.cli import beginning, completing, leaving, looking, running
 from hawsweep.cli.common import ErrorGroup
+from hawsweep.without_torch import keep_torch_out
 
 
 @click.group(cls=ErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,3 +42,9 @@ for _command in (
     completing.schema,
 ):
     main.add_command(_command)
+
+
+def run() -> None:
+    """Run the command line in a process of its own."""
+    keep_torch_out()
+    main()

@@ -1,5 +1,5 @@
 """``python -m hawsweep.cli``."""
 
-from hawsweep.cli import main
+from hawsweep.cli import run
 
-main()
+run()
