@@ -25,8 +25,10 @@ from hawsweep.space import distributions
 from hawsweep.study import find_place
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLE, OPTUNA_EXAMPLE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLE, OPTUNA_EXAMPLE = (
+    re.search(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL)[1]
+    for name in ("README.md", "docs/commands.md")
+)
 HEAVY = ("mlx", "torch", "optuna", "numpy", "pydantic", "sentence_transformers", "yaml")
 
 
