@@ -249,8 +249,10 @@ def test_name_no_repository_can_have_is_refused(hub_cache):
         load("no/such/data")
 
 
-def test_dataset_in_another_format_asks_for_the_extra(hub_cache, monkeypatch):
+def test_dataset_in_another_format_asks_for_the_library(hub_cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     (hub_cache.add("dataset", "org/parquet") / "data.parquet").write_text("")
-    with pytest.raises(DataError, match=r"'org/parquet' has no train\.jsonl.*pip install"):
+    with pytest.raises(
+        DataError, match=r"'org/parquet' has no train\.jsonl.*pip install datasets\."
+    ):
         load("org/parquet")

@@ -217,8 +217,8 @@ def _export_with_datasets(repo: str) -> Path:
         import datasets  # type: ignore[import-not-found]
     except ImportError as fault:
         raise DataError(
-            f"The data set {repo!r} has no train.jsonl. To read other formats: pip install "
-            "'hawsweep[datasets]'."
+            f"The data set {repo!r} has no train.jsonl. "
+            "To read other formats: pip install datasets."
         ) from fault
     from hawsweep.backend import cache_dir
 
