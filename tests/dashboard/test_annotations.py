@@ -41,7 +41,7 @@ def test_ended_trial_gets_note_and_links_and_its_study_too(study, place):
     annotate_trial(study, place, number)
     assert "semantic similarity 0.6000" in note_of(study, number)
     assert "Under way: 1 of 3 trials" in note_of(study)
-    assert links(study, number) == ["adapter.md", "config.yaml", "loss.png", "translations.jsonl"]
+    assert links(study, number) == ["adapter.md", "config.yaml", "translations.jsonl"]
     assert links(study) == ["base-translations.jsonl", "sweep.yaml"]
 
 
@@ -50,7 +50,7 @@ def test_failed_trial_links_its_log(study, place):
     (folder / "log.txt").write_text("Killed")
     study.tell(trial, state=TrialState.FAIL)
     annotate_trial(study, place, trial.number)
-    assert links(study, trial.number) == ["config.yaml", "log.txt", "loss.png"]
+    assert links(study, trial.number) == ["config.yaml", "log.txt"]
 
 
 def test_note_of_more_than_one_attribute_is_read_whole_and_so_is_a_shorter_one_after_it(
@@ -141,7 +141,7 @@ def test_note_that_cannot_be_written_costs_nothing_but_the_note(study, place, mo
 
 
 def test_supervisor_loads_nothing_heavy_for_notes():
-    modules = ["mlx", "plotly", "matplotlib", "optuna_dashboard", "sklearn", "torch"]
+    modules = ["mlx", "plotly", "optuna_dashboard", "sklearn", "torch"]
     loading = "import sys, hawsweep.dashboard.annotations"
     code = f"{loading}; print([m for m in {modules} if m in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -39,7 +39,6 @@ def test_files_are_served_from_where_they_lie(study, place):
     folder = place.trial_dir("rates", number)
     served = read(place, found["translations.jsonl"])
     assert served == (folder / "samples.jsonl").read_bytes()
-    assert read(place, found["loss.png"]).startswith(b"\x89PNG")
     (folder / "samples.jsonl").write_text("changed")
     assert read(place, found["translations.jsonl"]) == b"changed"
     assert read(place, ids(study, place)["sweep.yaml"]).startswith(b"# {")
@@ -125,7 +124,7 @@ def test_store_has_what_optunas_stores_have():
 def test_files_of_an_earlier_study_of_that_name_are_not_offered(study, place):
     trial, folder = begin(study, place)
     study.tell(trial, state=TrialState.FAIL)
-    assert "loss.png" in ids(study, place, 0)
+    assert "config.yaml" in ids(study, place, 0)
     began = study.get_trials()[0].datetime_start.timestamp()
     for path in folder.iterdir():
         os.utime(path, (began - 60, began - 60))
@@ -135,12 +134,12 @@ def test_files_of_an_earlier_study_of_that_name_are_not_offered(study, place):
 def test_pruned_trial_offers_neither_translations_nor_adapter(study, place):
     trial, _ = begin(study, place)
     study.tell(trial, state=TrialState.PRUNED)
-    assert sorted(ids(study, place, 0)) == ["config.yaml", "loss.png"]
+    assert sorted(ids(study, place, 0)) == ["config.yaml"]
 
 
 def test_empty_file_and_one_that_is_not_there_are_not_offered(study, place):
     trial, folder = begin(study, place)
-    (folder / "metrics.jsonl").write_text("")
+    (folder / "log.txt").write_text("")
     (folder / "config.yaml").unlink()
     study.tell(trial, state=TrialState.FAIL)
     assert ids(study, place, 0) == {}

@@ -21,7 +21,7 @@ from hawsweep.study import Place
 
 logger = logging.getLogger(__name__)
 
-_FORM = 1  # of the notes: another one makes them anew
+_FORM = 2  # of the notes: another one makes them anew
 _MARK = "hawsweep:note:"
 # A finished trial's own attributes cannot be set any more; here the dashboard looks, too.
 _TRIAL_LINK, _STUDY_LINK = "dashboard:artifacts:{}:", "artifacts:"

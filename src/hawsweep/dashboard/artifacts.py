@@ -24,7 +24,7 @@ from hawsweep.errors import StudyError
 from hawsweep.files import replacing
 from hawsweep.markdown import code, table
 from hawsweep.study import CONFIRM_SUFFIX, Place
-from hawsweep.trialfiles import ADAPTER_DIR, CONFIG_FILE, LOG_FILE, METRICS_FILE, WEIGHTS_FILE
+from hawsweep.trialfiles import ADAPTER_DIR, CONFIG_FILE, LOG_FILE, WEIGHTS_FILE
 
 UPLOADS = ".artifacts"  # no study can be named so
 _TEXT = "text/plain; charset=utf-8"
@@ -48,14 +48,13 @@ class Offer:
     is_made: bool = False
 
 
-LOSS_CURVE = Offer("loss.png", "image/png", METRICS_FILE, is_made=True)
 TRANSLATIONS = Offer("translations.jsonl", _LINES, "samples.jsonl")
 ADAPTER_CARD = Offer(
     "adapter.md", "text/markdown; charset=utf-8", f"{ADAPTER_DIR}/{CONFIG_FILE}", is_made=True
 )
 CONFIG = Offer("config.yaml", _TEXT, "config.yaml")
 LOG = Offer(LOG_FILE, _TEXT, LOG_FILE)
-_OF_TRIALS = (LOSS_CURVE, TRANSLATIONS, ADAPTER_CARD, CONFIG, LOG)
+_OF_TRIALS = (TRANSLATIONS, ADAPTER_CARD, CONFIG, LOG)
 REPORT = Offer("report.html", "text/html; charset=utf-8", "report.html")
 _OF_STUDIES = (
     Offer("sweep.yaml", _TEXT, "spec.yaml"),
@@ -79,17 +78,15 @@ def offers_of(opened: optuna.Study, place: Place, trial: FrozenTrial | None) -> 
     return found
 
 
-def address(opened: optuna.Study, trial: FrozenTrial | None, offer: Offer) -> str:
-    """Where the dashboard serves a file of a study or of its trial, on its own host."""
-    artifact_id = _id(opened.study_name, None if trial is None else trial.number, offer)
-    of_trial = "" if trial is None else f"{trial._trial_id}/"
-    return f"/artifacts/{opened._study_id}/{of_trial}{artifact_id}"
+def address(opened: optuna.Study, offer: Offer) -> str:
+    """Where the dashboard serves a file of a study, on its own host."""
+    return f"/artifacts/{opened._study_id}/{_id(opened.study_name, None, offer)}"
 
 
 def _fitting(trial: FrozenTrial) -> tuple[Offer, ...]:
     if trial.state == TrialState.COMPLETE:
-        return LOSS_CURVE, TRANSLATIONS, ADAPTER_CARD, CONFIG
-    return (LOSS_CURVE, CONFIG, *((LOG,) if trial.state == TrialState.FAIL else ()))
+        return TRANSLATIONS, ADAPTER_CARD, CONFIG
+    return (CONFIG, LOG) if trial.state == TrialState.FAIL else (CONFIG,)
 
 
 def _is_of(path: Path, trial: FrozenTrial | None) -> bool:
@@ -138,12 +135,7 @@ class StudyFiles:
             found = self._find(artifact_id)
             if isinstance(found, Path):
                 return found.open("rb")
-            offer, folder = found
-            if offer is LOSS_CURVE:
-                from hawsweep.dashboard.pictures import loss_curve
-
-                return io.BytesIO(loss_curve(folder / offer.path))
-            return io.BytesIO(adapter_card(folder).encode())
+            return io.BytesIO(adapter_card(found[1]).encode())
         except (OSError, StudyError) as fault:
             raise ArtifactNotFound(f"{artifact_id} is not on this machine.") from fault
 

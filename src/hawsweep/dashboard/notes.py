@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.baselines import base_dir, base_values, score_of
 from hawsweep.confirm import CONFIRMS, SEED, confirmations, winner
-from hawsweep.dashboard.artifacts import LOSS_CURVE, REPORT, address, offers_of
+from hawsweep.dashboard.artifacts import REPORT, address, offers_of
 from hawsweep.display.text import (
     duration,
     faults_text,
@@ -91,7 +91,6 @@ def trial_note(opened: optuna.Study, place: Place, trial: FrozenTrial) -> Note:
         _origin(trial),
         table(["setting", "value"], settings, right=(1,)) if settings else "",
         _measured(trial, row),
-        _picture(opened, place, trial),
         _samples_table(samples),
         _where(opened, trial),
     ]
@@ -190,7 +189,7 @@ def _about(opened: optuna.Study) -> str:
 def _report(opened: optuna.Study, place: Place) -> str:
     if REPORT not in offers_of(opened, place, None).values():
         return ""
-    return f"[The report]({address(opened, None, REPORT)})"
+    return f"[The report]({address(opened, REPORT)})"
 
 
 def _next(opened: optuna.Study, *, ended: bool) -> str:
@@ -261,14 +260,6 @@ def _measured(trial: FrozenTrial, row: TrialRow) -> str:
     if row.time_s is not None:
         said.append(f"Took {duration(row.time_s)}.")
     return " ".join(said)
-
-
-def _picture(opened: optuna.Study, place: Place, trial: FrozenTrial) -> str:
-    """The loss curve, drawn when somebody looks; what stands for it is seen where it is not."""
-    if LOSS_CURVE not in offers_of(opened, place, trial).values():
-        return ""
-    where = address(opened, trial, LOSS_CURVE)
-    return f"![Loss curve: in hawsweep dashboard, on the machine that ran the trial]({where})"
 
 
 def _samples(folder: Path, base: Path) -> list[tuple[Mapping[str, Any], str]]:
