@@ -18,7 +18,7 @@ PLOTS = ["Learning curves", "Score against validation loss", "Memory: predicted 
 @contextmanager
 def serving(place):
     Refresher(open_storage(place), place).look()
-    with make_server(place, "127.0.0.1", 0, None, name=None) as server:
+    with make_server(place, 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:

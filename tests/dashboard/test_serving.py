@@ -1,6 +1,5 @@
 import base64
 import http.client
-import io
 import json
 import socket
 import threading
@@ -19,13 +18,10 @@ from optuna_dashboard import get_note
 from hawsweep.cli import main
 from hawsweep.dashboard import browser
 from hawsweep.dashboard import serving as dashboard
-from hawsweep.dashboard.gate import Gate
 from hawsweep.dashboard.refreshing import Refresher
-from hawsweep.dashboard.serving import choose_token, is_loopback, make_server
+from hawsweep.dashboard.serving import make_server
 from hawsweep.errors import BackendError, StudyError
 from hawsweep.study import Place, open_storage
-
-TOKEN = "a token; of 'people'"
 
 
 @pytest.fixture
@@ -43,7 +39,6 @@ class Served:
     def __init__(self, server):
         self.url = server.url
         self.port = server.server_address[1]
-        self.cookie = f"hawsweep-{self.port}"
 
     def ask(self, path, method="GET", body=None, **headers):
         """Status, headers and text of the answer; a header's name has ``_`` for ``-``."""
@@ -58,8 +53,8 @@ class Served:
 
 
 @contextmanager
-def serving(place, host="127.0.0.1", token=None):
-    with make_server(place, host, 0, token) as server:
+def serving(place):
+    with make_server(place, 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
@@ -73,7 +68,7 @@ def names(place):
     return optuna.get_all_study_names(open_storage(place))
 
 
-def test_loopback_serves_the_studies_without_a_token(place):
+def test_studies_are_served(place):
     with serving(place) as served:
         assert served.url == f"http://127.0.0.1:{served.port}/"
         status, headers, text = served.ask("/api/studies")
@@ -116,136 +111,13 @@ def test_own_page_and_a_program_may_write(place, own):
     assert names(place) == []
 
 
-def test_token_in_the_address_becomes_a_cookie(place):
-    with serving(place, token=TOKEN) as served:
-        parts = urlsplit(served.url)
-        status, headers, _ = served.ask(f"{parts.path}?{parts.query}&after=1%202")
-        assert status == 303
-        assert headers["Location"] == "/?after=1+2"
-        cookie, *attributes = headers["Set-Cookie"].split("; ")
-        assert attributes == ["Path=/", "HttpOnly", "SameSite=Strict"]
-        assert cookie.startswith(f"{served.cookie}=")
-        assert "token" not in cookie
-        assert served.ask("/api/studies", Cookie=f"other=1; {cookie}; more")[0] == 200
-        assert served.ask("/api/studies")[0] == 401
-
-
-def test_token_leads_to_no_other_host(place):
-    with serving(place, token=TOKEN) as served:
-        query = urlsplit(served.url).query
-        for path in ("//evil.example/x", "/%0d%0aX-Evil:%201", "/\\evil.example"):
-            status, headers, _ = served.ask(f"{path}?{query}")
-            assert status == 303
-            assert headers["Location"].startswith("/")
-            assert urlsplit(headers["Location"]).netloc == ""
-            assert "X-Evil" not in headers
-
-
-def test_program_brings_the_token_as_bearer(place):
-    with serving(place, token=TOKEN) as served:
-        assert served.ask("/api/studies", Authorization=f"Bearer {TOKEN}")[0] == 200
-
-
-@pytest.mark.parametrize(
-    ("path", "headers"),
-    [
-        ("/", {}),
-        ("/static/bundle.js", {}),
-        ("/api/studies?token=", {}),
-        ("/api/studies?token=wrong", {}),
-        ("/api/studies", {"Authorization": "Bearer wrong"}),
-        ("/api/studies", {"Authorization": "Bearer"}),
-        ("/api/studies", {"Authorization": f"Basic {TOKEN}"}),
-        ("/api/studies", {"Authorization": "Bearer \xf6"}),
-        ("/api/studies", {"Cookie": "{cookie}="}),
-        ("/api/studies", {"Cookie": "{cookie}=\xf6; ; ="}),
-        ("/api/studies", {"Cookie": f"{{cookie}}={TOKEN}"}),
-    ],
-)
-def test_without_the_token_nothing_is_shown(place, path, headers):
-    with serving(place, token=TOKEN) as served:
-        asked = {name: value.replace("{cookie}", served.cookie) for name, value in headers.items()}
-        status, answered, text = served.ask(path, **asked)
-        deleted = served.ask("/api/studies/1", "DELETE")[0]
-    assert (status, deleted) == (401, 401)
-    assert text == "Open the address that `hawsweep dashboard` printed, with its token.\n"
-    assert "Set-Cookie" not in answered
-    assert names(place) == ["rates"]
-
-
 def test_nothing_is_logged(place, capfd):
-    with serving(place, token=TOKEN) as served:
-        served.ask(f"/?{urlsplit(served.url).query}")
-        served.ask("/nowhere?token=wrong")
+    with serving(place) as served:
+        served.ask("/nowhere")
         with socket.create_connection(("127.0.0.1", served.port), timeout=20) as raw:
-            raw.sendall(f"GET /?token={TOKEN} bad request line\r\n\r\n".encode())
+            raw.sendall(b"GET / bad request line\r\n\r\n")
             assert b"400" in raw.recv(1000)
     assert capfd.readouterr() == ("", "")
-
-
-def answer_of(gate, host):
-    environ = {"REQUEST_METHOD": "GET", "HTTP_HOST": host}
-    said = []
-    gate(environ, lambda status, headers: said.append(status))
-    return said
-
-
-def test_every_address_of_the_machine_is_served_as_such(monkeypatch):
-    monkeypatch.setattr(socket, "gethostname", lambda: "Workstation")
-    monkeypatch.setattr(socket, "getfqdn", lambda: "workstation.lan")
-    shown, hosts, everywhere = dashboard._known_as("0.0.0.0", "0.0.0.0")
-    assert shown == "Workstation"
-    gate = Gate(lambda environ, start: start("200 OK", []), hosts=hosts, any_address=everywhere)
-    for host in ("workstation", "workstation.local", "workstation.lan:80", "192.0.2.1:80"):
-        assert answer_of(gate, host) == ["200 OK"]
-    assert answer_of(gate, "evil.example") == ["403 Forbidden"]
-
-
-def test_one_address_of_the_machine_is_served_as_it_was_given_and_as_it_is():
-    shown, hosts, everywhere = dashboard._known_as("Workstation", "192.0.2.1")
-    assert (shown, everywhere) == ("Workstation", False)
-    assert hosts == {"localhost", "127.0.0.1", "::1", "workstation", "192.0.2.1"}
-
-
-def test_gate_is_closed_before_the_application_is_called():
-    def app(environ, start_response):
-        raise AssertionError("let through")
-
-    environ = {"REQUEST_METHOD": "POST", "HTTP_HOST": "localhost", "wsgi.input": io.BytesIO()}
-    said = []
-    gate = Gate(app, hosts={"localhost"}, token=TOKEN)
-    gate(environ, lambda status, headers: said.append(status))
-    assert said == ["401 Unauthorized"]
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.8.0.1", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("", False),
-        ("192.168.1.2", False),
-        ("workstation", False),
-    ],
-)
-def test_token_is_made_where_others_reach_the_address(monkeypatch, host, expected):
-    monkeypatch.delenv("HAWSWEEP_DASHBOARD_TOKEN", raising=False)
-    assert is_loopback(host) is expected
-    tokens = {choose_token(host), choose_token(host)}
-    assert tokens == {None} if expected else len(tokens) == 2
-    monkeypatch.setenv("HAWSWEEP_DASHBOARD_TOKEN", TOKEN)
-    assert choose_token(host) == TOKEN
-
-
-def test_token_that_can_be_guessed_is_refused_and_not_shown(monkeypatch):
-    monkeypatch.setenv("HAWSWEEP_DASHBOARD_TOKEN", "s3cret")
-    with pytest.raises(BackendError, match="has 6 characters, must have 16 or more") as caught:
-        choose_token("0.0.0.0")
-    assert "s3cret" not in str(caught.value)
 
 
 def test_port_that_is_taken_is_refused_or_another_one_chosen(place):
@@ -254,78 +126,51 @@ def test_port_that_is_taken_is_refused_or_another_one_chosen(place):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(BackendError, match=f"on port {port} of 127.0.0.1: Address already"):
-            make_server(place, "127.0.0.1", port, None)
+            make_server(place, port)
     with (
-        make_server(place, "127.0.0.1", None, None) as first,
-        make_server(place, "127.0.0.1", None, None) as second,
+        make_server(place, None) as first,
+        make_server(place, None) as second,
     ):
         assert first.server_address != second.server_address
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "x" * 70])
-def test_address_of_another_machine_is_refused(place, host):
-    with pytest.raises(BackendError, match="an address of this machine with --host"):
-        make_server(place, host, 0, None)
-
-
 def test_no_studies_are_no_dashboard(tmp_path):
     with pytest.raises(StudyError, match="There are no studies"):
-        make_server(Place(tmp_path), "127.0.0.1", 0, None)
+        make_server(Place(tmp_path), 0)
 
 
-@pytest.mark.parametrize(
-    ("options", "has_token", "warns"),
-    [
-        ([], False, False),
-        (["--no-token"], False, False),
-        (["--host", "0.0.0.0"], True, False),
-        (["--host", "0.0.0.0", "--no-token"], False, True),
-    ],
-)
-def test_command_asks_for_a_token_where_others_reach_it(monkeypatch, options, has_token, warns):
-    def serve(place, host, port, token, ready, *, name):
-        ready(f"http://{host}/?{token}")
+@pytest.mark.parametrize(("options", "opens"), [([], True), (["--no-browser"], False)])
+def test_command_prints_the_address_and_opens_it_in_the_browser(monkeypatch, options, opens):
+    def serve(place, port, ready, *, name):
+        ready(f"http://127.0.0.1/{name}")
 
     opened = []
     monkeypatch.setattr(dashboard, "serve", serve)
     monkeypatch.setattr(browser, "open_address", opened.append)
-    monkeypatch.delenv("HAWSWEEP_DASHBOARD_TOKEN", raising=False)
-    done = CliRunner().invoke(main, ["dashboard", *options])
-    assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("optuna-dashboard: http://")
-    assert done.stdout.endswith("/?None  (Ctrl-C ends it)\n") is not has_token
-    assert ("anybody on the network who reaches 0.0.0.0" in done.stderr) is warns
-    assert opened == ([] if "0.0.0.0" in options else ["http://127.0.0.1/?None"])
-
-
-@pytest.mark.parametrize(
-    ("options", "token", "opens"),
-    [([], None, True), (["--no-browser"], None, False), ([], TOKEN, False)],
-)
-def test_command_opens_the_study_in_the_browser_but_shows_no_token_there(
-    monkeypatch, options, token, opens
-):
-    def serve(place, host, port, token, ready, *, name):
-        ready(f"http://{host}/{name}")
-
-    opened = []
-    monkeypatch.setattr(dashboard, "serve", serve)
-    monkeypatch.setattr(browser, "open_address", opened.append)
-    monkeypatch.delenv("HAWSWEEP_DASHBOARD_TOKEN", raising=False)
-    if token:
-        monkeypatch.setenv("HAWSWEEP_DASHBOARD_TOKEN", token)
     done = CliRunner().invoke(main, ["dashboard", "rates", *options])
     assert done.exit_code == 0, done.output
+    assert done.stdout == "optuna-dashboard: http://127.0.0.1/rates  (Ctrl-C ends it)\n"
     assert opened == (["http://127.0.0.1/rates"] if opens else [])
 
 
+def test_host_says_what_to_do_instead():
+    done = CliRunner().invoke(main, ["dashboard", "rates", "--host", "0.0.0.0"])
+    assert done.exit_code == 2
+    assert "Instead of --host, use ssh -L 8080:127.0.0.1:8080 MACHINE" in done.output
+
+
+def test_only_this_machine_reaches_it(place):
+    with make_server(place, 0) as server:
+        assert server.server_address[0] == "127.0.0.1"
+
+
 def test_address_is_of_the_study_that_was_asked_for(place):
-    with make_server(place, "127.0.0.1", 0, TOKEN, name="rates") as server:
+    with make_server(place, 0, name="rates") as server:
         parts = urlsplit(server.url)
     assert parts.path == "/dashboard/studies/1"
-    assert parts.query.startswith("token=")
+    assert parts.query == ""
     with pytest.raises(StudyError, match="There is no study 'absent'"):
-        make_server(place, "127.0.0.1", 0, None, name="absent")
+        make_server(place, 0, name="absent")
 
 
 @pytest.fixture
@@ -435,5 +280,5 @@ def test_serving_brings_notes_up_to_date_and_ends_with_ctrl_c(tmp_path):
             time.sleep(0.05)
         raise KeyboardInterrupt
 
-    dashboard.serve(place, "127.0.0.1", 0, None, ready, name="rates")
+    dashboard.serve(place, 0, ready, name="rates")
     assert "Stopped after 1 of 3 trials" in get_note(study)

@@ -141,50 +141,27 @@ def report(
 @click.command()
 @click.argument("name", required=False)
 @click.option("--port", type=click.IntRange(1, 65535), help="8080 by default, or a free one.")
-@click.option(
-    "--host",
-    metavar="HOST",
-    default="127.0.0.1",
-    show_default=True,
-    help="Where others reach it, it asks for a token: HAWSWEEP_DASHBOARD_TOKEN or a new one.",
-)
-@click.option("--no-token", is_flag=True, help="Let everybody in who reaches HOST.")
+@option_that_went("--host", "use ssh -L 8080:127.0.0.1:8080 MACHINE where the browser is")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @place_options
-def dashboard(
-    name: str | None,
-    port: int | None,
-    host: str,
-    no_token: bool,
-    no_browser: bool,
-    place: "Place",
-) -> None:
+def dashboard(name: str | None, port: int | None, no_browser: bool, place: "Place") -> None:
     """Serve optuna-dashboard over the studies, and open it in the browser, on the study NAME.
 
-    On this machine only without --host. Notes, files and plots of the studies are kept up to date
-    while it runs.
+    On this machine alone; from another, by ssh -L 8080:127.0.0.1:8080 MACHINE. Notes, files and
+    plots of the studies are kept up to date while it runs.
 
     \b
     Example: hawsweep dashboard lr-rank
     """
     from hawsweep.dashboard.browser import open_address
-    from hawsweep.dashboard.serving import choose_token, is_loopback, serve
-
-    if no_token and not is_loopback(host):
-        click.echo(
-            f"Warning: without a token anybody on the network who reaches {host} can change and "
-            "delete the studies.",
-            err=True,
-        )
-    token = None if no_token else choose_token(host)
+    from hawsweep.dashboard.serving import serve
 
     def ready(address: str) -> None:
         click.echo(f"optuna-dashboard: {address}  (Ctrl-C ends it)")
-        # Other users of this machine could read the token off the browser's command line.
-        if not no_browser and token is None and is_loopback(host):
+        if not no_browser:
             open_address(address)
 
-    serve(place, host, port, token, ready, name=name)
+    serve(place, port, ready, name=name)
 
 
 @click.command()
