@@ -13,7 +13,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hawsweep.errors import SpecError
-from hawsweep.keyexamples import EXAMPLES, SEARCH_EXAMPLES
 from hawsweep.settings import SEARCHABLE
 from hawsweep.spec import MODEL, Choices, Range, SweepSpec
 from hawsweep.sweepfile import bundled_dir, read_sweep
@@ -206,6 +205,8 @@ def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[Key]:
             yield from _keys(below, f"{key}.")
             continue
         is_search = key == "search"
+        # Lines of a sweep: the key's, and where it can be searched the one under search.
+        example, *searched = field.examples or []
         yield Key(
             key,
             "keys with ranges or choices" if is_search else _kind(field.annotation),
@@ -214,8 +215,8 @@ def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[Key]:
             field.is_required(),
             _SEARCH_MEANING if is_search else field.description or "",
             _source(key),
-            EXAMPLES[key],
-            SEARCH_EXAMPLES.get(key.removeprefix("train."), ""),
+            example,
+            "".join(searched),
         )
 
 

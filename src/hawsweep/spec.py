@@ -153,22 +153,46 @@ class DataSpec(Section):
     """Where the records come from, for a source that needs more than a name."""
 
     path: str = Field(
-        min_length=1, description="A bundled name, a folder, a CSV or a Hugging Face data set."
+        min_length=1,
+        description="A bundled name, a folder, a CSV or a Hugging Face data set.",
+        examples=["data: {path: pairs.csv}"],
     )
     source: str | None = Field(
-        None, description="CSV: the column to translate from; the first by default."
+        None,
+        description="CSV: the column to translate from; the first by default.",
+        examples=["data: {path: pairs.csv, source: Hawaiian}"],
     )
     target: str | None = Field(
-        None, description="CSV: the column to translate to; the second by default."
+        None,
+        description="CSV: the column to translate to; the second by default.",
+        examples=["data: {path: pairs.csv, target: English}"],
     )
-    prompt: str = Field("Translate to English: {source}", description="CSV: the user's message.")
+    prompt: str = Field(
+        "Translate to English: {source}",
+        description="CSV: the user's message.",
+        examples=['data: {path: pairs.csv, prompt: "Translate to English: {source}"}'],
+    )
     valid_fraction: float = Field(
-        0.1, gt=0, lt=1, description="CSV: share of the rows for validation."
+        0.1,
+        gt=0,
+        lt=1,
+        description="CSV: share of the rows for validation.",
+        examples=["data: {path: pairs.csv, valid_fraction: 0.2}"],
     )
     test_fraction: float = Field(
-        0.1, ge=0, lt=1, description="CSV: share of the rows for the final test."
+        0.1,
+        ge=0,
+        lt=1,
+        description="CSV: share of the rows for the final test.",
+        examples=["data: {path: pairs.csv, test_fraction: 0.2}"],
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="CSV: seed of the split.")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**32,
+        description="CSV: seed of the split.",
+        examples=["data: {path: pairs.csv, seed: 1}"],
+    )
     weight: float = Field(
         1.0,
         gt=0,
@@ -177,6 +201,7 @@ class DataSpec(Section):
             "In a list of data sets: how often its training records come in an epoch; 0.5 is a "
             "random half of them each time."
         ),
+        examples=["data: [pairs.csv, {path: proverbs, weight: 3}]"],
     )
 
     @model_validator(mode="after")
@@ -213,6 +238,7 @@ class ValidationSpec(Section):
             "A larger split is reduced to a seeded subset of this size; auto: as large as keeps "
             "evaluation under 15 % of a trial's time."
         ),
+        examples=["validation: {max_examples: 100}"],
     )
     batch_size: Annotated[int | Literal["auto"], PlainValidator(_auto_or_count)] = Field(
         "auto",
@@ -220,6 +246,7 @@ class ValidationSpec(Section):
             "Examples evaluated at a time, no influence on the loss; auto: as many as need no more "
             "memory than training."
         ),
+        examples=["validation: {batch_size: 8}"],
     )
 
 
@@ -251,6 +278,7 @@ class MemorySpec(Section):
             "Memory for all workers together: a size such as 24GB, 22GiB, 800MB, or a share of the "
             "machine's such as 75%; auto: what is free, on a Mac at most what its GPU may wire."
         ),
+        examples=["memory: {budget: 24GB}"],
     )
     reserve: Annotated[str, PlainValidator(_check_reserve)] | None = Field(
         None,
@@ -258,6 +286,7 @@ class MemorySpec(Section):
             "What of the budget is left to others: a size such as 2GB or a share of it such as "
             "10%; by default 10% where budget is auto, else nothing."
         ),
+        examples=["memory: {reserve: 10%}"],
     )
 
     @model_validator(mode="after")
@@ -279,16 +308,32 @@ class PruningSpec(Section):
     name: Literal["median", "percentile", "none"] = Field(
         "median",
         description="A trial is ended where its val loss is behind the median of earlier ones.",
+        examples=["pruning: {name: percentile}"],
     )
     percentile: float = Field(
-        50.0, gt=0, lt=100, description="percentile: share of the trials to keep."
+        50.0,
+        gt=0,
+        lt=100,
+        description="percentile: share of the trials to keep.",
+        examples=["pruning: {name: percentile, percentile: 25}"],
     )
-    n_startup_trials: int = Field(4, ge=0, description="Trials to complete before any is pruned.")
+    n_startup_trials: int = Field(
+        4,
+        ge=0,
+        description="Trials to complete before any is pruned.",
+        examples=["pruning: {n_startup_trials: 3}"],
+    )
     n_warmup_steps: int = Field(
-        0, ge=0, description="Iterations of a trial before it may be pruned."
+        0,
+        ge=0,
+        description="Iterations of a trial before it may be pruned.",
+        examples=["pruning: {n_warmup_steps: 400}"],
     )
     n_min_trials: int = Field(
-        2, ge=1, description="Completed trials needed at an iteration to compare with."
+        2,
+        ge=1,
+        description="Completed trials needed at an iteration to compare with.",
+        examples=["pruning: {n_min_trials: 3}"],
     )
 
 
@@ -296,10 +341,15 @@ class SamplerSpec(Section):
     """How settings are proposed; Optuna's samplers."""
 
     name: Literal["tpe", "random"] = Field(
-        "tpe", description="tpe learns from earlier trials what to try next; random does not."
+        "tpe",
+        description="tpe learns from earlier trials what to try next; random does not.",
+        examples=["sampler: {name: random}"],
     )
     n_startup_trials: int = Field(
-        10, ge=0, description="tpe: random trials before the model decides."
+        10,
+        ge=0,
+        description="tpe: random trials before the model decides.",
+        examples=["sampler: {n_startup_trials: 6}"],
     )
 
 
@@ -314,6 +364,7 @@ class PromptSpec(Section):
             "Training examples shown before each question, fewer where the prompt would exceed "
             "max_seq_length; 0 for no such baseline."
         ),
+        examples=["scoring: {prompt: {examples: 0}}"],
     )
 
 
@@ -327,19 +378,39 @@ class ScoringSpec(Section):
             "The study's value: semantic_similarity, chrf, bleu, exact_match, or module:function "
             "of a module.py in the current folder, given source, reference and output."
         ),
+        examples=["scoring: {metric: chrf}"],
     )
     embedder: str = Field(
         "all-MiniLM-L6-v2",
         description="A sentence-transformers model: bundled, folder or repository.",
+        examples=["scoring: {embedder: nomic-ai/nomic-embed-text-v1.5}"],
     )
     embedder_prompt: str = Field(
-        "auto", description="Put before each text; auto knows nomic-embed-text and E5."
+        "auto",
+        description="Put before each text; auto knows nomic-embed-text and E5.",
+        examples=['scoring: {embedder_prompt: "clustering: "}'],
     )
-    max_tokens: int = Field(128, ge=1, le=2**20, description="Longest translation, in tokens.")
+    max_tokens: int = Field(
+        128,
+        ge=1,
+        le=2**20,
+        description="Longest translation, in tokens.",
+        examples=["scoring: {max_tokens: 256}"],
+    )
     max_examples: int = Field(
-        64, ge=1, le=10**6, description="Validation prompts translated; test: twice as many."
+        64,
+        ge=1,
+        le=10**6,
+        description="Validation prompts translated; test: twice as many.",
+        examples=["scoring: {max_examples: 100}"],
     )
-    batch_size: int = Field(16, ge=1, le=2**16, description="Prompts generated at a time.")
+    batch_size: int = Field(
+        16,
+        ge=1,
+        le=2**16,
+        description="Prompts generated at a time.",
+        examples=["scoring: {batch_size: 8}"],
+    )
     prompt: PromptSpec = Field(default_factory=PromptSpec)
     difference: float = Field(
         0.02,
@@ -349,17 +420,28 @@ class ScoringSpec(Section):
             "The difference between trials that matters, as a share of the way from other prompts' "
             "references to the right ones; too few prompts for it are said."
         ),
+        examples=["scoring: {difference: 0.05}"],
     )
     references: dict[str, float] | None = Field(
-        None, description="Scores known from elsewhere, by name, shown but not measured here."
+        None,
+        description="Scores known from elsewhere, by name, shown but not measured here.",
+        examples=["scoring: {references: {gpt-4o-mini: 0.8787}}"],
     )
 
 
 class ConfirmSpec(Section):
     """The best trials are trained again with new seeds, and ranked by those."""
 
-    top: int = Field(3, ge=0, le=1000, description="How many; 0 for none.")
-    seeds: int = Field(2, ge=1, le=1000, description="With how many new seeds each.")
+    top: int = Field(
+        3, ge=0, le=1000, description="How many; 0 for none.", examples=["confirm: {top: 2}"]
+    )
+    seeds: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="With how many new seeds each.",
+        examples=["confirm: {seeds: 1}"],
+    )
 
 
 class MachineSpec(Section):
@@ -370,23 +452,37 @@ class MachineSpec(Section):
         description=(
             "Local time of day to run in, such as 22:00-07:00; outside of it the sweep pauses."
         ),
+        examples=["machine: {window: 22:00-07:00}"],
     )
     nice: int = Field(
-        5, ge=0, le=19, description="How much the workers give way to other programs."
+        5,
+        ge=0,
+        le=19,
+        description="How much the workers give way to other programs.",
+        examples=["machine: {nice: 10}"],
     )
     on_battery: Literal["pause", "run"] = Field(
-        "pause", description="What the sweep does while the machine runs on battery."
+        "pause",
+        description="What the sweep does while the machine runs on battery.",
+        examples=["machine: {on_battery: run}"],
     )
     on_memory_pressure: Literal["pause", "run"] = Field(
-        "pause", description="What the sweep does while memory is short for all programs."
+        "pause",
+        description="What the sweep does while memory is short for all programs.",
+        examples=["machine: {on_memory_pressure: run}"],
     )
-    keep_awake: bool = Field(True, description="Keep the machine from sleeping meanwhile.")
+    keep_awake: bool = Field(
+        True,
+        description="Keep the machine from sleeping meanwhile.",
+        examples=["machine: {keep_awake: false}"],
+    )
     hang_timeout: Duration = Field(
         1200.0,
         ge=10.0,  # one that is well shows life about every five seconds
         description=(
             "A worker without a sign of life for so long is ended: seconds, or 90s, 20m, 8h."
         ),
+        examples=["machine: {hang_timeout: 30m}"],
     )
 
 
@@ -431,19 +527,31 @@ def _data_specs(value: object) -> object:
 class SweepSpec(Section):
     """A whole sweep."""
 
-    description: str = Field("", description="What the sweep is to find out, for people.")
+    description: str = Field(
+        "",
+        description="What the sweep is to find out, for people.",
+        examples=["description: Which rank is enough for our glossary."],
+    )
     model: str = Field(
         min_length=1,
         description=(
             "A bundled name, a folder, or a Hugging Face repository; left out where search.model "
             "has several."
         ),
+        examples=[
+            "model: mlx-community/gemma-3-4b-it-4bit",
+            "search: {model: {choices: [smollm2-135m-instruct, mlx-community/gemma-3-1b-it]}}",
+        ],
     )
     data: Annotated[tuple[DataSpec, ...], BeforeValidator(_data_specs)]
     train: TrainSpec = Field(default_factory=TrainSpec)
-    search: dict[str, Search]
+    search: dict[str, Search] = Field(
+        examples=["search: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}"]
+    )
     enqueue: tuple[dict[str, SearchValue], ...] | None = Field(
-        None, description="Settings to try first; by default two that published sweeps suggest."
+        None,
+        description="Settings to try first; by default two that published sweeps suggest.",
+        examples=["enqueue: [{learning_rate: 2e-4}]"],
     )
     memory: MemorySpec = Field(default_factory=MemorySpec)
     validation: ValidationSpec = Field(default_factory=ValidationSpec)
@@ -451,17 +559,25 @@ class SweepSpec(Section):
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
     scoring: ScoringSpec = Field(default_factory=ScoringSpec)
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
-    trials: int = Field(20, ge=1, le=10**6, description="Trials to finish, pruned ones included.")
+    trials: int = Field(
+        20,
+        ge=1,
+        le=10**6,
+        description="Trials to finish, pruned ones included.",
+        examples=["trials: 16"],
+    )
     timeout: Duration | None = Field(
         None,
         description=(
             "No trial starts after this time: 90s, 20m, 8h. Of it the runs with new seeds get "
             "theirs."
         ),
+        examples=["timeout: 8h"],
     )
     workers: Annotated[int | Literal["auto"], PlainValidator(_check_workers)] = Field(
         "auto",
         description="Processes that train at the same time; auto: as many as make it faster.",
+        examples=["workers: 2"],
     )
     machine: MachineSpec = Field(default_factory=MachineSpec)
     keep: Annotated[str, PlainValidator(_check_keep)] = Field(
@@ -470,6 +586,7 @@ class SweepSpec(Section):
             "Whose adapters stay on disk: all, or those of the trials with the highest scores, "
             "such as best 3; small files always stay."
         ),
+        examples=["keep: best 3"],
     )
     notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
         NEWS,
@@ -477,11 +594,18 @@ class SweepSpec(Section):
             "What those named by `--notify` or `HAWSWEEP_NOTIFY` are told of: start, a new best "
             "trial, end, failure."
         ),
+        examples=["notify: [end, failure]"],
     )
     seed: int = Field(
-        0, ge=0, lt=2**32, description="Seed of the sampler and of the validation subset."
+        0,
+        ge=0,
+        lt=2**32,
+        description="Seed of the sampler and of the validation subset.",
+        examples=["seed: 1"],
     )
-    trust_remote_code: bool = Field(False, description="Run code that comes with a model.")
+    trust_remote_code: bool = Field(
+        False, description="Run code that comes with a model.", examples=["trust_remote_code: true"]
+    )
 
     @model_validator(mode="before")
     @classmethod

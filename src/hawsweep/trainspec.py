@@ -40,9 +40,24 @@ class Section(BaseModel):
 class LoraParameters(Section):
     """The adapter's shape, as in mlx-lm, with ``alpha`` beside ``scale``."""
 
-    rank: int = Field(8, ge=1, le=2**16, description="Width of the adapter's inner dimension.")
+    rank: int = Field(
+        8,
+        ge=1,
+        le=2**16,
+        description="Width of the adapter's inner dimension.",
+        examples=[
+            "train: {lora_parameters: {rank: 16}}",
+            "search: {lora_parameters.rank: {choices: [8, 16, 32, 64]}}",
+        ],
+    )
     scale: float | None = Field(
-        None, gt=0, description="Factor of the update, as is; 20.0 by default."
+        None,
+        gt=0,
+        description="Factor of the update, as is; 20.0 by default.",
+        examples=[
+            "train: {lora_parameters: {scale: 2.0}}",
+            "search: {lora_parameters.scale: {low: 0.5, high: 20, log: true}}",
+        ],
     )
     alpha: float | None = Field(
         None,
@@ -50,20 +65,39 @@ class LoraParameters(Section):
         description=(
             "If given, scale = alpha / rank: a rank sweep is then no hidden learning-rate sweep."
         ),
+        examples=[
+            "train: {lora_parameters: {alpha: 32}}",
+            "search: {lora_parameters.alpha: {choices: [16, 32, 64]}}",
+        ],
     )
     use_rslora: bool = Field(
-        False, description="Rank-stabilized: scale = alpha / sqrt(rank). Needs alpha."
+        False,
+        description="Rank-stabilized: scale = alpha / sqrt(rank). Needs alpha.",
+        examples=["train: {lora_parameters: {alpha: 32, use_rslora: true}}"],
     )
     loraplus_lr_ratio: float | None = Field(
         None,
         gt=0,
         description="LoRA+: the rate of the B matrices is this many times learning_rate.",
+        examples=[
+            "train: {lora_parameters: {loraplus_lr_ratio: 8}}",
+            "search: {lora_parameters.loraplus_lr_ratio: {low: 1, high: 16, log: true}}",
+        ],
     )
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped in training."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the adapter's inputs dropped in training.",
+        examples=[
+            "train: {lora_parameters: {dropout: 0.05}}",
+            "search: {lora_parameters.dropout: {low: 0, high: 0.1}}",
+        ],
     )
     keys: tuple[str, ...] | None = Field(
-        None, description="Linear layers to adapt, as named in a block; all by default."
+        None,
+        description="Linear layers to adapt, as named in a block; all by default.",
+        examples=["train: {lora_parameters: {keys: [self_attn.q_proj, self_attn.v_proj]}}"],
     )
 
     @model_validator(mode="after")
@@ -90,29 +124,54 @@ class LrSchedule(Section):
         description=(
             "After the warmup: constant; linear or cosine down to the end; cyclic up and down."
         ),
+        examples=[
+            "train: {lr_schedule: cosine}",
+            "search: {lr_schedule.name: {choices: [constant, cosine]}}",
+        ],
     )
     warmup: int | None = Field(
-        None, ge=0, description="Updates in which the rate rises from warmup_init; 0 by default."
+        None,
+        ge=0,
+        description="Updates in which the rate rises from warmup_init; 0 by default.",
+        examples=["train: {lr_schedule: {name: linear, warmup: 50}}"],
     )
     warmup_ratio: float | None = Field(
-        None, ge=0, le=1, description="Instead of warmup: a share of the trial's updates."
+        None,
+        ge=0,
+        le=1,
+        description="Instead of warmup: a share of the trial's updates.",
+        examples=[
+            "train: {lr_schedule: {name: cosine, warmup_ratio: 0.05}}",
+            "search: {lr_schedule.warmup_ratio: {low: 0, high: 0.1}}",
+        ],
     )
-    warmup_init: float = Field(0.0, ge=0, description="Rate of the first update of a warmup.")
+    warmup_init: float = Field(
+        0.0,
+        ge=0,
+        description="Rate of the first update of a warmup.",
+        examples=["train: {lr_schedule: {warmup: 50, warmup_init: 1e-6}}"],
+    )
     decay_steps: int | None = Field(
         None,
         ge=1,
         description="linear, cosine: updates until the end; all after the warmup by default.",
+        examples=["train: {lr_schedule: {name: cosine, decay_steps: 500}}"],
     )
     cycle_steps: int | None = Field(
         None,
         ge=2,
         description="cyclic: updates up and down; all after the warmup by default.",
+        examples=["train: {lr_schedule: {name: cyclic, cycle_steps: 200}}"],
     )
     end_factor: float = Field(
         0.0,
         ge=0,
         le=1,
         description="Share of learning_rate at the end of the decay, or between two cycles.",
+        examples=[
+            "train: {lr_schedule: {name: cosine, end_factor: 0.1}}",
+            "search: {lr_schedule.end_factor: {low: 0, high: 0.2}}",
+        ],
     )
 
     @model_validator(mode="after")
@@ -149,19 +208,61 @@ class TrainSpec(Section):
     """How a trial trains: mlx_lm.lora's keys."""
 
     fine_tune_type: Literal["lora", "dora", "full"] = Field(
-        "lora", description="Adapters with or without a learned magnitude, or the blocks' weights."
+        "lora",
+        description="Adapters with or without a learned magnitude, or the blocks' weights.",
+        examples=[
+            "train: {fine_tune_type: dora}",
+            "search: {fine_tune_type: {choices: [lora, dora]}}",
+        ],
     )
-    learning_rate: float = Field(1e-5, gt=0, le=1, description="Peak learning rate.")
+    learning_rate: float = Field(
+        1e-5,
+        gt=0,
+        le=1,
+        description="Peak learning rate.",
+        examples=[
+            "train: {learning_rate: 2e-4}",
+            "search: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}",
+        ],
+    )
     iters: int = Field(
         1000,
         ge=1,
         le=10**9,
         description="Batches of batch_size to train on; updates = iters / grad_accumulation_steps.",
+        examples=[
+            "train: {iters: 2000}",
+            "search: {iters: {low: 500, high: 2000, step: 500}}",
+        ],
     )
-    batch_size: int = Field(4, ge=1, le=2**12, description="Examples a batch.")
-    grad_accumulation_steps: int = Field(1, ge=1, le=2**20, description="Batches an update.")
+    batch_size: int = Field(
+        4,
+        ge=1,
+        le=2**12,
+        description="Examples a batch.",
+        examples=[
+            "train: {batch_size: 1}",
+            "search: {batch_size: {choices: [1, 2, 4]}}",
+        ],
+    )
+    grad_accumulation_steps: int = Field(
+        1,
+        ge=1,
+        le=2**20,
+        description="Batches an update.",
+        examples=[
+            "train: {grad_accumulation_steps: 4}",
+            "search: {grad_accumulation_steps: {choices: [1, 4, 16]}}",
+        ],
+    )
     num_layers: int = Field(
-        16, ge=-1, description="Blocks to adapt, counted from the last; -1 for all."
+        16,
+        ge=-1,
+        description="Blocks to adapt, counted from the last; -1 for all.",
+        examples=[
+            "train: {num_layers: -1}",
+            "search: {num_layers: {choices: [8, 16, -1]}}",
+        ],
     )
     lora_parameters: LoraParameters = Field(default_factory=LoraParameters)
     lr_schedule: Annotated[LrSchedule, BeforeValidator(_lr_schedule)] = Field(
@@ -173,50 +274,93 @@ class TrainSpec(Section):
             "Optimizer, with MLX's defaults; adafactor with scale_parameter and relative_step "
             "false, or it would not use learning_rate as it is."
         ),
+        examples=[
+            "train: {optimizer: adamw}",
+            "search: {optimizer: {choices: [adam, muon]}}",
+        ],
     )
     optimizer_config: dict[OptimizerName, dict[str, OptimizerOption]] = Field(
         default_factory=dict,
         description="Options of MLX's optimizers by name: {adam: {bias_correction: true}}.",
+        examples=[
+            "train: {optimizer_config: {adam: {bias_correction: true}}}",
+            "search: {optimizer_config.adamw.weight_decay: {low: 0.001, high: 0.1, log: true}}",
+        ],
     )
     max_grad_norm: float | None = Field(
-        None, gt=0, description="Gradients of a larger total norm are scaled down to it."
+        None,
+        gt=0,
+        description="Gradients of a larger total norm are scaled down to it.",
+        examples=[
+            "train: {max_grad_norm: 1.0}",
+            "search: {max_grad_norm: {choices: [0.3, 1.0]}}",
+        ],
     )
     order: Literal["shuffle", "curriculum"] = Field(
         "shuffle",
         description="Of the batches; curriculum: in the first epoch the easiest come first.",
+        examples=[
+            "train: {order: curriculum}",
+            "search: {order: {choices: [shuffle, curriculum]}}",
+        ],
     )
     difficulty: Literal["length", "base_loss"] = Field(
         "length",
         description="curriculum: what makes an example hard, its tokens or the base's loss on it.",
+        examples=["train: {order: curriculum, difficulty: base_loss}"],
     )
-    mask_prompt: bool = Field(False, description="Learn from the completion only.")
+    mask_prompt: bool = Field(
+        False,
+        description="Learn from the completion only.",
+        examples=["train: {mask_prompt: true}"],
+    )
     max_seq_length: int = Field(
-        2048, ge=8, le=2**24, description="Longer examples are truncated; in tokens."
+        2048,
+        ge=8,
+        le=2**24,
+        description="Longer examples are truncated; in tokens.",
+        examples=["train: {max_seq_length: 1024}"],
     )
     grad_checkpoint: bool | Literal["auto"] = Field(
         "auto",
         description="Recompute activations backwards, to save memory; auto: where memory needs it.",
+        examples=["train: {grad_checkpoint: auto}"],
     )
     steps_per_report: int = Field(
-        10, ge=1, description="Iterations between reports of the training loss."
+        10,
+        ge=1,
+        description="Iterations between reports of the training loss.",
+        examples=["train: {steps_per_report: 20}"],
     )
     steps_per_eval: int = Field(
-        200, ge=1, description="Iterations between evaluations; pruning happens there."
+        200,
+        ge=1,
+        description="Iterations between evaluations; pruning happens there.",
+        examples=["train: {steps_per_eval: 200}"],
     )
     early_stopping_patience: int | None = Field(
-        None, ge=1, description="The trial ends after so many evaluations without improvement."
+        None,
+        ge=1,
+        description="The trial ends after so many evaluations without improvement.",
+        examples=["train: {early_stopping_patience: 3}"],
     )
     early_stopping_threshold: float = Field(
-        0.0, ge=0, description="What is an improvement to that end: a val loss lower by more."
+        0.0,
+        ge=0,
+        description="What is an improvement to that end: a val loss lower by more.",
+        examples=["train: {early_stopping_patience: 3, early_stopping_threshold: 0.005}"],
     )
     keep_checkpoints: Annotated[int | Literal["every"], PlainValidator(_check_keep)] = Field(
-        0, description="Adapters kept beside the best: those of so many best evaluations, or every."
+        0,
+        description="Adapters kept beside the best: those of so many best evaluations, or every.",
+        examples=["train: {keep_checkpoints: 3}"],
     )
     seed: int = Field(
         0,
         ge=0,
         lt=2**32,
         description="Seed of the adapter's initial values, dropout and data order.",
+        examples=["train: {seed: 1}"],
     )
 
     @field_validator("num_layers")
