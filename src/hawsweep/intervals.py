@@ -6,11 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BeforeValidator
 
+# A number that may be infinite; as JSON knows no infinity, null there.
+Unbounded = Annotated[
+    float,
+    BeforeValidator(
+        lambda value: math.inf if value is None else value, json_schema_input_type=float | None
+    ),
+]
 Values = Sequence[float] | npt.NDArray[np.floating[Any]]
 
 LEVEL = 0.95
@@ -26,8 +34,8 @@ class Interval:
     """A mean and the interval that holds the true one in ``level`` of all cases."""
 
     mean: float
-    low: float
-    high: float
+    low: Unbounded
+    high: Unbounded
     level: float = LEVEL
 
     @property

@@ -4,47 +4,28 @@ Losses are in nats per token, memory in bytes, times in seconds. What a trial ha
 ends of intervals that so few prompts leave open, are null.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, with_config
+
+from hawsweep.confirm import Confirmation
+from hawsweep.doctor import Database
+from hawsweep.examples import ExampleLoss
+from hawsweep.findings import Finding
+from hawsweep.importance import Insight
+from hawsweep.intervals import Interval
+from hawsweep.leaderboard import GroupRow, TrialRow
+from hawsweep.recovery import Recoverable
+from hawsweep.reference import Key
+from hawsweep.selfcheck import SelfCheck
+from hawsweep.verdict import Verdict
+
+_ALL_KEYS = ConfigDict(extra="forbid")  # of the dataclasses inside too
 
 
 class _Output(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class IntervalOutput(_Output):
-    """A mean and what holds the true one in ``level`` of all cases."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    level: float
-
-
-class TrialOutput(_Output):
-    """A line of the leaderboard."""
-
-    label: str = Field(description="The trial's number; base, 4-shot base, or a reference's name.")
-    state: str = Field(
-        description="complete, pruned, infeasible, fail, running, waiting, base or reference."
-    )
-    settings: dict[str, Any] = Field(description="What the study varies, by the sweep's keys.")
-    val_loss: float | None = Field(description="Of the best evaluation.")
-    best_iteration: int | None
-    score: float | None = Field(description="By scoring.metric.")
-    low: float | None = Field(description="Of the score's 95 % interval.")
-    high: float | None
-    similarity: float | None
-    chrf: float | None
-    bleu: float | None
-    tokens_per_s: float | None
-    peak_memory_bytes: int | None
-    time_s: float | None
-    faults: dict[str, int] | None = Field(description="How many answers have which fault.")
-    confirmed: float | None = Field(description="Mean score of its settings with new seeds.")
-    reason: str | None = Field(description="Why it ended as it did.")
-    nats_per_byte: float | None = Field(description="val_loss, comparable between models.")
+    model_config = _ALL_KEYS
 
 
 class ScoresOutput(_Output):
@@ -73,77 +54,6 @@ class TestOutput(_Output):
     few_shot: ScoresOutput | None = None
 
 
-class LeadOutput(_Output):
-    """The winner against another."""
-
-    label: str
-    gain: IntervalOutput
-    on_test: bool
-    model: str = Field(description="The other's, where there are several.")
-
-
-class VerdictOutput(_Output):
-    """What the scores allow to say."""
-
-    winner: str
-    ships: bool = Field(description="Whether it is better than every baseline.")
-    baselines: list[LeadOutput]
-    runner_up: LeadOutput | None
-    ties: list[str]
-    prefer: str
-    sentences: list[str]
-    models: list[LeadOutput] = Field(description="The winner against the best of each other model.")
-
-
-class ConfirmationOutput(_Output):
-    """A trial's settings, trained again with new seeds."""
-
-    trial_number: int
-    selected: float
-    scores: list[float]
-
-
-class MarginalOutput(_Output):
-    """The trials that had a setting in a part of its range."""
-
-    part: str
-    n_trials: int
-    mean: float
-    best: float
-
-
-class InsightOutput(_Output):
-    """Which settings mattered."""
-
-    n_trials: int
-    importance: dict[str, float]
-    marginals: dict[str, list[MarginalOutput]]
-    agreement: float | None
-
-
-class GroupOutput(_Output):
-    """What is gained on the prompts of one group."""
-
-    group: str
-    n_prompts: int
-    base: float
-    trial: float
-    gain: IntervalOutput
-
-
-class SelfCheckOutput(_Output):
-    """The metric's scale, and what its prompts can tell apart."""
-
-    floor: float
-    ceiling: float
-    base: float
-    n_prompts: int
-    detectable: float | None
-    wanted: float
-    n_needed: int
-    warnings: list[str]
-
-
 class LeftOutput(_Output):
     """What is left of a study."""
 
@@ -161,12 +71,12 @@ class StatusOutput(_Output):
     study: str
     description: str
     test: TestOutput | None
-    self_check: SelfCheckOutput | None
-    verdict: VerdictOutput | None
-    confirmed: list[ConfirmationOutput]
-    why: InsightOutput | None = None
-    groups: list[GroupOutput] | None = None
-    trials: list[TrialOutput]
+    self_check: SelfCheck | None
+    verdict: Verdict | None
+    confirmed: list[Confirmation]
+    why: Insight | None = None
+    groups: list[GroupRow] | None = None
+    trials: list[TrialRow]
     left: LeftOutput
 
 
@@ -196,32 +106,23 @@ class BestOutput(_Output):
     evaluations: dict[int, float]
 
 
-class ExampleOutput(_Output):
-    """A training example and its losses when trained on."""
-
-    mean: float
-    last: float
-    count: int
-    source: str
-    reference: str | None
-    where: str
-
-
-class ShowOutput(TrialOutput):
+@with_config(_ALL_KEYS)
+@dataclass(frozen=True, kw_only=True)
+class ShowOutput(TrialRow):
     """`hawsweep show`; examples where they were asked for. Losses are by iteration."""
 
     study: str
-    plan: dict[str, Any] | None = Field(description="How it is executed; text is that in words.")
-    continues: dict[str, int] | None = Field(description="The trial and iteration it goes on from.")
-    evaluations: dict[int, float | None] = Field(description="Validation losses.")
+    plan: dict[str, Any] | None
+    continues: dict[str, int] | None
+    evaluations: dict[int, float | None]
     train_losses: dict[int, float | None]
     best: BestOutput | None
-    median_evaluations: dict[int, float | None] = Field(description="Of the finished trials.")
+    median_evaluations: dict[int, float | None]
     folder: str
     files: list[str]
     samples: list[dict[str, Any]]
-    hardest_examples: list[ExampleOutput] | None = None
-    easiest_examples: list[ExampleOutput] | None = None
+    hardest_examples: list[ExampleLoss] | None = None
+    easiest_examples: list[ExampleLoss] | None = None
 
 
 class ItemOutput(_Output):
@@ -239,18 +140,18 @@ class CompareOutput(_Output):
     """`hawsweep compare`: the second against the first, the most harmed items first."""
 
     labels: tuple[str, str]
-    gain: IntervalOutput
+    gain: Interval
     n_better: int
     n_worse: int
     items: list[ItemOutput]
-    groups: list[GroupOutput]
+    groups: list[GroupRow]
 
 
 class SystemOutput(ScoresOutput):
     """One of several that answered the same items."""
 
     name: str
-    lead: IntervalOutput | None = Field(description="Over the next one.")
+    lead: Interval | None = Field(description="Over the next one.")
 
 
 class ScoreOutput(_Output):
@@ -310,10 +211,6 @@ class PlansOutput(_Output):
     models: list[PlanOutput]
 
 
-class AnyPlanOutput(RootModel[PlanOutput | PlansOutput]):
-    """`hawsweep plan`."""
-
-
 class ExportOutput(BaseModel):
     """`hawsweep export`; more where more was asked for."""
 
@@ -322,38 +219,11 @@ class ExportOutput(BaseModel):
     next: list[Any] = Field(description="Commands to type next.")
 
 
-class FindingOutput(_Output):
-    """Something that was looked at."""
-
-    subject: str
-    state: str = Field(description="ok, warning or fault.")
-    text: str
-    remedy: str
-
-
 class ValidateOutput(_Output):
     """`hawsweep validate`."""
 
     is_valid: bool
-    findings: list[FindingOutput]
-
-
-class KeyOutput(_Output):
-    """A key of a sweep."""
-
-    name: str
-    kind: str
-    limits: list[str]
-    default: str = Field(description="As YAML; empty where it is not set.")
-    is_required: bool
-    meaning: str
-    source: str
-    example: str
-    search_example: str
-
-
-class ExplainOutput(RootModel[list[KeyOutput]]):
-    """`hawsweep explain`."""
+    findings: list[Finding]
 
 
 class InitOutput(_Output):
@@ -369,49 +239,27 @@ class InitOutput(_Output):
     timing: dict[str, Any]
 
 
-class DatabaseOutput(_Output):
-    """The state of a database."""
-
-    where: str
-    state: str
-    detail: str
-    studies: dict[str, dict[str, int]]
-
-
-class RecoverableOutput(_Output):
-    """What a study's folder could give back."""
-
-    name: str
-    n_trials: int
-    n_records: int
-    n_unreadable: int
-    n_adapters: int
-    n_confirming: int
-    best_score: float | None
-    last: str | None
-
-
 class DoctorOutput(_Output):
     """`hawsweep doctor`."""
 
     is_fine: bool
-    database: DatabaseOutput
-    machine: list[FindingOutput]
-    recoverable: list[RecoverableOutput]
+    database: Database
+    machine: list[Finding]
+    recoverable: list[Recoverable]
     rebuilt: str | None
     commands: list[str]
 
 
-OUTPUTS: dict[str, type[BaseModel]] = {
-    "list": ListOutput,
-    "status": StatusOutput,
-    "show": ShowOutput,
-    "compare": CompareOutput,
-    "score": ScoreOutput,
-    "init": InitOutput,
-    "validate": ValidateOutput,
-    "explain": ExplainOutput,
-    "plan": AnyPlanOutput,
-    "export": ExportOutput,
-    "doctor": DoctorOutput,
+OUTPUTS: dict[str, TypeAdapter[Any]] = {
+    "list": TypeAdapter(ListOutput),
+    "status": TypeAdapter(StatusOutput),
+    "show": TypeAdapter(ShowOutput),
+    "compare": TypeAdapter(CompareOutput),
+    "score": TypeAdapter(ScoreOutput),
+    "init": TypeAdapter(InitOutput),
+    "validate": TypeAdapter(ValidateOutput),
+    "explain": TypeAdapter(list[Key], config=_ALL_KEYS),
+    "plan": TypeAdapter(PlanOutput | PlansOutput),
+    "export": TypeAdapter(ExportOutput),
+    "doctor": TypeAdapter(DoctorOutput),
 }

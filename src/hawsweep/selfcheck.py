@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hawsweep.intervals import detectable_difference, items_for
+from hawsweep.intervals import Unbounded, detectable_difference, items_for
 from hawsweep.leaks import Leak
 from hawsweep.records import Record
 from hawsweep.scoring import Score, Scorer, reference_of
@@ -37,7 +37,7 @@ class SelfCheck:
     ceiling: float
     base: float
     n_prompts: int
-    detectable: float
+    detectable: Unbounded
     wanted: float
     n_needed: int
     warnings: tuple[str, ...]

@@ -48,7 +48,7 @@ def schema(command: str | None) -> None:
 
     if command is not None and command not in OUTPUTS:
         raise click.UsageError(f"{command!r} has no --json. Known: {', '.join(OUTPUTS)}.")
-    found = {name: output.model_json_schema() for name, output in OUTPUTS.items()}
+    found = {name: output.json_schema() for name, output in OUTPUTS.items()}
     click.echo(json.dumps(found if command is None else found[command], indent=2))
 
 
