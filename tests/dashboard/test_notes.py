@@ -24,7 +24,6 @@ def test_trial_note_says_settings_plan_score_and_translations(study, place):
     row = r"| ʻO kēia kaʻu waiū\. | This is my milk\. | nonsense | This is my milk\. | 0.600 |"
     assert row in note.body
     assert "hawsweep export rates --trial 0 --fuse" in note.body
-    assert f"(/artifacts/{study._study_id}/1/" in note.body
 
 
 def test_trial_note_of_a_machine_without_the_files_has_no_translations(study, place, tmp_path):
@@ -32,7 +31,6 @@ def test_trial_note_of_a_machine_without_the_files_has_no_translations(study, pl
     note = note_of(study, Place(tmp_path / "elsewhere"), number)
     assert not note.has_files
     assert "semantic similarity 0.6000" in note.body
-    assert "/artifacts/" not in note.body
     assert SOURCES[1] not in note.body
 
 

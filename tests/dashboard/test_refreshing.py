@@ -54,7 +54,7 @@ def test_backup_without_notes_gets_notes_links_and_plots(study, place):
     trial = again.get_trials()[0]
     assert "semantic similarity 0.6000" in get_note(optuna.Trial(again, trial._trial_id))
     found = list_trial_artifacts(storage.get_study_system_attrs(again._study_id), {}, trial)
-    assert len(found) == 4
+    assert len(found) == 3
     assert StudyFiles(new).open_reader(found[0]["artifact_id"]).read()
     assert len(plots(again)) == 3
 

@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.errors import StudyError
 from hawsweep.files import replacing
 from hawsweep.markdown import code, table
-from hawsweep.optuna_door import study_id, trial_id
+from hawsweep.optuna_door import study_id
 from hawsweep.study import CONFIRM_SUFFIX, Place
 from hawsweep.trialfiles import ADAPTER_DIR, CONFIG_FILE, LOG_FILE, WEIGHTS_FILE
 
@@ -79,11 +79,9 @@ def offers_of(opened: optuna.Study, place: Place, trial: FrozenTrial | None) -> 
     return found
 
 
-def address(opened: optuna.Study, trial: FrozenTrial | None, offer: Offer) -> str:
-    """Where the dashboard serves a file of a study or of its trial, on its own host."""
-    artifact_id = _id(opened.study_name, None if trial is None else trial.number, offer)
-    of_trial = "" if trial is None else f"{trial_id(trial)}/"
-    return f"/artifacts/{study_id(opened)}/{of_trial}{artifact_id}"
+def address(opened: optuna.Study, offer: Offer) -> str:
+    """Where the dashboard serves a file of a study, on its own host."""
+    return f"/artifacts/{study_id(opened)}/{_id(opened.study_name, None, offer)}"
 
 
 def _fitting(trial: FrozenTrial) -> tuple[Offer, ...]:

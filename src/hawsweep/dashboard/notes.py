@@ -189,7 +189,7 @@ def _about(opened: optuna.Study) -> str:
 def _report(opened: optuna.Study, place: Place) -> str:
     if REPORT not in offers_of(opened, place, None).values():
         return ""
-    return f"[The report]({address(opened, None, REPORT)})"
+    return f"[The report]({address(opened, REPORT)})"
 
 
 def _next(opened: optuna.Study, *, ended: bool) -> str:
