@@ -19,7 +19,7 @@ from hawsweep.confirm import confirmations, winner
 from hawsweep.errors import StudyError
 from hawsweep.intervals import Interval, difference_interval
 from hawsweep.spec import MODEL
-from hawsweep.study import SAMPLE_FILES, Place, study_names
+from hawsweep.study import SAMPLE_FILES, Place, read_trials, study_names
 from hawsweep.trialfiles import METRICS_FILE
 from hawsweep.trials import TARGETS_PER_BYTE, trial_of
 from hawsweep.verdict import Candidate, Verdict, judge
@@ -111,7 +111,8 @@ def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
     """Each study with its trials counted by state, its best similarity and the base's."""
     found = []
     for name in study_names(storage):
-        study = optuna.load_study(storage=storage, study_name=name)  # whatever its name
+        # Whatever its name.
+        study = read_trials(optuna.load_study(storage=storage, study_name=name))
         states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
         best, base = winner(study), study.user_attrs.get("base")
         found.append(

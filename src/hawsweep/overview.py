@@ -134,7 +134,7 @@ class Onlooker:
         if self._database is None or self._study is None:
             self._database = study.open_storage(self._place)
             name = self._name or study.newest(self._database)
-            self._study = study.load_study(self._database, name)
+            self._study = study.read_trials(study.load_study(self._database, name))
         opened = self._study
         attributes = opened.user_attrs
         rows = leaderboard(opened)

@@ -1,5 +1,6 @@
 """The study: its storage, opening and continuing it, and what it knows about its trials."""
 
+import gc
 import json
 import os
 import shutil
@@ -330,6 +331,22 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
     if spec is not None:
         study.pruner = make_pruner(spec)
         renew_sampler(study, spec)
+    return study
+
+
+def read_trials(study: optuna.Study) -> optuna.Study:
+    """Read a study's trials now, at once; those that ended are not read again.
+
+    Python would look for garbage again and again among what is only being made: a third of the
+    time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        study.get_trials(deepcopy=False)
+    finally:
+        if was_enabled:
+            gc.enable()
     return study
 
 

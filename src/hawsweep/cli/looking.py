@@ -144,7 +144,7 @@ def show(name: str, trial: int, examples: bool, place: "Place", as_json: bool) -
     """
     from hawsweep import leaderboard, study
 
-    opened = study.load_study(study.open_storage(place), name)
+    opened = study.read_trials(study.load_study(study.open_storage(place), name))
     described = leaderboard.describe_trial(opened, place, trial)
     if examples:
         from hawsweep.examples import hardest_and_easiest
