@@ -16,6 +16,7 @@ from hawsweep import sweepplan
 from hawsweep.cli import main
 from hawsweep.errors import MemoryBudgetError, ModelError, UnknownArchitectureError
 from hawsweep.memory import Budget
+from hawsweep.peak import EMBEDDER_BYTES
 from hawsweep.sweepfile import find_sweep, read_sweep
 from hawsweep.sweepplan import check_fits, known_memory, plan_sweep, share, to_plain
 from hawsweep.timing import time_plan
