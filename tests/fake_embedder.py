@@ -1,13 +1,15 @@
-"""The embedder's process with letters counted in place of a model: importing torch takes longer
-than a sweep of the tiny model.
+"""The embedder's process, with letters counted in place of the model ``letters``: importing torch
+takes longer than a sweep of the tiny model.
 """
 
 import time
+from pathlib import Path
 
 import numpy as np
 
 from hawsweep import embedder_process, models
 
+LETTERS_DIR = Path(__file__).with_name("letters")
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 
 
@@ -21,5 +23,8 @@ class Letters:
 
 
 if __name__ == "__main__":
-    models.load_embedder = lambda *_, **__: Letters()
+    load = models.load_embedder
+    models.load_embedder = lambda path, **options: (
+        Letters() if path == LETTERS_DIR else load(path, **options)
+    )
     embedder_process.main()

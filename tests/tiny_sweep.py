@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hawsweep.phrasebook import generate
 
+LETTERS_DIR = str(Path(__file__).with_name("letters"))
 PHRASEBOOK = Path(generate.__file__).parent
 INTERVAL = 4  # iterations between evaluations
 
@@ -30,6 +31,7 @@ def tiny_sweep(model_dir, data_dir):
         "sampler": {"name": "random"},
         "scoring": {
             "metric": "chrf",
+            "embedder": LETTERS_DIR,
             "max_examples": 4,
             "max_tokens": 4,
             "prompt": {"examples": 0},

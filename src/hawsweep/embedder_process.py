@@ -78,6 +78,7 @@ class EmbedderProcess:
         self._environment = environment
         self._process: subprocess.Popen[str] | None = None
         self._n_deaths = 0
+        self._lock = threading.Lock()  # clients may ask from several threads
 
     def ensure(self) -> None:
         """Start the process where none lives.
@@ -85,13 +86,17 @@ class EmbedderProcess:
         Raises:
             ScoringError: It died three times in a row before it answered.
         """
-        if self._process is not None:
-            if self._process.poll() is None:
-                return
-            self._count_death(self._process)
+        with self._lock:
+            if self._process is not None:
+                if self._process.poll() is None:
+                    return
+                self._count_death(self._process)
+            self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[str]":
         with self._log.open("ab") as log:
             self._log_start = log.tell()
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 _COMMAND,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -101,10 +106,11 @@ class EmbedderProcess:
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C is for who started it
             )
-        assert self._process.stdin is not None
+        assert process.stdin is not None
         with suppress(BrokenPipeError):  # it is dead, which the next call sees
-            self._process.stdin.write(f"{json.dumps(self._setting)}\n")
-            self._process.stdin.flush()
+            process.stdin.write(f"{json.dumps(self._setting)}\n")
+            process.stdin.flush()
+        return process
 
     def _count_death(self, process: "subprocess.Popen[str]") -> None:
         has_answered, _ = process.communicate()
@@ -277,9 +283,7 @@ def main() -> None:
     path, trusts = Path(setting["path"]), setting["trust_remote_code"]
     answers = _Answers(path, told, trust_remote_code=trusts)
     address = setting["address"]
-    threading.Thread(
-        target=_listen, args=(address, setting["key"], answers), daemon=True
-    ).start()
+    threading.Thread(target=_listen, args=(address, setting["key"], answers), daemon=True).start()
     sys.stdin.read()
     shutil.rmtree(Path(address).parent, ignore_errors=True)
     os._exit(0)  # in the middle of whatever it does
