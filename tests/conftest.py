@@ -48,6 +48,12 @@ def pytest_configure(config):
         os.close(handle)
 
 
+def pytest_collection_modifyitems(items):
+    # A file that takes minutes would run alone if it were among the last.
+    long = {item.path for item in items if item.get_closest_marker("real")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if hasattr(config, "workerinput"):
         return
