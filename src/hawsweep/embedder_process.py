@@ -200,7 +200,7 @@ class EmbedderClient:
 def own_embedder(path: Path, *, trust_remote_code: bool) -> EmbedderClient:
     """A client with a process of its own, which ends with the client or with this process."""
     process = EmbedderProcess(path, trust_remote_code=trust_remote_code)
-    client = EmbedderClient(**process.contact, need=process.ensure)
+    client = EmbedderClient(process.contact["address"], process.contact["key"], process.ensure)
     weakref.finalize(client, process.close)
     return client
 
