@@ -262,9 +262,14 @@ def _fault(error: str, message: str) -> bytes:
 
 
 def _listen(address: str, key: str, answers: _Answers) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(address)  # of a process that died
-    with Listener(address, "AF_UNIX", backlog=16, authkey=bytes.fromhex(key)) as listener:
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(address)  # of a process that died
+        listener = Listener(address, "AF_UNIX", backlog=16, authkey=bytes.fromhex(key))
+    except OSError:
+        traceback.print_exc()
+        os._exit(1)  # no client would ever reach it
+    with listener:
         while True:
             with suppress(OSError, EOFError, AuthenticationError):  # a client that died meanwhile
                 connection = listener.accept()
