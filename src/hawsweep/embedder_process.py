@@ -200,7 +200,7 @@ class EmbedderClient:
 def own_embedder(path: Path, *, trust_remote_code: bool) -> EmbedderClient:
     """A client with a process of its own, which ends with the client or with this process."""
     process = EmbedderProcess(path, trust_remote_code=trust_remote_code)
-    client = EmbedderClient(**process.contact, need=process.ensure)
+    client = EmbedderClient(process.contact["address"], process.contact["key"], process.ensure)
     weakref.finalize(client, process.close)
     return client
 
@@ -262,9 +262,14 @@ def _fault(error: str, message: str) -> bytes:
 
 
 def _listen(address: str, key: str, answers: _Answers) -> None:
-    with suppress(FileNotFoundError):
-        os.unlink(address)  # of a process that died
-    with Listener(address, "AF_UNIX", backlog=16, authkey=bytes.fromhex(key)) as listener:
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(address)  # of a process that died
+        listener = Listener(address, "AF_UNIX", backlog=16, authkey=bytes.fromhex(key))
+    except OSError:
+        traceback.print_exc()
+        os._exit(1)  # no client would ever reach it
+    with listener:
         while True:
             with suppress(OSError, EOFError, AuthenticationError):  # a client that died meanwhile
                 connection = listener.accept()

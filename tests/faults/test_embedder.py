@@ -44,7 +44,7 @@ def embedders_of(pid):
     return [
         each
         for each in psutil.Process(pid).children()
-        if any("embedder" in part for part in each.cmdline())
+        if any(part.endswith("fake_embedder.py") for part in each.cmdline())
     ]
 
 
