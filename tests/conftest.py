@@ -14,19 +14,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
-from hawsweep.backend import nn
+from hawsweep.machine.backend import nn
 
 import pytest
 import tiny_llama
 from mlx_lm.utils import load, save_config, save_model
 from tiny_sweep import phrasebook_lines
 
-from hawsweep import embedder_process
-from hawsweep.data import load_data
-from hawsweep.encoding import encode
-from hawsweep.models import load_model
-from hawsweep.spec import DataSpec
-from hawsweep.study import Place
+from hawsweep.data.load import load_data
+from hawsweep.data.tokens import encode
+from hawsweep.models.load import load_model
+from hawsweep.scoring import embedder_process
+from hawsweep.spec.sweep import DataSpec
+from hawsweep.study.place import Place
 
 FAKE_EMBEDDER = (sys.executable, str(Path(__file__).with_name("fake_embedder.py")))
 embedder_process._COMMAND = FAKE_EMBEDDER  # but where a test asks for the real one

@@ -8,11 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-from hawsweep import embedder_process
 from hawsweep.errors import HawsweepError
-from hawsweep.starting import join_sweep, run_sweep
-from hawsweep.study import Place
-from hawsweep.sweepfile import parse_override, read_sweep
+from hawsweep.running.start import join_sweep, run_sweep
+from hawsweep.scoring import embedder_process
+from hawsweep.spec.read import parse_override, read_sweep
+from hawsweep.study.place import Place
 
 
 def tell(kind, **values):

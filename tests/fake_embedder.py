@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hawsweep import embedder_process, models
+from hawsweep.models import load as load_module
+from hawsweep.scoring.embedder_process import main
 
 LETTERS_DIR = Path(__file__).with_name("letters")
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
@@ -23,8 +24,8 @@ class Letters:
 
 
 if __name__ == "__main__":
-    load = models.load_embedder
-    models.load_embedder = lambda path, **options: (
+    load = load_module.load_embedder
+    load_module.load_embedder = lambda path, **options: (
         Letters() if path == LETTERS_DIR else load(path, **options)
     )
-    embedder_process.main()
+    main()

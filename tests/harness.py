@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from hawsweep.backend import device_here
+from hawsweep.machine.backend import device_here
 
 import forkserver
 import optuna
@@ -19,14 +19,16 @@ import psutil
 from optuna.trial import TrialState
 from tiny_sweep import INTERVAL, tiny_sweep
 
-from hawsweep.data import load_data
-from hawsweep.processes import identity
-from hawsweep.provenance import fingerprints
-from hawsweep.space import distributions
-from hawsweep.study import Place, create_study, open_storage
-from hawsweep.sweepfile import read_sweep
-from hawsweep.trials import ask
-from hawsweep.worker import Worker
+from hawsweep.data.load import load_data
+from hawsweep.machine.processes import identity
+from hawsweep.running.worker import Worker
+from hawsweep.search.distributions import distributions
+from hawsweep.spec.read import read_sweep
+from hawsweep.study.place import Place
+from hawsweep.study.provenance import fingerprints
+from hawsweep.study.queue import ask
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import create_study
 
 DRIVER = Path(__file__).with_name("driver.py")
 N_THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -251,14 +253,14 @@ def workers_of(process):
 
 def spare_of(process):
     """The worker that is started ahead of a process that supervises."""
-    (found,) = children_of(process, "hawsweep.worker ahead") - set(_started(process))
+    (found,) = children_of(process, "hawsweep.running.worker ahead") - set(_started(process))
     return found
 
 
 def _started(process):
     """Workers that know their setting, by which they are nicer than the supervisor."""
     found = []
-    for child in children_of(process, "hawsweep.worker"):
+    for child in children_of(process, "hawsweep.running.worker"):
         with suppress(psutil.Error):
             if child.nice() > process.nice():
                 found.append(child)

@@ -10,10 +10,11 @@ from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
 from sqlalchemy import insert
 
-from hawsweep.space import distributions
-from hawsweep.spec import HOW_IT_RUNS
-from hawsweep.study import create_study, open_storage
-from hawsweep.sweepfile import check_sweep
+from hawsweep.search.distributions import distributions
+from hawsweep.spec.read import check_sweep
+from hawsweep.spec.sweep import HOW_IT_RUNS
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import create_study
 
 N_PROMPTS = 40
 SPEC = check_sweep(

@@ -2,9 +2,10 @@
 
 import json
 
-from hawsweep.space import distributions
-from hawsweep.study import create_study, open_storage
-from hawsweep.sweepfile import check_sweep
+from hawsweep.search.distributions import distributions
+from hawsweep.spec.read import check_sweep
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import create_study
 
 SPEC = check_sweep(
     {

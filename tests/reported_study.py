@@ -6,8 +6,10 @@ from pathlib import Path
 from optuna.trial import TrialState, create_trial
 from pictured_study import BASE, SPACE, make_trial
 
-from hawsweep.study import Place, create_study, open_storage
-from hawsweep.sweepfile import check_sweep
+from hawsweep.spec.read import check_sweep
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import create_study
 
 NASTY = (
     "</script><script>document.title='stolen'</script><img src=x onerror=\"document.title='x'\">"

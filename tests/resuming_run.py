@@ -10,12 +10,12 @@ import signal
 import sys
 from pathlib import Path
 
-from hawsweep.backend import mx
+from hawsweep.machine.backend import mx
 
 import tiny_models
 from tiny_training import Recorder, run, settings
 
-from hawsweep.checkpoints import load_state
+from hawsweep.training.checkpoints import load_state
 
 TRAIN = settings(
     iters=100,

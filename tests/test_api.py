@@ -18,11 +18,12 @@ from optuna.trial import TrialState, create_trial
 from tiny_sweep import tiny_sweep
 
 import hawsweep
-from hawsweep import Outcome, StudyResults, confirm, load_sweep, open_study, run_sweep
+from hawsweep import Outcome, StudyResults, load_sweep, open_study, run_sweep
 from hawsweep.cli import main
 from hawsweep.errors import SpecError, StudyError
-from hawsweep.space import distributions
-from hawsweep.study import find_place
+from hawsweep.search.distributions import distributions
+from hawsweep.study.confirm import wanted
+from hawsweep.study.place import find_place
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE, OPTUNA_EXAMPLE = (
@@ -84,9 +85,9 @@ def test_readme_example_has_types(tmp_path):
     done = python("-m", "mypy", "--strict", str(script), cwd=ROOT)
     revealed = re.findall(r'Revealed type is "(.*)"', done.stdout)
     assert revealed == [
-        "hawsweep.spec.SweepSpec",
-        "hawsweep.starting.Outcome",
-        "list[hawsweep.scoring.Sample]",
+        "hawsweep.spec.sweep.SweepSpec",
+        "hawsweep.running.start.Outcome",
+        "list[hawsweep.scoring.score.Sample]",
     ]
     assert done.returncode == 0, done.stdout
 
@@ -196,7 +197,7 @@ def test_trials_of_others_do_no_harm(swept, tmp_path):
     assert {row.label for row in results.leaderboard()} == {"base", *"012345"}
     assert results.verdict() == swept.outcome.verdict()
     assert results.best_trial.number == swept.outcome.best_trial.number
-    assert {number for number, _ in confirm.wanted(study, results.spec)} <= {0, 1, 2}
+    assert {number for number, _ in wanted(study, results.spec)} <= {0, 1, 2}
     assert results.samples(3) == []
     for command in (
         ["status", "tiny", "--why"],

@@ -14,13 +14,17 @@ import optuna
 import pytest
 from click.testing import CliRunner
 
-from hawsweep import models, starting, systems
 from hawsweep.cli import main
-from hawsweep.data import load_data
-from hawsweep.records import MAX_LINE
-from hawsweep.scoring import Scorer
-from hawsweep.study import Place, create_study, open_storage, study_names
-from hawsweep.sweepfile import check_sweep
+from hawsweep.data.load import load_data
+from hawsweep.data.records import MAX_LINE
+from hawsweep.models import resolve
+from hawsweep.results import compare_systems
+from hawsweep.running import start
+from hawsweep.scoring.score import Scorer
+from hawsweep.spec.read import check_sweep
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage, study_names
+from hawsweep.study.study import create_study
 
 KNOWN_MODEL = "mlx-community/gemma-3-4b-it-4bit"  # its shape is known without its files
 KEYS = {
@@ -607,15 +611,15 @@ def ground(tmp_path, monkeypatch, tiny_model_dir, hub_cache):
     def refuse(*_, **__):
         raise AssertionError("bad input must be seen before this")
 
-    monkeypatch.setattr(models, "_resolve_bundled", refuse)
-    monkeypatch.setattr(starting, "_share_memory", refuse)
+    monkeypatch.setattr(resolve, "_resolve_bundled", refuse)
+    monkeypatch.setattr(start, "share_memory", refuse)
 
     def scorer(spec, **_):
         made = Scorer(tmp_path, spec)
         made.embedder = Letters()
         return made
 
-    monkeypatch.setattr(systems, "_scorer", scorer)
+    monkeypatch.setattr(compare_systems, "_scorer", scorer)
     return folder
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from hawsweep import __version__, cli
-from hawsweep.reference import reference
+from hawsweep.spec.reference import reference
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -83,7 +83,7 @@ def test_every_document_is_linked_from_the_readme_or_a_document_it_links():
 
 
 def test_reference_of_keys_is_current():
-    # Remade with: python -m hawsweep.reference > sweeps/README.md
+    # Remade with: python -m hawsweep.spec.reference > sweeps/README.md
     assert read("sweeps/README.md") == reference()
 
 

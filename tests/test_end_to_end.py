@@ -153,7 +153,7 @@ def test_worker_killed_costs_its_trial_only(swept: Path) -> None:
             printed += line
             if "trial 0 starts" in line:
                 commands = {pid: _command(pid) for pid in _children(process.pid)}
-                workers = [p for p, each in commands.items() if "hawsweep.worker" in each]
+                workers = [p for p, each in commands.items() if "hawsweep.running.worker" in each]
                 # Not the spare one.
                 os.kill(next(p for p in workers if "ahead" not in commands[p]), signal.SIGKILL)
     assert process.returncode == 0, printed

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, configuration, given, settings
 from hypothesis import strategies as st
 
-from hawsweep.data import Splits, load_data
+from hawsweep.data.load import Splits, load_data
 from hawsweep.errors import DataError, SpecError
-from hawsweep.spec import DataSpec
-from hawsweep.sweepfile import parse_override, read_sweep
+from hawsweep.spec.read import parse_override, read_sweep
+from hawsweep.spec.sweep import DataSpec
 
 TIMES = int(os.environ.get("HAWSWEEP_FUZZ", "1"))
 N_EXAMPLES = {"sweep": 7000, "text": 4000, "override": 4000, "jsonl": 5000, "csv": 4000}

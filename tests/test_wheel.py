@@ -122,8 +122,8 @@ def installed(built, tmp_path_factory):
 def test_installed_package_is_the_wheel_and_has_its_own_sweeps(installed):
     code = (
         "import hawsweep, json, sys\n"
-        "from hawsweep.data import load_data\n"
-        "from hawsweep.sweepfile import load_sweep, sweep_names\n"
+        "from hawsweep.data.load import load_data\n"
+        "from hawsweep.spec.read import load_sweep, sweep_names\n"
         "splits = load_data(load_sweep('lr-rank').data)\n"
         "paths = {name: str(path) for name, path in sweep_names().items()}\n"
         "print(json.dumps([hawsweep.__file__, paths, len(splits.train), sys.path]))"

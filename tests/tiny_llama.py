@@ -1,6 +1,6 @@
 """Random llamas with tokenizers of their own, as folders that every part of hawsweep reads."""
 
-from hawsweep.backend import mx
+from hawsweep.machine.backend import mx
 
 from mlx_lm.models import llama
 from mlx_lm.utils import save_config, save_model

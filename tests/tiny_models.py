@@ -3,12 +3,12 @@
 import copy
 import importlib
 
-from hawsweep.backend import mx, nn
+from hawsweep.machine.backend import mx, nn
 
 import numpy as np
 from mlx_lm.utils import save_config, save_model
 
-from hawsweep.encoding import Example
+from hawsweep.data.tokens import Example
 
 VOCABULARY = 100
 N_BLOCKS = 4

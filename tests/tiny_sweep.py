@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from hawsweep.phrasebook import generate
+from hawsweep.data import phrasebook
 
 LETTERS_DIR = str(Path(__file__).with_name("letters"))
-PHRASEBOOK = Path(generate.__file__).parent
+PHRASEBOOK = Path(phrasebook.__file__).parent
 INTERVAL = 4  # iterations between evaluations
 
 

@@ -2,15 +2,15 @@
 
 from contextlib import nullcontext
 
-from hawsweep.backend import mx
+from hawsweep.machine.backend import mx
 
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.trainer import default_loss
 
-from hawsweep.batches import lengths_of, training_order
-from hawsweep.evaluation import make_evaluator
-from hawsweep.training import train_adapter, trainable
-from hawsweep.trainspec import TrainSpec
+from hawsweep.data.batches import lengths_of, training_order
+from hawsweep.spec.train import TrainSpec
+from hawsweep.training.evaluation import make_evaluator
+from hawsweep.training.train import train_adapter, trainable
 
 
 class Recorder:

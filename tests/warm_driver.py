@@ -15,7 +15,8 @@ import time
 import driver
 import forkserver
 
-from hawsweep import supervisor, worker
+from hawsweep.running import supervisor, worker
+from hawsweep.running.worker import import_ahead
 
 
 class Forked:
@@ -70,7 +71,7 @@ class Starter:
 
 
 def main():
-    worker.import_ahead()
+    import_ahead()
     forkserver.serve(int(sys.argv[1]))
     asked = json.loads(sys.stdin.readline())
     os.environ.clear()

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hawsweep.errors import HawsweepError
-    from hawsweep.results import StudyResults, open_study
-    from hawsweep.spec import SweepSpec
-    from hawsweep.starting import Outcome, run_sweep
-    from hawsweep.supervisor import Event
-    from hawsweep.sweepfile import load_sweep
+    from hawsweep.results.study_results import StudyResults, open_study
+    from hawsweep.running.events import Event
+    from hawsweep.running.start import Outcome, run_sweep
+    from hawsweep.spec.read import load_sweep
+    from hawsweep.spec.sweep import SweepSpec
+
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,14 +34,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Event": "supervisor",
+    "Event": "running.events",
     "HawsweepError": "errors",
-    "Outcome": "starting",
-    "StudyResults": "results",
-    "SweepSpec": "spec",
-    "load_sweep": "sweepfile",
-    "open_study": "results",
-    "run_sweep": "starting",
+    "Outcome": "running.start",
+    "StudyResults": "results.study_results",
+    "SweepSpec": "spec.sweep",
+    "load_sweep": "spec.read",
+    "open_study": "results.study_results",
+    "run_sweep": "running.start",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours

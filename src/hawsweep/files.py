@@ -1,9 +1,13 @@
 """Files that are whole or not there: whoever is killed while writing leaves what was before."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from hawsweep.errors import StudyError
 
 # Before the names of files that are being written. Nothing reads them.
 HALF_WRITTEN = "~"
@@ -38,3 +42,20 @@ def remove_half_written(folder: Path) -> None:
     """Remove what a process that was killed left of writing into ``folder`` and those in it."""
     for path in folder.rglob(f"{HALF_WRITTEN}*"):
         path.unlink(missing_ok=True)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON lines file; none where it is missing.
+
+    Raises:
+        StudyError: It is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as fault:
+        raise StudyError(
+            f"{path} is damaged: {fault}. Restore it from a backup, or move it away."
+        ) from fault

@@ -10,7 +10,7 @@ import sys
 
 _ONE_RUN = """
 import time
-from hawsweep.backend import blas, mx
+from hawsweep.machine.backend import blas, mx
 a, b = mx.random.normal((1024, 1024)), mx.random.normal((1024, 1024))
 mx.eval(a @ b)
 started = time.perf_counter()

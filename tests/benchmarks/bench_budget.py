@@ -16,10 +16,11 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from hawsweep import calibration, sweepplan
-from hawsweep.models import resolve_model
-from hawsweep.peak import process_bytes
-from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
+from hawsweep.models.resolve import resolve_model
+from hawsweep.planning import calibration
+from hawsweep.planning.peak import process_bytes
+from hawsweep.planning.sweep_plan import plan_sweep
+from hawsweep.spec.read import find_sweep, parse_override, read_sweep
 
 _SETTINGS = [
     "model=smollm2-135m-instruct",
@@ -56,7 +57,7 @@ def main() -> None:
     path = resolve_model(spec.model)
     known = calibration.memory_model(path)
     known = calibration.ensure_calibrated(path, known, 64e9, print)
-    plan = sweepplan.plan_sweep(spec)
+    plan = plan_sweep(spec)
     needed = process_bytes(plan.largest.least.needed_bytes, known.coefficients)
     budget = round(asked.share * needed)
     limit = budget + _MAPPED_BYTES

@@ -26,14 +26,14 @@ import time
 from functools import partial
 from typing import Any
 
-from hawsweep.backend import mx, nn, optim, peak_memory_bytes, reset_peak_memory
+from hawsweep.machine.backend import mx, nn, optim, peak_memory_bytes, reset_peak_memory
 
 from mlx_lm.models import llama
 from mlx_lm.tuner.trainer import default_loss
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from hawsweep.loss import target_losses
-from hawsweep.peak import slice_tokens
+from hawsweep.planning.peak import slice_tokens
+from hawsweep.training.loss import target_losses
 
 _VOCABULARY = 262_144
 _HIDDEN = 128

@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from hawsweep.batches import padded_targets
-from hawsweep.calibration import fit
-from hawsweep.measuring import Observation, Point, points
-from hawsweep.peak import COEFFICIENTS, Execution, Step, slice_tokens, training_peak
-from hawsweep.shapes import shape_of
+from hawsweep.data.batches import padded_targets
+from hawsweep.models.shape import shape_of
+from hawsweep.planning.calibration import fit
+from hawsweep.planning.measured_steps import Observation, Point, points
+from hawsweep.planning.peak import COEFFICIENTS, Execution, Step, slice_tokens, training_peak
 
 _COMMON = {
     "rms_norm_eps": 1e-6,
@@ -178,7 +178,7 @@ def _shape(name):
 
 
 def _smollm2():
-    from hawsweep.models import resolve_model
+    from hawsweep.models.resolve import resolve_model
 
     return resolve_model("smollm2-135m-instruct")
 
@@ -203,13 +203,13 @@ def _measure(name, wanted):
 
 
 def _child(name):
-    from hawsweep.backend import mx, nn
+    from hawsweep.machine.backend import mx, nn
 
-    from hawsweep.measuring import measure_step
+    from hawsweep.planning.measured_steps import measure_step
 
     config = _MODELS[name]
     if config is None:
-        from hawsweep.models import load_model
+        from hawsweep.models.load import load_model
 
         model = load_model(_smollm2()).model
     else:

@@ -14,9 +14,9 @@ import time
 
 import psutil
 
-from hawsweep.starting import run_sweep
-from hawsweep.supervisor import Event
-from hawsweep.sweepfile import find_sweep, read_sweep
+from hawsweep.running.events import Event
+from hawsweep.running.start import run_sweep
+from hawsweep.spec.read import find_sweep, read_sweep
 
 LONG = {
     "search.lora_parameters.rank.choices": [8, 16],

@@ -19,9 +19,9 @@ import psutil
 from harness import N_THREADS, Lab, kill, workers_of
 from soak import Folders, made
 
-from hawsweep.starting import run_sweep
-from hawsweep.supervisor import Event
-from hawsweep.sweepfile import read_sweep
+from hawsweep.running.events import Event
+from hawsweep.running.start import run_sweep
+from hawsweep.spec.read import read_sweep
 
 _SIZES = (5, 500, 1500)
 _N_DEATHS = 5

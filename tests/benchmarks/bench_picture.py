@@ -16,11 +16,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from long_study import make_study
 from rich.console import Console
 
-from hawsweep.display.running import RunningPicture
-from hawsweep.overview import Onlooker
-from hawsweep.progress import Follower, read_progress, recording
-from hawsweep.study import Place
-from hawsweep.supervisor import Event
+from hawsweep.running.events import Event
+from hawsweep.running.progress import Follower, read_progress, recording
+from hawsweep.running.status import Onlooker
+from hawsweep.study.place import Place
+from hawsweep.views.terminal.progress import RunningPicture
 
 _RUNS = 50
 _SETTINGS = {"learning_rate": 1e-3, "lora_parameters.rank": 8, "iters": 1000}

@@ -12,9 +12,11 @@ import statistics
 import time
 from pathlib import Path
 
-from hawsweep import data, models
-from hawsweep.scoring import Scorer, translate
-from hawsweep.spec import DataSpec, ScoringSpec
+from hawsweep.data.load import choose_subset, load_data
+from hawsweep.models import resolve
+from hawsweep.models.load import load_model
+from hawsweep.scoring.score import Scorer, translate
+from hawsweep.spec.sweep import DataSpec, ScoringSpec
 
 
 def main() -> None:
@@ -27,22 +29,22 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     asked = parser.parse_args()
 
-    splits = data.load_data((DataSpec(path=asked.data),))
-    records = list(data.choose_subset(splits.valid, asked.prompts, 0))
-    path = models.resolve_model(asked.model)
+    splits = load_data((DataSpec(path=asked.data),))
+    records = list(choose_subset(splits.valid, asked.prompts, 0))
+    path = resolve.resolve_model(asked.model)
     scores: dict[int, list[float]] = {1: [], asked.batch_size: []}
     ratios, same = [], []
     print(f"{len(records)} prompts, up to {asked.max_tokens} tokens")
     print("adapter                    one by one   batched   ratio   similarity one, batched")
     for adapter in asked.adapters:
-        loaded = models.load_model(path, adapter)
+        loaded = load_model(path, adapter)
         seconds, outputs = {}, {}
         for batch_size in scores:
             spec = ScoringSpec(batch_size=batch_size, max_tokens=asked.max_tokens)
             started = time.perf_counter()
             outputs[batch_size] = [each.text for each in translate(loaded, records, spec)]
             seconds[batch_size] = time.perf_counter() - started
-            scorer = Scorer(models.resolve_embedder(spec.embedder), spec)
+            scorer = Scorer(resolve.resolve_embedder(spec.embedder), spec)
             found = scorer.compare(records, outputs[batch_size])
             scores[batch_size].append(found.similarity)
         ratios.append(seconds[1] / seconds[asked.batch_size])

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from long_study import make_study
 
-from hawsweep.study import Place
+from hawsweep.study.place import Place
 
 _RUNS = 5
 

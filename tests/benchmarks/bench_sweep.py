@@ -23,12 +23,16 @@ from pathlib import Path
 import optuna
 import yaml
 
-from hawsweep import backend, data, models, space, study
-from hawsweep.adapters import mlx_lm_config
-from hawsweep.settings import apply_settings
-from hawsweep.spec import SweepSpec
-from hawsweep.starting import run_sweep
-from hawsweep.sweepfile import find_sweep, parse_override, read_sweep
+from hawsweep.data.load import load_data
+from hawsweep.machine import backend
+from hawsweep.models import resolve
+from hawsweep.running.start import run_sweep
+from hawsweep.search.distributions import distributions, first_settings
+from hawsweep.spec.read import find_sweep, parse_override, read_sweep
+from hawsweep.spec.space import apply_settings
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.study import make_pruner, make_sampler
+from hawsweep.training.adapters import mlx_lm_config
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _VAL_LINE = re.compile(r"^\s*(\d+)\s+val\s+([\d.]+)")
@@ -46,15 +50,15 @@ def time_alternative(
 ) -> tuple[float, optuna.Study]:
     """Seconds of an Optuna study over the ``mlx_lm.lora`` command, and the study."""
     started = time.perf_counter()
-    model = models.resolve_model(spec.model)
-    splits = data.load_data(spec.data)
-    opened = optuna.create_study(direction="maximize", pruner=study.make_pruner(spec))
+    model = resolve.resolve_model(spec.model)
+    splits = load_data(spec.data)
+    opened = optuna.create_study(direction="maximize", pruner=make_pruner(spec))
     config = yaml.safe_load((model / "config.json").read_text(encoding="utf-8"))
-    for settings in space.first_settings(spec, config):
+    for settings in first_settings(spec, config):
         opened.enqueue_trial(settings)
     for number in range(spec.trials):
-        opened.sampler = study.make_sampler(spec, number)
-        trial = opened.ask(space.distributions(spec.search))
+        opened.sampler = make_sampler(spec, number)
+        trial = opened.ask(distributions(spec.search))
         value = _run_lora(spec, trial, model, splits.folder, folder, preload)
         opened.tell(
             trial, value, state=None if value is not None else optuna.trial.TrialState.PRUNED
@@ -118,7 +122,7 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     overrides = dict(parse_override(text) for text in [*asked.set, f"trials={asked.trials}"])
     spec = read_sweep(find_sweep(asked.sweep), overrides)
-    models.resolve_model(spec.model)  # converted once, before any arm
+    resolve.resolve_model(spec.model)  # converted once, before any arm
     preload = backend.preload_path()
     arms = {"fast": [preload], "stock": [None], "both": [preload, None]}[asked.blas]
     print(f"{spec.trials} trials of {asked.sweep}; alternative: optuna + mlx_lm.lora")

@@ -32,7 +32,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hawsweep.backend import mx, optim, peak_memory_bytes, reset_peak_memory
+from hawsweep.machine.backend import mx, optim, peak_memory_bytes, reset_peak_memory
 
 import numpy as np
 from mlx_lm.lora import CONFIG_DEFAULTS
@@ -40,17 +40,19 @@ from mlx_lm.tuner import datasets, trainer
 from mlx_lm.tuner.utils import linear_to_lora_layers
 from mlx_lm.utils import load_tokenizer
 
-from hawsweep import data, models
-from hawsweep.adapters import lora_config
-from hawsweep.batches import lengths_of, make_batch, padded_width, training_order
-from hawsweep.encoding import Encoded, encode
-from hawsweep.evaluation import Evaluation
-from hawsweep.forward import FrozenBlocks
-from hawsweep.peak import slice_tokens
-from hawsweep.records import Record
-from hawsweep.spec import DataSpec
-from hawsweep.training import train_adapter, trainable
-from hawsweep.trainspec import LoraParameters, TrainSpec
+from hawsweep.data.batches import lengths_of, make_batch, padded_width, training_order
+from hawsweep.data.load import load_data
+from hawsweep.data.records import Record
+from hawsweep.data.tokens import Encoded, encode
+from hawsweep.models import resolve
+from hawsweep.models.load import LoadedModel, load_model
+from hawsweep.planning.peak import slice_tokens
+from hawsweep.spec.sweep import DataSpec
+from hawsweep.spec.train import LoraParameters, TrainSpec
+from hawsweep.training.adapters import lora_config
+from hawsweep.training.evaluation import Evaluation
+from hawsweep.training.forward import FrozenBlocks
+from hawsweep.training.train import train_adapter, trainable
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MODEL = "smollm2-135m-instruct"
@@ -96,8 +98,8 @@ class Measured:
 def read_records(name: str, folder: Path) -> list[Record]:
     """The training records; without the Fornander passages, the longest of the phrase book."""
     if name == "fornander" and (folder / name / "train.jsonl").is_file():
-        return data.load_data([DataSpec(path=str(folder / name))]).train
-    records = data.load_data([DataSpec(path="phrasebook")]).train
+        return load_data([DataSpec(path=str(folder / name))]).train
+    records = load_data([DataSpec(path="phrasebook")]).train
     if name == "fornander":
         longest = sorted(records, key=lambda record: -len(str(record.content)))
         return longest[: len(records) // 10]
@@ -149,7 +151,7 @@ def make_spec(name: str, n_examples: int, asked: argparse.Namespace) -> TrainSpe
 
 
 def train_hawsweep(
-    loaded: models.LoadedModel, kept: list[Record], chosen: Encoded, train: TrainSpec
+    loaded: LoadedModel, kept: list[Record], chosen: Encoded, train: TrainSpec
 ) -> Measured:
     """Train by ``train_adapter``; its evaluation costs nothing."""
     model, examples = loaded.model, chosen.examples
@@ -177,7 +179,7 @@ def train_hawsweep(
 
 
 def train_mlx_lm(
-    loaded: models.LoadedModel, kept: list[Record], chosen: Encoded, train: TrainSpec
+    loaded: LoadedModel, kept: list[Record], chosen: Encoded, train: TrainSpec
 ) -> Measured:
     """Train by ``mlx_lm.tuner.trainer.train``, set up as ``mlx_lm.lora`` does."""
     model = loaded.model
@@ -246,7 +248,7 @@ def run_arm(asked: argparse.Namespace) -> Measured:
     """One arm on the sample in a file, in this process."""
     records = [Record(json.loads(line)) for line in asked.sample.read_text("utf-8").splitlines()]
     train = make_spec(asked.case, len(records), asked)
-    loaded = models.load_model(models.resolve_model(_MODEL))
+    loaded = load_model(resolve.resolve_model(_MODEL))
     chosen = encode(
         records,
         loaded.tokenizer,
@@ -339,7 +341,7 @@ def main() -> None:
             raise SystemExit(
                 f"--examples is {asked.examples}, must be a multiple of {CASES[name].batch_size}."
             )
-    path = models.resolve_model(_MODEL)  # converted once, before any arm
+    path = resolve.resolve_model(_MODEL)  # converted once, before any arm
     tokenizer = load_tokenizer(path)
     cases = [run_case(name, tokenizer, asked) for name in names]
     if asked.json:

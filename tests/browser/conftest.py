@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from harness import Lab
 
-from hawsweep.study import Place
+from hawsweep.study.place import Place
 
 _HERE = ("127.0.0.1", "localhost")
 _OF_NO_HOST = ("about", "blob", "data", "file")

@@ -7,9 +7,10 @@ import pytest
 from optuna.trial import TrialState
 from playwright.sync_api import expect
 
-from hawsweep.dashboard.refreshing import Refresher
-from hawsweep.dashboard.serving import make_server
-from hawsweep.study import Place, open_storage
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
+from hawsweep.views.dashboard.refresh import Refresher
+from hawsweep.views.dashboard.serve import make_server
 
 EVIL = '<script>alert(1)</script><img src="http://evil.example/a.png"> ![b](http://evil.example/b)'
 PLOTS = ["Learning curves", "Score against validation loss", "Memory: predicted and measured"]

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 import pytest
 from reported_study import make_reported_study
 
-from hawsweep.report.content import make_report
-from hawsweep.report.page import report_page
-from hawsweep.study import load_study, open_storage
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import load_study
+from hawsweep.views.report.content import make_report
+from hawsweep.views.report.page import report_page
 
 PHONE = {"width": 390, "height": 844}
 PLOTS = ("scores", "curves", "history", "importance", "parallel", "slices", "agreement", "memory")

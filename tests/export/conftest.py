@@ -9,8 +9,10 @@ import optuna
 import pytest
 from harness import Lab
 
-from hawsweep.export.exporting import Request, export_trial
-from hawsweep.study import Place, load_study, open_storage
+from hawsweep.export.export import Request, export_trial
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import load_study
 
 SYSTEM = "Translate Hawaiian to English."
 

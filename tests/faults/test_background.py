@@ -7,10 +7,10 @@ from click.testing import CliRunner
 from harness import wait_until
 
 from hawsweep.cli import main
-from hawsweep.detaching import start_detached
 from hawsweep.errors import StudyBusyError, WorkerError
-from hawsweep.processes import supervisor_of
-from hawsweep.study import Place
+from hawsweep.machine.processes import supervisor_of
+from hawsweep.running.background import start_detached
+from hawsweep.study.place import Place
 
 
 def command(here, *more):

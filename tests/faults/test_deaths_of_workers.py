@@ -19,8 +19,8 @@ from harness import (
 )
 from optuna.trial import TrialState
 
-from hawsweep.starting import run_sweep
-from hawsweep.sweepfile import read_sweep
+from hawsweep.running.start import run_sweep
+from hawsweep.spec.read import read_sweep
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGABRT, signal.SIGSEGV)
 N_STRIKES = 18  # of each seed
@@ -90,7 +90,7 @@ def test_worker_that_dies_is_replaced_by_the_spare_one(lab):
     assert second == spares[0] != first
     assert [trial.user_attrs["worker"]["pid"] for trial in here.trials()] == [first, second]
     assert nice == again == psutil.Process().nice() + 5
-    assert children_of(psutil.Process(), "hawsweep.worker") == set()
+    assert children_of(psutil.Process(), "hawsweep.running.worker") == set()
 
 
 def test_spare_worker_ends_with_its_supervisor(lab):

@@ -120,10 +120,17 @@ def test_no_process_but_the_embedders_has_torch(lab, reports):
         )
         assert done.returncode == 0, done.stderr
     found = {path.name.partition("-")[2]: path.read_text().split() for path in folder.iterdir()}
-    kinds = ("hawsweep.worker", "hawsweep.measuring", "start", "status", "plan", "--help")
+    kinds = (
+        "hawsweep.running.worker",
+        "hawsweep.planning.measured_steps",
+        "start",
+        "status",
+        "plan",
+        "--help",
+    )
     for kind in kinds:
         assert any(kind in name for name in found), (kind, list(found))
-    (worker,) = (names for name, names in found.items() if "hawsweep.worker" in name)
+    (worker,) = (names for name, names in found.items() if "hawsweep.running.worker" in name)
     assert "transformers" in worker
     for name, names in found.items():
         assert not {"torch", "sentence_transformers"} & set(names), name

@@ -9,8 +9,8 @@ import pytest
 from harness import INTERVAL, count, kill, wait_until
 from optuna.trial import TrialState
 
-from hawsweep.processes import supervisor_of
-from hawsweep.study import Place
+from hawsweep.machine.processes import supervisor_of
+from hawsweep.study.place import Place
 
 
 def test_sweep_is_interrupted_while_its_first_worker_imports(lab):
@@ -130,7 +130,7 @@ def test_interrupt_leaves_a_study_that_goes_on(lab, n_times):
 
 
 def test_stop_from_elsewhere_ends_the_sweep(lab):
-    from hawsweep.starting import ask_to_stop
+    from hawsweep.running.start import ask_to_stop
 
     here = lab(trials=3, search={"iters": {"choices": [400]}})
     with here.start() as run:

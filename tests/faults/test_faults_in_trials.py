@@ -12,27 +12,34 @@ from harness import INTERVAL, Lab, count
 from optuna.storages._rdb import storage as optuna_storage
 from optuna.trial import TrialState
 
-from hawsweep import deaths, objective, scoring, study, training, trials
 from hawsweep.errors import StudyError
-from hawsweep.leaderboard import trial_row
-from hawsweep.space import distributions
-from hawsweep.trialfiles import STATE_FILE
+from hawsweep.layout import STATE_FILE
+from hawsweep.results.leaderboard import trial_row
+from hawsweep.scoring import score
+from hawsweep.search.distributions import distributions
+from hawsweep.study.attributes import MEMORY_FACTOR
+from hawsweep.study.faults import GONE
+from hawsweep.study.place import Place
+from hawsweep.study.queue import reap_running
+from hawsweep.study.storage import storage_faults_told
+from hawsweep.training import train
+from hawsweep.trial import run
 
 SETTINGS = {"learning_rate": 1e-3, "lora_parameters.rank": 2, "iters": 24}
 # Everything a trial calls on its way; each fails at some call.
 PLACES = {
-    "settings": (objective, "apply_settings", 1),
-    "config": (objective, "_write_config", 1),
-    "batch": (training, "make_batch", 20),
-    "learning rate": (training, "learning_rate_at", 20),
-    "adapter": (training, "save_adapter", 4),
-    "state": (training, "save_state", 6),
-    "checkpoint": (training, "keep_checkpoint", 6),
-    "losses of validation": (objective, "_write_losses", 4),
-    "losses of training": (objective, "write_example_losses", 1),
-    "loading the best": (objective, "load_adapter", 1),
-    "answers": (scoring, "translate", 1),
-    "samples": (objective, "write_samples", 1),
+    "settings": (run, "apply_settings", 1),
+    "config": (run, "_write_config", 1),
+    "batch": (train, "make_batch", 20),
+    "learning rate": (train, "learning_rate_at", 20),
+    "adapter": (train, "save_adapter", 4),
+    "state": (train, "save_state", 6),
+    "checkpoint": (train, "keep_checkpoint", 6),
+    "losses of validation": (run, "_write_losses", 4),
+    "losses of training": (run, "write_example_losses", 1),
+    "loading the best": (run, "load_adapter", 1),
+    "answers": (score, "translate", 1),
+    "samples": (run, "write_samples", 1),
 }
 FAULTS = {
     "bug": lambda: ValueError("a bug"),
@@ -55,7 +62,7 @@ def bench(bench_lab):
     opened = lab.study
     for trial in opened.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         opened._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-    opened.set_user_attr(trials.MEMORY_FACTOR, 1.0)
+    opened.set_user_attr(MEMORY_FACTOR, 1.0)
     worker.spec = worker.spec.model_copy(update={"trials": 10_000})
     return lab, worker
 
@@ -112,8 +119,8 @@ def test_exception_anywhere_ends_its_trial_only(bench, monkeypatch, place, kind)
 @pytest.mark.parametrize("rate", [1e20, 1e25, 1e30, 3e35])
 def test_settings_that_diverge_are_pruned_with_the_reason(bench, monkeypatch, rate):
     lab, worker = bench
-    real = training.learning_rate_at
-    monkeypatch.setattr(training, "learning_rate_at", lambda *a: real(*a) * rate)
+    real = train.learning_rate_at
+    monkeypatch.setattr(train, "learning_rate_at", lambda *a: real(*a) * rate)
     lab.study.enqueue_trial({**SETTINGS, "learning_rate": 9e-3 / len(str(rate))})
     lab.run_next(worker)
     count("NaN")
@@ -131,13 +138,13 @@ def test_clock_that_jumps_changes_no_trial(bench, monkeypatch, jump):
         def now(cls, tz=None):
             return datetime.now(tz) + jump
 
-    real = objective.load_adapter
+    real = run.load_adapter
 
     def jumps(*arguments):
         monkeypatch.setattr(optuna_storage, "datetime", Jumping)
         return real(*arguments)
 
-    monkeypatch.setattr(objective, "load_adapter", jumps)
+    monkeypatch.setattr(run, "load_adapter", jumps)
     lab.study.enqueue_trial({**SETTINGS, "learning_rate": 2e-3})
     lab.run_next(worker)
     count("clock jump")
@@ -154,7 +161,7 @@ def stopped_trial(lab, worker, learning_rate):
     lab.run_next(worker)
     worker.bench.should_stop = worker.should_stop
     number = max(t.number for t in lab.trials() if t.state == TrialState.FAIL)
-    return study.Place(lab.studies).trial_dir("tiny", number)
+    return Place(lab.studies).trial_dir("tiny", number)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +184,7 @@ def test_truncated_file_of_a_stopped_trial_loses_nothing_else(bench, name, share
     assert set(trial.intermediate_values) >= {16, 20, 24}
     if name == STATE_FILE:
         assert "continues" not in trial.user_attrs
-    assert study.Place(lab.studies).trial_dir("tiny", trial.number).is_dir()
+    assert Place(lab.studies).trial_dir("tiny", trial.number).is_dir()
 
 
 @pytest.mark.parametrize("n_bytes", [1, 50, 1000])
@@ -201,7 +208,7 @@ def test_half_written_files_beside_are_never_read(bench):
     trial = lab.trials()[-1]
     assert trial.state == TrialState.COMPLETE
     assert trial.user_attrs["continues"]["iteration"] == 11
-    copied = study.Place(lab.studies).trial_dir("tiny", trial.number)
+    copied = Place(lab.studies).trial_dir("tiny", trial.number)
     assert not list(copied.rglob("~*"))
 
 
@@ -216,12 +223,12 @@ def test_storage_that_fails_in_a_trial_is_told_to_the_supervisor(bench, monkeypa
         patch.setattr(optuna.Trial, "report", failing)
         with (
             pytest.raises(StudyError, match=r"cannot be used: database is locked.*goes on"),
-            study.storage_faults_told(worker.place),
+            storage_faults_told(worker.place),
         ):
             lab.run_next(worker)
     count("storage fault")
     (left,) = [t for t in lab.trials() if t.state == TrialState.RUNNING]
-    trials.reap_running(lab.study, deaths.GONE, left.user_attrs["worker"])
+    reap_running(lab.study, GONE, left.user_attrs["worker"])
 
 
 def test_worker_events_are_lines_of_json(bench):

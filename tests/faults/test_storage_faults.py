@@ -13,9 +13,10 @@ import pytest
 from harness import Lab, count
 from optuna.trial import TrialState
 
-from hawsweep import study
-from hawsweep.doctor import examine
 from hawsweep.errors import StudyError
+from hawsweep.prepare.examine_database import examine
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
 
 
 def mount(folder, options):
@@ -153,9 +154,9 @@ def test_damaged_database_is_named_and_left_as_it_is(lab, damage):
     assert str(path) in run.error["message"]
     assert path.read_bytes() == damaged
     with pytest.raises(StudyError, match=r"hawsweep\.db"):
-        study.open_storage(study.Place(here.studies))
+        open_storage(Place(here.studies))
     assert (here.studies / "tiny" / "trials" / "0000" / "adapters").is_dir()
-    subprocess.run(examine(study.Place(here.studies)).restore, shell=True, check=True)
+    subprocess.run(examine(Place(here.studies)).restore, shell=True, check=True)
     here.finish("trials=2")
     here.check(2)
 

@@ -10,8 +10,8 @@ import pytest
 from harness import N_THREADS, wait_until
 from screens import Screen
 
-from hawsweep.progress import read_progress
-from hawsweep.study import Place
+from hawsweep.running.progress import read_progress
+from hawsweep.study.place import Place
 
 ENDLESS = {
     "search": {"learning_rate": {"low": 1e-4, "high": 1e-2}, "iters": {"choices": [20000, 24000]}}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from hawsweep.display.running import RunningPicture
-from hawsweep.progress import SweepState, read_progress
+from hawsweep.running.progress import SweepState, read_progress
+from hawsweep.views.terminal.progress import RunningPicture
 
 _WIDTH = 130
 _POLL_S = 1.0

@@ -4,7 +4,7 @@ import json
 
 from harness import Lab
 
-from hawsweep.sweepfile import check_sweep
+from hawsweep.spec.read import check_sweep
 
 RATES = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
 

@@ -10,17 +10,15 @@ from rich.console import Console
 from several import RATES, sweep
 
 from hawsweep import cli
-from hawsweep.display.tables import leaderboard_table
 from hawsweep.errors import SpecError
-from hawsweep.findings import worst
-from hawsweep.leaderboard import (
-    TrialRow,
-)
-from hawsweep.rehearsal import rehearse
-from hawsweep.space import distributions, first_of_models
-from hawsweep.spec import short_names
-from hawsweep.study import Place
-from hawsweep.sweepfile import check_sweep, find_sweep, read_sweep
+from hawsweep.prepare.finding import worst
+from hawsweep.prepare.validate import rehearse
+from hawsweep.results.leaderboard import TrialRow
+from hawsweep.search.distributions import distributions, first_of_models
+from hawsweep.spec.read import check_sweep, find_sweep, read_sweep
+from hawsweep.spec.sweep import short_names
+from hawsweep.study.place import Place
+from hawsweep.views.terminal.tables import leaderboard_table
 
 
 def test_sweep_of_several_models_has_no_model_of_its_own():

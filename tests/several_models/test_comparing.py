@@ -4,25 +4,25 @@ import numpy as np
 import pytest
 from several import sweep
 
-from hawsweep import baselines
-from hawsweep.data import load_data
-from hawsweep.encoding import encode
+from hawsweep.data.load import load_data
+from hawsweep.data.records import Record
+from hawsweep.data.tokens import encode
+from hawsweep.data.validation_set import n_bytes, shared_records, targets_per_byte
 from hawsweep.errors import DataError
-from hawsweep.models import load_model
-from hawsweep.records import Record
-from hawsweep.study import Place
-from hawsweep.validation import n_bytes, shared_records, targets_per_byte
-from hawsweep.verdict import Candidate, judge
+from hawsweep.models.load import load_model
+from hawsweep.results.verdict import Candidate, judge
+from hawsweep.study.baselines import base_dir
+from hawsweep.study.place import Place
 
 
 def test_folders_of_untuned_models_stay_below_the_study(tmp_path):
     place = Place(tmp_path)
     names = ["a/one", "b/one", "../one", "..", "ʻōlelo/ō", "x" * 300]
-    folders = {baselines.base_dir(place, "s", name) for name in names}
+    folders = {base_dir(place, "s", name) for name in names}
     assert len(folders) == len(names)
     assert {folder.parent for folder in folders} == {tmp_path / "s" / "base"}
     assert all(len(folder.name) < 100 and folder.name[0] != "." for folder in folders)
-    assert baselines.base_dir(place, "s") == tmp_path / "s" / "base"
+    assert base_dir(place, "s") == tmp_path / "s" / "base"
 
 
 def encoded(loaded, records, length=256):

@@ -1,14 +1,15 @@
 """Trials of several models in one worker."""
 
-from hawsweep.backend import mx
+from hawsweep.machine.backend import mx
 
 import pytest
 from optuna.trial import TrialState
 from several import lab_of
 
-from hawsweep import baselines, study
 from hawsweep.errors import MemoryBudgetError
-from hawsweep.study import Place
+from hawsweep.study.attributes import BASES
+from hawsweep.study.baselines import base_dir
+from hawsweep.study.place import Place
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +67,13 @@ def test_best_untuned_model_answers_the_test_prompts_too(worker, tiny_model_dir,
     one, other = str(tiny_model_dir), str(other_model_dir)
     scores = {one: {"base": {"score": 0.1}}, other: {"base": {"score": 0.1}}}
     place = Place(lab.studies)
-    answers = baselines.base_dir(place, "tiny", other) / "test_samples.jsonl"
+    answers = base_dir(place, "tiny", other) / "test_samples.jsonl"
     answers.parent.mkdir(parents=True)  # as when it was measured
-    lab.study.set_user_attr(study.BASES, scores)
+    lab.study.set_user_attr(BASES, scores)
     made._test_other(lab.study, one)  # as good as its own
     assert not answers.exists()
     scores[other]["base"]["score"] = 0.2
-    lab.study.set_user_attr(study.BASES, scores)
+    lab.study.set_user_attr(BASES, scores)
     made._test_other(lab.study, one)
     assert made._model == other
     assert len(answers.read_text().splitlines()) == len(made.bench.test_prompts)

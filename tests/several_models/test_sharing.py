@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 from several import RATES, sweep
 
-from hawsweep import starting
-from hawsweep.calibration import uncalibrated
-from hawsweep.catalogue import find_known
 from hawsweep.errors import MemoryBudgetError
-from hawsweep.peak import EMBEDDER_BYTES
-from hawsweep.shapes import shape_of
-from hawsweep.study import Place
+from hawsweep.models.known_configs import find_known
+from hawsweep.models.shape import shape_of
+from hawsweep.planning import calibration
+from hawsweep.planning.calibration import uncalibrated
+from hawsweep.planning.peak import EMBEDDER_BYTES
+from hawsweep.planning.share_memory import share_memory
+from hawsweep.study.place import Place
 
 SIZES = {"smollm2-135m-instruct": 0.5e9, "mlx-community/aya-23-8B-4bit": 4e9}
 
@@ -23,8 +24,8 @@ def known_by_shape(monkeypatch):
     def known(path):
         return uncalibrated(shape_of(find_known(str(path))), "metal")
 
-    monkeypatch.setattr(starting.calibration, "memory_model", known)
-    monkeypatch.setattr(starting.calibration, "ensure_calibrated", lambda path, *_: known(path))
+    monkeypatch.setattr(calibration, "memory_model", known)
+    monkeypatch.setattr(calibration, "ensure_calibrated", lambda path, *_: known(path))
 
 
 def share(budget, tmp_path, **changes):
@@ -32,7 +33,7 @@ def share(budget, tmp_path, **changes):
         search={"model": {"choices": list(SIZES)}, **RATES}, memory={"budget": budget}, **changes
     )
     paths = {model: Path(model) for model in spec.models}
-    return starting._share_memory(spec, paths, Place(tmp_path), lambda _: None)
+    return share_memory(spec, paths, Place(tmp_path), lambda _: None)
 
 
 def test_models_too_large_for_the_budget_are_left_out_with_what_they_lack(known_by_shape, tmp_path):

@@ -12,18 +12,18 @@ from harness import kill
 from optuna.trial import TrialState
 from several import lab_of
 
-from hawsweep import baselines, confirm
-from hawsweep.comparison import compare
-from hawsweep.export.exporting import Request, export_trial
-from hawsweep.leaderboard import (
-    describe_trial,
-    end_of_study,
-    groups,
-    judge_study,
-    leaderboard,
-)
-from hawsweep.study import Place, spec_of
-from hawsweep.systems import score_checkpoints
+from hawsweep.export.export import Request, export_trial
+from hawsweep.results.compare_systems import score_checkpoints
+from hawsweep.results.compare_trials import compare
+from hawsweep.results.groups import groups
+from hawsweep.results.leaderboard import leaderboard
+from hawsweep.results.one_trial import describe_trial
+from hawsweep.results.study_results import end_of_study
+from hawsweep.results.verdict import judge_study
+from hawsweep.study import confirm
+from hawsweep.study.baselines import base_dir, best_other
+from hawsweep.study.place import Place
+from hawsweep.study.study import spec_of
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +117,12 @@ def test_winner_is_confirmed_and_tested_with_its_own_model(swept):
     test = lab.study.user_attrs["test"]
     assert (test["trial_number"], test["n_opened"]) == (winner.number, 1)
     place, model = Place(lab.studies), winner.params["model"]
-    answers = baselines.base_dir(place, "tiny", model) / "test_samples.jsonl"
+    answers = base_dir(place, "tiny", model) / "test_samples.jsonl"
     scores = [json.loads(line)["score"] for line in answers.read_text().splitlines()]
     assert test["base"]["score"] == pytest.approx(np.mean(scores))
     own = {label for label in verdict_labels(lab) if label.endswith(Path(model).name)}
     assert own == {f"base {Path(model).name}", f"1-shot base {Path(model).name}"}
-    best = baselines.best_other(lab.study, model)
+    best = best_other(lab.study, model)
     assert verdict_labels(lab) == own | (set() if best is None else {best.label})
     assert all(each.on_test for each in judge_study(lab.study, place).baselines)
 
@@ -135,7 +135,7 @@ def test_answers_are_shown_beside_those_of_the_models_own_base(swept):
     lab, _, _, _ = swept
     place = Place(lab.studies)
     winner = confirm.winner(lab.study)
-    folder = baselines.base_dir(place, "tiny", winner.params["model"])
+    folder = base_dir(place, "tiny", winner.params["model"])
     lines = (folder / "test_samples.jsonl").read_text().splitlines()
     shown = end_of_study(lab.study, place)["samples"]
     assert [base["output"] for base, _ in shown] == [json.loads(e)["output"] for e in lines[:5]]

@@ -2,14 +2,29 @@
 
 import click
 
-from hawsweep import __version__
-from hawsweep.cli import beginning, completing, leaving, looking, running
 from hawsweep.cli.common import ErrorGroup
-from hawsweep.without_torch import keep_torch_out
+from hawsweep.cli.compare import compare
+from hawsweep.cli.completion import completion, schema
+from hawsweep.cli.dashboard import dashboard
+from hawsweep.cli.doctor import doctor
+from hawsweep.cli.explain import explain
+from hawsweep.cli.export import export
+from hawsweep.cli.init import init
+from hawsweep.cli.list import list_studies
+from hawsweep.cli.plan import plan
+from hawsweep.cli.report import report
+from hawsweep.cli.score import score
+from hawsweep.cli.show import show
+from hawsweep.cli.start import start
+from hawsweep.cli.status import status
+from hawsweep.cli.stop import stop
+from hawsweep.cli.validate import validate
+from hawsweep.cli.worker import worker
+from hawsweep.machine.without_torch import keep_torch_out
 
 
 @click.group(cls=ErrorGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="hawsweep")
+@click.version_option(package_name="hawsweep")
 def main() -> None:
     """Sweep the hyperparameters of LoRA fine-tuning with MLX.
 
@@ -22,24 +37,24 @@ def main() -> None:
 
 
 for _command in (
-    beginning.init,
-    beginning.explain,
-    beginning.validate,
-    running.start,
-    running.stop,
-    running.worker,
-    running.plan,
-    looking.list_studies,
-    looking.status,
-    looking.show,
-    looking.compare,
-    looking.score,
-    leaving.export,
-    leaving.report,
-    leaving.dashboard,
-    leaving.doctor,
-    completing.completion,
-    completing.schema,
+    init,
+    explain,
+    validate,
+    start,
+    stop,
+    worker,
+    plan,
+    list_studies,
+    status,
+    show,
+    compare,
+    score,
+    export,
+    report,
+    dashboard,
+    doctor,
+    completion,
+    schema,
 ):
     main.add_command(_command)
 

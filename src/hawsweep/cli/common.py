@@ -18,6 +18,7 @@ from hawsweep.errors import HawsweepError
 if TYPE_CHECKING:
     from rich.console import Console
 
+
 Command = Callable[..., Any]
 
 
@@ -45,7 +46,7 @@ def _error_label() -> str:
 
 def _check_storage(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
     if url:
-        from hawsweep.credentials import refuse_shown_password
+        from hawsweep.study.credentials import refuse_shown_password
 
         refuse_shown_password(url)
     return url
@@ -68,7 +69,7 @@ def place_options(command: Command) -> Command:
     )
     @wraps(command)
     def with_place(*args: Any, studies_dir: Path | None, storage: str | None, **kwargs: Any) -> Any:
-        from hawsweep.study import find_place
+        from hawsweep.study.place import find_place
 
         return command(*args, place=find_place(studies_dir, storage), **kwargs)
 

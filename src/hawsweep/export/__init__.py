@@ -1,1 +1,1 @@
-"""Leaving the study: adapters, fused models, cards, uploads, each checked by its answers."""
+"""What leaves: adapter, fused model, card, upload, each checked by its answers."""

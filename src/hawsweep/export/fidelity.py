@@ -13,12 +13,18 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from hawsweep import data, metrics, models, study
-from hawsweep.baselines import base_dir_of
+from hawsweep.data.load import choose_subset, load_data
 from hawsweep.errors import ExportError
-from hawsweep.leaderboard import read_json_lines
-from hawsweep.scoring import Scorer
-from hawsweep.spec import SweepSpec
+from hawsweep.files import read_json_lines
+from hawsweep.layout import SAMPLE_FILES
+from hawsweep.models import resolve
+from hawsweep.models.load import load_model
+from hawsweep.scoring.metrics import chrf
+from hawsweep.scoring.score import Scorer
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.baselines import base_dir_of
+from hawsweep.study.place import Place
+from hawsweep.study.study import spec_of
 
 # How far the mean score of the same prompts may move, as a share of the metric's scale.
 TOLERANCE = 0.01
@@ -80,13 +86,13 @@ class Judge:
     def __init__(
         self,
         opened: optuna.Study,
-        place: study.Place,
+        place: Place,
         trial: FrozenTrial,
         *,
         is_checkpoint: bool = False,
     ) -> None:
-        self._spec = study.spec_of(opened, trial)
-        valid = data.load_data(self._spec.data).valid
+        self._spec = spec_of(opened, trial)
+        valid = load_data(self._spec.data).valid
         known = opened.user_attrs["spec"].get("fingerprints", {}).get("valid")
         if known is not None and known != valid.fingerprint:
             raise ExportError(
@@ -94,11 +100,11 @@ class Judge:
                 "export is checked by the sentences the trial translated: restore the data."
             )
         scoring = self._spec.scoring
-        self._records = list(data.choose_subset(valid, scoring.max_examples, self._spec.seed))
-        embedder = models.resolve_embedder(scoring.embedder)
+        self._records = list(choose_subset(valid, scoring.max_examples, self._spec.seed))
+        embedder = resolve.resolve_embedder(scoring.embedder)
         self._scorer = Scorer(embedder, scoring, trust_remote_code=self._spec.trust_remote_code)
         self.tolerance = tolerance(self._spec, opened.user_attrs, len(self._records))
-        kind = study.SAMPLE_FILES["trial"]
+        kind = SAMPLE_FILES["trial"]
         folder = place.trial_dir(opened.study_name, trial.number)
         self._expected: float | None = None if is_checkpoint else trial.value
         self._answers = None if is_checkpoint else self._outputs(folder / kind)
@@ -106,7 +112,7 @@ class Judge:
 
     def __call__(self, model: Path, adapters: Path | None = None) -> Check:
         """Load a model anew, with an adapter or without, and let it answer."""
-        loaded = models.load_model(model, adapters, trust_remote_code=self._spec.trust_remote_code)
+        loaded = load_model(model, adapters, trust_remote_code=self._spec.trust_remote_code)
         score = self._scorer.score(loaded, self._records)
         outputs = [sample.output for sample in score.samples]
         check = Check(
@@ -160,4 +166,4 @@ def tolerance(spec: SweepSpec, known: Mapping[str, Any], n_prompts: int) -> floa
 
 
 def _likeness(one: str, other: str) -> float:
-    return 100.0 if one == other else metrics.chrf("", one, other)
+    return 100.0 if one == other else chrf("", one, other)

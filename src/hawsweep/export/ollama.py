@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hawsweep.encoding import end_of_turn
+from hawsweep.data.records import Record
+from hawsweep.data.tokens import end_of_turn
 from hawsweep.errors import ExportError
-from hawsweep.records import Record
-from hawsweep.shapes import read_config
+from hawsweep.models.shape import read_config
 
 # What Ollama makes a model of out of a folder of safetensors (its convert/convert.go).
 IMPORTED = (

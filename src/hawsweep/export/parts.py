@@ -8,17 +8,28 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from hawsweep import data, study
+from hawsweep.data.load import load_data
 from hawsweep.errors import ExportError
-from hawsweep.export import folder as exportfolder
 from hawsweep.export import ollama
 from hawsweep.export.fidelity import Judge
-from hawsweep.export.folder import CARD, MODELFILE, Origin, Part
-from hawsweep.export.fusing import fuse_checked
-from hawsweep.export.modelcard import Piece, Released, card
-from hawsweep.export.uploading import Target, upload
-from hawsweep.spec import SweepSpec
-from hawsweep.trialfiles import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.export.folder import (
+    CARD,
+    MODELFILE,
+    Origin,
+    Part,
+    building,
+    install,
+    size_of,
+    write_card,
+    write_texts,
+)
+from hawsweep.export.fuse import fuse_checked
+from hawsweep.export.model_card import Piece, Released, card
+from hawsweep.export.ollama import FROM, common_system
+from hawsweep.export.upload import Target, upload
+from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.place import Place
 
 Progress = Callable[[str], None]
 
@@ -37,7 +48,7 @@ class Maker:
     def __init__(
         self,
         opened: optuna.Study,
-        place: study.Place,
+        place: Place,
         trial: FrozenTrial,
         spec: SweepSpec,
         base: Path,
@@ -46,8 +57,8 @@ class Maker:
     ) -> None:
         self._opened, self._place, self._trial = opened, place, trial
         self._spec, self._base, self._origin, self._progress = spec, base, origin, progress
-        splits = data.load_data(spec.data)
-        self.system = ollama.common_system(splits.train)
+        splits = load_data(spec.data)
+        self.system = common_system(splits.train)
         self.example = splits.valid[0].source
         self.lost: float | None = None
         self.new: dict[str, Part] = {}
@@ -66,17 +77,17 @@ class Maker:
     ) -> None:
         """Build the missing parts beside the folder, check each, and put them in their place."""
         modelfile = self._modelfile() if for_ollama else None  # before what takes minutes
-        with exportfolder.building(folder) as beside:
+        with building(folder) as beside:
             if missing:
                 self._build(beside, folder, source, there, missing, dequantize)
             parts = [*there.values(), *self.new.values()]
             texts = (self._origin, parts, self._card(parts, modelfile is not None), modelfile)
             if not there:
-                exportfolder.write_texts(beside, *texts)
+                write_texts(beside, *texts)
             names = [part.path for part in self.new.values()]
-            exportfolder.install(beside, folder, names, is_new=not there)
+            install(beside, folder, names, is_new=not there)
             if there:
-                exportfolder.write_texts(folder, *texts)
+                write_texts(folder, *texts)
 
     def _build(
         self,
@@ -124,7 +135,7 @@ class Maker:
         self._note("fused", target, Part("fused", "fused", 0, fused.check, fused.dequantized))
 
     def _note(self, name: str, path: Path, part: Part) -> None:
-        self.new[name] = replace(part, n_bytes=exportfolder.size_of(path))
+        self.new[name] = replace(part, n_bytes=size_of(path))
 
     def _modelfile(self) -> str:
         from transformers import AutoTokenizer
@@ -156,9 +167,9 @@ class Maker:
         if has_modelfile:
             modelfile = (folder / MODELFILE).read_text(encoding="utf-8")
             # The repository has at its top what is in the folder fused here.
-            files.append((MODELFILE, modelfile.replace(ollama.FROM, "FROM .\n", 1).encode()))
+            files.append((MODELFILE, modelfile.replace(FROM, "FROM .\n", 1).encode()))
         files.append((CARD, text.encode()))
         message = f"Trial {self._trial.number} of the hawsweep sweep {self._opened.study_name}"
         url = upload(target, files, message, self._progress)
-        exportfolder.write_card(folder, parts, text)
+        write_card(folder, parts, text)
         return url

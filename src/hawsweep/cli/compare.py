@@ -1,0 +1,72 @@
+"""``hawsweep compare``."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hawsweep.cli.common import (
+    csv_option,
+    json_option,
+    make_console,
+    place_options,
+    print_csv,
+    print_json,
+)
+from hawsweep.cli.completion import study_completion, trial_completion
+from hawsweep.cli.csv_columns import item_records
+
+if TYPE_CHECKING:
+    from hawsweep.study.place import Place
+
+
+@click.command()
+@click.argument("name", shell_complete=study_completion)
+@click.option(
+    "--trial",
+    "trials",
+    type=int,
+    multiple=True,
+    metavar="N",
+    shell_complete=trial_completion,
+    help="One, or two.",
+)
+@click.option("--base", is_flag=True, help="Against the base, as without a second --trial.")
+@click.option("--items", default=5, show_default=True, help="Items shown at each end.")
+@json_option
+@csv_option
+@place_options
+def compare(
+    name: str,
+    trials: tuple[int, ...],
+    base: bool,
+    items: int,
+    place: "Place",
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Show two answers to the same prompts of the study NAME, item by item.
+
+    The best trial against the base; with one --trial that one; with two the second against the
+    first.
+
+    \b
+    Example: hawsweep compare lr-rank --trial 3 --trial 7
+    """
+    if len(trials) > 2 or (base and len(trials) > 1):
+        raise click.UsageError("Give at most two of --trial and --base.")
+    from hawsweep.results import compare_trials
+    from hawsweep.study.storage import open_storage
+    from hawsweep.study.study import load_study
+
+    opened = load_study(open_storage(place), name)
+    first, second = (None, *trials)[-2:] if trials else (None, None)
+    compared = compare_trials.compare(opened, place, first, second)
+    if as_json:
+        print_json(compared.to_plain())
+        return
+    if as_csv:
+        print_csv(item_records(compared))
+        return
+    from hawsweep.views.terminal.verdict import comparison_picture
+
+    make_console().print(comparison_picture(compared, items))

@@ -1,0 +1,115 @@
+"""Completion in a shell: names of studies and sweeps, numbers of trials."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from optuna.storages import RDBStorage
+
+
+T = TypeVar("T")
+_VARIABLE = "_HAWSWEEP_COMPLETE"
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes commands, options, studies and trials in a SHELL.
+
+    Evaluate it where the shell starts: in ~/.bashrc or ~/.zshrc the example below with your shell's
+    name; for fish write it to ~/.config/fish/completions/hawsweep.fish.
+
+    \b
+    Example: hawsweep completion zsh
+             eval "$(hawsweep completion zsh)"
+    """
+    found = get_completion_class(shell)
+    assert found is not None
+    root = click.get_current_context().find_root().command
+    # Not `source`, which runs bash to warn of old versions; those ignore what they do not know.
+    script = found(root, {}, "hawsweep", _VARIABLE)
+    click.echo(script.source_template % script.source_vars())
+
+
+@click.command()
+@click.argument("command", required=False)
+def schema(command: str | None) -> None:
+    """Print the JSON Schema of what COMMAND prints with --json; of all commands without COMMAND.
+
+    \b
+    Example: hawsweep schema status
+    """
+    import json
+
+    from hawsweep.views.json_schema import OUTPUTS
+
+    if command is not None and command not in OUTPUTS:
+        raise click.UsageError(f"{command!r} has no --json. Known: {', '.join(OUTPUTS)}.")
+    found = {name: output.json_schema() for name, output in OUTPUTS.items()}
+    click.echo(json.dumps(found if command is None else found[command], indent=2))
+
+
+def study_completion(
+    ctx: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of studies."""
+    from hawsweep.study.storage import study_names
+
+    names = _read(ctx, study_names) or []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def sweep_completion(
+    ctx: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of sweeps, and files."""
+    from hawsweep.spec.read import sweep_names
+
+    names = [name for name in sorted(sweep_names()) if name.startswith(incomplete)]
+    return [*map(CompletionItem, names), CompletionItem(incomplete, type="file")]
+
+
+def trial_completion(
+    ctx: click.Context, _: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Numbers of the trials of the study that the command names, with their states."""
+    from hawsweep.study.study import load_study
+
+    # Behind an option that has no value yet, click has not got as far as the name.
+    name = str(ctx.params.get("name") or next(iter(ctx.args), ""))
+    study = _read(ctx, lambda storage: load_study(storage, name))
+    return [
+        CompletionItem(str(trial.number), help=trial.state.name.lower())
+        for trial in ([] if study is None else study.get_trials(deepcopy=False))
+        if str(trial.number).startswith(incomplete)
+    ]
+
+
+def _read(ctx: click.Context, read: "Callable[[RDBStorage], T]") -> T | None:
+    """What the SQLite database has; of another one, or one that cannot be read, None."""
+    from hawsweep.errors import StudyError
+    from hawsweep.study.place import Place
+    from hawsweep.study.storage import STORAGE_FAULTS, open_storage
+
+    path = _database(ctx)
+    if path is None or not path.is_file():
+        return None
+    with suppress(StudyError, *STORAGE_FAULTS):
+        return read(open_storage(Place(path.parent, f"sqlite:///{path}")))
+    return None
+
+
+def _database(ctx: click.Context) -> Path | None:
+    url = ctx.params.get("storage") or os.environ.get("HAWSWEEP_STORAGE")
+    if url:
+        scheme, _, path = str(url).partition(":///")
+        return Path(path) if scheme == "sqlite" and path else None
+    folder = ctx.params.get("studies_dir") or os.environ.get("HAWSWEEP_STUDIES_DIR") or "studies"
+    return Path(str(folder)) / "hawsweep.db"

@@ -1,0 +1,31 @@
+"""Commands for the first hour: a sweep for one's own data, what its keys mean, what is wrong."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from hawsweep.cli.common import json_option, make_console
+
+
+@click.command()
+@click.argument("key", required=False)
+@json_option
+def explain(key: str | None, as_json: bool) -> None:
+    """Say what a KEY of a sweep means, its default, what it may be, and an example.
+
+    A section, such as lr_schedule, or the last part of a name will do; without KEY all are listed.
+
+    \b
+    Example: hawsweep explain learning_rate
+             hawsweep explain scoring
+    """
+    from hawsweep.spec.reference import all_keys, find_keys
+
+    found = all_keys() if key is None else find_keys(key)
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in found], indent=2))
+        return
+    from hawsweep.views.terminal.sweep_file import key_picture, keys_picture
+
+    make_console().print(key_picture(found[0]) if len(found) == 1 else keys_picture(found))

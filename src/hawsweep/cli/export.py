@@ -1,0 +1,88 @@
+"""Commands that lead out of a study: export, report, dashboard, diagnosis."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hawsweep.cli.common import json_option, make_console, option_that_went, place_options
+
+if TYPE_CHECKING:
+    from hawsweep.study.place import Place
+
+
+@click.command()
+@click.argument("name")
+@click.option("--trial", "trial_number", type=int, metavar="N", help="Instead of the best trial.")
+@click.option(
+    "--checkpoint",
+    type=click.IntRange(min=1),
+    metavar="I",
+    help="Of a trial that kept checkpoints, the adapter of iteration I.",
+)
+@click.option("--fuse", is_flag=True, help="Also write the fused model, quantized as its base is.")
+@click.option("--dequantize", is_flag=True, help="Write it fused and not quantized.")
+@click.option(
+    "--ollama",
+    is_flag=True,
+    help="Also write a Modelfile for Ollama, and what it needs: the fused model, not quantized.",
+)
+@click.option(
+    "--upload-repo",
+    metavar="REPO",
+    help="Send the fused model, else the adapter, to this Hugging Face repository. A new one is "
+    "public, as by mlx_lm.",
+)
+@click.option("--private", is_flag=True, help="With --upload-repo: a private repository.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to write, instead of the study's folder export.",
+)
+@click.option("--force", is_flag=True, help="Replace an earlier export, all of it.")
+@option_that_went(
+    "--gguf",
+    "use --fuse --dequantize, then llama.cpp's convert_hf_to_gguf.py on the folder fused",
+    is_flag=True,
+)
+@json_option
+@place_options
+def export(
+    name: str,
+    upload_repo: str | None,
+    private: bool,
+    place: "Place",
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Write the best adapter of the study NAME, checked by its translations.
+
+    What is asked for later is added to what is there of the same trial.
+
+    \b
+    Example: hawsweep export lr-rank --fuse
+             hawsweep export lr-rank --ollama
+    """
+    if private and upload_repo is None:
+        raise click.UsageError("--private is for --upload-repo.")
+    from hawsweep.export.export import Request, export_trial
+    from hawsweep.export.upload import check_target
+    from hawsweep.study.storage import open_storage
+    from hawsweep.study.study import load_study
+
+    console = make_console(stderr=as_json)
+    with console.status("exporting") as spinner:
+        opened = load_study(open_storage(place), name)
+        target = None if upload_repo is None else check_target(upload_repo, private=private)
+        exported = export_trial(opened, place, Request(**asked, target=target), spinner.update)
+    from hawsweep.views.terminal.export import export_picture, next_commands
+
+    commands = next_commands(exported, exported.example)
+    if as_json:
+        content = {**asdict(exported), "folder": str(exported.folder), "next": commands}
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    console.print(export_picture(exported, commands), soft_wrap=True)

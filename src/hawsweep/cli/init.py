@@ -1,0 +1,85 @@
+"""``hawsweep init``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hawsweep.cli.common import json_option, make_console
+
+if TYPE_CHECKING:
+    from hawsweep.prepare.draft import Draft
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--data", required=True, metavar="REF", help="A name, folder, CSV or HF data set.")
+@click.option("--model", required=True, metavar="REF", help="A name, folder or HF repository.")
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0, max=24 * 365, min_open=True),
+    default=8.0,
+    show_default=True,
+    help="When it is to be done.",
+)
+@click.option("--source", metavar="COLUMN", help="Of a CSV, to translate from.")
+@click.option("--target", metavar="COLUMN", help="Of a CSV, to translate to.")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), help="sweeps/NAME.yaml by default."
+)
+@click.option("--force", is_flag=True, help="Replace the file where it is there.")
+@json_option
+def init(
+    name: str | None,
+    data: str,
+    model: str,
+    hours: float,
+    source: str | None,
+    target: str | None,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Look at data and machine, and write a sweep that is done in time: sweeps/NAME.yaml.
+
+    Without NAME it is called as the data.
+
+    \b
+    Example: hawsweep init pairs --data pairs.csv --model mlx-community/gemma-3-4b-it-4bit --hours 8
+             hawsweep init try --data phrasebook --model smollm2-135m-instruct --hours 0.5
+    """
+    from hawsweep.prepare.draft import check_free, draft_sweep, write_draft
+    from hawsweep.study.place import check_name
+
+    name = name or (output.stem if output else Path(data.rstrip("/")).stem)
+    check_name(name)
+    path = output or Path("sweeps") / f"{name}.yaml"
+    check_free(path, force=force)
+    console = make_console(stderr=as_json)
+    with console.status("looking at the data") as spinner:
+        draft = draft_sweep(
+            model, data, hours, source=source, target=target, progress=spinner.update
+        )
+    write_draft(draft, path, force=force)
+    if as_json:
+        click.echo(json.dumps(_plain_draft(draft, path), indent=2, ensure_ascii=False))
+        return
+    from hawsweep.views.terminal.sweep_file import draft_picture
+
+    is_named = output is None or (path.parent == Path("sweeps") and path.suffix == ".yaml")
+    console.print(draft_picture(draft, str(path), name if is_named else str(path), hours))
+
+
+def _plain_draft(draft: "Draft", path: Path) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "spec": draft.spec.model_dump(mode="json", exclude_unset=True),
+        "reasons": dict(draft.reasons),
+        "warnings": list(draft.warnings),
+        "splits": {name: asdict(each) for name, each in draft.view.splits.items()},
+        "leaks": [asdict(each) for each in draft.view.leaks],
+        "columns": None if draft.columns is None else asdict(draft.columns),
+        "timing": {**asdict(draft.timing), "total_s": draft.timing.total_s},
+    }

@@ -1,0 +1,93 @@
+"""``hawsweep plan``."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hawsweep.cli.common import json_option, make_console, print_json
+from hawsweep.cli.completion import sweep_completion
+
+if TYPE_CHECKING:
+    from hawsweep.machine.backend import Device
+
+    from rich.console import Console
+
+    from hawsweep.spec.sweep import SweepSpec
+from hawsweep.cli.start import overrides_of
+
+
+@click.command()
+@click.argument("name", shell_complete=sweep_completion)
+@click.option("--ram", metavar="SIZE", help="Plan for another machine with so much memory: 32GB.")
+@click.option("--model", metavar="REF", help="Instead of the sweep's model; it need not be here.")
+@click.option("--data", metavar="REF", help="Instead of the sweep's data.")
+@click.option(
+    "--data-pairs",
+    type=click.IntRange(1, 10**7),
+    metavar="N",
+    help="Plan for so many examples, all as long as --max-seq-length.",
+)
+@click.option("--max-seq-length", type=click.IntRange(8, 2**24), metavar="N", help="In tokens.")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "metal", "cuda"]),
+    help="What it would run on; this machine's by default, metal with --ram.",
+)
+@click.option(
+    "--calibrate", is_flag=True, help="Measure the model here first, and show how well it fits."
+)
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any key of the sweep.")
+@json_option
+def plan(
+    name: str,
+    ram: str | None,
+    data_pairs: int | None,
+    max_seq_length: int | None,
+    device: "Device | None",
+    calibrate: bool,
+    settings: tuple[str, ...],
+    as_json: bool,
+    **given: str | None,
+) -> None:
+    """Show what of the sweep NAME fits into memory, how, and how long it takes.
+
+    \b
+    Example: hawsweep plan lr-rank --ram 32GB --model mlx-community/gemma-3-4b-it-4bit
+    """
+    from hawsweep.planning.sweep_plan import plan_models
+    from hawsweep.planning.sweep_time import plans_to_plain, time_plan
+    from hawsweep.spec.read import find_sweep, read_sweep
+
+    spec = read_sweep(find_sweep(name), overrides_of(settings, given))
+    console = make_console(stderr=as_json)
+    measured = _calibrate(spec, console) if calibrate else {}
+    planned = plan_models(
+        spec, ram=ram, data_pairs=data_pairs, max_seq_length=max_seq_length, device=device
+    )
+    timed = [(each, time_plan(each, data_pairs) if each.fits else None) for each in planned]
+    if as_json:
+        print_json(plans_to_plain(timed))
+        return
+    from hawsweep.views.terminal.plan import plans_picture, residuals_table
+
+    for model, residuals in measured.items():
+        console.print(*([model] if spec.searches_models else []), residuals_table(residuals), "")
+    console.print(plans_picture(timed))
+
+
+def _calibrate(spec: "SweepSpec", console: "Console") -> dict[str, list[Any]]:
+    from hawsweep.machine import memory
+    from hawsweep.models import resolve
+    from hawsweep.planning import calibration
+
+    found = {}
+    with console.status("measuring training steps") as spinner:
+        budget = memory.find_budget(
+            spec.memory.budget, spec.memory.reserve, machine=memory.this_machine()
+        )
+        for model in spec.models:
+            path = resolve.resolve_model(model, spinner.update)
+            _, found[model] = calibration.calibrate(
+                path, spinner.update, budget_bytes=budget.total_bytes
+            )
+    return found

@@ -1,0 +1,62 @@
+"""``hawsweep report``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hawsweep.cli.common import place_options
+
+if TYPE_CHECKING:
+    from hawsweep.study.place import Place
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Instead of report.html in the study's folder.",
+)
+@click.option("--open", "show", is_flag=True, help="Show it in the browser.")
+@click.option("--markdown", is_flag=True, help="For a pull request; printed without --output.")
+@click.option("--force", is_flag=True, help="Replace FILE also where it is no report.")
+@place_options
+def report(
+    name: str, output: Path | None, show: bool, markdown: bool, force: bool, place: "Place"
+) -> None:
+    """Write what the study NAME found as one page that needs nothing from elsewhere.
+
+    \b
+    Example: hawsweep report lr-rank --open
+             hawsweep report lr-rank --markdown
+    """
+    if show and markdown:
+        raise click.UsageError("--open shows the page: leave out --markdown.")
+    from hawsweep.study.storage import open_storage
+    from hawsweep.study.study import load_study
+    from hawsweep.views.report.content import make_report
+    from hawsweep.views.report.file import MARKDOWN_MARK, PAGE_MARK, REPORT_FILE, write_report
+
+    opened = load_study(open_storage(place), name)
+    made = make_report(opened, place)
+    if markdown:
+        from hawsweep.views.report.pull_request import report_markdown
+
+        text = report_markdown(made)
+        if output is None:
+            click.echo(text)
+            return
+        write_report(output, text, MARKDOWN_MARK, force=force)
+    else:
+        from hawsweep.views.report.page import report_page
+
+        output = output or place.study_dir(name) / REPORT_FILE
+        write_report(output, report_page(made, opened), PAGE_MARK, force=force)
+    click.echo(f"Report  {output}")
+    if show:
+        from hawsweep.views.dashboard.browser import open_address
+
+        if not open_address(output.absolute().as_uri()):
+            click.echo("It was not opened: there is no screen here to show it on.", err=True)

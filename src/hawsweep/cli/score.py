@@ -1,0 +1,98 @@
+"""``hawsweep score``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hawsweep.cli.common import (
+    csv_option,
+    json_option,
+    make_console,
+    place_options,
+    print_csv,
+    print_json,
+)
+from hawsweep.cli.csv_columns import system_records
+
+if TYPE_CHECKING:
+    from hawsweep.study.place import Place
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--source", metavar="COLUMN", default="source", show_default=True)
+@click.option("--reference", metavar="COLUMN", default="reference", show_default=True)
+@click.option("--model", metavar="MODEL", help="Instead of a file: let this model answer.")
+@click.option("--adapter-path", type=click.Path(path_type=Path), help="With this adapter too.")
+@click.option("--data", metavar="DATA", help="What the model answers.")
+@click.option(
+    "--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True
+)
+@click.option(
+    "--checkpoints",
+    nargs=2,
+    metavar="NAME TRIAL",
+    help="Instead of a file: every checkpoint a trial kept.",
+)
+@click.option("--max-examples", type=int, default=64, show_default=True)
+@click.option("--max-tokens", type=int, default=128, show_default=True)
+@click.option("--metric", default="semantic_similarity", show_default=True)
+@click.option("--embedder", default="all-MiniLM-L6-v2", show_default=True)
+@json_option
+@csv_option
+@place_options
+def score(
+    file: Path | None,
+    source: str,
+    reference: str,
+    model: str | None,
+    adapter_path: Path | None,
+    data: str | None,
+    split: str,
+    checkpoints: tuple[str, str] | None,
+    place: "Place",
+    as_json: bool,
+    as_csv: bool,
+    **scoring: Any,
+) -> None:
+    """Score without a sweep: each column of a CSV FILE, a model, or a trial's checkpoints.
+
+    \b
+    Example: hawsweep score predictions.csv --source Hawaiian --reference English
+             hawsweep score --model smollm2-135m-instruct --data phrasebook
+             hawsweep score --checkpoints lr-rank 3
+    """
+    if sum(each is not None for each in (file, model, checkpoints)) != 1:
+        raise click.UsageError("Give one of FILE, --model and --checkpoints.")
+    if model is not None and data is None:
+        raise click.UsageError("--model needs --data.")
+    from hawsweep.results.compare_systems import score_checkpoints, score_file, score_model
+    from hawsweep.spec.read import check_scoring
+    from hawsweep.study.storage import open_storage
+    from hawsweep.study.study import load_study
+
+    spec = check_scoring(scoring)
+    console = make_console(stderr=as_json or as_csv)
+    with console.status("scoring") as spinner:
+        if file is not None:
+            ranking = score_file(file, source, reference, spec)
+        elif checkpoints is not None:
+            name, number = checkpoints
+            if not number.isdecimal():
+                raise click.UsageError(f"--checkpoints: TRIAL is {number!r}, must be a number.")
+            opened = load_study(open_storage(place), name)
+            ranking = score_checkpoints(opened, place, int(number), spinner.update)
+        else:
+            assert model is not None
+            assert data is not None
+            ranking = score_model(model, adapter_path, data, split, spec, progress=spinner.update)
+    if as_json:
+        print_json(ranking.to_plain())
+        return
+    if as_csv:
+        print_csv(system_records(ranking))
+        return
+    from hawsweep.views.terminal.verdict import ranking_picture
+
+    console.print(ranking_picture(ranking))

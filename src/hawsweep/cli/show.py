@@ -1,0 +1,51 @@
+"""``hawsweep show``."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hawsweep.cli.common import (
+    json_option,
+    make_console,
+    place_options,
+    print_json,
+)
+from hawsweep.cli.completion import study_completion, trial_completion
+
+if TYPE_CHECKING:
+    from hawsweep.study.place import Place
+
+
+@click.command()
+@click.argument("name", shell_complete=study_completion)
+@click.argument("trial", type=int, shell_complete=trial_completion)
+@click.option(
+    "--examples", is_flag=True, help="Also the training examples with the highest and lowest loss."
+)
+@json_option
+@place_options
+def show(name: str, trial: int, examples: bool, place: "Place", as_json: bool) -> None:
+    """Show one TRIAL of the study NAME: settings, numbers, files, translations.
+
+    \b
+    Example: hawsweep show lr-rank 3 --examples
+    """
+    from hawsweep.results.one_trial import describe_trial
+    from hawsweep.study.storage import open_storage
+    from hawsweep.study.study import load_study, read_trials
+
+    opened = read_trials(load_study(open_storage(place), name))
+    described = describe_trial(opened, place, trial)
+    if examples:
+        from hawsweep.trial.example_losses import hardest_and_easiest
+
+        hardest, easiest = hardest_and_easiest(opened, place, trial, n_each=5)
+        described["hardest_examples"] = [vars(example) for example in hardest]
+        described["easiest_examples"] = [vars(example) for example in easiest]
+    if as_json:
+        print_json(described)
+        return
+    from hawsweep.views.terminal.trial import trial_picture
+
+    console = make_console()
+    console.print(trial_picture(described, console.width))

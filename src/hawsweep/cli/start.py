@@ -1,0 +1,138 @@
+"""Commands that run a sweep, or say what it would take."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hawsweep.cli.common import make_console, place_options, plain_option
+from hawsweep.cli.completion import sweep_completion
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hawsweep.running.start import Outcome
+    from hawsweep.study.place import Place
+
+
+@click.command()
+@click.argument("name", shell_complete=sweep_completion)
+@click.option(
+    "--model",
+    metavar="REF",
+    help="Instead of the sweep's model: a name, folder or Hugging Face repository.",
+)
+@click.option(
+    "--data",
+    metavar="REF",
+    help="Instead of the sweep's data: a name, folder, CSV or Hugging Face data set.",
+)
+@click.option("--trials", metavar="N", help="Trials to finish, counting those finished before.")
+@click.option("--timeout", metavar="TIME", help="Start no trial after this time: 90s, 20m, 8h.")
+@click.option("--seed", metavar="N", help="Seed of the sampler and of the validation subset.")
+@click.option("--workers", metavar="N", help="Processes that train at the same time.")
+@click.option(
+    "--study", "study_name", metavar="NAME", help="Name of the study; the sweep's by default."
+)
+@click.option("--detach", is_flag=True, help="Go on in the background, also after logging out.")
+@click.option(
+    "--accept-versions", is_flag=True, help="Go on with a study that other versions made."
+)
+@click.option(
+    "--notify",
+    metavar="ADDRESS",
+    multiple=True,
+    help="An apprise URL such as ntfy://TOPIC, or a command, instead of HAWSWEEP_NOTIFY.",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any key of the sweep, such as train.batch_size=2.",
+)
+@plain_option
+@place_options
+def start(
+    name: str,
+    study_name: str | None,
+    settings: tuple[str, ...],
+    notify: tuple[str, ...],
+    detach: bool,
+    accept_versions: bool,
+    plain: bool,
+    place: "Place",
+    **given: str | None,
+) -> None:
+    """Run the sweep NAME, or go on with it.
+
+    NAME is a file in sweeps/, a sweep that comes with hawsweep, or a path.
+
+    \b
+    Example: hawsweep start lr-rank --trials 20 --timeout 8h
+    """
+    from hawsweep.running.start import run_sweep
+    from hawsweep.spec.read import find_sweep, read_sweep
+    from hawsweep.views.terminal.live import SweepDisplay
+
+    path = find_sweep(name)
+    spec = read_sweep(path, overrides_of(settings, given))
+    study_name, console = study_name or path.stem, make_console()
+    if detach:
+        command = ["start", name, f"--study={study_name}", f"--studies-dir={place.studies_dir}"]
+        command += [f"--{key}={value}" for key, value in given.items() if value is not None]
+        command += [f"--set={each}" for each in settings]
+        command += ["--accept-versions"] * accept_versions
+        _start_detached(console, command, study_name, place, notify)
+        return
+    with SweepDisplay(console, spec.trials, plain=plain) as display:
+        outcome = run_sweep(
+            spec,
+            study_name,
+            studies_dir=place.studies_dir,
+            storage=place.storage_url,
+            on_event=display,
+            notify=notify or None,
+            accept_versions=accept_versions,
+        )
+    _print_end(console, outcome)
+    if outcome.ended == "interrupted":
+        sys.exit(130)
+
+
+def _start_detached(
+    console: "Console",
+    command: list[str],
+    study_name: str,
+    place: "Place",
+    notify: Sequence[str],
+) -> None:
+    from hawsweep.running.background import start_detached
+
+    with console.status("starting"):
+        pid, log = start_detached(command, study_name, place, notify)
+    console.print(
+        f"Study [bold]{study_name}[/bold] runs in the background as process {pid}.\n"
+        f"Look in     hawsweep status {study_name} --watch\n"
+        f"Stop it     hawsweep stop {study_name}\n"
+        f"What it says is in {log}",
+        highlight=False,
+    )
+
+
+def _print_end(console: "Console", outcome: "Outcome") -> None:
+    from hawsweep.results.study_results import end_of_study
+    from hawsweep.views.terminal.tables import end_picture
+
+    end = end_of_study(outcome.study, outcome.place)
+    console.print(end_picture(end, outcome.ended, console.width))
+
+
+def overrides_of(settings: Sequence[str], given: Mapping[str, str | None]) -> dict[str, Any]:
+    """What options ask for: names as they are, other values and ``--set`` as YAML."""
+    from hawsweep.spec.read import parse_override
+
+    names = {key: given[key] for key in ("model", "data") if given.get(key) is not None}
+    others = (f"{key}={value}" for key, value in given.items() if key not in names and value)
+    return {**names, **dict(parse_override(text) for text in (*others, *settings))}

@@ -1,0 +1,34 @@
+"""``hawsweep stop``."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from hawsweep.cli.common import make_console, place_options
+from hawsweep.cli.completion import study_completion
+
+if TYPE_CHECKING:
+    from hawsweep.study.place import Place
+
+
+@click.command()
+@click.argument("name", shell_complete=study_completion)
+@click.option("--now", is_flag=True, help="Do not wait for the current evaluation to end.")
+@place_options
+def stop(name: str, now: bool, place: "Place") -> None:
+    """Stop the study NAME, wherever it was started; `hawsweep start` goes on with it.
+
+    \b
+    Example: hawsweep stop lr-rank
+    """
+    from hawsweep.running.start import ask_to_stop
+
+    console = make_console()
+    with console.status("stopping: trials save what they reached") as spinner:
+        was_run = ask_to_stop(name, place, spinner.update, now=now)
+    console.print(
+        f"Stopped. To go on: hawsweep start {name}"
+        if was_run
+        else f"Nobody on this machine runs study {name!r}; on others it stops shortly.",
+        highlight=False,
+    )

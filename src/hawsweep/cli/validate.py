@@ -1,0 +1,65 @@
+"""``hawsweep validate``."""
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from hawsweep.cli.common import json_option, make_console, place_options
+from hawsweep.cli.start import overrides_of
+
+if TYPE_CHECKING:
+    from hawsweep.study.place import Place
+
+
+@click.command()
+@click.argument("name")
+@click.option("--model", metavar="REF", help="Instead of the sweep's model.")
+@click.option("--data", metavar="REF", help="Instead of the sweep's data.")
+@click.option("--study", "study_name", metavar="NAME", help="Name of the study; the sweep's.")
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any key of the sweep.")
+@json_option
+@place_options
+def validate(
+    name: str,
+    study_name: str | None,
+    settings: tuple[str, ...],
+    place: "Place",
+    as_json: bool,
+    **given: str | None,
+) -> None:
+    """Check the sweep NAME, or a file: its keys, data, model, memory and time. Nothing is trained.
+
+    All faults are said at once. Exit code 1 where `start` would fail.
+
+    \b
+    Example: hawsweep validate lr-rank
+             hawsweep validate gemma-lr-rank --data pairs.csv --json
+    """
+    from hawsweep.errors import HawsweepError
+    from hawsweep.prepare.finding import Finding, worst
+    from hawsweep.prepare.validate import rehearse
+    from hawsweep.spec.read import find_sweep, read_sweep
+
+    console = make_console(stderr=as_json)
+    try:
+        path = find_sweep(name)
+        spec = read_sweep(path, overrides_of(settings, given))
+    except HawsweepError as fault:
+        if not as_json:
+            raise
+        found = [Finding("sweep", "fault", str(fault))]
+    else:
+        with console.status("looking") as spinner:
+            found = rehearse(spec, study_name or path.stem, place, spinner.update)
+    state = worst(found)
+    if as_json:
+        plain = [each.to_plain() for each in found]
+        click.echo(json.dumps({"is_valid": state != "fault", "findings": plain}, indent=2))
+    else:
+        from hawsweep.views.terminal.sweep_file import verdict_picture
+
+        console.print(verdict_picture(name, found))
+    if state == "fault":
+        sys.exit(1)

@@ -1,1 +1,0 @@
-"""optuna-dashboard over the studies: notes, files and plots, and who may see them."""

@@ -1,0 +1,1 @@
+"""A reference becomes records, records become tokens, tokens become batches."""

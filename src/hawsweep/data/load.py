@@ -1,0 +1,233 @@
+"""A data reference becomes train, valid and test records.
+
+A reference is a bundled name, a folder with ``{train,valid,test}.jsonl`` in mlx-lm's formats, a CSV
+of two columns, or a Hugging Face data set. Records: records.py. Their tokens: encoding.py.
+"""
+
+import os
+import random
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hawsweep.data.csv_file import open_csv
+from hawsweep.data.records import Records, concatenate, read_records, store_records, write_records
+from hawsweep.errors import DataError
+from hawsweep.models.hub import NotFoundOnHub, cache_path, fetch, here
+from hawsweep.spec.sweep import DataSpec
+
+BUNDLED = ("phrasebook",)
+_SPLIT_FILES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set, or several as one.
+
+    Attributes:
+        test: May be empty.
+        folder: Where mlx-lm finds the same splits, or None when they are in no such folder.
+        weights: How often each training record comes in an epoch, ``[records]``; None: each once.
+    """
+
+    train: Records
+    valid: Records
+    test: Records
+    folder: Path | None = None
+    weights: npt.NDArray[np.float32] | None = None
+
+    def fingerprint(self) -> dict[str, str]:
+        """Number of records and content hash of each split."""
+        return {name: getattr(self, name).fingerprint for name in _SPLIT_FILES}
+
+    def write(self, folder: Path) -> None:
+        """Write the splits as mlx-lm reads them. It knows no weights: each record is there once."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _SPLIT_FILES:
+            write_records(getattr(self, name), folder / f"{name}.jsonl")
+
+
+def is_local(reference: str) -> bool:
+    """Whether a data reference needs no network: a bundled name, or something that is here."""
+    return reference in BUNDLED or os.path.exists(here(reference))
+
+
+def load_data(
+    specs: Sequence[DataSpec], progress: Callable[[str], None] = lambda _: None
+) -> Splits:
+    """Find and check the data sets; the splits of several are concatenated in order.
+
+    A folder in a list may lack ``valid.jsonl`` where another data set has validation records.
+
+    Raises:
+        DataError: One is nowhere, a record is broken, or nothing is there to train or validate on;
+            the message names the file and the line.
+    """
+    sets = [_read(spec, progress, is_alone=len(specs) == 1) for spec in specs]
+    splits = sets[0] if len(sets) == 1 else _concatenate(sets)
+    for name in ("train", "valid"):
+        if not getattr(splits, name):
+            raise DataError(_explain_empty(name, specs))
+    if all(spec.weight == 1 for spec in specs):
+        return splits
+    weights = np.array([spec.weight for spec in specs], np.float32)
+    return replace(splits, weights=np.repeat(weights, [len(each.train) for each in sets]))
+
+
+def choose_subset(records: Records, max_records: int, seed: int) -> Records:
+    """A seeded subset in the records' order; all where there are no more than ``max_records``."""
+    return records.take(choose_indices(len(records), max_records, seed))
+
+
+def choose_indices(n: int, n_most: int, seed: int) -> list[int]:
+    """A seeded choice of at most ``n_most`` out of ``range(n)``, in order."""
+    return sorted(random.Random(seed).sample(range(n), n_most)) if n > n_most else list(range(n))
+
+
+def _read(spec: DataSpec, progress: Callable[[str], None], *, is_alone: bool) -> Splits:
+    needed = ("train", "valid") if is_alone else ("train",)
+    path = here(spec.path)
+    if spec.path in BUNDLED:
+        return _read_folder(Path(str(resources.files("hawsweep"))) / "data" / spec.path, needed)
+    if os.path.isdir(path):
+        return _read_folder(path, needed)
+    if _is_csv(path):
+        return _read_csv(path, spec)
+    return _read_folder(_download(spec.path, progress), needed)
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv") and os.path.isfile(path)
+
+
+def _concatenate(sets: Sequence[Splits]) -> Splits:
+    return Splits(
+        concatenate([each.train for each in sets]),
+        concatenate([each.valid for each in sets]),
+        concatenate([each.test for each in sets]),
+    )
+
+
+def _explain_empty(split: str, specs: Sequence[DataSpec]) -> str:
+    if len(specs) > 1:
+        paths = ", ".join(spec.path for spec in specs)
+        return f"The split {split} is empty in all of {paths}. Put at least one record in one."
+    remedy = "Put at least one record in it."
+    if _is_csv(here(specs[0].path)):
+        remedy = "Add rows, or change data.valid_fraction and data.test_fraction."
+    return f"{specs[0].path}: the split {split} is empty. {remedy}"
+
+
+def _read_folder(folder: Path, needed: Sequence[str]) -> Splits:
+    found: dict[str, Records] = {}
+    for split, names in _SPLIT_FILES.items():
+        paths = [folder / f"{name}.jsonl" for name in names if (folder / f"{name}.jsonl").is_file()]
+        if not paths and split in needed:
+            there = ", ".join(sorted(_names(folder))[:10]) or "nothing"
+            files = " and ".join(f"{name}.jsonl" for name in needed)
+            raise DataError(f"{folder} has no {split}.jsonl; it has {there}. Put {files} there.")
+        found[split] = read_records(paths[0]) if paths else Records()
+    plain = all(not (folder / f"{s}.jsonl").exists() or found[s] for s in found)
+    as_mlx_lm = plain and (folder / "valid.jsonl").exists()
+    return Splits(found["train"], found["valid"], found["test"], folder if as_mlx_lm else None)
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError as fault:
+        raise DataError(f"{folder} cannot be read: {fault.strerror}.") from fault
+
+
+def _read_csv(path: Path, spec: DataSpec) -> Splits:
+    with open_csv(path) as (columns, numbered):
+        source, target = _choose_columns(path, spec, columns)
+        pairs = (
+            (line, _pair(row, source, target, spec.prompt, f"{path}:{line}"))
+            for line, row in numbered
+        )
+        rows = store_records(pairs, str(path))
+    order = array("q", range(len(rows)))
+    random.Random(spec.seed).shuffle(order)
+    n_valid, n_test = (
+        round(len(rows) * share) for share in (spec.valid_fraction, spec.test_fraction)
+    )
+    return Splits(
+        rows.take(order[n_valid + n_test :]),
+        rows.take(order[:n_valid]),
+        rows.take(order[n_valid : n_valid + n_test]),
+    )
+
+
+def _choose_columns(path: Path, spec: DataSpec, columns: list[str]) -> tuple[str, str]:
+    if len(columns) < 2:
+        raise DataError(
+            f"{path} has {len(columns)} columns, needs two: the text and its translation, "
+            "separated by commas, or in a .tsv by tabs."
+        )
+    source, target = spec.source or columns[0], spec.target or columns[1]
+    for key, column in (("source", source), ("target", target)):
+        if column not in columns:
+            raise DataError(
+                f"{path} has no column {column!r} (data.{key}). Its columns: "
+                f"{', '.join(columns)[:500]}."
+            )
+    if source == target:
+        raise DataError(
+            f"{path}: the texts and their translations are both from the column {source!r}. Set "
+            "data.source and data.target."
+        )
+    return source, target
+
+
+def _pair(
+    row: Mapping[str, str], source: str, target: str, prompt: str, where: str
+) -> dict[str, Any]:
+    text, translation = row[source], row[target]
+    if not text or not translation:
+        raise DataError(
+            f"{where} has an empty {source if not text else target}. Fill or remove the row."
+        )
+    return {"prompt": prompt.replace("{source}", text), "completion": translation}
+
+
+def _download(repo: str, progress: Callable[[str], None]) -> Path:
+    try:
+        folder = fetch(repo, "dataset", ["*.jsonl"], progress)
+    except NotFoundOnHub as fault:
+        raise DataError(
+            f"The data {repo!r} was not found. Looked for: a bundled name ({', '.join(BUNDLED)}); "
+            f"a folder or a CSV at {here(repo)}; "
+            f"the Hugging Face cache {cache_path()}; {fault}."
+        ) from fault
+    if (folder / "train.jsonl").exists():
+        return folder
+    return _export_with_datasets(repo)
+
+
+def _export_with_datasets(repo: str) -> Path:
+    # Parquet and loading rules: what the library `datasets` is for.
+    try:
+        import datasets  # type: ignore[import-not-found]
+    except ImportError as fault:
+        raise DataError(
+            f"The data set {repo!r} has no train.jsonl. "
+            "To read other formats: pip install datasets."
+        ) from fault
+    from hawsweep.machine.backend import cache_dir
+
+    try:
+        loaded = datasets.load_dataset(repo)
+    except Exception as fault:  # as many kinds as there are data sets
+        raise DataError(f"The data set {repo!r} cannot be loaded: {fault}") from fault
+    folder = cache_dir() / "data" / repo.replace("/", "--")
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in loaded:
+        loaded[split].to_json(str(folder / f"{split}.jsonl"))
+    return folder

@@ -1,0 +1,111 @@
+"""Which validation records the loss is measured on, and how losses of several models compare.
+
+Models cut text into different tokens, so that nats per token say nothing across models: what
+compares is nats per byte of the text that is learned, which is the same for all of them.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hawsweep.data.batches import validation_size
+from hawsweep.data.load import Splits, choose_indices
+from hawsweep.data.records import Record
+from hawsweep.data.tokens import Example, encode
+from hawsweep.errors import DataError
+from hawsweep.spec.space import Choices, Range
+from hawsweep.spec.sweep import SweepSpec
+
+
+def value_ends(spec: SweepSpec, key: str) -> tuple[int, int]:
+    """The smallest and the largest value of a whole number in ``train`` or ``search``."""
+    asked: Range | Choices | None = spec.search.get(key)
+    if asked is None:
+        return getattr(spec.train, key), getattr(spec.train, key)
+    values = asked.choices if isinstance(asked, Choices) else (asked.low, asked.high)
+    numbers = [int(value) for value in values]
+    return min(numbers), max(numbers)
+
+
+def choose_size(
+    spec: SweepSpec,
+    train_lengths: npt.NDArray[np.integer[Any]],
+    valid_lengths: npt.NDArray[np.integer[Any]],
+) -> int:
+    """How many validation examples the loss is measured on: ``validation.max_examples``."""
+    asked = spec.validation.max_examples
+    if asked != "auto":
+        return asked
+    smallest, _ = value_ends(spec, "batch_size")
+    fewest, _ = value_ends(spec, "iters")
+    between = fewest / math.ceil(fewest / spec.train.steps_per_eval)  # one comes at the end too
+    return validation_size(train_lengths, valid_lengths, smallest, between)
+
+
+def shared_records(spec: SweepSpec, splits: Splits, tokenizers: Mapping[str, Any]) -> list[int]:
+    """The validation records for the loss of several models: a seeded choice of those of which
+    each of them has something to learn.
+
+    Args:
+        tokenizers: By model.
+
+    Raises:
+        DataError: There are none, or a model's chat template refuses one.
+    """
+    train = spec.train
+    usable = set(range(len(splits.valid)))
+    for model, tokenizer in tokenizers.items():
+        try:
+            encoded = encode(
+                splits.valid,
+                tokenizer,
+                max_seq_length=train.max_seq_length,
+                mask_prompt=train.mask_prompt,
+            )
+        except DataError as fault:
+            raise DataError(f"{model}: {fault}") from fault
+        usable &= set(encoded.record_indices.tolist())
+    if not usable:
+        raise DataError(
+            "No validation record has anything to learn from within train.max_seq_length="
+            f"{train.max_seq_length} for every model of search.model. Raise it."
+        )
+    records = sorted(usable)
+    lengths = [
+        np.array([n_bytes(record, mask_prompt=False) for record in each])
+        for each in (splits.train, splits.valid)
+    ]
+    size = choose_size(spec, lengths[0], lengths[1][records])
+    return [records[i] for i in choose_indices(len(records), size, spec.seed)]
+
+
+def targets_per_byte(
+    spec: SweepSpec, records: Sequence[Record], examples: Sequence[Example], tokenizer: Any
+) -> float:
+    """How many tokens count in the loss for each UTF-8 byte of the text they stand for.
+
+    A loss in nats per token times this is one in nats per byte.
+
+    Args:
+        records: What ``examples`` are of, in their order.
+    """
+    learned = 0
+    for record, example in zip(records, examples, strict=True):
+        whole = n_bytes(record, mask_prompt=spec.train.mask_prompt)
+        if len(example.tokens) == spec.train.max_seq_length:  # perhaps cut
+            tokens = example.tokens[example.offset :].tolist()
+            whole = min(whole, len(tokenizer.decode(tokens, skip_special_tokens=True).encode()))
+        learned += whole
+    return sum(example.n_targets for example in examples) / max(1, learned)
+
+
+def n_bytes(record: Record, *, mask_prompt: bool) -> int:
+    """UTF-8 bytes of what is learned of a record, without what a chat template puts around."""
+    messages = record.messages
+    if messages is None:
+        return len(str(record.content.get("text", "")).encode())
+    learned = messages[-1:] if mask_prompt else messages
+    return sum(len(str(each.get("content") or "").encode()) for each in learned)

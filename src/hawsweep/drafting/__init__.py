@@ -1,1 +1,0 @@
-"""A sweep for somebody's data and machine: what ``hawsweep init`` writes."""

@@ -1,0 +1,123 @@
+"""The part of a model card that Hugging Face reads: base, data sets, license, results.
+
+Nothing in it is guessed: a license is the base's own card's, and languages are not known here.
+"""
+
+import re
+from pathlib import Path
+
+import optuna
+
+from hawsweep.models import resolve
+from hawsweep.results.leaderboard import TrialRow
+from hawsweep.spec.sweep import SweepSpec
+
+# Where the bundled models come from, and under which terms their packages give them.
+_BUNDLED = {"smollm2-135m-instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_METRICS = {
+    "semantic_similarity": "semantic similarity",
+    "chrf": "chrF",
+    "bleu": "BLEU",
+    "exact_match": "exact match",
+}
+
+
+def metric_name(metric: str) -> str:
+    """A metric as people write it."""
+    return _METRICS.get(metric, metric)
+
+
+def name_of(reference: str) -> str:
+    """A model or a data set by name: of a path only its last part, which tells nothing of where it
+    lies.
+    """
+    known = _BUNDLED.get(reference)
+    return known[0] if known is not None else reference_name(reference)
+
+
+def reference_name(reference: str) -> str:
+    """The same as a sweep names it."""
+    is_name = reference in resolve.BUNDLED or _is_repository(reference)
+    return reference if is_name else Path(reference).name
+
+
+def _is_repository(reference: str) -> bool:
+    is_named = bool(_REPOSITORY.fullmatch(reference)) and reference not in resolve.BUNDLED
+    return is_named and not reference.startswith(".") and not Path(reference).exists()
+
+
+def metadata(
+    opened: optuna.Study,
+    spec: SweepSpec,
+    row: TrialRow,
+    *,
+    is_fused: bool,
+    is_measured: bool,
+) -> str:
+    """A card's front matter.
+
+    Args:
+        is_measured: Whether the scores are of what the card is for.
+    """
+    from huggingface_hub import EvalResult, ModelCardData
+
+    known = _BUNDLED.get(spec.model)
+    base = known[0] if known else spec.model if _is_repository(spec.model) else None
+    data_sets = [each.path for each in spec.data if _is_repository(each.path)]
+    results = []
+    measured = (("validation", _values(row)), ("test", _test_values(opened, row)))
+    for split, values in measured if is_measured else ():
+        for kind, value in values.items():
+            own = spec.scoring.metric if kind == "score" else kind
+            results.append(
+                EvalResult(
+                    task_type="text-generation",
+                    dataset_type=data_sets[0] if data_sets else "custom",
+                    dataset_name=", ".join(name_of(each.path) for each in spec.data),
+                    dataset_split=split,
+                    metric_type=own,
+                    metric_name=f"{'mean' if kind == 'score' else 'corpus'} {metric_name(own)}",
+                    metric_value=round(value, 4),
+                )
+            )
+    content = ModelCardData(
+        base_model=base,
+        base_model_relation=None if base is None else "finetune" if is_fused else "adapter",
+        library_name="mlx",
+        pipeline_tag="text-generation",
+        tags=["mlx", "lora", "hawsweep"],
+        datasets=data_sets or None,
+        license=known[1] if known else _license_of(spec.model),
+        model_name=opened.study_name if results else None,
+        eval_results=results or None,
+    )
+    return f"{content.to_yaml().rstrip()}\n"
+
+
+def _license_of(model: str) -> str | None:
+    """What the base's own card says; None where there is none here, or it says nothing."""
+    from huggingface_hub import ModelCard
+
+    folder = resolve.find_model(model)
+    path = None if folder is None else folder / "README.md"
+    if path is None or not path.is_file():
+        return None
+    try:
+        found = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    except (OSError, ValueError):
+        return None
+    named = getattr(found.data, "license", None)
+    return named if isinstance(named, str) else None
+
+
+def _values(row: TrialRow) -> dict[str, float]:
+    values = {"score": row.score, "chrf": row.chrf, "bleu": row.bleu}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _test_values(opened: optuna.Study, row: TrialRow) -> dict[str, float]:
+    test = opened.user_attrs.get("test", {})
+    if str(test.get("trial_number")) != row.label:
+        return {}
+    return {key: test["trial"][key] for key in ("score", "chrf", "bleu") if key in test["trial"]}

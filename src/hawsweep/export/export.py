@@ -1,0 +1,189 @@
+"""Leaving the study: a trial's adapter, fused, for Ollama, checked by what it says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.errors import ExportError
+from hawsweep.export.folder import MODELFILE, Origin, Part, digest_of, read_parts
+from hawsweep.export.fuse import is_quantized
+from hawsweep.export.ollama import imports
+from hawsweep.export.parts import Maker, Progress
+from hawsweep.export.upload import Target
+from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.models import resolve
+from hawsweep.study.confirm import winner
+from hawsweep.study.place import Place
+from hawsweep.study.study import spec_of
+from hawsweep.study.trials import trial_of
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to export.
+
+    Attributes:
+        trial_number: None for the best.
+        checkpoint: The iteration of a kept checkpoint; None for the trial's best.
+        dequantize: Fuse into weights that are not quantized.
+        output: Another folder than the study's ``export``.
+        force: Replace an export that is there.
+        target: Where to upload to, or None.
+    """
+
+    trial_number: int | None = None
+    checkpoint: int | None = None
+    fuse: bool = False
+    dequantize: bool = False
+    ollama: bool = False
+    output: Path | None = None
+    force: bool = False
+    target: Target | None = None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export's folder holds now.
+
+    Attributes:
+        score: Of the trial when it was scored, by ``metric``.
+        new: Names of the parts that were made just now.
+        lost: What a fusion into quantized weights scored, where that lost the adapter.
+        base: The base, as mlx-lm finds it.
+        example: A validation prompt.
+        system: The system message of all training data, or None.
+        url: Where it was uploaded to, or None.
+    """
+
+    folder: Path
+    study: str
+    trial_number: int
+    checkpoint: int | None
+    metric: str
+    score: float | None
+    parts: tuple[Part, ...]
+    new: tuple[str, ...]
+    has_modelfile: bool
+    base: str
+    system: str | None
+    example: str
+    lost: float | None = None
+    url: str | None = None
+
+
+def export_trial(
+    opened: optuna.Study,
+    place: Place,
+    asked: Request,
+    progress: Progress = lambda _: None,
+) -> Exported:
+    """Write what is asked for into the export's folder, beside what is there of the same adapter.
+
+    Each part is loaded again and translates the validation prompts; it counts as exported only
+    when it does what the trial did.
+
+    Raises:
+        ExportError: There is no such adapter, an export of another is there, the model is of a
+            kind that cannot be exported so, or what was written does not do what the trial did.
+        StudyError: There is no such trial.
+    """
+    trial = _choose(opened, asked.trial_number)
+    source = _adapter_dir(opened, place, trial, asked.checkpoint)
+    digest = digest_of(source / WEIGHTS_FILE)
+    origin = Origin(opened.study_name, trial.number, asked.checkpoint, digest)
+    folder = asked.output or place.study_dir(opened.study_name) / "export"
+    there = read_parts(folder, origin, force=asked.force, is_own=asked.output is None)
+    spec = spec_of(opened, trial)
+    base = resolve.resolve_model(spec.model, progress)
+    wanted = _wanted(asked, spec.model, base, there)
+    is_written = not asked.ollama or (there and (folder / MODELFILE).is_file())
+    missing = [name for name in wanted if name not in there]
+    if not missing and is_written and asked.target is None:
+        names = ", ".join(part.path for part in there.values())
+        raise ExportError(f"{folder} is there already, with {names}. Use --force to replace it.")
+    maker = Maker(opened, place, trial, spec, base, origin, progress)
+    if missing or not is_written:
+        dequantize = asked.dequantize or asked.ollama
+        try:
+            maker.make(folder, source, there, missing, asked.ollama, dequantize)
+        except OSError as fault:
+            raise ExportError(
+                f"{folder} cannot be written: {fault.strerror or fault}. What was there is as it "
+                "was. Make room, or choose another folder with --output."
+            ) from fault
+    parts = (*there.values(), *maker.new.values())
+    return Exported(
+        folder=folder,
+        study=opened.study_name,
+        trial_number=trial.number,
+        checkpoint=asked.checkpoint,
+        metric=spec.scoring.metric,
+        score=trial.value if maker.unmeasured is None else None,
+        parts=parts,
+        new=tuple(maker.new),
+        has_modelfile=(folder / MODELFILE).is_file(),
+        base=str(base) if spec.model in resolve.BUNDLED else spec.model,
+        system=maker.system,
+        example=maker.example,
+        lost=maker.lost,
+        url=None if asked.target is None else maker.upload(folder, parts, asked.target),
+    )
+
+
+def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
+    if number is None:
+        best = winner(opened)
+        if best is None:
+            raise ExportError(
+                f"Study {opened.study_name!r} has no complete trial yet. Go on with hawsweep start."
+            )
+        return best
+    trial = trial_of(opened, number)
+    if trial.state != TrialState.COMPLETE:
+        raise ExportError(
+            f"Trial {number} is {trial.state.name.lower()}, only complete ones can be exported."
+        )
+    return trial
+
+
+def _adapter_dir(
+    opened: optuna.Study, place: Place, trial: FrozenTrial, checkpoint: int | None
+) -> Path:
+    folder = place.trial_dir(opened.study_name, trial.number)
+    source = folder / ADAPTER_DIR
+    if checkpoint is not None:
+        source = folder / CHECKPOINT_DIR / f"{checkpoint:07d}"
+        kept = sorted(int(path.name) for path in source.parent.glob("[0-9]*"))
+        if checkpoint not in kept:
+            there = f"it has those of {', '.join(map(str, kept))}" if kept else "it kept none"
+            remedy = "" if kept else " Set train.keep_checkpoints before a sweep."
+            raise ExportError(
+                f"Trial {trial.number} has no checkpoint of iteration {checkpoint}; {there}."
+                f"{remedy}"
+            )
+    for name in (WEIGHTS_FILE, CONFIG_FILE):
+        if not (source / name).is_file():
+            raise ExportError(
+                f"Trial {trial.number} has no {source / name}: it did not end, or keep in the "
+                "sweep did not keep it. Export another trial with --trial."
+            )
+    return source
+
+
+def _wanted(asked: Request, model: str, base: Path, there: dict[str, Part]) -> list[str]:
+    """Names of the parts that what is asked for needs, in the order in which they are made."""
+    if asked.ollama and not imports(base):
+        raise ExportError(
+            f"{model} cannot be exported for Ollama, which does not import its architecture. Use "
+            "--fuse --dequantize, then llama.cpp's convert_hf_to_gguf.py on the folder fused."
+        )
+    fused = there.get("fused")
+    must_be_whole = is_quantized(base) and (asked.dequantize or asked.ollama)
+    if fused is not None and must_be_whole and not fused.dequantized:
+        raise ExportError(
+            f"{fused.path} is there already, quantized. Use --force to make the export anew."
+        )
+    is_fused = asked.fuse or asked.dequantize or asked.ollama
+    return ["adapters", "fused"] if is_fused else ["adapters"]

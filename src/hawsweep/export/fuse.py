@@ -1,0 +1,82 @@
+"""A fused model of an adapter and its base, by mlx-lm, in a process of its own."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hawsweep.errors import ExportError
+from hawsweep.export.fidelity import Check
+from hawsweep.models.shape import read_config
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A fused model.
+
+    Attributes:
+        dequantized: Whether it left its base's quantization.
+        lost: What a fusion into quantized weights scored, where that lost the adapter.
+    """
+
+    check: Check
+    dequantized: bool
+    lost: float | None = None
+
+
+def is_quantized(folder: Path) -> bool:
+    """Whether a model's weights are quantized."""
+    return bool(read_config(folder).get("quantization"))
+
+
+def fuse_checked(
+    base: Path,
+    adapters: Path,
+    target: Path,
+    judge: Callable[[Path], Check],
+    *,
+    dequantize: bool,
+    trust_remote_code: bool,
+    progress: Callable[[str], None],
+) -> Fused:
+    """Fuse, and where that lost the adapter, which mlx-lm's requantizing may, fuse dequantized.
+
+    Raises:
+        ExportError: However it is fused, it does not do what the trial did.
+    """
+    tried: list[Check] = []
+    ways = [True] if dequantize else [False, True] if is_quantized(base) else [False]
+    for way in ways:
+        progress("fusing" + (" dequantized" if way else ""))
+        shutil.rmtree(target, ignore_errors=True)
+        run_fuse(base, adapters, target, dequantize=way, trust_remote_code=trust_remote_code)
+        progress("checking the fused model's translations")
+        tried.append(judge(target))
+        if tried[-1].holds:
+            lost = tried[0].score if len(tried) > 1 else None
+            return Fused(tried[-1], way and is_quantized(base), lost)
+    scores = " and dequantized ".join(each.describe() for each in tried)
+    raise ExportError(
+        f"The fused model scores {scores}: fusing lost the adapter. Use the adapter with "
+        "mlx_lm.generate --adapter-path instead (export without --fuse)."
+    )
+
+
+def run_fuse(
+    base: Path, adapters: Path, target: Path, *, dequantize: bool, trust_remote_code: bool
+) -> None:
+    """Run ``mlx_lm fuse``.
+
+    Raises:
+        ExportError: It failed; the message has its last line.
+    """
+    command = [sys.executable, "-m", "mlx_lm", "fuse", "--model", str(base)]
+    command += ["--adapter-path", str(adapters), "--save-path", str(target)]
+    command += ["--dequantize"] if dequantize else []
+    command += ["--trust-remote-code"] if trust_remote_code else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise ExportError(f"mlx_lm.fuse failed with exit code {done.returncode}: {last}")

@@ -1,0 +1,306 @@
+"""The door to MLX: device facts, process-wide settings, and the fast BLAS on Linux.
+
+Everything that needs MLX takes it from here (``from hawsweep.machine.backend import mx``), so that
+on Linux an optimized BLAS is in the process before MLX is. MLX's Linux wheel links the reference
+BLAS, and whichever ``cblas_sgemm`` is in the global symbol scope first is the one it calls
+(tests/benchmarks/bench_blas.py shows the difference).
+
+``HAWSWEEP_BLAS`` chooses: ``auto`` (the default), ``off``, or the path of a shared library with
+``cblas_*`` symbols.
+"""
+
+import ctypes
+import ctypes.util
+import functools
+import gc
+import hashlib
+import importlib
+import importlib.util
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import warnings
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import platformdirs
+
+from hawsweep.errors import BackendError
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    import mlx.nn as nn
+    import mlx.optimizers as optim
+
+
+__all__ = [
+    "Blas",
+    "Device",
+    "blas",
+    "cache_dir",
+    "device_here",
+    "is_cpu",
+    "load_fast_blas",
+    "mx",
+    "nn",
+    "optim",
+]
+
+Device = Literal["cpu", "metal", "cuda"]
+
+# PyPI's scipy-openblas32 prefixes its symbols. MLX calls these three.
+_SHIM_SOURCE = """
+#define GEMM(name, type, scalar)                                                              \\
+  void scipy_cblas_##name(int, int, int, int, int, int, scalar, const type *, int,            \\
+                          const type *, int, scalar, type *, int);                            \\
+  void cblas_##name(int order, int ta, int tb, int m, int n, int k, scalar alpha,             \\
+                    const type *a, int lda, const type *b, int ldb, scalar beta, type *c,     \\
+                    int ldc) {                                                                \\
+    scipy_cblas_##name(order, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);          \\
+  }
+GEMM(sgemm, float, float)
+GEMM(dgemm, double, double)
+GEMM(cgemm, void, const void *)
+"""
+
+_REMEDY = (
+    "Matrix products will be about 20 times slower. Install a C compiler and scipy-openblas32 "
+    "(pip), or Debian's libopenblas0, or set HAWSWEEP_BLAS to the path of a BLAS; "
+    "HAWSWEEP_BLAS=off hides this."
+)
+
+
+@dataclass(frozen=True)
+class Blas:
+    """The BLAS that MLX's CPU backend uses in this process.
+
+    Attributes:
+        name: ``scipy-openblas32``, ``openblas``, ``custom``, or ``built-in`` where MLX's own is
+            used.
+        path: The library loaded ahead of MLX, or None.
+    """
+
+    name: str
+    path: Path | None = None
+
+
+def cache_dir() -> Path:
+    """The folder for what can be made again: converted models, the compiled BLAS shim.
+
+    ``HAWSWEEP_CACHE`` overrides the user's cache directory.
+    """
+    override = os.environ.get("HAWSWEEP_CACHE")
+    return Path(override) if override else platformdirs.user_cache_path("hawsweep")
+
+
+def load_fast_blas() -> Blas:
+    """Put an optimized BLAS ahead of MLX's own, where that helps.
+
+    Does nothing off Linux (a Mac has Accelerate). Warns once, with the remedy, when none can be
+    loaded.
+
+    Raises:
+        BackendError: ``HAWSWEEP_BLAS`` names a file that cannot be loaded.
+    """
+    choice = os.environ.get("HAWSWEEP_BLAS", "auto")
+    if platform.system() != "Linux" or choice in ("off", "0"):
+        return Blas("built-in")
+    if "mlx.core" in sys.modules:
+        warnings.warn(
+            f"MLX was imported before hawsweep, too late for a fast BLAS. {_REMEDY}", stacklevel=2
+        )
+        return Blas("built-in")
+    if choice != "auto":
+        return _load_custom(Path(choice))
+    reasons = []
+    for load in (_load_scipy_openblas, _load_system_openblas):
+        try:
+            return load()
+        except (OSError, ImportError, subprocess.SubprocessError) as fault:
+            reasons.append(str(fault))
+    warnings.warn(f"No fast BLAS: {'; '.join(reasons)}. {_REMEDY}", stacklevel=2)
+    return Blas("built-in")
+
+
+def _load_custom(path: Path) -> Blas:
+    try:
+        # Looked at before it is let into the process for good.
+        if not hasattr(ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL), "cblas_sgemm"):
+            raise OSError("it has no cblas_sgemm")
+        ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+    except OSError as fault:
+        raise BackendError(
+            f"HAWSWEEP_BLAS={path} cannot be loaded: {fault}. "
+            "Set it to a shared library with cblas symbols, to 'auto' or to 'off'."
+        ) from fault
+    return Blas("custom", path)
+
+
+def _load_scipy_openblas() -> Blas:
+    library = _scipy_openblas()
+    ctypes.CDLL(str(_compile_shim(library)), mode=ctypes.RTLD_GLOBAL)
+    return Blas("scipy-openblas32", library)
+
+
+def preload_path() -> Path:
+    """A shared library that gives another process the fast BLAS through ``LD_PRELOAD``.
+
+    Raises:
+        ImportError: scipy-openblas32 is not installed.
+        OSError: There is no C compiler.
+    """
+    return _compile_shim(_scipy_openblas())
+
+
+def _scipy_openblas() -> Path:
+    found = importlib.util.find_spec("scipy_openblas32")
+    if found is None or found.origin is None:
+        raise ImportError("scipy-openblas32 is not installed")
+    return Path(found.origin).parent / "lib" / "libscipy_openblas.so"
+
+
+def _compile_shim(library: Path) -> Path:
+    key = hashlib.sha256(f"{_SHIM_SOURCE}{library}".encode()).hexdigest()[:16]
+    shim = cache_dir() / "blas" / f"{key}.so"
+    if shim.exists():
+        return shim
+    shim.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=shim.parent) as folder:
+        source, built = Path(folder, "shim.c"), Path(folder, "shim.so")
+        source.write_text(_SHIM_SOURCE)
+        subprocess.run(  # nosec B607 # the compiler that the person has chosen by PATH
+            [
+                "cc",
+                "-O2",
+                "-shared",
+                "-fPIC",
+                source,
+                "-o",
+                built,
+                library,
+                f"-Wl,-rpath,{library.parent}",
+            ],
+            check=True,
+            capture_output=True,
+        )
+        built.replace(shim)
+    return shim
+
+
+def _load_system_openblas() -> Blas:
+    name = ctypes.util.find_library("openblas")
+    if name is None:
+        raise OSError("no OpenBLAS among the system's libraries")
+    ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)
+    return Blas("openblas", Path(name))
+
+
+@functools.cache
+def blas() -> Blas:
+    """The BLAS of this process, loaded on first use; see ``load_fast_blas``."""
+    return load_fast_blas()
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Give ``mx``, ``nn`` and ``optim``, importing MLX only now and only after the fast BLAS.
+
+    Commands that do not compute can so use this module without MLX's import time.
+    """
+    modules = {"mx": "mlx.core", "nn": "mlx.nn", "optim": "mlx.optimizers"}
+    if name not in modules:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    blas()
+    module = globals()[name] = importlib.import_module(modules[name])
+    return module
+
+
+def _core() -> Any:
+    # A module's own names do not go through its __getattr__.
+    return globals().get("mx") or __getattr__("mx")
+
+
+def device_here() -> Device:
+    """What MLX computes on by itself, without importing it."""
+    if platform.system() == "Darwin":
+        return "metal"
+    # The packages with a CUDA backend, one for each version of CUDA, have no module of their own.
+    for requirement in metadata.requires("mlx") or ():
+        if package := re.match(r"mlx-cuda[\w-]*", requirement):
+            with suppress(metadata.PackageNotFoundError):
+                metadata.distribution(package[0])
+                return "cuda"
+    return "cpu"
+
+
+def is_cpu() -> bool:
+    """Whether MLX computes on the CPU here."""
+    return bool(_core().default_device() == _core().cpu)
+
+
+def seed(value: int) -> None:
+    """Seed MLX's process-wide random generator (LoRA's initial values)."""
+    _core().random.seed(value)
+
+
+def random_seed() -> int:
+    """The seed with which MLX's process-wide generator would go on as it does now.
+
+    Its key is the 64 bits of the seed it was given (mlx/random.cpp), so that each of its states is
+    some seed's first.
+    """
+    high, low = (int(half) for half in _core().random.state[0].tolist())
+    return high << 32 | low
+
+
+def recommended_bytes() -> int | None:
+    """What MLX says its GPU may keep resident, or None where it says nothing (a CPU)."""
+    size = _core().device_info().get("max_recommended_working_set_size")
+    return int(size) if size else None
+
+
+def device_name() -> str:
+    """The name MLX has for its device, empty where it has none."""
+    return str(_core().device_info().get("device_name", ""))
+
+
+def wire_memory() -> None:
+    """On Metal, let MLX keep the recommended working set resident; elsewhere do nothing."""
+    recommended = recommended_bytes()
+    if recommended is not None:
+        _core().set_wired_limit(recommended)
+
+
+def limit_memory(n_bytes: float) -> int:
+    """Where its arrays take more than this, let MLX finish what it has begun before it begins more.
+
+    MLX computes in the background and runs ahead of it, which takes memory (on a CPU up to twice
+    what the arrays in use take). Above the limit it waits; nothing else changes, and nothing fails.
+
+    Returns:
+        The limit before.
+    """
+    return int(_core().set_memory_limit(int(n_bytes)))
+
+
+def free_memory() -> None:
+    """Give back what arrays took that nothing refers to any more, also in cycles."""
+    gc.collect()
+    _core().clear_cache()
+
+
+def reset_peak_memory() -> None:
+    """Start a new measurement of peak memory; frees the allocator's cache first."""
+    _core().clear_cache()
+    _core().reset_peak_memory()
+
+
+def peak_memory_bytes() -> int:
+    """The most memory MLX's arrays took since the last reset, without the allocator's cache."""
+    return int(_core().get_peak_memory())

@@ -1,0 +1,186 @@
+"""What memory there is, and how much of it hawsweep may take."""
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import psutil
+
+from hawsweep.machine import backend
+from hawsweep.units import parse_share, parse_size
+
+# Left to the rest of the machine where nobody says how much.
+_RESERVE = "10%"
+# Limit, usage, and what of the usage is page cache that gives way: cgroup v2, then v1.
+_CGROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What decides how much memory there is to take.
+
+    Attributes:
+        available_bytes: Free now, page cache included, under every limit of a cgroup.
+        limit_bytes: The lowest limit of a cgroup, None where there is none below ``total_bytes``.
+        gpu_bytes: What a Mac's GPU may keep resident, None without one.
+        device: The GPU's name on a Mac, else the processor's.
+    """
+
+    total_bytes: int
+    available_bytes: int
+    limit_bytes: int | None = None
+    gpu_bytes: int | None = None
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What hawsweep may take.
+
+    Attributes:
+        total_bytes: Of all workers together; 0 where the reserve leaves nothing.
+        how: How it came about, for a person, in one line.
+        sources: Each figure it was made from: its name, and bytes.
+    """
+
+    total_bytes: int
+    how: str
+    sources: tuple[tuple[str, int], ...]
+
+
+def find_budget(asked: str = "auto", reserve: str | None = None, *, machine: Machine) -> Budget:
+    """How much memory hawsweep may take on a machine.
+
+    Args:
+        asked: ``auto``, what is available; a share of the memory the machine or a cgroup has in
+            all; or a size, which is taken as it is, even where less is available.
+        reserve: What of it is left to others, a size or a share; None is 10 % with ``auto``, else
+            nothing.
+
+    Raises:
+        ValueError: One of them is not of that form.
+    """
+    total, free, gpu = machine.total_bytes, machine.available_bytes, machine.gpu_bytes
+    sources = [("total", total), ("available", free)]
+    whole, whole_is = total, _gb(total)
+    if machine.limit_bytes is not None:
+        whole = machine.limit_bytes
+        whole_is = f"{_gb(whole)} that the cgroup allows"
+        sources.append(("cgroup limit", whole))
+    if gpu is not None:
+        sources.append(("GPU", gpu))
+    if asked == "auto":
+        taken, how = free, f"{_gb(free)} available of {whole_is}"
+        if gpu is not None:
+            taken = min(free, gpu)
+            how = f"the GPU may wire {_gb(gpu)}, {_gb(free)} are free"
+        reserve = reserve or _RESERVE
+    elif asked.endswith("%"):
+        taken, how = _part(asked, whole), f"{asked[:-1]} % of {whole_is}"
+        if gpu is not None and taken > gpu:
+            taken = gpu
+            how += f", but the GPU may wire only {_gb(gpu)}"
+    else:
+        taken = parse_size(asked)
+        how = f"{_gb(taken)} asked"
+    if reserve is not None:
+        is_share = reserve.endswith("%")
+        kept = _part(reserve, taken)
+        how += f", less a reserve of {f'{reserve[:-1]} %' if is_share else _gb(kept)}"
+        taken = max(0, taken - kept)
+    if gpu is not None and gpu < min(taken, free):
+        how += f", though the GPU may wire only {_gb(gpu)}"
+    elif taken > free:
+        how += f", though only {_gb(free)} are available"
+    return Budget(taken, how, tuple(sources))
+
+
+def this_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machine:
+    """The machine this process is on, as it is now.
+
+    Args:
+        proc: Where Linux tells of processes.
+        sys: Where Linux tells of cgroups.
+    """
+    memory = psutil.virtual_memory()
+    if platform.system() == "Darwin":
+        return Machine(
+            memory.total,
+            memory.available,
+            gpu_bytes=backend.recommended_bytes(),
+            device=backend.device_name(),
+        )
+    # v1 says with a number near 2**63 that there is no limit.
+    rooms = [room for room in _cgroup_rooms(proc, sys) if room[0] < memory.total]
+    return Machine(
+        memory.total,
+        min([memory.available, *(free for _, free in rooms)]),
+        limit_bytes=min((limit for limit, _ in rooms), default=None),
+        device=_processor(proc),
+    )
+
+
+def available_bytes() -> int:
+    """What a trial may take where nobody asks for a budget; see ``find_budget``."""
+    return find_budget(machine=this_machine()).total_bytes
+
+
+def usable_cores() -> int:
+    """Processor cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _part(text: str, whole: int) -> int:
+    """Bytes of a size, or of a share of ``whole``."""
+    return int(parse_share(text) * whole) if text.endswith("%") else parse_size(text)
+
+
+def _gb(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB"
+
+
+def _cgroup_rooms(proc: Path, sys: Path) -> Iterator[tuple[int, int]]:
+    """The limit of each cgroup this process is in, and what is free under it, in bytes."""
+    for folder in _cgroup_folders(proc, sys):
+        for limit_file, usage_file, cache_key in _CGROUP_FILES:
+            limit = _read(folder / limit_file).strip()
+            if limit.isdecimal():  # else there is none: "max", or no such file
+                usage = int(_read(folder / usage_file) or 0)
+                stat = dict(line.split() for line in _read(folder / "memory.stat").splitlines())
+                used = usage - int(stat.get(cache_key, 0))
+                yield int(limit), max(0, int(limit) - used)
+
+
+def _cgroup_folders(proc: Path, sys: Path) -> Iterator[Path]:
+    for line in _read(proc / "self" / "cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            root = sys / "fs" / "cgroup"
+        elif "memory" in controllers.split(","):
+            root = sys / "fs" / "cgroup" / "memory"
+        else:
+            continue
+        # In a container the path may be the host's, which is not there; the root always is.
+        inside = PurePosixPath(path.lstrip("/"))
+        yield from (root / level for level in (inside, *inside.parents))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _processor(proc: Path) -> str:
+    for line in _read(proc / "cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

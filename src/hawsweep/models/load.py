@@ -1,0 +1,165 @@
+"""A model's folder becomes a loaded model, a tokenizer, an embedder."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hawsweep.errors import ModelError
+from hawsweep.machine import backend
+from hawsweep.machine.memory import available_bytes
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+# What the libraries raise on files that are not what they expect.
+_LOAD_FAULTS = (
+    ArithmeticError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass
+class LoadedModel:
+    """A model in memory with its tokenizer, and the folder they came from."""
+
+    model: Any
+    tokenizer: Any
+    config: dict[str, Any]
+    path: Path
+
+
+def load_model(
+    path: Path, adapter_path: Path | None = None, *, trust_remote_code: bool = False
+) -> LoadedModel:
+    """Load a model and its tokenizer for training and generation; see ``load_weights``.
+
+    Raises:
+        ModelError: The folder is not a model that mlx-lm reads, or it has no chat template.
+    """
+    model, config = load_weights(path, adapter_path, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(path, config, trust_remote_code=trust_remote_code)
+    return LoadedModel(model, tokenizer, config, path)
+
+
+def load_tokenizer(
+    path: Path, config: Mapping[str, Any], *, trust_remote_code: bool = False
+) -> Any:
+    """Load a model's tokenizer alone.
+
+    Raises:
+        ModelError: It cannot be loaded, or has no chat template.
+    """
+    from mlx_lm.utils import load_tokenizer
+
+    options = {"trust_remote_code": trust_remote_code}
+    try:
+        tokenizer = load_tokenizer(path, options, eos_token_ids=config.get("eos_token_id"))
+    except _LOAD_FAULTS as fault:
+        raise _cannot_load(path, fault) from fault
+    if tokenizer.chat_template is None:
+        raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.")
+    return tokenizer
+
+
+def load_weights(
+    path: Path, adapter_path: Path | None = None, *, trust_remote_code: bool = False
+) -> tuple[Any, dict[str, Any]]:
+    """Load a model, with an adapter where ``adapter_path`` names its folder, and its config.
+
+    On a CPU device quantized and 16-bit weights become float32, because their matrix products are
+    much slower there; elsewhere the checkpoint's format is kept. Where memory does not
+    allow it, the format is kept too, with a warning.
+
+    Raises:
+        ModelError: The folder is not a model that mlx-lm reads.
+    """
+    from hawsweep.machine.backend import mx
+
+    from mlx_lm import utils
+
+    try:
+        model, config = utils.load_model(
+            path, lazy=backend.is_cpu(), trust_remote_code=trust_remote_code
+        )
+        if adapter_path is not None:
+            model = utils.load_adapters(model, str(adapter_path))
+            model.eval()
+    except _LOAD_FAULTS as fault:
+        raise _cannot_load(path, fault) from fault
+    if backend.is_cpu():
+        model = _to_float32(model)
+    mx.eval(model.parameters())
+    return model, config
+
+
+def _cannot_load(path: Path, fault: Exception) -> ModelError:
+    return ModelError(f"{path} cannot be loaded as an MLX model: {fault}")
+
+
+def load_embedder(path: Path, *, trust_remote_code: bool = False) -> "SentenceTransformer":
+    """Load a sentence-transformers model; importing that library takes seconds.
+
+    Raises:
+        ModelError: The folder is not one, or its weights are a pickle.
+    """
+    _refuse_pickles(path)
+    from safetensors import SafetensorError
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    # Said here, as a model's own configuration could ask for the opposite.
+    only_tensors = {"use_safetensors": True, "weights_only": True}
+    try:
+        return SentenceTransformer(
+            str(path),
+            device="cpu",
+            trust_remote_code=trust_remote_code,
+            model_kwargs=only_tensors,
+        )
+    except (*_LOAD_FAULTS, SafetensorError) as fault:
+        raise ModelError(
+            f"{path} cannot be loaded as a sentence-transformers model: {fault}"
+        ) from fault
+
+
+def _refuse_pickles(path: Path) -> None:
+    for file in sorted(path.rglob("pytorch_model*.bin")):
+        if not any(file.parent.glob("model*.safetensors")):
+            raise ModelError(
+                f"{file} holds weights as a pickle, which can run programs when it is read. Use an "
+                "embedder whose weights are safetensors."
+            )
+
+
+def _to_float32(model: Any) -> Any:
+    from hawsweep.machine.backend import mx
+
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import dequantize_model, get_total_parameters
+
+    needed_bytes = 4 * get_total_parameters(model)
+    if needed_bytes > 0.6 * available_bytes():  # the rest is for activations
+        warnings.warn(
+            f"The model needs {needed_bytes / 1e9:.1f} GB as float32, too much for this "
+            "machine's memory: "
+            "its 4-bit or 16-bit weights are kept, and training on the CPU will be very slow.",
+            stacklevel=2,
+        )
+        return model
+    model = dequantize_model(model)
+    floats = [
+        (name, value.astype(mx.float32))
+        for name, value in tree_flatten(model.parameters())
+        if mx.issubdtype(value.dtype, mx.floating)
+    ]
+    return model.load_weights(floats, strict=False)

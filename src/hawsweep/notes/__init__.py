@@ -1,0 +1,1 @@
+"""What is written into the database for optuna-dashboard while a sweep runs. Text and links."""

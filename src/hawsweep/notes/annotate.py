@@ -1,0 +1,172 @@
+"""Notes and links to files, kept in the database where optuna-dashboard looks for them.
+
+A note belongs to whoever wrote it last: what a person changed in the dashboard stays. Machines that
+share a database need not share files: a note made with a trial's files is not written over by one
+of the same state made without them.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.notes.attachments import REPORT, Offer, offers_of
+from hawsweep.notes.note import Note, study_note, trial_note
+from hawsweep.study.optuna_door import storage_of, study_id, trial_id
+from hawsweep.study.place import Place
+
+logger = logging.getLogger(__name__)
+
+_FORM = 2  # of the notes: another one makes them anew
+_MARK = "hawsweep:note:"
+# A finished trial's own attributes cannot be set any more; here the dashboard looks, too.
+_TRIAL_LINK, _STUDY_LINK = "dashboard:artifacts:{}:", "artifacts:"
+
+
+def annotate_trial(opened: optuna.Study, place: Place, number: int) -> None:
+    """Write the note and the links of a trial that ended, and the study's note.
+
+    Whatever goes wrong costs the note and nothing else.
+    """
+    with _only_told(opened):
+        attrs = _system_attrs(opened)
+        trial = opened.get_trials(deepcopy=False)[number]
+        _annotate_trial(opened, place, trial, attrs)
+        _annotate_study(opened, place, attrs, ended=False)
+
+
+def annotate_study(opened: optuna.Study, place: Place, *, ended: bool) -> None:
+    """Write what is missing or stale of a study's notes and links, and of its trials'.
+
+    Args:
+        ended: Whether nobody runs it.
+    """
+    with _only_told(opened):
+        attrs = _system_attrs(opened)
+        for trial in opened.get_trials(deepcopy=False):
+            if trial.state != TrialState.WAITING:
+                _annotate_trial(opened, place, trial, attrs)
+        _annotate_study(opened, place, attrs, ended=ended)
+
+
+@contextmanager
+def _only_told(opened: optuna.Study) -> Iterator[None]:
+    try:
+        yield
+    except Exception as fault:  # a note is worth no sweep
+        # Its words could hold a storage's password.
+        what = type(fault).__name__
+        logger.warning("The notes of study %r are not all written: %s", opened.study_name, what)
+
+
+def _system_attrs(opened: optuna.Study) -> dict[str, Any]:
+    return storage_of(opened).get_study_system_attrs(study_id(opened))
+
+
+def _set(opened: optuna.Study, key: str, value: Any) -> None:
+    storage_of(opened).set_study_system_attr(study_id(opened), key, value)
+
+
+def _annotate_trial(
+    opened: optuna.Study, place: Place, trial: FrozenTrial, attrs: Mapping[str, Any]
+) -> None:
+    prefix = _TRIAL_LINK.format(trial_id(trial))
+    _link(opened, prefix, offers_of(opened, place, trial), attrs)
+    of = f"{_FORM} {trial.state.name} {bool(trial.user_attrs.get('infeasible'))}"
+    mark = attrs.get(f"{_MARK}{trial_id(trial)}")
+    if mark is None or mark["of"] != of or not mark["has_files"]:
+        _write(opened, trial_id(trial), trial_note(opened, place, trial), of, attrs)
+
+
+def _annotate_study(
+    opened: optuna.Study, place: Place, attrs: Mapping[str, Any], *, ended: bool
+) -> None:
+    offers = offers_of(opened, place, None)
+    _link(opened, _STUDY_LINK, offers, attrs)
+    of = f"{_FORM} {_fingerprint(opened)} {ended}"
+    if REPORT in offers.values():
+        of += " report"  # a machine without it takes the note with it for its own
+    mark = attrs.get(_MARK)
+    if mark is None or not mark["of"].startswith(of) or not mark["has_files"]:
+        _write(opened, None, study_note(opened, place, ended=ended), of, attrs)
+
+
+def _fingerprint(opened: optuna.Study) -> str:
+    """What the study's note depends on: how its trials ended, what was tested and confirmed."""
+    ended = [trial.state.value for trial in opened.get_trials(deepcopy=False)]
+    known = [opened.user_attrs.get(key) for key in ("base", "few_shot", "test", "confirm", "how")]
+    return _digest(json.dumps([ended, known, opened.user_attrs.get("description")], sort_keys=True))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _link(
+    opened: optuna.Study, prefix: str, offers: Mapping[str, Offer], attrs: Mapping[str, Any]
+) -> None:
+    for artifact_id, offer in offers.items():
+        if f"{prefix}{artifact_id}" not in attrs:  # a link that somebody removed is null
+            link = {
+                "artifact_id": artifact_id,
+                "filename": offer.filename,
+                "mimetype": offer.mimetype,
+                "encoding": None,
+            }
+            _set(opened, f"{prefix}{artifact_id}", json.dumps(link))
+
+
+def _write(
+    opened: optuna.Study,
+    trial_id: int | None,
+    note: Note,
+    of: str,
+    attrs: Mapping[str, Any],
+) -> None:
+    """Write a note, unless a person's is there, or there was one that a person removed."""
+    key = _MARK if trial_id is None else f"{_MARK}{trial_id}"
+    mark, there = attrs.get(key), _note(trial_id, attrs)
+    if _digest(there) != (_digest("") if mark is None else mark["body"]):
+        return
+    is_known = mark is not None and mark["of"].startswith(of)
+    if mark is not None and is_known and mark["has_files"] >= note.has_files:
+        return
+    if note.body != there:
+        _save_note(opened, trial_id, note.body, attrs)
+    mark = {"of": of, "body": _digest(note.body), "has_files": note.has_files}
+    _set(opened, key, mark)
+
+
+# As optuna_dashboard.save_note does it, whose import takes a second and loads scikit-learn.
+_CHUNK = 2045
+
+
+def _note_keys(trial_id: int | None) -> tuple[str, str]:
+    of = "" if trial_id is None else f"{trial_id}:"
+    return f"dashboard:{of}note_ver", f"dashboard:{of}note_str:"
+
+
+def _note(trial_id: int | None, attrs: Mapping[str, Any]) -> str:
+    _, prefix = _note_keys(trial_id)
+    return "".join(attrs[f"{prefix}{n}"] for n in range(_n_chunks(prefix, attrs)))
+
+
+def _n_chunks(prefix: str, attrs: Mapping[str, Any]) -> int:
+    return next(n for n in range(len(attrs) + 1) if f"{prefix}{n}" not in attrs)
+
+
+def _save_note(
+    opened: optuna.Study, trial_id: int | None, body: str, attrs: Mapping[str, Any]
+) -> None:
+    version, prefix = _note_keys(trial_id)
+    chunks = [body[start : start + _CHUNK] for start in range(0, len(body), _CHUNK)]
+    chunks += [""] * (_n_chunks(prefix, attrs) - len(chunks))  # of a longer one before
+    values = {f"{prefix}{number}": chunk for number, chunk in enumerate(chunks)}
+    for key, value in {version: attrs.get(version, 0) + 1, **values}.items():
+        if attrs.get(key) != value:
+            _set(opened, key, value)

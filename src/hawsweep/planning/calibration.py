@@ -1,0 +1,325 @@
+"""What a model's steps really take on this machine: the coefficients of the memory model are fitted
+to a few measured ones.
+
+The result is kept in the cache, by the model, MLX's version and the device; every trial's measured
+peak is added to it. An architecture that ``models.shape`` does not know is known by this alone.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hawsweep.machine.backend import Device
+
+import numpy as np
+
+from hawsweep.errors import BackendError, UnknownArchitectureError
+from hawsweep.files import replace_text
+from hawsweep.machine import backend, memory
+from hawsweep.models.shape import ModelShape, is_known, read_config, shape_of
+from hawsweep.planning import measured_steps
+from hawsweep.planning.measured_steps import (
+    PACE,
+    Observation,
+    Point,
+    measure,
+    points,
+    profitable_workers,
+)
+from hawsweep.planning.peak import (
+    ACTIVATIONS,
+    COEFFICIENTS,
+    Coefficients,
+    Peak,
+    process_bytes,
+    slice_tokens,
+    training_peak,
+)
+from hawsweep.planning.trial_plan import MemoryModel, Speed, step_flops
+
+# Bumped when what is measured or how it is read changes.
+_VERSION = 3
+_MOST_OBSERVED = 200
+_FITTED = (*ACTIVATIONS, "head", "head_slice", "n_slices", "gradients", "fixed_bytes")
+# How far a coefficient is expected from the device's own, as a logarithm, in units of the error
+# of a measurement, a hundredth.
+_PRIOR = 1 / 0.3
+# A prediction that is too low costs a trial, one too high some speed.
+_UNDER_WEIGHT = 3.0
+_LEAST_ERROR = 0.05
+# Where the shape had to be guessed in part.
+_UNKNOWN_ERROR = 0.15
+# Effective rates to start from, where nothing was measured. Metal: 350 tokens a second of
+# gemma-3-4b-it-4bit, 16 checkpointed layers, on an M1 Ultra.
+_ASSUMED_SPEED = {
+    "cpu": Speed(60e9, 0.2, "assumed: one core at 60 GFLOP/s"),
+    "metal": Speed(5.3e12, 0.05, "assumed: as an M1 Ultra trains gemma-3-4b-it-4bit"),
+    "cuda": Speed(20e12, 0.02, "assumed: 20 TFLOP/s"),
+}
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A measured peak beside what the fitted model says of it, in bytes."""
+
+    observation: Observation
+    predicted_bytes: int
+
+    @property
+    def error(self) -> float:
+        """Relative; below 0 where the prediction is too low."""
+        return self.predicted_bytes / self.observation.peak_bytes - 1
+
+
+def fit(
+    shape: ModelShape, device: Device, observed: Sequence[Observation]
+) -> tuple[Coefficients, list[Residual]]:
+    """Coefficients that say what was observed, near the device's own where that says nothing.
+
+    Steps that the memory model cannot tell apart count as one, the one that took the most.
+    """
+    from scipy.optimize import least_squares
+
+    start = COEFFICIENTS[device]
+    highest: dict[Peak, Observation] = {}
+    for each in observed:
+        kind = training_peak(shape, each.train, each.step, each.execution, start)
+        if kind not in highest or each.peak_bytes > highest[kind].peak_bytes:
+            highest[kind] = each
+    observed = list(highest.values())
+
+    def with_factors(factors: Any) -> Coefficients:
+        grown = {
+            name: getattr(start, name) * math.exp(each)
+            for name, each in zip(_FITTED, factors, strict=True)
+        }
+        return start.replaced(grown)
+
+    def misfit(factors: Any) -> Any:
+        now = with_factors(factors)
+        errors = np.array(
+            [100 * math.log(_predict(shape, each, now) / each.peak_bytes) for each in observed]
+        )
+        weighted = np.where(errors < 0, _UNDER_WEIGHT * errors, errors)
+        return np.concatenate([weighted, _PRIOR * np.asarray(factors)])
+
+    found = least_squares(misfit, np.zeros(len(_FITTED)), bounds=(-2.0, 2.0))
+    fitted = with_factors(found.x)
+    residuals = [Residual(each, round(_predict(shape, each, fitted))) for each in observed]
+    error = max((abs(each.error) for each in residuals), default=start.error)
+    return replace(fitted, error=max(_LEAST_ERROR, 1.5 * error)), residuals
+
+
+def _predict(shape: ModelShape, observed: Observation, k: Coefficients) -> float:
+    peak = training_peak(shape, observed.train, observed.step, observed.execution, k)
+    return peak.total
+
+
+def fit_speed(shape: ModelShape, device: Device, observed: Sequence[Observation]) -> Speed:
+    """A rate and a time per step that say the measured times best, relatively."""
+    timed = [each for each in observed if each.seconds]
+    if len(timed) < 2:
+        return _ASSUMED_SPEED[device]
+    flops = np.array([step_flops(shape, o.train, o.step, o.execution) for o in timed])
+    seconds = np.array([o.seconds for o in timed])
+    matrix = np.stack([flops / seconds, 1 / seconds], axis=1)
+    (per_flop, step_s), *_ = np.linalg.lstsq(matrix, np.ones(len(timed)), rcond=None)
+    if per_flop <= 0 or step_s < 0:
+        per_flop, step_s = float(np.median(seconds / flops)), 0.0
+    return Speed(1 / float(per_flop), float(step_s), f"measured here in {len(timed)} steps")
+
+
+def calibrated(model_path: Path) -> MemoryModel | None:
+    """What the cache knows of a model here; None where it was never calibrated, or by an older
+    version.
+    """
+    content = _read(cache_file(model_path))
+    return None if content is None else _of_content(json.dumps(content), model_path)
+
+
+@functools.lru_cache(maxsize=4)  # fitting takes a second, and a plan is made in several steps
+def _of_content(text: str, model_path: Path) -> MemoryModel | None:
+    content = json.loads(text)
+    try:
+        observed = [Observation.of(each) for each in content["observed"]]
+        shape = _known_shape(model_path) or ModelShape.of(content["shape"])
+        n_workers = int(content["n_workers"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return _memory_model(shape, observed, n_workers)[0]
+
+
+def uncalibrated(shape: ModelShape, device: Device) -> MemoryModel:
+    """What is known of a model that was never measured."""
+    how = {
+        "cpu": "coefficients of SmolLM2, gemma3, qwen3 and llama on a CPU",
+        "metal": "fitted to three peaks on an M1 Ultra, not calibrated here",
+        "cuda": "as for Metal, not measured",
+    }[device]
+    return MemoryModel(shape, device, COEFFICIENTS[device], _ASSUMED_SPEED[device], how)
+
+
+def memory_model(model_path: Path) -> MemoryModel | None:
+    """What is known of a model here: by calibration, else by its shape; None where by neither."""
+    found = calibrated(model_path)
+    if found is not None:
+        return found
+    shape = _known_shape(model_path)
+    return None if shape is None else uncalibrated(shape, backend.device_here())
+
+
+def _memory_model(
+    shape: ModelShape, observed: Sequence[Observation], n_workers: int
+) -> tuple[MemoryModel, list[Residual]]:
+    device = backend.device_here()
+    fitted, residuals = fit(shape, device, observed)
+    speed = replace(fit_speed(shape, device, observed), n_workers=n_workers)
+    how = f"calibrated here by {len(observed)} steps"
+    if not is_known(shape.architecture):
+        fitted = replace(fitted, error=max(_UNKNOWN_ERROR, fitted.error))
+        how += f" alone: the architecture {shape.architecture} is not known"
+    return MemoryModel(shape, device, fitted, speed, how, is_calibrated=True), residuals
+
+
+def ensure_calibrated(
+    model_path: Path,
+    known: MemoryModel | None,
+    budget_bytes: float,
+    progress: Callable[[str], None],
+) -> MemoryModel | None:
+    """What is known of a model here, measured now where it never was.
+
+    Args:
+        known: What ``memory_model`` gave; it stays where there is no memory for measuring, or
+            measuring fails.
+    """
+    if known is not None and known.is_calibrated:
+        return known
+    progress("measuring what this model's training steps take (once on this machine)")
+    try:
+        return calibrate(model_path, progress, budget_bytes=budget_bytes)[0]
+    except BackendError as fault:
+        progress(f"{fault} Going by {'nothing' if known is None else 'its shape alone'}.")
+        return known
+
+
+def calibrate(
+    model_path: Path,
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    budget_bytes: float = math.inf,
+) -> tuple[MemoryModel, list[Residual]]:
+    """Measure a model here, keep what was found, and give it with how well it fits.
+
+    A child that dies costs its current point only.
+
+    Args:
+        budget_bytes: What the children may take together; points that need more are left out.
+
+    Raises:
+        BackendError: No point could be measured.
+    """
+    device = backend.device_here()
+    known = _known_shape(model_path)
+    if known is None:
+        _check_weights(model_path, budget_bytes)
+    shape = known or measured_steps.read_shape(model_path)
+    if shape is None:
+        raise BackendError(f"{model_path} could not be loaded to see its shape.")
+    k = COEFFICIENTS[device]
+
+    def needed(point: Point) -> int:
+        peak = training_peak(shape, point.train(), point.step, point.execution, k)
+        return process_bytes(peak.total, k)
+
+    wanted = points(shape.n_layers, slice_tokens(shape.vocabulary, device))
+    todo = [point for point in wanted if needed(point) <= budget_bytes]
+    n_children = 2 if device == "cpu" and 2 * max(map(needed, wanted)) <= budget_bytes else 1
+    observed = measure(model_path, todo, progress, n_children=n_children)
+    if not observed:
+        raise BackendError(
+            f"No step of {model_path} could be measured: there is no memory for one within "
+            f"{budget_bytes / 1e9:.1f} GB, or the child processes died."
+        )
+    cores = memory.usable_cores()
+    most = int(min(cores if device == "cpu" else 2, budget_bytes // needed(PACE)))
+    n_workers = profitable_workers(model_path, most, cores, progress)
+    _write(cache_file(model_path), observed, n_workers, None if known else shape)
+    return _memory_model(shape, observed, n_workers)
+
+
+def _check_weights(model_path: Path, budget_bytes: float) -> None:
+    n_bytes = sum(path.stat().st_size for path in model_path.glob("*.safetensors"))
+    if n_bytes > budget_bytes:
+        raise BackendError(
+            f"The weights of {model_path} have {n_bytes / 1e9:.1f} GB, more than the budget of "
+            f"{budget_bytes / 1e9:.1f} GB."
+        )
+
+
+def note_trial(model_path: Path, observation: Observation) -> None:
+    """Add what a trial took to what is known of its model; a full disk does not matter."""
+    path = cache_file(model_path)
+    content = _read(path)
+    if content is None:
+        return
+    kept = content["observed"]
+    first, later = kept[: content["n_calibration"]], kept[content["n_calibration"] :]
+    later = [*later, observation.to_plain()][-_MOST_OBSERVED:]
+    try:
+        replace_text(path, json.dumps({**content, "observed": [*first, *later]}))
+    except OSError:
+        return
+
+
+def cache_file(model_path: Path) -> Path:
+    """Where a model's calibration is kept: by its files, MLX's version and the device."""
+    parts = [_VERSION, importlib.metadata.version("mlx"), backend.device_here(), platform.machine()]
+    parts += [os.cpu_count(), (model_path / "config.json").read_text(encoding="utf-8")]
+    parts += [(p.name, p.stat().st_size) for p in sorted(model_path.glob("*.safetensors"))]
+    digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return backend.cache_dir() / "calibration" / f"{digest}.json"
+
+
+def _known_shape(model_path: Path) -> ModelShape | None:
+    """What the config says of the model as it is in memory here; None for one it cannot say."""
+    try:
+        shape = shape_of(read_config(model_path))
+    except UnknownArchitectureError:
+        return None
+    return shape.dequantized() if backend.device_here() == "cpu" else shape
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # never written, or half: measured again
+    if not isinstance(content, dict) or content.get("version") != _VERSION:
+        return None
+    observed, n_calibration = content.get("observed"), content.get("n_calibration")
+    whole = isinstance(observed, list) and observed and isinstance(n_calibration, int)
+    return content if whole else None
+
+
+def _write(
+    path: Path, observed: Sequence[Observation], n_workers: int, shape: ModelShape | None
+) -> None:
+    content = {
+        "version": _VERSION,
+        "n_calibration": len(observed),
+        "n_workers": n_workers,
+        "shape": shape and shape.to_plain(),
+        "observed": [each.to_plain() for each in observed],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, json.dumps(content))

@@ -1,0 +1,62 @@
+"""What a study keeps of its trials on disk, and whether there is room for it."""
+
+import math
+import shutil
+
+from hawsweep.errors import StudyError
+from hawsweep.planning.trial_plan import MemoryModel
+from hawsweep.spec.space import apply_settings, corners
+from hawsweep.spec.sweep import SweepSpec, keep_count
+from hawsweep.study.place import Place
+
+_SMALL_BYTES_A_TRIAL = 2_000_000
+_SPARE_BYTES = 100_000_000
+_SHAPE_KEYS = ("fine_tune_type", "num_layers", "lora_parameters.rank")
+_VALUE_BYTES = 4
+
+
+def check_space(spec: SweepSpec, known: MemoryModel, place: Place, n_workers: int) -> None:
+    """Refuse a sweep that the disk has no room for.
+
+    Raises:
+        StudyError: The message has both figures, and what would help.
+    """
+    folder = place.studies_dir
+    while not folder.is_dir():
+        folder = folder.parent
+    free, needed = shutil.disk_usage(folder).free, bytes_to_write(spec, known, n_workers)
+    if free >= needed + _SPARE_BYTES:
+        return
+    raise StudyError(
+        f"This sweep writes up to {needed / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free on the "
+        f"disk that holds {place.studies_dir}. Make room, keep less (keep: best 1, "
+        "train.keep_checkpoints), or choose another --studies-dir."
+    )
+
+
+def bytes_to_write(spec: SweepSpec, known: MemoryModel, n_workers: int) -> int:
+    """The most a sweep's trials take on disk at a time: kept adapters, and what runs."""
+    most = max(
+        known.shape.trained_parameters(apply_settings(spec.train, settings))
+        for settings in corners(spec.search, _SHAPE_KEYS)
+    )
+    asked = spec.train.keep_checkpoints
+    n_evaluations = math.ceil(_most_iters(spec) / spec.train.steps_per_eval)
+    n_adapters = 1 + (n_evaluations if asked == "every" else min(asked, n_evaluations))
+    # Adapter, two moments of it, its pending gradients.
+    state = 4 * most * _VALUE_BYTES
+    adapters = n_adapters * most * _VALUE_BYTES
+    count = keep_count(spec.keep)
+    n_kept = spec.trials if count is None else min(max(count, spec.confirm.top), spec.trials)
+    n_again = spec.confirm.top * spec.confirm.seeds
+    running = n_workers * (2 * state + adapters)  # a state is written beside the one before
+    return (
+        (n_kept + n_again) * (adapters + state)
+        + running
+        + (spec.trials + n_again) * _SMALL_BYTES_A_TRIAL
+    )
+
+
+def _most_iters(spec: SweepSpec) -> int:
+    asked = [settings.get("iters") for settings in corners(spec.search, ("iters",))]
+    return max([int(each) for each in asked if each is not None], default=spec.train.iters)

@@ -1,0 +1,135 @@
+"""Whether a sweep's largest and smallest settings fit into the memory there is."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from hawsweep.errors import MemoryBudgetError
+from hawsweep.planning.peak import generation_peak
+from hawsweep.planning.trial_plan import (
+    MemoryModel,
+    smallest_plan,
+)
+from hawsweep.planning.workload import Workload
+from hawsweep.spec.space import SearchValue, apply_settings, corners
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.train import TrainSpec
+
+# What of a trial's settings changes its memory.
+MEMORY_KEYS = (
+    "fine_tune_type",
+    "batch_size",
+    "num_layers",
+    "optimizer",
+    "lora_parameters.rank",
+)
+TIME_KEYS = ("iters", "grad_accumulation_steps")
+
+
+def check_fits(spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes: float) -> None:
+    """Refuse a sweep of which no setting fits.
+
+    Raises:
+        MemoryBudgetError: The message says what would help.
+    """
+    settings = extreme_settings(known, spec, work, largest=False)
+    train = apply_settings(spec.train, settings)
+    least = smallest_plan(known, train, work)
+    if least.needed_bytes <= arrays_bytes:
+        _check_scoring(spec, known, work, arrays_bytes)
+        return
+    weights = known.shape.weight_bytes()
+    raise MemoryBudgetError(
+        f"No setting of this sweep fits: the smallest needs {_gb(least.needed_bytes)} for its "
+        f"arrays ({_gb(weights)} of it weights), and the budget leaves "
+        f"{_gb(max(0.0, arrays_bytes))}. {_what_would(known, train, work, arrays_bytes)}",
+        least.needed_bytes - arrays_bytes,
+    )
+
+
+def _check_scoring(
+    spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes: float
+) -> None:
+    needed = scoring_bytes(spec, known, work)
+    if needed <= arrays_bytes:
+        return
+    asked = spec.scoring.batch_size
+    fitting = [
+        rows for rows in range(1, asked) if scoring_bytes(spec, known, work, rows) <= arrays_bytes
+    ]
+    would = f"scoring.batch_size: {fitting[-1]}" if fitting else "a smaller scoring.max_tokens"
+    raise MemoryBudgetError(
+        f"Translating {asked} prompts at a time needs {_gb(needed)}, and the budget leaves "
+        f"{_gb(max(0.0, arrays_bytes))}. Use {would}, or raise memory.budget.",
+        needed - arrays_bytes,
+    )
+
+
+def scoring_bytes(
+    spec: SweepSpec, known: MemoryModel, work: Workload, rows: int | None = None
+) -> int:
+    """What answering the validation prompts takes at most, with the error band; ``rows`` at a time,
+    by default as many as the sweep says.
+    """
+    rows = min(rows or spec.scoring.batch_size, spec.scoring.max_examples)
+    shown = spec.scoring.prompt.examples * work.mean_tokens  # of the baseline with examples
+    longest = int(min(spec.train.max_seq_length, work.lengths.max() + shown))
+    peak = generation_peak(known.shape, rows, longest, spec.scoring.max_tokens, known.coefficients)
+    return round(peak * (1 + known.error))
+
+
+def extreme_settings(
+    known: MemoryModel, spec: SweepSpec, work: Workload, *, largest: bool
+) -> dict[str, SearchValue]:
+    """The settings that need the most memory, or the least, each executed as small as can be; of
+    equal ones those that take longer."""
+    pick = max if largest else min
+    found = pick(
+        corners(spec.search, MEMORY_KEYS),
+        key=lambda settings: (
+            smallest_plan(known, apply_settings(spec.train, settings), work).needed_bytes
+        ),
+    )
+    ends = {
+        key: [each[key] for each in corners(spec.search, (key,))]
+        for key in TIME_KEYS
+        if key in spec.search
+    }
+    return {**found, **{key: pick(values) for key, values in ends.items()}}
+
+
+def _what_would(known: MemoryModel, train: TrainSpec, work: Workload, arrays_bytes: float) -> str:
+    if known.shape.weight_bytes() > arrays_bytes:
+        return "The weights alone are more than that. Use a smaller model, or raise memory.budget."
+    tried: list[tuple[str, TrainSpec, Workload]] = []
+    for length in (1024, 512, 256, 128):
+        if length < int(work.lengths.max()):
+            shorter = replace(
+                work,
+                lengths=np.minimum(work.lengths, length),
+                n_targets=np.minimum(work.n_targets, length - 1),
+            )
+            tried.append((f"train.max_seq_length: {length}", train, shorter))
+    for layers in (8, 4):
+        if layers < known.shape.n_layers and (train.num_layers < 0 or train.num_layers > layers):
+            tried.append(
+                (
+                    f"train.num_layers: {layers}",
+                    train.model_copy(update={"num_layers": layers}),
+                    work,
+                )
+            )
+    if train.optimizer != "sgd":
+        tried.append(("train.optimizer: sgd", train.model_copy(update={"optimizer": "sgd"}), work))
+    enough = [
+        text
+        for text, changed, lengths in tried
+        if smallest_plan(known, changed, lengths).needed_bytes <= arrays_bytes
+    ]
+    if enough:
+        return f"Any of these would fit: {'; '.join(enough)}. Or raise memory.budget."
+    return "Use a smaller model, or raise memory.budget."
+
+
+def _gb(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.2f} GB"

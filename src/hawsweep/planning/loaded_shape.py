@@ -1,0 +1,86 @@
+"""The shape of a model in memory, of an architecture that ``models.shape`` does not know."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hawsweep.machine.backend import nn
+
+from mlx.utils import tree_flatten
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+
+from hawsweep.models.shape import ModelShape
+from hawsweep.training.forward import body_path
+
+_ADAPTED = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)
+
+
+def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
+    """The shape of a model that ``models.shape`` does not know, read off its layers.
+
+    What is trained is exact for the last block and assumed for the others; weights are exact in
+    all. The sizes that only activations depend on are taken from usual keys of the config, or
+    guessed: calibration sets right what follows from them.
+    """
+    text = config.get("text_config", config)
+    modules = dict(model.named_modules())
+    embeddings = [
+        (module.num_embeddings, module.dims)
+        if isinstance(module, nn.QuantizedEmbedding)
+        else module.weight.shape
+        for module in modules.values()
+        if isinstance(module, nn.Embedding | nn.QuantizedEmbedding)
+    ]
+    vocabulary, hidden = max(embeddings)
+    block = model.layers[-1]
+    adapted = [(path, each) for path, each in block.named_modules() if isinstance(each, _ADAPTED)]
+    linears = {path: _size(module) for path, module in adapted}
+    inside = tuple(f"{path}." for path in linears)
+    vectors = tuple(
+        tuple(value.shape)
+        for path, value in tree_flatten(block.parameters())
+        if not path.startswith(inside) or path.endswith(".bias")
+    )
+    widths = [max(linears[path]) for path, module in adapted if module.weight.ndim == 2]
+    intermediate = _first(text, ("moe_intermediate_size", "intermediate_size"), max(widths))
+    parameters = tree_flatten(model.parameters())
+    n_heads = _first(text, ("num_attention_heads", "n_heads", "n_head"), max(1, hidden // 64))
+    shape = ModelShape(
+        architecture=str(config.get("model_type")),
+        body=body_path(model),
+        hidden_size=hidden,
+        n_layers=len(model.layers),
+        intermediate_size=intermediate * _first(text, ("num_experts_per_tok",), 1),
+        n_heads=n_heads,
+        n_kv_heads=_first(text, ("num_key_value_heads", "n_kv_heads"), n_heads),
+        head_dim=_first(text, ("head_dim",), hidden // n_heads),
+        vocabulary=vocabulary,
+        is_tied=not any(path.rpartition(".")[2] == "lm_head" for path in modules),
+        sliding_window=None,
+        n_sliding_layers=0,
+        linears=linears,
+        vectors=vectors,
+        n_norms=max(1, sum(each == (hidden,) for each in vectors)),
+        has_head_norms=False,
+        norm_size=hidden,
+        float_bytes=parameters[-1][1].dtype.size,  # the last norm's, or the head's scales'
+    )
+    n_bytes = sum(value.nbytes for _, value in parameters)
+    return replace(shape, uncounted_bytes=n_bytes - shape.weight_bytes())
+
+
+def _size(module: Any) -> tuple[int, int]:
+    """Inputs and outputs of a layer. Experts in one array count as one layer as wide as all of
+    them, which has as many trained parameters.
+    """
+    *experts, outputs, inputs = module.weight.shape
+    if "scales" in module:
+        inputs = inputs * 32 // module.bits
+    n_experts = math.prod(experts)
+    return n_experts * inputs, n_experts * outputs
+
+
+def _first(values: Mapping[str, Any], keys: Sequence[str], otherwise: int) -> int:
+    found = (values[key] for key in keys if isinstance(values.get(key), int) and values[key] > 0)
+    return next(found, otherwise)

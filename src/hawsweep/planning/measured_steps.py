@@ -1,0 +1,324 @@
+"""Single training steps of a model, each measured in a child process with its peak reset.
+
+Started as ``python -m hawsweep.planning.measured_steps`` this is the child: one line of JSON on its
+standard input says what to measure, each line on its output is a measurement.
+"""
+
+import gc
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hawsweep.machine import backend
+from hawsweep.machine.without_torch import keep_torch_out
+from hawsweep.models.shape import ModelShape
+from hawsweep.planning.peak import Execution, Step
+from hawsweep.spec.train import TrainSpec
+
+_CHILD_TIMEOUT_S = 600
+# More workers are worth their memory where together they do so much more.
+_LEAST_GAIN = 1.1
+
+
+@dataclass(frozen=True)
+class Point:
+    """A training step to measure."""
+
+    step: Step
+    num_layers: int
+    rank: int
+    execution: Execution
+    optimizer: str = "adam"
+    iters: int = 2
+
+    def train(self) -> TrainSpec:
+        """The settings it stands for."""
+        return TrainSpec.model_validate(
+            {
+                "batch_size": self.step.rows,
+                "num_layers": self.num_layers,
+                "iters": self.iters,
+                "optimizer": self.optimizer,
+                "grad_checkpoint": self.execution.grad_checkpoint,
+                "lora_parameters": {"rank": self.rank},
+            }
+        )
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Point":
+        """One out of plain values, as ``dataclasses.asdict`` gives them."""
+        step, execution = Step(**values["step"]), Execution(**values["execution"])
+        return cls(**{**values, "step": step, "execution": execution})
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A step and the most memory it took.
+
+    Attributes:
+        peak_bytes: Of MLX's arrays.
+        seconds: A step's time, compiled before; None where unknown.
+    """
+
+    train: TrainSpec
+    step: Step
+    execution: Execution
+    peak_bytes: int
+    seconds: float | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "train": self.train.model_dump(mode="json", exclude_unset=True),
+            "step": asdict(self.step),
+            "execution": asdict(self.execution),
+            "peak_bytes": self.peak_bytes,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> "Observation":
+        """One out of plain values."""
+        return cls(
+            TrainSpec.model_validate(values["train"]),
+            Step(**values["step"]),
+            Execution(**values["execution"]),
+            values["peak_bytes"],
+            values["seconds"],
+        )
+
+
+# A step that shows how workers get in each other's way, and no more.
+PACE = Point(Step(1, 64, 32), 1, 8, Execution(1, False, None), iters=4)
+
+
+def points(n_layers: int, slice_tokens: int) -> list[Point]:
+    """The steps to measure: each shows one of the coefficients, at sizes that take seconds."""
+
+    def point(
+        layers: int, rows: int, width: int, targets: int, checkpoint: bool, **others: Any
+    ) -> Point:
+        execution = Execution(rows, checkpoint, others.get("at_once"))
+        step = Step(rows, width, rows * targets)
+        return Point(step, min(layers, n_layers), others.get("rank", 8), execution)
+
+    n_sliced = -(-4 * slice_tokens // 128) * 128
+    rows = -(-n_sliced // 512)
+    return [
+        point(2, 1, 128, 32, False),
+        point(6, 1, 256, 32, False),
+        point(3, 2, 384, 24, False),
+        point(4, 1, 256, 32, False, rank=64),
+        point(2, 1, 128, 128, False),
+        point(2, 1, 128, 32, True),
+        point(6, 2, 256, 16, True),
+        point(n_layers, 1, 384, 32, True),
+        point(4, 1, 256, 128, True, rank=64),
+        point(2, rows, n_sliced // rows, n_sliced // rows, True, at_once=slice_tokens),
+    ]
+
+
+def profitable_workers(
+    model_path: Path, most: int, n_cores: int, progress: Callable[[str], None]
+) -> int:
+    """How many workers the processor profits from: doubled as long as together they do a tenth more
+    steps a second.
+
+    Args:
+        most: No more than so many are tried.
+        n_cores: Shared out among them.
+    """
+    rates: dict[int, float] = {}
+    n_workers = 1
+    while n_workers <= most:
+        progress(f"measuring how fast {n_workers} at a time are")
+        done = measure(
+            model_path,
+            [PACE] * n_workers,
+            n_children=n_workers,
+            n_threads=max(1, n_cores // n_workers),
+        )
+        if len(done) < n_workers:
+            break
+        rates[n_workers] = sum(1 / (each.seconds or math.inf) for each in done)
+        if n_workers > 1 and rates[n_workers] < _LEAST_GAIN * rates[n_workers // 2]:
+            break
+        best, n_workers = n_workers, 2 * n_workers
+    return best if rates else 1
+
+
+def measure(
+    model_path: Path,
+    todo: Sequence[Point],
+    progress: Callable[[str], None] = lambda _: None,
+    *,
+    n_children: int = 1,
+    n_threads: int = 1,
+) -> list[Observation]:
+    """Measure points in child processes, ``n_children`` at a time with ``n_threads`` each; those
+    that died are left out.
+    """
+    waiting = [list(todo[start::n_children]) for start in range(n_children)]
+    observed: list[Observation] = []
+    n_done = 0
+    running = [(_start_child(model_path, part, n_threads), part) for part in waiting if part]
+    while running:
+        child, part = running.pop(0)
+        try:
+            out, _ = child.communicate(timeout=_CHILD_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            out, _ = child.communicate()
+        *whole, _ = out.split("\n")  # after the last end of a line: nothing, or a half one
+        lines = [json.loads(line) for line in whole]
+        observed += [_observation(point, line) for point, line in zip(part, lines, strict=False)]
+        n_done += len(lines)
+        progress(f"measured {n_done} of {len(todo)} training steps")
+        rest = part[len(lines) + 1 :]  # without the one it died of
+        if rest and (child.returncode or len(lines) < len(part)):
+            running.append((_start_child(model_path, rest, n_threads), rest))
+    return observed
+
+
+def read_shape(model_path: Path) -> ModelShape | None:
+    """The shape of a model of whatever architecture, as a child process finds it when it loads it;
+    None where it cannot.
+    """
+    child = _start_child(model_path, [], 1, shape=True)
+    try:
+        out, _ = child.communicate(timeout=_CHILD_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
+        return None
+    return ModelShape.of(json.loads(out)) if child.returncode == 0 else None
+
+
+def _start_child(
+    model_path: Path, part: Sequence[Point], n_threads: int, *, shape: bool = False
+) -> "subprocess.Popen[str]":
+    child = subprocess.Popen(
+        [sys.executable, "-m", "hawsweep.planning.measured_steps"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={
+            **os.environ,
+            "OPENBLAS_NUM_THREADS": str(n_threads),
+            "OMP_NUM_THREADS": str(n_threads),
+        },
+    )
+    assert child.stdin is not None
+    points = [asdict(each) for each in part]
+    asked = {"model_path": str(model_path), "points": points, "shape": shape}
+    child.stdin.write(json.dumps(asked) + "\n")
+    child.stdin.flush()
+    return child
+
+
+def _observation(point: Point, line: dict[str, Any]) -> Observation:
+    return Observation(
+        point.train(),
+        point.step,
+        point.execution,
+        line["peak_bytes"],
+        line["seconds"],
+    )
+
+
+def measure_step(model: Any, point: Point) -> dict[str, float]:
+    """Train on random tokens; give the peak and the time of a step that is not the first.
+
+    The arrays of steps measured before are freed first, so that a point's peak is its own.
+    """
+    from hawsweep.machine.backend import mx
+
+    from hawsweep.data.tokens import Example
+    from hawsweep.training.evaluation import Evaluation
+    from hawsweep.training.forward import FrozenBlocks
+    from hawsweep.training.train import train_adapter, trainable
+
+    gc.collect()
+    mx.clear_cache()
+    generator = np.random.default_rng(0)
+    step, train = point.step, point.train()
+    n_targets = step.n_targets // step.rows
+    tokens = generator.integers(0, 256, (step.rows, step.width + 1), dtype=np.int32)
+    examples = [Example(row, step.width + 1 - n_targets) for row in tokens]
+    clock = _Clock()
+
+    def order() -> Any:
+        while True:
+            yield tuple(range(step.rows))
+
+    def no_evaluation(iteration: int) -> Evaluation:
+        return Evaluation(iteration, 1.0, np.zeros(1, np.float32), 0.0)
+
+    frozen = FrozenBlocks(model, budget_bytes=0)
+    with trainable(model, train), frozen.in_use(), tempfile.TemporaryDirectory() as folder:
+        train_adapter(
+            model,
+            train,
+            examples,
+            order(),
+            no_evaluation,
+            Path(folder),
+            clock,
+            frozen=frozen,
+            tokens_at_once=point.execution.tokens_at_once,
+        )
+    return {"peak_bytes": clock.peak_bytes, "seconds": clock.seconds}
+
+
+class _Clock:
+    """Notes the peak and the later steps' mean time while a run goes on."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self.seconds, self.peak_bytes = 0.0, 0
+
+    def on_iteration(self, iteration: int) -> None:
+        now = time.perf_counter()
+        if iteration == 1:
+            self._since = now
+        else:
+            self.seconds = (now - self._since) / (iteration - 1)
+        self.peak_bytes = backend.peak_memory_bytes()
+
+    def on_report(self, report: Any) -> None:
+        pass
+
+    def on_evaluation(self, evaluation: Any, is_best: bool) -> None:
+        pass
+
+
+def main() -> None:
+    """The child: measure what the line on standard input asks for."""
+    keep_torch_out()
+    asked = json.loads(sys.stdin.readline())
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    from hawsweep.models.load import load_weights
+    from hawsweep.planning.loaded_shape import shape_of_loaded
+
+    model, config = load_weights(Path(asked["model_path"]))
+    if asked["shape"]:
+        print(json.dumps(shape_of_loaded(model, config).to_plain()), file=out, flush=True)
+    for values in asked["points"]:
+        out.write(json.dumps(measure_step(model, Point.of(values))) + "\n")
+        out.flush()
+
+
+if __name__ == "__main__":
+    main()

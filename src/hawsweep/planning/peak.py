@@ -1,0 +1,341 @@
+"""The most memory a training step, an evaluation or a generation takes, from shapes alone.
+
+What is derived, and from what:
+
+- weights, the adapter and the optimizer's state are counted, see ``models.shape``;
+- a trained block keeps for its backward pass the input of each norm, each adapted layer and each
+  product of activations. Counting them gives ``_kept_values`` numbers a token, and one matrix of
+  attention weights a head;
+- with gradient checkpointing a block keeps its input only, and is computed again alone;
+- the logits count only where a token is learned from, and in slices where so asked.
+
+What is fitted: how often each of these is there at the worst moment, since MLX runs ahead of what
+it has finished and frees late. Those factors are ``Coefficients``; they would all be near 1 if each
+array were freed at its last use.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+from hawsweep.machine.backend import Device
+
+from hawsweep.models.shape import ModelShape
+from hawsweep.spec.train import TrainSpec
+
+
+@dataclass(frozen=True)
+class Step:
+    """What goes through the model at a time.
+
+    Attributes:
+        rows: Examples.
+        width: Tokens of the longest, padded.
+        n_targets: Tokens learned from, padded.
+    """
+
+    rows: int
+    width: int
+    n_targets: int
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens with padding."""
+        return self.rows * self.width
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a step is computed; nothing here changes its result but rounding.
+
+    Attributes:
+        micro_batch: Examples through the model at a time; their gradients are added up.
+        tokens_at_once: Tokens through the head at a time; None for all.
+    """
+
+    micro_batch: int
+    grad_checkpoint: bool
+    tokens_at_once: int | None
+
+
+# The coefficients of what depends on a step's tokens, but for the loss.
+ACTIVATIONS = (
+    "kept",
+    "kept_scores",
+    "kept_rank",
+    "backward",
+    "backward_scores",
+    "again",
+    "again_scores",
+    "inputs",
+    "inputs_scores",
+    "forward",
+)
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """How often each derived quantity is in memory at the worst moment, on a kind of device.
+
+    Attributes:
+        kept: The values a trained block keeps for its backward pass.
+        kept_scores: Its attention weights, ``[heads, width, width]`` a row.
+        kept_rank: The adapter's inner values, ``rank`` a token and adapted layer.
+        backward: Beside what is kept: one block's backward pass, in values that a block keeps.
+        backward_scores: The same in attention weights.
+        again: Checkpointed: one block computed again and backwards, in values that a block keeps.
+        again_scores: The same in attention weights.
+        inputs: Checkpointed: what a block keeps, in hidden states.
+        inputs_scores: The same in attention weights.
+        forward: Blocks still in memory when the loss begins, in values that a block keeps.
+        head: Bytes a token and vocabulary entry of the loss, all at once.
+        head_slice: The same by slices.
+        n_slices: Slices in memory at a time.
+        gradients: The adapter's gradients.
+        fixed_bytes: Everything that does not depend on the setting.
+        value_bytes: Of one activation; those of a float32 model on a CPU have 4.
+        process_bytes: What a worker takes beside MLX's arrays: Python and libraries.
+        process_share: What the process takes of its arrays' size beside them: freed memory that is
+            not given back, and on a GPU MLX's cache.
+        error: Two-sided relative error band of the predicted peak.
+    """
+
+    kept: float
+    kept_scores: float
+    kept_rank: float
+    backward: float
+    backward_scores: float
+    again: float
+    again_scores: float
+    inputs: float
+    inputs_scores: float
+    forward: float
+    head: float
+    head_slice: float
+    n_slices: float
+    gradients: float
+    fixed_bytes: float
+    value_bytes: int
+    process_bytes: float
+    process_share: float
+    error: float
+
+    def replaced(self, values: Mapping[str, float]) -> Self:
+        """The same with other values by name."""
+        return replace(self, **values)  # type: ignore[arg-type]
+
+    def scaled(self, factor: float) -> Self:
+        """Those of a model that takes more: each activation ``factor`` times as often."""
+        grown = {name: getattr(self, name) * factor for name in ACTIVATIONS}
+        return self.replaced(grown)
+
+
+# CPU: least squares over 201 measured steps of SmolLM2-135M and of random models of gemma3, qwen3
+# and llama with 4 to 6 blocks (tests/benchmarks/bench_memory.py measures such steps).
+# A process there had 0.33 to 0.42 GB beside its peak, of which torch was 0.2 GB; without torch what
+# it imports takes 0.12 to 0.17 GB.
+# Metal: activations of 16 bits; the bytes of the loss are fitted to three peaks of mlx-lm on an M1
+# Ultra (tests/test_metal_peaks.py says with which lengths); the other factors are those of the CPU,
+# reasoned, not fitted. CUDA: as Metal.
+_METAL = Coefficients(
+    kept=1.08,
+    kept_scores=1.0,
+    kept_rank=3.3,
+    backward=1.9,
+    backward_scores=1.0,
+    again=3.5,
+    again_scores=3.2,
+    inputs=1.0,
+    inputs_scores=0.0,
+    forward=0.5,
+    head=10.0,
+    head_slice=10.0,
+    n_slices=2.0,
+    gradients=1.0,
+    fixed_bytes=20e6,
+    value_bytes=2,
+    process_bytes=1.05e9,
+    process_share=0.10,
+    error=0.15,
+)
+# A forward pass alone, fitted to 11 measured ones of SmolLM2-135M on a CPU: blocks whose values
+# are in memory at a time, and bytes of the loss a token and vocabulary entry.
+_FORWARD_BLOCKS = 1.6
+_FORWARD_HEAD = 12.0
+COEFFICIENTS: dict[Device, Coefficients] = {
+    "cpu": Coefficients(
+        kept=1.08,
+        kept_scores=0.79,
+        kept_rank=3.34,
+        backward=1.91,
+        backward_scores=0.95,
+        again=3.48,
+        again_scores=3.17,
+        inputs=0.88,
+        inputs_scores=0.3,
+        forward=0.50,
+        head=24.5,
+        head_slice=22.1,
+        n_slices=3.2,
+        gradients=0.12,
+        fixed_bytes=2.7e6,
+        value_bytes=4,
+        process_bytes=0.3e9,
+        process_share=0.03,
+        error=0.08,
+    ),
+    "metal": _METAL,
+    "cuda": _METAL,
+}
+
+
+# The embedder's process, one for all workers: 0.39 GB with all-MiniLM-L6-v2 on Linux, and what a
+# batch of longer texts takes.
+EMBEDDER_BYTES = 0.45e9
+# The logits of one slice, in float32. On a CPU large enough that the head's matrix product is as
+# fast as whole, small enough that MLX's stream, which runs ahead, holds little. A GPU reads the
+# whole head for each slice, so that few tokens at a time would cost it much.
+_SLICE_BYTES: dict[Device, int] = {"cpu": 16 * 2**20, "metal": 256 * 2**20, "cuda": 256 * 2**20}
+FEWEST_TOKENS = 8
+
+
+def slice_tokens(vocabulary: int, device: Device) -> int:
+    """How many tokens go through the head at a time, where memory does not say fewer."""
+    return max(FEWEST_TOKENS, _SLICE_BYTES[device] // (4 * vocabulary))
+
+
+@dataclass(frozen=True)
+class Peak:
+    """Bytes at the worst moment, by what they are for."""
+
+    weights: float
+    adapter: float
+    optimizer: float
+    gradients: float
+    activations: float
+    head: float
+
+    @property
+    def total(self) -> int:
+        """MLX's peak memory: active arrays, without the allocator's cache."""
+        return int(sum(vars(self).values()))
+
+
+def training_peak(
+    shape: ModelShape,
+    train: TrainSpec,
+    step: Step,
+    execution: Execution,
+    coefficients: Coefficients,
+) -> Peak:
+    """The peak of a step.
+
+    Args:
+        shape: Of the model as it is in memory, see ``ModelShape.dequantized``.
+        step: The largest that goes through the model at a time.
+    """
+    k = coefficients
+    n_trained = shape.n_trained_blocks(train)
+    adapter = 4 * shape.trained_parameters(train)
+    n_accumulated = train.grad_accumulation_steps * -(-train.batch_size // execution.micro_batch)
+    gradients = (k.gradients + (n_accumulated > 1)) * adapter
+    scores = _scores(shape, step) * k.value_bytes
+    values = step.n_tokens * _kept_values(shape) * k.value_bytes
+    inner = 0.0
+    if train.fine_tune_type != "full":
+        n_linears = len(shape.adapted_linears(train)) / n_trained
+        rank = train.lora_parameters.rank
+        inner = k.kept_rank * step.n_tokens * rank * n_linears * k.value_bytes
+    head = _head(shape, step, execution, k)
+    if execution.grad_checkpoint:
+        inputs = step.n_tokens * shape.hidden_size * k.value_bytes
+        kept = n_trained * (k.inputs * inputs + k.inputs_scores * scores)
+        at_head = k.forward * values
+        backward = k.again * values + inner + k.again_scores * scores
+    else:
+        kept = n_trained * (k.kept * values + inner + k.kept_scores * scores)
+        at_head = 0.0
+        backward = k.backward * values + k.backward_scores * scores
+    if at_head + head < backward:
+        at_head, head = backward, 0.0
+    return Peak(
+        shape.weight_bytes(),
+        adapter + k.fixed_bytes,
+        shape.optimizer_bytes(train),
+        gradients,
+        kept + at_head,
+        head,
+    )
+
+
+def evaluation_peak(
+    shape: ModelShape, step: Step, tokens_at_once: int | None, coefficients: Coefficients
+) -> int:
+    """The peak of a forward pass with the loss, in bytes: some blocks' values and the head."""
+    k = coefficients
+    values = step.n_tokens * _kept_values(shape) * k.value_bytes
+    scores = _scores(shape, step) * k.value_bytes
+    loss = replace(k, head=_FORWARD_HEAD, head_slice=_FORWARD_HEAD)
+    head = _head(shape, step, Execution(step.rows, False, tokens_at_once), loss)
+    passing = max(_FORWARD_BLOCKS * values + scores, _FORWARD_BLOCKS / 2 * values + head)
+    return round(shape.weight_bytes() + k.fixed_bytes + passing)
+
+
+def generation_peak(
+    shape: ModelShape, rows: int, prompt: int, max_tokens: int, coefficients: Coefficients
+) -> int:
+    """The peak of answering ``rows`` prompts of ``prompt`` tokens at a time, in bytes: the cache of
+    keys and values, which grows by 256 tokens and is copied then, and the longest prompt's forward
+    pass.
+    """
+    k = coefficients
+    length = -(-(prompt + max_tokens) // 256) * 256
+    n_sliding = shape.n_sliding_layers if shape.sliding_window else 0
+    kept = (shape.n_layers - n_sliding) * length
+    kept += n_sliding * min(length, shape.sliding_window or length)
+    cache = 2 * rows * kept * shape.n_kv_heads * shape.head_dim * k.value_bytes
+    step = Step(rows, prompt, rows)
+    passing = _FORWARD_BLOCKS / 2 * step.n_tokens * _kept_values(shape) + _scores(shape, step)
+    return round(shape.weight_bytes() + k.fixed_bytes + cache + passing * k.value_bytes)
+
+
+def process_bytes(peak: float, coefficients: Coefficients) -> int:
+    """What a worker process takes when its arrays peak at ``peak`` bytes."""
+    return round(peak * (1 + coefficients.process_share) + coefficients.process_bytes)
+
+
+def arrays_budget(process_budget: float, coefficients: Coefficients) -> float:
+    """What MLX's arrays may peak at in a process that may take ``process_budget`` bytes."""
+    return (process_budget - coefficients.process_bytes) / (1 + coefficients.process_share)
+
+
+def _kept_values(shape: ModelShape) -> int:
+    """Numbers a block keeps a token: the inputs of its norms and products.
+
+    Of hidden states: the input of each norm and what the norm gives, twice two in the plainest
+    block; of attention: queries as they are, scaled, and as they come out; keys and values; of the
+    feed-forward part: gate, its sigmoid and SiLU, the other half, their product.
+    """
+    queries, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
+    n_before = min(shape.n_norms, 2)  # of more, the others follow the products
+    n_hidden = 2 * n_before + (shape.n_norms - n_before)
+    normed = int(shape.has_head_norms)
+    return (
+        n_hidden * shape.hidden_size
+        + (3 + normed) * queries
+        + (2 + normed) * keys
+        + 5 * shape.intermediate_size
+    )
+
+
+def _scores(shape: ModelShape, step: Step) -> int:
+    return step.n_tokens * step.width * shape.n_heads
+
+
+def _head(shape: ModelShape, step: Step, execution: Execution, k: Coefficients) -> float:
+    whole = k.head * step.n_targets * shape.vocabulary
+    at_once = execution.tokens_at_once
+    if at_once is None or at_once >= step.n_targets:
+        return whole
+    n_held = min(step.n_targets, k.n_slices * at_once)
+    return min(whole, k.head_slice * n_held * shape.vocabulary)

@@ -1,0 +1,330 @@
+"""What a sweep will need before it runs: whether its settings fit, how, and how long they take.
+
+Nothing here loads a model or MLX: shapes come from ``config.json`` or the catalogue, lengths from
+an earlier run of the same data or from its texts.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hawsweep.machine.backend import Device
+
+import numpy as np
+
+from hawsweep.errors import MemoryBudgetError, ModelError
+from hawsweep.machine import backend
+from hawsweep.machine import memory as machine_memory
+from hawsweep.machine.memory import Budget
+from hawsweep.models import resolve
+from hawsweep.models.known_configs import KNOWN_MODELS, find_known
+from hawsweep.models.shape import read_config, shape_of
+from hawsweep.planning import calibration
+from hawsweep.planning.fits import MEMORY_KEYS, TIME_KEYS, extreme_settings, scoring_bytes
+from hawsweep.planning.peak import EMBEDDER_BYTES, arrays_budget
+from hawsweep.planning.trial_plan import (
+    MemoryModel,
+    Plan,
+    choose_plan,
+    describe,
+    plans,
+    smallest_plan,
+)
+from hawsweep.planning.workload import Workload, workload
+from hawsweep.spec.space import SearchValue, apply_settings, values_of
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.train import TrainSpec
+from hawsweep.units import parse_size
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a setting fits.
+
+    Attributes:
+        plan: The fastest that fits; None where nothing does.
+        least: The plan that takes the least memory.
+        seconds: Of a whole trial, without evaluations.
+        tokens_per_s: Real tokens.
+    """
+
+    settings: dict[str, SearchValue]
+    train: TrainSpec
+    plan: Plan | None
+    least: Plan
+    seconds: float
+    tokens_per_s: float
+
+    @property
+    def how(self) -> str:
+        """The plan in words."""
+        return "does not fit" if self.plan is None else describe(self.plan, self.train)
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """A sweep as it would run.
+
+    Attributes:
+        worker_bytes: What a worker process may take.
+        arrays_bytes: What of it MLX's arrays may.
+        smallest, largest: The settings that need the least and the most memory.
+        by_value: For each searched key that matters, each value with the others at their smallest
+            and at their largest.
+        faster: The largest settings with no limit to memory, where that is faster.
+        scoring_bytes: What translating the validation prompts takes, of MLX's arrays.
+    """
+
+    spec: SweepSpec
+    memory: MemoryModel
+    budget: Budget
+    n_workers: int
+    worker_bytes: float
+    arrays_bytes: float
+    work: Workload
+    smallest: Fit
+    largest: Fit
+    by_value: dict[str, list[tuple[SearchValue, Fit, Fit]]]
+    faster: Plan | None
+    scoring_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether anything does."""
+        return self.smallest.plan is not None
+
+    @property
+    def n_again(self) -> int:
+        """Runs with new seeds."""
+        return min(self.spec.confirm.top, self.spec.trials) * self.spec.confirm.seeds
+
+
+def plan_sweep(
+    spec: SweepSpec,
+    *,
+    ram: str | None = None,
+    data_pairs: int | None = None,
+    max_seq_length: int | None = None,
+    device: Device | None = None,
+) -> SweepPlan:
+    """Plan a sweep for this machine, or for another that is not here.
+
+    Args:
+        ram: The memory of another machine, such as ``32GB``; with a known Metal model a Mac's.
+        data_pairs: Plan for so many examples of the longest kind, instead of the data.
+        max_seq_length: Instead of the sweep's.
+
+    Raises:
+        ModelError: The model's shape is not known.
+        MemoryBudgetError: The budget makes no sense for this model.
+    """
+    if max_seq_length is not None:
+        spec = spec.model_copy(
+            update={"train": spec.train.model_copy(update={"max_seq_length": max_seq_length})}
+        )
+    known = known_memory(spec, device or ("metal" if ram else backend.device_here()))
+    machine = machine_memory.this_machine() if ram is None else other_machine(ram, known.device)
+    budget = machine_memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
+    work = workload(spec, data_pairs)
+    n_workers, each = share(spec, known, work, budget)
+    arrays = arrays_budget(each, known.coefficients)
+    smallest = _fit(known, spec, work, arrays, extreme_settings(known, spec, work, largest=False))
+    largest = _fit(known, spec, work, arrays, extreme_settings(known, spec, work, largest=True))
+    fastest = plans(known, largest.train, work)[0]
+    chosen = largest.plan or largest.least
+    return SweepPlan(
+        spec,
+        known,
+        budget,
+        n_workers,
+        each,
+        arrays,
+        work,
+        smallest,
+        largest,
+        dict(_by_value(known, spec, work, arrays, smallest.settings, largest.settings)),
+        fastest if fastest.seconds < chosen.seconds else None,
+        scoring_bytes(spec, known, work),
+    )
+
+
+def plan_models(
+    spec: SweepSpec,
+    *,
+    ram: str | None = None,
+    data_pairs: int | None = None,
+    max_seq_length: int | None = None,
+    device: Device | None = None,
+) -> list[SweepPlan]:
+    """A plan for each model of a sweep, as if all trials were its, with as many workers as there
+    are where the models share a study; see ``plan_sweep``.
+    """
+
+    def plan_with(n_workers: int | Literal["auto"]) -> list[SweepPlan]:
+        shared = spec.model_copy(update={"workers": n_workers})
+        return [
+            plan_sweep(
+                shared.of_model(model),
+                ram=ram,
+                data_pairs=data_pairs,
+                max_seq_length=max_seq_length,
+                device=device,
+            )
+            for model in spec.models
+        ]
+
+    plans = plan_with(spec.workers)
+    n_workers = min((each.n_workers for each in plans if each.fits), default=1)
+    if all(each.n_workers == n_workers for each in plans):
+        return plans
+    return plan_with(n_workers)
+
+
+def known_memory(spec: SweepSpec, device: Device) -> MemoryModel:
+    """The memory model of a sweep's model: calibrated here, or by its shape.
+
+    Raises:
+        ModelError: It is neither here nor in the catalogue.
+    """
+    path = resolve.find_model(spec.model)
+    if path is not None and device == backend.device_here():
+        found = calibration.memory_model(path)
+        if found is not None:
+            return found
+    if path is not None:
+        config: Mapping[str, Any] | None = read_config(path)
+    else:
+        config = find_known(spec.model)
+    if config is None:
+        raise ModelError(
+            f"The model {spec.model!r} is not here, and its shape is not known. Known without "
+            f"weights: {', '.join(sorted(KNOWN_MODELS))}. Give a folder with a "
+            "config.json, or download it."
+        )
+    shape = shape_of(config)
+    return calibration.uncalibrated(shape.dequantized() if device == "cpu" else shape, device)
+
+
+def other_machine(ram: str, device: Device) -> machine_memory.Machine:
+    """A machine with so much memory, nothing else running; a Mac's GPU may wire three quarters.
+
+    Raises:
+        MemoryBudgetError: That is no size.
+    """
+    try:
+        total = parse_size(ram)
+    except ValueError as fault:
+        raise MemoryBudgetError(f"--ram is {ram!r}: {fault}.") from fault
+    gpu = round(0.75 * total) if device == "metal" else None
+    return machine_memory.Machine(total, total, gpu_bytes=gpu, device=f"a machine with {ram}")
+
+
+def share(spec: SweepSpec, known: MemoryModel, work: Workload, budget: Budget) -> tuple[int, float]:
+    """How many workers run, and what each may take.
+
+    With ``workers: auto`` as many as calibration found the processor to profit from (where that was
+    never measured: one on a GPU, on a CPU one a core), but no more than leave each enough for every
+    setting that a single worker could run.
+    """
+    if spec.workers != "auto":
+        return spec.workers, worker_bytes(budget, spec.workers)
+    assumed = machine_memory.usable_cores() if known.device == "cpu" else 1
+    most = min(known.speed.n_workers or assumed, spec.trials)
+    largest = apply_settings(spec.train, extreme_settings(known, spec, work, largest=True))
+    smallest = apply_settings(spec.train, extreme_settings(known, spec, work, largest=False))
+    for n_workers in range(most, 1, -1):
+        each = worker_bytes(budget, n_workers)
+        alone = arrays_budget(worker_bytes(budget, 1), known.coefficients)
+        arrays = arrays_budget(each, known.coefficients)
+        wanted = [
+            train
+            for train in (smallest, largest)
+            if choose_plan(known, train, work, alone) is not None
+        ]
+        if wanted and all(choose_plan(known, train, work, arrays) for train in wanted):
+            return n_workers, each
+    return 1, worker_bytes(budget, 1)
+
+
+def worker_bytes(budget: Budget, n_workers: int) -> float:
+    """What each of so many workers may take, beside the one embedder of all."""
+    return max(0.0, budget.total_bytes - EMBEDDER_BYTES) / n_workers
+
+
+def _fit(
+    known: MemoryModel,
+    spec: SweepSpec,
+    work: Workload,
+    arrays_bytes: float,
+    settings: dict[str, SearchValue],
+) -> Fit:
+    train = apply_settings(spec.train, settings)
+    plan = choose_plan(known, train, work, arrays_bytes)
+    least = smallest_plan(known, train, work)
+    # The longest examples' time, scaled to the mean ones'.
+    scale = work.mean_tokens / float(np.sort(work.lengths)[-train.batch_size :].mean())
+    batch_s = (plan or least).seconds * scale
+    rate = train.batch_size * work.mean_tokens / batch_s if batch_s else 0.0
+    return Fit(settings, train, plan, least, batch_s * train.iters, rate)
+
+
+def _by_value(
+    known: MemoryModel,
+    spec: SweepSpec,
+    work: Workload,
+    arrays_bytes: float,
+    smallest: dict[str, SearchValue],
+    largest: dict[str, SearchValue],
+) -> Iterator[tuple[str, list[tuple[SearchValue, Fit, Fit]]]]:
+    for key, asked in spec.search.items():
+        if key not in (*MEMORY_KEYS, *TIME_KEYS):
+            continue
+        rows = []
+        for value in dict.fromkeys(values_of(key, asked)):
+            ends = [
+                _fit(known, spec, work, arrays_bytes, {**others, key: value})
+                for others in (smallest, largest)
+            ]
+            rows.append((value, ends[0], ends[1]))
+        yield key, rows
+
+
+def to_plain(plan: SweepPlan) -> dict[str, Any]:
+    """A sweep's plan as plain values, for ``--json``."""
+
+    def verdict(each: Fit) -> dict[str, Any]:
+        least = each.least
+        return {
+            "settings": each.settings,
+            "fits": each.plan is not None,
+            "how": each.how,
+            "peak_bytes": (each.plan or least).peak_bytes,
+            "needed_bytes": (each.plan or least).needed_bytes,
+            "tokens_per_s": round(each.tokens_per_s, 1),
+            "seconds": round(each.seconds, 1),
+        }
+
+    return {
+        "model": plan.spec.model,
+        "device": plan.memory.device,
+        "memory_model": plan.memory.how,
+        "error": plan.memory.error,
+        "speed": plan.memory.speed.how,
+        "budget_bytes": plan.budget.total_bytes,
+        "budget": plan.budget.how,
+        "workers": plan.n_workers,
+        "worker_bytes": round(plan.worker_bytes),
+        "arrays_bytes": round(plan.arrays_bytes),
+        "lengths": plan.work.how,
+        "longest": int(plan.work.lengths.max()),
+        "smallest": verdict(plan.smallest),
+        "largest": verdict(plan.largest),
+        "search": {
+            key: [
+                {"value": value, "smallest": verdict(low), "largest": verdict(high)}
+                for value, low, high in rows
+            ]
+            for key, rows in plan.by_value.items()
+        },
+        "scoring_bytes": plan.scoring_bytes,
+    }

@@ -1,0 +1,207 @@
+"""How long a whole sweep takes: training, evaluations, translations, base, new seeds and test."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hawsweep.data.batches import EVALUATION_COST, validation_size
+from hawsweep.planning.sweep_plan import SweepPlan, to_plain
+from hawsweep.planning.trial_plan import MemoryModel
+from hawsweep.planning.workload import n_held_out
+
+# Bytes a second at which weights are read where few tokens are computed at a time.
+_BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
+# Prompts are read in wide batches, forward only: at a better rate than training's.
+_READING_COST = 0.3
+# A trial's own: compiling its step, files, the perplexity of the references.
+_TRIAL_S = 3.0
+# Libraries, the model and the embedder in memory, the data as tokens.
+_LOADING_S = 30.0
+_LOADING_BYTES_S = 5e8
+# Ten steps of a model that was never measured, in child processes.
+_MEASURING_S = 90.0
+# Of the trials that may be pruned.
+_PRUNED_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A sweep's expected time, in seconds.
+
+    Attributes:
+        train_s, evaluations_s, answers_s: Of a trial that is not pruned.
+        pruned_s: Of one that is.
+        n_pruned: How many are expected to be.
+        again_s: Of the runs with new seeds.
+    """
+
+    start_s: float
+    base_s: float
+    train_s: float
+    evaluations_s: float
+    answers_s: float
+    pruned_s: float
+    n_trials: int
+    n_pruned: int
+    n_workers: int
+    again_s: float
+    test_s: float
+
+    @property
+    def trial_s(self) -> float:
+        """Of a trial that is not pruned."""
+        return self.train_s + self.evaluations_s + self.answers_s
+
+    @property
+    def trials_s(self) -> float:
+        """Of base and trials, all workers busy but at the end, where some wait for the last."""
+        whole = (self.n_trials - self.n_pruned) * self.trial_s + self.n_pruned * self.pruned_s
+        waiting = (self.n_workers - 1) / 2 * self.trial_s
+        return (self.base_s + whole + waiting) / self.n_workers
+
+    @property
+    def after_s(self) -> float:
+        """What may come after the last trial was started: the longest trial, and the test."""
+        return self.trial_s + self.test_s
+
+    def n_trials_within(self, seconds: float) -> int:
+        """How many trials of which none is pruned there is time for, and for all around them."""
+        left_s = seconds - self.start_s - self.baselines_s - self.again_s
+        return max(0, int(left_s / self.trial_s * self.n_workers))
+
+    @property
+    def baselines_s(self) -> float:
+        """What base and test add to the whole."""
+        return self.base_s / self.n_workers + self.test_s
+
+    @property
+    def total_s(self) -> float:
+        """Of all."""
+        return self.start_s + self.trials_s + self.again_s + self.test_s
+
+
+def time_plan(plan: SweepPlan, data_pairs: int | None = None) -> Timing:
+    """How long a planned sweep takes, by what is known of its data.
+
+    Args:
+        data_pairs: What it was planned for instead of the data.
+    """
+    longest_answer = float(np.quantile(plan.work.n_targets, 0.98))
+    return time_sweep(plan, *n_held_out(plan.spec, data_pairs), longest_answer)
+
+
+def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float) -> Timing:
+    """How long a planned sweep takes on the machine it was planned for.
+
+    Args:
+        n_valid: Validation records there are.
+        n_test: Test records there are.
+        answer_tokens: Of a long reference: a batch of answers is done when its longest is.
+    """
+    spec, known = plan.spec, plan.memory
+    fits = (plan.smallest, plan.largest)
+    train_s = statistics.mean(each.seconds for each in fits)
+    iters = statistics.mean(each.train.iters for each in fits)
+    seen_s = EVALUATION_COST * statistics.mean(  # an example, forward only
+        plan.work.mean_tokens / each.tokens_per_s if each.tokens_per_s else 0.0 for each in fits
+    )
+    evaluation_s = seen_s * _n_evaluated(plan, n_valid)
+    evaluations_s = math.ceil(iters / spec.train.steps_per_eval) * evaluation_s
+    references_s = seen_s * min(spec.scoring.max_examples, n_valid)
+    untuned_s, tuned_s, test_s = _answering(plan, n_valid, n_test, answer_tokens)
+    scored_s = _TRIAL_S + references_s + tuned_s
+    n_pruned, pruned_at = _pruning(plan, iters)
+    loading = _LOADING_S + known.shape.weight_bytes() / _LOADING_BYTES_S
+    return Timing(
+        start_s=loading + (0 if known.is_calibrated else _MEASURING_S),
+        base_s=evaluation_s + references_s + untuned_s,
+        train_s=train_s,
+        evaluations_s=evaluations_s,
+        answers_s=scored_s,
+        pruned_s=pruned_at / iters * (train_s + evaluations_s),
+        n_trials=spec.trials,
+        n_pruned=n_pruned,
+        n_workers=plan.n_workers,
+        again_s=math.ceil(plan.n_again / plan.n_workers) * (train_s + evaluations_s + scored_s),
+        test_s=test_s,
+    )
+
+
+def plans_to_plain(timed: Sequence[tuple[SweepPlan, Timing | None]]) -> dict[str, Any]:
+    """Plans, with times where they fit, as plain values; of several models under ``models``."""
+    first, *others = (
+        {
+            **to_plain(plan),
+            "seconds": timing and round(timing.total_s),
+            "trial_seconds": timing and round(timing.trial_s),
+        }
+        for plan, timing in timed
+    )
+    return {"models": [first, *others]} if others else first
+
+
+def _n_evaluated(plan: SweepPlan, n_valid: int) -> int:
+    asked = plan.spec.validation.max_examples
+    if asked != "auto":
+        return min(asked, n_valid)
+    if n_valid == 0:
+        return 0
+    train, lengths = plan.spec.train, plan.work.lengths
+    like_train = np.resize(lengths, n_valid)
+    return validation_size(lengths, like_train, train.batch_size, train.steps_per_eval)
+
+
+def _answering(
+    plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float
+) -> tuple[float, float, float]:
+    """The time of answering: both baselines on validation prompts, a trial, all three on test's."""
+    spec = plan.spec.scoring
+    prompt = max(1.0, plan.work.mean_tokens - float(plan.work.n_targets.mean()))
+    shown = spec.prompt.examples * plan.work.mean_tokens
+    answered = min(answer_tokens, spec.max_tokens)
+
+    def baselines_s(n_prompts: int) -> float:
+        # The untuned model seldom ends its answers.
+        contexts = (prompt, prompt + shown) if shown else (prompt,)
+        of = (plan.memory, n_prompts, spec.batch_size)
+        return sum(generation_s(*of, context, spec.max_tokens) for context in contexts)
+
+    def trial_s(n_prompts: int) -> float:
+        return generation_s(plan.memory, n_prompts, spec.batch_size, prompt, answered)
+
+    n_prompts, n_tested = min(spec.max_examples, n_valid), min(2 * spec.max_examples, n_test)
+    return baselines_s(n_prompts), trial_s(n_prompts), baselines_s(n_tested) + trial_s(n_tested)
+
+
+def _pruning(plan: SweepPlan, iters: float) -> tuple[int, float]:
+    """How many trials are expected to be pruned, and after how many iterations."""
+    asked, steps = plan.spec.pruning, plan.spec.train.steps_per_eval
+    if asked.name == "none" or steps >= iters:
+        return 0, iters
+    first = max(1, math.ceil(asked.n_warmup_steps / steps)) * steps
+    if first >= iters:
+        return 0, iters
+    may_be = max(0, plan.spec.trials - max(asked.n_startup_trials, asked.n_min_trials))
+    share = asked.percentile / 100 if asked.name == "percentile" else 1 - _PRUNED_SHARE
+    return int(may_be * (1 - share)), min(iters, first + steps / 2)
+
+
+def generation_s(
+    known: MemoryModel, n_prompts: int, rows: int, prompt_tokens: float, answer_tokens: float
+) -> float:
+    """The time of answering prompts, ``rows`` at a time."""
+    if not n_prompts:
+        return 0.0
+    shape, speed = known.shape, known.speed
+    weights = sum(inputs * outputs for inputs, outputs in shape.linears.values()) * shape.n_layers
+    flops = 2 * (weights + shape.hidden_size * shape.vocabulary)
+    rows = min(rows, n_prompts)
+    reading = _READING_COST * n_prompts * prompt_tokens * 2 * weights / speed.flops
+    a_token = max(rows * flops / speed.flops, shape.weight_bytes() / _BANDWIDTH[known.device])
+    return float(
+        reading + math.ceil(n_prompts / rows) * answer_tokens * (a_token + speed.step_s / 2)
+    )

@@ -1,0 +1,185 @@
+"""How a trial is executed: the fastest way that fits the memory there is, at the same result.
+
+A plan changes time and memory, never what is learned: micro-batches whose gradients are added up,
+gradient checkpointing, and how many tokens go through the head at a time.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hawsweep.machine.backend import Device
+
+from hawsweep.data.batches import padded_width, split
+from hawsweep.models.shape import ModelShape
+from hawsweep.planning.peak import (
+    FEWEST_TOKENS,
+    Coefficients,
+    Execution,
+    Step,
+    evaluation_peak,
+    slice_tokens,
+    training_peak,
+)
+from hawsweep.planning.workload import Workload
+from hawsweep.spec.train import TrainSpec
+
+# Smaller slices are tried where memory is short.
+_SLICE_PARTS = (1, 4)
+# What it costs at most to do in parts what could be done at once, a batch or a slice: smaller
+# products, more of them. Assumed; it decides between plans that are otherwise as fast.
+_PART_COST = 0.02
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a model is trained on a device.
+
+    Attributes:
+        flops: Floating-point operations a second.
+        step_s: What a step takes beside them.
+        how: Where these are from.
+        n_workers: How many at a time the processor profits from; None where that was not measured.
+    """
+
+    flops: float
+    step_s: float
+    how: str
+    n_workers: int | None = None
+
+    def seconds(
+        self, shape: ModelShape, train: TrainSpec, step: Step, execution: Execution
+    ) -> float:
+        """The time of one step."""
+        return self.step_s + step_flops(shape, train, step, execution) / self.flops
+
+
+def step_flops(shape: ModelShape, train: TrainSpec, step: Step, execution: Execution) -> float:
+    """Floating-point operations of a step: all blocks forward; the trained ones backward by their
+    activations, checkpointed ones forward again; the head forward and backward.
+    """
+    n_trained = shape.n_trained_blocks(train)
+    block = 2 * sum(inputs * outputs for inputs, outputs in shape.linears.values())
+    block += 4 * step.width * shape.n_heads * shape.head_dim
+    backward = 2 if train.fine_tune_type == "full" else 1
+    n_passes = shape.n_layers + n_trained * (backward + execution.grad_checkpoint)
+    head = 4 * step.n_targets * shape.hidden_size * shape.vocabulary
+    return float(step.n_tokens * block * n_passes + head)
+
+
+@dataclass(frozen=True)
+class MemoryModel:
+    """What is known of a model's memory and speed on a device.
+
+    Attributes:
+        error: Relative error band; a plan must fit with it added.
+        how: Where the coefficients are from.
+        is_calibrated: Whether this model was measured on this machine.
+    """
+
+    shape: ModelShape
+    device: Device
+    coefficients: Coefficients
+    speed: Speed
+    how: str
+    is_calibrated: bool = False
+
+    @property
+    def error(self) -> float:
+        """The relative error band of a predicted peak."""
+        return self.coefficients.error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An execution and what it takes.
+
+    Attributes:
+        peak_bytes: Predicted, of MLX's arrays.
+        needed_bytes: The same with the error band; what has to be there.
+        seconds: Of one batch of the longest examples.
+    """
+
+    execution: Execution
+    peak_bytes: int
+    needed_bytes: int
+    seconds: float
+
+
+def plans(model: MemoryModel, train: TrainSpec, work: Workload) -> list[Plan]:
+    """All ways to execute a trial, fastest first."""
+    found = []
+    for execution in executions(model, train):
+        step = work.largest_step(train.batch_size, execution.micro_batch)
+        peak = training_peak(model.shape, train, step, execution, model.coefficients).total
+        n_parts = len(split(range(train.batch_size), execution.micro_batch))
+        whole = slice_tokens(model.shape.vocabulary, model.device)
+        n_slices = whole // (execution.tokens_at_once or whole)
+        seconds = n_parts * model.speed.seconds(model.shape, train, step, execution)
+        seconds *= 1 + _PART_COST * (2 - 1 / n_parts - 1 / n_slices)
+        found.append(Plan(execution, peak, round(peak * (1 + model.error)), seconds))
+    return sorted(found, key=lambda plan: (plan.seconds, plan.needed_bytes))
+
+
+def choose_plan(
+    model: MemoryModel,
+    train: TrainSpec,
+    work: Workload,
+    budget_bytes: float,
+    below_bytes: float | None = None,
+) -> Plan | None:
+    """The fastest plan that fits; None where none does.
+
+    Args:
+        budget_bytes: For MLX's arrays.
+        below_bytes: Only plans predicted to take less than that, because one that does not ran out.
+    """
+    for plan in plans(model, train, work):
+        if plan.needed_bytes <= budget_bytes and (
+            below_bytes is None or plan.peak_bytes < below_bytes
+        ):
+            return plan
+    return None
+
+
+def smallest_plan(model: MemoryModel, train: TrainSpec, work: Workload) -> Plan:
+    """The plan that takes the least memory."""
+    return min(plans(model, train, work), key=lambda plan: plan.needed_bytes)
+
+
+def executions(model: MemoryModel, train: TrainSpec) -> Iterable[Execution]:
+    """The ways to execute a trial that differ in memory or time."""
+    sizes = {len(split(range(train.batch_size), m)[0]) for m in range(1, train.batch_size + 1)}
+    asked = train.grad_checkpoint
+    checkpointing = (False, True) if asked == "auto" else (bool(asked),)
+    for micro_batch in sorted(sizes, reverse=True):
+        for grad_checkpoint in checkpointing:
+            for part in _SLICE_PARTS:
+                whole = slice_tokens(model.shape.vocabulary, model.device)
+                at_once = max(FEWEST_TOKENS, whole // part)
+                yield Execution(micro_batch, grad_checkpoint, at_once)
+
+
+def evaluation_tokens(
+    model: MemoryModel, work: Workload, execution: Execution, budget_bytes: float, most_rows: int
+) -> int:
+    """How many padded tokens an evaluation may take at a time: as many as fit, at most those of
+    ``most_rows`` of the longest example, at least those of one.
+    """
+    width = padded_width(int(work.lengths.max()) - 1)
+    fitting = 1
+    for rows in range(2, most_rows + 1):
+        step = Step(rows, width, rows * int(work.n_targets.max()))
+        needed = evaluation_peak(model.shape, step, execution.tokens_at_once, model.coefficients)
+        if needed * (1 + model.error) <= budget_bytes:
+            fitting = rows
+    return fitting * width
+
+
+def describe(plan: Plan, train: TrainSpec) -> str:
+    """A plan in a few words: ``2 at a time, checkpointed``."""
+    micro = plan.execution.micro_batch
+    parts = -(-train.batch_size // micro)
+    words: Sequence[str] = [f"{micro} at a time" if parts > 1 else "whole"]
+    if plan.execution.grad_checkpoint:
+        words = [*words, "checkpointed"]
+    return ", ".join(words)

@@ -1,0 +1,149 @@
+"""How many tokens a sweep's examples and prompts have, read or assumed."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hawsweep.data.batches import padded_targets, padded_width, split
+from hawsweep.data.load import is_local, load_data
+from hawsweep.files import replacing
+from hawsweep.machine import backend
+from hawsweep.planning.peak import (
+    Step,
+)
+from hawsweep.spec.sweep import SweepSpec
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The examples a trial trains on, as far as memory and time depend on them.
+
+    Attributes:
+        lengths: Tokens of each, ``[examples]``.
+        n_targets: Of them learned from, ``[examples]``.
+        how: Where these are from.
+    """
+
+    lengths: npt.NDArray[np.integer[Any]]
+    n_targets: npt.NDArray[np.integer[Any]]
+    how: str
+
+    def largest_step(self, batch_size: int, micro_batch: int) -> Step:
+        """The largest part of a batch that can come up: as many rows as there can be, as wide as
+        the longest, with the most targets.
+        """
+        # An epoch's last batch may be split less evenly than the others, into larger parts.
+        rows = min(batch_size, micro_batch, len(self.lengths))
+        most = int(np.sort(self.n_targets)[-rows:].sum())
+        width = padded_width(int(self.lengths.max()) - 1)
+        return Step(rows, width, _most_padded(most, rows * width))
+
+    def steps(self, batches: Iterable[Sequence[int]], micro_batch: int) -> set[Step]:
+        """What batches come to, as indices of these examples, in parts and padded."""
+        return {self._step(part) for batch in batches for part in split(batch, micro_batch)}
+
+    def _step(self, part: Sequence[int]) -> Step:
+        rows, width = len(part), padded_width(int(self.lengths[list(part)].max()) - 1)
+        n_targets = int(self.n_targets[list(part)].sum())
+        return Step(rows, width, padded_targets(n_targets, rows * width))
+
+    @property
+    def mean_tokens(self) -> float:
+        """Of an example."""
+        return float(self.lengths.mean())
+
+
+def assumed_workload(n_examples: int, longest: int, how: str) -> Workload:
+    """Examples that are all of the longest kind, learned from whole."""
+    lengths = np.full(max(1, n_examples), longest, np.int64)
+    return Workload(lengths, lengths - 1, how)
+
+
+def _most_padded(n_targets: int, n_tokens: int) -> int:
+    """The most that up to so many targets come to, of up to so many tokens: fewer tokens may be
+    padded to more targets.
+    """
+    sizes = {min(n_tokens, 16 * padded_width(part)) for part in range(8, n_tokens // 16 + 16, 8)}
+    return max(padded_targets(min(n_targets, size), size) for size in sizes)
+
+
+# Tokens of a text that was not tokenized: so many characters each, and the chat template's own.
+_CHARACTERS_A_TOKEN = 2.8
+_TEMPLATE_TOKENS = 20
+# Of data that is not here: enough for any batch.
+_ASSUMED_EXAMPLES = 1000
+_ASSUMED_HELD_OUT = 100
+
+
+def workload(spec: SweepSpec, data_pairs: int | None = None) -> Workload:
+    """The lengths of a sweep's training examples: known from an earlier run, else estimated."""
+    longest = spec.train.max_seq_length
+    if data_pairs is not None:
+        return assumed_workload(
+            data_pairs, longest, f"assumed: {data_pairs} examples of max_seq_length"
+        )
+    if not _data_is_here(spec):
+        how = "the data is not here: all as long as max_seq_length"
+        return assumed_workload(_ASSUMED_EXAMPLES, longest, how)
+    splits = load_data(spec.data)
+    known = _read_lengths(lengths_file(spec, splits.fingerprint()["train"]))
+    if known is not None:
+        return known
+    characters = [
+        [len(str(message.get("content", ""))) for message in record.messages or ()]
+        or [len(str(record.content.get("text", "")))]
+        for record in splits.train
+    ]
+    lengths = np.minimum(_tokens(map(sum, characters)) + _TEMPLATE_TOKENS, longest)
+    targets = lengths - 1
+    if spec.train.mask_prompt:
+        targets = np.minimum(_tokens(each[-1] for each in characters) + 2, targets)
+    return Workload(lengths, targets, "estimated from the texts, not tokenized yet")
+
+
+def n_held_out(spec: SweepSpec, data_pairs: int | None = None) -> tuple[int, int]:
+    """Validation and test records; where the data is not here, as many as a sweep may ask for."""
+    if data_pairs is not None or not _data_is_here(spec):
+        return max(_ASSUMED_HELD_OUT, spec.scoring.max_examples), 2 * spec.scoring.max_examples
+    splits = load_data(spec.data)
+    return len(splits.valid), len(splits.test)
+
+
+def _data_is_here(spec: SweepSpec) -> bool:
+    return all(is_local(each.path) for each in spec.data)
+
+
+def _tokens(characters: Iterable[int]) -> npt.NDArray[np.int64]:
+    return np.ceil(np.array(list(characters)) / _CHARACTERS_A_TOKEN).astype(np.int64)
+
+
+def save_lengths(spec: SweepSpec, fingerprint: str, work: Workload) -> None:
+    """Keep what tokenizing found, for plans to come; a full disk does not matter."""
+    path = lengths_file(spec, fingerprint)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as beside:
+            np.savez(beside, lengths=work.lengths, n_targets=work.n_targets)
+    except OSError:
+        return
+
+
+def lengths_file(spec: SweepSpec, fingerprint: str) -> Path:
+    """Where the lengths of a training split are kept."""
+    train = spec.train
+    key = (spec.model, fingerprint, train.max_seq_length, train.mask_prompt)
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+    return backend.cache_dir() / "lengths" / f"{digest}.npz"
+
+
+def _read_lengths(path: Path) -> Workload | None:
+    try:
+        with np.load(path) as content:
+            return Workload(content["lengths"], content["n_targets"], "as tokenized before")
+    except (OSError, ValueError, KeyError, EOFError):
+        return None  # never written, or half

@@ -1,0 +1,1 @@
+"""Before a sweep: ``init``, ``validate``, ``doctor``. Findings are values."""

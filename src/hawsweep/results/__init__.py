@@ -1,0 +1,1 @@
+"""What a study's numbers say. Returns values; formats nothing."""

@@ -1,0 +1,206 @@
+"""Systems side by side on the same items: columns of a CSV, a model, or a trial's checkpoints."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from hawsweep.data.csv_file import open_csv
+from hawsweep.data.load import choose_subset, load_data
+from hawsweep.data.records import Record
+from hawsweep.errors import DataError, ModelError, ScoringError
+from hawsweep.layout import CHECKPOINT_DIR, CONFIG_FILE
+from hawsweep.models import resolve
+from hawsweep.models.load import load_model
+from hawsweep.scoring.intervals import Interval, difference_interval, rank_correlation
+from hawsweep.scoring.score import Score, Scorer
+from hawsweep.spec.space import apply_settings
+from hawsweep.spec.sweep import DataSpec, ScoringSpec, SweepSpec
+from hawsweep.study.place import Place
+from hawsweep.study.study import spec_of
+from hawsweep.study.trials import trial_of
+from hawsweep.training.adapters import adapted, load_adapter
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class System:
+    """One of several that answered the same items.
+
+    Attributes:
+        lead: How much higher it scores than the next one; None for the last.
+    """
+
+    name: str
+    score: Score
+    lead: Interval | None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Systems, best first.
+
+    Attributes:
+        agreement: Spearman's correlation of their scores with their chrF; None for fewer than
+            three.
+        reversed_pairs: Neighbours that chrF ranks the other way round.
+    """
+
+    systems: tuple[System, ...]
+    agreement: float | None
+    reversed_pairs: tuple[tuple[str, str], ...]
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain values, for ``--json``."""
+        return {
+            "systems": [
+                {
+                    "name": each.name,
+                    **each.score.summary(),
+                    "lead": None if each.lead is None else vars(each.lead),
+                }
+                for each in self.systems
+            ],
+            "agreement": self.agreement,
+            "reversed_pairs": self.reversed_pairs,
+        }
+
+
+def rank(scores: Mapping[str, Score]) -> Ranking:
+    """Order systems that answered the same items, and compare each with the next."""
+    ordered = sorted(scores.items(), key=lambda item: -item[1].score)
+    leads: list[Interval | None] = [
+        difference_interval(_values(one), _values(other))
+        for (_, one), (_, other) in pairwise(ordered)
+    ]
+    systems = tuple(
+        System(name, score, lead)
+        for (name, score), lead in zip(ordered, [*leads, None], strict=True)
+    )
+    pairs = tuple(
+        (one.name, other.name)
+        for one, other in pairwise(systems)
+        if one.score.chrf < other.score.chrf
+    )
+    agreement = rank_correlation(
+        [each.score.score for each in systems], [each.score.chrf for each in systems]
+    )
+    return Ranking(systems, agreement, pairs)
+
+
+def score_file(path: Path, source: str, reference: str, spec: ScoringSpec) -> Ranking:
+    """Score every other column of a CSV against its column ``reference``.
+
+    Empty cells are empty answers. Each of them is counted among the faults.
+
+    Raises:
+        DataError: The file is not a CSV in UTF-8, has no such columns, no rows, or no reference in
+            a row.
+    """
+    rows = _read_rows(path, (source, reference))
+    records = [
+        Record({"prompt": row[source], "completion": row[reference]}, f"{path}:{number}")
+        for number, row in rows
+    ]
+    for record in records:
+        if not record.reference:
+            raise DataError(f"{record.where} has an empty {reference}. Fill or remove the row.")
+    names = [name for name in rows[0][1] if name and name not in (source, reference)]
+    if not names:
+        raise DataError(f"{path} has no column beside {source} and {reference} to score.")
+    scorer = _scorer(spec)
+    outputs = {name: [row[name] for _, row in rows] for name in names}
+    # All at once: batches of texts of like length have little padding.
+    scorer.embedder.embed([text for texts in outputs.values() for text in texts])
+    return rank({name: scorer.compare(records, texts) for name, texts in outputs.items()})
+
+
+def score_model(
+    reference: str,
+    adapter_path: Path | None,
+    data_reference: str,
+    split: str,
+    spec: ScoringSpec,
+    *,
+    trust_remote_code: bool = False,
+    progress: Progress = lambda _: None,
+) -> Ranking:
+    """Let a model answer a split's prompts; with an adapter, without and with it.
+
+    Raises:
+        DataError: The split is empty.
+        ModelError: The model or the adapter cannot be loaded.
+    """
+    if adapter_path is not None and not (adapter_path / CONFIG_FILE).is_file():
+        raise ModelError(f"{adapter_path} has no {CONFIG_FILE}. Give an adapter's folder.")
+    splits = load_data((DataSpec(path=data_reference),), progress)
+    records = list(choose_subset(getattr(splits, split), spec.max_examples, 0))
+    if not records:
+        raise DataError(f"{data_reference} has no records in its split {split}.")
+    scorer = _scorer(spec, trust_remote_code=trust_remote_code)
+    path = resolve.resolve_model(reference, progress)
+    scores = {}
+    for name, adapter in (("model", None), ("with adapter", adapter_path)):
+        if name == "model" or adapter is not None:
+            progress(f"{name}: answering {len(records)} prompts of {split}")
+            loaded = load_model(path, adapter, trust_remote_code=trust_remote_code)
+            scores[name] = scorer.score(loaded, records)
+    return rank(scores)
+
+
+def score_checkpoints(
+    opened: optuna.Study, place: Place, number: int, progress: Progress = lambda _: None
+) -> Ranking:
+    """Score every checkpoint that a trial kept, on the validation prompts.
+
+    Raises:
+        ScoringError: The trial kept none.
+        StudyError: There is no such trial.
+    """
+    trial = trial_of(opened, number)
+    folder = place.trial_dir(opened.study_name, number) / CHECKPOINT_DIR
+    kept = sorted(folder.glob("[0-9]*"))
+    if not kept:
+        raise ScoringError(
+            f"Trial {number} kept no checkpoints. Set train.keep_checkpoints before a sweep."
+        )
+    spec: SweepSpec = spec_of(opened, trial)
+    scorer = _scorer(spec.scoring, trust_remote_code=spec.trust_remote_code)
+    path = resolve.resolve_model(spec.model, progress)
+    loaded = load_model(path, trust_remote_code=spec.trust_remote_code)
+    valid = load_data(spec.data, progress).valid
+    records = list(choose_subset(valid, spec.scoring.max_examples, spec.seed))
+    scores = {}
+    with adapted(loaded.model, apply_settings(spec.train, trial.params)):
+        for checkpoint in kept:
+            progress(f"checkpoint {int(checkpoint.name)} of {len(kept)} kept")
+            load_adapter(loaded.model, checkpoint)
+            scores[f"iteration {int(checkpoint.name)}"] = scorer.score(loaded, records)
+    return rank(scores)
+
+
+def _scorer(spec: ScoringSpec, *, trust_remote_code: bool = False) -> Scorer:
+    embedder = resolve.resolve_embedder(spec.embedder)
+    return Scorer(embedder, spec, trust_remote_code=trust_remote_code)
+
+
+def _values(score: Score) -> list[float]:
+    return [sample.score for sample in score.samples]
+
+
+def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    with open_csv(path) as (columns, numbered):
+        for name in needed:
+            if name not in columns:
+                raise DataError(
+                    f"{path} has no column {name!r}. Its columns: "
+                    f"{', '.join(columns)[:500] or 'none'}."
+                )
+        rows = list(numbered)
+    if not rows:
+        raise DataError(f"{path} has no rows below its header.")
+    return rows

@@ -1,0 +1,135 @@
+"""Two of a study's answers to the same prompts, item by item."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from hawsweep.errors import ScoringError
+from hawsweep.files import read_json_lines
+from hawsweep.layout import SAMPLE_FILES
+from hawsweep.results.groups import GroupRow, by_group
+from hawsweep.scoring.intervals import Interval, difference_interval
+from hawsweep.study.baselines import base_dir_of, baseline_of, score_of
+from hawsweep.study.confirm import winner
+from hawsweep.study.place import Place
+from hawsweep.study.trials import trial_of
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt and what both said."""
+
+    source: str
+    reference: str
+    outputs: tuple[str, str]
+    scores: tuple[float, float]
+    group: str | None
+
+    @property
+    def gain(self) -> float:
+        """How much higher the second scores."""
+        return self.scores[1] - self.scores[0]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The second against the first.
+
+    Attributes:
+        items: The most harmed first, the most improved last.
+    """
+
+    labels: tuple[str, str]
+    gain: Interval
+    items: tuple[Item, ...]
+    groups: tuple[GroupRow, ...]
+
+    @property
+    def n_better(self) -> int:
+        """Items on which the second scores higher."""
+        return sum(item.gain > 0 for item in self.items)
+
+    @property
+    def n_worse(self) -> int:
+        """Items on which the second scores lower."""
+        return sum(item.gain < 0 for item in self.items)
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain values, for ``--json``."""
+        return {
+            "labels": self.labels,
+            "gain": vars(self.gain),
+            "n_better": self.n_better,
+            "n_worse": self.n_worse,
+            "items": [{**vars(item), "gain": item.gain} for item in self.items],
+            "groups": [{**vars(row), "gain": vars(row.gain)} for row in self.groups],
+        }
+
+
+def compare(
+    opened: optuna.Study, place: Place, first: int | None = None, second: int | None = None
+) -> Comparison:
+    """Compare two trials on the validation prompts.
+
+    Args:
+        first: A trial; None for the base.
+        second: A trial; None for the best.
+
+    Raises:
+        ScoringError: One of them has not answered the prompts.
+        StudyError: There is no such trial.
+    """
+    if second is None:
+        best = winner(opened)
+        if best is None:
+            raise ScoringError(f"Study {opened.study_name!r} has no complete trial to compare yet.")
+        second = best.number
+    one, before = (
+        _base_answers(opened, place, second) if first is None else _answers(opened, place, first)
+    )
+    other, after = _answers(opened, place, second)
+    if len(before) != len(after):
+        raise ScoringError(
+            f"{one} answered {len(before)} prompts and {other} {len(after)}: they cannot be paired."
+        )
+    items = [
+        Item(
+            a["source"],
+            a["reference"],
+            (a["output"], b["output"]),
+            (score_of(a), score_of(b)),
+            a.get("group"),
+        )
+        for a, b in zip(before, after, strict=True)
+    ]
+    gain = difference_interval([i.scores[1] for i in items], [i.scores[0] for i in items])
+    return Comparison(
+        (one, other),
+        gain,
+        tuple(sorted(items, key=lambda item: item.gain)),
+        tuple(by_group(before, after)),
+    )
+
+
+def _base_answers(
+    opened: optuna.Study, place: Place, trial_number: int
+) -> tuple[str, list[dict[str, Any]]]:
+    """Of the untuned model that a trial trained."""
+    untuned = baseline_of(opened, trial_of(opened, trial_number))
+    label = "base" if untuned is None else untuned.label
+    return _read(label, base_dir_of(opened, place, trial_number) / SAMPLE_FILES["base"])
+
+
+def _answers(opened: optuna.Study, place: Place, number: int) -> tuple[str, list[dict[str, Any]]]:
+    trial_of(opened, number)
+    folder = place.trial_dir(opened.study_name, number)
+    return _read(f"trial {number}", folder / SAMPLE_FILES["trial"])
+
+
+def _read(label: str, path: Path) -> tuple[str, list[dict[str, Any]]]:
+    found = read_json_lines(path)
+    if not found:
+        raise ScoringError(f"{label} has not answered the validation prompts.")
+    return label, found

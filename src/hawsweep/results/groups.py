@@ -1,0 +1,61 @@
+"""Scores by the groups that a data set names."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+
+from hawsweep.files import read_json_lines
+from hawsweep.layout import SAMPLE_FILES
+from hawsweep.scoring.intervals import Interval, difference_interval
+from hawsweep.study.baselines import base_dir_of, score_of
+from hawsweep.study.confirm import winner
+from hawsweep.study.place import Place
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """What the judged trial gains over the base on the prompts of one group."""
+
+    group: str
+    n_prompts: int
+    base: float
+    trial: float
+    gain: Interval
+
+
+def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
+    """The base and the best trial by the records' ``group``, largest loss first: on the test split
+    where it was opened, else on the validation prompts. Empty where records have no groups.
+    """
+    test = study.user_attrs.get("test")
+    best = winner(study)
+    if best is None:
+        return []
+    number = best.number if test is None else test["trial_number"]
+    name = SAMPLE_FILES["trial"] if test is None else f"test_{SAMPLE_FILES['trial']}"
+    base = read_json_lines(base_dir_of(study, place, number) / name)
+    tuned = read_json_lines(place.trial_dir(study.study_name, number) / name)
+    return by_group(base, tuned)
+
+
+def by_group(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+) -> list[GroupRow]:
+    """Samples of the same prompts by their group, largest loss first; empty where they have none,
+    or are not of the same prompts.
+    """
+    pairs: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    if len(before) == len(after):
+        for one, other in zip(before, after, strict=True):
+            if one.get("group") is not None:
+                pairs[one["group"]].append((score_of(one), score_of(other)))
+    rows = []
+    for group, scores in pairs.items():
+        first, second = np.array(scores).T
+        gain = difference_interval(second, first)
+        rows.append(GroupRow(group, len(scores), float(first.mean()), float(second.mean()), gain))
+    return sorted(rows, key=lambda row: row.gain.mean)

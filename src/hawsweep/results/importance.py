@@ -1,0 +1,120 @@
+"""What mattered in a study: which settings moved the score, and what validation loss was worth."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.scoring.intervals import rank_correlation
+from hawsweep.study.attributes import TARGETS_PER_BYTE
+
+# Importance of fewer trials is noise.
+FEWEST_TRIALS = 8
+# Of a number's range, parts with as many trials each.
+_N_PARTS = 3
+# Below this a validation loss is a poor guide to the score.
+LOW_AGREEMENT = 0.5
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """The trials that had a parameter in a part of its range.
+
+    Attributes:
+        part: A choice, or ``low to high`` as the trials had it.
+        mean: Their mean score.
+    """
+
+    part: str
+    n_trials: int
+    mean: float
+    best: float
+
+
+@dataclass(frozen=True)
+class Insight:
+    """What mattered.
+
+    Attributes:
+        n_trials: Complete trials, which alone have a score.
+        importance: Each parameter's share by PED-ANOVA (Watanabe, Bansal and Hutter 2023), largest
+            first; empty for fewer than ``FEWEST_TRIALS`` trials.
+        marginals: Each parameter's parts.
+        agreement: Spearman's correlation of minus validation loss with score; None for fewer than
+            three trials.
+    """
+
+    n_trials: int
+    importance: dict[str, float]
+    marginals: dict[str, list[Marginal]]
+    agreement: float | None
+
+
+def find_insight(study: optuna.Study) -> Insight:
+    """What mattered among the complete trials."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    names = _varied(trials)
+    shares: Mapping[str, float] = {}
+    if len(trials) >= FEWEST_TRIALS and names:
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=names)
+    losses = [trial for trial in trials if "val_loss" in trial.user_attrs]
+    return Insight(
+        len(trials),
+        dict(sorted(shares.items(), key=lambda item: -item[1])),
+        {name: _marginals(trials, name) for name in names},
+        rank_correlation(
+            [-_comparable_loss(trial) for trial in losses], [_score(t) for t in losses]
+        ),
+    )
+
+
+def _comparable_loss(trial: FrozenTrial) -> float:
+    """Per byte where several models are compared, whose tokens differ; else per token."""
+    values = trial.user_attrs
+    return float(values["val_loss"] * values.get(TARGETS_PER_BYTE, 1.0))
+
+
+def _varied(trials: list[FrozenTrial]) -> list[str]:
+    values: defaultdict[str, set[Any]] = defaultdict(set)
+    for trial in trials:
+        for name, value in trial.params.items():
+            values[name].add(value)
+    return [name for name, seen in values.items() if len(seen) > 1]
+
+
+def _marginals(trials: list[FrozenTrial], name: str) -> list[Marginal]:
+    having = sorted((t for t in trials if name in t.params), key=lambda t: _order(t.params[name]))
+    values = [trial.params[name] for trial in having]
+    is_choice = isinstance(having[0].distributions[name], CategoricalDistribution)
+    if is_choice or len(set(values)) <= _N_PARTS:
+        parts = [[t for t in having if t.params[name] == value] for value in dict.fromkeys(values)]
+    else:
+        indices = np.array_split(np.arange(len(having)), _N_PARTS)
+        parts = [[having[i] for i in part] for part in indices if len(part)]
+    return [_marginal(part, name) for part in parts]
+
+
+def _marginal(part: list[FrozenTrial], name: str) -> Marginal:
+    low, high = part[0].params[name], part[-1].params[name]
+    scores = [_score(trial) for trial in part]
+    text = _text(low) if low == high else f"{_text(low)} to {_text(high)}"
+    return Marginal(text, len(part), float(np.mean(scores)), max(scores))
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    return (isinstance(value, str), value)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.2e}" if isinstance(value, float) and abs(value) < 0.01 else f"{value}"
+
+
+def _score(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value

@@ -1,0 +1,124 @@
+"""What a study shows of its trials: as a leaderboard, one by one, and at its end."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.spec.space import MODEL
+from hawsweep.study.attributes import TARGETS_PER_BYTE
+from hawsweep.study.baselines import baselines, score_of
+from hawsweep.study.confirm import confirmations, winner
+from hawsweep.study.storage import study_names
+from hawsweep.study.study import read_trials
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One line of a leaderboard; None where a trial has not come so far.
+
+    Attributes:
+        label: The trial's number, or ``base``.
+        state: ``complete``, ``pruned``, ``infeasible`` (it does not fit into memory), ``fail``,
+            ``running``, ``waiting``, ``base``, or ``reference`` (known from elsewhere).
+        score: By ``scoring.metric``, with its 95 % interval from ``low`` to ``high``.
+        confirmed: Mean score of its settings trained again with new seeds.
+        faults: How many answers are empty, cut and so on.
+        val_loss: Of the best evaluation, nats per token; ``best_iteration`` is where it was.
+        similarity: Mean cosine on the validation prompts.
+        time_s: From start to end.
+        nats_per_byte: ``val_loss`` as trials of several models are compared by it; else None.
+    """
+
+    label: str
+    state: str
+    settings: Mapping[str, Any]
+    val_loss: float | None = None
+    best_iteration: int | None = None
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+    similarity: float | None = None
+    chrf: float | None = None
+    bleu: float | None = None
+    tokens_per_s: float | None = None
+    peak_memory_bytes: int | None = None
+    time_s: float | None = None
+    faults: Mapping[str, int] | None = None
+    confirmed: float | None = None
+    reason: str | None = None
+    nats_per_byte: float | None = None
+
+
+def leaderboard(study: optuna.Study) -> list[TrialRow]:
+    """All trials, best first, with the base where its similarity puts it.
+
+    Complete trials rank by similarity, then pruned ones by validation loss, then the others.
+    """
+    again = {each.trial_number: each.mean for each in confirmations(study)}
+    rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
+    if again:
+        rows = [replace(row, confirmed=again.get(int(row.label))) for row in rows]
+    for each in baselines(study):
+        known = _known(each.values)
+        settings = {MODEL: each.model} if each.model else {}
+        rows.append(TrialRow(each.label, "base", settings, **{**known, "score": each.score}))
+    references = study.user_attrs.get("references", {})
+    rows += [TrialRow(name, "reference", {}, score=value) for name, value in references.items()]
+    order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]
+
+    def rank(row: TrialRow) -> tuple[int, float, float]:
+        place = 0 if row.score is not None else order.index(row.state)
+        losses = (row.nats_per_byte, row.val_loss, float("inf"))
+        loss = next(each for each in losses if each is not None)
+        return place, -(row.score or 0.0), loss
+
+    return sorted(rows, key=rank)
+
+
+def trial_row(trial: FrozenTrial) -> TrialRow:
+    """A trial as a line of a leaderboard."""
+    known = _known(trial.user_attrs)
+    if trial.state == TrialState.COMPLETE:
+        known["score"] = trial.value
+    if trial.duration is not None:  # by the clock on the wall, which somebody may have set
+        known.setdefault("time_s", max(0.0, trial.duration.total_seconds()))
+    settings = trial.params or trial.system_attrs.get("fixed_params", {})  # the latter: waiting
+    state = "infeasible" if trial.user_attrs.get("infeasible") else trial.state.name.lower()
+    return TrialRow(str(trial.number), state, settings, **known)
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: values[key] for key in TrialRow.__dataclass_fields__ if key in values}
+
+
+def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
+    """Each study with its trials counted by state, its best similarity and the base's."""
+    found = []
+    for name in study_names(storage):
+        # Whatever its name.
+        study = read_trials(optuna.load_study(storage=storage, study_name=name))
+        states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+        best, base = winner(study), study.user_attrs.get("base")
+        found.append(
+            {
+                "name": name,
+                "description": study.user_attrs.get("description", ""),
+                "trials": dict(states),
+                "best_trial": None if best is None else best.number,
+                "best_score": None if best is None else best.value,
+                "base_score": None if base is None else score_of(base),
+            }
+        )
+    return found
+
+
+def loss_curve(trial: FrozenTrial) -> tuple[tuple[int, float], ...]:
+    """A trial's iterations and the validation losses there, in nats per token."""
+    per_byte = trial.user_attrs.get(TARGETS_PER_BYTE, 1.0)
+    values = sorted(trial.intermediate_values.items())
+    return tuple((step, -value / per_byte) for step, value in values)

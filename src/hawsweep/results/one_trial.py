@@ -1,0 +1,79 @@
+"""One trial of a study: its settings, its losses beside the best trial's and the median's."""
+
+import json
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.files import read_json_lines
+from hawsweep.layout import METRICS_FILE
+from hawsweep.results.leaderboard import loss_curve, trial_row
+from hawsweep.spec.space import MODEL
+from hawsweep.study.confirm import confirmations, winner
+from hawsweep.study.place import Place
+from hawsweep.study.trials import trial_of
+
+
+def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, Any]:
+    """All that is known of a trial, as plain values.
+
+    Raises:
+        StudyError: There is no such trial.
+    """
+    trial = trial_of(study, number)
+    folder = place.trial_dir(study.study_name, number)
+    best = winner(study)
+    again = {each.trial_number: each.mean for each in confirmations(study)}
+    return {
+        "study": study.study_name,
+        **vars(replace(trial_row(trial), confirmed=again.get(number))),
+        "plan": trial.user_attrs.get("plan"),
+        "continues": trial.user_attrs.get("continues"),
+        "evaluations": dict(loss_curve(trial)),
+        "train_losses": _train_losses(folder / METRICS_FILE),
+        "best": None
+        if best is None
+        else {
+            "trial": best.number,
+            "score": best.value,
+            # Losses per token do not compare with those of another model's tokens.
+            "evaluations": dict(loss_curve(best)) if _same_model(best, trial) else {},
+        },
+        "median_evaluations": _median_losses(study, trial),
+        "folder": str(folder),
+        "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
+        "samples": read_json_lines(folder / "samples.jsonl")[:5],
+    }
+
+
+def _same_model(one: FrozenTrial, other: FrozenTrial) -> bool:
+    return bool(one.params.get(MODEL) == other.params.get(MODEL))
+
+
+def _median_losses(study: optuna.Study, trial: FrozenTrial) -> dict[int, float]:
+    """Of the finished trials of its model that came so far, where those are two or more."""
+    losses: defaultdict[int, list[float]] = defaultdict(list)
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    for each in study.get_trials(deepcopy=False, states=states):
+        for step, loss in loss_curve(each) if _same_model(each, trial) else ():
+            losses[step].append(loss)
+    return {step: median(found) for step, found in sorted(losses.items()) if len(found) > 1}
+
+
+def _train_losses(path: Path) -> dict[int, float | None]:
+    """By iteration, as far as the file is whole: the trial may be writing it."""
+    found = {}
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
+        try:
+            values = json.loads(line)
+            if values["type"] == "train":
+                found[int(values["iteration"])] = values["train_loss"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found

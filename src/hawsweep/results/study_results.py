@@ -1,0 +1,159 @@
+"""What a study found, for a program: an Optuna study, and what hawsweep knows beside it."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from hawsweep.files import read_json_lines
+from hawsweep.layout import SAMPLE_FILES
+from hawsweep.results.groups import groups
+from hawsweep.results.leaderboard import TrialRow, leaderboard
+from hawsweep.results.verdict import Verdict, judge_study
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.baselines import base_dir, base_dir_of, score_of
+from hawsweep.study.confirm import confirmations, winner
+from hawsweep.study.place import Place, find_place
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import load_study, spec_of
+from hawsweep.study.trials import trial_of
+
+if TYPE_CHECKING:
+    from hawsweep.scoring.score import Sample
+
+
+def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
+    """What the end of a start shows: leaderboard, test, translations of base and best trial."""
+    test = study.user_attrs.get("test")
+    samples = []
+    if test is not None:
+        base = base_dir_of(study, place, test["trial_number"])
+        tuned = place.trial_dir(study.study_name, test["trial_number"])
+        pairs = (read_json_lines(folder / "test_samples.jsonl") for folder in (base, tuned))
+        samples = list(zip(*pairs, strict=False))[:5]
+    best = winner(study)
+    return {
+        "name": study.study_name,
+        "options": place.options,
+        "rows": leaderboard(study),
+        "test": test,
+        "verdict": judge_study(study, place),
+        "confirmed": confirmations(study),
+        "groups": groups(study, place),
+        "self_check": study.user_attrs.get("self_check"),
+        "samples": samples,
+        "best_trial": None if best is None else best.number,
+        "study_dir": place.study_dir(study.study_name),
+        "trial_dir": None if best is None else place.trial_dir(study.study_name, best.number),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResults:
+    """A study and what it found, read anew at each question, so that a running one can be watched.
+
+    Attributes:
+        study: An ordinary Optuna study: its trials, parameters, and all that takes a study, such
+            as ``optuna.visualization``.
+        place: Where it is kept.
+    """
+
+    study: optuna.Study
+    place: Place
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.study.study_name)
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder."""
+        return self.place.study_dir(self.name)
+
+    @property
+    def spec(self) -> SweepSpec:
+        """The sweep as it was last started."""
+        return spec_of(self.study)
+
+    @property
+    def best_trial(self) -> FrozenTrial | None:
+        """The trial to use: the best by new seeds, before those by its own score.
+
+        None before the first complete one. ``study.best_trial`` knows nothing of new seeds.
+        """
+        return winner(self.study)
+
+    def leaderboard(self) -> list[TrialRow]:
+        """All trials, best first, among them the base and what else is no trial.
+
+        ``pandas.DataFrame(results.leaderboard())`` makes a frame of it.
+        """
+        return leaderboard(self.study)
+
+    def verdict(self) -> Verdict | None:
+        """What the scores allow to say, in ``sentences``; None before the first complete trial."""
+        return judge_study(self.study, self.place)
+
+    def trial_dir(self, number: int) -> Path:
+        """The folder of a trial, with ``adapters/`` where they were kept.
+
+        Raises:
+            StudyError: There is no such trial.
+        """
+        trial_of(self.study, number)
+        return self.place.trial_dir(self.name, number)
+
+    def samples(
+        self,
+        trial: int | Literal["base", "few_shot"],
+        split: Literal["valid", "test"] = "valid",
+    ) -> "list[Sample]":
+        """What a trial or a baseline answered; empty where it was not asked.
+
+        Args:
+            trial: A baseline is that of the model which the best trial trained, where a study has
+                several.
+            split: Of ``test`` the winner and the baselines have answers.
+
+        Raises:
+            StudyError: There is no such trial.
+        """
+        from hawsweep.scoring.score import Sample
+
+        kind = "trial" if isinstance(trial, int) else trial
+        folder = self.trial_dir(trial) if isinstance(trial, int) else self._base_dir()
+        name = SAMPLE_FILES[kind]
+        lines = read_json_lines(folder / (name if split == "valid" else f"test_{name}"))
+        known = [field.name for field in fields(Sample)]
+        return [
+            Sample(
+                **{key: line[key] for key in known if key in line and key != "score"},
+                score=score_of(line),
+            )
+            for line in lines
+        ]
+
+    def _base_dir(self) -> Path:
+        best = self.best_trial
+        if best is None:
+            return base_dir(self.place, self.name)
+        return base_dir_of(self.study, self.place, best.number)
+
+
+def open_study(
+    name: str, *, studies_dir: str | Path | None = None, storage: str | None = None
+) -> StudyResults:
+    """Open a study to look at, whether it runs or is done.
+
+    Args:
+        studies_dir: Where studies are kept; see ``place.find_place``.
+        storage: An Optuna RDB URL instead of the database there.
+
+    Raises:
+        StudyError: There is no such study, or its database cannot be opened.
+    """
+    place = find_place(studies_dir, storage)
+    return StudyResults(load_study(open_storage(place), name), place)

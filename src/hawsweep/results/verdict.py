@@ -1,0 +1,281 @@
+"""What a study's scores allow to say: is its winner better than the base, and than the next?
+
+Everything is compared on the same items, and with an interval. The winner was chosen by its score
+on the validation items, so what it gains there is too high by chance; where there is a test split,
+that alone says whether it is worth shipping.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+from optuna.trial import TrialState
+
+from hawsweep.layout import SAMPLE_FILES
+from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
+from hawsweep.spec.space import MODEL
+from hawsweep.spec.sweep import short_names
+from hawsweep.study.baselines import base_dir, baselines, score_of
+from hawsweep.study.place import Place
+
+if TYPE_CHECKING:
+    from hawsweep.scoring.intervals import Interval
+from hawsweep.files import read_json_lines
+from hawsweep.text import finite
+
+Scores = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something that answered the items.
+
+    Attributes:
+        label: ``trial 7``, ``base``, ``4-shot base``.
+        scores: On the validation items, ``[items]``.
+        test_scores: On the test items; None where it was not tested.
+        cost: What it takes to train, in seconds; 0 for a baseline.
+        model: Which of several models it is, or was trained from; empty where there is one.
+    """
+
+    label: str
+    scores: Scores
+    test_scores: Scores | None = None
+    cost: float = 0.0
+    model: str = ""
+
+    @property
+    def mean(self) -> float:
+        """On the validation items."""
+        return float(np.mean(self.scores))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How much higher the winner is than another, on the same items.
+
+    Attributes:
+        model: The other's, where there are several.
+    """
+
+    label: str
+    gain: Interval
+    on_test: bool
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said.
+
+    Attributes:
+        winner: The label of the best trial by validation items.
+        ships: Whether it is better than every baseline.
+        baselines: The winner against each of its own model's, and against the best of all where
+            that is another model's.
+        runner_up: The winner against the next trial, on the validation items; None without one.
+        models: Where there are several models, the winner against the best trial of each other one,
+            on the validation items, the best first.
+        ties: Trials not told apart from the winner, best first.
+        prefer: The cheapest of the winner and its ties.
+        sentences: The same in words, the most important first.
+    """
+
+    winner: str
+    ships: bool
+    baselines: tuple[Comparison, ...]
+    runner_up: Comparison | None
+    ties: tuple[str, ...]
+    prefer: str
+    sentences: tuple[str, ...]
+    models: tuple[Comparison, ...] = ()
+
+
+def judge(
+    trials: Sequence[Candidate],
+    baselines: Sequence[Candidate],
+    *,
+    winner: str | None = None,
+    n_chosen_from: int | None = None,
+) -> Verdict | None:
+    """Compare the best trial with the baselines and with the other trials; None without a trial.
+
+    Args:
+        winner: The label of the trial to judge; by default the one that is best on the validation
+            items. Tests, where there are any, are of this one.
+        n_chosen_from: Of how many trials it is the best, where those are more than ``trials``.
+    """
+    if not trials:
+        return None
+    ranked = sorted(trials, key=lambda each: -each.mean)
+    best = next((each for each in ranked if each.label == winner), ranked[0])
+    others = [each for each in ranked if each is not best]
+    n_trials = max(len(trials), n_chosen_from or 0)
+    against = tuple(_against_baseline(best, each, n_trials) for each in _to_beat(best, baselines))
+    with_trials = [
+        Comparison(
+            each.label,
+            difference_interval(best.scores, each.scores),
+            on_test=False,
+            model=each.model,
+        )
+        for each in others
+    ]
+    first_of_models = {each.model: each for each in reversed(with_trials)}
+    first_of_models.pop(best.model, None)
+    ties = tuple(each.label for each in with_trials if not each.gain.excludes_zero)
+    tied = [best, *(each for each in others if each.label in ties)]
+    prefer = min(tied, key=lambda each: each.cost)
+    verdict = Verdict(
+        best.label,
+        bool(against) and all(each.gain.low > 0 for each in against),
+        against,
+        with_trials[0] if with_trials else None,
+        ties,
+        prefer.label,
+        (),
+        tuple(each for each in with_trials if each is first_of_models.get(each.model)),
+    )
+    return replace(verdict, sentences=tuple(_sentences(verdict, prefer, best)))
+
+
+def _to_beat(best: Candidate, baselines: Sequence[Candidate]) -> list[Candidate]:
+    """The baselines of the winner's model, and the best of all: another may need no tuning."""
+    strongest = max(baselines, key=lambda each: (each.mean, each.model == best.model), default=None)
+    return [each for each in baselines if each.model == best.model or each is strongest]
+
+
+def _against_baseline(best: Candidate, baseline: Candidate, n_trials: int) -> Comparison:
+    if best.test_scores is not None and baseline.test_scores is not None:
+        gain = difference_interval(best.test_scores, baseline.test_scores)
+        return Comparison(baseline.label, gain, on_test=True)
+    # The best of several by these same items: each of them might have been better by chance alone.
+    level = 1 - (1 - LEVEL) / n_trials
+    gain = difference_interval(best.scores, baseline.scores, level=level)
+    return Comparison(baseline.label, gain, on_test=False)
+
+
+def _sentences(verdict: Verdict, prefer: Candidate, best: Candidate) -> list[str]:
+    said = []
+    if verdict.baselines:
+        said.append(_against_baselines(verdict))
+    if verdict.ties:
+        first, *more = verdict.ties
+        others = f" and {len(more)} others" if len(more) > 1 else f" and {more[0]}" if more else ""
+        text = f"{verdict.winner} is not told apart from {first}{others}"
+        if prefer is not best:
+            text += f": prefer the cheaper one, {prefer.label}"
+        said.append(f"{text}.")
+    elif verdict.runner_up is not None:
+        gain = verdict.runner_up.gain
+        said.append(
+            f"{verdict.winner} is better than {verdict.runner_up.label}, the next one: "
+            f"{gain_text(gain)}."
+        )
+    return [*said, *_by_model(verdict, best.model)]
+
+
+def _by_model(verdict: Verdict, model: str) -> Iterator[str]:
+    """Which base model is to be trained, by the best trial of each."""
+    names = short_names([model, *(each.model for each in verdict.models)])
+    for each in verdict.models:
+        told = "is better than" if each.gain.low > 0 else "is not told apart from"
+        yield (
+            f"{names[model]} {told} {names[each.model]}: {gain_text(each.gain)} over its best, "
+            f"{each.label}."
+        )
+
+
+def _against_baselines(verdict: Verdict) -> str:
+    least = min(verdict.baselines, key=lambda each: each.gain.low)
+    where = "on the test split" if least.on_test else "on the validation prompts it was chosen by"
+    gain = gain_text(least.gain)
+    if verdict.ships:
+        return f"{verdict.winner} is worth shipping: {gain} over the {least.label} {where}."
+    if least.gain.high < 0:
+        return f"No trial beats the {least.label}: {verdict.winner} {gain} {where}."
+    return (
+        f"{verdict.winner} is not told apart from the {least.label}: {gain} {where}. Not worth "
+        "shipping by these items."
+    )
+
+
+def gain_text(gain: Interval) -> str:
+    """``+0.31 (95 % 0.27 to 0.35)``: with as many digits as the interval's width asks for."""
+    digits = 2 if gain.high - gain.low > 0.02 else 3 if gain.high - gain.low > 0.002 else 4
+    ends = f"{gain.low:.{digits}f} to {gain.high:.{digits}f}"
+    if math.isinf(gain.high):  # of few prompts, most of them alike
+        digits = 3
+        ends = f"at least {gain.low:.{digits}f}" if math.isfinite(gain.low) else "not known"
+    return f"{gain.mean:+.{digits}f} ({100 * gain.level:.3g} % {ends})"
+
+
+# Trials that a verdict compares: reading and resampling thousands takes minutes.
+_MOST_JUDGED = 50
+
+
+def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
+    """What the study's scores allow to say; None before its first complete trial.
+
+    The winner is compared with the next best trials, not with thousands of others.
+    """
+    name, tested = study.study_name, study.user_attrs.get("test", {}).get("trial_number")
+    untuned = [
+        _candidate(
+            each.label,
+            base_dir(place, name, each.model),
+            each.kind,
+            is_tested=tested is not None,
+            model=each.model,
+        )
+        for each in baselines(study)
+    ]
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    ranked = sorted(complete, key=lambda trial: -(trial.value or 0.0))
+    best = {trial.number for trial in ranked[:_MOST_JUDGED]}
+    of_models = {trial.params.get(MODEL): trial.number for trial in reversed(ranked)}
+    best |= set(of_models.values())  # the best of each model is compared too
+    trials = [
+        _candidate(
+            f"trial {trial.number}",
+            place.trial_dir(name, trial.number),
+            "trial",
+            is_tested=trial.number == tested,
+            cost=trial.user_attrs.get("train_time_s", 0.0),
+            model=trial.params.get(MODEL, ""),
+        )
+        for trial in complete
+        if trial.number in best or trial.number == tested
+    ]
+    n_prompts = max((len(each.scores) for each in (*trials, *untuned)), default=0)
+    whole = [each for each in trials if len(each.scores) == n_prompts > 0]
+    return judge(
+        whole,
+        [each for each in untuned if len(each.scores) == n_prompts],
+        winner=None if tested is None else f"trial {tested}",
+        n_chosen_from=len(complete) - len(trials) + len(whole),
+    )
+
+
+def _candidate(
+    label: str, folder: Path, kind: str, *, is_tested: bool, cost: float = 0.0, model: str = ""
+) -> Candidate:
+    name = SAMPLE_FILES[kind]
+    test_scores = _scores(folder / f"test_{name}") if is_tested else np.empty(0)
+    tested = test_scores if len(test_scores) else None
+    return Candidate(label, _scores(folder / name), tested, cost, model)
+
+
+def _scores(path: Path) -> npt.NDArray[np.float64]:
+    return np.array([score_of(each) for each in read_json_lines(path)])
+
+
+def lead_text(lead: "Interval") -> str:
+    """A difference with its interval: ``+0.031 (+0.012 to +0.050)``."""
+    low, high = finite(lead.low, lead.high)
+    return f"{lead.mean:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")

@@ -1,0 +1,180 @@
+"""How a study stands: what is done, what is left of it, and how long that takes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.confirm import confirmations, winner
+from hawsweep.study.optuna_door import storage_of
+from hawsweep.study.storage import confirm_name
+from hawsweep.study.trials import count_finished
+
+# The lines of a leaderboard that a running sweep shows.
+_N_ROWS = 5
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of a study between two events.
+
+    Attributes:
+        n_trials: How many are to be finished.
+        n_running: In any process on any machine, as far as the database knows.
+        trial_s: Mean time of a finished trial, pruned ones too; None before the first.
+        again_left: Runs with new seeds that are to come, where the study is confirmed.
+        test_left: Whether the test split is to be opened.
+        after_s: What those two take, one worker at it.
+        best: The number of the best trial; ``best_curve`` are its iterations and validation
+            losses.
+        rows: The best lines of the leaderboard, the base among them.
+    """
+
+    n_trials: int
+    finished: int
+    n_running: int
+    trial_s: float | None
+    again_left: int
+    test_left: bool
+    after_s: float
+    best: int | None
+    best_curve: tuple[tuple[int, float], ...]
+    rows: tuple[TrialRow, ...]
+
+    @property
+    def trials_left(self) -> int:
+        """Trials that are to be finished yet, those that run now among them."""
+        return max(0, self.n_trials - self.finished)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do."""
+        return not (self.trials_left or self.again_left or self.test_left)
+
+    def to_plain(self) -> dict[str, Any]:
+        """For JSON; see ``from_plain``."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Standing":
+        """What ``to_plain`` gave, also after it was JSON."""
+        curve = tuple((int(step), float(loss)) for step, loss in plain["best_curve"])
+        rows = tuple(TrialRow(**row) for row in plain["rows"])
+        return cls(**{**plain, "best_curve": curve, "rows": rows})
+
+
+def find_standing(
+    opened: optuna.Study, spec: SweepSpec | None, rows: Sequence[TrialRow] | None = None
+) -> Standing:
+    """How a study stands now.
+
+    Args:
+        spec: None for a study of another program, of which nothing is left to do.
+        rows: Its leaderboard, where it is at hand.
+    """
+    trials = opened.get_trials(deepcopy=False)
+    finished = count_finished(opened)
+    times = [
+        seconds
+        for trial in trials
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        and not trial.user_attrs.get("infeasible")
+        and (seconds := _seconds(trial)) is not None
+    ]
+    best = winner(opened)
+    n_trials = finished if spec is None else spec.trials
+    again_left = 0 if spec is None else _again_left(opened, spec, max(finished, n_trials))
+    again_s = 0.0 if spec is None else again_left * _again_s(trials, spec)
+    test_left = _test_left(opened, best)
+    return Standing(
+        n_trials=n_trials,
+        finished=finished,
+        n_running=sum(trial.state == TrialState.RUNNING for trial in trials),
+        trial_s=sum(times) / len(times) if times else None,
+        again_left=again_left,
+        test_left=test_left,
+        after_s=again_s + test_left * _test_s(opened, best),
+        best=None if best is None else best.number,
+        best_curve=() if best is None else loss_curve(best),
+        rows=_best_rows(leaderboard(opened) if rows is None else rows),
+    )
+
+
+def seconds_left(
+    standing: Standing, elapsed: Sequence[float], n_workers: int, trial_s: float | None = None
+) -> float | None:
+    """About how long a study takes from now on; None where nothing tells how long a trial takes.
+
+    Args:
+        elapsed: How long each of the trials that run now has been running, in seconds.
+        trial_s: How long a trial takes, where none has finished yet.
+    """
+    each = standing.trial_s or trial_s
+    if each is None:
+        return 0.0 if standing.is_done else None
+    # A trial that already took longer than others do is about to end.
+    work = standing.trials_left * each + standing.after_s
+    return max(0.0, work - sum(min(seconds, each) for seconds in elapsed)) / max(1, n_workers)
+
+
+def _seconds(trial: FrozenTrial) -> float | None:
+    known = trial.user_attrs.get("time_s")
+    if known is None and trial.duration is not None:
+        known = max(0.0, trial.duration.total_seconds())
+    return known
+
+
+def _again_left(opened: optuna.Study, spec: SweepSpec, n_trials: int) -> int:
+    if confirmations(opened) or n_trials < 2:
+        return 0
+    wanted = min(spec.confirm.top, n_trials) * spec.confirm.seeds
+    if not wanted:
+        return 0
+    try:
+        runs = optuna.load_study(
+            storage=storage_of(opened), study_name=confirm_name(opened.study_name)
+        ).get_trials(deepcopy=False, states=_ENDED)
+    except KeyError:  # it was never begun
+        return wanted
+    return max(0, wanted - len(runs))
+
+
+def _again_s(trials: Sequence[FrozenTrial], spec: SweepSpec) -> float:
+    """How long one of the best trials takes."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    best = sorted(complete, key=lambda trial: -(trial.value or 0.0))[: max(1, spec.confirm.top)]
+    times = [seconds for trial in best if (seconds := _seconds(trial)) is not None]
+    return sum(times) / len(times) if times else 0.0
+
+
+def _test_left(opened: optuna.Study, best: FrozenTrial | None) -> bool:
+    if _n_test(opened) == 0:
+        return False
+    tested = opened.user_attrs.get("test", {}).get("trial_number")
+    return tested is None or best is None or tested != best.number
+
+
+def _n_test(opened: optuna.Study) -> int:
+    """Records of the test split; a fingerprint begins with their number."""
+    prints: Mapping[str, str] = opened.user_attrs.get("spec", {}).get("fingerprints", {})
+    n_records, _, _ = str(prints.get("test", "0:")).partition(":")
+    return int(n_records) if n_records.isdecimal() else 0
+
+
+def _test_s(opened: optuna.Study, best: FrozenTrial | None) -> float:
+    """Base and winner answer up to twice as many prompts as before."""
+    base_s = float(opened.user_attrs.get("base", {}).get("time_s") or 0.0)
+    trial_s = 0.0 if best is None else float(best.user_attrs.get("score_time_s") or 0.0)
+    return 2.0 * (base_s + trial_s)
+
+
+def _best_rows(rows: Sequence[TrialRow]) -> tuple[TrialRow, ...]:
+    """The first few, and every baseline that comes after them."""
+    ranked = [row for row in rows if row.state in ("complete", "pruned", "base")]
+    trials = [row.label for row in ranked if row.state != "base"][:_N_ROWS]
+    return tuple(row for row in ranked if row.state == "base" or row.label in trials)

@@ -1,0 +1,68 @@
+"""A sweep that goes on in the background, without the terminal it was started from."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hawsweep.errors import StudyBusyError, WorkerError
+from hawsweep.machine.processes import supervisor_of
+from hawsweep.running.notify import NOTIFY_VARIABLE, find_targets
+from hawsweep.study.place import STORAGE_VARIABLE, Place
+
+_POLL_S = 0.1
+
+
+def start_detached(
+    command: Sequence[str], name: str, place: Place, notify: Sequence[str] = ()
+) -> tuple[int, Path]:
+    """Start a hawsweep command in a session of its own; returns when it supervises its study.
+
+    Args:
+        command: What follows ``hawsweep``.
+        name: Of the study.
+        notify: Where notifications go, instead of what the environment says; see
+            ``notify.find_targets``.
+
+    Returns:
+        The process id, and the file that has what it prints.
+
+    Raises:
+        StudyBusyError: The study is being run already.
+        WorkerError: It ended at once; the message is what it said.
+    """
+    find_targets(notify)  # refuses what is none
+    folder = place.study_dir(name)  # refuses a name that leads elsewhere
+    if (holder := supervisor_of(folder)) is not None:
+        raise StudyBusyError(
+            f"Study {name!r} is being run by process {holder.get('pid', '?')} already. "
+            f"Stop it with `hawsweep stop {name}`."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "sweep.log"
+    environment = {**os.environ}
+    if place.storage_url is not None:
+        # Not as an argument: everybody on the machine could read a password in it.
+        environment[STORAGE_VARIABLE] = place.storage_url
+    if notify:
+        environment[NOTIFY_VARIABLE] = "\n".join(notify)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "hawsweep.cli", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    while process.poll() is None:
+        if (supervisor_of(folder) or {}).get("pid") == process.pid:
+            process.returncode = 0  # from here on it is nobody's child to wait for
+            return process.pid, log
+        time.sleep(_POLL_S)
+    said = log.read_text(encoding="utf-8", errors="replace").strip()
+    if process.returncode == 0:
+        return process.pid, log
+    raise WorkerError(said.removeprefix("Error: ") or f"It ended with {process.returncode}.")

@@ -1,0 +1,27 @@
+"""What happens in a running sweep, as its listeners are told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Ended = Literal["finished", "timeout", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to ``worker``; what ``values`` hold depends on ``kind``.
+
+    Of the sweep: ``preparing``, ``study``, ``left_out``, ``interrupting``, ``died``, ``reaped``,
+    ``not_told``, and ``tick`` where nothing happens. Of a worker: ``ready``,
+    ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;
+    ``state``, ``val_loss``, ``score``, ``reason``), ``iteration``, ``train``, ``eval`` and
+    ``scoring`` between them, ``confirm_start`` and ``confirm_end``, ``test_start`` and
+    ``test_end``.
+    """
+
+    kind: str
+    worker: int = 0
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+Listener = Callable[[Event], None]

@@ -1,0 +1,330 @@
+"""What is known of a running sweep: followed event by event, and kept where others can see it."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hawsweep.files import HALF_WRITTEN
+from hawsweep.machine.processes import identity, is_alive_here, is_dead_here
+from hawsweep.results.what_is_left import Standing, seconds_left
+from hawsweep.running.events import Event, Listener
+
+_FILE = "progress.json"
+_WRITE_INTERVAL_S = 1.0
+# Of another machine nobody knows whether a process lives; what it wrote is believed for so long.
+_FRESH_S = 30.0
+_N_TOLD = 8
+# Of a worker's curve, so that what is written each second stays small.
+_N_POINTS = 200
+# What a person is told of in words; all else is only seen in what the workers are at.
+TOLD = frozenset(
+    {
+        "base_end",
+        "trial_end",
+        "confirm_end",
+        "left_out",
+        "not_told",
+        "died",
+        "reaped",
+        "interrupting",
+    }
+)
+_CHANGES_STANDING = frozenset({"study", "base_end", "trial_end", "confirm_end", "reaped"})
+_OF_NO_WORKER = frozenset({"interrupting", "reaped", "left_out", "not_told"})
+_ENDS = frozenset({"ready", "base_end", "trial_end", "confirm_end", "test_end"})
+
+Curve = tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """What one worker is at.
+
+    Attributes:
+        doing: ``starting``, ``preparing`` (see ``text``), ``base``, ``trial``, ``scoring``,
+            ``test`` or ``waiting``.
+        trial: Its number, or ``7 again``; None where it runs none.
+        since: When that began, in seconds since the epoch.
+        curve: The iterations and validation losses of its last evaluations.
+        peak_memory_bytes: Of the trial so far; ``budget_bytes`` is what a trial may take.
+        host: Of another machine; empty on this one.
+    """
+
+    number: int
+    doing: str = "starting"
+    text: str = ""
+    trial: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    since: float = 0.0
+    iteration: int = 0
+    iters: int = 0
+    train_loss: float | None = None
+    curve: Curve = ()
+    tokens_per_s: float | None = None
+    peak_memory_bytes: int | None = None
+    budget_bytes: float | None = None
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event a person is told of, and when it was, in seconds since the epoch."""
+
+    at: float
+    kind: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SweepState:
+    """What is known of a running sweep.
+
+    Attributes:
+        started, updated: In seconds since the epoch.
+        timeout_s: After which no trial is begun.
+        n_workers: How many there are to be.
+        standing: None before it is known.
+        best_score: The highest so far.
+        told: The last events a person is told of, the newest last.
+    """
+
+    name: str = ""
+    started: float = 0.0
+    updated: float = 0.0
+    n_trials: int = 0
+    timeout_s: float | None = None
+    n_workers: int = 1
+    workers: tuple[WorkerState, ...] = ()
+    standing: Standing | None = None
+    best_score: float | None = None
+    told: tuple[Told, ...] = ()
+
+    @property
+    def finished(self) -> int:
+        """Trials that gave a result."""
+        return 0 if self.standing is None else self.standing.finished
+
+    def ends_in(self, now: float) -> float | None:
+        """About how many seconds it goes on; None where nothing tells how long a trial takes."""
+        if self.standing is None:
+            return None
+        running = [each for each in self.workers if each.trial is not None and each.iters]
+        elapsed = [max(0.0, now - each.since) for each in running]
+        # Before the first trial has ended, the one that is furthest says how long one takes.
+        known = [
+            seconds * each.iters / each.iteration
+            for each, seconds in zip(running, elapsed, strict=True)
+            if each.iteration
+        ]
+        left = seconds_left(self.standing, elapsed, self.n_workers, min(known, default=None))
+        if left is None or self.timeout_s is None:
+            return left
+        return min(left, max(0.0, self.started + self.timeout_s - now))
+
+
+class Follower:
+    """Keeps a ``state`` by a sweep's events; each event makes a new one.
+
+    Args:
+        n_trials: How many are to be finished, until the sweep says so.
+    """
+
+    def __init__(self, n_trials: int = 0, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        now = clock()
+        self.state = SweepState(started=now, updated=now, n_trials=n_trials)
+
+    def __call__(self, event: Event) -> Event:
+        """Follow an event; gives it with what only its followers know: ``is_best``."""
+        now, state = self._clock(), self.state
+        if event.kind in ("tick", "alive"):
+            self.state = replace(state, updated=now)
+            return event
+        if event.kind in ("trial_end", "confirm_end"):
+            event = replace(event, values={**event.values, "is_best": self._is_best(event)})
+        changes: dict[str, Any] = {"updated": now}
+        if event.kind == "study":
+            changes |= {
+                "name": event.values["name"],
+                "n_trials": event.values.get("n_trials", state.n_trials),
+                "n_workers": event.values.get("n_workers", state.n_workers),
+                "timeout_s": event.values.get("timeout_s"),
+            }
+        elif event.kind == "standing":
+            standing = Standing.from_plain(event.values)
+            scores = [row.score for row in standing.rows if row.state == "complete"]
+            best = max((score for score in scores if score is not None), default=None)
+            changes |= {"standing": standing, "best_score": best}
+        elif event.kind in _OF_NO_WORKER:
+            pass
+        else:
+            changes["workers"] = self._with_worker(event, now)
+        if event.values.get("is_best"):
+            changes["best_score"] = event.values["score"]
+        if event.kind in TOLD:
+            changes["told"] = (*state.told, Told(now, event.kind, event.values))[-_N_TOLD:]
+        self.state = replace(state, **changes)
+        return event
+
+    def _is_best(self, event: Event) -> bool:
+        score, best = event.values.get("score"), self.state.best_score
+        return event.kind == "trial_end" and score is not None and (best is None or score > best)
+
+    def _with_worker(self, event: Event, now: float) -> tuple[WorkerState, ...]:
+        known = {each.number: each for each in self.state.workers}
+        before = known.get(event.worker, WorkerState(event.worker, since=now))
+        known[event.worker] = _followed(before, event.kind, event.values, now)
+        return tuple(known[number] for number in sorted(known))
+
+
+def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: float) -> WorkerState:
+    """A worker after one of its events."""
+    budget = values.get("budget_bytes", before.budget_bytes)
+    fresh = WorkerState(before.number, since=now, budget_bytes=budget)
+    if kind == "iteration":
+        return replace(before, iteration=values["iteration"], iters=values["iters"])
+    if kind == "train":
+        return replace(
+            before,
+            train_loss=values["train_loss"],
+            tokens_per_s=values["tokens_per_s"],
+            peak_memory_bytes=values.get("peak_memory_bytes"),
+            budget_bytes=budget,
+        )
+    if kind == "eval":
+        point = (values["iteration"], values["val_loss"])
+        curve = (*before.curve, point)[-_N_POINTS:]
+        return replace(before, curve=curve, iteration=values["iteration"])
+    if kind in ("trial_start", "confirm_start"):
+        number = values.get("confirms")
+        label = str(values["number"]) if number is None else f"{number} again"
+        return replace(
+            fresh,
+            doing="trial",
+            trial=label,
+            settings=values["settings"],
+            iters=values.get("iters") or values["settings"].get("iters") or 0,
+        )
+    if kind == "scoring":
+        return replace(before, doing="scoring", text=str(values["n_prompts"]))
+    if kind == "preparing":
+        return replace(fresh, doing="preparing", text=values["text"])
+    if kind == "loading":
+        return replace(fresh, doing="preparing", text=f"loading {values['model']}")
+    if kind == "base_start":
+        return replace(fresh, doing="base")
+    if kind == "test_start":
+        return replace(fresh, doing="test", trial=str(values["number"]))
+    if kind in _ENDS:
+        return replace(fresh, doing="waiting")
+    if kind == "died":
+        return replace(fresh, doing="starting")
+    return before
+
+
+def telling_standing(listen: Listener, look: Callable[[], Mapping[str, Any]]) -> Listener:
+    """Tell also how the study stands, as ``standing``, after each event that changes it."""
+
+    def tell(event: Event) -> None:
+        listen(event)
+        if event.kind in _CHANGES_STANDING:
+            listen(Event("standing", event.worker, dict(look())))
+
+    return tell
+
+
+@contextmanager
+def recording(listen: Listener, folder: Path, name: str = _FILE) -> Iterator[Listener]:
+    """Keep what the events tell in a file, at most once a second, while this lasts.
+
+    Whoever cannot write it sweeps all the same.
+
+    Args:
+        folder: The study's.
+    """
+    follower, path = Follower(), folder / name
+    beside = folder / f"{HALF_WRITTEN}{os.getpid()}-{name}"
+    process = identity()
+    for other in _files(folder):
+        if _read(other) is None:  # somebody was killed
+            other.unlink(missing_ok=True)
+    written = 0.0
+
+    def tell(event: Event) -> None:
+        nonlocal written
+        follower(event)
+        now = time.monotonic()
+        if now - written >= _WRITE_INTERVAL_S:
+            written = now
+            text = json.dumps({"process": process, **asdict(follower.state)}, default=str)
+            with suppress(OSError):
+                # Not forced onto the disk: after a crash of the machine nobody asks for it.
+                beside.write_text(text, encoding="utf-8")
+                os.replace(beside, path)
+        listen(event)
+
+    try:
+        yield tell
+    finally:
+        for each in (path, beside):
+            with suppress(OSError):
+                each.unlink(missing_ok=True)
+
+
+def joined_file() -> str:
+    """The name of the file of a process that joined a sweep."""
+    return f"progress-{os.getpid()}.json"
+
+
+def read_progress(folder: Path) -> SweepState | None:
+    """What the processes that run a study here tell of it, as one; None where nobody runs it.
+
+    The first is the one that started it, where it still lives.
+    """
+    states = [state for path in _files(folder) if (state := _read(path)) is not None]
+    if not states:
+        return None
+    workers = [worker for state in states for worker in state.workers]
+    told = sorted((each for state in states for each in state.told), key=lambda each: each.at)
+    newest = max(states, key=lambda state: (state.standing is not None, state.finished))
+    return replace(
+        states[0],
+        workers=tuple(replace(worker, number=n) for n, worker in enumerate(workers)),
+        n_workers=sum(state.n_workers for state in states),
+        standing=newest.standing,
+        best_score=newest.best_score,
+        updated=max(state.updated for state in states),
+        told=tuple(told[-_N_TOLD:]),
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    """That of the process that started the sweep first."""
+    return [folder / _FILE, *sorted(folder.glob("progress-*.json"))]
+
+
+def _read(path: Path) -> SweepState | None:
+    """What a process that lives wrote; None where it is not there, whole, or to be believed."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        process = known.pop("process")
+        is_fresh = abs(time.time() - path.stat().st_mtime) < _FRESH_S
+        if not (is_alive_here(process) or (is_fresh and not is_dead_here(process))):
+            return None
+        workers = tuple(
+            WorkerState(**{**each, "curve": _curve(each["curve"])}) for each in known["workers"]
+        )
+        told = tuple(Told(**each) for each in known["told"])
+        standing = None if known["standing"] is None else Standing.from_plain(known["standing"])
+        return SweepState(**{**known, "workers": workers, "told": told, "standing": standing})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # being removed, or of another version
+
+
+def _curve(points: Sequence[Sequence[float]]) -> Curve:
+    return tuple((int(iteration), float(loss)) for iteration, loss in points)

@@ -1,0 +1,260 @@
+"""Starting a sweep, joining one that runs, stopping it from elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import optuna
+
+from hawsweep.data.load import Splits, load_data
+from hawsweep.machine.processes import supervising, supervisor_of
+from hawsweep.models import resolve
+from hawsweep.models.shape import read_config
+from hawsweep.planning.share_memory import LeftOut, share_memory
+from hawsweep.results.study_results import StudyResults
+from hawsweep.results.what_is_left import find_standing
+from hawsweep.running.events import Ended, Event, Listener
+from hawsweep.running.keep_awake import keep_awake
+from hawsweep.running.notify import find_targets, telling
+from hawsweep.running.progress import joined_file, recording, telling_standing
+from hawsweep.running.supervisor import POLL_S, Supervisor
+from hawsweep.search.distributions import first_of_models
+from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
+from hawsweep.study import provenance
+from hawsweep.study.attributes import STOP
+from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
+from hawsweep.study.confirm import open_confirmation
+from hawsweep.study.faults import GONE
+from hawsweep.study.place import Place, check_name, find_place
+from hawsweep.study.queue import n_running_here, reap_running
+from hawsweep.study.storage import open_storage, storage_faults_told, study_names
+from hawsweep.study.study import create_study, load_study, spec_of
+from hawsweep.study.trials import best_trial, count_finished
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome(StudyResults):
+    """How a start ended, and what the study found.
+
+    Attributes:
+        ended: ``finished``; ``timeout``, where ``spec.timeout`` left trials over; or
+            ``interrupted``, by Ctrl-C or ``hawsweep stop``. The last two go on when started again.
+    """
+
+    ended: Ended
+
+
+def run_sweep(
+    spec: SweepSpec,
+    name: str,
+    *,
+    studies_dir: str | Path | None = None,
+    storage: str | None = None,
+    on_event: Listener | None = None,
+    notify: str | Sequence[str] | None = None,
+    accept_versions: bool = False,
+) -> Outcome:
+    """Start a study, or go on with it, until ``spec.trials`` trials are complete or pruned.
+
+    Trials run in processes of their own. In the main thread Ctrl-C lets them save where they are,
+    and ``interrupted`` is returned.
+
+    Args:
+        name: The study's name, also of its folder.
+        studies_dir: Where studies are kept; see ``place.find_place``.
+        storage: An Optuna RDB URL instead of the database there.
+        on_event: Is told of every event, and with kind ``tick`` several times a second. What it
+            raises ends the sweep, in such a way that it goes on when started again.
+        notify: Where what ``spec.notify`` names is sent; see ``notify.find_targets``.
+        accept_versions: See ``study.create_study``.
+
+    Raises:
+        StudyBusyError: Another process on this machine runs the study.
+        HawsweepError: Something else is wrong that another trial would not mend. What was finished
+            is kept.
+    """
+    check_name(name)
+    place, targets = find_place(studies_dir, storage), find_targets(notify)
+    listen = on_event or (lambda _: None)
+    with ExitStack() as held:
+        held.enter_context(_optuna_quiet())
+        # What is read in a moment comes before a model is converted and measured.
+        splits = load_data(spec.data, _preparing(listen))
+        held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
+        listen = held.enter_context(recording(listen, place.study_dir(name)))
+        news = held.enter_context(telling(name, spec, targets, listen))
+        held.enter_context(storage_faults_told(place))
+        if spec.machine.keep_awake:
+            held.enter_context(keep_awake(_preparing(listen)))
+        ended, opened = _run_sweep(spec, name, place, news, splits, accept_versions)
+        outcome = Outcome(opened, place, ended)
+        news.tell_end(ended, outcome)
+        return outcome
+
+
+def join_sweep(
+    name: str, place: Place, listen: Listener, workers: int | Literal["auto"] = "auto"
+) -> Outcome:
+    """Run trials of a study that another process started, and maybe still runs, here too.
+
+    Base, confirmation and test are left to the one that started it.
+
+    Raises:
+        StudyError: There is no such study.
+    """
+    preparing = _preparing(listen)
+    storage = open_storage(place)
+    opened = load_study(storage, name)
+    spec = spec_of(opened).model_copy(update={"workers": workers})
+    opened.set_user_attr(STOP, None)
+    with ExitStack() as held:
+        held.enter_context(_optuna_quiet())
+        held.enter_context(storage_faults_told(place))
+        listen = held.enter_context(recording(listen, place.study_dir(name), joined_file()))
+        if spec.machine.keep_awake:
+            held.enter_context(keep_awake(preparing))
+        paths = _resolve_models(spec, preparing)
+        resolve.resolve_embedder(spec.scoring.embedder, preparing)
+        n_workers, worker_bytes, left_out = share_memory(spec, paths, place, preparing)
+        place.study_dir(name).mkdir(parents=True, exist_ok=True)
+        confirming = open_confirmation(storage, opened, spec)
+        listen = _tell_study(listen, name, opened, spec, n_workers, is_new=False)
+        _tell_left_out(left_out, listen)
+        ended = Supervisor(
+            spec,
+            name,
+            place,
+            opened,
+            confirming,
+            n_workers,
+            worker_bytes,
+            listen,
+            joins=True,
+            left_out=left_out,
+        ).run()
+    return Outcome(load_study(storage, name), place, ended)
+
+
+def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bool = False) -> bool:
+    """Have whoever runs a study stop: after the current evaluation, or now. Returns when it has.
+
+    Args:
+        waiting: Called several times a second meanwhile.
+
+    Returns:
+        Whether anybody here ran it; of other machines nobody knows.
+
+    Raises:
+        StudyError: There is no such study.
+    """
+    opened = load_study(open_storage(place), name)
+    folder = place.study_dir(name)
+    was_run = supervisor_of(folder) is not None or n_running_here(opened) > 0
+    opened.set_user_attr(STOP, 2 if now else 1)
+    while supervisor_of(folder) is not None or n_running_here(opened) > 0:
+        waiting()
+        time.sleep(POLL_S)
+    return was_run
+
+
+def _preparing(listen: Listener) -> Callable[[str], None]:
+    return lambda text: listen(Event("preparing", values={"text": text}))
+
+
+@contextmanager
+def _optuna_quiet() -> Iterator[None]:
+    """Without what Optuna logs of each trial, which events say better."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _run_sweep(
+    spec: SweepSpec,
+    name: str,
+    place: Place,
+    listen: Listener,
+    splits: Splits,
+    accept_versions: bool,
+) -> tuple[Ended, optuna.Study]:
+    preparing = _preparing(listen)
+    check_database_not_lost(place)
+    storage = open_storage(place, create=True)
+    resolve.resolve_embedder(spec.scoring.embedder, preparing)
+    paths = _resolve_models(spec, preparing)
+    n_workers, worker_bytes, left_out = share_memory(spec, paths, place, preparing)
+    if name not in study_names(storage):
+        check_trials_not_lost(name, place)
+    first, *others = paths
+    prints = provenance.fingerprints(
+        spec, paths[first], splits.fingerprint(), {each: paths[each] for each in others}
+    )
+    opened, is_new = create_study(
+        storage, place, name, spec, prints, accept_versions=accept_versions
+    )
+    if is_new:
+        configs = {model: read_config(path) for model, path in paths.items()}
+        for settings in first_of_models(spec, configs):
+            opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
+    # These may change at each start.
+    opened.set_user_attr("references", spec.scoring.references or {})
+    opened.set_user_attr("how", spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
+    opened.set_user_attr(STOP, None)
+    confirming = open_confirmation(storage, opened, spec)
+    for each in (opened, confirming):
+        for number in reap_running(each, GONE):
+            listen(Event("reaped", values={"number": number}))
+    listen = _tell_study(listen, name, opened, spec, n_workers, is_new=is_new)
+    _tell_left_out(left_out, listen)
+    ended = Supervisor(
+        spec,
+        name,
+        place,
+        opened,
+        confirming,
+        n_workers,
+        worker_bytes,
+        listen,
+        left_out=left_out,
+    ).run()
+    return ended, load_study(storage, name)
+
+
+def _resolve_models(spec: SweepSpec, preparing: Callable[[str], None]) -> dict[str, Path]:
+    return {model: resolve.resolve_model(model, preparing) for model in spec.models}
+
+
+def _tell_left_out(left_out: LeftOut, listen: Listener) -> None:
+    for model, (reason, _) in left_out.items():
+        listen(Event("left_out", values={"model": model, "reason": reason}))
+
+
+def _tell_study(
+    listen: Listener,
+    name: str,
+    opened: optuna.Study,
+    spec: SweepSpec,
+    n_workers: int,
+    *,
+    is_new: bool,
+) -> Listener:
+    """Tell what is run; gives the listener that is told, from here on, how the study stands too."""
+    listen = telling_standing(listen, lambda: find_standing(opened, spec).to_plain())
+    values = {
+        "name": name,
+        "is_new": is_new,
+        "finished": count_finished(opened),
+        "n_trials": spec.trials,
+        "n_workers": n_workers,
+        "timeout_s": spec.timeout,
+    }
+    if (best := best_trial(opened)) is not None:
+        values |= {"best_trial": best.number, "best_score": best.value}
+    listen(Event("study", values=values))
+    return listen

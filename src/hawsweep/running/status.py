@@ -1,0 +1,266 @@
+"""All that is shown of a study: its trials, what they allow to say, what runs, and what is left."""
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+from pydantic import ValidationError
+
+from hawsweep.errors import HawsweepError
+from hawsweep.machine.processes import is_dead_here, supervisor_of
+from hawsweep.results.groups import GroupRow, groups
+from hawsweep.results.importance import Insight, find_insight
+from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
+from hawsweep.results.verdict import Verdict, judge_study
+from hawsweep.results.what_is_left import Standing, find_standing, seconds_left
+from hawsweep.running.progress import SweepState, WorkerState, read_progress
+from hawsweep.spec.read import find_sweep, read_sweep
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.confirm import Confirmation, confirmations, winner
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import load_study, newest, read_trials, spec_of
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A study as it is.
+
+    Attributes:
+        rows: The leaderboard.
+        verdict: None before the first complete trial.
+        insight: Which settings mattered, and ``groups`` base and winner by group; None where
+            nobody asked for it.
+        running: What is known of the sweep while somebody runs it; None while nobody does.
+        supervisor: Who runs it on this machine, as it told of itself; None where nobody does.
+        seconds_left: About how long it goes on, or would; None where that is not known.
+        command: What goes on with it, or comes next.
+    """
+
+    study: str
+    description: str
+    test: Mapping[str, Any] | None
+    self_check: Mapping[str, Any] | None
+    rows: tuple[TrialRow, ...]
+    verdict: Verdict | None
+    confirmed: tuple[Confirmation, ...]
+    insight: Insight | None
+    groups: tuple[GroupRow, ...] | None
+    standing: Standing
+    running: SweepState | None
+    supervisor: Mapping[str, Any] | None
+    seconds_left: float | None
+    command: str
+
+    def to_plain(self) -> dict[str, Any]:
+        """For JSON."""
+        standing = self.standing
+        return {
+            "study": self.study,
+            "description": self.description,
+            "test": self.test,
+            "self_check": self.self_check,
+            "verdict": None if self.verdict is None else asdict(self.verdict),
+            "confirmed": [asdict(each) for each in self.confirmed],
+            **({} if self.insight is None else {"why": asdict(self.insight)}),
+            **({} if self.groups is None else {"groups": [asdict(row) for row in self.groups]}),
+            "trials": [vars(row) for row in self.rows],
+            "left": {
+                "trials": standing.trials_left,
+                "runs_with_new_seeds": standing.again_left,
+                "test": standing.test_left,
+                "seconds": self.seconds_left,
+                "is_running": self.running is not None,
+                "command": self.command,
+            },
+        }
+
+
+class Onlooker:
+    """Looks at a study, once or again and again; then only what changed is read.
+
+    Between two looks it holds no connection.
+
+    Args:
+        name: The study's; of the newest one by default.
+
+    Raises:
+        HawsweepError: The study, or its database, is not there or cannot be read.
+    """
+
+    def __init__(
+        self, place: Place, name: str | None, *, why: bool = False, by_group: bool = False
+    ) -> None:
+        self._place, self._name, self._why, self._by_group = place, name, why, by_group
+        self._database: RDBStorage | None = None
+        self._study: optuna.Study | None = None
+        self._seen: object = None
+        self._judged: tuple[Any, Verdict | None] = (None, None)
+        self._last: Overview | None = None
+
+    def look(self) -> Overview:
+        """The study now."""
+        seen = self._files()
+        try:
+            if self._last is None or seen is None or seen != self._seen:
+                self._last, self._seen = self._look(), seen
+            return self._with_running(self._last)
+        except BaseException:
+            self._database = self._study = self._last = None  # it may be another one next time
+            raise
+        finally:
+            if self._database is not None:
+                self._database.remove_session()
+                self._database.engine.dispose()
+
+    def _files(self) -> object:
+        """Other values when the database has changed; None where that cannot be seen."""
+        path = self._place.database_path
+        if path is None:
+            return None
+        found = []
+        for each in (path, path.with_name(f"{path.name}-wal")):
+            try:
+                known = each.stat()
+                found.append((known.st_ino, known.st_size, known.st_mtime_ns))
+            except OSError:
+                found.append((0, 0, 0))
+        return tuple(found)
+
+    def _look(self) -> Overview:
+        if self._database is None or self._study is None:
+            self._database = open_storage(self._place)
+            name = self._name or newest(self._database)
+            self._study = read_trials(load_study(self._database, name))
+        opened = self._study
+        attributes = opened.user_attrs
+        rows = leaderboard(opened)
+        spec = _spec_of(opened)
+        return Overview(
+            study=opened.study_name,
+            description=attributes.get("description") or "",
+            test=attributes.get("test"),
+            self_check=attributes.get("self_check"),
+            rows=tuple(rows),
+            verdict=self._verdict(opened),
+            confirmed=tuple(confirmations(opened)),
+            insight=find_insight(opened) if self._why else None,
+            groups=tuple(groups(opened, self._place)) if self._by_group else None,
+            standing=(standing := find_standing(opened, spec, rows)),
+            running=None,
+            supervisor=None,
+            seconds_left=None,
+            command="" if spec is None else _command(opened, spec, self._place, standing),
+        )
+
+    def _verdict(self, opened: optuna.Study) -> Verdict | None:
+        """Resampling takes a while: only where there is something new to judge."""
+        attributes = opened.user_attrs
+        complete = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        key = (len(complete), attributes.get("test"), attributes.get("base"))
+        if self._judged[0] != key:
+            self._judged = (key, judge_study(opened, self._place))
+        return self._judged[1]
+
+    def _with_running(self, known: Overview) -> Overview:
+        assert self._study is not None
+        folder = self._place.study_dir(known.study)
+        here = read_progress(folder)
+        elsewhere = _in_the_database(self._study, known.standing, is_run_here=here is not None)
+        state = elsewhere
+        if here is not None:
+            workers = (*here.workers, *(elsewhere.workers if elsewhere is not None else ()))
+            standing = here.standing or known.standing
+            state = replace(here, workers=workers, standing=standing, n_workers=len(workers))
+        now = state.updated if state is not None else 0.0
+        left = _seconds_left(self._study, known.standing) if state is None else state.ends_in(now)
+        holder = supervisor_of(folder) if folder.is_dir() else None
+        return replace(known, running=state, supervisor=holder, seconds_left=left)
+
+
+def _seconds_left(opened: optuna.Study, standing: Standing) -> float | None:
+    spec = _spec_of(opened)
+    n_workers = 1 if spec is None or spec.workers == "auto" else spec.workers
+    return seconds_left(standing, [], n_workers)
+
+
+def _spec_of(opened: optuna.Study) -> SweepSpec | None:
+    """None of a study that another program made, or a version whose keys were others."""
+    try:
+        return spec_of(opened)
+    except (KeyError, ValidationError):
+        return None
+
+
+def _in_the_database(
+    opened: optuna.Study, standing: Standing, *, is_run_here: bool
+) -> SweepState | None:
+    """What the database tells of trials that run; on other machines, where this one tells more."""
+    workers: list[WorkerState] = []
+    spec = _spec_of(opened)
+    here = os.uname().nodename
+    for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = trial.user_attrs.get("worker") or {}
+        host = owner.get("host", "")
+        if is_dead_here(owner) or (is_run_here and host in (here, "")):
+            continue
+        curve = loss_curve(trial)
+        iters = trial.params.get("iters") or (spec.train.iters if spec is not None else 0)
+        workers.append(
+            WorkerState(
+                number=len(workers),
+                doing="trial",
+                trial=str(trial.number),
+                settings=trial.params,
+                since=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
+                iteration=max((step for step, _ in curve), default=0),
+                iters=int(iters),
+                curve=curve,
+                host="" if host == here else host,
+            )
+        )
+    if not workers:
+        return None
+    starts = opened.user_attrs.get("starts") or [{}]
+    started = float(starts[-1].get("time", 0.0))
+    return SweepState(
+        name=opened.study_name,
+        started=started,
+        updated=started,
+        n_trials=standing.n_trials,
+        n_workers=len(workers),
+        workers=tuple(workers),
+        standing=standing,
+        best_score=max(
+            (row.score for row in standing.rows if row.state == "complete" and row.score),
+            default=None,
+        ),
+    )
+
+
+def _command(opened: optuna.Study, spec: SweepSpec, place: Place, standing: Standing) -> str:
+    """What goes on with a study, or what comes after it."""
+    name = opened.study_name
+    if standing.is_done:
+        words = ["hawsweep", "export", name, "--fuse"] if winner(opened) is not None else []
+    else:
+        words = ["hawsweep", "start", *_sweep_of(name, spec, place)]
+    return shlex.join([*words, *place.options]) if words else ""
+
+
+def _sweep_of(name: str, spec: SweepSpec, place: Place) -> list[str]:
+    """The sweep of the study's name, where the study was made with it; else what is kept of it."""
+    kept: Path = place.study_dir(name) / "spec.yaml"
+    try:
+        found = read_sweep(find_sweep(name), {})
+    except HawsweepError:
+        found = None
+    if found is None or found.fingerprint() != spec.fingerprint():
+        return [str(kept), f"--study={name}"]
+    return [name, *([] if found.trials == spec.trials else [f"--trials={spec.trials}"])]

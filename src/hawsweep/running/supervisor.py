@@ -1,0 +1,421 @@
+"""The process that watches workers: hands out work, survives their deaths, stops when asked."""
+
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import optuna
+
+from hawsweep import errors
+from hawsweep.errors import MemoryBudgetError, WorkerError
+from hawsweep.layout import ADAPTER_DIR, LOG_FILE
+from hawsweep.machine import memory
+from hawsweep.models import resolve
+from hawsweep.notes.annotate import annotate_study, annotate_trial
+from hawsweep.running.events import Ended, Event, Listener
+from hawsweep.running.memory_watch import MemoryWatch
+from hawsweep.running.next_work import Work, next_work
+from hawsweep.running.worker_process import WorkerProcess, WorkerStarter
+from hawsweep.scoring.embedder_process import EmbedderProcess
+from hawsweep.scoring.metrics import BUILT_IN
+from hawsweep.search.distributions import distributions
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study import confirm
+from hawsweep.study.backup import Backups
+from hawsweep.study.baselines import unmeasured
+from hawsweep.study.clean_up import remove_bulk
+from hawsweep.study.confirm import conclude, expected_s, spec_to_confirm, winner
+from hawsweep.study.faults import GONE, INTERRUPTED, TAINTING, WANTS_SUCCESSOR, Kind, of_worker
+from hawsweep.study.place import Place
+from hawsweep.study.queue import ask, n_running_here, orphans_here, reap_running
+from hawsweep.study.study import stop_asked
+from hawsweep.study.trials import count_finished
+
+MAX_FAILURES_IN_A_ROW = 3
+MAX_INFEASIBLE_IN_A_ROW = 50
+_GRACE_S = 60.0
+POLL_S = 0.25
+# Between looks at what changes rarely: the study's wishes, the machine's.
+_LOOK_S = 2.0
+# At others' trials, for which all of them are read.
+_LOOK_AT_OTHERS_S = 6.0
+# Loading libraries and a large model gives no sign of life.
+_PREPARING_S = 600.0
+# After a trial that ended by these a worker ends by itself.
+_LAST_FAULTS = {*TAINTING, INTERRUPTED.kind}
+
+
+class Supervisor:
+    """Hands out a study's work to worker processes until it is done, or told to stop.
+
+    Args:
+        worker_bytes: What each worker may take; None where nothing can be predicted.
+        joins: Another process sees to everything but trials.
+        left_out: Models that do not fit into what a worker may take: why, and by how many GB.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        name: str,
+        place: Place,
+        opened: optuna.Study,
+        confirming: optuna.Study,
+        n_workers: int,
+        worker_bytes: float | None,
+        listen: Listener,
+        *,
+        joins: bool = False,
+        left_out: Mapping[str, tuple[str, float]] | None = None,
+    ) -> None:
+        self._joins = joins
+        self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
+        self._left_out = dict(left_out or {})
+        self._spec, self._name, self._place = spec, name, place
+        self._study, self._n_workers, self._listen = opened, n_workers, listen
+        self._confirming = confirming
+        self._worker_bytes = worker_bytes
+        # More threads than cores in all would make OpenBLAS's waiting threads starve its working
+        # ones.
+        self._starter = WorkerStarter(
+            max(1, memory.usable_cores() // n_workers),
+            with_torch=spec.scoring.metric not in BUILT_IN,
+        )
+        self._embedder = EmbedderProcess(
+            resolve.resolve_embedder(spec.scoring.embedder),
+            trust_remote_code=spec.trust_remote_code,
+            log=place.study_dir(name) / f"embedder{self._of}.log",
+            environment=self._starter.environment,
+            nice=spec.machine.nice,
+        )
+        self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any] | None]] = queue.Queue()
+        self._workers: dict[int, WorkerProcess] = {}
+        self._failures: list[Kind] = []
+        self._n_infeasible = 0
+        self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
+        self._interrupted = False
+        self._interrupts_asked = self._interrupts_done = 0
+        self._timed_out = False
+        self._memory_watch = MemoryWatch()
+        self._backups = Backups(place)
+        self._next_look = self._next_look_at_others = 0.0
+        self._orphans: dict[int, float] = {}
+
+    def run(self) -> Ended:
+        """Work until the study is done, the time is up or it is told to stop; how it ended.
+
+        Raises:
+            HawsweepError: Something is wrong that another trial would not mend.
+        """
+        with self._interrupts_noted():
+            try:
+                work = self._work()
+                if not work.wants_trials and work.may_confirm:
+                    work = self._work(n_to_confirm=self._queue_confirmations())
+                trains = work.wants_trials or bool(work.n_to_confirm)
+                if trains or (work.wants_test and not self._joins):
+                    for number in range(self._n_workers if trains else 1):
+                        self._start_worker(number)
+                    self._loop()
+            finally:
+                self._end_workers()
+                annotate_study(self._study, self._place, ended=not self._joins)
+                self._backups.make()
+        if self._interrupted:
+            return "interrupted"
+        left = count_finished(self._study) < self._spec.trials
+        left = left or confirm.n_waiting(self._confirming) > 0
+        return "timeout" if self._timed_out and left else "finished"
+
+    @contextmanager
+    def _interrupts_noted(self) -> Iterator[None]:
+        # An exception could come in the middle of anything; a count is looked at between events.
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, self._note_interrupt)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note_interrupt(self, *_: object) -> None:
+        self._interrupts_asked += 1
+
+    def _loop(self) -> None:
+        while self._workers:
+            while self._interrupts_asked > self._interrupts_done:
+                self._interrupts_done += 1
+                self._interrupt()
+            if time.monotonic() >= self._next_look:
+                self._next_look = time.monotonic() + _LOOK_S
+                self._look()
+            try:
+                process, event = self._events.get(timeout=POLL_S)
+            except queue.Empty:
+                self._listen(Event("tick"))
+                continue
+            process.last_sign = time.monotonic()
+            self._handle(process, event)
+
+    def _look(self) -> None:
+        """At what sends no event: memory, hung workers, wishes left in the study."""
+        self._memory_watch.look()
+        self._end_hung()
+        self._backups.look()
+        if time.monotonic() >= self._next_look_at_others:
+            self._next_look_at_others = time.monotonic() + _LOOK_AT_OTHERS_S
+            self._end_orphans()
+        self._assign_idle()
+        asked = stop_asked(self._study)
+        if asked > self._interrupts_done:
+            self._interrupts_asked = max(self._interrupts_asked, asked)
+
+    def _end_orphans(self) -> None:
+        """End workers whose supervisor is gone and who do not see it, and so hold what they run."""
+        orphans = orphans_here(self._study)
+        self._orphans = {pid: self._orphans.get(pid, time.monotonic()) for pid in orphans}
+        for pid, since in self._orphans.items():
+            if time.monotonic() - since > _GRACE_S:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        for number in reap_running(self._study, GONE):
+            self._backups.note_change()
+            self._listen(Event("reaped", values={"number": number}))
+
+    def _end_hung(self) -> None:
+        asked_s = self._spec.machine.hang_timeout
+        for worker in self._workers.values():
+            longest_s = max(asked_s, _PREPARING_S) if worker.doing == "prepare" else asked_s
+            silent_s = time.monotonic() - worker.last_sign
+            if worker.doing is not None and worker.hung_s is None and silent_s > longest_s:
+                worker.end_hung(silent_s)
+
+    def _handle(self, process: WorkerProcess, event: dict[str, Any] | None) -> None:
+        if event is None:
+            self._bury(process)
+            return
+        kind = event.pop("event")
+        if kind in ("embedder", "base_start", "scoring"):
+            self._embedder.ensure()
+        if kind == "embedder":
+            return
+        if kind == "fatal":
+            process.told_fatal = getattr(errors, event["error"])(event["message"])
+        elif kind in ("trial_start", "confirm_start"):
+            process.trial_number = event["number"]
+        elif kind in ("trial_end", "confirm_end"):
+            process.trial_number = None
+            if event["fault"] != "interrupted":
+                self._count_failure(event["fault"], event["reason"])
+            self._count_infeasible(event["state"] == "infeasible")
+        its_study = self._confirming if kind == "confirm_end" else self._study
+        if kind in ("trial_end", "confirm_end"):
+            remove_bulk(self._study, self._place, self._spec)
+        if kind in ("base_end", "trial_end", "confirm_end", "test_end"):
+            self._backups.note_change()
+        self._listen(Event(kind, process.number, event))
+        if kind == "ready":
+            self._starter.keep_spare(process.log)
+        if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
+            if event.get("fault") in _LAST_FAULTS:
+                process.doing = "exit"
+            else:
+                process.doing = None
+                self._assign(process)
+        if kind in ("trial_end", "confirm_end"):  # while the next trial runs
+            annotate_trial(its_study, self._place, event["number"])
+
+    def _assign_idle(self) -> None:
+        for worker in self._idle():
+            if worker.doing is None:  # another one's turn may have been everyone's
+                self._assign(worker)
+
+    def _assign(self, process: WorkerProcess) -> None:
+        command = next_work(self._work())
+        if command == "queue":
+            command = next_work(self._work(n_to_confirm=self._queue_confirmations()))
+        if command == "wait":
+            return
+        if command == "trial":
+            self._run_trial(process)
+        elif command == "confirm":
+            for worker in self._idle()[: confirm.n_waiting(self._confirming)]:
+                self._run_confirmation(worker)
+        elif command == "finish":
+            for worker in self._idle():
+                worker.command("exit")
+        else:
+            process.command(command)
+
+    def _idle(self) -> list[WorkerProcess]:
+        return [worker for worker in self._workers.values() if worker.doing is None]
+
+    def _work(self, n_to_confirm: int | None = None) -> Work:
+        """What is known now of what there is to do."""
+        deadline = self._deadline
+        work = Work(
+            doing=tuple(worker.doing for worker in self._workers.values()),
+            n_trials=self._spec.trials,
+            n_finished=count_finished(self._study),
+            n_running=n_running_here(self._study),
+            is_interrupted=self._interrupted,
+            joins=self._joins,
+            misses_base=bool(unmeasured(self._study, self._spec, self._left_out)),
+            time_left_s=None if deadline is None else deadline - time.monotonic(),
+            confirm_s=expected_s(self._study, self._spec, self._n_workers),
+            n_to_confirm=n_to_confirm,
+            wants_test=self._wants_test(),
+        )
+        self._timed_out = self._timed_out or work.is_over(work.confirm_s)
+        return work
+
+    def _queue_confirmations(self) -> int:
+        """Queue the runs with new seeds that are wanted; how many wait. Where none does, what they
+        say is kept.
+        """
+        confirm.queue(self._study, self._confirming, self._spec)
+        n_waiting = confirm.n_waiting(self._confirming)
+        if not n_waiting and not any(each.doing == "confirm" for each in self._workers.values()):
+            conclude(self._study, self._confirming, self._spec)
+        return n_waiting
+
+    def _run_trial(self, process: WorkerProcess) -> None:
+        number = self._ask(self._study, self._spec, process, self._spec.trials)
+        process.command("trial", number)
+
+    def _run_confirmation(self, process: WorkerProcess) -> None:
+        number = self._ask(self._confirming, spec_to_confirm(self._spec), process)
+        process.command("confirm", number)
+
+    def _ask(
+        self, asked: optuna.Study, spec: SweepSpec, process: WorkerProcess, n_trials: int = 0
+    ) -> int:
+        assert process.identity is not None
+        folder, space = self._place.study_dir(self._name), distributions(spec.search)
+        return ask(asked, spec, space, folder, process.identity, n_trials)
+
+    def _wants_test(self) -> bool:
+        best = winner(self._study)
+        tested = self._attrs().get("test", {}).get("trial_number")
+        if best is None or tested == best.number or self._no_test:
+            return False
+        # One that another program added has no adapter.
+        return (self._place.trial_dir(self._name, best.number) / ADAPTER_DIR).is_dir()
+
+    @property
+    def _no_test(self) -> bool:
+        spec = self._attrs().get("spec", {})
+        return str(spec.get("fingerprints", {}).get("test", "0:")).startswith("0:")
+
+    def _attrs(self) -> dict[str, Any]:
+        return self._study.user_attrs
+
+    def _start_worker(self, number: int) -> None:
+        setting = {
+            "study": self._name,
+            "spec": self._spec.model_dump(mode="json", exclude_none=True),
+            "studies_dir": str(self._place.studies_dir),
+            "storage_url": self._place.storage_url,
+            "budget_bytes": self._worker_bytes,
+            "left_out": self._left_out,
+            "nice": self._spec.machine.nice,
+            "embedder": self._embedder.contact,
+        }
+        log = self._place.study_dir(self._name) / f"worker{self._of}-{number}.log"
+        self._workers[number] = WorkerProcess(number, self._starter, log, setting, self._events)
+
+    def _bury(self, process: WorkerProcess) -> None:
+        """A worker ended: as it was told to, or by its own fault, which costs its trial."""
+        code = process.wait()
+        del self._workers[process.number]
+        if process.told_fatal is not None:
+            raise process.told_fatal
+        if process.hung_s is not None:  # it may have waited for the embedder
+            self._embedder.kill()
+        if code == 0 and process.doing in (None, "exit"):
+            return
+        if code == WANTS_SUCCESSOR:
+            if not self._interrupted:
+                self._start_worker(process.number)
+            return
+        confirms = process.doing == "confirm"
+        its_study = self._confirming if confirms else self._study
+        log, log_start = process.log, process.log_start
+        if process.trial_number is not None:
+            folder_of = self._place.confirm_dir if confirms else self._place.trial_dir
+            log, log_start = folder_of(self._name, process.trial_number) / LOG_FILE, 0
+        circumstances = self._memory_watch.circumstances(process.hung_s)
+        fault = of_worker(code, log, circumstances, log_start)
+        reaped = INTERRUPTED if self._interrupted else fault
+        ends = {}
+        if process.identity is not None:
+            ends = reap_running(its_study, reaped, process.identity)
+        for number, end in ends.items():
+            self._backups.note_change()
+            annotate_trial(its_study, self._place, number)
+            about = {"number": number, "state": end.state, "reason": end.reason}
+            kind = "confirm_end" if confirms else "trial_end"
+            self._listen(Event(kind, process.number, {**about, "fault": fault.kind}))
+        if self._interrupted:
+            return
+        self._listen(Event("died", process.number, {"reason": fault.text}))
+        if not any(end.state == "infeasible" for end in ends.values()):
+            self._count_failure(fault.kind, fault.text)
+        self._start_worker(process.number)
+
+    def _count_failure(self, kind: Kind | None, reason: str) -> None:
+        """Give up after failures of one kind that no trial that ended well came between."""
+        same = kind is not None and all(before == kind for before in self._failures)
+        self._failures = [] if kind is None else [*(self._failures if same else []), kind]
+        if len(self._failures) >= MAX_FAILURES_IN_A_ROW:
+            raise WorkerError(
+                f"{len(self._failures)} failures in a row, the last: {reason}. "
+                "What finished is kept. "
+                f"Look at {self._place.study_dir(self._name)} for worker-*.log and "
+                "trials/*/log.txt, "
+                "then go on with the same command."
+            )
+
+    def _count_infeasible(self, is_infeasible: bool) -> None:
+        self._n_infeasible = self._n_infeasible + 1 if is_infeasible else 0
+        if self._n_infeasible >= MAX_INFEASIBLE_IN_A_ROW:
+            raise MemoryBudgetError(
+                f"{self._n_infeasible} proposals in a row do not fit into memory. Narrow the "
+                f"search, or raise memory.budget; `hawsweep plan {self._name}` shows what fits."
+            )
+
+    def _interrupt(self) -> None:
+        if self._interrupted:  # the second time: now
+            for worker in self._workers.values():
+                worker.kill()
+            return
+        self._interrupted = True
+        self._listen(Event("interrupting"))
+        for worker in self._workers.values():
+            if worker.doing is None:
+                worker.command("exit")
+            else:
+                worker.ask_to_stop()
+
+    def _end_workers(self) -> None:
+        for worker in self._workers.values():
+            worker.ask_to_stop()
+            worker.command("exit")
+        deadline = time.monotonic() + _GRACE_S
+        for worker in self._workers.values():
+            while worker.is_alive() and time.monotonic() < deadline:
+                if self._interrupts_asked > self._interrupts_done:  # once more: now
+                    deadline = 0.0
+                time.sleep(POLL_S)
+            worker.wait(0.0)
+        self._starter.close()
+        self._embedder.close()

@@ -1,0 +1,419 @@
+"""The process that runs trials: it keeps a model loaded and does what the supervisor asks, one
+thing at a time.
+
+Started as ``python -m hawsweep.running.worker``; with the argument ``ahead`` it is a spare one,
+which imports all it may need before it waits. The first line on its standard input is the setting
+(JSON), each further one a command; every line on its standard output is an event (JSON). What
+libraries print goes to a log file, so that it can be read after a death: the worker's own, and
+during a trial the trial's ``log.txt``.
+"""
+
+import faulthandler
+import importlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from hawsweep.data.leaks import find_leaks
+from hawsweep.data.load import load_data
+from hawsweep.data.validation_set import shared_records
+from hawsweep.errors import HawsweepError, MemoryBudgetError
+from hawsweep.layout import ADAPTER_DIR, LOG_FILE, SAMPLE_FILES
+from hawsweep.machine import backend
+from hawsweep.machine.processes import identity
+from hawsweep.machine.without_torch import keep_torch_out
+from hawsweep.models import resolve
+from hawsweep.models.load import load_model, load_tokenizer
+from hawsweep.models.shape import read_config
+from hawsweep.planning.calibration import memory_model
+from hawsweep.planning.peak import arrays_budget
+from hawsweep.planning.workload import save_lengths
+from hawsweep.results.leaderboard import trial_row
+from hawsweep.scoring.embedder_process import EmbedderClient
+from hawsweep.scoring.score import Scorer, write_samples
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import CONFIRMS, MEMORY_FACTOR, SEED, SMALLEST_VIOLATION
+from hawsweep.study.baselines import base_dir, best_other, keep_base, unmeasured
+from hawsweep.study.confirm import load_confirmation, winner
+from hawsweep.study.faults import (
+    ENDED_BY_SIGTERM,
+    FROM_OUTSIDE,
+    INTERRUPTED,
+    TAINTING,
+    WANTS_SUCCESSOR,
+    of_exception,
+)
+from hawsweep.study.optuna_door import trial_to_run
+from hawsweep.study.place import Place
+from hawsweep.study.queue import end_failed
+from hawsweep.study.storage import STORAGE_FAULTS, disk_fault, open_storage, storage_faults_told
+from hawsweep.study.study import load_study
+from hawsweep.training.train import Interrupted
+from hawsweep.trial.context import Bench, make_bench
+from hawsweep.trial.measure_base import measure_base, score_few_shot, score_test
+from hawsweep.trial.run import end_infeasible, run_trial
+
+# What is imported once it is used, or put off by libraries until then, takes seconds: a spare
+# worker has it done.
+_PUT_OFF = (
+    "alembic.command",  # opens a study
+    "mlx_lm",  # loads a model
+    "scipy.optimize",  # fits a memory model
+    "transformers.models.llama.configuration_llama",  # loads a tokenizer
+)
+_SIGN_OF_LIFE_S = 5.0
+
+
+class Worker:
+    """One worker: a bench, a study, and a way to tell the supervisor."""
+
+    def __init__(self, setting: dict[str, Any], events: TextIO) -> None:
+        self._events = events
+        self._parent = os.getppid()
+        self._identity = {**identity(), "parent": setting["supervisor"]}
+        self._stop = False
+        self._told = 0.0
+        self.is_tainted = False
+        self.name: str = setting["study"]
+        self.spec = SweepSpec.model_validate(setting["spec"])
+        self.place = Place(Path(setting["studies_dir"]), setting["storage_url"])
+        self._process_bytes: float | None = setting.get("budget_bytes")
+        # Models that do not fit into memory: why, and by how many GB.
+        self._left_out: dict[str, tuple[str, float]] = setting.get("left_out", {})
+        self._model: str | None = None
+        self._embedder: dict[str, str] | None = setting.get("embedder")
+
+    def tell(self, kind: str, **values: Any) -> None:
+        """Send an event."""
+        self._told = time.monotonic()
+        try:
+            self._events.write(json.dumps({"event": kind, **values}) + "\n")
+            self._events.flush()
+        except BrokenPipeError:  # the supervisor is gone; the trial ends after its iteration
+            self._stop = True
+
+    def show_life(self) -> None:
+        """Tell, now and then, that work goes on where nothing else is told."""
+        if time.monotonic() - self._told > _SIGN_OF_LIFE_S:
+            self.tell("alive")
+
+    def stop(self, *_: object) -> None:
+        """Ask the running trial to end after its current iteration; what is asked next is not
+        done.
+        """
+        self._stop = True
+
+    def should_stop(self) -> bool:
+        """Whether it was asked to, or the supervisor is gone."""
+        return self._stop or os.getppid() != self._parent
+
+    def prepare(self) -> None:
+        """Load the data and the first model."""
+        self.tell("begun", identity=self._identity)
+        backend.wire_memory()
+        self._progress("reading the data")
+        splits = self.splits = load_data(self.spec.data, self._progress)
+        folder = splits.folder or self.place.study_dir(self.name) / "data"
+        if splits.folder is None and not folder.exists():
+            splits.write(folder)
+        self._mlx_data_dir = folder
+        self._scorer = Scorer(
+            resolve.resolve_embedder(self.spec.scoring.embedder, self._progress),
+            self.spec.scoring,
+            trust_remote_code=self.spec.trust_remote_code,
+            encode=self._embedder_client(),
+        )
+        self._valid_records = self._share_records() if self.spec.searches_models else None
+        self.storage: RDBStorage = open_storage(self.place)
+        # Kept: reading its trials takes about a second for every thousand of them.
+        self._study = load_study(self.storage, self.name, self.spec)
+        self._progress("loading the model")
+        self._use(next(each for each in self.spec.models if each not in self._left_out))
+        train = self.bench.train
+        self.tell(
+            "ready",
+            n_train=len(train.examples),
+            n_valid=len(self.bench.valid),
+            n_truncated=train.n_truncated,
+            n_dropped=train.n_dropped,
+            n_empty=train.n_empty,
+        )
+
+    def _embedder_client(self) -> EmbedderClient | None:
+        if self._embedder is None:
+            return None
+
+        def waiting() -> None:
+            self.show_life()
+            if self.should_stop():
+                raise Interrupted
+
+        return EmbedderClient(**self._embedder, need=lambda: self.tell("embedder"), waiting=waiting)
+
+    def _progress(self, text: str) -> None:
+        self.tell("preparing", text=text)
+
+    def _share_records(self) -> list[int]:
+        tokenizers = {}
+        for model in self.spec.models:
+            path = resolve.resolve_model(model, self._progress)
+            tokenizers[model] = load_tokenizer(
+                path, read_config(path), trust_remote_code=self.spec.trust_remote_code
+            )
+        return shared_records(self.spec, self.splits, tokenizers)
+
+    def _use(self, model: str) -> None:
+        """Have the bench be one of this model; another one's memory is free before it is loaded.
+
+        Raises:
+            MemoryBudgetError: It does not fit.
+        """
+        if model == self._model:
+            return
+        if model in self._left_out:
+            raise MemoryBudgetError(self._left_out[model][0])
+        if self._model is not None:
+            self.tell("loading", model=model)
+            self._model = None
+            del self.bench
+            backend.free_memory()
+        spec = self.spec.of_model(model)
+        path = resolve.resolve_model(model, self._progress)
+        self.memory = memory_model(path)
+        budget_bytes = None
+        if self.memory is not None and self._process_bytes is not None:
+            budget_bytes = arrays_budget(self._process_bytes, self.memory.coefficients)
+            backend.limit_memory(budget_bytes)
+        self.bench: Bench = make_bench(
+            spec,
+            load_model(path, trust_remote_code=spec.trust_remote_code),
+            self.splits,
+            self._scorer,
+            self._mlx_data_dir,
+            self._base_dir(model),
+            self.memory,
+            budget_bytes,
+            self._valid_records,
+        )
+        self.bench.should_stop, self.bench.on_batch = self.should_stop, self.show_life
+        save_lengths(spec, self.splits.fingerprint()["train"], self.bench.workload())
+        self._model = model
+
+    def _base_dir(self, model: str) -> Path:
+        several = model if self.spec.searches_models else ""
+        return base_dir(self.place, self.name, several)
+
+    def base(self) -> None:
+        """Measure an untuned model that was not measured, and keep it in the study."""
+        opened = self._study
+        missing = unmeasured(opened, self.spec, self._left_out)
+        model = missing[0] if missing and self._model not in missing else self._model
+        assert model is not None
+        self._use(model)
+        self.tell("base_start")
+        measured = measure_base(self.bench, self._base_dir(model), find_leaks(self.splits))
+        keep_base(opened, self.spec, model, measured, self._left_out)
+        about = {"model": model} if self.spec.searches_models else {}
+        self.tell("base_end", **about, **measured)
+
+    def trial(self, number: int) -> None:
+        """Run a trial of the study, which has its settings."""
+        self._run(self._study, "trial", number)
+
+    def confirm(self, number: int) -> None:
+        """Run one of the trials that train the best settings again."""
+        opened = load_confirmation(self.storage, self.name, self.spec)
+        self._run(opened, "confirm", number)
+
+    def _run(self, opened: optuna.Study, kind: str, number: int) -> None:
+        trial = trial_to_run(opened, number)
+        about = {"number": trial.number, "settings": trial.params}
+        about |= {key: trial.user_attrs.get(key) for key in (CONFIRMS, SEED)}
+        self.tell(f"{kind}_start", **about)
+        folder = self.place.trial_dir(self.name, trial.number)
+        if kind == "confirm":
+            folder = self.place.confirm_dir(self.name, trial.number)
+        folder.mkdir(parents=True, exist_ok=True)
+        fault, from_outside, started = None, False, time.monotonic()
+        with _log_to(folder / LOG_FILE):
+            try:
+                # Another machine that wanted it too may have written itself.
+                if trial.user_attrs.get("worker") != self._identity:
+                    trial.set_user_attr("worker", self._identity)
+                value, state = self._value_of(opened, trial, folder)
+                trial.set_user_attr("time_s", round(time.monotonic() - started, 3))
+                opened.tell(trial, value, state=state)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                from_outside = True  # in the dashboard for instance
+            except Interrupted:
+                fault = INTERRUPTED
+            except STORAGE_FAULTS:
+                raise  # no fault of the trial; what it reached is on disk
+            except Exception as error:  # whatever it was, it ends this trial only
+                fault = of_exception(error)
+                traceback.print_exc()
+        if fault is not None:
+            end_failed(opened, trial.number, fault)
+        if fault is not None and fault.kind == "disk":
+            raise disk_fault(self.place)
+        self.is_tainted = fault is not None and fault.kind in TAINTING
+        row = trial_row(opened.get_trials(deepcopy=False)[trial.number])
+        self.tell(
+            f"{kind}_end",
+            **about,
+            state=row.state,
+            reason=FROM_OUTSIDE if from_outside else row.reason,
+            fault=None if fault is None else fault.kind,
+            val_loss=row.val_loss,
+            score=row.score,
+            time_s=row.time_s,
+        )
+
+    def _value_of(
+        self, opened: optuna.Study, trial: optuna.Trial, folder: Path
+    ) -> tuple[float | None, TrialState]:
+        model = self.spec.model_of(trial.params)
+        try:
+            if model in self._left_out:
+                reason, short = self._left_out[model]
+                end_infeasible(trial, max(short, SMALLEST_VIOLATION), reason)
+            self._use(model)
+            self._make_room(opened)
+            return run_trial(self.bench, trial, folder, self.tell), TrialState.COMPLETE
+        except optuna.TrialPruned:
+            return None, TrialState.PRUNED
+
+    def test(self) -> None:
+        """Open the test split for the best trial and the base."""
+        opened = self._study
+        best = winner(opened)
+        if best is None or not self.bench.test_prompts:
+            self.tell("test_end")
+            return
+        self.tell("test_start", number=best.number)
+        model = self.spec.model_of(best.params)
+        self._use(model)
+        folder = self.place.trial_dir(self.name, best.number)
+        scores = score_test(self.bench, best, folder / ADAPTER_DIR)
+        for kind, score in scores.items():
+            where = folder if kind == "trial" else self._base_dir(model)
+            write_samples(where / f"test_{SAMPLE_FILES[kind]}", score)
+        self._test_other(opened, model)
+        opened_before = opened.user_attrs.get("test", {}).get("n_opened", 0)
+        summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
+        opened.set_user_attr(
+            "test",
+            {
+                "trial_number": best.number,
+                "n_prompts": len(self.bench.test_prompts),
+                "n_opened": opened_before + 1,
+                **summary,
+            },
+        )
+        self.tell("test_end", number=best.number)
+
+    def _test_other(self, opened: optuna.Study, model: str) -> None:
+        """Let the best untuned model answer the test prompts too, where it is another one."""
+        other = best_other(opened, model)
+        if other is None or other.model in self._left_out:
+            return
+        self._use(other.model)
+        score = score_few_shot if other.kind == "few_shot" else Bench.score
+        answers = score(self.bench, self.bench.test_prompts)
+        file = f"test_{SAMPLE_FILES[other.kind]}"
+        write_samples(self._base_dir(other.model) / file, answers)
+
+    def _make_room(self, opened: optuna.Study) -> None:
+        """Expect more of trials after one that ran out of memory."""
+        factor = opened.user_attrs.get(MEMORY_FACTOR, 1.0)
+        if self.memory is not None and factor != 1.0:
+            scaled = self.memory.coefficients.scaled(factor)
+            self.bench.memory = replace(self.memory, coefficients=scaled)
+
+
+def import_ahead() -> None:
+    """Import now what would be imported once it is used."""
+    for name in _PUT_OFF:
+        with suppress(ImportError):  # then it is imported where it is needed
+            importlib.import_module(name)
+
+
+def main() -> None:
+    """Follow the supervisor's commands until it says ``exit`` or is gone."""
+    keep_torch_out()
+    if len(sys.argv) > 1:
+        import_ahead()
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no event
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    first = sys.stdin.readline()
+    if not first:
+        return  # the supervisor needs it no more, or is gone
+    setting = json.loads(first)
+    _print_to(Path(setting["log"]))
+    os.nice(setting["nice"])
+    worker = Worker(setting, events)
+    faulthandler.enable(all_threads=False)  # says where it was when it dies by a signal
+    signal.signal(signal.SIGTERM, worker.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor decides
+    commands: dict[str, Callable[..., None]] = {
+        "base": worker.base,
+        "trial": worker.trial,
+        "confirm": worker.confirm,
+        "test": worker.test,
+    }
+    try:
+        with storage_faults_told(worker.place):
+            worker.prepare()
+            for command in map(str.strip, sys.stdin):
+                if command == "exit":
+                    break
+                name, *numbers = command.split()
+                commands[name](*map(int, numbers))
+                if worker.should_stop():
+                    raise Interrupted
+                if worker.is_tainted:
+                    sys.exit(WANTS_SUCCESSOR)
+    except Interrupted:
+        sys.exit(ENDED_BY_SIGTERM)
+    except HawsweepError as fault:  # of a trial it would end that trial only
+        worker.tell("fatal", error=type(fault).__name__, message=str(fault))
+        sys.exit(1)
+
+
+def _print_to(path: Path) -> None:
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Send the process's standard output and error to a file, also what C++ writes."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    _print_to(path)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(before, 1)
+        os.dup2(before, 2)
+        os.close(before)
+
+
+if __name__ == "__main__":
+    main()

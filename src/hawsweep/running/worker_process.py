@@ -1,0 +1,172 @@
+"""A worker as the process that watches it sees it: what it is told, what it tells, how it ends."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hawsweep.errors import HawsweepError
+from hawsweep.machine.processes import identity
+from hawsweep.machine.without_torch import WITH_TORCH
+
+_COMMAND = (sys.executable, "-m", "hawsweep.running.worker")
+# What a hung worker has to write down where it stands.
+_LAST_WORDS_S = 5.0
+
+
+class WorkerStarter:
+    """Starts workers, all with the same environment.
+
+    One more is started ahead: it has imported what workers need, which takes seconds, and waits to
+    take the place of one that dies.
+
+    Args:
+        with_torch: Whether they import torch where libraries do.
+    """
+
+    def __init__(self, n_threads: int, *, with_torch: bool = False) -> None:
+        self.environment = {
+            "OPENBLAS_NUM_THREADS": str(n_threads),
+            "OMP_NUM_THREADS": str(n_threads),
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            **({WITH_TORCH: "1"} if with_torch else {}),
+            **os.environ,
+        }
+        self._spare: subprocess.Popen[str] | None = None
+
+    def start(self, log: Path) -> "subprocess.Popen[str]":
+        """The spare one where it lives, else a new one; ``log`` takes what importing prints."""
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.poll() is None:
+            return spare
+        return self._spawn(_COMMAND, log)
+
+    def keep_spare(self, log: Path) -> None:
+        """Start one ahead where none is; it ends when its standard input does."""
+        if self._spare is None or self._spare.poll() is not None:
+            self._spare = self._spawn([*_COMMAND, "ahead"], log)
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare.communicate()
+
+    def _spawn(self, command: Sequence[str], log: Path) -> "subprocess.Popen[str]":
+        with log.open("ab") as errors:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                encoding="utf-8",
+                env=self.environment,
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone
+            )
+
+
+class WorkerProcess:
+    """One of a study's workers, from its start on.
+
+    Args:
+        number: Which one it is.
+        log: Takes what it prints outside trials.
+        setting: What it is to know, as ``worker.Worker`` reads it.
+        events: Gets ``(self, event)`` for each event it tells, and ``(self, None)`` at its end.
+
+    Attributes:
+        doing: The command it is at, ``prepare`` at first; None while it waits for one.
+        identity: Of its process; None before it has told it, when it has no trial either.
+        trial_number: Of the trial it runs.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        starter: WorkerStarter,
+        log: Path,
+        setting: Mapping[str, Any],
+        events: "queue.Queue[Any]",
+    ) -> None:
+        self.number, self.log, self.log_start = number, log, _size(log)
+        self.last_sign = time.monotonic()
+        self.hung_s: float | None = None
+        self.doing: str | None = "prepare"
+        self.identity: dict[str, Any] | None = None
+        self.trial_number: int | None = None
+        self.told_fatal: HawsweepError | None = None
+        self._process = starter.start(log)
+        threading.Thread(target=self._read, args=(events,), daemon=True).start()
+        self._send_line(json.dumps({**setting, "supervisor": identity(), "log": str(log)}))
+
+    def command(self, command: str, number: int | None = None) -> None:
+        """Ask for ``base``, ``trial``, ``confirm``, ``test`` or ``exit``.
+
+        Args:
+            number: Of the trial to run.
+        """
+        self.doing = command
+        self._send_line(command if number is None else f"{command} {number}")
+
+    def ask_to_stop(self) -> None:
+        """Have its trial save its state and end."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def end_hung(self, silent_s: float) -> None:
+        """Let it write down where it stands, then end it."""
+        self.hung_s = silent_s
+        self._process.send_signal(signal.SIGABRT)
+        threading.Timer(_LAST_WORDS_S, self._process.kill).start()
+
+    def kill(self) -> None:
+        """End it now."""
+        self._process.kill()
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Its exit code; it is killed where it has not ended after ``timeout_s``."""
+        assert self._process.stdin is not None
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+        finally:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    def _send_line(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it is dead; the end of its output says so
+
+    def _read(self, events: "queue.Queue[Any]") -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                event = json.loads(line)
+                if event["event"] == "begun":
+                    self.identity = event["identity"]
+                else:
+                    events.put((self, event))
+        events.put((self, None))
+
+
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0

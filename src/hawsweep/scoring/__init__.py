@@ -1,0 +1,1 @@
+"""Answers against references: metrics, the embedder, intervals, the self-check. Knows no study."""

@@ -1,0 +1,153 @@
+"""Numbers for one answer beside its reference, and what is wrong with an answer at sight."""
+
+import importlib.util
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hawsweep.errors import ScoringError, SpecError
+from hawsweep.machine.without_torch import let_torch_in
+
+# A metric of one item: (source, reference, output) to a number, more is better.
+Metric = Callable[[str, str, str], float]
+
+BUILT_IN = ("semantic_similarity", "chrf", "bleu", "exact_match")
+FAULTS = ("empty", "cut", "repetition", "copied source")
+# Texts shorter than this repeat themselves anyway.
+_LEAST_REPEATED = 60
+# Deflate takes prose to about half; the same words over and over to far less.
+_REPEATED_RATIO = 0.3
+_RAW = -15  # deflate without a header
+
+
+def normalized(text: str) -> str:
+    """A text as exact match compares it: without case, and with single spaces."""
+    return " ".join(text.split()).casefold()
+
+
+def exact_match(source: str, reference: str, output: str) -> float:
+    """1 where the output is the reference, but for case and spaces."""
+    return float(normalized(output) == normalized(reference))
+
+
+def chrf(source: str, reference: str, output: str) -> float:
+    """Sentence chrF, 0 to 100 (sacrebleu)."""
+    import sacrebleu
+
+    return float(sacrebleu.sentence_chrf(output, [reference]).score)
+
+
+def bleu(source: str, reference: str, output: str) -> float:
+    """Sentence BLEU, 0 to 100 (sacrebleu, smoothed)."""
+    import sacrebleu
+
+    return float(sacrebleu.sentence_bleu(output, [reference]).score)
+
+
+def length_ratio(references: Sequence[str], outputs: Sequence[str]) -> float:
+    """Characters of all outputs for each of all references."""
+    return sum(map(len, outputs)) / max(1, sum(map(len, references)))
+
+
+def fault_of(source: str, reference: str, output: str, *, is_cut: bool = False) -> str | None:
+    """What is wrong with an output at sight: one of ``FAULTS``, or None.
+
+    Args:
+        is_cut: Whether it was ended because it had ``max_tokens`` tokens.
+    """
+    text = normalized(output)
+    if not text:
+        return "empty"
+    encoded = text.encode()
+    if (
+        len(encoded) >= _LEAST_REPEATED
+        and len(zlib.compress(encoded, 9, _RAW)) < _REPEATED_RATIO * len(encoded)
+        and text != normalized(reference)
+    ):
+        return "repetition"
+    if is_cut:
+        return "cut"
+    if text == normalized(source) and text != normalized(reference):
+        return "copied source"
+    return None
+
+
+def corpus_scores(references: Sequence[str], outputs: Sequence[str]) -> dict[str, float]:
+    """chrF and BLEU of all outputs together, 0 to 100 (sacrebleu)."""
+    import sacrebleu
+
+    return {
+        "chrf": float(sacrebleu.corpus_chrf(list(outputs), [list(references)]).score),
+        "bleu": float(sacrebleu.corpus_bleu(list(outputs), [list(references)]).score),
+    }
+
+
+def signatures() -> dict[str, str]:
+    """What sacrebleu says of how it computes, so that others can compute the same."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    found = {}
+    for name, metric in (("chrf", CHRF()), ("bleu", BLEU())):
+        metric.corpus_score([""], [[""]])  # a signature says how many references there were
+        found[name] = str(metric.get_signature())
+    return found
+
+
+def find_metric(name: str) -> Metric | None:
+    """The metric that ``scoring.metric`` names; None for semantic similarity, which takes all items
+    at once.
+
+    ``module:function`` is a function of ``module.py`` in the current folder, and of nowhere else,
+    so that a sweep alone cannot call what happens to be installed.
+
+    Raises:
+        SpecError: There is no such metric.
+    """
+    known: dict[str, Metric | None] = {
+        "semantic_similarity": None,
+        "chrf": chrf,
+        "bleu": bleu,
+        "exact_match": exact_match,
+    }
+    if name in known:
+        return known[name]
+    module, _, function = name.partition(":")
+    path = Path(f"{module}.py")
+    if not (module.isidentifier() and function.isidentifier()):
+        raise SpecError(
+            f"scoring.metric is {name!r}, must be one of {', '.join(BUILT_IN)}, or "
+            "module:function, with module.py in the current folder."
+        )
+    if not path.is_file():
+        raise SpecError(
+            f"scoring.metric is {name!r}, but {path} is not in the current folder "
+            f"({Path.cwd().name}). Start hawsweep where it is."
+        )
+    loaded = importlib.util.spec_from_file_location(module, path)
+    assert loaded is not None
+    assert loaded.loader is not None
+    code = importlib.util.module_from_spec(loaded)
+    let_torch_in()
+    try:
+        loaded.loader.exec_module(code)
+    except Exception as fault:  # whatever a person's code does
+        raise SpecError(f"scoring.metric: {path} fails: {fault!r}.") from fault
+    found = getattr(code, function, None)
+    if not callable(found):
+        raise SpecError(f"scoring.metric is {name!r}, but {path} has no function {function}.")
+    return _checked(name, found)
+
+
+def _checked(name: str, metric: Callable[[str, str, str], object]) -> Metric:
+    def measure(source: str, reference: str, output: str) -> float:
+        item = f"for the source {source[:80]!r} and the output {output[:80]!r}"
+        try:
+            value = float(metric(source, reference, output))  # type: ignore[arg-type]
+        except Exception as fault:  # whatever a person's code does
+            raise ScoringError(f"scoring.metric {name} fails {item}: {fault!r}.") from fault
+        if not math.isfinite(value):
+            raise ScoringError(f"scoring.metric {name} gives {value} {item}.")
+        return value
+
+    return measure

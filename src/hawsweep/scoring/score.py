@@ -1,0 +1,264 @@
+"""Generate, compare: how well a model says what the references say."""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hawsweep.data.records import Record
+from hawsweep.data.tokens import encode_prompt, end_of_turn
+from hawsweep.errors import DataError
+from hawsweep.files import replace_text
+from hawsweep.models.load import LoadedModel
+from hawsweep.scoring import metrics
+from hawsweep.scoring.embedding import Embedder, Encode, prompt_for
+from hawsweep.scoring.intervals import Interval, mean_interval
+from hawsweep.scoring.metrics import corpus_scores, fault_of, find_metric
+from hawsweep.spec.sweep import ScoringSpec
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer and how it was judged.
+
+    Attributes:
+        score: By ``scoring.metric``.
+        similarity: Cosine of the embeddings of output and reference.
+        chrf: Sentence chrF, 0 to 100.
+        fault: One of ``metrics.FAULTS``, or None.
+    """
+
+    source: str
+    reference: str
+    output: str
+    score: float
+    similarity: float
+    chrf: float
+    fault: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A model's score on a list of prompts.
+
+    Attributes:
+        score: Mean of the samples' scores, by ``scoring.metric``; a study's value.
+        low, high: Its 95 % bootstrap interval over the prompts.
+        similarity: Mean cosine, at most 1.
+        chrf: Corpus chrF, 0 to 100 (sacrebleu).
+        bleu: Corpus BLEU, 0 to 100 (sacrebleu).
+        exact_match: Share of the outputs that are their reference.
+        length_ratio: Characters of the outputs for each of the references.
+        faults: How many outputs have which fault.
+    """
+
+    score: float
+    low: float
+    high: float
+    similarity: float
+    chrf: float
+    bleu: float
+    exact_match: float
+    length_ratio: float
+    time_s: float
+    faults: Mapping[str, int] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers, without the samples."""
+        return {
+            key: _rounded(value) if isinstance(value, float) else value
+            for key, value in asdict(self).items()
+            if key != "samples"
+        }
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None  # JSON knows no infinity
+
+
+class Scorer:
+    """Judges outputs by a sweep's metric, beside all others.
+
+    Args:
+        embedder_path: A sentence-transformers model.
+        trust_remote_code: Whether code that comes with it may run.
+        encode: See ``Embedder``.
+
+    Raises:
+        SpecError: There is no such metric.
+    """
+
+    def __init__(
+        self,
+        embedder_path: Path,
+        spec: ScoringSpec,
+        *,
+        trust_remote_code: bool = False,
+        encode: Encode | None = None,
+    ) -> None:
+        prompt = spec.embedder_prompt
+        self.embedder = Embedder(
+            embedder_path,
+            prompt_for(spec.embedder) if prompt == "auto" else prompt,
+            trust_remote_code=trust_remote_code,
+            encode=encode,
+        )
+        self._spec = spec
+        self._metric = find_metric(spec.metric)
+
+    def score(
+        self,
+        loaded: LoadedModel,
+        records: Sequence[Record],
+        on_batch: Callable[[], None] = lambda: None,
+    ) -> Score:
+        """Let the model answer the records' prompts, greedily, and compare with their references.
+
+        Args:
+            on_batch: Called after each batch of answers; what it raises goes through.
+
+        Raises:
+            DataError: A record has no reference.
+            ScoringError: A metric of one's own failed.
+        """
+        started = time.perf_counter()
+        answers = translate(loaded, records, self._spec, on_batch)
+        return self.compare(
+            records,
+            [each.text for each in answers],
+            [each.is_cut for each in answers],
+            started=started,
+        )
+
+    def compare(
+        self,
+        records: Sequence[Record],
+        outputs: Sequence[str],
+        are_cut: Sequence[bool] | None = None,
+        *,
+        started: float | None = None,
+    ) -> Score:
+        """Compare outputs with the records' references; see ``score``."""
+        started = time.perf_counter() if started is None else started
+        references = [reference_of(record) for record in records]
+        similarities = self.embedder.similarity(references, outputs)
+        samples = tuple(
+            self._sample(record, reference, output, similarity, is_cut)
+            for record, reference, output, similarity, is_cut in zip(
+                records,
+                references,
+                outputs,
+                similarities,
+                are_cut or [False] * len(outputs),
+                strict=True,
+            )
+        )
+        interval = interval_of(samples)
+        matches = [metrics.exact_match("", each.reference, each.output) for each in samples]
+        return Score(
+            interval.mean,
+            interval.low,
+            interval.high,
+            float(np.mean(similarities)),
+            **corpus_scores(references, outputs),
+            exact_match=float(np.mean(matches)),
+            length_ratio=metrics.length_ratio(references, outputs),
+            time_s=time.perf_counter() - started,
+            faults=dict(Counter(each.fault for each in samples if each.fault)),
+            samples=samples,
+        )
+
+    def _sample(
+        self, record: Record, reference: str, output: str, similarity: float, is_cut: bool
+    ) -> Sample:
+        texts = (record.source, reference, output)
+        return Sample(
+            *texts,
+            similarity if self._metric is None else self._metric(*texts),
+            similarity,
+            round(metrics.chrf(*texts), 3),
+            fault_of(*texts, is_cut=is_cut),
+            record.group,
+        )
+
+
+def interval_of(samples: Sequence[Sample]) -> Interval:
+    """The mean of the samples' scores with its interval."""
+    return mean_interval([each.score for each in samples])
+
+
+def reference_of(record: Record) -> str:
+    """The record's answer.
+
+    Raises:
+        DataError: It has none.
+    """
+    if record.reference is None:
+        raise DataError(
+            f"{record.where} has no answer to compare with. Scoring needs prompt and "
+            "completion, or messages that end "
+            "with the assistant's."
+        )
+    return record.reference
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said, and whether it was cut at ``max_tokens``."""
+
+    text: str
+    is_cut: bool
+
+
+def translate(
+    loaded: LoadedModel,
+    records: Sequence[Record],
+    spec: ScoringSpec,
+    on_batch: Callable[[], None] = lambda: None,
+) -> list[Answer]:
+    """The model's greedy answers, generated in batches, longest prompt first.
+
+    Batched text may differ slightly from text generated alone, so the same records in the same
+    batches are used for everything that is compared.
+    """
+    from hawsweep.machine.backend import mx
+
+    from mlx_lm import batch_generate
+
+    prompts = [encode_prompt(record, loaded.tokenizer) for record in records]
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    end = end_of_turn(loaded.tokenizer)
+    if end is not None:
+        loaded.tokenizer.add_eos_token(str(end))
+    loaded.model.eval()
+    answers = [Answer("", False)] * len(prompts)
+    for at in range(0, len(order), spec.batch_size):
+        chosen = order[at : at + spec.batch_size]
+        response = batch_generate(
+            loaded.model,
+            loaded.tokenizer,
+            [prompts[i] for i in chosen],
+            max_tokens=spec.max_tokens,
+            completion_batch_size=spec.batch_size,
+            prefill_batch_size=spec.batch_size,
+            return_token_ids=True,
+        )
+        for i, text, tokens in zip(chosen, response.texts, response.token_ids, strict=True):
+            answers[i] = Answer(text.strip(), len(tokens) >= spec.max_tokens)
+        on_batch()
+    mx.clear_cache()
+    return answers
+
+
+def write_samples(path: Path, score: Score) -> None:
+    """Write the samples as JSON lines."""
+    lines = (json.dumps(asdict(sample), ensure_ascii=False) for sample in score.samples)
+    replace_text(path, "".join(f"{line}\n" for line in lines))

@@ -1,0 +1,1 @@
+"""What a sweep file may say. No Optuna, no MLX, no machine."""

@@ -1,0 +1,488 @@
+"""A sweep file becomes a SweepSpec: finding it, overriding keys, and every fault at once."""
+
+import difflib
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from hawsweep.errors import SpecError
+from hawsweep.spec.space import (
+    MODEL,
+    SEARCHABLE,
+    Choices,
+    Range,
+    SearchValue,
+    apply_settings,
+    corners,
+    set_key,
+)
+from hawsweep.spec.sweep import GONE_KEYS, DataSpec, ScoringSpec, SweepSpec, without_gone_keys
+from hawsweep.spec.train import TrainSpec
+from hawsweep.spec.yaml_text import MAX_LEVELS, parse_yaml
+
+# How a study's own ``spec.yaml`` begins. It has every key of its version, whether asked for or not.
+STORED = '# {"versions": '
+_MAX_BYTES = 1_000_000
+_MAX_FAULTS = 50
+_MAX_SHOWN = 100
+# What decides whether settings contradict each other.
+_INTERPLAY = (
+    "fine_tune_type",
+    "learning_rate",
+    "iters",
+    "grad_accumulation_steps",
+    "optimizer",
+    "lora_parameters.scale",
+    "lora_parameters.alpha",
+    "lora_parameters.loraplus_lr_ratio",
+    "lr_schedule.name",
+    "lr_schedule.warmup_ratio",
+)
+
+
+def sweep_names() -> dict[str, Path]:
+    """The sweeps that can be started by name: those in ``sweeps/`` here before hawsweep's own."""
+    found: dict[str, Path] = {}
+    for folder in (bundled_dir(), Path("sweeps")):
+        for path in sorted(folder.glob("*.y*ml")):
+            found[path.stem] = path
+    return found
+
+
+def bundled_dir() -> Path:
+    """The folder of the sweeps that come with hawsweep."""
+    inside = Path(str(resources.files("hawsweep"))) / "sweeps"
+    return inside if inside.is_dir() else inside.parents[2] / "sweeps"  # an editable install
+
+
+def find_sweep(name: str) -> Path:
+    """The file of a sweep, by name or by path.
+
+    Raises:
+        SpecError: There is none; the message lists those there are.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise SpecError(f"There is no sweep file {name}. Check the path.")
+    sweeps = sweep_names()
+    if name in sweeps:
+        return sweeps[name]
+    raise SpecError(
+        f"There is no sweep {name!r}{_nearest(name, sweeps)} "
+        f"Known: {', '.join(sorted(sweeps)) or 'none'}. Write sweeps/{name}.yaml, or give a "
+        "file's path."
+    )
+
+
+def load_sweep(
+    sweep: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> SweepSpec:
+    """Give a sweep by its name, by the path of its file, or by its keys.
+
+    Args:
+        overrides: Dotted key to value: ``{"trials": 4, "train.batch_size": 2}``.
+
+    Raises:
+        SpecError: There is no such sweep, or it asks for what cannot be: every fault in one
+            message, each with its key.
+    """
+    changes = _plain(overrides or {})
+    if not isinstance(sweep, Mapping):
+        return read_sweep(find_sweep(str(sweep)), changes)
+    content = _plain(sweep)
+    for key, value in changes.items():
+        set_key(content, key, value)
+    return check_sweep(content, "the sweep")
+
+
+def _plain(value: Any) -> Any:
+    """What a program writes as a file would say it: lists, and text for paths."""
+    if isinstance(value, Mapping):
+        return {key: _plain(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(below) for below in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepSpec:
+    """Read and check a sweep file.
+
+    Args:
+        overrides: Dotted key to value, applied before checking; see ``parse_override``.
+
+    Raises:
+        SpecError: Every fault of the file in one message, each with its key.
+    """
+    text = _read_text(path)
+    try:
+        content = parse_yaml(text)
+    except ValueError as fault:
+        raise SpecError(f"{path} is not YAML: {fault}. Correct it there.") from fault
+    if not isinstance(content, dict):
+        raise SpecError(
+            f"{path} holds {_kind(content)}, must hold keys such as model, data and search."
+        )
+    if text.startswith(STORED):
+        content = without_gone_keys(content)
+    for key, value in (overrides or {}).items():
+        set_key(content, key, value)
+    return check_sweep(content, str(path))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            raise SpecError(f"{path} is larger than {_MAX_BYTES / 1e6:g} MB: that is no sweep.")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise SpecError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
+    except OSError as fault:
+        raise SpecError(f"{path} cannot be read: {fault.strerror}.") from fault
+
+
+def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
+    """Check a sweep given as plain values; ``where`` opens the message of a fault."""
+    content = {**content}
+    if isinstance(content.get("search"), dict):
+        content["search"] = dict(_flatten_search(content["search"]))
+    spec = None
+    of_schema: Iterable[str] = ()
+    try:
+        spec = SweepSpec.model_validate(content)
+    except ValidationError as error:
+        of_schema = _describe_all(error, content)
+    faults: dict[str, None] = {}
+    for fault in itertools.chain(of_schema, _check_search(content, spec)):
+        faults[fault] = None
+        if len(faults) > _MAX_FAULTS:
+            break
+    if faults:
+        said = list(faults)[:_MAX_FAULTS]
+        if len(faults) == 1:
+            raise SpecError(f"{where}: {said[0]}")
+        count = f"{len(said)} faults" if len(faults) == len(said) else f"over {len(said)} faults"
+        raise SpecError(f"{where} has {count}:\n" + "\n".join(f"  {fault}" for fault in said))
+    assert spec is not None
+    return spec
+
+
+def check_scoring(values: dict[str, Any]) -> ScoringSpec:
+    """Check the section ``scoring`` alone.
+
+    Raises:
+        SpecError: It asks for what cannot be.
+    """
+    try:
+        return ScoringSpec.model_validate(values)
+    except ValidationError as error:
+        raise SpecError(f"scoring: {' '.join(_describe_all(error, values))}") from error
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """``train.batch_size=2`` as a dotted key and its YAML value.
+
+    Raises:
+        SpecError: There is no ``=``, or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    said = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    if not equals or not key.strip():
+        raise SpecError(f"--set {said}: must be KEY=VALUE, such as --set train.batch_size=2.")
+    if key.count(".") >= MAX_LEVELS:
+        raise SpecError(f"--set {said}: the key has more than {MAX_LEVELS} levels.")
+    try:
+        return key.strip(), parse_yaml(value)
+    except ValueError as fault:
+        raise SpecError(f"--set {said}: the value is not YAML: {fault}.") from fault
+
+
+def _flatten_search(search: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in search.items():
+        name = f"{prefix}{key}"
+        nested = (
+            isinstance(value, dict)
+            and name not in SEARCHABLE
+            and any(k.startswith(f"{name}.") for k in SEARCHABLE)
+        )
+        if nested:
+            yield from _flatten_search(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterator[str]:
+    search = content.get("search")
+    if search == {}:
+        yield (
+            "search is empty: name at least one key to vary, such as learning_rate: {low: 1e-5, "
+            "high: 1e-3, log: true}."
+        )
+    if not isinstance(search, dict):
+        return
+    for key, asked in search.items():
+        if key not in SEARCHABLE:
+            yield (
+                f"search.{key} cannot be searched{_nearest(key, SEARCHABLE)} Searchable: "
+                f"{', '.join(SEARCHABLE)}."
+            )
+            continue
+        yield from _check_values(key, asked)
+        if spec is not None and _is_fixed(spec.train, key):
+            yield f"search.{key} is also fixed as train.{key}. Remove one of them."
+    if MODEL in search and MODEL in content:
+        one = _shown(content[MODEL])
+        yield (
+            f"model is {one}, but search.model has several. Leave out one of them, or train "
+            f"that one alone: --set search.model.choices=[{content[MODEL]}]."
+        )
+    if spec is not None:
+        yield from _check_together(spec)
+
+
+def _check_together(spec: SweepSpec) -> Iterator[str]:
+    yield from _check_corners(spec)
+    asked = spec.search.get("optimizer")
+    used = asked.choices if isinstance(asked, Choices) else (spec.train.optimizer,)
+    configured = {*spec.train.optimizer_config}
+    if "optimizer_config.adamw.weight_decay" in spec.search:
+        configured.add("adamw")
+    for name in sorted(configured.difference(map(str, used))):
+        yield (
+            f"optimizer_config.{name} is for an optimizer that no trial uses. Remove it, or set "
+            f"train.optimizer: {name}."
+        )
+    for number, settings in enumerate(spec.enqueue or ()):
+        for key, value in settings.items():
+            if key not in spec.search:
+                yield (
+                    f"enqueue[{number}].{key} is not searched{_nearest(key, spec.search)} Use "
+                    "the keys of search."
+                )
+            else:
+                yield from _check_enqueued(f"enqueue[{number}].{key}", value, spec.search[key])
+
+
+def _check_corners(spec: SweepSpec) -> Iterator[str]:
+    """Each contradiction that some settings of the space lead to, once, with the first of them."""
+    anyway = set(_contradictions(spec.train, {}))
+    seen: set[str] = set()
+    for settings in (*corners(spec.search, _INTERPLAY), *(spec.enqueue or ())):
+        for fault in _contradictions(spec.train, settings):
+            key = fault.split(" ")[0]
+            if key not in seen:
+                seen.add(key)
+                at = ", ".join(f"{key} {value}" for key, value in settings.items())
+                yield fault if fault in anyway else f"{fault} This is with {at}."
+
+
+def _contradictions(train: TrainSpec, settings: Mapping[str, SearchValue]) -> Iterator[str]:
+    try:
+        faults: Iterable[str] = apply_settings(train, settings).contradictions()
+    except ValidationError as error:
+        faults = _describe_all(error, {})
+    yield from (f"train.{fault}" for fault in faults)
+
+
+def _check_enqueued(where: str, value: SearchValue, asked: Range | Choices) -> Iterator[str]:
+    if isinstance(asked, Choices):
+        if value not in asked.choices:
+            yield (
+                f"{where} is {_shown(value)}, must be one of the choices "
+                f"{', '.join(map(str, asked.choices))}."
+            )
+    elif isinstance(value, str) or not asked.low <= value <= asked.high:
+        yield f"{where} is {_shown(value)}, must be between {asked.low:g} and {asked.high:g}."
+    elif not asked.is_on_step(value):
+        yield f"{where} is {value!r}, must be {asked.low:g} and whole steps of {asked.step:g}."
+
+
+def _check_values(key: str, asked: Any) -> Iterator[str]:
+    if not isinstance(asked, dict):
+        return  # the schema says so
+    values = asked.get("choices")
+    named = (
+        [(f"choices[{i}]", value) for i, value in enumerate(values)]
+        if isinstance(values, list)
+        else [(end, asked[end]) for end in ("low", "high") if end in asked]
+    )
+    for end, value in named:
+        if message := _refusal(key, value):
+            yield f"search.{key}.{end} is {_shown(value)}, {message}."
+    if SEARCHABLE[key] is str and "low" in asked:
+        yield f"search.{key} is a name, must be given as choices."
+    if key == "num_layers" and isinstance(asked.get("low"), int) and asked["low"] < 1:
+        yield (
+            f"search.num_layers.low is {asked['low']}, must be 1 or more: a range would come to 0. "
+            "Use choices to try -1, all layers."
+        )
+    if SEARCHABLE[key] is int and isinstance(asked.get("step"), float) and asked["step"] % 1:
+        yield f"search.{key}.step is {asked['step']!r}, must be a whole number."
+
+
+def _refusal(key: str, value: Any) -> str | None:
+    """Why no trial would take this value, or None."""
+    if key == MODEL:
+        return None if isinstance(value, str) and value else "must be the name of a model"
+    if SEARCHABLE[key] is not str and isinstance(value, bool | str):
+        return "must be a number"
+    content: dict[str, Any] = {}
+    set_key(content, key, value)
+    try:
+        TrainSpec.model_validate(content)
+    except ValidationError as error:
+        return _message(error.errors()[0])
+    return None
+
+
+def _is_fixed(train: TrainSpec, key: str) -> bool:
+    section: Any = train.model_dump(exclude_unset=True)
+    for part in key.split("."):
+        if part not in section:
+            return False
+        section = section[part]
+    return True
+
+
+def _named(fault: Mapping[str, Any], content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A fault of the only data set is ``data.weight``, not ``data[0].weight``."""
+    place = tuple(fault["loc"])
+    if place[:2] == ("data", 0) and not isinstance(content.get("data"), list):
+        return {**fault, "loc": ("data", *place[2:])}
+    return fault
+
+
+def _describe_all(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]:
+    seen = set()
+    for fault in error.errors():
+        named = _named(fault, content)
+        place = named["loc"]
+        # A value of several possible types has a fault for each.
+        end = len(place) - (2 if place[-2:-1] == (_TUPLE,) else 1)
+        if place[end] in _KINDS and named["type"] != "extra_forbidden":
+            if place[:end] in seen:
+                continue
+            seen.add(place[:end])
+            named = {**named, "loc": place[:end], "type": "no_kind"}
+        yield _describe(named)
+
+
+def _describe(fault: Mapping[str, Any]) -> str:
+    place = list(fault["loc"])
+    if place[0] == "search" and len(place) > 2:
+        del place[2]  # which of the two forms the schema took it for
+    if fault["type"] == "invalid_key" or place[-1:] == ["[key]"]:
+        at = place[:-1] if fault["type"] == "invalid_key" else place[:-2]
+        return (
+            f"{_path(at) or 'The sweep'} has the key {_shown(fault['input'])}, {_message(fault)}."
+        )
+    key = _path(place)
+    given = fault["input"]
+    if fault["type"] == "extra_forbidden":
+        if key in GONE_KEYS:
+            return f"{key} is no longer a key: {GONE_KEYS[key]}."
+        known = _keys_at(place[:-1])
+        if place[-1] in known:  # of the other way to say what to search
+            return f"{_path(place[:-1])} has choices beside low or high. Give one or the other."
+        return (
+            f"{key} is not a key{_nearest(str(place[-1]), known)} Known here: {', '.join(known)}."
+        )
+    if fault["type"] == "missing":
+        return f"{key} is missing."
+    if fault["type"] in ("model_type", "dict_type"):
+        form = "{low: ..., high: ...} or {choices: [...]}" if "search" in place[:-1] else "keys"
+        return f"{key} is {_shown(given)}, must be {form}."
+    # What is not for ``notify`` to say may be a secret.
+    hides = key == "notify" or isinstance(given, dict | BaseModel)
+    if fault["type"] == "value_error" and hides:
+        return f"{key}: {_message(fault)}."
+    return f"{key} is {_shown(given)}, {_message(fault)}."
+
+
+_TUPLE = "tuple[float, ...]"
+_KINDS = ("bool", "int", "float", "str", _TUPLE)
+_MESSAGES = {
+    "no_kind": "must be a finite number, true or false, or a name",
+    "invalid_key": "must be text: put it in quotes",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be {le} or less",
+    "literal_error": "must be {expected}",
+    "too_short": "must have at least {min_length}",
+    "string_too_short": "must not be empty",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+}
+
+
+def _message(fault: Mapping[str, Any]) -> str:
+    context = fault.get("ctx", {})
+    if fault["type"] == "value_error":
+        return str(context["error"])
+    if fault["type"] in _MESSAGES:
+        return _MESSAGES[fault["type"]].format(**context)
+    text = str(fault["msg"])
+    return text[:1].lower() + text[1:]
+
+
+def _path(place: Iterable[str | int]) -> str:
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _shown(value: object) -> str:
+    """A value as a message gives it: as in Python, a long one by its beginning."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+def _keys_at(place: Iterable[str | int]) -> list[str]:
+    section: Any = SweepSpec
+    for part in place:
+        if part == "data":
+            section = DataSpec
+            continue
+        if isinstance(part, int):
+            continue
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            break
+        field = section.model_fields.get(str(part))
+        if field is None:
+            break
+        section = field.annotation
+        if part == "search":
+            return [*Range.model_fields, *Choices.model_fields]
+    return (
+        list(section.model_fields)
+        if isinstance(section, type) and issubclass(section, BaseModel)
+        else []
+    )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Ends a sentence about an unknown name, with the nearest known one where one is near."""
+    close = difflib.get_close_matches(name[:_MAX_SHOWN], list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else "."
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

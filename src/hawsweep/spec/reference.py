@@ -1,0 +1,280 @@
+"""The reference of every key of a sweep: ``python -m hawsweep.spec.reference``."""
+
+import difflib
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from hawsweep.errors import SpecError
+from hawsweep.spec.read import bundled_dir, read_sweep
+from hawsweep.spec.space import MODEL, SEARCHABLE, Choices, Range
+from hawsweep.spec.sweep import SweepSpec
+
+_HEAD = """# Sweeps
+
+A sweep is a YAML file; `hawsweep start NAME` reads `sweeps/NAME.yaml`. `hawsweep init NAME` writes
+one for your data and your machine, `hawsweep validate NAME` checks it, and `hawsweep explain KEY`
+says here in the terminal what stands below.
+"""
+_BUNDLED = """## Sweeps that come with hawsweep
+
+Each answers the question in its description. Those of `smollm2-135m-instruct` and `phrasebook` run
+as they are; any is pointed elsewhere with `--model REF --data REF`.
+
+| sweep | model | data | question |
+| --- | --- | --- | --- |
+"""
+_KEYS = """## Keys
+
+The keys of `train` and `search` are `mlx_lm.lora`'s, with its meaning; the last column says from
+where else a key may be known. Any key can be set on the command line:
+`--set train.batch_size=2`.
+
+`data` is one data set or a list of them, each a name or the keys below; `train.lr_schedule` may be
+its name alone. Nothing in the second column: not set.
+"""
+_SEARCH = """## `search`
+
+What the study varies, each key as `{low: ..., high: ...}`, both ends included, with `log: true` or
+`step: ...` where wanted, or as `{choices: [...]}`. These keys of `train` can be searched:
+"""
+_MODELS = """
+Beside them `model`, as `{choices: [...]}`: several base models in one study, each measured untuned.
+The key `model` itself is then left out. What prunes trials is then the validation loss per UTF-8
+byte of the text that is learned, as models cut text into different tokens; `val_loss` stays per
+token. All models are validated on the same records. A model that does not fit into memory is said
+and left out; the others go on.
+"""
+_TABLE_HEAD = (
+    "| key | default | allowed | meaning | known from |\n| --- | --- | --- | --- | --- |\n"
+)
+_MLX_LM = "mlx-lm"
+# Keys that mlx_lm.lora has by the same name. Kept here, as asking it would load MLX.
+_SAME_IN_MLX_LM = {
+    *("model", "seed", "trust_remote_code"),
+    *("train.fine_tune_type", "train.learning_rate", "train.iters", "train.batch_size"),
+    *("train.grad_accumulation_steps", "train.num_layers", "train.optimizer"),
+    *("train.optimizer_config", "train.mask_prompt", "train.max_seq_length"),
+    *("train.grad_checkpoint", "train.steps_per_report", "train.steps_per_eval", "train.seed"),
+}
+# Where a key of ``train`` has its name and meaning from, if not from the same key of mlx_lm.lora.
+_SOURCES = {
+    "lora_parameters.rank": _MLX_LM,
+    "lora_parameters.scale": _MLX_LM,
+    "lora_parameters.dropout": _MLX_LM,
+    "lora_parameters.keys": _MLX_LM,
+    "lora_parameters.alpha": "PEFT `lora_alpha`",
+    "lora_parameters.use_rslora": "PEFT",
+    "lora_parameters.loraplus_lr_ratio": "PEFT",
+    "lr_schedule.name": _MLX_LM,
+    "lr_schedule.warmup": _MLX_LM,
+    "lr_schedule.warmup_init": _MLX_LM,
+    "lr_schedule.warmup_ratio": "transformers",
+    "lr_schedule.decay_steps": "mlx-lm `lr_schedule.arguments`",
+    "lr_schedule.end_factor": "mlx-lm `lr_schedule.arguments`",
+    "max_grad_norm": "transformers",
+    "early_stopping_patience": "transformers",
+    "early_stopping_threshold": "transformers",
+}
+_SEARCH_MEANING = "What the study varies: keys of train, each with a range or choices."
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a sweep, as a person asks about it.
+
+    Attributes:
+        name: Dotted.
+        kind: Its type in words: ``whole number``.
+        limits: Of its values, in words: ``1 or more``; maybe none.
+        default: As YAML; empty where it is not set.
+        source: Where its name and meaning are known from; empty where from nowhere.
+        example: Its line in a sweep.
+        search_example: Its line under ``search``; empty where it cannot be searched.
+    """
+
+    name: str
+    kind: str
+    limits: tuple[str, ...]
+    default: str
+    is_required: bool
+    meaning: str
+    source: str
+    example: str
+    search_example: str
+
+    @property
+    def group(self) -> str:
+        """The section it is in: ``train.lora_parameters``; empty for a key of the sweep itself."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def allowed(self) -> str:
+        """Its type and limits."""
+        return ", ".join(filter(None, (self.kind, *self.limits)))
+
+
+@cache
+def all_keys() -> tuple[Key, ...]:
+    """Every key of a sweep, in the order of its sections."""
+    return tuple(_keys(SweepSpec))
+
+
+def find_keys(asked: str) -> list[Key]:
+    """The keys that a name may mean: itself; those of a section; those that end in it.
+
+    Raises:
+        SpecError: There is none; the message has the nearest.
+    """
+    name = asked.strip().strip(".")
+    if name.startswith("search."):
+        name = f"train.{name.removeprefix('search.')}"
+    if name.startswith("train.optimizer_config."):
+        name = "train.optimizer_config"
+    known = {key.name: key for key in all_keys()}
+    if name in known:
+        return [known[name]]
+    found = [key for key in known.values() if key.name.startswith(f"{name}.")]
+    found = found or [
+        key for key in known.values() if key.name.endswith(f".{name}") or f".{name}." in key.name
+    ]
+    if not found:
+        close = _nearest(name, list(known))
+        meant = f" Near it: {', '.join(close)}." if close else ""
+        raise SpecError(
+            f"There is no key {asked[:100]!r}.{meant} `hawsweep explain` lists all keys."
+        )
+    return found
+
+
+def _nearest(name: str, known: Sequence[str]) -> list[str]:
+    """The keys that are spelled alike, whole or by their last part."""
+    name = name[:100].lower()
+    last: dict[str, list[str]] = {}
+    for key in known:
+        last.setdefault(key.rpartition(".")[2], []).append(key)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
+    for part in difflib.get_close_matches(name.rpartition(".")[2], [*last], n=3):
+        close += last[part]
+    return list(dict.fromkeys(close))[:5]
+
+
+def reference() -> str:
+    """The whole text, Markdown."""
+    rows = "".join(_row(key) for key in all_keys())
+    searchable = ", ".join(f"`{key}`" for key in SEARCHABLE if key != MODEL)
+    return "\n".join(
+        (
+            _HEAD,
+            _BUNDLED + "".join(_bundled_rows()),
+            _KEYS,
+            _TABLE_HEAD + rows,
+            f"{_SEARCH}\n{searchable}.",
+            _MODELS,
+        )
+    )
+
+
+def _bundled_rows() -> Iterator[str]:
+    for path in sorted(bundled_dir().glob("*.yaml")):
+        spec = read_sweep(path)
+        data = ", ".join(f"`{each.path}`" for each in spec.data)
+        question = spec.description.replace("|", "&#124;")
+        models = ", ".join(f"`{each}`" for each in spec.models)
+        yield f"| [{path.stem}]({path.name}) | {models} | {data} | {question} |\n"
+
+
+def _row(key: Key) -> str:
+    if key.name == "search":
+        return "| `search` | | keys with ranges or choices | See below. | Optuna |\n"
+    default = "*required*" if key.is_required else f"`{key.default}`" if key.default else ""
+    return f"| `{key.name}` | {default} | {key.allowed} | {key.meaning} | {key.source} |\n"
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[Key]:
+    for name, field in section.model_fields.items():
+        key = f"{prefix}{name}"
+        if below := _section(field):
+            yield from _keys(below, f"{key}.")
+            continue
+        is_search = key == "search"
+        # Lines of a sweep: the key's, and where it can be searched the one under search.
+        example, *searched = field.examples or []
+        yield Key(
+            key,
+            "keys with ranges or choices" if is_search else _kind(field.annotation),
+            tuple(filter(None, map(_bound, field.metadata))),
+            "" if field.is_required() else _default(field),
+            field.is_required(),
+            _SEARCH_MEANING if is_search else field.description or "",
+            _source(key),
+            example,
+            "".join(searched),
+        )
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    if get_origin(kind) is tuple:  # several data sets, or one
+        kind = get_args(kind)[0]
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in (Range, Choices):
+        return kind
+    return None
+
+
+def _source(key: str) -> str:
+    """Where a user may know a key from."""
+    if key.split(".")[0] in ("pruning", "sampler", "search"):
+        return "Optuna"
+    return _MLX_LM if key in _SAME_IN_MLX_LM else _SOURCES.get(key.removeprefix("train."), "")
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if value is None or value is PydanticUndefined or value in ("", {}):
+        return ""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _kind(kind: Any) -> str:
+    names = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+    if kind in names:
+        return names[kind]
+    origin = get_origin(kind)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(kind))
+    if origin is Annotated:
+        return _kind(get_args(kind)[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(_kind(part) for part in get_args(kind) if part is not type(None))
+    if origin is dict:
+        return "keys with values"
+    if origin is tuple:
+        return "list"
+    return _kind(get_args(kind)[0]) if get_args(kind) else ""
+
+
+def _bound(limit: object) -> str:
+    match limit:
+        case Ge(ge=bound):
+            return f"{bound} or more"
+        case Gt(gt=bound):
+            return f"above {bound}"
+        case Le(le=bound):
+            return f"{bound} or less"
+        case Lt(lt=bound):
+            return f"below {bound}"
+    return ""
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,574 @@
+"""SweepSpec: what a sweep asks for, its schema and its fingerprint. Reading one from a file:
+sweepfile.py.
+
+The keys of ``train`` and ``search`` are mlx_lm.lora's, with its meaning and defaults; what hawsweep
+adds or changes is said at the key.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    field_validator,
+    model_validator,
+)
+
+from hawsweep.spec.space import MODEL, Choices, Search, SearchValue
+from hawsweep.spec.train import Section, TrainSpec
+from hawsweep.spec.yaml_text import dump_yaml
+from hawsweep.units import parse_duration, parse_share, parse_size
+
+# Keys of a sweep that have no influence on a trial's numbers.
+HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify")
+# Keys that sweeps of earlier versions have, and what to do instead.
+GONE_KEYS = {
+    "machine.window": (
+        "remove it, and have the system's scheduler (cron or launchd) start the sweep with a "
+        "timeout"
+    ),
+    "machine.on_battery": (
+        "remove it; `hawsweep stop` ends a sweep, and the same start goes on with it"
+    ),
+    "machine.on_memory_pressure": (
+        "remove it; memory.budget and memory.reserve leave memory to other programs"
+    ),
+}
+# What notifications may be sent of.
+NEWS = ("start", "best", "end", "failure")
+_MOST_WORKERS = 64
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+
+
+class DataSpec(Section):
+    """Where the records come from, for a source that needs more than a name."""
+
+    path: str = Field(
+        min_length=1,
+        description="A bundled name, a folder, a CSV or a Hugging Face data set.",
+        examples=["data: {path: pairs.csv}"],
+    )
+    source: str | None = Field(
+        None,
+        description="CSV: the column to translate from; the first by default.",
+        examples=["data: {path: pairs.csv, source: Hawaiian}"],
+    )
+    target: str | None = Field(
+        None,
+        description="CSV: the column to translate to; the second by default.",
+        examples=["data: {path: pairs.csv, target: English}"],
+    )
+    prompt: str = Field(
+        "Translate to English: {source}",
+        description="CSV: the user's message.",
+        examples=['data: {path: pairs.csv, prompt: "Translate to English: {source}"}'],
+    )
+    valid_fraction: float = Field(
+        0.1,
+        gt=0,
+        lt=1,
+        description="CSV: share of the rows for validation.",
+        examples=["data: {path: pairs.csv, valid_fraction: 0.2}"],
+    )
+    test_fraction: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="CSV: share of the rows for the final test.",
+        examples=["data: {path: pairs.csv, test_fraction: 0.2}"],
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**32,
+        description="CSV: seed of the split.",
+        examples=["data: {path: pairs.csv, seed: 1}"],
+    )
+    weight: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description=(
+            "In a list of data sets: how often its training records come in an epoch; 0.5 is a "
+            "random half of them each time."
+        ),
+        examples=["data: [pairs.csv, {path: proverbs, weight: 3}]"],
+    )
+
+    @model_validator(mode="after")
+    def _something_to_train_on(self) -> "DataSpec":
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"valid_fraction {self.valid_fraction:g} and test_fraction {self.test_fraction:g} "
+                "leave nothing to train on; lower one"
+            )
+        return self
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_source(cls, value: str) -> str:
+        if "{source}" not in value:
+            raise ValueError("must contain {source}, where the text to translate goes")
+        return value
+
+
+def _auto_or_count(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ValueError("must be auto or a whole number, 1 or more")
+
+
+class ValidationSpec(Section):
+    """The frozen validation set for the loss."""
+
+    max_examples: Annotated[int | Literal["auto"], PlainValidator(_auto_or_count)] = Field(
+        "auto",
+        description=(
+            "A larger split is reduced to a seeded subset of this size; auto: as large as keeps "
+            "evaluation under 15 % of a trial's time."
+        ),
+        examples=["validation: {max_examples: 100}"],
+    )
+    batch_size: Annotated[int | Literal["auto"], PlainValidator(_auto_or_count)] = Field(
+        "auto",
+        description=(
+            "Examples evaluated at a time, no influence on the loss; auto: as many as need no more "
+            "memory than training."
+        ),
+        examples=["validation: {batch_size: 8}"],
+    )
+
+
+def _check_amount(value: object, form: str = "a size such as 2GB or a share such as 10%") -> str:
+    parse = parse_share if str(value).endswith("%") else parse_size
+    parse(value, form)
+    return str(value)
+
+
+def _check_budget(value: object) -> str:
+    if value == "auto":
+        return "auto"
+    return _check_amount(value, "auto, a size such as 24GB or a share such as 75%")
+
+
+def _check_reserve(value: object) -> str:
+    text = _check_amount(value)
+    if text.endswith("%") and parse_share(text) == 1:
+        raise ValueError("must be below 100%, which leaves nothing")
+    return text
+
+
+class MemorySpec(Section):
+    """What all workers together may take."""
+
+    budget: Annotated[Literal["auto"] | str, PlainValidator(_check_budget)] = Field(
+        "auto",
+        description=(
+            "Memory for all workers together: a size such as 24GB, 22GiB, 800MB, or a share of the "
+            "machine's such as 75%; auto: what is free, on a Mac at most what its GPU may wire."
+        ),
+        examples=["memory: {budget: 24GB}"],
+    )
+    reserve: Annotated[str, PlainValidator(_check_reserve)] | None = Field(
+        None,
+        description=(
+            "What of the budget is left to others: a size such as 2GB or a share of it such as "
+            "10%; by default 10% where budget is auto, else nothing."
+        ),
+        examples=["memory: {reserve: 10%}"],
+    )
+
+    @model_validator(mode="after")
+    def _something_left(self) -> "MemorySpec":
+        if self.reserve is None or self.budget == "auto":
+            return self
+        if any(amount.endswith("%") for amount in (self.budget, self.reserve)):
+            return self  # the machine decides
+        if parse_size(self.reserve) >= parse_size(self.budget):
+            raise ValueError(
+                f"reserve is {self.reserve}, must be below budget, which is {self.budget}"
+            )
+        return self
+
+
+class PruningSpec(Section):
+    """When a trial that falls behind in validation loss is ended; Optuna's pruners."""
+
+    name: Literal["median", "percentile", "none"] = Field(
+        "median",
+        description="A trial is ended where its val loss is behind the median of earlier ones.",
+        examples=["pruning: {name: percentile}"],
+    )
+    percentile: float = Field(
+        50.0,
+        gt=0,
+        lt=100,
+        description="percentile: share of the trials to keep.",
+        examples=["pruning: {name: percentile, percentile: 25}"],
+    )
+    n_startup_trials: int = Field(
+        4,
+        ge=0,
+        description="Trials to complete before any is pruned.",
+        examples=["pruning: {n_startup_trials: 3}"],
+    )
+    n_warmup_steps: int = Field(
+        0,
+        ge=0,
+        description="Iterations of a trial before it may be pruned.",
+        examples=["pruning: {n_warmup_steps: 400}"],
+    )
+    n_min_trials: int = Field(
+        2,
+        ge=1,
+        description="Completed trials needed at an iteration to compare with.",
+        examples=["pruning: {n_min_trials: 3}"],
+    )
+
+
+class SamplerSpec(Section):
+    """How settings are proposed; Optuna's samplers."""
+
+    name: Literal["tpe", "random"] = Field(
+        "tpe",
+        description="tpe learns from earlier trials what to try next; random does not.",
+        examples=["sampler: {name: random}"],
+    )
+    n_startup_trials: int = Field(
+        10,
+        ge=0,
+        description="tpe: random trials before the model decides.",
+        examples=["sampler: {n_startup_trials: 6}"],
+    )
+
+
+class PromptSpec(Section):
+    """A baseline beside the untuned model: the same with examples in its prompt."""
+
+    examples: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description=(
+            "Training examples shown before each question, fewer where the prompt would exceed "
+            "max_seq_length; 0 for no such baseline."
+        ),
+        examples=["scoring: {prompt: {examples: 0}}"],
+    )
+
+
+class ScoringSpec(Section):
+    """How survivors are judged: they translate validation prompts greedily."""
+
+    metric: str = Field(
+        "semantic_similarity",
+        pattern=r"^(semantic_similarity|chrf|bleu|exact_match|[^\W\d]\w*:[^\W\d]\w*)$",
+        description=(
+            "The study's value: semantic_similarity, chrf, bleu, exact_match, or module:function "
+            "of a module.py in the current folder, given source, reference and output."
+        ),
+        examples=["scoring: {metric: chrf}"],
+    )
+    embedder: str = Field(
+        "all-MiniLM-L6-v2",
+        description="A sentence-transformers model: bundled, folder or repository.",
+        examples=["scoring: {embedder: nomic-ai/nomic-embed-text-v1.5}"],
+    )
+    embedder_prompt: str = Field(
+        "auto",
+        description="Put before each text; auto knows nomic-embed-text and E5.",
+        examples=['scoring: {embedder_prompt: "clustering: "}'],
+    )
+    max_tokens: int = Field(
+        128,
+        ge=1,
+        le=2**20,
+        description="Longest translation, in tokens.",
+        examples=["scoring: {max_tokens: 256}"],
+    )
+    max_examples: int = Field(
+        64,
+        ge=1,
+        le=10**6,
+        description="Validation prompts translated; test: twice as many.",
+        examples=["scoring: {max_examples: 100}"],
+    )
+    batch_size: int = Field(
+        16,
+        ge=1,
+        le=2**16,
+        description="Prompts generated at a time.",
+        examples=["scoring: {batch_size: 8}"],
+    )
+    prompt: PromptSpec = Field(default_factory=PromptSpec)
+    difference: float = Field(
+        0.02,
+        gt=0,
+        le=1,
+        description=(
+            "The difference between trials that matters, as a share of the way from other prompts' "
+            "references to the right ones; too few prompts for it are said."
+        ),
+        examples=["scoring: {difference: 0.05}"],
+    )
+    references: dict[str, float] | None = Field(
+        None,
+        description="Scores known from elsewhere, by name, shown but not measured here.",
+        examples=["scoring: {references: {gpt-4o-mini: 0.8787}}"],
+    )
+
+
+class ConfirmSpec(Section):
+    """The best trials are trained again with new seeds, and ranked by those."""
+
+    top: int = Field(
+        3, ge=0, le=1000, description="How many; 0 for none.", examples=["confirm: {top: 2}"]
+    )
+    seeds: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="With how many new seeds each.",
+        examples=["confirm: {seeds: 1}"],
+    )
+
+
+class MachineSpec(Section):
+    """How the sweep gives way to others on its machine; no influence on a trial's numbers."""
+
+    nice: int = Field(
+        5,
+        ge=0,
+        le=19,
+        description="How much the workers give way to other programs.",
+        examples=["machine: {nice: 10}"],
+    )
+    keep_awake: bool = Field(
+        True,
+        description="Keep the machine from sleeping meanwhile.",
+        examples=["machine: {keep_awake: false}"],
+    )
+    hang_timeout: Duration = Field(
+        1200.0,
+        ge=10.0,  # one that is well shows life about every five seconds
+        description=(
+            "A worker without a sign of life for so long is ended: seconds, or 90s, 20m, 8h."
+        ),
+        examples=["machine: {hang_timeout: 30m}"],
+    )
+
+
+def keep_count(keep: str) -> int | None:
+    """How many trials' adapters are kept; None for all."""
+    return None if keep == "all" else int(keep.removeprefix("best "))
+
+
+def _check_keep(value: object) -> str:
+    text = " ".join(str(value).split())
+    if text != "all" and not re.fullmatch(r"best [1-9]\d{0,5}", text):
+        raise ValueError("must be all, or best and a number such as best 3")
+    return text
+
+
+def _check_news(value: object) -> tuple[str, ...]:
+    listed = value if isinstance(value, list | tuple) else [value]
+    if all(each in NEWS for each in listed) and len(set(listed)) == len(listed):
+        return tuple(listed)
+    raise ValueError(
+        f"must be a list of {', '.join(NEWS)}. A sweep does not say where they are sent, as "
+        "others may have written it: use --notify or HAWSWEEP_NOTIFY"
+    )
+
+
+def _check_workers(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_WORKERS:
+        return value
+    raise ValueError(f"must be auto or a whole number from 1 to {_MOST_WORKERS}")
+
+
+def _data_specs(value: object) -> object:
+    """One data set or several, each a name or keys, as a list of keys."""
+    listed = value if isinstance(value, list | tuple) else [value]
+    if not listed:
+        raise ValueError("must name at least one data set")
+    return [{"path": each} if isinstance(each, str) else each for each in listed]
+
+
+class SweepSpec(Section):
+    """A whole sweep."""
+
+    description: str = Field(
+        "",
+        description="What the sweep is to find out, for people.",
+        examples=["description: Which rank is enough for our glossary."],
+    )
+    model: str = Field(
+        min_length=1,
+        description=(
+            "A bundled name, a folder, or a Hugging Face repository; left out where search.model "
+            "has several."
+        ),
+        examples=[
+            "model: mlx-community/gemma-3-4b-it-4bit",
+            "search: {model: {choices: [smollm2-135m-instruct, mlx-community/gemma-3-1b-it]}}",
+        ],
+    )
+    data: Annotated[tuple[DataSpec, ...], BeforeValidator(_data_specs)]
+    train: TrainSpec = Field(default_factory=TrainSpec)
+    search: dict[str, Search] = Field(
+        examples=["search: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}"]
+    )
+    enqueue: tuple[dict[str, SearchValue], ...] | None = Field(
+        None,
+        description="Settings to try first; by default two that published sweeps suggest.",
+        examples=["enqueue: [{learning_rate: 2e-4}]"],
+    )
+    memory: MemorySpec = Field(default_factory=MemorySpec)
+    validation: ValidationSpec = Field(default_factory=ValidationSpec)
+    pruning: PruningSpec = Field(default_factory=PruningSpec)
+    sampler: SamplerSpec = Field(default_factory=SamplerSpec)
+    scoring: ScoringSpec = Field(default_factory=ScoringSpec)
+    confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
+    trials: int = Field(
+        20,
+        ge=1,
+        le=10**6,
+        description="Trials to finish, pruned ones included.",
+        examples=["trials: 16"],
+    )
+    timeout: Duration | None = Field(
+        None,
+        description=(
+            "No trial starts after this time: 90s, 20m, 8h. Of it the runs with new seeds get "
+            "theirs."
+        ),
+        examples=["timeout: 8h"],
+    )
+    workers: Annotated[int | Literal["auto"], PlainValidator(_check_workers)] = Field(
+        "auto",
+        description="Processes that train at the same time; auto: as many as make it faster.",
+        examples=["workers: 2"],
+    )
+    machine: MachineSpec = Field(default_factory=MachineSpec)
+    keep: Annotated[str, PlainValidator(_check_keep)] = Field(
+        "best 10",
+        description=(
+            "Whose adapters stay on disk: all, or those of the trials with the highest scores, "
+            "such as best 3; small files always stay."
+        ),
+        examples=["keep: best 3"],
+    )
+    notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
+        NEWS,
+        description=(
+            "What `--notify` or `HAWSWEEP_NOTIFY` sends notifications of: start, a new best trial, "
+            "end, failure."
+        ),
+        examples=["notify: [end, failure]"],
+    )
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**32,
+        description="Seed of the sampler and of the validation subset.",
+        examples=["seed: 1"],
+    )
+    trust_remote_code: bool = Field(
+        False, description="Run code that comes with a model.", examples=["trust_remote_code: true"]
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_model(cls, content: Any) -> Any:
+        """Where models are searched, ``model`` is the first of them."""
+        if not isinstance(content, dict) or "model" in content:
+            return content
+        search = content.get("search")
+        if not isinstance(search, dict) or "model" not in search:
+            return content
+        asked = search["model"]
+        is_plain = isinstance(asked, dict)
+        choices = asked.get("choices") if is_plain else getattr(asked, "choices", None)
+        known = isinstance(choices, list | tuple) and choices and choices[0]
+        # What is no name is a fault of search.model, not of what is left out here.
+        return {**content, "model": known if isinstance(known, str) and known else "?"}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that trials train: those of ``search.model``, else the one."""
+        asked = self.search.get(MODEL)
+        return tuple(map(str, asked.choices)) if isinstance(asked, Choices) else (self.model,)
+
+    @property
+    def searches_models(self) -> bool:
+        """Whether the model is one of the settings that the study varies."""
+        return MODEL in self.search
+
+    def of_model(self, model: str) -> "SweepSpec":
+        """The sweep as if it had this one of its models alone."""
+        if not self.searches_models:
+            return self
+        search = {key: asked for key, asked in self.search.items() if key != MODEL}
+        return self.model_copy(update={"model": model, "search": search})
+
+    def model_of(self, settings: Mapping[str, Any]) -> str:
+        """The model of a trial with these settings."""
+        return str(settings.get(MODEL, self.model))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides a trial's numbers, as plain values. A study goes on only with the same.
+
+        How many trials, for how long, by how many workers, in how much memory and when may change.
+        """
+        content = self.model_dump(mode="json", exclude={"description", *HOW_IT_RUNS})
+        content["train"].pop("grad_checkpoint")
+        for shown in ("references", "difference"):
+            content["scoring"].pop(shown)
+        return content
+
+    def digest(self) -> str:
+        """A short hash of ``fingerprint``."""
+        text = json.dumps(self.fingerprint(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def dump_yaml(self) -> str:
+        """The spec as resolved, every default written out, in a form ``read_sweep`` reads."""
+        content = self.model_dump(mode="json", exclude_none=True)
+        if self.searches_models:
+            content.pop(MODEL)
+        for key in self.search:
+            section = content["train"]
+            *parents, last = key.split(".")
+            for part in parents:
+                section = section.get(part, {})
+            section.pop(last, None)
+        return dump_yaml(content)
+
+
+def without_gone_keys(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A spec that an earlier version stored, without the keys in ``GONE_KEYS``."""
+    return {
+        section: {key: each for key, each in value.items() if f"{section}.{key}" not in GONE_KEYS}
+        if isinstance(value, Mapping)
+        else value
+        for section, value in stored.items()
+    }
+
+
+def short_names(models: Iterable[str]) -> dict[str, str]:
+    """Each model's name without its organisation or folder, where that is enough to tell it."""
+    listed = list(models)
+    last = {model: model.rstrip("/").rsplit("/", 1)[-1] or model for model in listed}
+    ends = list(last.values())
+    return {model: end if ends.count(end) == 1 else model for model, end in last.items()}

@@ -1,0 +1,132 @@
+"""A backup of the SQLite database beside it, and the command that puts it back."""
+
+import shlex
+import sqlite3
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+from hawsweep.errors import StudyError
+from hawsweep.files import replacing
+from hawsweep.study.place import Place
+
+_BUSY_TIMEOUT_S = 1.0
+_LEAST_INTERVAL_S = 5.0
+# Of the time, at most one part in so many is spent on backups.
+_SHARE = 20
+# Beside a database in WAL mode: SQLite would apply its log to another database in its place.
+_SIDE_FILES = ("", "-wal", "-shm")
+
+
+def backup_path(database: Path) -> Path:
+    """Where the backup of a database is."""
+    return database.with_name(f"{database.name}.backup")
+
+
+def back_up(database: Path) -> None:
+    """Copy a database, which others may be using, in the place of its last backup.
+
+    Raises:
+        sqlite3.Error: It cannot be read or is damaged, or there is no room; the last backup stays.
+        OSError: The backup cannot be written; likewise.
+    """
+    uri = f"{database.absolute().as_uri()}?mode=ro"
+    with (
+        replacing(backup_path(database)) as beside,
+        closing(sqlite3.connect(uri, _BUSY_TIMEOUT_S, uri=True)) as source,
+        closing(sqlite3.connect(beside)) as copy,
+    ):
+        copy.execute("PRAGMA synchronous=OFF")  # ``replacing`` waits for the disk, once
+        source.backup(copy, progress=_refuse_locked)
+        copy.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
+        (state,) = copy.execute("PRAGMA quick_check(1)").fetchone()
+        if state != "ok":
+            raise sqlite3.DatabaseError(state)
+
+
+def _refuse_locked(status: int, *_: object) -> None:
+    """Python itself would try again without end."""
+    if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        raise sqlite3.OperationalError("database is locked")
+
+
+class Backups:
+    """Backs up a place's database after changes, with seconds in between; another than a SQLite
+    file not at all.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._database = place.database_path
+        self._is_due = False
+        self._earliest = 0.0
+
+    def note_change(self) -> None:
+        """Note that there is something new to back up."""
+        self._is_due = True
+
+    def look(self) -> None:
+        """Make a backup where there is something new and the last was not just now."""
+        if self._is_due and time.monotonic() >= self._earliest:
+            self.make()
+
+    def make(self) -> None:
+        """Make a backup. The sweep goes on where that fails: the last one stays, and doctor says
+        when it was made.
+        """
+        if self._database is None:
+            return
+        self._is_due = False
+        began = time.monotonic()
+        with suppress(sqlite3.Error, OSError):
+            back_up(self._database)
+        took_s = time.monotonic() - began
+        self._earliest = time.monotonic() + max(_LEAST_INTERVAL_S, _SHARE * took_s)
+
+
+def restore_command(database: Path) -> str:
+    """A command line for a shell that puts the backup in the database's place, and what is there
+    aside.
+    """
+    there = [database.with_name(database.name + end) for end in _SIDE_FILES]
+    moves = [["mv", str(path), f"{path}.damaged"] for path in there if path.exists()]
+    copy = ["cp", str(backup_path(database)), str(database)]
+    return " && ".join(map(shlex.join, [*moves, copy]))
+
+
+def check_database_not_lost(place: Place) -> None:
+    """Refuse to make a new database where one was whose backup is still there.
+
+    Raises:
+        StudyError: So it is; the message says how to put the backup back.
+    """
+    path = place.database_path
+    if path is None or not backup_path(path).exists():
+        return
+    if not path.exists() or path.stat().st_size == 0:
+        raise StudyError(
+            f"{path} is missing, but its backup is there. Put it back: "
+            f"`{restore_command(path)}`. Or move {backup_path(path)} away to begin anew."
+        )
+
+
+def check_trials_not_lost(name: str, place: Place) -> None:
+    """Refuse to make a study whose folder has trials that the database does not know.
+
+    Raises:
+        StudyError: It has; the message says what can be done.
+    """
+    n_trials = count_trial_dirs(place, name)
+    if n_trials == 0:
+        return
+    path = place.database_path
+    backup = "" if path is None or not backup_path(path).exists() else backup_path(path)
+    known = f" {backup} may know it: `hawsweep doctor` shows its studies." if backup else ""
+    raise StudyError(
+        f"{place.study_dir(name)} has files of {n_trials} trials, but the database has no such "
+        f"study.{known} Move that folder away, or start under another name with --study."
+    )
+
+
+def count_trial_dirs(place: Place, name: str = "*") -> int:
+    """The number of trials' folders of a study, or of all."""
+    return sum(1 for _ in place.studies_dir.glob(f"{name}/trials/*/"))

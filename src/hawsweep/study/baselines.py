@@ -1,0 +1,153 @@
+"""The untuned models of a study: what is known of each, what it is called, where its answers lie.
+
+A study of one model keeps what was measured as its attributes ``base``, ``few_shot`` and
+``self_check``. One of several keeps that of each under ``bases``, by model; those three are then of
+the untuned model that scores best.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from hawsweep.spec.space import MODEL
+from hawsweep.spec.sweep import SweepSpec, short_names
+from hawsweep.study.attributes import BASES
+from hawsweep.study.place import Place
+from hawsweep.study.study import spec_of
+from hawsweep.study.trials import trial_of
+
+# The last of them says that all is there.
+_MEASURED = ("self_check", "few_shot", "base")
+_LABELS = {"base": "base", "few_shot": "{n_examples}-shot base"}
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """An untuned model, as a study measured it.
+
+    Attributes:
+        kind: ``base``, or ``few_shot``: with examples in its prompt.
+        label: ``base``, ``4-shot base``; where there are several models, with the model's name.
+        model: Which of several; empty where there is one.
+        values: What ``measure_base.measure_base`` gave.
+    """
+
+    kind: str
+    label: str
+    model: str
+    values: Mapping[str, Any]
+
+    @property
+    def score(self) -> float:
+        """By the study's metric."""
+        return score_of(self.values)
+
+
+def score_of(known: Mapping[str, Any]) -> float:
+    """Of a summary or a sample, by the study's metric; of an older study the similarity."""
+    return float(known["score"] if "score" in known else known["similarity"])
+
+
+def baselines(study: optuna.Study) -> list[Baseline]:
+    """The untuned models that were measured, each alone and with examples in its prompt."""
+    attributes = study.user_attrs
+    if BASES not in attributes:
+        return list(_of_one("", "", attributes))
+    names = short_names(spec_of(study).models)
+    return [
+        each
+        for model, measured in attributes[BASES].items()
+        for each in _of_one(model, f" {names.get(model, model)}", measured)
+    ]
+
+
+def _of_one(model: str, suffix: str, measured: Mapping[str, Any]) -> Iterator[Baseline]:
+    for kind, label in _LABELS.items():
+        if kind in measured:
+            yield Baseline(kind, label.format(**measured[kind]) + suffix, model, measured[kind])
+
+
+def model_of(study: optuna.Study, trial: FrozenTrial) -> str:
+    """Which of a study's several models a trial trained; empty where it has one."""
+    return spec_of(study, trial).model if BASES in study.user_attrs else ""
+
+
+def baseline_of(study: optuna.Study, trial: FrozenTrial) -> Baseline | None:
+    """The untuned model that a trial trained; None where it was not measured."""
+    model = model_of(study, trial)
+    found = baselines(study)
+    return next((each for each in found if each.kind == "base" and each.model == model), None)
+
+
+def base_values(study: optuna.Study, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was measured of the untuned model that a trial with these settings trains; empty where
+    it was not.
+    """
+    attributes = study.user_attrs
+    measured = attributes.get(BASES, {}).get(settings.get(MODEL), {})
+    values: Mapping[str, Any] = (measured if BASES in attributes else attributes).get("base", {})
+    return values
+
+
+def base_dir(place: Place, study_name: str, model: str = "") -> Path:
+    """The folder of an untuned model's answers; ``model`` where a study has several."""
+    folder = place.study_dir(study_name) / "base"
+    return folder / _folder_name(model) if model else folder
+
+
+def base_dir_of(study: optuna.Study, place: Place, trial_number: int) -> Path:
+    """The folder of the answers of the untuned model that a trial trained."""
+    model = model_of(study, trial_of(study, trial_number))
+    return base_dir(place, study.study_name, model)
+
+
+def unmeasured(study: optuna.Study, spec: SweepSpec, left_out: Collection[str] = ()) -> list[str]:
+    """The models that are still to be measured untuned.
+
+    Args:
+        left_out: Models that do not fit into memory.
+    """
+    if not spec.searches_models:
+        return [] if "base" in study.user_attrs else [spec.model]
+    known = study.user_attrs.get(BASES, {})
+    return [each for each in spec.models if each not in known and each not in left_out]
+
+
+def keep_base(
+    study: optuna.Study,
+    spec: SweepSpec,
+    model: str,
+    measured: Mapping[str, Any],
+    left_out: Collection[str] = (),
+) -> None:
+    """Keep in the study what was measured of an untuned model."""
+    if spec.searches_models:
+        known = {**study.user_attrs.get(BASES, {}), model: dict(measured)}
+        study.set_user_attr(BASES, known)
+        if unmeasured(study, spec, left_out):
+            return
+        best = max(known, key=lambda each: known[each]["base"]["score"])
+        measured = {**known[best], "base": {**known[best]["base"], "model": best}}
+    for key in _MEASURED:
+        if key in measured:
+            study.set_user_attr(key, measured[key])
+
+
+def best_other(study: optuna.Study, model: str) -> Baseline | None:
+    """The best untuned model, where it is not the one named nor that with examples shown."""
+    found = baselines(study)
+    best = max(found, key=lambda each: (each.score, each.model == model), default=None)
+    return None if best is None or best.model in ("", model) else best
+
+
+def _folder_name(model: str) -> str:
+    """Readable, no path, and another one for every model."""
+    last = next(iter(short_names([model]).values()))
+    digest = hashlib.sha256(model.encode()).hexdigest()[:6]
+    return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', last).lstrip('.-')[:80]}-{digest}"

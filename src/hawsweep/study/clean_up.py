@@ -1,0 +1,49 @@
+"""What of a study's files goes when a trial has ended."""
+
+import shutil
+from pathlib import Path
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE
+from hawsweep.spec.sweep import SweepSpec, keep_count
+from hawsweep.study.confirm import confirmations
+from hawsweep.study.place import Place
+
+# A trial's adapters and the state to go on from; all else is small and always kept.
+_BULK = (ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE)
+
+
+def remove_bulk(opened: optuna.Study, place: Place, spec: SweepSpec) -> None:
+    """Remove the adapters and states of ended trials that ``keep`` does not keep.
+
+    What is queued to go on where a trial was stopped keeps that trial's.
+    """
+    count = keep_count(spec.keep)
+    if count is None:
+        return
+    trials = opened.get_trials(deepcopy=False)
+    kept = _kept(trials, count, spec) | {each.trial_number for each in confirmations(opened)}
+    for trial in trials:
+        if trial.state.is_finished() and trial.number not in kept:
+            folder = place.trial_dir(opened.study_name, trial.number)
+            for name in _BULK:
+                _remove(folder / name)
+
+
+def _kept(trials: list[FrozenTrial], count: int, spec: SweepSpec) -> set[int]:
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    best = sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))
+    kept = {trial.number for trial in best[: max(count, spec.confirm.top)]}
+    for trial in trials:
+        if not trial.state.is_finished() and "repeats" in trial.user_attrs:
+            kept.add(trial.user_attrs["repeats"])
+    return kept
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

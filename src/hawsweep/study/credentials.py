@@ -1,0 +1,115 @@
+"""A database's password: where it may stand, where it is looked for, and how it is kept out of
+what is shown.
+"""
+
+import os
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+from hawsweep.errors import StudyError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+
+PASSWORD_VARIABLE = "HAWSWEEP_STORAGE_PASSWORD"
+KEYRING_SERVICE = "hawsweep"
+
+
+def refuse_shown_password(url: str) -> None:
+    """Refuse a URL whose password was given on the command line.
+
+    Raises:
+        StudyError: There is one in it, or it cannot be told.
+    """
+    parsed = parse_storage_url(url)
+    if _secrets(parsed):
+        raise StudyError(
+            "--storage holds a password, and every user of this machine can read it in the list "
+            "of processes. Set HAWSWEEP_STORAGE to the URL instead; or leave the password out of "
+            f"the URL and set {PASSWORD_VARIABLE}, or store it once: "
+            f"keyring set {KEYRING_SERVICE} {_account(parsed)}"
+        )
+
+
+def with_password(url: str) -> str:
+    """A storage URL with its password, where it names a user but no password and there is one.
+
+    Looked for in the environment, then in the system's keyring where the package ``keyring`` is
+    installed, under the service ``hawsweep`` and the name ``user@host/database``.
+
+    Raises:
+        StudyError: It is no URL, or the keyring cannot be read.
+    """
+    parsed = parse_storage_url(url)
+    if not parsed.username or _secrets(parsed):
+        return url
+    password = os.environ.get(PASSWORD_VARIABLE) or _from_keyring(_account(parsed))
+    if not password:
+        return url  # such as of a user whom the database trusts
+    return parsed.set(password=password).render_as_string(hide_password=False)
+
+
+def without_secrets(text: str, url: str) -> str:
+    """A text in which nothing of the URL's passwords is left, however they were quoted."""
+    for secret in _secrets(parse_storage_url(url)):
+        quoted = (quote(secret, safe=safe) for safe in ("", "/", " +"))  # URLs differ in this
+        for written in {secret, quote_plus(secret), *quoted}:
+            text = text.replace(written, "***")
+    return text
+
+
+def parse_storage_url(url: str) -> "URL":
+    """Read an Optuna RDB URL.
+
+    Raises:
+        StudyError: It is none, or a password ends in another part of it. The message shows nothing
+            of it.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # what they say may hold the password
+        parsed = None
+    misplaced = parsed and parsed.username and "@" in f"{parsed.host}{parsed.database}"
+    if parsed is None or misplaced:
+        raise StudyError(
+            "the database given as storage cannot be opened: its URL must read "
+            "dialect+driver://user@host:port/database. In a password write @ as %40, : as %3A and "
+            "/ as %2F."
+        )
+    return parsed
+
+
+def _account(url: "URL") -> str:
+    return f"{url.username}@{url.host or 'localhost'}/{url.database or ''}"
+
+
+def _secrets(url: "URL") -> list[str]:
+    found = [str(url.password)] if url.password else []
+    for key, values in url.normalized_query.items():
+        name = key.lower().replace("_", "")
+        if name == "pass" or name.endswith(("password", "passwd", "pwd")):
+            found += values
+        elif name == "odbcconnect":
+            found += [value for value in values if "pwd=" in value.lower()]
+    return [secret for secret in found if secret]
+
+
+def _from_keyring(account: str) -> str | None:
+    try:
+        import keyring  # type: ignore[import-not-found]
+        import keyring.errors  # type: ignore[import-not-found]
+    except ImportError:
+        return None
+    try:
+        password: str | None = keyring.get_password(KEYRING_SERVICE, account)
+    except keyring.errors.NoKeyringError:
+        return None
+    except keyring.errors.KeyringError as fault:
+        raise StudyError(
+            f"The keyring cannot be read: {fault}. Unlock it, or set {PASSWORD_VARIABLE}."
+        ) from fault
+    return password

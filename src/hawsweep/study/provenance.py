@@ -1,0 +1,100 @@
+"""What made a study's numbers: versions, the model, the metric, and the code around it."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hawsweep.spec.sweep import SweepSpec
+
+_PACKAGES = ("hawsweep", "mlx", "mlx-lm", "optuna", "sentence-transformers", "transformers")
+# Small files are read whole, of large ones as much at either end.
+_END_BYTES = 1 << 20
+_IGNORED = {".md", ".png", ".jpg", ".gitattributes", ".lock"}
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide the numbers."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def fingerprints(
+    spec: SweepSpec,
+    model_path: Path,
+    data: Mapping[str, str],
+    others: Mapping[str, Path] | None = None,
+) -> dict[str, str]:
+    """Of what the spec only names: each split, each model, and a metric of one's own.
+
+    Args:
+        data: See ``load.Splits.fingerprint``.
+        others: The folders of the models beside the first one, by model.
+    """
+    found = {**data, "model": _of_folder(model_path)}
+    found |= {f"model {name}": _of_folder(path) for name, path in (others or {}).items()}
+    module, colon, _ = spec.scoring.metric.partition(":")
+    if colon:
+        found["metric"] = _digest([Path(f"{module}.py")])
+    return found
+
+
+def start_record() -> dict[str, Any]:
+    """What is noted of each start: when, where, with which versions and which commit."""
+    return {
+        "time": time.time(),
+        "host": os.uname().nodename,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "git": git_state(Path()),
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """The commit that is checked out in a folder and whether tracked files differ from it; None
+    outside of a repository.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": changed != ""}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _of_folder(folder: Path) -> str:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return _digest([path for path in files if path.suffix not in _IGNORED and path.name[0] != "."])
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        size = path.stat().st_size if path.is_file() else -1
+        digest.update(f"{path.name} {size}\n".encode())
+        if size >= 0:
+            with path.open("rb") as file:
+                digest.update(file.read(_END_BYTES))
+                if size > _END_BYTES:
+                    file.seek(max(_END_BYTES, size - _END_BYTES))
+                    digest.update(file.read())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,238 @@
+"""The trials of a study: which comes next, whose they are, and what becomes of those that fail."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.machine.processes import asking, is_alive_here, is_dead_here
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import MEMORY_CONSTRAINT, MEMORY_FACTOR, SMALLEST_VIOLATION
+from hawsweep.study.faults import FROM_OUTSIDE, Fault
+from hawsweep.study.optuna_door import storage_of, study_id, suggest, trial_id, trial_to_run
+from hawsweep.study.study import renew_sampler
+from hawsweep.study.trials import count_finished
+
+_TIGHTENED = 1.15
+# What makes a trial another one than its settings say, so that its repetition has it too.
+_CARRIED = ("confirms", "seed", "retried_after", "below_bytes")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial ended, as events and tables call it: ``fail`` or ``infeasible``; and why."""
+
+    state: str
+    reason: str
+
+
+def reap_running(
+    study: optuna.Study, fault: Fault, worker: Mapping[str, Any] | None = None
+) -> dict[int, Ending]:
+    """End trials left RUNNING: those of one worker, or of any that no longer lives on this machine,
+    nor does who started it and would see to it.
+
+    Returns:
+        How each ended, by its number.
+    """
+    reaped = {}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = trial.user_attrs.get("worker")
+        if owner == dict(worker) if worker is not None else _is_left(owner):
+            reaped[trial.number] = end_failed(study, trial.number, fault)
+    return reaped
+
+
+def _is_left(owner: Mapping[str, Any] | None) -> bool:
+    return is_dead_here(owner) and not is_alive_here((owner or {}).get("parent"))
+
+
+def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
+    """End a running trial as what ended it asks for: its settings are queued again, or are known
+    not to fit.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    if trial.state.is_finished():
+        return Ending("fail", FROM_OUTSIDE)  # what somebody ended is not tried again
+    state, reason, storage = TrialState.FAIL, fault.text, storage_of(study)
+    if fault.remedy == "go on":
+        repeat_trial(study, number)
+        reason += "; its settings are tried again"
+    elif fault.remedy == "later":
+        reason += "; tried once more" if _try_later(study, trial, fault) else "; not tried again"
+    elif fault.remedy == "smaller":
+        if ran_out_of_memory(study, number):
+            reason += "; tried once more with a smaller plan"
+        else:
+            state, reason = TrialState.PRUNED, f"{reason}; there is no smaller way to execute it"
+            _mark_infeasible(study, trial)
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside meanwhile
+        storage.set_trial_user_attr(trial_id(trial), "reason", reason)
+        storage.set_trial_user_attr(trial_id(trial), "fault", fault.kind)
+        storage.set_trial_state_values(trial_id(trial), state)
+    return Ending("infeasible" if state == TrialState.PRUNED else "fail", reason)
+
+
+def _mark_infeasible(study: optuna.Study, trial: FrozenTrial) -> None:
+    trial_to_run(study, trial.number).set_user_attr("infeasible", True)
+    key = f"constraints:{MEMORY_CONSTRAINT}"
+    if key not in trial.system_attrs or trial.system_attrs[key] <= 0:
+        # Trial.set_constraint would keep the first value: that the plan was thought to fit.
+        storage_of(study).set_trial_system_attr(trial_id(trial), key, SMALLEST_VIOLATION)
+
+
+def _try_later(study: optuna.Study, trial: FrozenTrial, fault: Fault) -> bool:
+    if "retried_after" in trial.user_attrs:
+        return False
+    repeat_trial(study, trial.number, retried_after=fault.kind)
+    return True
+
+
+def repeat_trial(study: optuna.Study, number: int, **attributes: Any) -> None:
+    """Queue a trial's settings, once; the trial that gets them goes on where its state is."""
+    trials = study.get_trials(deepcopy=False)
+    if any(trial.user_attrs.get("repeats") == number for trial in trials):
+        return  # a process was killed between queueing and saying that the trial ended
+    attributes = {"repeats": number, **_carried(trials[number]), **attributes}
+    # One that died while it was given its settings has some of them only.
+    settings = {**trials[number].system_attrs.get("fixed_params", {}), **trials[number].params}
+    study.enqueue_trial(settings, user_attrs=attributes)
+
+
+def _carried(trial: FrozenTrial) -> dict[str, Any]:
+    return {key: trial.user_attrs[key] for key in _CARRIED if key in trial.user_attrs}
+
+
+def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
+    """Note that a trial ran out of memory although its plan fitted: later plans leave more room,
+    and its settings are queued once, for a plan that takes less.
+
+    Returns:
+        Whether it is tried again.
+    """
+    trial = study.get_trials(deepcopy=False)[number]
+    plan = trial.user_attrs.get("plan")
+    if plan is None or not plan["peak_bytes"]:
+        return False  # how much it takes is not known, nor what would take less
+    factor = study.user_attrs.get(MEMORY_FACTOR, 1.0)
+    study.set_user_attr(MEMORY_FACTOR, factor * _TIGHTENED)
+    if "below_bytes" in trial.user_attrs:
+        return False
+    repeat_trial(study, number, below_bytes=plan["peak_bytes"])
+    return True
+
+
+def ask(
+    study: optuna.Study,
+    spec: SweepSpec,
+    space: Mapping[str, BaseDistribution],
+    folder: Path,
+    worker: Mapping[str, Any],
+    n_trials: int = 0,
+) -> int:
+    """Begin the trial to run now, with its settings; its number.
+
+    One process at a time asks on this machine. SQLite knows no ``SELECT FOR UPDATE``: without the
+    lock, Optuna would let two processes read that a trial waits, and both would run it.
+
+    Args:
+        spec: Names the sampler.
+        folder: The study's, which holds the lock.
+        worker: See ``next_trial``.
+        n_trials: See ``next_trial``.
+    """
+    with asking(folder):
+        renew_sampler(study, spec)
+        return next_trial(study, space, worker, n_trials).number
+
+
+def next_trial(
+    study: optuna.Study,
+    space: Mapping[str, BaseDistribution],
+    worker: Mapping[str, Any],
+    n_trials: int = 0,
+) -> optuna.Trial:
+    """The trial to run now: what was interrupted first, then what is queued, then a proposal.
+
+    What had bad luck comes after another trial began, so that what it met may have passed.
+
+    Args:
+        worker: The process that runs it. A running trial has it from the first moment, so that
+            whenever that process or the asking one dies it is known whose the trial was.
+        n_trials: How many are to be finished; at the last there is nothing to come before.
+    """
+    trials = study.get_trials(deepcopy=False)
+    begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
+    is_last = count_finished(study) >= n_trials - 1
+
+    def turn(waiting: FrozenTrial) -> int | None:
+        if "retried_after" in waiting.user_attrs:
+            return 1 if is_last or begun > waiting.number else None
+        return 0 if "repeats" in waiting.user_attrs else 2
+
+    waiting = [(turn(t), t.number) for t in trials if t.state == TrialState.WAITING]
+    queued = sorted((at, number) for at, number in waiting if at is not None)
+    taken = (number for _, number in queued if _take(study, trials[number], worker))
+    number = next(taken, None)
+    if number is None:
+        number = _new_trial(study, worker)
+    trial = trial_to_run(study, number)
+    suggest(trial, space)
+    return trial
+
+
+def _take(study: optuna.Study, trial: FrozenTrial, worker: Mapping[str, Any]) -> bool:
+    """Make a waiting trial a running one of this worker's, unless another machine was faster."""
+    storage = storage_of(study)
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        # Before it runs: a process that dies in between leaves a trial that waits.
+        storage.set_trial_user_attr(trial_id(trial), "worker", dict(worker))
+        return storage.set_trial_state_values(trial_id(trial), TrialState.RUNNING)
+    return False
+
+
+def _new_trial(study: optuna.Study, worker: Mapping[str, Any]) -> int:
+    """Begin a trial without settings; its number.
+
+    Study.ask would take one whose turn has not come.
+    """
+    new = FrozenTrial(
+        number=-1,
+        trial_id=-1,
+        state=TrialState.RUNNING,
+        value=None,
+        params={},
+        distributions={},
+        user_attrs={"worker": dict(worker)},
+        system_attrs={},
+        intermediate_values={},
+        datetime_start=datetime.now(),
+        datetime_complete=None,
+    )
+    storage = storage_of(study)
+    return storage.get_trial_number_from_id(storage.create_new_trial(study_id(study), new))
+
+
+def n_running_here(study: optuna.Study) -> int:
+    """Trials that run now, in processes that live on this machine."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return sum(is_alive_here(trial.user_attrs.get("worker")) for trial in running)
+
+
+def orphans_here(study: optuna.Study) -> list[int]:
+    """Process ids of workers on this machine that run a trial, but whose supervisor has ended."""
+    owners = [
+        trial.user_attrs.get("worker", {})
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    ]
+    return [
+        owner["pid"]
+        for owner in owners
+        if is_alive_here(owner) and is_dead_here(owner.get("parent"))
+    ]

@@ -1,0 +1,151 @@
+"""The database of studies: opening it, and what it raises."""
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import optuna
+import sqlalchemy.exc
+from optuna.storages import RDBStorage
+
+from hawsweep.errors import StudyError
+from hawsweep.layout import CONFIRM_SUFFIX
+from hawsweep.study.credentials import parse_storage_url, without_secrets
+from hawsweep.study.faults import is_disk_fault
+from hawsweep.study.place import Place
+
+_BUSY_TIMEOUT_S = 60
+# What a person can mend or must know of, among what a database raises.
+STORAGE_FAULTS = (
+    sqlalchemy.exc.SQLAlchemyError,
+    optuna.exceptions.StorageInternalError,
+    sqlite3.Error,
+)
+_OPENING_FAULTS = (*STORAGE_FAULTS, RuntimeError, ImportError)
+
+
+def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
+    """Open the database; SQLite in WAL mode with a busy timeout.
+
+    Args:
+        create: Make it where it is missing.
+
+    Raises:
+        StudyError: It is missing, corrupt, read-only, or cannot be reached. Nothing is written
+            over.
+    """
+    path = place.database_path
+    if path is None:
+        return _open_given(place.url)
+    _check_sqlite(path, create)
+    try:
+        return RDBStorage(place.url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
+    except _OPENING_FAULTS as fault:
+        raise StudyError(f"{path} cannot be opened: {_first_line(fault)}") from fault
+
+
+def _open_given(url: str) -> RDBStorage:
+    parse_storage_url(url)
+    try:
+        return RDBStorage(url)
+    except _OPENING_FAULTS as fault:
+        said = without_secrets(_first_line(fault), url)
+    # Without its cause, whose text may hold the password.
+    raise StudyError(
+        f"the database given as storage cannot be opened: {said}. Check that --storage is an "
+        "Optuna RDB URL, that the database answers, and that its driver is installed."
+    )
+
+
+@contextmanager
+def storage_faults_told(place: Place) -> Iterator[None]:
+    """Make a StudyError of what a database raises while it is used, or a disk that takes nothing
+    any more.
+    """
+    try:
+        yield
+    except (*STORAGE_FAULTS, OSError) as fault:
+        if is_disk_fault(fault):
+            raise disk_fault(place) from None
+        if isinstance(fault, OSError):
+            raise
+        path, said = place.database_path, _first_line(fault)
+        where = "the database given as storage" if path is None else str(path)
+        if place.storage_url is not None:
+            said = without_secrets(said, place.storage_url)
+        # Without its cause, whose text may hold a password.
+        raise StudyError(
+            f"{where} cannot be used: {said}. What finished is kept; the same command goes on."
+        ) from None
+
+
+def disk_fault(place: Place) -> StudyError:
+    """The error of a disk that has no room left, or takes nothing any more."""
+    return StudyError(
+        f"The disk that holds {place.studies_dir} is full or cannot be written. What finished is "
+        "kept. Make room, then go on with the same command."
+    )
+
+
+def study_names(storage: RDBStorage) -> list[str]:
+    """The names of all studies, sorted, without those that confirm another."""
+    return sorted(name for name in all_names(storage) if not name.endswith(CONFIRM_SUFFIX))
+
+
+def confirm_name(name: str) -> str:
+    """The name of the study that confirms another."""
+    return name + CONFIRM_SUFFIX
+
+
+def all_names(storage: RDBStorage) -> list[str]:
+    """Names of the studies and of those that confirm them."""
+    return list(optuna.get_all_study_names(storage))
+
+
+def _check_sqlite(path: Path, create: bool) -> None:
+    if not path.exists():
+        if not create:
+            raise StudyError(
+                f"There are no studies in {path.parent}: {path} is missing. Start one: "
+                "hawsweep start NAME."
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise StudyError(
+                f"{path.parent} cannot be made: {fault.strerror}. Choose another --studies-dir."
+            ) from fault
+    elif path.is_dir():
+        raise StudyError(
+            f"{path} is a folder, must be a database. Move it away or choose another --studies-dir."
+        )
+    if create and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise StudyError(
+            f"{path} cannot be written. Correct its permissions or choose another --studies-dir."
+        )
+    try:
+        with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            # Another start may be making Optuna's tables: these two come first.
+            if names and not names & {"studies", "version_info"}:
+                raise StudyError(
+                    f"{path} is a database of something else: it has no studies of Optuna. It was "
+                    "left as it is: move it away, or choose another --studies-dir."
+                )
+            if create:
+                connection.execute("PRAGMA journal_mode=WAL")
+            if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                raise sqlite3.DatabaseError("its pages are damaged")
+    except sqlite3.Error as fault:
+        raise StudyError(
+            f"{path} is not a usable SQLite database: {fault}. It was left as it is: "
+            "`hawsweep doctor` says whether there is a backup to put back. Or move it away, or "
+            "choose another --studies-dir."
+        ) from fault
+
+
+def _first_line(fault: BaseException) -> str:
+    lines: Sequence[str] = str(fault).strip().splitlines()
+    return lines[0] if lines else type(fault).__name__

@@ -1,0 +1,253 @@
+"""The study: its storage, opening and continuing it, and what it knows about its trials."""
+
+import gc
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
+
+from hawsweep.errors import SpecChangedError, StudyError
+from hawsweep.files import replace_text
+from hawsweep.layout import CONFIRM_SUFFIX
+from hawsweep.spec.sweep import SweepSpec, without_gone_keys
+from hawsweep.study.attributes import BASES, STOP
+from hawsweep.study.optuna_door import study_id
+from hawsweep.study.place import Place, folder_name, printable
+from hawsweep.study.provenance import start_record, versions
+from hawsweep.study.storage import all_names, confirm_name, study_names
+
+_MOST_STARTS = 100
+
+
+def create_study(
+    storage: RDBStorage,
+    place: Place,
+    name: str,
+    spec: SweepSpec,
+    fingerprints: Mapping[str, str],
+    *,
+    accept_versions: bool = False,
+) -> tuple[optuna.Study, bool]:
+    """Create a study, or open it to go on; either way what started it is noted.
+
+    Args:
+        fingerprints: Of the splits, the model and the metric; see ``provenance.fingerprints``.
+        accept_versions: Go on also where libraries are others than those it was made with.
+
+    Returns:
+        The study, and whether it is new.
+
+    Raises:
+        SpecChangedError: It was made with another spec, other data, another model or other
+            versions.
+        StudyError: The study's folder cannot be written.
+    """
+    folder = place.study_dir(name)
+    asked = {**spec.fingerprint(), "fingerprints": dict(fingerprints)}
+    if name in study_names(storage):
+        study = load_study(storage, name, spec)
+        changes = _changes(_spec_with_defaults(study, asked), asked)
+        known = study.user_attrs.get("versions", {})
+        others = "" if accept_versions else _changes(known, {**known, **versions()})
+        if not changes and not others:
+            _note_start(study)
+            return study, False
+        if not _is_untouched(study):
+            raise SpecChangedError(
+                f"Study {name!r} was made with another spec: {changes}. "
+                "Start it under another name with --study, or restore the value."
+                if changes
+                else f"Study {name!r} was made with other versions, so that its numbers and new "
+                f"ones may not compare: {others}. Start it under another name with --study, "
+                "install those versions, or go on all the same with --accept-versions."
+            )
+        # A start that failed before its first measurement leaves nothing to be true to.
+        optuna.delete_study(study_name=name, storage=storage)
+    try:
+        for made_again in ("base", "data", "confirm"):  # of an earlier study of that name
+            shutil.rmtree(folder / made_again, ignore_errors=True)
+        (folder / "trials").mkdir(parents=True, exist_ok=True)
+        header = json.dumps({"versions": versions(), "fingerprints": dict(fingerprints)})
+        replace_text(folder / "spec.yaml", f"# {header}\n{spec.dump_yaml()}")
+    except OSError as fault:
+        raise StudyError(
+            f"{folder} cannot be written: {fault.strerror}. Choose another --studies-dir."
+        ) from fault
+    if confirm_name(name) in all_names(storage):
+        optuna.delete_study(study_name=confirm_name(name), storage=storage)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        direction="maximize",
+        sampler=make_sampler(spec, 0),
+        pruner=make_pruner(spec),
+    )
+    name_metric(study, spec.scoring.metric.replace("_", " "))
+    for key, value in {
+        "spec": asked,
+        "versions": versions(),
+        "description": spec.description,
+    }.items():
+        study.set_user_attr(key, value)
+    _note_start(study)
+    return study, True
+
+
+def name_metric(study: optuna.Study, name: str) -> None:
+    """Name the score, as Optuna's dashboard and plots show it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([name])
+
+
+def _note_start(study: optuna.Study) -> None:
+    before = study.user_attrs.get("starts", [])
+    study.set_user_attr("starts", [*before, start_record()][-_MOST_STARTS:])
+
+
+def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) -> optuna.Study:
+    """Open a study; with ``spec``, to go on with its sampler and pruner.
+
+    Raises:
+        StudyError: There is none of this name; the message lists those there are. Or the name is
+            not one that hawsweep gives.
+    """
+    folder_name(name)
+    try:
+        study = optuna.load_study(storage=storage, study_name=name)
+    except KeyError as fault:
+        known = ", ".join(map(printable, study_names(storage))) or "none"
+        raise StudyError(
+            f"There is no study {name!r}. Studies here: {known}. `hawsweep list` shows them."
+        ) from fault
+    if spec is not None:
+        study.pruner = make_pruner(spec)
+        renew_sampler(study, spec)
+    return study
+
+
+def read_trials(study: optuna.Study) -> optuna.Study:
+    """Read a study's trials now, at once; those that ended are not read again.
+
+    Python would look for garbage again and again among what is only being made: a third of the
+    time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        study.get_trials(deepcopy=False)
+    finally:
+        if was_enabled:
+            gc.enable()
+    return study
+
+
+def renew_sampler(study: optuna.Study, spec: SweepSpec) -> None:
+    """Give a study the sampler for its next proposal; what was read of its trials is kept."""
+    study.sampler = make_sampler(spec, len(study.get_trials(deepcopy=False)))
+
+
+def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:
+    """The sampler for the next proposal.
+
+    Its seed depends on the spec's and on how many trials there are, so that a proposal does not
+    depend on which process makes it, nor a restarted one repeat what the first proposed.
+    """
+    seed = (spec.seed * 1_000_003 + n_trials) % 2**32
+    if spec.sampler.name == "random":
+        return RandomSampler(seed=seed)
+    return TPESampler(seed=seed, n_startup_trials=spec.sampler.n_startup_trials)
+
+
+def make_pruner(spec: SweepSpec) -> BasePruner:
+    """The pruner that ``pruning`` names."""
+    asked = spec.pruning
+    if asked.name == "none":
+        return NopPruner()
+    when = {
+        "n_startup_trials": asked.n_startup_trials,
+        "n_warmup_steps": asked.n_warmup_steps,
+        "n_min_trials": asked.n_min_trials,
+    }
+    if asked.name == "median":
+        return MedianPruner(**when)
+    return PercentilePruner(asked.percentile, **when)
+
+
+def stop_asked(study: optuna.Study) -> int:
+    """Whether the study is to stop: 0 no, 1 after the current evaluation, 2 now."""
+    return study.user_attrs.get(STOP) or 0
+
+
+def spec_of(study: optuna.Study, trial: FrozenTrial | None = None) -> SweepSpec:
+    """The spec a study was made with, and how it was last asked to run; of a trial, as if the model
+    it trained were the only one.
+    """
+    attributes = study.user_attrs
+    content = {key: value for key, value in attributes["spec"].items() if key != "fingerprints"}
+    spec = SweepSpec.model_validate(without_gone_keys({**content, **attributes.get("how", {})}))
+    if trial is None:
+        return spec
+    queued = trial.system_attrs.get("fixed_params", {})
+    return spec.of_model(spec.model_of({**queued, **trial.params}))
+
+
+def newest(storage: RDBStorage) -> str:
+    """The name of the study started last.
+
+    Raises:
+        StudyError: There is none.
+    """
+    summaries = [
+        each
+        for each in optuna.get_all_study_summaries(storage, include_best_trial=False)
+        if not each.study_name.endswith(CONFIRM_SUFFIX)
+    ]
+    if not summaries:
+        raise StudyError("There are no studies yet. Start one: hawsweep start lr-rank")
+    return str(max(summaries, key=study_id).study_name)
+
+
+def _is_untouched(study: optuna.Study) -> bool:
+    trials = study.get_trials(deepcopy=False)
+    is_measured = study.user_attrs.keys() & {"base", BASES}
+    return not is_measured and all(t.state == TrialState.WAITING for t in trials)
+
+
+def _spec_with_defaults(study: optuna.Study, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study was made with; keys that are newer than it have their defaults, and
+    fingerprints what they are now.
+    """
+    stored: dict[str, Any] = study.user_attrs.get("spec", {})
+    known = {**asked["fingerprints"], **stored.get("fingerprints", {})}
+    try:
+        return {**spec_of(study).fingerprint(), "fingerprints": known}
+    except (KeyError, ValidationError):
+        return stored
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What differs, each key with both values; empty where nothing does."""
+    was, is_now = _flatten(before), _flatten(now)
+    return "; ".join(
+        f"{key} was {was.get(key, 'not set')}, is {is_now.get(key, 'not set')}"
+        for key in sorted({**was, **is_now})
+        if was.get(key) != is_now.get(key)
+    )
+
+
+def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(content, Mapping):
+        return {prefix: content}
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
+    return flat

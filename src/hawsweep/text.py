@@ -1,0 +1,95 @@
+"""How numbers, settings and texts are written everywhere."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings in one line, by their last names."""
+    return "  ".join(f"{short_name(key)} {setting(value)}" for key, value in settings.items())
+
+
+def short_name(key: str) -> str:
+    """A key as a column's title."""
+    return {"learning_rate": "lr", "grad_accumulation_steps": "accum"}.get(
+        key, key.rsplit(".", 1)[-1]
+    )
+
+
+def setting(value: Any) -> str:
+    """A setting's value, empty for None."""
+    if value is None:
+        return ""
+    return (
+        f"{value:.2e}"
+        if isinstance(value, float) and value < 0.01
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def number(value: float | None, form: str, factor: float = 1) -> str:
+    """A number in a format, times a factor; empty for None."""
+    if value is None:
+        return ""
+    return form.format(value * factor if factor != 1 else value)
+
+
+def score_range(low: float | None, high: float | None, *, is_short: bool) -> str:
+    """An interval's ends, without their zeros where there is little room."""
+    if low is None or high is None:
+        return ""
+    if is_short and 0 <= low <= high < 0.995:
+        return f"{low:.2f}-{high:.2f}".replace("0.", ".")
+    return f"{low:.3f}-{high:.3f}"
+
+
+def finite(low: float, high: float) -> tuple[float | None, float | None]:
+    """Both ends of an interval, or None for both."""
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
+
+
+def faults_text(faults: Mapping[str, int] | None) -> str:
+    """``3 empty, 1 cut``."""
+    return ", ".join(f"{count} {fault}" for fault, count in sorted((faults or {}).items()))
+
+
+def clock(seconds: float) -> str:
+    """``1:02:03``, or ``2:03`` below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def duration(seconds: float) -> str:
+    """``2:03`` below an hour, then ``1h02``."""
+    minutes = round(seconds / 60)
+    return clock(seconds) if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}"
+
+
+def shorten(text: str, length: int = 160) -> str:
+    """A text in one line, cut where it is too long."""
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def when(at: float, now: float) -> str:
+    """A time of day; with its date where that is another: ``07:05``, ``Fri 27 Nov 07:05``."""
+    moment, today = datetime.fromtimestamp(at), datetime.fromtimestamp(now)
+    return f"{moment:%H:%M}" if moment.date() == today.date() else f"{moment:%a %d %b %H:%M}"
+
+
+def time_text(seconds: float) -> str:
+    """A time as a sweep has it, in whole minutes: ``7h30m``."""
+    hours, minutes = divmod(max(1, int(seconds / 60)), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or not hours else "")
+
+
+def seconds_text(seconds: float) -> str:
+    """A time for people: ``45 s``, ``12 min``, ``1h30m``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 3600 else time_text(seconds)

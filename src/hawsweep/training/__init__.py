@@ -1,0 +1,1 @@
+"""One LoRA run. Knows no Optuna and no study."""

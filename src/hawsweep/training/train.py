@@ -1,0 +1,407 @@
+"""One run: steps, evaluation, the best adapter, and going on where an earlier one was.
+
+What it does otherwise than mlx-lm's trainer, which it follows in the meaning of its settings:
+gradients of an update are weighted by tokens and none is left over; the loss is computed only where
+a token counts; evaluation follows the update, covers a frozen set whole, and the adapter kept is
+the one of the best evaluation.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from hawsweep.machine.backend import (
+    mx,
+    nn,
+    optim,
+    peak_memory_bytes,
+    random_seed,
+    reset_peak_memory,
+    seed,
+)
+
+import numpy as np
+from mlx.utils import tree_map, tree_map_with_path
+
+from hawsweep.data.batches import Batch, make_batch, split
+from hawsweep.data.tokens import Example
+from hawsweep.files import remove_half_written
+from hawsweep.layout import ADAPTER_DIR
+from hawsweep.spec.train import TrainSpec
+from hawsweep.training.adapters import adapted, save_adapter
+from hawsweep.training.checkpoints import (
+    ExampleLosses,
+    Progress,
+    TrainState,
+    flat,
+    keep_checkpoint,
+    save_state,
+    unflat,
+)
+from hawsweep.training.dropout import dropout_keys, step_key
+from hawsweep.training.evaluation import Evaluation, batch_arrays, sum_by_row
+from hawsweep.training.forward import FrozenBlocks
+from hawsweep.training.loss import target_losses
+from hawsweep.training.optimizers import learning_rate_at, make_optimizer, set_learning_rate
+
+_N_TARGETS = "n_targets"  # beside the names of pending gradients
+
+
+class Interrupted(Exception):  # noqa: N818 - asked for, not an error
+    """The run was asked to stop; its state is on disk, where it has one."""
+
+
+class NonFiniteLoss(Exception):  # noqa: N818 - a result of the trial, not an error of the program
+    """The loss became infinite or NaN: the trial's settings diverge."""
+
+    def __init__(self, iteration: int) -> None:
+        super().__init__(f"the loss was not finite at iteration {iteration}")
+        self.iteration = iteration
+
+
+@dataclass(frozen=True)
+class Report:
+    """Training since the last report.
+
+    Attributes:
+        train_loss: Nats per target token.
+        learning_rate: Of the update that the last batch is part of.
+        grad_norm: Of all gradients of the last update together, before clipping.
+        tokens_per_s: Real tokens, without padding, of training alone.
+        padding_ratio: Padded tokens over real tokens.
+    """
+
+    iteration: int
+    update: int
+    train_loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens_per_s: float
+    padding_ratio: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        best: The evaluation whose adapter is kept.
+        iteration: The last; fewer than ``iters`` where patience ended the run.
+        n_tokens: Real tokens trained on.
+        train_time_s: Training alone, without evaluations.
+        example_losses: Of the training examples.
+    """
+
+    best: Evaluation
+    iteration: int
+    n_tokens: int
+    train_time_s: float
+    eval_time_s: float
+    peak_memory_bytes: int
+    example_losses: ExampleLosses
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Real tokens trained on per second of training."""
+        return self.n_tokens / self.train_time_s if self.train_time_s else 0.0
+
+
+class TrainCallback(Protocol):
+    """What a run tells. Each may raise to end the run; the best adapter so far is on disk then."""
+
+    def on_iteration(self, iteration: int) -> None:
+        """After every batch."""
+
+    def on_report(self, report: Report) -> None:
+        """Every ``steps_per_report`` iterations."""
+
+    def on_evaluation(self, evaluation: Evaluation, is_best: bool) -> None:
+        """Every ``steps_per_eval`` iterations and at the end, after the best adapter was saved."""
+
+
+def train_adapter(
+    model: Any,
+    train: TrainSpec,
+    examples: Sequence[Example],
+    order: Iterator[tuple[int, ...]],
+    evaluate: Callable[[int], Evaluation],
+    folder: Path,
+    callback: TrainCallback,
+    *,
+    frozen: FrozenBlocks | None = None,
+    micro_batch: int | None = None,
+    tokens_at_once: int | None = None,
+    state: TrainState | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainResult:
+    """Train what is trainable in ``model`` and leave the best adapter in ``folder/adapters``.
+
+    After each evaluation the whole state is written to ``folder``. A run that goes on from it ends
+    with the same numbers, on a CPU bit for bit, as one that was never interrupted.
+
+    Args:
+        model: See ``trainable``.
+        order: The batches, as indices of ``examples``, from the first on.
+        evaluate: Gives the evaluation of the model as it is, at an iteration.
+        frozen: Keeps what the blocks below the trained ones give, from trial to trial.
+        micro_batch: Examples through the model at a time; None for whole batches. It changes
+            nothing but rounding and which values dropout drops.
+        tokens_at_once: See ``loss.target_losses``.
+        state: Where to go on; see ``checkpoints.load_state``.
+        should_stop: Asked after every batch, and after its evaluation where one is due.
+
+    Raises:
+        NonFiniteLoss: Training or evaluation diverged.
+        Interrupted: ``should_stop`` said so; the state is of the last batch.
+    """
+    frozen = frozen or FrozenBlocks(model, budget_bytes=0)
+    remove_half_written(folder)
+    run = _Run(model, train, frozen, tokens_at_once, state or _first_state(model, len(examples)))
+    order = islice(order, run.progress.iteration, None)
+    reset_peak_memory()
+    while not run.is_done:
+        indices = next(order)
+        parts = [make_batch(examples, part) for part in split(indices, micro_batch)]
+        run.step(parts, sum(len(examples[i].tokens) - 1 for i in indices))
+        callback.on_iteration(run.progress.iteration)
+        if run.is_due(train.steps_per_report):
+            callback.on_report(run.report())
+        if run.is_due(train.steps_per_eval):
+            evaluation = evaluate(run.progress.iteration)
+            is_best = run.note(evaluation)
+            if is_best:
+                save_adapter(model, train, folder / ADAPTER_DIR)
+            keep_checkpoint(model, train, folder, run.progress.kept)
+            callback.on_evaluation(evaluation, is_best)
+            save_state(folder, train, run.state())
+        if should_stop():
+            if not run.is_due(train.steps_per_eval):
+                save_state(folder, train, run.state())
+            raise Interrupted
+    return run.result()
+
+
+@contextmanager
+def gradient_checkpointing(model: Any) -> Iterator[None]:
+    """Recompute each block's activations backwards; on leaving, the blocks are as before."""
+    kinds = {type(layer) for layer in model.layers}
+    own = {kind: vars(kind).get("__call__") for kind in kinds}  # None where it is inherited
+    for kind in kinds:
+        kind.__call__ = _checkpointed(kind.__call__)
+    try:
+        yield
+    finally:
+        for kind, call in own.items():
+            if call is None:
+                del kind.__call__
+            else:
+                kind.__call__ = call
+
+
+@contextmanager
+def trainable(model: Any, train: TrainSpec) -> Iterator[None]:
+    """The model adapted and, where asked, with gradient checkpointing; undone on leaving."""
+    with adapted(model, train):
+        if train.grad_checkpoint is not True:
+            yield
+            return
+        with gradient_checkpointing(model):
+            yield
+
+
+def _checkpointed(call: Callable[..., Any]) -> Callable[..., Any]:
+    def checkpointed_call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        def inner(parameters: Any, *args: Any, **kwargs: Any) -> Any:
+            layer.update(parameters)
+            return call(layer, *args, **kwargs)
+
+        # The parameters are an argument, or no gradient would reach them.
+        return mx.checkpoint(inner)(layer.trainable_parameters(), *args, **kwargs)
+
+    return checkpointed_call
+
+
+def _first_state(model: Any, n_examples: int) -> TrainState:
+    progress = Progress(random_seed=random_seed())
+    adapter = flat(model.trainable_parameters())
+    return TrainState(progress, adapter, {}, {}, ExampleLosses.of(n_examples), None)
+
+
+class _Run:
+    """A run under way: a state in memory, and the step that moves it on."""
+
+    def __init__(
+        self,
+        model: Any,
+        train: TrainSpec,
+        frozen: FrozenBlocks,
+        tokens_at_once: int | None,
+        state: TrainState,
+    ) -> None:
+        self._model, self._train, self._frozen = model, train, frozen
+        state = copy.deepcopy(state)  # the caller's stays at its moment
+        self.progress, self._best = state.progress, state.best
+        self._example_losses = state.example_losses
+        self._pending = state.pending
+        self._optimizer = make_optimizer(train)
+        model.update(unflat(state.adapter))
+        if state.optimizer:
+            self._optimizer.state = unflat(state.optimizer)
+        model.train()
+        self._optimizer.init(model.trainable_parameters())
+        seed(state.progress.random_seed)
+        self._step = _compile_step(model, self._optimizer, train, frozen.n_blocks, tokens_at_once)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the last iteration was done, or patience is at its end."""
+        patience = self._train.early_stopping_patience
+        is_last = self.progress.iteration >= self._train.iters
+        return is_last or (patience is not None and self.progress.n_since_best >= patience)
+
+    def is_due(self, steps: int) -> bool:
+        """Whether something comes every so many iterations, and at the last."""
+        iteration = self.progress.iteration
+        return iteration % steps == 0 or iteration == self._train.iters
+
+    def step(self, parts: Sequence[Batch], n_tokens: int) -> None:
+        """Train on one batch, in parts, of ``n_tokens`` real tokens."""
+        now, train = self.progress, self._train
+        started = time.perf_counter()
+        now.iteration += 1
+        update = self.is_due(train.grad_accumulation_steps)
+        now.learning_rate = learning_rate_at(train, now.n_updates)
+        if update:
+            set_learning_rate(self._optimizer, train, now.learning_rate)
+        for number, part in enumerate(parts):
+            arrays = batch_arrays(part, self._frozen, "train")
+            key = step_key(train.seed, now.iteration, number)
+            last = number == len(parts) - 1
+            losses, grad_norm, self._pending = self._step(
+                arrays, key, self._pending, update and last
+            )
+            trained = self._model.trainable_parameters()
+            mx.eval(losses, grad_norm, self._pending, trained, self._optimizer.state)
+            self._count(part, losses)
+        if update:
+            now.n_updates += 1
+            now.grad_norm = grad_norm.item()
+        now.n_tokens += n_tokens
+        now.train_time_s += time.perf_counter() - started
+
+    def _count(self, part: Batch, losses: Any) -> None:
+        now, by_row = self.progress, sum_by_row(losses, part)
+        if not math.isfinite(by_row.sum()):
+            raise NonFiniteLoss(now.iteration)
+        self._example_losses.add(part.indices, by_row / np.bincount(part.rows, part.weights))
+        now.loss_sum += float(by_row.sum())
+        now.n_targets += part.n_targets
+        now.n_padded += part.inputs.size
+
+    def report(self) -> Report:
+        """What happened since the last report."""
+        now = self.progress
+        tokens, seconds = now.n_tokens - now.reported_tokens, now.train_time_s - now.reported_time_s
+        report = Report(
+            now.iteration,
+            now.n_updates,
+            now.loss_sum / now.n_targets,
+            now.learning_rate,
+            now.grad_norm,
+            tokens / seconds,
+            now.n_padded / tokens,
+            self._peak(),
+        )
+        now.loss_sum, now.n_targets, now.n_padded = 0.0, 0, 0
+        now.reported_tokens, now.reported_time_s = now.n_tokens, now.train_time_s
+        return report
+
+    def note(self, evaluation: Evaluation) -> bool:
+        """Take an evaluation into account; whether it is the best."""
+        if not math.isfinite(evaluation.val_loss):
+            raise NonFiniteLoss(evaluation.iteration)
+        now, loss = self.progress, evaluation.val_loss
+        now.eval_time_s += evaluation.time_s
+        now.kept.append((loss, evaluation.iteration))
+        if now.to_improve is None or loss < now.to_improve - self._train.early_stopping_threshold:
+            now.to_improve, now.n_since_best = loss, 0
+        else:
+            now.n_since_best += 1
+        is_best = self._best is None or loss < self._best.val_loss
+        if is_best:
+            self._best = evaluation
+        return is_best
+
+    def state(self) -> TrainState:
+        """This moment."""
+        self.progress.random_seed = random_seed()
+        self.progress.peak_memory_bytes = self._peak()
+        return TrainState(
+            self.progress,
+            flat(self._model.trainable_parameters()),
+            flat(self._optimizer.state),
+            self._pending,
+            self._example_losses,
+            self._best,
+        )
+
+    def result(self) -> TrainResult:
+        """What it came to."""
+        now = self.progress
+        assert self._best is not None
+        return TrainResult(
+            self._best,
+            now.iteration,
+            now.n_tokens,
+            now.train_time_s,
+            now.eval_time_s,
+            self._peak(),
+            self._example_losses,
+        )
+
+    def _peak(self) -> int:
+        return max(self.progress.peak_memory_bytes, peak_memory_bytes())
+
+
+def _compile_step(
+    model: Any, optimizer: Any, train: TrainSpec, n_frozen: int, tokens_at_once: int | None
+) -> Callable[..., Any]:
+    dropout = dropout_keys(model)
+
+    def loss(model: Any, arrays: tuple[Any, ...], key: Any) -> tuple[Any, Any]:
+        if dropout is not None:
+            dropout.start_step(key)
+        losses = target_losses(model, arrays, n_frozen, tokens_at_once, gradient=True)
+        return losses.sum(), losses
+
+    loss_and_gradients = nn.value_and_grad(model, loss)
+    largest = train.max_grad_norm or math.inf
+    state = [model.state, optimizer.state, mx.random.state]
+
+    @partial(mx.compile, inputs=state, outputs=state)
+    def step(arrays: tuple[Any, ...], key: Any, pending: Any, update: bool) -> Any:
+        (_, losses), gradients = loss_and_gradients(model, arrays, key)
+        gradients = tree_map(lambda each: each.astype(mx.float32), gradients)
+        n_targets = arrays[3].sum()
+        if pending:
+            # By name: on disk they lose their order, and with it the last bit of their norm.
+            gradients = tree_map_with_path(lambda name, each: each + pending[name], gradients)
+            n_targets = n_targets + pending[_N_TARGETS]
+        if not update:
+            return losses, None, {**flat(gradients), _N_TARGETS: n_targets}
+        mean = tree_map(lambda gradient: gradient / n_targets, gradients)
+        clipped, norm = optim.clip_grad_norm(mean, largest)
+        # Parameters keep their type: a model in 16 bit that is trained whole stays one.
+        of_type = partial(tree_map, lambda each, parameter: each.astype(parameter.dtype))
+        optimizer.update(model, of_type(clipped, model.trainable_parameters()))
+        return losses, norm, {}
+
+    return step

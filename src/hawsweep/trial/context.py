@@ -1,0 +1,347 @@
+"""What all trials of a worker share: the model in memory, the data as tokens, the frozen sets."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hawsweep.machine.backend import device_here, mx
+
+import numpy as np
+import numpy.typing as npt
+
+from hawsweep.data.batches import lengths_of, targets_of, training_order
+from hawsweep.data.load import Splits, choose_indices, choose_subset
+from hawsweep.data.records import Record
+from hawsweep.data.tokens import Encoded, Example, encode, encode_prompt, with_examples
+from hawsweep.data.validation_set import choose_size, targets_per_byte, value_ends
+from hawsweep.errors import DataError, ModelError
+from hawsweep.files import replacing
+from hawsweep.machine.memory import available_bytes
+from hawsweep.models.load import LoadedModel
+from hawsweep.planning.peak import Execution, slice_tokens
+from hawsweep.planning.trial_plan import (
+    MemoryModel,
+    Plan,
+    choose_plan,
+    evaluation_tokens,
+    smallest_plan,
+)
+from hawsweep.planning.workload import Workload
+from hawsweep.scoring.score import Score, Scorer, reference_of
+from hawsweep.spec.space import Choices, Range, apply_settings, corners
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.train import TrainSpec
+from hawsweep.training.adapters import adapted
+from hawsweep.training.evaluation import Evaluation, make_evaluator
+from hawsweep.training.forward import FrozenBlocks
+from hawsweep.training.optimizers import check_optimizer
+from hawsweep.training.train import Interrupted
+
+# Of a worker's budget, for what the frozen blocks give.
+_FROZEN_SHARE = 0.1
+# An evaluation keeps one block's activations, training those of all: so many times as many tokens
+# as in a training batch still take less.
+_EVALUATION_FACTOR = 4
+# What decides whether a model can be trained so.
+_SHAPE_KEYS = (
+    "fine_tune_type",
+    "num_layers",
+    "lora_parameters.rank",
+    "optimizer",
+    "lora_parameters.alpha",
+    "lora_parameters.scale",
+)
+
+
+@dataclass
+class Bench:
+    """What every trial of a worker shares.
+
+    Attributes:
+        valid: The frozen validation set for the loss.
+        valid_prompts: Validation records whose prompts survivors translate.
+        prompts_in_valid: Where their examples are in ``valid``; None where they are not, or the
+            loss is of the prompts too.
+        few_shot: Training records that a baseline shows the untuned model; maybe none.
+        mlx_data_dir: Where ``mlx_lm.lora`` finds the same data.
+        memory: What is known of the model's memory here; None for an architecture of which nothing
+            is.
+        budget_bytes: For MLX's arrays.
+        tokens_at_once: How many tokens go through the head at a time, by the latest plan.
+        evaluation_tokens: How many padded tokens are evaluated at a time.
+        targets_per_byte: What makes a validation loss one that compares with other models'; None
+            where there is one model.
+        difficulty: What a curriculum sorts the training examples by, ``[examples]``, or None.
+        should_stop: Whether the running trial is asked to stop.
+        on_batch: Called after each batch that is evaluated or answered.
+    """
+
+    spec: SweepSpec
+    loaded: LoadedModel
+    train: Encoded
+    valid: Sequence[Example]
+    valid_prompts: list[Record]
+    test_prompts: list[Record]
+    few_shot: list[Record]
+    scorer: Scorer
+    mlx_data_dir: Path
+    frozen: FrozenBlocks
+    memory: MemoryModel | None
+    budget_bytes: float
+    tokens_at_once: int
+    evaluation_tokens: int
+    targets_per_byte: float | None = None
+    prompts_in_valid: list[int] | None = None
+    difficulty: npt.NDArray[np.float32] | None = None
+    should_stop: Callable[[], bool] = lambda: False
+    on_batch: Callable[[], None] = lambda: None
+
+    def evaluator(self, examples: Sequence[Example] | None = None) -> Callable[[int], Evaluation]:
+        """An evaluation on the frozen validation set, or on other examples."""
+        asked = self.spec.validation.batch_size
+        return make_evaluator(
+            self.loaded.model,
+            self.valid if examples is None else examples,
+            None if asked == "auto" else asked,
+            max_tokens=self.evaluation_tokens if asked == "auto" else None,
+            frozen=self.frozen if examples is None else None,
+            tokens_at_once=self.tokens_at_once,
+            on_batch=self.on_batch,
+        )
+
+    def comparable_loss(self, val_loss: float) -> float:
+        """A validation loss as trials are compared by it: in nats per token, or per byte where
+        models differ.
+        """
+        return val_loss if self.targets_per_byte is None else val_loss * self.targets_per_byte
+
+    def score(self, records: Sequence[Record]) -> Score:
+        """What the model, as it is now, answers to the records' prompts, judged.
+
+        Raises:
+            Interrupted: The trial was asked to stop.
+        """
+
+        def on_batch() -> None:
+            self.on_batch()
+            if self.should_stop():
+                raise Interrupted
+
+        return self.scorer.score(self.loaded, records, on_batch)
+
+    def reference_perplexity(self, evaluation: Evaluation) -> float:
+        """Of the validation prompts' references, a token, as the model is now.
+
+        Args:
+            evaluation: Of the model as it is now: mostly it knows.
+        """
+        if self.prompts_in_valid is not None:
+            chosen = [self.valid[i] for i in self.prompts_in_valid]
+            n_targets = np.array([example.n_targets for example in chosen])
+            losses = evaluation.example_losses[self.prompts_in_valid]
+            loss = float(losses @ n_targets / n_targets.sum())
+            return replace(evaluation, val_loss=loss).perplexity
+        examples = encode(
+            self.valid_prompts,
+            self.loaded.tokenizer,
+            max_seq_length=self.spec.train.max_seq_length,
+            mask_prompt=True,
+        ).examples
+        return self.evaluator(examples)(0).perplexity
+
+    def workload(self) -> Workload:
+        """The training examples as memory sees them."""
+        lengths = lengths_of(self.train.examples)
+        return Workload(lengths, targets_of(self.train.examples), "as tokenized")
+
+    def plan(self, train: TrainSpec, below_bytes: float | None = None) -> Plan | None:
+        """How a trial is executed; None where nothing fits. See ``trial_plan.choose_plan``."""
+        if self.memory is None:
+            execution = Execution(
+                train.batch_size, train.grad_checkpoint is True, self.tokens_at_once
+            )
+            return Plan(execution, 0, 0, 0.0)
+        return choose_plan(self.memory, train, self.workload(), self.budget_bytes, below_bytes)
+
+    def shortfall_bytes(self, train: TrainSpec) -> float:
+        """How much more memory a trial would need at the least that does not fit."""
+        assert self.memory is not None
+        least = smallest_plan(self.memory, train, self.workload()).needed_bytes
+        return least - self.budget_bytes
+
+    def execute(self, plan: Plan) -> None:
+        """Make room for a plan: less is kept for other trials, and evaluations are as large as
+        fits."""
+        self.frozen.set_budget(
+            min(_FROZEN_SHARE * self.budget_bytes, self.budget_bytes - plan.needed_bytes)
+        )
+        self.tokens_at_once = plan.execution.tokens_at_once or self.tokens_at_once
+        if self.memory is not None:
+            smallest_batch, _ = value_ends(self.spec, "batch_size")
+            self.evaluation_tokens = evaluation_tokens(
+                self.memory,
+                self.workload(),
+                plan.execution,
+                self.budget_bytes,
+                _EVALUATION_FACTOR * smallest_batch,
+            )
+
+    def order(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
+        """The batches of a trial, as indices of training examples."""
+        return training_order(
+            lengths_of(self.train.examples),
+            train.batch_size,
+            train.seed,
+            weights=self.train.weights,
+            difficulty=self.difficulty if train.order == "curriculum" else None,
+            n_batches=train.iters,
+        )
+
+
+def make_bench(
+    spec: SweepSpec,
+    loaded: LoadedModel,
+    splits: Splits,
+    scorer: Scorer,
+    mlx_data_dir: Path,
+    base_dir: Path,
+    memory: MemoryModel | None = None,
+    budget_bytes: float | None = None,
+    records: Sequence[int] | None = None,
+) -> Bench:
+    """Tokenize the data, choose the validation subsets, and find what would fail every trial.
+
+    Args:
+        base_dir: Keeps the base model's loss on the training examples, where a curriculum needs it.
+        memory: What is known of the model's memory here.
+        budget_bytes: For MLX's arrays; None for what is available.
+        records: The validation records for the loss, where several models have the same; see
+            ``validation_set.shared_records``.
+
+    Raises:
+        DataError: A record cannot be used, or there are fewer than a batch.
+        ModelError: The model cannot be trained as the spec says.
+        SpecError: An optimizer has an option that it does not know.
+    """
+    _check_model(spec, loaded)
+    train = _encode(spec, loaded, splits.train, splits.weights)
+    _check_batch_size(spec, len(train.examples))
+    encoded = _encode(spec, loaded, splits.valid)
+    valid = encoded.examples
+    prompts = list(choose_subset(splits.valid, spec.scoring.max_examples, spec.seed))
+    test = list(choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed))
+    for record in (*prompts, *test):
+        reference_of(record)
+    if records is None:
+        size = choose_size(spec, lengths_of(train.examples), lengths_of(valid))
+        chosen = choose_indices(len(valid), size, spec.seed)
+    else:
+        chosen = np.searchsorted(encoded.record_indices, records).tolist()
+    smallest_batch, _ = value_ends(spec, "batch_size")
+    bench = Bench(
+        spec,
+        loaded,
+        train,
+        [valid[i] for i in chosen],
+        prompts,
+        test,
+        _few_shot(spec, loaded, splits, [*prompts, *test]),
+        scorer,
+        mlx_data_dir,
+        FrozenBlocks(loaded.model, 0),
+        memory,
+        available_bytes() if budget_bytes is None else budget_bytes,
+        slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1], device_here()),
+        _EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
+    )
+    if records is not None:
+        taken = splits.valid.take(records)
+        bench.targets_per_byte = targets_per_byte(spec, taken, bench.valid, loaded.tokenizer)
+    bench.prompts_in_valid = _prompts_in_valid(spec, encoded, chosen, len(splits.valid))
+    bench.difficulty = _difficulty(bench, splits.fingerprint()["train"], base_dir)
+    return bench
+
+
+def _prompts_in_valid(
+    spec: SweepSpec, encoded: Encoded, chosen: Sequence[int], n_records: int
+) -> list[int] | None:
+    if not spec.train.mask_prompt:
+        return None
+    at = {int(encoded.record_indices[i]): position for position, i in enumerate(chosen)}
+    prompts = choose_indices(n_records, spec.scoring.max_examples, spec.seed)
+    return [at[i] for i in prompts] if all(i in at for i in prompts) else None
+
+
+def _few_shot(
+    spec: SweepSpec, loaded: LoadedModel, splits: Splits, prompts: Sequence[Record]
+) -> list[Record]:
+    """As many of the examples asked for as leave the longest prompt within ``max_seq_length``."""
+    asked = choose_subset(splits.train, spec.scoring.prompt.examples, spec.seed)
+    chosen = [each for each in asked if each.reference is not None]
+    longest = max(prompts, key=lambda each: len(encode_prompt(each, loaded.tokenizer)))
+    while chosen:
+        prompt = encode_prompt(with_examples(longest, chosen), loaded.tokenizer)
+        if len(prompt) <= spec.train.max_seq_length:
+            break
+        chosen.pop()
+    return chosen
+
+
+def _encode(
+    spec: SweepSpec,
+    loaded: LoadedModel,
+    records: Sequence[Record],
+    weights: npt.NDArray[np.float32] | None = None,
+) -> Encoded:
+    return encode(
+        records,
+        loaded.tokenizer,
+        max_seq_length=spec.train.max_seq_length,
+        mask_prompt=spec.train.mask_prompt,
+        weights=weights,
+    )
+
+
+def _check_model(spec: SweepSpec, loaded: LoadedModel) -> None:
+    for settings in corners(spec.search, _SHAPE_KEYS):
+        train = apply_settings(spec.train, settings)
+        if train.fine_tune_type == "full" and "quantization" in loaded.config:
+            raise ModelError(
+                f"train.fine_tune_type is full, but {spec.model} is quantized: trained weights "
+                "would not fit it. Use lora or dora, or the model in 16 bit."
+            )
+        check_optimizer(train)
+        with adapted(loaded.model, train):
+            pass
+
+
+def _check_batch_size(spec: SweepSpec, n_examples: int) -> None:
+    _, largest = value_ends(spec, "batch_size")
+    if largest > n_examples:
+        where = "search" if "batch_size" in spec.search else "train"
+        raise DataError(
+            f"{where}.batch_size is {largest}, but the split train has {n_examples} examples. Use "
+            "that many or fewer."
+        )
+
+
+def _difficulty(bench: Bench, fingerprint: str, base_dir: Path) -> npt.NDArray[np.float32] | None:
+    spec = bench.spec
+    orders = spec.search.get("order", Choices(choices=(spec.train.order,)))
+    if isinstance(orders, Range) or "curriculum" not in orders.choices:
+        return None
+    if spec.train.difficulty == "length":
+        return lengths_of(bench.train.examples).astype(np.float32)
+    train = spec.train
+    measured = (spec.model, fingerprint, train.max_seq_length, train.mask_prompt)
+    digest = hashlib.sha256(repr(measured).encode()).hexdigest()[:12]
+    path = base_dir / f"train_losses-{digest}.npy"
+    if path.is_file():
+        known: npt.NDArray[np.float32] = np.load(path)
+        return known
+    losses = bench.evaluator(bench.train.examples)(0).example_losses
+    base_dir.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as beside:
+        np.save(beside, losses)
+    return losses

@@ -1,0 +1,226 @@
+"""One trial: its settings, training, pruning, scoring, and what is recorded of it."""
+
+import shutil
+from contextlib import suppress
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import NoReturn
+
+import optuna
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.data.validation_set import value_ends
+from hawsweep.files import HALF_WRITTEN, remove_half_written, replace_text
+from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, LOSSES_FILE, METRICS_FILE
+from hawsweep.planning.calibration import note_trial
+from hawsweep.planning.measured_steps import Observation
+from hawsweep.planning.peak import training_peak
+from hawsweep.planning.trial_plan import Plan, describe
+from hawsweep.scoring.score import write_samples
+from hawsweep.spec.space import apply_settings
+from hawsweep.spec.train import TrainSpec
+from hawsweep.study.attributes import MEMORY_CONSTRAINT, SEED, SMALLEST_VIOLATION
+from hawsweep.training.adapters import beyond_mlx_lm, load_adapter, mlx_lm_config
+from hawsweep.training.checkpoints import (
+    TrainState,
+    can_be_extended,
+    load_state,
+    remove_state,
+    take_state,
+)
+from hawsweep.training.train import NonFiniteLoss, TrainResult, train_adapter, trainable
+from hawsweep.trial.context import Bench
+from hawsweep.trial.example_losses import write_example_losses
+from hawsweep.trial.watch import Tell, TrialWatch
+
+
+def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> float:
+    """Train, prune or score one trial; it goes on where an earlier trial with its settings stopped.
+
+    Args:
+        folder: Is filled with the trial's files.
+        tell: Is told of progress, as ``tell(kind, **values)``.
+
+    Returns:
+        Its score by ``scoring.metric``.
+
+    Raises:
+        optuna.TrialPruned: It fell behind, its loss was not finite, or it does not fit into memory;
+            the attribute ``reason`` says why.
+        Interrupted: It was asked to stop; its state is kept.
+    """
+    train = apply_settings(bench.spec.train, trial.params)
+    train = train.model_copy(update={"seed": trial.user_attrs.get(SEED, train.seed)})
+    plan = _plan(bench, trial, train)
+    train = train.model_copy(update={"grad_checkpoint": plan.execution.grad_checkpoint})
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_state(folder)  # of an earlier study of that name
+    shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
+    _write_config(bench, train, folder)
+    state = _take_over(bench, trial, train, folder)
+    watch = TrialWatch(bench, trial, folder, tell, train, state)
+    with trainable(bench.loaded.model, train), bench.frozen.in_use(), watch:
+        try:
+            result = train_adapter(
+                bench.loaded.model,
+                train,
+                bench.train.examples,
+                bench.order(train),
+                bench.evaluator(),
+                folder,
+                watch,
+                frozen=bench.frozen,
+                micro_batch=plan.execution.micro_batch,
+                tokens_at_once=plan.execution.tokens_at_once,
+                state=state,
+                should_stop=bench.should_stop,
+            )
+        except (NonFiniteLoss, optuna.TrialPruned) as fault:
+            remove_state(folder)
+            if isinstance(fault, NonFiniteLoss):
+                trial.set_user_attr("reason", f"{fault}: the settings diverge")
+            raise optuna.TrialPruned(str(fault)) from fault
+        _record_training(trial, result, train)
+        _note_peak(bench, train, plan, result)
+        write_example_losses(folder, result.example_losses, bench.train.record_indices)
+        tell("scoring", n_prompts=len(bench.valid_prompts))
+        load_adapter(bench.loaded.model, folder / ADAPTER_DIR)
+        score = bench.score(bench.valid_prompts)
+        trial.set_user_attr("reference_perplexity", bench.reference_perplexity(result.best))
+    write_samples(folder / "samples.jsonl", score)
+    for key, value in score.summary().items():
+        trial.set_user_attr("score_time_s" if key == "time_s" else key, value)
+    if not (_may_be_continued(bench, train) and result.iteration == train.iters):
+        remove_state(folder)
+    return score.score
+
+
+def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
+    """Choose how the trial is executed and record it; end it where nothing fits."""
+    below_bytes = trial.user_attrs.get("below_bytes")
+    plan = bench.plan(train, below_bytes)
+    if (other := _that_ran_out(trial)) is not None:
+        end_infeasible(trial, SMALLEST_VIOLATION, f"ran out of memory as trial {other}")
+    if plan is None:
+        short = bench.shortfall_bytes(train)
+        if below_bytes is not None and short <= 0:
+            reason = "ran out of memory, and there is no smaller way to execute it"
+        else:
+            needed = (bench.budget_bytes + short) / 1e9
+            reason = f"needs {needed:.2f} GB, the budget is {bench.budget_bytes / 1e9:.2f} GB"
+        end_infeasible(trial, max(short / 1e9, SMALLEST_VIOLATION), reason)
+    trial.set_constraint(MEMORY_CONSTRAINT, 0.0)
+    recorded = {"peak_bytes": plan.peak_bytes, "text": describe(plan, train)}
+    trial.set_user_attr("plan", {**asdict(plan.execution), **recorded})
+    bench.execute(plan)
+    return plan
+
+
+def end_infeasible(trial: optuna.Trial, violation: float, reason: str) -> NoReturn:
+    """End a trial that does not fit into memory.
+
+    Args:
+        violation: By how many GB.
+
+    Raises:
+        optuna.TrialPruned: Always.
+    """
+    trial.set_constraint(MEMORY_CONSTRAINT, violation)
+    trial.set_user_attr("infeasible", True)
+    trial.set_user_attr("reason", reason)
+    raise optuna.TrialPruned(reason)
+
+
+def _that_ran_out(trial: optuna.Trial) -> int | None:
+    """An earlier trial of the same settings that ran out of memory in every way to execute it."""
+    for other in trial.study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
+        if other.params == trial.params and other.user_attrs.get("fault") == "out_of_memory":
+            return other.number
+    return None
+
+
+def _note_peak(bench: Bench, train: TrainSpec, plan: Plan, result: TrainResult) -> None:
+    """Let the memory model learn from a whole trial whose peak is its largest training step's."""
+    is_split = plan.execution.micro_batch < train.batch_size
+    if plan.execution.grad_checkpoint or is_split or bench.frozen.kept_bytes:
+        return  # then the peak may be an evaluation's, or what is kept for other trials
+    if bench.memory is None or result.iteration < train.iters:
+        return
+    shape, known = bench.memory.shape, bench.memory.coefficients
+    batches = islice(bench.order(train), train.iters)  # perhaps not those of the longest examples
+    largest = max(
+        bench.workload().steps(batches, plan.execution.micro_batch),
+        key=lambda step: training_peak(shape, train, step, plan.execution, known).total,
+    )
+    observed = Observation(train, largest, plan.execution, result.peak_memory_bytes)
+    note_trial(bench.loaded.path, observed)
+
+
+def _may_be_continued(bench: Bench, train: TrainSpec) -> bool:
+    """Whether the space has trials that pass through this one's end."""
+    _, most = value_ends(bench.spec, "iters")
+    return train.iters < most and can_be_extended(train)
+
+
+def _write_config(bench: Bench, train: TrainSpec, folder: Path) -> None:
+    config = mlx_lm_config(train, bench.loaded.path, bench.mlx_data_dir, folder / "mlx_lm_adapters")
+    text = yaml.safe_dump(config, sort_keys=False)
+    weighted = ["data.weight"] if bench.train.weights is not None else []
+    if missing := beyond_mlx_lm(train) + weighted:
+        text = f"# What mlx_lm.lora has no key for: {'; '.join(missing)}\n{text}"
+    replace_text(folder / "config.yaml", text)
+
+
+def _take_over(
+    bench: Bench, trial: optuna.Trial, train: TrainSpec, folder: Path
+) -> TrainState | None:
+    """Copy what an earlier trial with these settings left, and give its state, the furthest."""
+    found: list[tuple[int, FrozenTrial, Path]] = []
+    for other in trial.study.get_trials(
+        deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)
+    ):
+        source = folder.parent / f"{other.number:04d}"
+        same = {**other.params, "iters": 0} == {**trial.params, "iters": 0}
+        if same and (state := load_state(source, train)) is not None:
+            found.append((state.progress.iteration, other, source))
+    for iteration, other, source in sorted(found, key=lambda each: -each[0]):
+        try:
+            _copy_files(source, folder)
+        except FileNotFoundError:
+            continue  # no longer kept
+        remove_half_written(source)
+        if take_state(source, folder, keep=other.state == TrialState.COMPLETE):
+            trial.set_user_attr("continues", {"trial": other.number, "iteration": iteration})
+            return load_state(folder, train)
+    return None
+
+
+def _copy_files(source: Path, folder: Path) -> None:
+    for name in (ADAPTER_DIR, CHECKPOINT_DIR):
+        if (source / name).is_dir():
+            half_written = shutil.ignore_patterns(f"{HALF_WRITTEN}*")
+            try:
+                shutil.copytree(
+                    source / name, folder / name, ignore=half_written, dirs_exist_ok=True
+                )
+            except shutil.Error as fault:  # files that went while it copied
+                raise FileNotFoundError(str(fault)) from fault
+    for name in (METRICS_FILE, LOSSES_FILE):
+        with suppress(FileNotFoundError):  # stopped before the first evaluation
+            shutil.copy2(source / name, folder / name)
+
+
+def _record_training(trial: optuna.Trial, result: TrainResult, train: TrainSpec) -> None:
+    trial.set_user_attr("tokens_per_s", round(result.tokens_per_s, 1))
+    trial.set_user_attr("train_time_s", round(result.train_time_s, 2))
+    trial.set_user_attr("eval_time_s", round(result.eval_time_s, 2))
+    trial.set_user_attr("peak_memory_bytes", result.peak_memory_bytes)
+    trial.set_user_attr("perplexity", result.best.perplexity)
+    if result.iteration < train.iters:
+        trial.set_user_attr(
+            "reason",
+            f"stopped at iteration {result.iteration}: no improvement in "
+            f"{train.early_stopping_patience} evaluations",
+        )

@@ -1,0 +1,136 @@
+"""Follows one trial's training: writes its metrics, reports to Optuna, prunes."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from hawsweep.files import replace_text
+from hawsweep.layout import METRICS_FILE
+from hawsweep.spec.train import TrainSpec
+from hawsweep.study.attributes import TARGETS_PER_BYTE
+from hawsweep.training.checkpoints import (
+    TrainState,
+)
+from hawsweep.training.evaluation import Evaluation
+from hawsweep.training.train import Report
+from hawsweep.trial.context import Bench
+from hawsweep.trial.measure_base import loss_attributes, write_losses
+
+Tell = Callable[..., None]
+
+
+class TrialWatch:
+    """Follows one trial's training: writes metrics, reports to Optuna, prunes, tells."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        trial: optuna.Trial,
+        folder: Path,
+        tell: Tell,
+        train: TrainSpec,
+        state: TrainState | None,
+    ) -> None:
+        self._bench, self._trial, self._folder = bench, trial, folder
+        self._tell, self._train, self._state = tell, train, state
+        self._last_report: Report | None = None
+
+    def __enter__(self) -> "TrialWatch":
+        path = self._folder / METRICS_FILE
+        known = [] if self._state is None else self._repeat(path)
+        replace_text(path, "".join(f"{line}\n" for line in known))
+        self._metrics = path.open("a", encoding="utf-8")
+        if self._bench.targets_per_byte is not None:
+            self._trial.set_user_attr(TARGETS_PER_BYTE, self._bench.targets_per_byte)
+        return self
+
+    def _repeat(self, path: Path) -> list[str]:
+        """Tell Optuna what was measured before the state; give those lines."""
+        assert self._state is not None
+        last, known = self._state.progress.iteration, []
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        for line in text.splitlines():
+            try:
+                values = json.loads(line)
+                iteration, is_eval = values["iteration"], values["type"] == "eval"
+                loss = values["val_loss"] if is_eval else 0.0
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue  # the last line of a process that was killed
+            if iteration <= last:
+                known.append(line)
+                if is_eval:
+                    self._report(loss, iteration)
+        if self._state.best is not None:
+            self._record_best(self._state.best)
+        return known
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.close()
+
+    def on_iteration(self, iteration: int) -> None:
+        """Tell how far it is."""
+        self._tell("iteration", iteration=iteration, iters=self._train.iters)
+
+    def on_report(self, report: Report) -> None:
+        """Write and tell what a stretch of training was."""
+        self._last_report = report
+        self._write("train", asdict(report))
+        told = ("train_loss", "tokens_per_s", "peak_memory_bytes")
+        budget_bytes = self._bench.budget_bytes
+        self._tell("train", budget_bytes=budget_bytes, **{k: getattr(report, k) for k in told})
+
+    def on_evaluation(self, evaluation: Evaluation, is_best: bool) -> None:
+        """Write, record and report a validation loss; ends a trial that fell behind.
+
+        Raises:
+            optuna.TrialPruned: It fell behind.
+        """
+        self._write(
+            "eval",
+            {
+                "iteration": evaluation.iteration,
+                "val_loss": evaluation.val_loss,
+                "perplexity": evaluation.perplexity,
+                "time_s": evaluation.time_s,
+                "is_best": is_best,
+            },
+        )
+        if is_best:
+            self._record_best(evaluation)
+        self._tell("eval", iteration=evaluation.iteration, val_loss=evaluation.val_loss)
+        self._report(evaluation.val_loss, evaluation.iteration)
+        if evaluation.iteration < self._train.iters and self._trial.should_prune():
+            self._prune(evaluation)
+
+    def _report(self, val_loss: float, iteration: int) -> None:
+        self._trial.report(-self._bench.comparable_loss(val_loss), iteration)
+
+    def _record_best(self, evaluation: Evaluation) -> None:
+        write_losses(self._folder, evaluation)
+        for key, value in loss_attributes(self._bench, evaluation).items():
+            self._trial.set_user_attr(key, value)
+        self._trial.set_user_attr("best_iteration", evaluation.iteration)
+
+    def _prune(self, evaluation: Evaluation) -> None:
+        if self._last_report is not None:
+            self._trial.set_user_attr("tokens_per_s", round(self._last_report.tokens_per_s, 1))
+            self._trial.set_user_attr("peak_memory_bytes", self._last_report.peak_memory_bytes)
+        reason = (
+            f"behind the {self._bench.spec.pruning.name} of earlier trials "
+            f"at iteration {evaluation.iteration}"
+        )
+        self._trial.set_user_attr("reason", reason)
+        raise optuna.TrialPruned(reason)
+
+    def _write(self, kind: str, values: dict[str, Any]) -> None:
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
+        self._metrics.write(json.dumps({"type": kind, **finite}) + "\n")
+        self._metrics.flush()

@@ -1,0 +1,1 @@
+"""Everything a person sees: terminal, dashboard, report, figures, the schema of ``--json``."""

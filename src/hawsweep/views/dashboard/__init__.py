@@ -1,0 +1,1 @@
+"""optuna-dashboard, served on this machine alone."""

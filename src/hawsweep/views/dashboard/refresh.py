@@ -1,0 +1,123 @@
+"""What the dashboard shows beside Optuna's own pages, brought up to date while it is served.
+
+Plots are drawn here and not when a trial ends, so that a sweep pays nothing for them; notes and
+links that an older version, or a machine without the files, did not write are added.
+"""
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from hawsweep.errors import StudyError
+from hawsweep.layout import CONFIRM_SUFFIX
+from hawsweep.machine.processes import supervisor_of
+from hawsweep.notes.annotate import annotate_study
+from hawsweep.notes.attachments import REPORT
+from hawsweep.study.optuna_door import storage_of, study_id
+from hawsweep.study.place import Place
+from hawsweep.study.study import load_study
+
+logger = logging.getLogger(__name__)
+
+_MARK = "hawsweep:plot:"
+_INTERVAL_S = 5.0
+_REST = 20  # times as long as a look took, so that a sweep keeps the cores and the database
+_ENDING_S = 3.0
+
+
+class Refresher:
+    """Looks at all studies of hawsweep's, and brings those up to date that changed since."""
+
+    def __init__(self, storage: RDBStorage, place: Place) -> None:
+        self._database, self._place = storage, place
+        self._seen: dict[str, Any] = {}
+
+    def look(self) -> None:
+        """Once. What cannot be read or written is told of and left."""
+        for study in self._database.get_all_studies():
+            name = study.study_name
+            if "spec" not in study.user_attrs and not name.endswith(CONFIRM_SUFFIX):
+                continue  # another program's
+            with suppress(StudyError):  # of a name that no folder can have
+                self._refresh(load_study(self._database, name))
+
+    def _refresh(self, opened: optuna.Study) -> None:
+        name = opened.study_name
+        trials = opened.get_trials(deepcopy=False)
+        folder = self._place.study_dir(name.removesuffix(CONFIRM_SUFFIX))
+        is_running = any(trial.state == TrialState.RUNNING for trial in trials)
+        ended = not is_running and supervisor_of(folder) is None
+        now = [
+            study_id(opened),
+            [trial.state.value for trial in trials],
+            sum(len(trial.intermediate_values) for trial in trials),
+            [opened.user_attrs.get(key) for key in ("base", "test", "confirm")],
+            ended,
+            (folder / REPORT.path).is_file(),
+        ]
+        if self._seen.get(name) != now:
+            annotate_study(opened, self._place, ended=ended)
+            if not name.endswith(CONFIRM_SUFFIX):
+                save_plots(opened)
+            self._seen[name] = now
+
+
+def save_plots(opened: optuna.Study) -> None:
+    """Draw a study's plots, and keep those that changed where the dashboard looks for them."""
+    from optuna_dashboard import save_plotly_graph_object
+
+    from hawsweep.views.figures import (
+        learning_curves,
+        memory_predicted_against_measured,
+        score_against_loss,
+    )
+
+    storage = storage_of(opened)
+    known = storage.get_study_system_attrs(study_id(opened))
+    for draw in (
+        learning_curves,
+        score_against_loss,
+        memory_predicted_against_measured,
+    ):
+        figure, graph_id = draw(opened), draw.__name__.replace("_", "-")
+        # The dashboard's cards are narrow: beside the title there is no room.
+        figure.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"})
+        digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
+        if known.get(f"{_MARK}{graph_id}") != digest:
+            save_plotly_graph_object(opened, figure, graph_object_id=graph_id)
+            storage.set_study_system_attr(study_id(opened), f"{_MARK}{graph_id}", digest)
+
+
+@contextmanager
+def refreshed(look: Callable[[], None], interval_s: float = _INTERVAL_S) -> Iterator[None]:
+    """Look again and again, in a thread of its own, while the block runs."""
+    end = threading.Event()
+    told: set[str] = set()
+
+    def watch() -> None:
+        while not end.is_set():
+            started = time.monotonic()
+            try:
+                look()
+            except Exception as fault:  # whatever it is, the pages are served all the same
+                what = type(fault).__name__  # its words could hold a storage's password
+                if what not in told:
+                    told.add(what)
+                    logger.warning("Notes and plots are not brought up to date: %s", what)
+            end.wait(max(interval_s, _REST * (time.monotonic() - started)))
+
+    thread = threading.Thread(target=watch, daemon=True, name="refresh")
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join(_ENDING_S)

@@ -1,0 +1,89 @@
+"""optuna-dashboard over the studies, for this machine alone."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from optuna_dashboard import wsgi
+
+from hawsweep.errors import BackendError
+from hawsweep.study.optuna_door import study_id
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import load_study
+from hawsweep.views.dashboard.artifacts import StudyFiles
+from hawsweep.views.dashboard.gate import Files, Gate
+from hawsweep.views.dashboard.refresh import Refresher, refreshed
+
+HOST = "127.0.0.1"
+
+
+def serve(
+    place: Place, port: int | None, ready: Callable[[str], None], *, name: str | None = None
+) -> None:
+    """Serve the dashboard until interrupted, notes and plots kept up to date; see ``make_server``.
+
+    Args:
+        ready: Is told the address to open.
+        name: The study to open; by default the list of all.
+    """
+    with (
+        make_server(place, port, name=name) as server,
+        suppress(KeyboardInterrupt),
+        refreshed(Refresher(open_storage(place), place).look),
+    ):
+        ready(server.url)
+        server.serve_forever()
+
+
+class DashboardServer(ThreadingMixIn, WSGIServer):
+    """Serves the dashboard; a browser may hold connections open, hence the threads.
+
+    Attributes:
+        url: The address to open.
+    """
+
+    daemon_threads = True
+    url = ""
+
+    def __init__(self, port: int) -> None:
+        super().__init__((HOST, port), _SilentHandler)
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing: the terminal shows the address and no requests."""
+
+
+def make_server(place: Place, port: int | None, *, name: str | None = None) -> DashboardServer:
+    """Open the studies and the port.
+
+    Args:
+        port: None for 8080, or a free one where that is taken; 0 for a free one.
+        name: The study whose page the address is of.
+
+    Raises:
+        StudyError: There are no studies, or not this one.
+        BackendError: The port is taken.
+    """
+    storage, files = open_storage(place), StudyFiles(place)
+    path = "" if name is None else f"dashboard/studies/{study_id(load_study(storage, name))}"
+    server = _bind(port)
+    server.set_app(Gate(Files(wsgi(storage, artifact_store=files), files)))
+    server.url = f"http://{HOST}:{server.server_port}/{path}"
+    return server
+
+
+def _bind(port: int | None) -> DashboardServer:
+    try:
+        if port is None:
+            with suppress(OSError):
+                return DashboardServer(8080)
+        return DashboardServer(port or 0)
+    except OSError as fault:
+        raise BackendError(
+            f"The dashboard cannot be served on port {port or 'any'} of {HOST}: {fault.strerror}. "
+            "Choose another port with --port."
+        ) from fault

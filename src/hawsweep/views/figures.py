@@ -1,0 +1,330 @@
+"""Pictures of a study, as plotly's figures: for its report and for the dashboard.
+
+Each takes a study in whatever state and gives a figure; where there is nothing to draw, one that
+says why.
+"""
+
+import math
+from typing import Any
+
+import optuna
+import plotly.graph_objects as go
+from optuna.trial import FrozenTrial, TrialState
+from plotly.colors import sample_colorscale
+
+from hawsweep.results.importance import FEWEST_TRIALS, find_insight
+from hawsweep.results.leaderboard import TrialRow, leaderboard
+from hawsweep.study.confirm import winner
+from hawsweep.views.figure_style import (
+    BASE,
+    BEST,
+    CLEAR,
+    COMPLETE,
+    OTHER,
+    PRUNED,
+    SCALE,
+    add_level,
+    bases_of,
+    color_of,
+    complete_trials,
+    emptied,
+    finite_number,
+    loss_of,
+    loss_text,
+    metric_text,
+    names_of,
+    new_figure,
+    peak_bytes,
+    plain_copy,
+    say_how_many,
+    shown,
+    state_of,
+    styled,
+    trial_text,
+)
+
+_GB = 1e9
+# What a browser draws at once, and a person can tell apart.
+MOST_LINES = 300
+_MOST_ROWS = 60
+_NO_COMPLETE = "No complete trial yet."
+
+
+def learning_curves(study: optuna.Study) -> go.Figure:
+    """Validation loss of trials over iterations, the best one's highlighted, and the base's.
+
+    Of more trials than ``MOST_LINES`` the complete ones come first, and later ones.
+    """
+    figure = new_figure("Learning curves", "iteration", loss_text(study))
+    best, trials = winner(study), study.get_trials(deepcopy=False)
+    drawn = [(trial, losses) for trial in trials if (losses := _losses(trial))]
+    drawn.sort(key=lambda each: _layer(each[0], best))
+    for trial, losses in drawn[-MOST_LINES:]:
+        is_best = _is_same(trial, best)
+        figure.add_scatter(
+            x=list(losses),
+            y=list(losses.values()),
+            name=f"trial {trial.number}",
+            mode="lines+markers",
+            line={"color": BEST if is_best else color_of(trial), "width": 3 if is_best else 1.5},
+            marker={"size": 7 if is_best else 5},
+            hovertemplate=f"{trial_text(trial)}<br>iteration %{{x}}: val loss %{{y:.3f}}"
+            "<extra></extra>",
+        )
+    for label, loss, _ in bases_of(study):
+        if drawn and loss is not None:
+            add_level(figure, loss, label)
+    say_how_many(figure, len(drawn[-MOST_LINES:]), len(drawn))
+    figure.update_layout(showlegend=False)
+    return figure if drawn else emptied(figure, "No trial was evaluated yet.")
+
+
+def score_against_loss(study: optuna.Study) -> go.Figure:
+    """The score of complete trials and of the base over their validation loss."""
+    metric = metric_text(study)
+    figure = new_figure("Score against validation loss", loss_text(study), metric)
+    best = winner(study)
+    points: list[tuple[str, str, str, float, float]] = []
+    for trial in complete_trials(study):
+        loss, score = loss_of(trial.user_attrs), finite_number(trial.value)
+        if loss is not None and score is not None:
+            color = BEST if _is_same(trial, best) else COMPLETE
+            points.append((color, str(trial.number), trial_text(trial), loss, score))
+    for label, loss, score in bases_of(study):
+        if points and loss is not None and score is not None:
+            points.append((BASE, label, label, loss, score))
+    for color, name in ((COMPLETE, "trials"), (BEST, "best"), (BASE, "base")):
+        found = [each[1:] for each in points if each[0] == color]
+        if found:
+            labels, texts, losses, scores = zip(*found, strict=True)
+            figure.add_scatter(
+                x=losses,
+                y=scores,
+                name=name,
+                mode="markers+text",
+                text=labels,
+                customdata=texts,
+                textposition="top center",
+                cliponaxis=False,
+                marker={"color": color, "size": 10, "symbol": _SYMBOLS.get(name, "circle")},
+                hovertemplate="%{customdata}<br>val loss %{x:.3f}, "
+                f"{metric} %{{y:.4f}}<extra></extra>",
+            )
+    figure.update_layout(showlegend=False)
+    return figure if points else emptied(figure, _NO_COMPLETE)
+
+
+def memory_predicted_against_measured(study: optuna.Study) -> go.Figure:
+    """The measured peak memory of trials over what their plan had predicted."""
+    figure = new_figure("Memory: predicted and measured", "predicted peak, GB", "measured peak, GB")
+    trials = study.get_trials(deepcopy=False)
+    points = [
+        (trial, peaks[0] / _GB, peaks[1] / _GB) for trial in trials if (peaks := peak_bytes(trial))
+    ]
+    if not points:
+        return emptied(figure, "No trial has both a predicted and a measured peak yet.")
+    ends = [value for _, *values in points for value in values]
+    room = 0.05 * (max(ends) - min(ends)) or 0.05 * max(ends)
+    both = [max(0.0, min(ends) - room), max(ends) + room]
+    dotted = {"color": PRUNED, "dash": "dot", "width": 1.5}
+    figure.add_scatter(x=both, y=both, mode="lines", line=dotted, name="equal", hoverinfo="skip")
+    for state, name in (("complete", "complete"), ("pruned", "pruned, until then"), ("other",) * 2):
+        found = [each for each in points if state_of(each[0]) == state]
+        if found:
+            figure.add_scatter(
+                x=[predicted for _, predicted, _ in found],
+                y=[measured for _, _, measured in found],
+                mode="markers",
+                marker={"color": color_of(found[0][0]), "size": 9},
+                name=name,
+                text=[trial_text(trial) for trial, *_ in found],
+                customdata=[100 * (predicted / measured - 1) for _, predicted, measured in found],
+                hovertemplate="%{text}<br>predicted %{x:.2f} GB, measured %{y:.2f} GB "
+                "(%{customdata:+.1f} %)<extra></extra>",
+            )
+    figure.update_xaxes(range=both)
+    figure.update_yaxes(range=both)
+    return figure
+
+
+def history(study: optuna.Study) -> go.Figure:
+    """The score of each complete trial, and the best until then; the base's as a line."""
+    figure = new_figure("History", "trial", metric_text(study))
+    if not complete_trials(study):
+        return emptied(figure, _NO_COMPLETE)
+    drawn = optuna.visualization.plot_optimization_history(study, target_name="trial")
+    for trace in drawn.data:
+        points = [(x, y) for x, y in zip(trace.x, trace.y, strict=True) if math.isfinite(y)]
+        if not points:
+            continue
+        name = "best so far" if trace.mode == "lines" else "trial"
+        trace.update(x=[x for x, _ in points], y=[y for _, y in points], name=name)
+        trace.update(hovertemplate=f"{name} %{{x}}: %{{y:.4f}}<extra></extra>")
+        if trace.mode == "lines":
+            trace.update(line={"color": BEST, "width": 2, "shape": "hv"})
+        else:
+            trace.update(marker={"color": COMPLETE, "size": 9})
+        figure.add_trace(trace)
+    for label, _, score in bases_of(study):
+        if score is not None:
+            add_level(figure, score, label)
+    figure.update_xaxes(tickformat="d")
+    return figure
+
+
+def importance(study: optuna.Study) -> go.Figure:
+    """How much each parameter mattered for the score, by PED-ANOVA."""
+    figure = new_figure("Importance", "share, by PED-ANOVA", "")
+    insight = find_insight(study)
+    if insight.n_trials < FEWEST_TRIALS:
+        few = f"Importance needs {FEWEST_TRIALS} complete trials; there are {insight.n_trials}."
+        return emptied(figure, few)
+    if not insight.importance:
+        return emptied(figure, "No parameter varied.")
+    drawn = optuna.visualization.plot_param_importances(
+        study,
+        evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
+        params=list(insight.importance),
+    )
+    names = names_of(insight.importance)
+    for bar in drawn.data:
+        bar.update(y=[names[each] for each in bar.y], marker={"color": COMPLETE})
+        bar.update(hovertemplate="%{y}: %{x:.0%}<extra></extra>", name="importance")
+        figure.add_trace(bar)
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_layout(showlegend=False)
+    return figure
+
+
+def parallel_coordinates(study: optuna.Study) -> go.Figure:
+    """Complete trials, the best ``MOST_LINES``, as lines through their score and settings."""
+    figure = new_figure("Parallel coordinates", "", "")
+    plain = plain_copy(study, MOST_LINES)
+    if not any(trial.params for trial in complete_trials(plain)):
+        return emptied(figure, _NO_COMPLETE)
+    drawn = optuna.visualization.plot_parallel_coordinate(plain, target_name=metric_text(study))
+    lines = [trace for trace in drawn.data if trace.mode == "lines" and trace.x[0] is not None]
+    for trace in sorted(lines, key=lambda each: each.y[0]):
+        share = min(1.0, max(0.0, float(trace.y[0]))) if len(lines) > 1 else 1.0
+        (color,) = sample_colorscale(SCALE, [share])
+        trace.update(line={"color": color, "width": 1.5 + 1.5 * share}, opacity=0.85)
+        figure.add_trace(trace)
+    axis = drawn.layout.xaxis
+    figure.update_xaxes(tickmode="array", tickvals=axis.tickvals, ticktext=axis.ticktext)
+    figure.update_xaxes(range=axis.range, showgrid=False, showline=False)
+    figure.update_yaxes(range=drawn.layout.yaxis.range, visible=False, fixedrange=True)
+    figure.update_layout(shapes=drawn.layout.shapes, annotations=drawn.layout.annotations)
+    figure.update_annotations(bgcolor=CLEAR, font={"size": 11, "color": None})
+    say_how_many(figure, len(lines), len(complete_trials(study)))
+    figure.update_layout(showlegend=False, hovermode="closest")
+    return figure
+
+
+def slices(study: optuna.Study) -> go.Figure:
+    """The score of complete trials over each parameter; later trials are redder."""
+    plain, metric = plain_copy(study), metric_text(study)
+    if not any(trial.params for trial in complete_trials(plain)):
+        return emptied(new_figure("Slices", "", metric), _NO_COMPLETE)
+    drawn = optuna.visualization.plot_slice(plain, target_name=metric)
+    for trace in drawn.data:
+        trace.marker.update(colorscale=SCALE, size=9, line={"width": 0})
+        trace.marker.update(colorbar={"thickness": 10, "outlinewidth": 0, "xpad": 12})
+        trace.update(
+            x=[_unquoted(each) for each in trace.x],
+            text=list(trace.marker.color),
+            hovertemplate="trial %{text}<br>%{x}: %{y:.4f}<extra></extra>",
+        )
+    drawn.for_each_xaxis(_tidy_axis)
+    drawn.update_layout(width=None)
+    return styled(drawn, "Slices")
+
+
+def score_intervals(study: optuna.Study) -> go.Figure:
+    """Scores with their 95 % intervals, best first: trials, baselines, what is known from
+    elsewhere; and the means of those trained again with new seeds.
+    """
+    figure = new_figure("Scores", metric_text(study), "")
+    rows = [row for row in leaderboard(study) if finite_number(row.score) is not None][:_MOST_ROWS]
+    if not rows:
+        return emptied(figure, _NO_COMPLETE)
+    best = winner(study)
+    for row in rows:
+        name = _row_name(row)
+        is_best = best is not None and name == f"trial {best.number}"
+        color = BEST if is_best else {"base": BASE, "reference": OTHER}.get(row.state, COMPLETE)
+        figure.add_scatter(
+            x=[row.score],
+            y=[name],
+            name=name,
+            mode="markers",
+            marker={"color": color, "size": 10, "symbol": _SYMBOLS.get(row.state, "circle")},
+            error_x=_error(row, color),
+            hovertemplate=f"{name}: %{{x:.4f}}{_range_text(row)}<extra></extra>",
+        )
+    again = [row for row in rows if row.confirmed is not None]
+    figure.add_scatter(
+        x=[row.confirmed for row in again],
+        y=[_row_name(row) for row in again],
+        name="with new seeds",
+        mode="markers",
+        marker={"color": OTHER, "size": 11, "symbol": "diamond-open", "line": {"width": 2}},
+        hovertemplate="%{y} with new seeds: %{x:.4f}<extra></extra>",
+    )
+    figure.update_yaxes(autorange="reversed", type="category", showgrid=False, dtick=1)
+    figure.update_layout(showlegend=False, height=120 + 26 * len(rows))
+    return figure
+
+
+_SYMBOLS = {"base": "diamond", "reference": "x"}
+
+
+def _error(row: TrialRow, color: str) -> dict[str, Any]:
+    low, high = finite_number(row.low), finite_number(row.high)
+    if row.score is None or low is None or high is None:
+        return {"visible": False}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [max(0.0, high - row.score)],
+        "arrayminus": [max(0.0, row.score - low)],
+        "color": color,
+        "thickness": 2,
+        "width": 5,
+    }
+
+
+def _range_text(row: TrialRow) -> str:
+    low, high = finite_number(row.low), finite_number(row.high)
+    return "" if low is None or high is None else f" (95 % {low:.3f} to {high:.3f})"
+
+
+def _row_name(row: TrialRow) -> str:
+    return shown(row.label) if row.state in ("base", "reference") else f"trial {row.label}"
+
+
+def _losses(trial: FrozenTrial) -> dict[int, float]:
+    """Validation loss by iteration, as ``loss_text`` says."""
+    known = sorted(trial.intermediate_values.items())
+    return {step: -value for step, value in known if math.isfinite(value)}
+
+
+def _is_same(trial: FrozenTrial, best: FrozenTrial | None) -> bool:
+    return best is not None and trial.number == best.number
+
+
+def _layer(trial: FrozenTrial, best: FrozenTrial | None) -> tuple[bool, bool, int]:
+    """What is later is drawn above."""
+    return _is_same(trial, best), trial.state == TrialState.COMPLETE, trial.number
+
+
+def _unquoted(value: Any) -> Any:
+    """A choice as Optuna puts it on an axis, without its quotes."""
+    is_quoted = isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == "'"
+    return value[1:-1] if is_quoted else value
+
+
+def _tidy_axis(axis: Any) -> None:
+    if labels := axis.categoryarray:
+        axis.update(categoryarray=[_unquoted(each) for each in labels])
+    if axis.type == "log":
+        axis.update(exponentformat="e", dtick="D2")  # between powers of ten 2 and 5 alone

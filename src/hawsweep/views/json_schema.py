@@ -1,0 +1,268 @@
+"""What commands print with ``--json``: the types that `hawsweep schema` shows as JSON Schema.
+
+Losses are in nats per token, memory in bytes, times in seconds. What a trial has not come to, and
+ends of intervals that so few prompts leave open, are null.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, with_config
+
+from hawsweep.prepare.examine_database import Database
+from hawsweep.prepare.finding import Finding
+from hawsweep.results.groups import GroupRow
+from hawsweep.results.importance import Insight
+from hawsweep.results.leaderboard import TrialRow
+from hawsweep.results.verdict import Verdict
+from hawsweep.scoring.intervals import Interval
+from hawsweep.scoring.self_check import SelfCheck
+from hawsweep.spec.reference import Key
+from hawsweep.study.confirm import Confirmation
+from hawsweep.trial.example_losses import ExampleLoss
+
+_ALL_KEYS = ConfigDict(extra="forbid")  # of the dataclasses inside too
+
+
+class _Output(BaseModel):
+    model_config = _ALL_KEYS
+
+
+class ScoresOutput(_Output):
+    """What a model scores on a list of prompts."""
+
+    score: float
+    low: float | None
+    high: float | None
+    similarity: float
+    chrf: float
+    bleu: float
+    exact_match: float
+    length_ratio: float
+    time_s: float
+    faults: dict[str, int]
+
+
+class TestOutput(_Output):
+    """The test split, where it was opened."""
+
+    trial_number: int
+    n_prompts: int
+    n_opened: int
+    base: ScoresOutput
+    trial: ScoresOutput
+    few_shot: ScoresOutput | None = None
+
+
+class LeftOutput(_Output):
+    """What is left of a study."""
+
+    trials: int
+    runs_with_new_seeds: int
+    test: bool
+    seconds: float | None
+    is_running: bool
+    command: str = Field(description="What goes on with it, or comes next; empty where nothing.")
+
+
+class StatusOutput(_Output):
+    """`hawsweep status`; why and groups where they were asked for."""
+
+    study: str
+    description: str
+    test: TestOutput | None
+    self_check: SelfCheck | None
+    verdict: Verdict | None
+    confirmed: list[Confirmation]
+    why: Insight | None = None
+    groups: list[GroupRow] | None = None
+    trials: list[TrialRow]
+    left: LeftOutput
+
+
+class StudyOutput(_Output):
+    """A study, in short."""
+
+    name: str
+    description: str
+    trials: dict[str, int] = Field(description="Their number by state.")
+    best_trial: int | None
+    best_score: float | None
+    base_score: float | None
+
+
+class ListOutput(_Output):
+    """`hawsweep list`."""
+
+    studies: list[StudyOutput]
+    sweeps: dict[str, str] = Field(description="The file of each sweep.")
+
+
+class BestOutput(_Output):
+    """The study's best trial."""
+
+    trial: int
+    score: float | None
+    evaluations: dict[int, float]
+
+
+@with_config(_ALL_KEYS)
+@dataclass(frozen=True, kw_only=True)
+class ShowOutput(TrialRow):
+    """`hawsweep show`; examples where they were asked for. Losses are by iteration."""
+
+    study: str
+    plan: dict[str, Any] | None
+    continues: dict[str, int] | None
+    evaluations: dict[int, float | None]
+    train_losses: dict[int, float | None]
+    best: BestOutput | None
+    median_evaluations: dict[int, float | None]
+    folder: str
+    files: list[str]
+    samples: list[dict[str, Any]]
+    hardest_examples: list[ExampleLoss] | None = None
+    easiest_examples: list[ExampleLoss] | None = None
+
+
+class ItemOutput(_Output):
+    """A prompt and what both said."""
+
+    source: str
+    reference: str
+    outputs: tuple[str, str]
+    scores: tuple[float, float]
+    group: str | None
+    gain: float
+
+
+class CompareOutput(_Output):
+    """`hawsweep compare`: the second against the first, the most harmed items first."""
+
+    labels: tuple[str, str]
+    gain: Interval
+    n_better: int
+    n_worse: int
+    items: list[ItemOutput]
+    groups: list[GroupRow]
+
+
+class SystemOutput(ScoresOutput):
+    """One of several that answered the same items."""
+
+    name: str
+    lead: Interval | None = Field(description="Over the next one.")
+
+
+class ScoreOutput(_Output):
+    """`hawsweep score`, best first."""
+
+    systems: list[SystemOutput]
+    agreement: float | None = Field(description="Rank correlation of score and chrF.")
+    reversed_pairs: list[tuple[str, str]]
+
+
+class FitOutput(_Output):
+    """How settings would be executed."""
+
+    settings: dict[str, Any]
+    fits: bool
+    how: str
+    peak_bytes: int
+    needed_bytes: int
+    tokens_per_s: float
+    seconds: float
+
+
+class ValueOutput(_Output):
+    """A searched value, the other keys at what needs the least and the most memory."""
+
+    value: Any
+    smallest: FitOutput
+    largest: FitOutput
+
+
+class PlanOutput(_Output):
+    """`hawsweep plan`."""
+
+    model: str
+    device: str
+    memory_model: str
+    error: float
+    speed: str
+    budget_bytes: float
+    budget: str
+    workers: int
+    worker_bytes: int
+    arrays_bytes: int
+    lengths: str
+    longest: int
+    smallest: FitOutput
+    largest: FitOutput
+    search: dict[str, list[ValueOutput]]
+    scoring_bytes: float
+    seconds: float | None = Field(description="Of the whole sweep; null where nothing fits.")
+    trial_seconds: float | None = Field(description="Of a trial that is not pruned.")
+
+
+class PlansOutput(_Output):
+    """`hawsweep plan` of a sweep that searches several models."""
+
+    models: list[PlanOutput]
+
+
+class ExportOutput(BaseModel):
+    """`hawsweep export`; more where more was asked for."""
+
+    folder: str
+    trial_number: int
+    next: list[Any] = Field(description="Commands to type next.")
+
+
+class ValidateOutput(_Output):
+    """`hawsweep validate`."""
+
+    is_valid: bool
+    findings: list[Finding]
+
+
+class InitOutput(_Output):
+    """`hawsweep init`."""
+
+    path: str
+    spec: dict[str, Any] = Field(description="What was written, by the sweep's keys.")
+    reasons: dict[str, str] = Field(description="Why keys have their values.")
+    warnings: list[str]
+    splits: dict[str, dict[str, Any]]
+    leaks: list[dict[str, Any]]
+    columns: dict[str, Any] | None
+    timing: dict[str, Any]
+
+
+class DoctorOutput(_Output):
+    """`hawsweep doctor`."""
+
+    is_fine: bool
+    database: Database
+    machine: list[Finding]
+    backup: Database | None
+    backup_made: str | None = Field(description="Local time.")
+    n_trial_dirs: int = Field(description="How many trials have a folder.")
+    restore: str | None = Field(
+        description="For a shell, where the database is lost: puts its backup back."
+    )
+
+
+OUTPUTS: dict[str, TypeAdapter[Any]] = {
+    "list": TypeAdapter(ListOutput),
+    "status": TypeAdapter(StatusOutput),
+    "show": TypeAdapter(ShowOutput),
+    "compare": TypeAdapter(CompareOutput),
+    "score": TypeAdapter(ScoreOutput),
+    "init": TypeAdapter(InitOutput),
+    "validate": TypeAdapter(ValidateOutput),
+    "explain": TypeAdapter(list[Key], config=_ALL_KEYS),
+    "plan": TypeAdapter(PlanOutput | PlansOutput),
+    "export": TypeAdapter(ExportOutput),
+    "doctor": TypeAdapter(DoctorOutput),
+}

@@ -1,0 +1,308 @@
+"""A study as one account of it: what can be said, how sure it is, and how to do it again.
+
+What is told here is plain text: whoever makes a page or Markdown of it escapes it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any
+
+import optuna
+from pydantic import ValidationError
+
+from hawsweep.errors import ScoringError
+from hawsweep.machine.processes import supervisor_of
+from hawsweep.results.compare_trials import Comparison, compare
+from hawsweep.results.groups import GroupRow, groups
+from hawsweep.results.importance import find_insight
+from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
+from hawsweep.results.verdict import judge_study
+from hawsweep.results.what_is_left import Standing, find_standing
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.baselines import baseline_of, baselines, model_of, score_of
+from hawsweep.study.confirm import Confirmation, confirmations, winner
+from hawsweep.study.place import Place
+from hawsweep.study.queue import n_running_here
+from hawsweep.study.study import spec_of
+from hawsweep.study.trials import trial_of
+from hawsweep.text import duration, faults_text, number, score_range, settings_text
+from hawsweep.views.figure_style import peak_bytes
+from hawsweep.views.report.redaction import Redaction
+from hawsweep.views.report.reproduction import commands, made_with
+from hawsweep.views.terminal.plain_tables import Cells, cells_of, plain_text
+from hawsweep.views.terminal.style import WIDE
+from hawsweep.views.terminal.tables import leaderboard_table, shown_rows, test_text, then_text
+from hawsweep.views.terminal.verdict import (
+    agreement_lines,
+    confirmation_lines,
+    groups_table,
+    insight_table,
+    regression_lines,
+    self_check_lines,
+    verdict_lines,
+)
+
+# Of a leaderboard: more than anybody reads.
+_MOST_ROWS = 300
+
+
+@dataclass(frozen=True)
+class Number:
+    """One of the most important numbers."""
+
+    title: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """A trial that did not complete, or not as asked, and why."""
+
+    trial: str
+    state: str
+    settings: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is told of a study, in plain texts.
+
+    Attributes:
+        made: When, in words.
+        state: Whether the study runs, was stopped or is done, in a sentence.
+        is_final: Whether nothing more is to come.
+        headline: The most important sentence.
+        ships: Whether the winner is worth shipping; None where nothing can be said yet.
+        said: What else the scores allow to say.
+        numbers: The most important ones.
+        settings: Of the winner.
+        board: The leaderboard; ``states`` has the state of each of its rows, and ``n_more`` trials
+            are not among them.
+        test: The scores on the test split; None where it was not opened.
+        compared: Winner and base on the same prompts; None where they cannot be paired, then
+            ``not_compared`` says why.
+        agreement: What validation loss was worth.
+        memory: How well peaks were predicted.
+        ended: Trials that were pruned, failed or did not fit.
+        made_with: Versions, fingerprints and where it ran.
+        spec: The sweep, every default written out, as YAML.
+        reproduce: Commands with what they are for.
+    """
+
+    name: str
+    description: str
+    metric: str
+    made: str
+    version: str
+    state: str
+    is_final: bool
+    headline: str
+    ships: bool | None
+    said: tuple[str, ...]
+    numbers: tuple[Number, ...]
+    winner: int | None
+    settings: str
+    board: Cells
+    states: tuple[str, ...]
+    n_more: int
+    test: Cells | None
+    compared: Comparison | None
+    not_compared: str
+    groups: tuple[GroupRow, ...]
+    group_cells: Cells
+    losses: tuple[str, ...]
+    marginals: Cells
+    agreement: tuple[str, ...]
+    memory: str
+    confirmed: tuple[Confirmation, ...]
+    confirmation: tuple[str, ...]
+    self_check: tuple[str, ...]
+    ended: tuple[Told, ...]
+    made_with: tuple[tuple[str, str], ...]
+    spec: str
+    reproduce: tuple[tuple[str, str], ...]
+
+
+def make_report(opened: optuna.Study, place: Place, now: datetime | None = None) -> Report:
+    """All there is to tell of a study, in whatever state it is.
+
+    Args:
+        now: When it is told.
+    """
+    redact = Redaction(place)
+    rows, best, spec = leaderboard(opened), winner(opened), _spec(opened)
+    shown, n_more = shown_rows(rows, _MOST_ROWS)
+    verdict, insight = judge_study(opened, place), find_insight(opened)
+    confirmed, found_groups = confirmations(opened), groups(opened, place)
+    test = opened.user_attrs.get("test")
+    headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
+    standing, is_run = find_standing(opened, spec, rows), _is_run(opened, place)
+    compared, not_compared = _compared(opened, place)
+    metrics = opened.metric_names
+    return Report(
+        name=opened.study_name,
+        description=str(opened.user_attrs.get("description") or ""),
+        metric=metrics[0] if metrics else "score",
+        made=f"{now or datetime.now().astimezone():%Y-%m-%d %H:%M %Z}".strip(),
+        version=version("hawsweep"),
+        state=_state(standing, is_run=is_run),
+        is_final=standing.is_done and not is_run,
+        headline=headline,
+        ships=None if verdict is None else verdict.ships,
+        said=(*said, *_plain([test_text(test)]), *_plain(confirmation_lines(confirmed))),
+        numbers=tuple(_numbers(opened, rows, best)),
+        winner=None if best is None else best.number,
+        settings="" if best is None else redact(settings_text(best.params)),
+        board=cells_of(leaderboard_table(shown, WIDE)).changed(redact),
+        states=tuple(row.state for row in shown),
+        n_more=n_more,
+        test=None if test is None else _test_cells(opened, test),
+        compared=compared,
+        not_compared=not_compared,
+        groups=tuple(found_groups),
+        group_cells=cells_of(groups_table(found_groups)),
+        losses=tuple(_plain(regression_lines(found_groups))),
+        marginals=cells_of(insight_table(insight)).changed(redact),
+        agreement=tuple(_plain(agreement_lines(insight))),
+        memory=_memory_text(opened),
+        confirmed=tuple(confirmed),
+        confirmation=tuple(_plain(confirmation_lines(confirmed))),
+        self_check=tuple(_plain(_self_check(opened))),
+        ended=tuple(_ended(opened, redact)),
+        made_with=tuple((redact(title), redact(text)) for title, text in made_with(opened, spec)),
+        spec="" if spec is None else redact(spec.dump_yaml()),
+        reproduce=tuple(commands(opened, best)),
+    )
+
+
+def _plain(lines: Sequence[str]) -> list[str]:
+    return [plain_text(line) for line in lines if line]
+
+
+def _spec(opened: optuna.Study) -> SweepSpec | None:
+    try:
+        spec = spec_of(opened)
+        return spec.model_copy(update={"description": opened.user_attrs.get("description", "")})
+    except (KeyError, ValidationError):  # of another program, or an older version
+        return None
+
+
+def _nothing_yet(rows: Sequence[TrialRow]) -> str:
+    return "No trial is complete yet." if rows else "This study has no trials yet."
+
+
+def _is_run(opened: optuna.Study, place: Place) -> bool:
+    is_watched = supervisor_of(place.study_dir(opened.study_name)) is not None
+    return is_watched or n_running_here(opened) > 0
+
+
+def _state(standing: Standing, *, is_run: bool) -> str:
+    of = f"{standing.finished} of {standing.n_trials} trials"
+    if is_run:
+        return f"The study is still running: {of} are done."
+    if standing.is_done:
+        return f"The study is done: {standing.finished} trials."
+    if standing.trials_left:
+        return f"The study was stopped after {of}."
+    return f"The trials are done; left: {then_text(standing.again_left, standing.test_left)}."
+
+
+def _numbers(
+    opened: optuna.Study, rows: Sequence[TrialRow], best: optuna.trial.FrozenTrial | None
+) -> list[Number]:
+    untuned = None if best is None else baseline_of(opened, best)
+    label = None if untuned is None else untuned.label
+    bases = [row for row in rows if row.state == "base"]
+    base = next((row for row in bases if label in (None, row.label)), None)
+    found = [] if best is None else [(f"trial {best.number}", trial_row(best))]
+    found += [] if base is None else [(base.label, base)]
+    numbers = []
+    for label, row in found:
+        ends = score_range(row.low, row.high, is_short=False)
+        numbers.append(Number(label, number(row.score, "{:.4f}"), f"95 % {ends}" if ends else ""))
+    if (test := opened.user_attrs.get("test")) is not None:
+        gain = score_of(test["trial"]) - score_of(test["base"])
+        numbers.append(Number("gain on the test split", f"{gain:+.4f}", "over the base"))
+    if len(found) > 1:
+        tuned, before = (number(row.val_loss, "{:.3f}") for _, row in found)
+        numbers.append(Number("val loss", tuned, f"{found[1][0]} {before}"))
+    states = Counter(row.state for row in rows if row.state not in ("base", "reference"))
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    numbers.append(Number("trials", str(states.total()), counted))
+    if (seconds := _time_s(opened)) is not None:
+        numbers.append(Number("time", duration(seconds), "from first to last trial"))
+    return numbers
+
+
+def _time_s(opened: optuna.Study) -> float | None:
+    trials = opened.get_trials(deepcopy=False)
+    begun = [trial.datetime_start for trial in trials if trial.datetime_start]
+    ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]
+    if not begun or not ended:
+        return None
+    return max(0.0, (max(ended) - min(begun)).total_seconds())
+
+
+def _test_cells(opened: optuna.Study, test: Mapping[str, Any]) -> Cells:
+    labels = {"trial": f"trial {test['trial_number']}"}
+    model = model_of(opened, trial_of(opened, test["trial_number"]))
+    of_it = [each for each in baselines(opened) if each.model == model]
+    labels |= {each.kind: each.label for each in of_it[::-1]}
+    rows = [
+        (
+            label,
+            f"{score_of(known):.4f}",
+            score_range(known.get("low"), known.get("high"), is_short=False),
+            number(known.get("similarity"), "{:.4f}"),
+            number(known.get("chrf"), "{:.1f}"),
+            number(known.get("bleu"), "{:.1f}"),
+            number(known.get("exact_match"), "{:.0%}"),
+            faults_text(known.get("faults")),
+        )
+        for key, label in labels.items()
+        if (known := test.get(key)) is not None
+    ]
+    titles = ("", "score", "95 %", "similarity", "chrF", "BLEU", "exact", "faults")
+    return Cells(titles, (False, *[True] * 6, False), tuple(rows))
+
+
+def _compared(opened: optuna.Study, place: Place) -> tuple[Comparison | None, str]:
+    try:
+        return compare(opened, place), ""
+    except ScoringError as fault:
+        return None, str(fault)
+
+
+def _memory_text(opened: optuna.Study) -> str:
+    trials = opened.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    peaks = [each for trial in trials if (each := peak_bytes(trial)) is not None]
+    if not peaks:
+        return ""
+    errors = [predicted / measured - 1 for predicted, measured in peaks]
+    trials_text = f"{len(peaks)} complete trial{'s' * (len(peaks) > 1)}"
+    return (
+        f"Of {trials_text} the predicted peak differs from the measured one by {min(errors):+.1%} "
+        f"to {max(errors):+.1%}; the highest that was measured is "
+        f"{max(measured for _, measured in peaks) / 1e9:.2f} GB."
+    )
+
+
+def _self_check(opened: optuna.Study) -> list[str]:
+    check = opened.user_attrs.get("self_check")
+    return [] if check is None else self_check_lines(check)
+
+
+def _ended(opened: optuna.Study, redact: Callable[[str], str]) -> list[Told]:
+    order = ["fail", "infeasible", "pruned", "complete"]
+    told = []
+    for trial in opened.get_trials(deepcopy=False):
+        row = trial_row(trial)
+        if row.state in order[:3] or (row.state == "complete" and row.reason):
+            reason = redact(str(row.reason or "not recorded"))
+            told.append(Told(row.label, row.state, redact(settings_text(row.settings)), reason))
+    return sorted(told, key=lambda each: order.index(each.state))

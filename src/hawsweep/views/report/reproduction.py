@@ -1,0 +1,66 @@
+"""What a study was made with, and the commands that make it again."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from hawsweep.spec.sweep import SweepSpec
+
+
+def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, str]]:
+    """Versions, fingerprints, how metrics were computed and where it ran, each with its name."""
+    attrs = opened.user_attrs
+    found = [(f"{name}", str(version)) for name, version in attrs.get("versions", {}).items()]
+    if spec is not None:
+        found.append(("sweep, fingerprint", spec.digest()))
+    prints = attrs.get("spec", {}).get("fingerprints", {})
+    found += [(f"{name}, fingerprint", str(value)) for name, value in prints.items()]
+    found += [(f"{name}, as measured", str(value)) for name, value in _signatures(attrs).items()]
+    starts = attrs.get("starts", [])
+    if starts:
+        last, git = starts[-1], starts[-1].get("git") or {}
+        found += [
+            ("python", str(last.get("python", ""))),
+            ("platform", str(last.get("platform", ""))),
+        ]
+        if commit := git.get("commit"):
+            changed = ", with changes" if git.get("dirty") else ""
+            found.append(("commit of the folder it was started in", f"{commit}{changed}"))
+        found.append(("starts", str(len(starts))))
+    return found
+
+
+def _signatures(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = attrs.get("base", {}).get("signatures") or {}
+    return found
+
+
+def commands(opened: optuna.Study, best: FrozenTrial | None) -> list[tuple[str, str]]:
+    """Commands for a terminal, each with what it is for before it."""
+    name, versions = opened.study_name, opened.user_attrs.get("versions", {})
+    pinned = " ".join(
+        f"'{package}=={version}'"
+        for package, version in versions.items()
+        if package != "hawsweep" and version != "not installed"
+    )
+    steps = []
+    if pinned:
+        mine = versions.get("hawsweep", version("hawsweep"))
+        steps.append((f"In an environment with hawsweep {mine}", f"pip install {pinned}"))
+    steps.append(
+        (
+            f"The sweep of this report, saved as {name}.yaml",
+            f"hawsweep start {name}.yaml --study {name}-again",
+        )
+    )
+    if best is not None:
+        config = f"studies/{name}/trials/{best.number:04d}/config.yaml"
+        steps += [
+            ("What it found, as it was found here", f"hawsweep compare {name}"),
+            ("The winner's adapter and the fused model", f"hawsweep export {name} --fuse"),
+            ("The winner's settings, trained by mlx_lm", f"mlx_lm.lora -c {config}"),
+        ]
+    return steps

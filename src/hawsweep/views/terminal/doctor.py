@@ -1,0 +1,103 @@
+"""What an examination found: of the database, of the machine, of a sweep."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from hawsweep.prepare.examine_database import Diagnosis
+    from hawsweep.prepare.finding import Finding
+
+
+_STATES = {"ok": ("OK", "green"), "warning": ("warning", "yellow"), "fault": ("fault", "red")}
+_ADVICE = {
+    "missing": "Start a sweep: hawsweep start NAME",
+    "locked": "Another process keeps it from being read. Wait for it, or end it.",
+    "not readable": "Correct its permissions, or its address.",
+    "foreign": "Move it away, or choose another --studies-dir.",
+}
+
+
+def diagnosis_picture(found: "Diagnosis") -> RenderableType:
+    """The database, the studies, and what to do."""
+    database = found.database
+    style = "green" if found.is_fine else "red"
+    head = Text.assemble(f"{database.where}: ", (database.state, style))
+    if database.detail:
+        head.append(f": {database.detail}")
+    parts: list[RenderableType] = [head]
+    if (backup := found.backup) is not None:
+        made = "" if found.backup_made is None else f", made {found.backup_made:%Y-%m-%d %H:%M:%S}"
+        said = f": {backup.detail}" if backup.detail else ""
+        parts.append(Text(f"{backup.where}: {backup.state}{made}{said}"))
+    if database.studies or (backup is not None and backup.studies):
+        parts += ["", _studies_table(found)]
+    return Group(*parts, *map(Text, _advice(found)))
+
+
+def machine_picture(findings: Sequence["Finding"]) -> RenderableType:
+    """What was found of machine and installation, and how it comes out."""
+    n_faults, n_warnings = (
+        sum(each.state == state for each in findings) for state in ("fault", "warning")
+    )
+    if n_faults:
+        end = Text(f"{counted(n_faults, 'fault')}, {counted(n_warnings, 'warning')}.", style="red")
+    elif n_warnings:
+        end = Text(f"Sweeps can run; {counted(n_warnings, 'warning')}.", style="yellow")
+    else:
+        end = Text("All is well.", style="green")
+    return Group("", findings_table(findings), "", end)
+
+
+def findings_table(findings: Sequence["Finding"]) -> Table:
+    """What was examined, a line each, with the remedy below where something is wrong."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for each in findings:
+        word, style = _STATES[each.state]
+        text = Text(each.text)
+        if each.remedy:
+            text.append(f"\n{each.remedy}", style="dim")
+        table.add_row(Text(word, style=style), Text(each.subject), text)
+    return table
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 fault``, ``2 faults``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def _studies_table(found: "Diagnosis") -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("study")
+    table.add_column("in the database")
+    table.add_column("in its backup")
+    studies = [found.database.studies, {} if found.backup is None else found.backup.studies]
+    # Runs with new seeds are counted with the study they confirm.
+    names = {name for each in studies for name in each if not name.endswith(".confirm")}
+    for name in sorted(names):
+        table.add_row(name, *(_counts(each.get(name)) for each in studies))
+    return table
+
+
+def _counts(states: Mapping[str, int] | None) -> str:
+    if states is None:
+        return "-"
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no trials"
+
+
+def _advice(found: "Diagnosis") -> list[str]:
+    if found.is_fine and found.database.state == "fine":
+        return []
+    if found.restore is not None:
+        intro = "To put the backup back, end what uses the database, then:"
+        return ["", intro, f"  {found.restore}"]
+    lost = "There is no usable backup of it. Adapters and translations in the folders stay."
+    if found.database.state == "missing" and not found.is_fine:
+        return ["", lost]
+    return ["", _ADVICE.get(found.database.state, f"{lost} Move it away.")]

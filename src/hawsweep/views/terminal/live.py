@@ -1,0 +1,121 @@
+"""A sweep while it runs: a live picture on a terminal; elsewhere a line now and then."""
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from hawsweep.running.progress import Follower, WorkerState
+from hawsweep.views.terminal.events import event_lines, start_line
+from hawsweep.views.terminal.progress import RunningPicture
+
+if TYPE_CHECKING:
+    from hawsweep.running.events import Event
+
+
+_PLAIN_INTERVAL_S = 60.0
+# A picture takes some milliseconds to draw, on a machine that has better to do.
+_PICTURES_PER_S = 1
+# Lines above the picture for what was told last.
+_LINES_ABOVE = 6
+
+
+class SweepDisplay:
+    """Follows a sweep's events: a live picture on a terminal, else a line now and then.
+
+    Args:
+        n_trials: How many are to be finished.
+        plain: Lines on a terminal too.
+    """
+
+    def __init__(self, console: Console, n_trials: int, *, plain: bool = False) -> None:
+        self._console = console
+        self._is_live = console.is_terminal and not plain
+        self._follow = Follower(n_trials)
+        self._told_ready = False
+        self._told_at: dict[int, float] = {}
+        self._told_text: dict[int, str] = {}
+        self._live = Live(
+            get_renderable=self._picture,
+            console=console,
+            transient=True,
+            refresh_per_second=_PICTURES_PER_S,
+        )
+
+    def __enter__(self) -> "SweepDisplay":
+        if self._is_live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._is_live:
+            self._live.stop()
+
+    def __call__(self, event: "Event") -> None:
+        """Show an event."""
+        event = self._follow(event)
+        if event.kind != "ready" or not self._told_ready:  # workers read the same data
+            self._told_ready |= event.kind == "ready"
+            for line in event_lines(event.kind, event.values):
+                self._print(line)
+        if self._is_live:
+            return
+        if (start := start_line(event.kind, event.values)) is not None:
+            self._print(start)
+        if event.kind in ("iteration", "tick", "preparing", "base_start", "scoring", "test_start"):
+            for worker in self._follow.state.workers:
+                self._print_now_and_then(worker)
+
+    def _print(self, line: Text) -> None:
+        at = Text.assemble((f"{time.strftime('%H:%M:%S')}  ", "dim"))
+        self._console.print(
+            at.append_text(line), highlight=False, soft_wrap=not self._console.is_terminal
+        )
+
+    def _print_now_and_then(self, worker: WorkerState) -> None:
+        text, now = _doing_text(worker), time.monotonic()
+        if text is None:
+            return
+        is_new = text != self._told_text.get(worker.number) and worker.doing != "trial"
+        is_new &= worker.doing != "preparing" or worker.number == 0  # they all prepare alike
+        told_at = self._told_at.setdefault(worker.number, now)
+        if is_new or now - told_at >= _PLAIN_INTERVAL_S:
+            self._told_at[worker.number], self._told_text[worker.number] = now, text
+            self._print(Text(f"{text}{_numbers(worker)}"))
+
+    def _picture(self) -> RenderableType:
+        height = max(8, self._console.height - _LINES_ABOVE)
+        return RunningPicture(self._follow.state, height=height)
+
+
+def _doing_text(worker: WorkerState) -> str | None:
+    """What a worker does, in words; None where it does nothing."""
+    trial = f"trial {worker.trial}"
+    return {
+        "trial": trial,
+        "scoring": f"{trial}: translating {worker.text} validation prompts",
+        "base": "base: measuring the untuned model",
+        "test": f"{trial} and base: translating the test split",
+        "preparing": worker.text,
+    }.get(worker.doing)
+
+
+def _numbers(worker: WorkerState) -> str:
+    if not worker.iteration or worker.doing != "trial":
+        return ""
+    parts = [f"iteration {worker.iteration}/{worker.iters}"]
+    if worker.train_loss is not None:
+        parts.append(f"train {worker.train_loss:.3f}")
+    if worker.curve:
+        parts.append(f"val {worker.curve[-1][1]:.3f}")
+    if worker.tokens_per_s is not None:
+        parts.append(f"{worker.tokens_per_s:.0f} tok/s")
+    return "  " + "  ".join(parts)

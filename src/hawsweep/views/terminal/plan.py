@@ -1,0 +1,176 @@
+"""What a sweep will need, and how well a calibration fits."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from hawsweep.spec.sweep import short_names
+from hawsweep.text import duration, setting, short_name
+
+if TYPE_CHECKING:
+    from hawsweep.planning.sweep_plan import Fit, SweepPlan
+    from hawsweep.planning.sweep_time import Timing
+
+
+# A plan, and how long it takes where it fits.
+Timed = tuple["SweepPlan", "Timing | None"]
+
+
+def plans_picture(plans: Sequence[Timed]) -> RenderableType:
+    """The plan of each model of a sweep, and of several what tells them apart."""
+    if len(plans) == 1:
+        ((plan, timing),) = plans
+        return Group(*_body(plan), "", *_end(plan, timing))
+    names = short_names(plan.spec.model for plan, _ in plans)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("model")
+    for title in ("weights GB", "smallest: GB", "trial", "largest: GB", "trial", "whole sweep"):
+        table.add_column(title, justify="right")
+    for plan, timing in plans:
+        ends = [_verdict_cells(each) for each in (plan.smallest, plan.largest)]
+        cells = [cell for peak, _, trial, how in ends for cell in (peak, trial or how)]
+        table.add_row(
+            escape(names[plan.spec.model]),
+            f"{plan.memory.shape.weight_bytes() / 1e9:.2f}",
+            *cells,
+            "" if timing is None else duration(timing.total_s),
+        )
+    parts = [part for plan, _ in plans for part in (*_body(plan), "")]
+    return Group(*parts, table, "", *_models_end(plans))
+
+
+def _models_end(plans: Sequence[Timed]) -> list[str]:
+    timings = [timing for _, timing in plans if timing is not None]
+    if not timings:
+        return ["[red]No model of this sweep fits.[/red]"]
+    lines = _time_lines(plans[0][0], timings)
+    if len(timings) < len(plans):
+        lines.append("[magenta]A model that does not fit is left out; the others go on.[/magenta]")
+    return lines
+
+
+def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
+    """How long it takes, as the mean of several models."""
+    spec, total_s = plan.spec, fmean(timing.total_s for timing in timings)
+    again = f" and {plan.n_again} runs with new seeds" if plan.n_again else ""
+    n_pruned = timings[0].n_pruned
+    pruned = f"; about {n_pruned} of the trials will be pruned" if n_pruned else ""
+    share = " where every model has as many" if len(timings) > 1 else ""
+    lines = [
+        f"{spec.trials} trials{again} take about {duration(total_s)}{share}, with base, "
+        f"evaluations and translations{pruned}."
+    ]
+    if spec.timeout is not None and total_s > spec.timeout:
+        n_trials = fmean(timing.n_trials_within(spec.timeout) for timing in timings)
+        lines.append(
+            f"The timeout of {duration(spec.timeout)} leaves time for about {n_trials:.0f} of "
+            "them if none is pruned."
+        )
+    return lines
+
+
+def _body(plan: "SweepPlan") -> list[RenderableType]:
+    known, spec = plan.memory, plan.spec
+    weights = known.shape.weight_bytes() / 1e9
+    longest = int(plan.work.lengths.max())
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_row("[bold]model[/bold]", escape(f"{spec.model}: {weights:.2f} GB of weights"))
+    workers = "one worker" if plan.n_workers == 1 else f"{plan.n_workers} workers"
+    facts.add_row(
+        "[bold]budget[/bold]", f"{plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}"
+    )
+    facts.add_row(
+        "",
+        f"{workers}, {plan.arrays_bytes / 1e9:.1f} GB each for MLX's arrays, "
+        f"{(plan.worker_bytes - plan.arrays_bytes) / 1e9:.1f} GB for the rest of its process",
+    )
+    facts.add_row(
+        "[bold]examples[/bold]",
+        f"{len(plan.work.lengths)}, the longest of {longest} tokens, {plan.work.how}",
+    )
+    facts.add_row("[bold]memory[/bold]", f"within {known.error:.0%}: {known.how}")
+    facts.add_row("[bold]speed[/bold]", known.speed.how)
+    fits = plan.scoring_bytes <= plan.arrays_bytes
+    facts.add_row(
+        "[bold]answers[/bold]",
+        f"{spec.scoring.batch_size} prompts at a time, up to {plan.scoring_bytes / 1e9:.1f} GB"
+        + ("" if fits else " [red]do not fit: lower scoring.batch_size[/red]"),
+    )
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("key")
+    table.add_column("value", justify="right")
+    for title in ("smallest", "largest"):
+        table.add_column(f"{title}: GB", justify="right")
+        table.add_column("tok/s", justify="right")
+        table.add_column("trial", justify="right")
+        table.add_column("how")
+    for key, rows in plan.by_value.items():
+        for number, (value, *ends) in enumerate(rows):
+            cells = [cell for verdict in ends for cell in _verdict_cells(verdict)]
+            table.add_row(short_name(key) if number == 0 else "", setting(value), *cells)
+    meaning = "smallest, largest: the other keys at what needs the least and the most memory"
+    return [facts, "", table, f"[dim]{meaning}[/dim]"]
+
+
+def _verdict_cells(verdict: "Fit") -> list[str]:
+    fits = verdict.plan is not None
+    shown = verdict.plan or verdict.least
+    cells = [
+        f"{shown.peak_bytes / 1e9:.2f}",
+        f"{verdict.tokens_per_s:.0f}" if fits else "",
+        duration(verdict.seconds) if fits else "",
+        verdict.how,
+    ]
+    return cells if fits else [f"[magenta]{cell}[/magenta]" if cell else "" for cell in cells]
+
+
+def _end(plan: "SweepPlan", timing: "Timing | None") -> list[str]:
+    lines = ["[red]Nothing of this sweep fits.[/red]"]
+    if timing is not None:
+        lines = _time_lines(plan, [timing])
+    if plan.faster is not None and plan.largest.plan is not None:
+        from hawsweep.planning.trial_plan import describe
+
+        lines.append(
+            f"With {plan.faster.needed_bytes / 1e9:.1f} GB for arrays the largest settings would "
+            f"be faster: {describe(plan.faster, plan.largest.train)}."
+        )
+    return lines
+
+
+def residuals_table(residuals: Sequence[Any]) -> Table:
+    """Measured steps beside what the fitted memory model says of them."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    titles = (
+        "layers",
+        "rank",
+        "rows",
+        "width",
+        "targets",
+        "how",
+        "measured GB",
+        "fitted GB",
+        "error",
+    )
+    for title in titles:
+        table.add_column(title, justify="right")
+    for each in residuals:
+        seen = each.observation
+        how = "checkpointed" if seen.execution.grad_checkpoint else ""
+        how += " sliced" if seen.execution.tokens_at_once else ""
+        table.add_row(
+            str(seen.train.num_layers),
+            str(seen.train.lora_parameters.rank),
+            str(seen.step.rows),
+            str(seen.step.width),
+            str(seen.step.n_targets),
+            how.strip(),
+            f"{seen.peak_bytes / 1e9:.3f}",
+            f"{each.predicted_bytes / 1e9:.3f}",
+            f"{each.error:+.1%}",
+        )
+    return table

@@ -1,0 +1,198 @@
+"""What somebody sees who has no sweep yet: keys, a sweep that was written, a sweep's faults."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from hawsweep.text import clock, duration
+from hawsweep.views.terminal.doctor import counted, findings_table
+
+if TYPE_CHECKING:
+    from hawsweep.prepare.draft import Draft
+    from hawsweep.prepare.finding import Finding
+    from hawsweep.prepare.inspect_data import DataView
+    from hawsweep.spec.reference import Key
+
+
+# Of a drafted sweep, what a person wants to know at once.
+_SHOWN = (
+    "trials",
+    "train.iters",
+    "train.steps_per_eval",
+    "train.batch_size",
+    "train.num_layers",
+    "train.max_seq_length",
+    "search.learning_rate",
+    "search.lora_parameters.rank",
+    "validation.max_examples",
+    "scoring.max_examples",
+    "scoring.max_tokens",
+    "confirm.top",
+    "timeout",
+)
+
+
+def key_picture(key: "Key") -> RenderableType:
+    """One key: what it means, what it may be, and how it is written."""
+    facts = Table.grid(padding=(0, 3, 0, 0))
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    rows = {
+        "allowed": _plain(key.allowed),
+        "default": "required" if key.is_required else key.default or "not set",
+        "known from": _plain(key.source),
+        "example": key.example,
+        "searched": key.search_example or "cannot be searched",
+    }
+    for title, value in rows.items():
+        if value:
+            facts.add_row(title, Text(value))
+    return Group(
+        Text(key.name, style="bold cyan"),
+        Padding(Text(key.meaning), (0, 2)),
+        Padding(facts, (0, 2)),
+    )
+
+
+def keys_picture(keys: Sequence["Key"]) -> RenderableType:
+    """Keys by their sections."""
+    parts: list[RenderableType] = []
+    groups: dict[str, list[Key]] = {}
+    for key in keys:
+        groups.setdefault(key.group, []).append(key)
+    for group, found in groups.items():
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, justify="center", style="green")
+        table.add_column(no_wrap=True, max_width=24, style="dim")
+        table.add_column()
+        for key in found:
+            default = "required" if key.is_required else key.default
+            is_searched = "~" if key.search_example else ""
+            name = key.name.removeprefix(f"{group}.")
+            table.add_row(f"  {name}", is_searched, Text(default), Text(key.meaning))
+        parts += ["", Text(group or "of the sweep itself", style="bold cyan"), table]
+    legend = "~ can be searched. In the third column the default. hawsweep explain KEY says more."
+    return Group(*parts[1:], "", Text(legend, style="dim"))
+
+
+def draft_picture(draft: "Draft", path: str, name: str, hours: float) -> RenderableType:
+    """What was seen, what was decided and why, when it ends, and what to type next."""
+    saw = Table.grid(padding=(0, 2, 0, 0))
+    saw.add_column(style="bold", no_wrap=True)
+    saw.add_column()
+    for title, text in _seen(draft):
+        saw.add_row(title, Text(text))
+    decided = Table.grid(padding=(0, 2, 0, 0))
+    decided.add_column(style="bold", no_wrap=True)
+    decided.add_column(no_wrap=True)
+    decided.add_column(style="dim")
+    for key, value in _decided(draft).items():
+        short = key if key.startswith(("validation.", "scoring.", "confirm.")) else None
+        decided.add_row(
+            short or key.rpartition(".")[2], Text(value), Text(draft.reasons.get(key, ""))
+        )
+    parts: list[RenderableType] = [Text("Seen", style="bold cyan"), Padding(saw, (0, 2)), ""]
+    parts += [Text("Decided", style="bold cyan"), Padding(decided, (0, 2)), ""]
+    if draft.warnings:
+        parts.append(Text("Mind", style="bold yellow"))
+        minded = Table.grid(padding=(0, 1, 0, 0))
+        for each in draft.warnings:
+            minded.add_row("-", Text(each))
+        parts += [Padding(minded, (0, 2)), ""]
+    return Group(*parts, *_ending(draft, path, name, hours))
+
+
+def _seen(draft: "Draft") -> list[tuple[str, str]]:
+    view, plan = draft.view, draft.plan
+    counts = ", ".join(f"{each.n_records} {name}" for name, each in view.splits.items())
+    rows = [("data", f"{', '.join(each.path for each in draft.spec.data)}: {counts}")]
+    if draft.columns is not None:
+        unused = f"; not used: {', '.join(draft.columns.others)}" if draft.columns.others else ""
+        chosen = f"{draft.columns.source} to {draft.columns.target}, {draft.columns.why}"
+        rows.append(("columns", f"{chosen}{unused}"))
+    rows.append(("lengths", lengths_text(view)))
+    known = plan.memory
+    rows.append(
+        (
+            "model",
+            f"{draft.spec.model}: {known.shape.weight_bytes() / 1e9:.2f} GB, memory "
+            f"within {known.error:.0%}: {known.how}",
+        )
+    )
+    workers = "one worker" if plan.n_workers == 1 else f"{plan.n_workers} workers"
+    rows.append(
+        (
+            "machine",
+            f"{known.device}, {workers}; {plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}",
+        )
+    )
+    rows.append(("speed", f"{plan.smallest.tokens_per_s:.0f} tokens a second, {known.speed.how}"))
+    return rows
+
+
+def lengths_text(view: "DataView") -> str:
+    """``9 to 55 tokens, 42 in the mean, by the model's tokenizer``."""
+    lengths = view.lengths
+    return (
+        f"{int(lengths.min())} to {int(lengths.max())} tokens, {lengths.mean():.0f} in the mean, "
+        f"{view.how}"
+    )
+
+
+def _decided(draft: "Draft") -> dict[str, str]:
+    spec, found = draft.spec, {}
+    content = spec.model_dump(mode="json")
+    for key in _SHOWN:
+        if key.startswith("search."):
+            asked = content["search"][key.removeprefix("search.")]
+            found[key] = (
+                ", ".join(map(str, asked["choices"]))
+                if "choices" in asked
+                else f"{asked['low']:.1e} to {asked['high']:.1e}"
+            )
+            continue
+        value = content
+        for part in key.split("."):
+            value = value[part]
+        found[key] = duration(float(str(value))) if key == "timeout" else str(value)
+    return found
+
+
+def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[RenderableType]:
+    timing = draft.timing
+    text = Text.assemble("Wrote ", (path, "bold"), ". ")
+    text.append(
+        f"Expected to end after {duration(timing.total_s)} of the {duration(hours * 3600)}: start "
+        f"{clock(timing.start_s)}, base and trials {clock(timing.trials_s)} "
+        f"({clock(timing.trial_s)} each that is not pruned), new seeds {clock(timing.again_s)}, "
+        f"test {clock(timing.test_s)}."
+    )
+    commands = Table.grid(padding=(0, 3, 0, 0))
+    for command, what in (
+        ("plan", "what fits, setting by setting"),
+        ("start", "run it"),
+        ("validate", "after you changed it"),
+    ):
+        commands.add_row(Text(f"hawsweep {command} {name}", style="bold"), Text(what, style="dim"))
+    return [text, Padding(commands, (0, 2))]
+
+
+def verdict_picture(name: str, findings: Sequence["Finding"]) -> RenderableType:
+    """What was found of a sweep, and whether it can be started."""
+    n_faults = sum(each.state == "fault" for each in findings)
+    n_warnings = sum(each.state == "warning" for each in findings)
+    if n_faults:
+        end = Text(f"{counted(n_faults, 'fault')}: start would not get far.", style="red")
+    else:
+        mind = f"; mind {counted(n_warnings, 'warning')}" if n_warnings else ""
+        end = Text(f"It can be started{mind}: hawsweep start {name}", style="green")
+    return Group(findings_table(findings), "", end)
+
+
+def _plain(markdown: str) -> str:
+    return markdown.replace("`", "")

@@ -1,0 +1,249 @@
+"""Studies, their trials, one trial, and how a start ends."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from hawsweep.layout import ADAPTER_DIR
+from hawsweep.spec.space import MODEL
+from hawsweep.spec.sweep import short_names
+from hawsweep.study.baselines import score_of
+from hawsweep.study.place import printable
+from hawsweep.text import duration, number, score_range, setting, short_name, shorten
+from hawsweep.views.terminal.style import STYLES, WIDE
+from hawsweep.views.terminal.verdict import (
+    confirmation_lines,
+    groups_table,
+    insight_picture,
+    regression_lines,
+    self_check_lines,
+    verdict_lines,
+)
+
+if TYPE_CHECKING:
+    from hawsweep.results.leaderboard import TrialRow
+    from hawsweep.running.status import Overview
+
+
+# Lines of a leaderboard, unless all are asked for.
+MOST_ROWS = 30
+
+# Of the column with models' names: about what it adds to a table, and the least it may take.
+_MODEL_WIDTH = 50
+_MODEL_LEAST = 9
+
+
+def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
+    """The trials, one a line, with shorter titles where the terminal is narrow."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.settings))
+    keys.sort(key=lambda key: key != MODEL)
+    models = short_names({row.settings[MODEL] for row in rows if MODEL in row.settings})
+    is_narrow = width < WIDE + (_MODEL_WIDTH if models else 0)
+    again = ["again"] if any(row.confirmed is not None for row in rows) else []
+    by_byte = ["per byte"] if any(row.nats_per_byte is not None for row in rows) else []
+    losses = ["val loss", *by_byte, "at"]
+    titles = [*losses, "score", "95 %", *again, "chrF", "tok/s", "peak GB", "time"]
+    if is_narrow:
+        # Between models the loss per token says nothing.
+        last = [] if models and width < WIDE else ["GB", "time"]
+        titles = ["/byte" if by_byte else "val", "score", "95 %", *again, *last]
+    padding = (0, 1 if is_narrow else 2, 0, 0)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for title in (*map(short_name, keys), *titles):
+        if title == MODEL:  # where there is little room it takes several lines; numbers stay whole
+            table.add_column(title, overflow="fold", min_width=_MODEL_LEAST)
+        else:
+            table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        rest = [] if is_narrow else [number(row.chrf, "{:.1f}"), number(row.tokens_per_s, "{:.0f}")]
+        if titles[-1] == "time":
+            rest += [
+                number(row.peak_memory_bytes, "{:.2f}", 1e-9),
+                "" if row.time_s is None else duration(row.time_s),
+            ]
+        table.add_row(
+            escape(_label(row, models)),
+            {"base": "", "reference": "elsewhere"}.get(row.state, row.state),
+            *(_setting(row, key, models) for key in keys),
+            *([] if is_narrow and by_byte else [number(row.val_loss, "{:.3f}")]),
+            *(number(row.nats_per_byte, "{:.3f}") for _ in by_byte),
+            *([] if is_narrow else [number(row.best_iteration, "{}")]),
+            number(row.score, "{:.4f}"),
+            score_range(row.low, row.high, is_short=is_narrow),
+            *(number(row.confirmed, "{:.4f}") for _ in again),
+            *rest,
+            style=STYLES.get(row.state, ""),
+        )
+    if any(row.state == "reference" for row in rows):
+        table.caption = "elsewhere: not measured here, on whatever items that was"
+        table.caption_justify = "left"
+    return table
+
+
+def _label(row: "TrialRow", models: Mapping[str, str]) -> str:
+    """Without the model's name, which has a column."""
+    name = models.get(row.settings.get(MODEL, ""), "")
+    return row.label.removesuffix(f" {name}") if row.state == "base" and name else row.label
+
+
+def _setting(row: "TrialRow", key: str, models: Mapping[str, str]) -> str:
+    value = row.settings.get(key)
+    return escape(models.get(value, value) if key == MODEL and value else setting(value))
+
+
+def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table:
+    """Translations of base and trial side by side: pairs of ``samples.jsonl`` records."""
+    table = Table(header_style="bold", show_lines=True)
+    for title in ("Source", "Reference", "Base", "Trial"):
+        table.add_column(title, ratio=1, overflow="fold")
+    for base, tuned in samples:
+        texts = (tuned["source"], tuned["reference"], base["output"], tuned["output"])
+        table.add_row(*(escape(shorten(text)) for text in texts))
+    return table
+
+
+def studies_table(studies: Sequence[Mapping[str, Any]]) -> Table:
+    """The studies, one a line."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("study", "trials", "best", "score", "base", "description"):
+        table.add_column(title)
+    for study in studies:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(study["trials"].items()))
+        table.add_row(
+            escape(printable(study["name"])),
+            states,
+            "" if study["best_trial"] is None else f"trial {study['best_trial']}",
+            number(study["best_score"], "{:.4f}"),
+            number(study["base_score"], "{:.4f}"),
+            escape(study["description"]),
+        )
+    return table
+
+
+def test_text(test: Mapping[str, Any] | None) -> str:
+    """The result on the test split, and whether it was opened before; or nothing."""
+    if test is None:
+        return ""
+    base, tuned = test["base"], test["trial"]
+    score, base_score = score_of(tuned), score_of(base)
+    text = (
+        f"Test split ({test['n_prompts']} prompts): trial {test['trial_number']} "
+        f"[bold]{score:.4f}[/bold], base {base_score:.4f} "
+        f"([bold]{score - base_score:+.4f}[/bold]); "
+        f"chrF {tuned['chrf']:.1f} and {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f} and "
+        f"{base['bleu']:.1f}"
+    )
+    if test["n_opened"] > 1:
+        warning = f"Opened {test['n_opened']} times: each time makes it less of a test."
+        text += f". [yellow]{warning}[/yellow]"
+    return text
+
+
+def status_picture(
+    status: "Overview", width: int, most_rows: int | None, *, with_left: bool = True
+) -> RenderableType:
+    """The trials of a study, what they allow to say, and what is left.
+
+    Args:
+        most_rows: Lines of the leaderboard; None for all.
+    """
+    head = Text.from_markup(f"[bold]{escape(status.study)}[/bold]  {escape(status.description)}")
+    rows, n_more = shown_rows(status.rows, most_rows)
+    parts: list[RenderableType] = [head, leaderboard_table(rows, width)]
+    if n_more:
+        parts.append(Text(f"{n_more:,} more trials: --all shows them", style="dim"))
+    said = [
+        test_text(status.test),
+        *verdict_lines(status.verdict),
+        *confirmation_lines(status.confirmed),
+    ]
+    parts += [Text.from_markup(text) for text in said if text]
+    if status.groups:
+        parts += ["", groups_table(status.groups)]
+        parts += map(Text.from_markup, regression_lines(status.groups))
+    if status.insight is not None:
+        parts += ["", insight_picture(status.insight)]
+    return Group(*parts, *(left_lines(status) if with_left else ()))
+
+
+def shown_rows(rows: Sequence["TrialRow"], most: int | None) -> tuple[list["TrialRow"], int]:
+    """The best rows, all that are no trials or run now, and how many others there are."""
+    if most is None or len(rows) <= most:
+        return list(rows), 0
+    always = ("base", "reference", "running")
+    shown = [row for at, row in enumerate(rows) if at < most or row.state in always]
+    return shown, len(rows) - len(shown)
+
+
+def left_lines(status: "Overview") -> list[RenderableType]:
+    """What is left of a study, how long that takes, and what goes on with it."""
+    standing, takes = status.standing, status.seconds_left
+    done = f"{standing.finished} of {standing.n_trials} trials are done"
+    if standing.is_done:
+        lines = [done + "; nothing is left."] if standing.n_trials else []
+        next_line = "Next: "
+    else:
+        to_go = f"{standing.trials_left} to go" if standing.trials_left else ""
+        then = then_text(standing.again_left, standing.test_left)
+        rest = ", then ".join(each for each in (to_go, then) if each)
+        about = "" if takes is None else f", about {duration(takes)}"
+        lines, next_line = [f"{done}; left: {rest}{about}."], "Go on: "
+    if status.running is not None:
+        who = status.supervisor or {}
+        by = f" by process {who['pid']}" if "pid" in who else " on another machine"
+        lines.append(f"It is being run{by}. Watch it: hawsweep status {status.study} --watch")
+    elif status.command:
+        lines.append(f"{next_line}{status.command}")
+    return ["", *(Text(line, overflow="fold") for line in lines)] if lines else []
+
+
+def then_text(again_left: int, test_left: bool) -> str:
+    """What follows the trials."""
+    runs = f"{again_left} run{'s' * (again_left > 1)} with new seeds" if again_left else ""
+    return " and ".join(each for each in (runs, "the test split" if test_left else "") if each)
+
+
+def _commands(commands: Iterable[str], options: Sequence[str]) -> list[str]:
+    return [shlex.join(["hawsweep", *command.split(), *options]) for command in commands]
+
+
+def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableType:
+    """What is shown when a start ends."""
+    name, best = end["name"], end["best_trial"]
+    rows, n_more = shown_rows(end["rows"], MOST_ROWS)
+    parts: list[RenderableType] = ["", leaderboard_table(rows, width)]
+    if n_more:
+        parts.append(Text(f"{n_more:,} more trials: hawsweep status {name} --all", style="dim"))
+    parts.append("")
+    if text := test_text(end["test"]):
+        parts += [Text.from_markup(text)]
+    said = [*verdict_lines(end["verdict"]), *confirmation_lines(end["confirmed"])]
+    parts += map(Text.from_markup, said)
+    if end["self_check"]:
+        parts += ["", *map(Text.from_markup, self_check_lines(end["self_check"]))]
+    if end["groups"]:
+        parts += ["", groups_table(end["groups"])]
+        parts += map(Text.from_markup, regression_lines(end["groups"]))
+    parts.append("")
+    if end["samples"]:
+        parts += [samples_table(end["samples"]), ""]
+    if ended != "finished":
+        reason = "Interrupted." if ended == "interrupted" else "The time is up."
+        parts += [
+            Text.from_markup(f"[yellow]{reason}[/yellow] The same command goes on."),
+            "",
+        ]
+    where, nexts = Table.grid(padding=(0, 2)), list[str]()
+    where.add_row("Study", str(end["study_dir"]))
+    if best is not None:
+        where.add_row("Best adapter", str(end["trial_dir"] / ADAPTER_DIR))
+        nexts = [f"export {name} --fuse", f"show {name} {best}", f"report {name} --open"]
+    where.add_row("Next", "\n".join(_commands([*nexts, f"dashboard {name}"], end["options"])))
+    return Group(*parts, where)

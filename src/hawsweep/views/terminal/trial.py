@@ -1,0 +1,141 @@
+"""All of one trial: what it was given, how it went, what it says."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from hawsweep.text import duration, faults_text, number, score_range, setting, shorten
+from hawsweep.views.terminal.curves import Series, plot
+from hawsweep.views.terminal.style import STYLES
+
+_PLOT_HEIGHT = 12
+_WIDEST_PLOT = 110
+
+
+def trial_picture(described: Mapping[str, Any], width: int) -> RenderableType:
+    """A trial, as ``one_trial.describe_trial`` tells of it."""
+    state = str(described["state"])
+    head = Text.assemble(
+        ("Trial ", "bold"),
+        (str(described["label"]), "bold"),
+        f" of {described['study']}: ",
+        (state, STYLES.get(state, "")),
+    )
+    if described["reason"]:
+        head.append(f", {described['reason']}")
+    parts: list[RenderableType] = [head, "", _settings(described)]
+    if curves := _curves(described):
+        parts += ["", _LossPlot(curves)]
+    if described["samples"]:
+        parts += ["", _samples_table(described["samples"])]
+    for kind in ("hardest", "easiest"):
+        if examples := described.get(f"{kind}_examples"):
+            parts += ["", _examples_table(kind, examples)]
+    files = Table.grid(padding=(0, 2, 0, 0))
+    files.add_row("Folder", escape(described["folder"]))
+    files.add_row("Files", escape("  ".join(described["files"])))
+    return Group(*parts, "", files)
+
+
+def _settings(described: Mapping[str, Any]) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for key, value in described["settings"].items():
+        grid.add_row(escape(key), escape(setting(value)))
+    if plan := described["plan"]:
+        peak = plan.get("peak_bytes")
+        expected = f"; {peak / 1e9:.2f} GB were expected" if peak else ""
+        grid.add_row("executed", escape(f"{plan.get('text', '')}{expected}"))
+    if continued := described["continues"]:
+        grid.add_row(
+            "goes on from", f"trial {continued['trial']}, iteration {continued['iteration']}"
+        )
+    for title, text in _numbers(described):
+        if text:
+            grid.add_row(title, text)
+    return grid
+
+
+def _numbers(described: Mapping[str, Any]) -> list[tuple[str, str]]:
+    known = described
+    loss = number(known["val_loss"], "{:.4f}")
+    if loss and known["best_iteration"] is not None:
+        loss += f" at iteration {known['best_iteration']}"
+    score = number(known["score"], "{:.4f}")
+    if ends := score_range(known["low"], known["high"], is_short=False):
+        score += f" (95 % {ends})"
+    best = known["best"]
+    if score and best is not None and str(best["trial"]) != known["label"]:
+        score += f"; best is trial {best['trial']} {number(best['score'], '{:.4f}')}"
+    return [
+        ("val loss", loss),
+        ("score", score),
+        ("by new seeds", number(known["confirmed"], "{:.4f}")),
+        ("similarity", number(known["similarity"], "{:.4f}")),
+        ("chrF", number(known["chrf"], "{:.1f}")),
+        ("BLEU", number(known["bleu"], "{:.1f}")),
+        ("faulty answers", faults_text(known["faults"])),
+        ("tokens per s", number(known["tokens_per_s"], "{:.0f}")),
+        ("peak GB", number(known["peak_memory_bytes"], "{:.2f}", 1e-9)),
+        ("time", "" if known["time_s"] is None else duration(known["time_s"])),
+    ]
+
+
+def _curves(described: Mapping[str, Any]) -> list[Series]:
+    """Behind: the median and the best trial; before them this one's losses."""
+    best = described["best"]
+    is_best = best is not None and str(best["trial"]) == described["label"]
+    curves = [Series("median val", _points(described["median_evaluations"]), "bright_black")]
+    if best is not None and not is_best:
+        curves.append(Series(f"best: trial {best['trial']}", _points(best["evaluations"]), "green"))
+    return [
+        *curves,
+        Series("train", _points(described["train_losses"]), "blue"),
+        Series("val", _points(described["evaluations"]), "bold yellow"),
+    ]
+
+
+def _points(losses: Mapping[int, float | None]) -> list[tuple[int, float]]:
+    return [(int(step), loss) for step, loss in losses.items() if loss is not None]
+
+
+class _LossPlot:
+    """As wide as the terminal, in the characters it has."""
+
+    def __init__(self, curves: Sequence[Series]) -> None:
+        self._curves = curves
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = min(options.max_width, _WIDEST_PLOT)
+        lines = plot(self._curves, width, _PLOT_HEIGHT, options.ascii_only)
+        for line in lines or [Text("No losses yet.", style="dim")]:
+            line.no_wrap = True
+            yield line
+
+
+def _samples_table(samples: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(header_style="bold", show_lines=True)
+    for title in ("Source", "Reference", "Translation"):
+        table.add_column(title, overflow="fold", ratio=1)
+    table.add_column("score", justify="right", no_wrap=True)
+    for sample in samples:
+        texts = (escape(shorten(sample[key])) for key in ("source", "reference", "output"))
+        table.add_row(*texts, f"{sample.get('score', sample['similarity']):.3f}")
+    return table
+
+
+def _examples_table(kind: str, examples: Sequence[Mapping[str, Any]]) -> Table:
+    title = f"The {kind} training examples, by mean loss when trained on (higher for all at first)"
+    table = Table(title=title, title_justify="left", header_style="bold", show_lines=True)
+    for name in ("Source", "Reference"):
+        table.add_column(name, overflow="fold")
+    for name in ("mean", "last", "seen"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for example in examples:
+        texts = (escape(shorten(example[key] or "")) for key in ("source", "reference"))
+        numbers = (f"{example[key]:.3f}" for key in ("mean", "last"))
+        table.add_row(*texts, *numbers, str(example["count"]))
+    return table

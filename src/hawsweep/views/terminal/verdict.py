@@ -1,0 +1,219 @@
+"""What scores allow to say: scale, verdict, groups, systems and what mattered."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from hawsweep.results.verdict import lead_text
+from hawsweep.text import faults_text, finite, score_range, short_name, shorten
+
+if TYPE_CHECKING:
+    from hawsweep.results.compare_systems import Ranking
+    from hawsweep.results.compare_trials import Comparison
+    from hawsweep.results.groups import GroupRow
+    from hawsweep.results.importance import Insight
+    from hawsweep.results.verdict import Verdict
+    from hawsweep.study.confirm import Confirmation
+
+
+def self_check_lines(check: Mapping[str, Any]) -> list[str]:
+    """The scale of the metric and what its prompts can tell apart, then each warning."""
+    floor, ceiling = check["floor"], check["ceiling"]
+    span = ceiling - floor
+    share = f", {(check['base'] - floor) / span:.0%} of the way" if span > 0 else ""
+    is_enough = check["n_prompts"] > 1 and check["detectable"] <= check["wanted"]
+    if math.isinf(check["detectable"]):
+        resolution = (
+            "The base scores every prompt the same: what they tell apart is not known yet."
+            if check["n_prompts"] > 1
+            else "One prompt tells nothing apart."
+        )
+    else:
+        resolution = (
+            f"{check['n_prompts']} prompts tell trials apart that differ by "
+            f"{check['detectable']:.3f} or more"
+        )
+    if check["n_needed"] and not is_enough:
+        resolution += (
+            f"; for {check['wanted']:.3f} it takes about {check['n_needed']} (scoring.max_examples)"
+        )
+    return [
+        f"Scale: other prompts' references score {floor:.3f}, the right ones {ceiling:.3f}; the "
+        f"base {check['base']:.3f}{share}",
+        resolution if is_enough else f"[yellow]{resolution}[/yellow]",
+        *(f"[yellow]{escape(text)}[/yellow]" for text in check["warnings"]),
+    ]
+
+
+def verdict_lines(verdict: "Verdict | None") -> list[str]:
+    """What can be said of the winner, one sentence a line."""
+    if verdict is None:
+        return []
+    style = "bold green" if verdict.ships else "bold yellow"
+    first, *others = (escape(each) for each in verdict.sentences) if verdict.sentences else ("",)
+    return [line for line in (f"[{style}]{first}[/]" if first else "", *others) if line]
+
+
+def confirmation_lines(confirmed: Sequence["Confirmation"]) -> list[str]:
+    """How the best settings did with new seeds, and how much of the winner's score was luck."""
+    if not confirmed:
+        return []
+    first, *others = confirmed
+    scores = ", ".join(f"{each:.4f}" for each in first.scores)
+    each_seed = f" ({scores})" if len(first.scores) > 1 else ""
+    seeds = f"{len(first.scores)} new seed" + "s" * (len(first.scores) > 1)
+    lines = [
+        f"Trained again with {seeds}, trial {first.trial_number} scores {first.mean:.4f}"
+        f"{each_seed}; it was chosen at {first.selected:.4f}: shrinkage "
+        f"{first.selected - first.mean:+.4f}."
+    ]
+    if others:
+        rest = ", ".join(f"trial {each.trial_number} {each.mean:.4f}" for each in others)
+        lines.append(f"Next by new seeds: {rest}.")
+    return lines
+
+
+def regression_lines(rows: Sequence["GroupRow"]) -> list[str]:
+    """The groups in which the second scores lower than the first, the base mostly, in words."""
+    worse = [row for row in rows if row.gain.mean < 0]
+    if not worse:
+        return []
+    named = ", ".join(
+        f"{row.group} ({row.gain.mean:+.3f} on {row.n_prompts} prompt{'s' * (row.n_prompts > 1)}"
+        f"{', beyond chance' if row.gain.high < 0 else ''})"
+        for row in worse
+    )
+    return [f"[yellow]It scores lower in {escape(named)}.[/yellow]"]
+
+
+def groups_table(rows: Sequence["GroupRow"]) -> Table:
+    """Base and trial by group, largest loss first."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("group")
+    for title in ("prompts", "base", "trial", "gain", "95 %"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        gain = row.gain
+        table.add_row(
+            escape(row.group),
+            str(row.n_prompts),
+            f"{row.base:.3f}",
+            f"{row.trial:.3f}",
+            f"{gain.mean:+.3f}",
+            f"{gain.low:+.3f} to {gain.high:+.3f}" if math.isfinite(gain.low) else "",
+            style="red" if gain.high < 0 else "yellow" if gain.mean < 0 else "",
+        )
+    return table
+
+
+def ranking_picture(ranking: "Ranking") -> RenderableType:
+    """Systems on the same items, best first, and where metrics disagree."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("system")
+    for title in ("score", "95 %", "lead over the next", "similarity", "chrF", "BLEU", "exact"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("length", justify="right")
+    table.add_column("faults")
+    for each in ranking.systems:
+        score, lead = each.score, each.lead
+        table.add_row(
+            escape(each.name),
+            f"{score.score:.4f}",
+            score_range(*finite(score.low, score.high), is_short=False),
+            "" if lead is None else lead_text(lead),
+            f"{score.similarity:.4f}",
+            f"{score.chrf:.1f}",
+            f"{score.bleu:.1f}",
+            f"{score.exact_match:.0%}",
+            f"{score.length_ratio:.2f}",
+            faults_text(score.faults),
+        )
+    n_items = len(ranking.systems[0].score.samples)
+    lines = [f"{n_items} items. A lead whose interval holds 0 is no lead by these items."]
+    if ranking.agreement is not None:
+        lines.append(f"Rank correlation of score and chrF: {ranking.agreement:.2f}.")
+    for one, other in ranking.reversed_pairs[:5]:
+        lines.append(f"chrF ranks {other} above {one}.")
+    return Group(table, "", *map(escape, lines))
+
+
+def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
+    """Two answers to the same prompts: the most harmed and the most improved items, and groups."""
+    one, other = map(escape, compared.labels)
+    n = len(compared.items)
+    head = (
+        f"[bold]{other}[/bold] against [bold]{one}[/bold] on {n} validation prompts: "
+        f"{lead_text(compared.gain)}; better on {compared.n_better}, worse on {compared.n_worse}"
+    )
+    parts: list[RenderableType] = [Text.from_markup(head)]
+    harmed = [item for item in compared.items[:n_items] if item.gain < 0]
+    improved = [item for item in compared.items[::-1][:n_items] if item.gain > 0]
+    for title, items in (("Most improved", improved), ("Most harmed", harmed)):
+        if items:
+            table = Table(title=title, title_justify="left", header_style="bold", show_lines=True)
+            for name in ("Source", "Reference", one, other):
+                table.add_column(name, ratio=1, overflow="fold")
+            table.add_column("gain", justify="right", no_wrap=True)
+            for item in items:
+                texts = (item.source, item.reference, *item.outputs)
+                table.add_row(*(escape(shorten(text)) for text in texts), f"{item.gain:+.3f}")
+            parts += ["", table]
+    if compared.groups:
+        parts += ["", groups_table(compared.groups)]
+        parts += map(Text.from_markup, regression_lines(compared.groups))
+    return Group(*parts)
+
+
+def insight_picture(insight: "Insight") -> RenderableType:
+    """Importance and marginal of each parameter, and what validation loss was worth."""
+    from hawsweep.results.importance import FEWEST_TRIALS
+
+    lines = agreement_lines(insight)
+    if not insight.importance:
+        few = f"Importance needs {FEWEST_TRIALS} complete trials; there are {insight.n_trials}."
+        lines.insert(0, few)
+    return Group(insight_table(insight), "", *map(Text.from_markup, lines))
+
+
+def insight_table(insight: "Insight") -> Table:
+    """Importance and marginal of each parameter."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("parameter")
+    for title in ("importance", "value", "trials", "mean score", "best"):
+        table.add_column(title, justify="right")
+    names = [*insight.importance, *(n for n in insight.marginals if n not in insight.importance)]
+    for name in names:
+        share = insight.importance.get(name)
+        for number, part in enumerate(insight.marginals[name]):
+            table.add_row(
+                short_name(name) if number == 0 else "",
+                f"{share:.0%}" if number == 0 and share is not None else "",
+                escape(part.part),
+                str(part.n_trials),
+                f"{part.mean:.4f}",
+                f"{part.best:.4f}",
+            )
+    return table
+
+
+def agreement_lines(insight: "Insight") -> list[str]:
+    """What validation loss was worth."""
+    from hawsweep.results.importance import LOW_AGREEMENT
+
+    if insight.agreement is None:
+        return ["Too few trials to say whether validation loss foretells the score."]
+    lines = [
+        f"Rank correlation of validation loss (lower is better) with the score: "
+        f"{insight.agreement:.2f} over {insight.n_trials} complete trials."
+    ]
+    if insight.agreement < LOW_AGREEMENT:
+        lines.append(
+            "[yellow]Validation loss is a poor guide here: pruning by it may end good trials. "
+            "Consider pruning.name: none.[/yellow]"
+        )
+    return lines

@@ -1,0 +1,36 @@
+"""What all commands share."""
+
+import os
+import subprocess
+import sys
+
+from noted_study import SOURCES, complete, make_study
+
+from hawsweep.study.place import Place
+from hawsweep.views.terminal.tables import test_text as text_of_test
+
+
+def test_letters_a_terminal_has_not_are_question_marks(tmp_path):
+    place = Place(tmp_path)
+    complete(make_study(place), place, 0.6)
+    command = ["show", "rates", "0", f"--studies-dir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hawsweep.cli", *command],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert SOURCES[0].encode("ascii", "replace") in done.stdout
+
+
+def test_result_on_the_test_split_is_by_the_metric_of_the_study():
+    base = {"score": 12.0, "similarity": 0.14, "chrf": 12.0, "bleu": 0.2}
+    tuned = {"score": 48.0, "similarity": 0.64, "chrf": 48.0, "bleu": 31.7}
+    test = {"trial": tuned, "base": base, "trial_number": 1, "n_prompts": 80, "n_opened": 1}
+    assert "trial 1 [bold]48.0000[/bold], base 12.0000 ([bold]+36.0000[/bold])" in text_of_test(
+        test
+    )
+    for summary in (tuned, base):  # an older study
+        del summary["score"]
+    assert "[bold]0.6400[/bold], base 0.1400" in text_of_test(test)

@@ -1,0 +1,101 @@
+"""Who is who, and the lock that only one holds."""
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from hawsweep.errors import StudyBusyError, StudyError
+from hawsweep.machine.processes import (
+    identity,
+    is_alive_here,
+    is_dead_here,
+    supervising,
+    supervisor_of,
+)
+
+HOLD = """
+import sys
+from pathlib import Path
+from hawsweep.machine.processes import supervising
+with supervising(Path(sys.argv[1]), {"trials": 3}):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def end(process, number):
+    process.send_signal(number)
+    process.communicate()
+
+
+def test_identity_tells_this_process_from_one_that_ended(tmp_path):
+    assert is_alive_here(identity())
+    with holder(tmp_path) as process:
+        other = identity(process.pid)
+        assert is_alive_here(other)
+        assert {**other, "pid": os.getpid()} != identity()
+        end(process, signal.SIGKILL)
+    assert is_dead_here(other)
+
+
+def test_identity_of_no_process_is_refused(tmp_path):
+    with holder(tmp_path) as process:
+        end(process, signal.SIGKILL)
+    with pytest.raises(psutil.NoSuchProcess):
+        identity(process.pid)
+
+
+def test_process_of_another_host_is_neither_dead_nor_alive_here():
+    other = {**identity(), "host": "elsewhere", "pid": 1}
+    assert not is_dead_here(other)
+    assert not is_alive_here(other)
+    assert not is_dead_here(None)
+    assert not is_alive_here(None)
+
+
+def test_number_that_another_process_has_now_is_a_dead_one():
+    assert is_dead_here({**identity(), "started": 1.0})
+    assert is_dead_here({**identity(), "boot": "before"})
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_lock_is_free_again_however_its_holder_ended(tmp_path, number):
+    with holder(tmp_path) as process:
+        held = supervisor_of(tmp_path)
+        assert (held["pid"], held["trials"]) == (process.pid, 3)
+        with (
+            pytest.raises(StudyBusyError, match=f"run by process {process.pid}"),
+            supervising(tmp_path, {}),
+        ):
+            pass
+        end(process, number)
+    assert supervisor_of(tmp_path) is None
+    with supervising(tmp_path, {}):
+        pass
+
+
+def test_nobody_supervises_a_study_that_is_not_there(tmp_path):
+    assert supervisor_of(tmp_path / "none") is None
+
+
+def test_file_system_without_locks_is_said(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(StudyError, match="has no locks"), supervising(tmp_path, {}):
+        pass

@@ -1,0 +1,288 @@
+import json
+import shutil
+from collections import namedtuple
+
+import pytest
+from click.testing import CliRunner
+
+from hawsweep.cli import main
+from hawsweep.machine import memory
+from hawsweep.models import resolve
+from hawsweep.prepare.finding import worst
+from hawsweep.prepare.validate import rehearse
+from hawsweep.spec.read import check_sweep
+from hawsweep.spec.sweep import short_names
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import create_study
+
+GEMMA = "mlx-community/gemma-3-4b-it-4bit"
+
+
+@pytest.fixture
+def content(tiny_model_dir, chat_data_dir):
+    return {
+        "model": str(tiny_model_dir),
+        "data": str(chat_data_dir),
+        "train": {"mask_prompt": True, "num_layers": 2, "iters": 20, "steps_per_eval": 10},
+        "search": {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}},
+        "scoring": {"metric": "chrf", "max_tokens": 8},
+        "trials": 4,
+        "timeout": "1h",
+    }
+
+
+def found_in(content, place, subject):
+    """What is said of a subject."""
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    return [each for each in findings if each.subject == subject]
+
+
+def test_sweep_that_can_be_started_has_no_fault(content, place):
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    by_subject = {each.subject: each for each in findings}
+    assert worst(findings) != "fault"
+    assert by_subject["sweep"].text == "4 trials, varying learning_rate"
+    assert by_subject["data"].text == "24 train, 8 valid, 8 test"
+    for subject in ("model", "lengths", "metric", "embedder", "memory", "disk", "time"):
+        assert by_subject[subject].state == "ok", by_subject[subject]
+    assert by_subject["prompts"].state == "warning"  # eight
+    assert not place.studies_dir.exists()
+
+
+def records(folder, **splits):
+    folder.mkdir()
+    for name, listed in splits.items():
+        text = "".join(f"{json.dumps(each)}\n" for each in listed)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+def pair(source, answer):
+    return {"prompt": source, "completion": answer}
+
+
+MANY = [pair(f"{i} nani", f"pretty {i}") for i in range(12)]
+DATA = {
+    "plain text": (
+        {"train": [{"text": "aloha"}] * 4, "valid": [{"text": "aloha"}] * 4},
+        ("data", "fault", "plain text, which has no prompt to mask"),
+    ),
+    "no answers": (
+        {"train": MANY, "valid": [{"messages": [{"role": "user", "content": "a"}]}]},
+        ("data", "fault", "validation records without an answer"),
+    ),
+    "duplicates": (
+        {"train": [*MANY, MANY[0]], "valid": [pair("lā", "sun")]},
+        ("duplicates", "warning", "1 of 13 records of train are in it before"),
+    ),
+    "empty": (
+        {"train": MANY, "valid": [pair("lā", " ")]},
+        ("empty", "warning", "1 of 1 records of valid are empty on one side"),
+    ),
+    "leak": (
+        {"train": MANY, "valid": [MANY[3]]},
+        ("leak", "warning", "1 of 1 sources of valid are in train too"),
+    ),
+    "no test": (
+        {"train": MANY, "valid": [pair("lā", "sun")]},
+        ("test", "warning", "there is no test split"),
+    ),
+    "no validation": ({"train": MANY}, ("data", "fault", "has no valid.jsonl")),
+    "too few for a batch": (
+        {"train": MANY[:2], "valid": MANY[:1]},
+        ("data", "fault", "batch_size is 4, but the split train has 2 examples"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_fault_of_the_data_is_said(content, place, tmp_path, kind):
+    splits, (subject, state, says) = DATA[kind]
+    content["data"] = records(tmp_path / "data", **splits)
+    found = found_in(content, place, subject)
+    assert any(each.state == state and says in each.text for each in found), found
+
+
+CHANGES = {
+    "truncated": (
+        {"train": {"max_seq_length": 24, "mask_prompt": False}},
+        ("lengths", "warning", "max_seq_length 24 truncates"),
+    ),
+    "nothing left": (
+        {"train": {"max_seq_length": 8, "mask_prompt": True}},
+        ("lengths", "fault", "max_seq_length 8 leaves nothing to learn from"),
+    ),
+    "model of the hub": ({"model": GEMMA}, ("model", "warning", "is not here; start downloads")),
+    "model of no one": ({"model": "nobody"}, ("model", "fault", "nobody is not here: no bundled")),
+    "data of no one": ({"data": "nothing.csv"}, ("data", "fault", "'nothing.csv' was not found")),
+    "embedder": (
+        {"scoring": {"embedder": "who/knows"}},
+        ("embedder", "warning", "who/knows is not here; start downloads it"),
+    ),
+    "metric": (
+        {"scoring": {"metric": "nowhere:judge"}},
+        ("metric", "fault", "nowhere"),
+    ),
+    "optimizer": (
+        {"train": {"optimizer_config": {"adam": {"speed": 3}}}},
+        ("metric", "fault", "speed"),
+    ),
+    "memory": ({"memory": {"budget": "1MB"}}, ("memory", "fault", "No setting of this sweep fits")),
+    "blocks": (
+        {"train": {"num_layers": 16}},
+        ("memory", "fault", "num_layers is 16, but the model has 3 blocks"),
+    ),
+    "rank": (  # four heads, two for keys and values: half of 64
+        {"search": {"lora_parameters.rank": {"choices": [8, 64]}}},
+        ("memory", "fault", "rank is 64, above the width 32 of the narrowest"),
+    ),
+    "timeout": ({"timeout": "1s"}, ("time", "warning", "the timeout is 1 s")),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_fault_of_the_sweep_with_model_or_machine_is_said(content, place, kind):
+    changes, (subject, state, says) = CHANGES[kind]
+    found = found_in({**content, **changes}, place, subject)
+    assert any(each.state == state and says in each.text for each in found), found
+
+
+def test_all_that_is_wrong_is_said_at_once_and_nothing_twice(content, place):
+    content |= {"model": "nobody", "data": "nothing.csv", "scoring": {"metric": "nowhere:judge"}}
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    faults = [each.subject for each in findings if each.state == "fault"]
+    assert faults == ["data", "model", "metric"]
+
+
+def test_each_of_several_models_is_looked_at_and_what_they_share_said_once(content, place):
+    content["search"]["model"] = {"choices": [content.pop("model"), "nobody"]}
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    assert [each.state for each in findings if each.subject == "model"] == ["ok", "fault"]
+    for subject in ("data", "memory", "disk", "time"):
+        assert len([each for each in findings if each.subject == subject]) == 1
+
+
+def test_model_that_does_not_fit_beside_one_that_does_is_left_out(content, place):
+    small = content.pop("model")
+    content["search"]["model"] = {"choices": [small, GEMMA]}
+    content["memory"] = {"budget": "1500MB"}
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    fits, not_fits = (each for each in findings if each.subject == "memory")
+    names = short_names((small, GEMMA))
+    assert (fits.state, fits.text.startswith(f"{names[small]}: ")) == ("ok", True)
+    says = f"{names[GEMMA]}: No setting"
+    assert (not_fits.state, not_fits.text.startswith(says)) == ("warning", True)
+    assert not_fits.remedy == "It is left out; the other models go on."
+    content["memory"] = {"budget": "1MB"}
+    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    assert [each.state for each in findings if each.subject == "memory"] == ["fault", "fault"]
+
+
+def test_quantized_model_trained_whole_is_a_fault(content, place, quantized_dir):
+    content |= {"model": str(quantized_dir)}
+    content["search"] = {"fine_tune_type": {"choices": ["lora", "full"]}}
+    (found,) = found_in(content, place, "model")
+    assert (found.state, "is quantized" in found.text) == ("fault", True)
+
+
+def test_model_without_weights_or_chat_template_is_a_fault(
+    content, place, tiny_model_dir, tmp_path
+):
+    import shutil
+
+    shutil.copytree(tiny_model_dir, tmp_path / "model")
+    content["model"] = str(tmp_path / "model")
+    for path in (tmp_path / "model").glob("chat_template*"):
+        path.unlink()
+    (found,) = found_in(content, place, "data")
+    assert (found.state, "has no chat template" in found.text) == ("fault", True)
+    (tmp_path / "model" / "model.safetensors").unlink()
+    (found,) = found_in(content, place, "model")
+    assert (found.state, "has no weights" in found.text) == ("fault", True)
+
+
+def test_bundled_model_that_was_never_converted_is_no_fault(content, place, monkeypatch):
+    monkeypatch.setattr(resolve, "find_model", lambda name: None)
+    (found,) = found_in({**content, "model": "smollm2-135m-instruct"}, place, "model")
+    assert (found.state, "the first start converts it" in found.text) == ("ok", True)
+
+
+def test_settings_that_do_not_fit_beside_others_that_do_are_a_warning(content, place, monkeypatch):
+    content |= {"model": GEMMA, "data": "phrasebook"}
+    content["train"] = {"num_layers": 16, "batch_size": 1, "mask_prompt": True}
+    content["search"] = {"lora_parameters.rank": {"choices": [8, 1024]}}
+    machine = memory.Machine(16 * 10**9, 14 * 10**9, gpu_bytes=12 * 10**9)
+    monkeypatch.setattr("hawsweep.machine.backend.device_here", lambda: "metal")
+    monkeypatch.setattr(memory, "this_machine", lambda: machine)
+    (found,) = found_in(content, place, "memory")
+    assert (found.state, "does not fit" in found.text) == ("warning", True)
+
+
+def test_disk_without_room_is_a_fault(content, place, monkeypatch):
+    usage = namedtuple("Usage", "total used free")(0, 0, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    (found,) = found_in(content, place, "disk")
+    assert (found.state, "0.00 GB are free on the disk" in found.text) == ("fault", True)
+
+
+def test_study_of_that_name_is_gone_on_with_or_refused(content, place):
+    storage = open_storage(place, create=True)
+    create_study(storage, place, "a-study", check_sweep(content, "the sweep"), {})
+    storage.remove_session()
+    storage.engine.dispose()
+    (found,) = found_in(content, place, "study")
+    assert (found.state, found.text) == ("ok", "start goes on with study 'a-study'")
+    (found,) = found_in({**content, "seed": 5}, place, "study")
+    assert (found.state, "start refuses to go on" in found.text) == ("warning", True)
+
+
+def validate(content, tmp_path, *options):
+    path = tmp_path / "a.yaml"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    where = ["--studies-dir", str(tmp_path / "studies")]
+    command = ["validate", str(path), *where, *options]
+    return CliRunner().invoke(main, command, env={"COLUMNS": "200"})
+
+
+def test_command_ends_with_0_and_says_how_to_start(content, tmp_path):
+    done = validate(content, tmp_path)
+    assert done.exit_code == 0, done.output
+    assert f"It can be started; mind 1 warning: hawsweep start {tmp_path}/a.yaml" in done.output
+    plain = json.loads(validate(content, tmp_path, "--json").stdout)
+    assert plain["is_valid"] is True
+    assert plain["findings"][0] == {
+        "subject": "sweep",
+        "state": "ok",
+        "text": "4 trials, varying learning_rate",
+        "remedy": "",
+    }
+
+
+def test_command_ends_with_1_for_a_fault_of_data_or_model(content, tmp_path):
+    done = validate(content, tmp_path, "--model", "nobody", "--data", "[red]")
+    assert done.exit_code == 1
+    assert "2 faults: start would not get far." in done.output
+    assert "'[red]' was not found" in done.output  # no markup of rich's
+    plain = json.loads(validate(content, tmp_path, "--json", "--model", "nobody").stdout)
+    assert plain["is_valid"] is False
+
+
+def test_command_says_every_fault_of_the_file_at_once(content, tmp_path):
+    content |= {"trials": 0, "timeout": "soon", "train": {"iter": 3}}
+    done = validate(content, tmp_path)
+    assert done.exit_code == 1
+    for said in ("has 3 faults", "trials is 0", "timeout is 'soon'", "did you mean 'iters'"):
+        assert said in done.stderr
+    plain = validate(content, tmp_path, "--json")
+    assert plain.exit_code == 1
+    (found,) = json.loads(plain.stdout)["findings"]
+    assert "trials is 0" in found["text"]
+
+
+def test_command_takes_a_sweeps_name_and_changes(tmp_path):
+    where = ["--studies-dir", str(tmp_path)]
+    command = ["validate", "lr-rank", *where, "--set", "trials=3", "--json"]
+    found = json.loads(CliRunner().invoke(main, command).stdout)
+    assert found["findings"][0]["text"].startswith("3 trials, varying learning_rate, rank")
+    done = CliRunner().invoke(main, ["validate", "lr-rnak"])
+    assert (done.exit_code, "did you mean 'lr-rank'" in done.stderr) == (1, True)

@@ -1,0 +1,466 @@
+import json
+import subprocess
+import sys
+from contextlib import suppress
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from hawsweep.errors import SpecChangedError, StudyError
+from hawsweep.machine.processes import identity
+from hawsweep.results.leaderboard import leaderboard, list_studies
+from hawsweep.results.one_trial import describe_trial
+from hawsweep.search.distributions import distributions
+from hawsweep.spec.read import STORED, check_sweep
+from hawsweep.spec.sweep import GONE_KEYS
+from hawsweep.study.faults import GONE, Fault
+from hawsweep.study.optuna_door import storage_of, trial_id
+from hawsweep.study.queue import end_failed, next_trial, reap_running, repeat_trial
+from hawsweep.study.storage import open_storage, study_names
+from hawsweep.study.study import create_study, load_study, newest, spec_of
+from hawsweep.study.trials import best_trial, count_finished
+
+DATA = {"train": "24:abc", "valid": "8:def", "test": "8:fed"}
+CONTENT = {
+    "description": "Learning rate alone.",
+    "model": "some/model",
+    "data": "phrasebook",
+    "search": {"learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}},
+    "sampler": {"name": "tpe", "n_startup_trials": 2},
+}
+
+
+def sweep(**changes):
+    return check_sweep({**CONTENT, **changes}, "a sweep")
+
+
+@pytest.fixture
+def storage(place):
+    return open_storage(place, create=True)
+
+
+@pytest.fixture
+def study(storage, place):
+    return create_study(storage, place, "rates", sweep(), DATA)[0]
+
+
+@pytest.fixture
+def measured(study):
+    """A study that has begun: its base is measured."""
+    study.set_user_attr("base", {"similarity": 0.25})
+    return study
+
+
+def add(study, rate, value=None, state=TrialState.COMPLETE, **attributes):
+    trial = create_trial(
+        state=state,
+        value=value,
+        params={"learning_rate": rate},
+        distributions=distributions(sweep().search),
+        user_attrs=attributes,
+    )
+    study.add_trial(trial)
+
+
+def test_new_study_keeps_its_spec_and_folder(study, place):
+    assert study.direction == optuna.study.StudyDirection.MAXIMIZE
+    assert spec_of(study).fingerprint() == sweep().fingerprint()
+    assert study.user_attrs["description"] == CONTENT["description"]
+    assert study.user_attrs["versions"].keys() >= {"hawsweep", "mlx", "mlx-lm", "optuna"}
+    folder = place.study_dir("rates")
+    assert (folder / "trials").is_dir()
+    header, text = (folder / "spec.yaml").read_text(encoding="utf-8").split("\n", 1)
+    assert json.loads(header.removeprefix("# "))["fingerprints"] == DATA
+    assert text == sweep().dump_yaml()
+
+
+def test_study_is_reopened_with_its_trials(study, place):
+    add(study, 1e-4, 0.5)
+    again, is_new = create_study(open_storage(place), place, "rates", sweep(), DATA)
+    assert not is_new
+    assert [trial.value for trial in again.trials] == [0.5]
+
+
+def test_study_goes_on_with_more_trials_and_workers(measured, storage, place):
+    more = sweep(trials=99, workers=3, timeout="8h", description="Another text.")
+    assert create_study(storage, place, "rates", more, DATA)[1] is False
+
+
+def test_study_that_recorded_its_memory_goes_on_with_another_budget(measured, storage, place):
+    before = {**measured.user_attrs["spec"], "memory": {"budget": "auto"}}
+    measured.set_user_attr("spec", before)
+    other = sweep(memory={"budget": "24GB"})
+    assert create_study(storage, place, "rates", other, DATA)[1] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"search": {"learning_rate": {"low": 1e-5, "high": 2e-3, "log": True}}},
+            ["search.learning_rate.high was 0.001, is 0.002"],
+        ),
+        ({"train": {"batch_size": 2}}, ["train.batch_size was 4, is 2"]),
+        (
+            {"search": {"iters": {"choices": [1, 2]}}},
+            ["search.iters.choices was not set, is [1, 2]", "search.learning_rate.low was 1e-05"],
+        ),
+        ({"model": "other", "seed": 1}, ["model was some/model, is other; seed was 0, is 1"]),
+    ],
+)
+def test_changed_spec_is_refused_with_each_key_and_both_values(
+    measured, storage, place, changes, told
+):
+    with pytest.raises(SpecChangedError) as caught:
+        create_study(storage, place, "rates", sweep(**changes), DATA)
+    message = str(caught.value)
+    assert message.startswith("Study 'rates' was made with another spec: ")
+    assert all(text in message for text in told), message
+    assert "Start it under another name with --study, or restore the value." in message
+
+
+def test_changed_data_is_refused_with_the_split(measured, storage, place):
+    with pytest.raises(SpecChangedError, match=r"fingerprints\.valid was 8:def, is 9:xyz"):
+        create_study(storage, place, "rates", sweep(), {**DATA, "valid": "9:xyz"})
+
+
+def test_changed_spec_is_refused_once_a_trial_has_begun(study, storage, place):
+    study.ask()
+    with pytest.raises(SpecChangedError, match="model was some/model, is other"):
+        create_study(storage, place, "rates", sweep(model="other"), DATA)
+
+
+def test_study_that_measured_nothing_yet_takes_another_spec(study, storage, place):
+    study.enqueue_trial({"learning_rate": 1e-4})
+    again, is_new = create_study(storage, place, "rates", sweep(model="other"), DATA)
+    assert is_new
+    assert again.trials == []
+    assert spec_of(again).model == "other"
+    assert "model: other" in (place.study_dir("rates") / "spec.yaml").read_text()
+
+
+def test_study_that_measured_nothing_yet_is_kept_with_the_same_spec(study, storage, place):
+    study.enqueue_trial({"learning_rate": 1e-4})
+    again, is_new = create_study(storage, place, "rates", sweep(), DATA)
+    assert not is_new
+    assert [trial.state for trial in again.trials] == [TrialState.WAITING]
+
+
+def test_unknown_study_lists_those_there_are(study, storage):
+    with pytest.raises(StudyError, match=r"no study 'ranks'\. Studies here: rates\."):
+        load_study(storage, "ranks")
+
+
+def test_newest_study_is_the_one_made_last(study, storage, place):
+    create_study(storage, place, "a-later-one", sweep(), DATA)
+    assert newest(storage) == "a-later-one"
+    assert study_names(storage) == ["a-later-one", "rates"]
+
+
+def test_newest_of_no_studies_says_how_to_start_one(storage):
+    with pytest.raises(StudyError, match=r"no studies yet\. Start one: hawsweep start"):
+        newest(storage)
+
+
+def test_studies_are_listed_with_trials_and_best(study, storage):
+    add(study, 1e-4, 0.5)
+    add(study, 2e-4, 0.7)
+    add(study, 3e-4, state=TrialState.FAIL)
+    study.set_user_attr("base", {"similarity": 0.25})
+    assert list_studies(storage) == [
+        {
+            "name": "rates",
+            "description": CONTENT["description"],
+            "trials": {"complete": 2, "fail": 1},
+            "best_trial": 1,
+            "best_score": 0.7,
+            "base_score": 0.25,
+        }
+    ]
+
+
+def test_leaderboard_ranks_by_similarity_then_loss_then_state(study):
+    add(study, 1e-4, 0.5, similarity=0.5, val_loss=2.0)
+    add(study, 1e-4, state=TrialState.FAIL, reason="killed")
+    add(study, 2e-4, 0.25, state=TrialState.PRUNED, val_loss=3.0)
+    add(study, 3e-4, 0.25, state=TrialState.PRUNED, val_loss=2.5)
+    add(study, 4e-4, 0.75, similarity=0.75, val_loss=4.0)
+    add(study, 4e-4, 0.125, similarity=0.125, val_loss=1.0)
+    study.ask()
+    study.enqueue_trial({"learning_rate": 5e-4})
+    study.set_user_attr("base", {"similarity": 0.25, "val_loss": 5.0, "time_s": 1.5})
+    rows = leaderboard(study)
+    labels = [row.label for row in rows]
+    assert labels == ["4", "0", "base", "5", "3", "2", "1", "6", "7"]
+    assert [row.state for row in rows[4:]] == ["pruned", "pruned", "fail", "running", "waiting"]
+    by_label = {row.label: row for row in rows}
+    assert by_label["base"].val_loss == 5.0
+    assert by_label["1"].reason == "killed"
+    assert by_label["4"].settings == {"learning_rate": 4e-4}
+
+
+def test_best_trial_is_the_earlier_of_equals(study):
+    assert best_trial(study) is None
+    add(study, 1e-4, 0.5)
+    add(study, 2e-4, 0.75)
+    add(study, 3e-4, 0.75)
+    add(study, 4e-4, 0.9, state=TrialState.PRUNED)
+    assert best_trial(study).number == 1
+
+
+def test_finished_trials_are_complete_or_pruned(study):
+    for state in (TrialState.COMPLETE, TrialState.PRUNED):
+        add(study, 1e-4, 0.5, state=state)
+    add(study, 1e-4, state=TrialState.FAIL)
+    study.ask()
+    assert count_finished(study) == 2
+
+
+def test_trial_is_described_with_its_files_and_samples(study, place):
+    add(study, 1e-4, 0.5, similarity=0.5)
+    folder = place.trial_dir("rates", 0)
+    (folder / "adapters").mkdir(parents=True)
+    (folder / "adapters" / "a.json").write_text("{}")
+    (folder / "samples.jsonl").write_text('{"output": "one"}\n{"output": "two"}\n')
+    described = describe_trial(study, place, 0)
+    assert described["similarity"] == 0.5
+    assert described["files"] == ["adapters/a.json", "samples.jsonl"]
+    assert described["samples"] == [{"output": "one"}, {"output": "two"}]
+    json.dumps(described)
+
+
+def test_missing_trial_says_which_there_are(study, place):
+    with pytest.raises(StudyError, match="'rates' has no trial 0; it has none"):
+        describe_trial(study, place, 0)
+    add(study, 1e-4, 0.5)
+    add(study, 1e-4, 0.5)
+    with pytest.raises(StudyError, match="has no trial 2; it has 0 to 1"):
+        describe_trial(study, place, 2)
+
+
+def dead_pid():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def test_trials_of_dead_processes_here_are_reaped_with_the_reason(study):
+    owners = [
+        {**identity(), "pid": dead_pid()},
+        identity(),
+        {"host": "another machine", "pid": dead_pid()},
+        None,
+    ]
+    for owner in owners:
+        trial = study.ask()
+        if owner is not None:
+            trial.set_user_attr("worker", owner)
+    assert list(reap_running(study, Fault("bug", "it fell over"))) == [0]
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.FAIL, *[TrialState.RUNNING] * 3]
+    assert study.trials[0].user_attrs["reason"] == "it fell over"
+
+
+def test_trials_from_before_the_last_boot_are_reaped_whatever_has_their_number_now(study):
+    study.ask().set_user_attr("worker", {**identity(), "boot": "another"})
+    study.ask().set_user_attr("worker", {**identity(), "started": 1.0})
+    study.ask().set_user_attr("worker", identity())
+    assert list(reap_running(study, GONE)) == [0, 1]
+
+
+def test_trial_with_bad_luck_comes_once_more_after_another_began(study):
+    space = distributions(sweep().search)
+    unlucky = next_trial(study, space, identity(), 9)
+    killed = Fault("killed", "somebody ended it")
+    (ending,) = reap_running(study, killed, identity()).values()
+    assert ending.state == "fail"
+    assert ending.reason == "somebody ended it; tried once more"
+    assert next_trial(study, space, identity(), 9).number == 2  # another one first
+    again = next_trial(study, space, identity(), 9)
+    assert (again.number, again.params) == (1, unlucky.params)
+    assert again.user_attrs["retried_after"] == "killed"
+    endings = reap_running(study, killed, identity())
+    assert endings[1].reason == "somebody ended it; not tried again"
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    assert [trial.user_attrs["repeats"] for trial in waiting] == [2]
+
+
+def test_trial_with_bad_luck_is_the_last_where_nothing_is_left_to_come_before(study):
+    space = distributions(sweep().search)
+    next_trial(study, space, identity(), 1)
+    reap_running(study, Fault("hung", "silent"), identity())
+    assert next_trial(study, space, identity(), 1).number == 1
+
+
+def test_trial_that_no_plan_could_shrink_is_known_not_to_fit(study):
+    study.ask().set_user_attr("worker", identity())
+    (ending,) = reap_running(study, Fault("out_of_memory", "no memory"), identity()).values()
+    assert ending.state == "infeasible"
+    (trial,) = study.get_trials()
+    assert trial.state == TrialState.PRUNED
+    assert trial.system_attrs["constraints:memory"] > 0
+    assert trial.user_attrs["fault"] == "out_of_memory"
+    assert count_finished(study) == 0
+
+
+def test_ending_a_trial_that_somebody_marked_meanwhile_changes_nothing(study):
+    trial = study.ask()
+    study.tell(trial, state=TrialState.FAIL)
+    end_failed(study, trial.number, GONE)
+    assert [each.state for each in study.trials] == [TrialState.FAIL]  # nor is it tried again
+    assert "reason" not in study.trials[0].user_attrs
+
+
+def test_trials_of_one_worker_are_reaped_alive_or_not(study):
+    study.ask().set_user_attr("worker", identity())
+    study.ask().set_user_attr("worker", {**identity(), "pid": dead_pid()})
+    add(study, 1e-4, 0.5, worker=identity())
+    assert list(reap_running(study, GONE, identity())) == [0]
+    assert study.trials[2].state == TrialState.COMPLETE
+
+
+def test_interrupted_trial_is_queued_once_and_comes_before_the_queue(study):
+    space = distributions(sweep().search)
+    study.enqueue_trial({"learning_rate": 5e-4})
+    first = study.ask(space)
+    study.enqueue_trial({"learning_rate": 2e-4})
+    first.set_user_attr("worker", {**identity(), "pid": 2**22 + 1})
+    assert list(reap_running(study, GONE)) == [0]
+    repeat_trial(study, 0)
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    assert [trial.user_attrs.get("repeats") for trial in waiting] == [None, 0]
+    assert next_trial(study, space, identity()).params == {"learning_rate": 5e-4}
+    assert next_trial(study, space, identity()).params == {"learning_rate": 2e-4}
+
+
+N_ASKERS, N_EACH = 4, 20
+ASKER = """
+import json, sys
+from pathlib import Path
+from hawsweep.study.place import Place
+from hawsweep.study.study import load_study, spec_of
+from hawsweep.study.storage import open_storage
+from hawsweep.search.distributions import distributions
+from hawsweep.study.queue import ask
+place, worker, n_each = Place(Path(sys.argv[1])), {"pid": int(sys.argv[2])}, int(sys.argv[3])
+study = load_study(open_storage(place), "rates")
+spec = spec_of(study)
+asked = study, spec, distributions(spec.search), place.study_dir("rates"), worker
+print("ready", flush=True)
+sys.stdin.readline()
+print(json.dumps([ask(*asked) for _ in range(n_each)]), flush=True)
+"""
+
+
+@pytest.fixture
+def asked_at_once(study, place):
+    """What processes that ask at once are given, by their number; the study has a queue."""
+
+    def ask(n_queued):
+        for _ in range(n_queued):
+            study.enqueue_trial({"learning_rate": 2e-4})
+        command = [sys.executable, "-c", ASKER, str(place.studies_dir)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        askers = [
+            subprocess.Popen([*command, str(number), str(N_EACH)], **pipes)
+            for number in range(N_ASKERS)
+        ]
+        for asker in askers:
+            assert asker.stdout.readline() == "ready\n"
+        for asker in askers:
+            asker.stdin.write("go\n")
+            asker.stdin.flush()
+        return [json.loads(asker.communicate()[0]) for asker in askers]
+
+    return ask
+
+
+@pytest.mark.parametrize("n_queued", [N_ASKERS * N_EACH, N_EACH])
+def test_trial_is_one_workers_where_several_ask_at_once(study, asked_at_once, n_queued):
+    given = asked_at_once(n_queued)
+    n_trials = N_ASKERS * N_EACH
+    assert sorted(number for numbers in given for number in numbers) == list(range(n_trials))
+    asked_by = {number: worker for worker, numbers in enumerate(given) for number in numbers}
+    trials = study.get_trials()
+    assert {trial.number: trial.user_attrs["worker"]["pid"] for trial in trials} == asked_by
+    assert {trial.state for trial in trials} == {TrialState.RUNNING}
+    proposed = [trial.params["learning_rate"] for trial in trials[n_queued:]]
+    assert len(set(proposed)) == len(proposed)  # each by a sampler that knew the one before
+
+
+class AskerDiedError(Exception):
+    """Stands for the end of the process that asks."""
+
+
+STEPS = ("set_trial_user_attr", "set_trial_state_values", "create_new_trial", "set_trial_param")
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("n_queued", [0, 1])
+def test_trial_whose_asker_dies_at_any_step_is_given_again(
+    study, monkeypatch, step, is_done, n_queued
+):
+    space = distributions(sweep().search)
+    for _ in range(n_queued):
+        study.enqueue_trial({"learning_rate": 2e-4})
+    worker = {**identity(), "pid": dead_pid()}  # ends with the one that asks
+    storage = storage_of(study)
+    real = getattr(storage, step)
+
+    def dies(*arguments):
+        if is_done:
+            real(*arguments)
+        raise AskerDiedError
+
+    with monkeypatch.context() as patch, suppress(AskerDiedError):
+        patch.setattr(storage, step, dies)
+        next_trial(study, space, worker)
+    reap_running(study, GONE)
+    again = next_trial(study, space, identity())
+    assert again.user_attrs["worker"] == identity()
+    if n_queued:
+        assert again.params == {"learning_rate": 2e-4}
+    running = study.get_trials(states=(TrialState.RUNNING,))
+    assert [trial.number for trial in running] == [again.number]
+
+
+def test_trial_that_another_machine_took_or_ended_is_not_given(study, monkeypatch):
+    space = distributions(sweep().search)
+    for _ in range(3):
+        study.enqueue_trial({"learning_rate": 2e-4})
+    stale = study.get_trials()
+    study.ask(space)
+    storage_of(study).set_trial_state_values(trial_id(stale[1]), TrialState.FAIL)
+    monkeypatch.setattr(study, "get_trials", lambda **_: stale)
+    assert next_trial(study, space, identity()).number == 2
+
+
+def test_study_older_than_a_key_goes_on_where_the_key_has_its_default(storage, place, measured):
+    stored = dict(measured.user_attrs["spec"])
+    stored["train"] = {k: v for k, v in stored["train"].items() if k != "order"}
+    stored["data"] = stored["data"][0]
+    measured.set_user_attr("spec", stored)
+    assert create_study(storage, place, "rates", sweep(), DATA)[1] is False
+    with pytest.raises(SpecChangedError, match=r"train\.order was shuffle, is curriculum"):
+        create_study(storage, place, "rates", sweep(train={"order": "curriculum"}), DATA)
+
+
+def test_study_with_stored_keys_that_went_goes_on(storage, place, measured):
+    stored, how = dict(measured.user_attrs["spec"]), sweep().model_dump(mode="json")["machine"]
+    gone = {"window": None, "on_battery": "pause", "on_memory_pressure": "run"}
+    assert {f"machine.{key}" for key in gone} == {*GONE_KEYS}
+    measured.set_user_attr("spec", {**stored, "machine": gone})
+    measured.set_user_attr("how", {"trials": 7, "machine": {**how, **gone, "nice": 9}})
+    again, is_new = create_study(storage, place, "rates", sweep(), DATA)
+    assert is_new is False
+    assert (spec_of(again).trials, spec_of(again).machine.nice) == (7, 9)
+    with pytest.raises(SpecChangedError) as caught:
+        create_study(storage, place, "rates", sweep(seed=4), DATA)
+    assert "was made with another spec: seed was 0, is 4. " in str(caught.value)
+
+
+def test_specs_of_studies_begin_as_the_reader_of_sweeps_knows_them(storage, place, measured):
+    text = (place.study_dir("rates") / "spec.yaml").read_text(encoding="utf-8")
+    assert text.startswith(STORED)

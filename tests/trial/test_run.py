@@ -1,0 +1,422 @@
+"""Trials of the tiny model, from the spec to their files; outputs are judged by a fake scorer."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+
+from hawsweep.data.load import load_data
+from hawsweep.errors import DataError, HawsweepError, ModelError
+from hawsweep.layout import STATE_FILE
+from hawsweep.results.leaderboard import trial_row
+from hawsweep.scoring.score import Sample, Score
+from hawsweep.search.distributions import distributions
+from hawsweep.spec.read import check_sweep
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import create_study
+from hawsweep.training.evaluation import make_evaluator
+from hawsweep.training.train import Interrupted
+from hawsweep.trial.context import make_bench
+from hawsweep.trial.example_losses import hardest_and_easiest
+from hawsweep.trial.measure_base import measure_base
+from hawsweep.trial.run import run_trial
+
+TRAIN = {
+    "batch_size": 4,
+    "num_layers": 2,
+    "mask_prompt": True,
+    "max_seq_length": 256,
+    "steps_per_eval": 4,
+    "steps_per_report": 2,
+    "lora_parameters": {"scale": 2.0, "dropout": 0.1},
+}
+SETTINGS = {"learning_rate": 1e-3, "lora_parameters.rank": 4, "iters": 8}
+
+
+class FixedScorer:
+    """Gives every model the same score; the tiny one says nothing worth comparing."""
+
+    def score(self, loaded, records, on_batch):
+        self.asked.append(records)
+        return judged([0.5 for _ in records])
+
+    def compare(self, records, outputs):
+        pairs = zip(records, outputs, strict=True)
+        return judged([float(record.reference == output) for record, output in pairs])
+
+    def __init__(self):
+        self.asked = []
+
+
+def judged(scores):
+    samples = tuple(Sample("", "", "", each, each, 0.0) for each in scores)
+    mean = float(np.mean(scores))
+    return Score(mean, 0.4, 0.6, mean, 10.0, 1.0, 0.1, 1.0, 0.0, {}, samples)
+
+
+class Sweep:
+    """A study with the tiny model, and a bench for its trials."""
+
+    def __init__(self, model, data_dir, folder, **changes):
+        train = {**TRAIN, **changes.pop("train", {})}
+        search = {
+            "learning_rate": {"low": 1e-4, "high": 1e-2},
+            "lora_parameters.rank": {"choices": [2, 4]},
+            "iters": {"choices": [8, 12]},
+            **changes.pop("search", {}),
+        }
+        content = {"model": "tiny", "data": str(data_dir), "train": train, "search": search}
+        self.spec = check_sweep({**content, "pruning": {"name": "none"}, **changes}, "a sweep")
+        self.place = Place(folder)
+        splits = load_data(self.spec.data)
+        storage = open_storage(self.place, create=True)
+        self.study, _ = create_study(storage, self.place, "tiny", self.spec, splits.fingerprint())
+        self.base_dir = self.place.study_dir("tiny") / "base"
+        self.bench = make_bench(
+            self.spec, model, splits, FixedScorer(), Path(data_dir), self.base_dir
+        )
+
+    def run(self, **settings):
+        """Run a trial with these settings; give it as a row, its folder and its metrics."""
+        self.study.enqueue_trial({**SETTINGS, **settings})
+        trial = self.study.ask(distributions(self.spec.search))
+        folder = self.place.trial_dir("tiny", trial.number)
+        state, value = optuna.trial.TrialState.COMPLETE, None
+        try:
+            value = run_trial(self.bench, trial, folder, lambda *_, **__: None)
+        except Interrupted:
+            state = optuna.trial.TrialState.FAIL
+        except optuna.TrialPruned:
+            state = optuna.trial.TrialState.PRUNED
+        self.study.tell(trial, value, state=state)
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        text = (folder / "metrics.jsonl").read_text()
+        return frozen, folder, [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def sweep(tiny_model, chat_data_dir, tmp_path):
+    made = []
+
+    def make(**changes):
+        made.append(Sweep(tiny_model, chat_data_dir, tmp_path / f"studies-{len(made)}", **changes))
+        return made[-1]
+
+    return make
+
+
+def without_times(metrics):
+    return [
+        {k: v for k, v in line.items() if k not in ("tokens_per_s", "time_s", "peak_memory_bytes")}
+        for line in metrics
+    ]
+
+
+def adapter_of(folder):
+    return (folder / "adapters" / "adapters.safetensors").read_bytes()
+
+
+def has_state(folder):
+    return (folder / STATE_FILE).is_file()
+
+
+def stop_after(n_iterations):
+    calls = iter(range(1, 1000))
+    return lambda: next(calls) > n_iterations
+
+
+def test_trial_writes_what_the_readme_says(sweep):
+    trial, folder, metrics = sweep().run()
+    reports = [line for line in metrics if line["type"] == "train"]
+    evaluations = [line for line in metrics if line["type"] == "eval"]
+    assert [line["iteration"] for line in reports] == [2, 4, 6, 8]
+    assert [line["iteration"] for line in evaluations] == [4, 8]
+    for key in ("update", "train_loss", "learning_rate", "grad_norm", "tokens_per_s"):
+        assert all(line[key] > 0 for line in reports)
+    assert all(line["padding_ratio"] >= 1 for line in reports)
+    assert [line["perplexity"] for line in evaluations] == [
+        pytest.approx(np.exp(line["val_loss"])) for line in evaluations
+    ]
+    assert trial.intermediate_values == {
+        line["iteration"]: -line["val_loss"] for line in evaluations
+    }
+    row = trial_row(trial)
+    assert row.val_loss == min(line["val_loss"] for line in evaluations)
+    losses = np.load(folder / "valid_losses.npy")
+    assert losses.shape == (8,)
+    assert yaml.safe_load((folder / "config.yaml").read_text())["lora_parameters"]["rank"] == 4
+
+
+def test_config_says_what_mlx_lm_cannot(sweep):
+    _, folder, _ = sweep(train={"max_grad_norm": 0.5}).run()
+    first = (folder / "config.yaml").read_text().splitlines()[0]
+    assert first == "# What mlx_lm.lora has no key for: max_grad_norm: 0.5"
+
+
+@pytest.mark.parametrize("stopped_at", [0, 1, 3, 4, 7])
+def test_interrupted_trial_tried_again_ends_as_one_that_was_not(sweep, stopped_at):
+    _, whole_dir, whole = sweep().run()
+    parts = sweep()
+    parts.bench.should_stop = stop_after(stopped_at)
+    first, first_dir, _ = parts.run()
+    assert first.state == optuna.trial.TrialState.FAIL
+    parts.bench.should_stop = lambda: False
+    trial, folder, metrics = parts.run()
+    assert trial.user_attrs["continues"] == {"trial": 0, "iteration": stopped_at + 1}
+    assert without_times(metrics) == without_times(whole)
+    assert adapter_of(folder) == adapter_of(whole_dir)
+    assert (folder / "valid_losses.npy").read_bytes() == (
+        whole_dir / "valid_losses.npy"
+    ).read_bytes()
+    assert trial.intermediate_values.keys() == {4, 8}
+    assert not has_state(first_dir)
+
+
+def test_trial_with_more_iterations_goes_on_from_the_shorter(sweep):
+    _, whole_dir, whole = sweep().run(iters=12)
+    parts = sweep()
+    _, shorter_dir, _ = parts.run(iters=8)
+    trial, folder, metrics = parts.run(iters=12)
+    assert trial.user_attrs["continues"] == {"trial": 0, "iteration": 8}
+    assert without_times(metrics) == without_times(whole)
+    assert adapter_of(folder) == adapter_of(whole_dir)
+    assert has_state(shorter_dir)
+
+
+def test_trial_with_other_settings_starts_anew(sweep):
+    both = sweep()
+    both.run()
+    trial, _, metrics = both.run(learning_rate=2e-3)
+    assert "continues" not in trial.user_attrs
+    assert metrics[0]["iteration"] == 2
+
+
+def test_state_is_removed_where_no_trial_can_go_on_from_it(sweep):
+    _, folder, _ = sweep(search={"iters": {"choices": [6]}}).run(iters=6)
+    assert not has_state(folder)
+
+
+def test_trial_numbers_do_not_depend_on_what_ran_before(sweep):
+    first = sweep()
+    _, _, expected = first.run()
+    for settings in ({"learning_rate": 5e-3}, {"lora_parameters.rank": 2}, {"iters": 12}):
+        first.run(**settings)
+    other = sweep(train={"grad_checkpoint": True})
+    _, _, checkpointed = other.run()
+    last = sweep()
+    for settings in ({"learning_rate": 5e-3}, {"lora_parameters.rank": 2}, {"iters": 12}):
+        last.run(**settings)
+    last.run(learning_rate=3e-3)
+    _, _, fifth = last.run()
+    assert without_times(fifth) == without_times(expected)
+    for one, two in zip(checkpointed, expected, strict=True):
+        key = "train_loss" if one["type"] == "train" else "val_loss"
+        assert one[key] == pytest.approx(two[key], rel=1e-5)
+
+
+def test_patience_ends_a_trial_as_complete_and_says_where(sweep):
+    made = sweep(train={"early_stopping_patience": 1, "early_stopping_threshold": 100.0})
+    trial, _, metrics = made.run(iters=12)
+    assert trial.state == optuna.trial.TrialState.COMPLETE
+    assert metrics[-1]["iteration"] == 8
+    assert trial.user_attrs["reason"] == "stopped at iteration 8: no improvement in 1 evaluations"
+
+
+def test_examples_are_ranked_by_their_mean_loss(sweep):
+    made = sweep()
+    _, folder, _ = made.run(iters=12)
+    hardest, easiest = hardest_and_easiest(made.study, made.place, 0, n_each=3)
+    with np.load(folder / "train_losses.npz") as saved:
+        seen = saved["count"] > 0
+        means = np.sort(saved["total"][seen] / saved["count"][seen])
+    assert [example.mean for example in hardest] == pytest.approx(means[::-1][:3])
+    assert [example.mean for example in easiest] == pytest.approx(means[:3])
+    train = load_data(made.spec.data).train
+    assert hardest[0].source in {record.source for record in train}
+    assert all(example.count > 0 for example in hardest)
+
+
+def test_examples_of_a_trial_without_an_end_are_refused(sweep):
+    made = sweep()
+    made.bench.should_stop = stop_after(5)
+    made.run()
+    with pytest.raises(HawsweepError, match="Trial 0 of study 'tiny' has no train_losses"):
+        hardest_and_easiest(made.study, made.place, 0, 3)
+
+
+def test_examples_of_data_that_changed_are_refused(sweep, chat_data_dir, tmp_path):
+    copied = tmp_path / "copied"
+    shutil.copytree(chat_data_dir, copied)
+    made = sweep(data=str(copied))
+    made.run()
+    lines = (copied / "train.jsonl").read_text().splitlines(keepends=True)
+    (copied / "train.jsonl").write_text("".join(lines[1:]))
+    with pytest.raises(DataError, match="The data of study 'tiny' have changed since"):
+        hardest_and_easiest(made.study, made.place, 0, 3)
+
+
+def test_state_left_in_the_folder_by_an_earlier_study_is_not_used(sweep):
+    made = sweep()
+    made.bench.should_stop = stop_after(5)
+    _, folder, _ = made.run()
+    left = made.place.trial_dir("tiny", 1)
+    left.mkdir()
+    shutil.move(folder / "state.safetensors", left / "state.safetensors")
+    made.bench.should_stop = lambda: False
+    trial, _, metrics = made.run()
+    assert "continues" not in trial.user_attrs
+    assert metrics[0]["iteration"] == 2
+
+
+def test_base_is_measured_as_trials_are(sweep, tmp_path):
+    made = sweep()
+    measured = measure_base(made.bench, tmp_path / "base")
+    base = measured["base"]
+    assert base["val_loss"] == made.bench.evaluator()(0).val_loss
+    assert base["perplexity"] == pytest.approx(np.exp(base["val_loss"]))
+    assert base["score"] == 0.5
+    assert base["reference_perplexity"] > 1
+    assert set(base["signatures"]) == {"chrf", "bleu"}
+    assert measured["self_check"]["ceiling"] == 1
+    assert measured["self_check"]["floor"] < 0.5
+
+
+@pytest.mark.parametrize("n_valid", [5, 8])
+def test_perplexity_of_the_references_is_the_evaluations_where_it_has_them(sweep, n_valid):
+    made = sweep(validation={"max_examples": n_valid}, scoring={"max_examples": 5})
+    evaluation = made.bench.evaluator()(0)
+    known = made.bench.reference_perplexity(evaluation)
+    assert made.bench.prompts_in_valid is not None
+    made.bench.prompts_in_valid = None
+    assert known == pytest.approx(made.bench.reference_perplexity(evaluation), rel=1e-5)
+
+
+def test_perplexity_of_the_references_is_measured_where_the_evaluation_is_of_others(sweep):
+    few = sweep(validation={"max_examples": 4}, scoring={"max_examples": 5}).bench
+    whole = sweep(train={"mask_prompt": False}).bench
+    assert few.prompts_in_valid is None
+    assert whole.prompts_in_valid is None
+
+
+def test_base_is_shown_as_many_examples_as_fit(sweep, tmp_path):
+    made = sweep(scoring={"prompt": {"examples": 3}}, train={"max_seq_length": 512})
+    measured = measure_base(made.bench, tmp_path / "base")
+    assert measured["few_shot"]["n_examples"] == 3
+    plain, shown = made.bench.scorer.asked[-2:]
+    train = [record.messages for record in load_data(made.spec.data).train]
+    for before, after in zip(plain, shown, strict=True):
+        assert after.messages[-2:] == before.messages[-2:]
+        assert after.reference == before.reference
+        examples = after.messages[len(after.messages) - 2 - 6 : -2]
+        assert all(examples[at : at + 2] in [each[-2:] for each in train] for at in (0, 2, 4))
+    assert (tmp_path / "base" / "few_shot_samples.jsonl").exists()
+    short = sweep(scoring={"prompt": {"examples": 3}}, train={"max_seq_length": 48})
+    assert len(short.bench.few_shot) < 3
+    none = sweep(scoring={"prompt": {"examples": 0}})
+    assert "few_shot" not in measure_base(none.bench, tmp_path / "none")
+
+
+def test_curriculum_by_base_loss_measures_the_training_examples_once(sweep, tiny_model):
+    train = {"order": "curriculum", "difficulty": "base_loss"}
+    made = sweep(train=train)
+    examples = made.bench.train.examples
+    losses = make_evaluator(tiny_model.model, examples, 1)(0).example_losses
+    assert made.bench.difficulty == pytest.approx(losses, rel=1e-4)
+    order = [next(batches) for batches in [made.bench.order(made.spec.train)] for _ in range(6)]
+    means = [np.mean(losses[list(batch)]) for batch in order]
+    assert means == sorted(means)
+    (known,) = made.base_dir.glob("train_losses-*.npy")
+    np.save(known, np.arange(24, dtype=np.float32))
+    splits = load_data(made.spec.data)
+    again = make_bench(
+        made.spec, tiny_model, splits, FixedScorer(), made.bench.mlx_data_dir, made.base_dir
+    )
+    assert again.difficulty.tolist() == list(range(24))
+    others = sweep(train={**train, "mask_prompt": False})  # other losses, a file of their own
+    (new,) = others.base_dir.glob("train_losses-*.npy")
+    assert new.name != known.name
+
+
+def test_weights_of_data_sets_reach_the_order(sweep, chat_data_dir):
+    made = sweep(data=[str(chat_data_dir), {"path": str(chat_data_dir), "weight": 2}])
+    batches = made.bench.order(made.spec.train)
+    seen = np.bincount([i for _ in range(18) for i in next(batches)], minlength=48)
+    assert seen.tolist() == [1] * 24 + [2] * 24
+
+
+def test_validation_set_is_chosen_by_cost_and_evaluated_in_batches_training_affords(
+    sweep, chat_data_dir
+):
+    # The shortest trial is evaluated once, at its end: 8 iterations pay for it, not 200.
+    made = sweep(data=[str(chat_data_dir)] * 3, train={"batch_size": 2, "steps_per_eval": 200})
+    n_there = len(load_data(made.spec.data).valid)
+    assert len(made.bench.valid) == 16 < n_there  # the least that is worth measuring
+    assert made.bench.evaluation_tokens == 4 * 2 * made.bench.train.examples.lengths.max()
+    asked = sweep(data=[str(chat_data_dir)] * 3, validation={"max_examples": 20})
+    assert len(asked.bench.valid) == 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        (
+            {"search": {"lora_parameters.rank": {"choices": [4, 128]}}},
+            ModelError,
+            "rank is 128, above the width 32 of the layer model.layers",
+        ),
+        (
+            {"train": {"num_layers": 3}, "search": {"num_layers": {"low": 1, "high": 9}}},
+            HawsweepError,
+            "num_layers",
+        ),
+        (
+            {"train": {"batch_size": 25}},
+            DataError,
+            "train.batch_size is 25, but the split train has 24 examples",
+        ),
+        (
+            {"train": {"optimizer_config": {"adam": {"beta": 1}}}},
+            HawsweepError,
+            "optimizer_config.adam has an option",
+        ),
+        (
+            {"train": {"optimizer": "muon", "optimizer_config": {"muon": {"ns_steps": 2.5}}}},
+            HawsweepError,
+            "optimizer_config.muon has a value that MLX's optimizer cannot use",
+        ),
+        (
+            {"train": {"optimizer": "sgd", "optimizer_config": {"sgd": {"nesterov": True}}}},
+            HawsweepError,
+            "optimizer_config.sgd has an option",
+        ),
+        (
+            {"train": {"lora_parameters": {"keys": ["self_attn.q_proj", "self_attn.v_porj"]}}},
+            ModelError,
+            "keys ['self_attn.v_porj'] match no layer",
+        ),
+        ({"train": {"max_seq_length": 8}}, DataError, "Raise train.max_seq_length"),
+    ],
+)
+def test_what_would_fail_every_trial_is_refused_at_the_start(sweep, changes, kind, message):
+    with pytest.raises(kind) as caught:
+        sweep(**changes)
+    assert message in str(caught.value)
+
+
+def test_full_fine_tuning_of_a_quantized_model_is_refused_at_the_start(sweep, tiny_model):
+    tiny_model.config["quantization"] = {"bits": 4}
+    with pytest.raises(ModelError, match="full, but tiny is quantized"):
+        sweep(train={"fine_tune_type": "full"})
+
+
+def test_diverging_trial_is_pruned_with_the_reason(sweep):
+    made = sweep(train={"lora_parameters": {"scale": 1e30}})
+    trial, folder, _ = made.run(learning_rate=1e-2)
+    assert trial.state == optuna.trial.TrialState.PRUNED
+    assert "not finite at iteration" in trial.user_attrs["reason"]
+    assert not has_state(folder)
