@@ -51,7 +51,6 @@ class Lab:
 
     def __init__(self, folder, model_dir, data_dir, **changes):
         self.folder, self.studies = folder, folder / "studies"
-        self.model_dir = model_dir
         content = tiny_sweep(model_dir, data_dir) | changes
         (folder / "sweep.yaml").write_text(json.dumps(content), encoding="utf-8")
 
