@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hawsweep.models import load as load_module
-from hawsweep.scoring.embedder_process import main
+from hawsweep.scoring import embedder_process
 
 LETTERS_DIR = Path(__file__).with_name("letters")
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
@@ -24,8 +23,8 @@ class Letters:
 
 
 if __name__ == "__main__":
-    load = load_module.load_embedder
-    load_module.load_embedder = lambda path, **options: (
+    load = embedder_process.load_embedder
+    embedder_process.load_embedder = lambda path, **options: (
         Letters() if path == LETTERS_DIR else load(path, **options)
     )
-    main()
+    embedder_process.main()

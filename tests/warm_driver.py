@@ -15,6 +15,7 @@ import time
 import driver
 import forkserver
 
+from hawsweep.machine.without_torch import keep_torch_out
 from hawsweep.running import supervisor, worker
 from hawsweep.running.worker import import_ahead
 
@@ -46,6 +47,7 @@ class Starter:
     """Starts workers, by forking: as much of ``WorkerStarter`` as is used."""
 
     def __init__(self):
+        self.environment = dict(os.environ)
         self._server = forkserver.ForkServer(self._fork)
         self.start, self.close = self._server.fork, self._server.close
 
@@ -71,6 +73,7 @@ class Starter:
 
 
 def main():
+    keep_torch_out()
     import_ahead()
     forkserver.serve(int(sys.argv[1]))
     asked = json.loads(sys.stdin.readline())
@@ -79,7 +82,7 @@ def main():
     os.chdir(asked["arguments"][0])
     sys.argv[1:] = asked["arguments"]
     starter = Starter()
-    supervisor.WorkerStarter = lambda _: starter
+    supervisor.WorkerStarter = lambda _, *, with_torch: starter
     driver.main()
 
 
