@@ -79,7 +79,7 @@ def main():
     os.chdir(asked["arguments"][0])
     sys.argv[1:] = asked["arguments"]
     starter = Starter()
-    supervisor.WorkerStarter = lambda _: starter
+    supervisor.WorkerStarter = lambda *_, **__: starter
     driver.main()
 
 

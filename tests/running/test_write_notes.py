@@ -23,8 +23,8 @@ def tell(told, *events, joins=False):
     listen = write_notes.writing_notes(
         lambda event: told.append(event.kind), "study", "confirming", "place", joins=joins
     )
-    for kind, *number in events:
-        listen(Event(kind, values={"number": n for n in number}))
+    for kind, *numbers in events:
+        listen(Event(kind, values=dict.fromkeys(["number"], *numbers)))
 
 
 def test_note_is_written_once_the_next_work_is_handed_out(told):
