@@ -47,6 +47,7 @@ class Starter:
 
     def __init__(self):
         self._server = forkserver.ForkServer(self._fork)
+        self.environment = dict(os.environ)
         self.start, self.close = self._server.fork, self._server.close
 
     @staticmethod
