@@ -5,7 +5,7 @@ and defaults; what hawsweep adds or changes is said at the key.
 import math
 from collections.abc import Iterator
 from types import NoneType
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -46,7 +46,7 @@ def count_or(word: str, least: int, most: float = math.inf) -> PlainValidator:
     """A check of a key that takes a word or a whole number."""
     limits = f", {least} or more" if most == math.inf else f" from {least} to {most}"
 
-    def check(value: object) -> object:
+    def check(value: Any) -> Any:
         is_count = isinstance(value, int) and not isinstance(value, bool)
         if value == word or (is_count and least <= value <= most):
             return value
