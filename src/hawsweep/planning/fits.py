@@ -6,23 +6,14 @@ import numpy as np
 
 from hawsweep.errors import MemoryBudgetError
 from hawsweep.planning.peak import generation_peak
-from hawsweep.planning.trial_plan import (
-    MemoryModel,
-    smallest_plan,
-)
+from hawsweep.planning.trial_plan import MemoryModel, smallest_plan
 from hawsweep.planning.workload import Workload
 from hawsweep.spec.space import SearchValue, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 
 # What of a trial's settings changes its memory.
-MEMORY_KEYS = (
-    "fine_tune_type",
-    "batch_size",
-    "num_layers",
-    "optimizer",
-    "lora_parameters.rank",
-)
+MEMORY_KEYS = ("fine_tune_type", "batch_size", "num_layers", "optimizer", "lora_parameters.rank")
 TIME_KEYS = ("iters", "grad_accumulation_steps")
 
 

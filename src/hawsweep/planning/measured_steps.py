@@ -174,9 +174,8 @@ def measure(
     running = [(_start_child(model_path, part, n_threads), part) for part in waiting if part]
     while running:
         child, part = running.pop(0)
-        *whole, _ = _output(child).split(
-            "\n"
-        )  # after the last end of a line: nothing, or a half one
+        # After the last end of a line comes nothing, or a half one.
+        *whole, _ = _output(child).split("\n")
         lines = [json.loads(line) for line in whole]
         observed += [
             Observation(point.train(), point.step, point.execution, **line)

@@ -254,10 +254,7 @@ def _check_shape(spec: SweepSpec, shape: ModelShape) -> None:
 
 
 def _plan(
-    spec: SweepSpec,
-    place: Place,
-    view: DataView | None,
-    plans: list[tuple[SweepPlan, Timing]],
+    spec: SweepSpec, place: Place, view: DataView | None, plans: list[tuple[SweepPlan, Timing]]
 ) -> Iterator[Finding]:
     _check_shape(spec, known_memory(spec, backend.device_here()).shape)
     plan = plan_sweep(spec)

@@ -11,13 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from hawsweep.spec.space import MODEL, Choices, Search, SearchValue
 from hawsweep.spec.train import Section, TrainSpec, count_or
