@@ -103,13 +103,8 @@ def _what_would(known: MemoryModel, train: TrainSpec, work: Workload, arrays_byt
             tried.append((f"train.max_seq_length: {length}", train, shorter))
     for layers in (8, 4):
         if layers < known.shape.n_layers and (train.num_layers < 0 or train.num_layers > layers):
-            tried.append(
-                (
-                    f"train.num_layers: {layers}",
-                    train.model_copy(update={"num_layers": layers}),
-                    work,
-                )
-            )
+            fewer = train.model_copy(update={"num_layers": layers})
+            tried.append((f"train.num_layers: {layers}", fewer, work))
     if train.optimizer != "sgd":
         tried.append(("train.optimizer: sgd", train.model_copy(update={"optimizer": "sgd"}), work))
     enough = [

@@ -101,30 +101,22 @@ def compiler_finding() -> Finding:
 def disk_findings(place: Place) -> Iterator[Finding]:
     """Room where studies, caches and temporary files go."""
     folders = {
-        "studies": place.studies_dir,
-        "cache": backend.cache_dir(),
-        "temporary files": Path(tempfile.gettempdir()),
+        "studies": (place.studies_dir, "Or choose another --studies-dir."),
+        "cache": (backend.cache_dir(), "Or set HAWSWEEP_CACHE to another folder."),
+        "temporary files": (Path(tempfile.gettempdir()), "Or set TMPDIR to another folder."),
     }
-    for name, wanted in folders.items():
+    for name, (wanted, elsewhere) in folders.items():
         folder = existing_folder(wanted)
         free = shutil.disk_usage(folder).free
         text = f"{free / _GB:.1f} GB free for {name}, in {wanted}"
         if not os.access(folder, os.W_OK):
-            yield Finding("disk", "fault", f"{folder} cannot be written", _elsewhere(name))
+            yield Finding("disk", "fault", f"{folder} cannot be written", elsewhere)
         elif free < _NO_DISK:
-            yield Finding("disk", "fault", text, f"Make room. {_elsewhere(name)}")
+            yield Finding("disk", "fault", text, f"Make room. {elsewhere}")
         elif free < _LOW_DISK and name != "temporary files":
-            yield Finding("disk", "warning", text, f"Make room. {_elsewhere(name)}")
+            yield Finding("disk", "warning", text, f"Make room. {elsewhere}")
         else:
             yield Finding("disk", "ok", text)
-
-
-def _elsewhere(name: str) -> str:
-    return {
-        "studies": "Or choose another --studies-dir.",
-        "cache": "Or set HAWSWEEP_CACHE to another folder.",
-        "temporary files": "Or set TMPDIR to another folder.",
-    }[name]
 
 
 def model_findings() -> Iterator[Finding]:

@@ -37,8 +37,8 @@ GONE_KEYS = {
 NEWS = ("start", "best", "end", "failure")
 _MOST_WORKERS = 64
 
-
 Duration = Annotated[float, BeforeValidator(parse_duration)]
+AutoOrCount = Annotated[int | Literal["auto"], count_or("auto", 1)]
 
 
 class DataSpec(Section):
@@ -89,14 +89,10 @@ class DataSpec(Section):
 class ValidationSpec(Section):
     """The frozen validation set for the loss."""
 
-    max_examples: Annotated[int | Literal["auto"], count_or("auto", 1)] = Field(
-        "auto", examples=["max_examples: 100"]
-    )
+    max_examples: AutoOrCount = Field("auto", examples=["max_examples: 100"])
     """A larger split is reduced to a seeded subset of this size; auto: as large as keeps evaluation
     under 15 % of a trial's time."""
-    batch_size: Annotated[int | Literal["auto"], count_or("auto", 1)] = Field(
-        "auto", examples=["batch_size: 8"]
-    )
+    batch_size: AutoOrCount = Field("auto", examples=["batch_size: 8"])
     """Examples evaluated at a time, no influence on the loss; auto: as many as need no more memory
     than training."""
 

@@ -165,9 +165,7 @@ class TrainSpec(Section):
     num_layers: int = Field(16, ge=-1, examples=["num_layers: -1", "{choices: [8, 16, -1]}"])
     """Blocks to adapt, counted from the last; -1 for all."""
     lora_parameters: LoraParameters = Field(default_factory=LoraParameters)
-    lr_schedule: Annotated[LrSchedule, BeforeValidator(_lr_schedule)] = Field(
-        default_factory=LrSchedule
-    )
+    lr_schedule: Annotated[LrSchedule, BeforeValidator(_lr_schedule)] = LrSchedule()
     optimizer: OptimizerName = Field(
         "adam", examples=["optimizer: adamw", "{choices: [adam, muon]}"]
     )
