@@ -59,3 +59,11 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         raise StudyError(
             f"{path} is damaged: {fault}. Restore it from a backup, or move it away."
         ) from fault
+
+
+def existing_folder(folder: Path) -> Path:
+    """A folder, or of one that is yet to be made the nearest above it that is there."""
+    folder = folder.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return folder

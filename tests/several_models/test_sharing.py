@@ -12,7 +12,6 @@ from hawsweep.planning import calibration
 from hawsweep.planning.calibration import uncalibrated
 from hawsweep.planning.peak import EMBEDDER_BYTES
 from hawsweep.planning.share_memory import share_memory
-from hawsweep.study.place import Place
 
 SIZES = {"smollm2-135m-instruct": 0.5e9, "mlx-community/aya-23-8B-4bit": 4e9}
 
@@ -28,34 +27,33 @@ def known_by_shape(monkeypatch):
     monkeypatch.setattr(calibration, "ensure_calibrated", lambda path, *_: known(path))
 
 
-def share(budget, tmp_path, **changes):
+def share(budget, **changes):
     spec = sweep(
         search={"model": {"choices": list(SIZES)}, **RATES}, memory={"budget": budget}, **changes
     )
     paths = {model: Path(model) for model in spec.models}
-    return share_memory(spec, paths, Place(tmp_path), lambda _: None)
+    return share_memory(spec, paths, lambda _: None)
 
 
-def test_models_too_large_for_the_budget_are_left_out_with_what_they_lack(known_by_shape, tmp_path):
-    n_workers, worker_bytes, left_out = share("5.5GB", tmp_path, workers=1)
-    assert (n_workers, worker_bytes) == (1, 5.5e9 - EMBEDDER_BYTES)
-    assert list(left_out) == ["mlx-community/aya-23-8B-4bit"]
-    reason, short_gb = left_out["mlx-community/aya-23-8B-4bit"]
+def test_models_too_large_for_the_budget_are_left_out_with_what_they_lack(known_by_shape):
+    shares = share("5.5GB", workers=1)
+    assert (shares.n_workers, shares.bytes_each) == (1, 5.5e9 - EMBEDDER_BYTES)
+    assert list(shares.left_out) == ["mlx-community/aya-23-8B-4bit"]
+    reason, short_gb = shares.left_out["mlx-community/aya-23-8B-4bit"]
     assert "No setting of this sweep fits" in reason
     assert 0 < short_gb < 20
 
 
-def test_workers_share_what_the_largest_model_needs(known_by_shape, tmp_path):
-    n_workers, _, left_out = share("40GB", tmp_path, workers=4)
-    assert n_workers == 4
-    assert not left_out
-    _, _, crowded = share("24GB", tmp_path, workers=4)
-    assert list(crowded) == ["mlx-community/aya-23-8B-4bit"]
+def test_workers_share_what_the_largest_model_needs(known_by_shape):
+    roomy = share("40GB", workers=4)
+    assert roomy.n_workers == 4
+    assert not roomy.left_out
+    assert list(share("24GB", workers=4).left_out) == ["mlx-community/aya-23-8B-4bit"]
 
 
-def test_sweep_of_which_no_model_fits_is_refused(known_by_shape, tmp_path):
+def test_sweep_of_which_no_model_fits_is_refused(known_by_shape):
     with pytest.raises(MemoryBudgetError) as caught:
-        share("1GB", tmp_path, workers=1)
+        share("1GB", workers=1)
     assert "No model of this sweep fits" in str(caught.value)
     for model in SIZES:
         assert f"{model}: No setting" in str(caught.value)

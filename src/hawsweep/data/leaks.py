@@ -52,24 +52,18 @@ class Leak:
 def find_leaks(splits: Splits) -> list[Leak]:
     """The leaks between each two splits, of sources and of references."""
     names = ("train", "valid", "test")
-    texts = {
-        name: _texts(getattr(splits, name)) for name in names if len(getattr(splits, name)) > 0
-    }
-    found = []
-    for earlier, later in combinations(texts, 2):
-        for part in ("source", "reference"):
-            leak = _compare(part, later, texts[later][part], earlier, texts[earlier][part])
-            if leak is not None:
-                found.append(leak)
-    return found
+    texts = {name: _texts(records) for name in names if (records := getattr(splits, name))}
+    compared = (
+        _compare(part, later, texts[later][part], earlier, texts[earlier][part])
+        for earlier, later in combinations(texts, 2)
+        for part in ("source", "reference")
+    )
+    return [leak for leak in compared if leak is not None]
 
 
 def _texts(records: Iterable[Record]) -> dict[str, list[str]]:
-    parts: dict[str, list[str]] = {"source": [], "reference": []}
-    for record in records:
-        parts["source"].append(record.source)
-        parts["reference"].append(record.reference or "")
-    return parts
+    pairs = [(record.source, record.reference or "") for record in records]
+    return {"source": [one for one, _ in pairs], "reference": [other for _, other in pairs]}
 
 
 def _compare(
@@ -105,15 +99,14 @@ def _nearly_in(texts: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) 
         if len(each) >= _LEAST_WORDS:
             for word in _rarest(each, frequency):
                 by_word[word].append(number)
-    found = []
-    for text in texts:
-        asked = frozenset(text)
-        near = False
-        if len(asked) >= _LEAST_WORDS:
-            candidates = {n for word in _rarest(asked, frequency) for n in by_word[word]}
-            near = any(_jaccard(asked, sets[number]) >= _NEAR for number in candidates)
-        found.append(near)
-    return found
+
+    def is_near(asked: frozenset[str]) -> bool:
+        if len(asked) < _LEAST_WORDS:
+            return False
+        candidates = {n for word in _rarest(asked, frequency) for n in by_word[word]}
+        return any(_jaccard(asked, sets[number]) >= _NEAR for number in candidates)
+
+    return [is_near(frozenset(text)) for text in texts]
 
 
 def _rarest(words: frozenset[str], frequency: Counter[str]) -> list[str]:

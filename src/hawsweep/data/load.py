@@ -58,6 +58,12 @@ def is_local(reference: str) -> bool:
     return reference in BUNDLED or os.path.exists(here(reference))
 
 
+def csv_path(reference: str) -> Path | None:
+    """The CSV or TSV a data reference names; None where it names something else."""
+    path = here(reference)
+    return path if path.suffix.lower() in (".csv", ".tsv") and os.path.isfile(path) else None
+
+
 def load_data(
     specs: Sequence[DataSpec], progress: Callable[[str], None] = lambda _: None
 ) -> Splits:
@@ -97,13 +103,9 @@ def _read(spec: DataSpec, progress: Callable[[str], None], *, is_alone: bool) ->
         return _read_folder(Path(str(resources.files("hawsweep"))) / "data" / spec.path, needed)
     if os.path.isdir(path):
         return _read_folder(path, needed)
-    if _is_csv(path):
+    if csv_path(spec.path):
         return _read_csv(path, spec)
     return _read_folder(_download(spec.path, progress), needed)
-
-
-def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() in (".csv", ".tsv") and os.path.isfile(path)
 
 
 def _concatenate(sets: Sequence[Splits]) -> Splits:
@@ -119,7 +121,7 @@ def _explain_empty(split: str, specs: Sequence[DataSpec]) -> str:
         paths = ", ".join(spec.path for spec in specs)
         return f"The split {split} is empty in all of {paths}. Put at least one record in one."
     remedy = "Put at least one record in it."
-    if _is_csv(here(specs[0].path)):
+    if csv_path(specs[0].path):
         remedy = "Add rows, or change data.valid_fraction and data.test_fraction."
     return f"{specs[0].path}: the split {split} is empty. {remedy}"
 
@@ -147,7 +149,7 @@ def _names(folder: Path) -> list[str]:
 
 def _read_csv(path: Path, spec: DataSpec) -> Splits:
     with open_csv(path) as (columns, numbered):
-        source, target = _choose_columns(path, spec, columns)
+        source, target = named_columns(path, spec, columns)
         pairs = (
             (line, _pair(row, source, target, spec.prompt, f"{path}:{line}"))
             for line, row in numbered
@@ -165,7 +167,12 @@ def _read_csv(path: Path, spec: DataSpec) -> Splits:
     )
 
 
-def _choose_columns(path: Path, spec: DataSpec, columns: list[str]) -> tuple[str, str]:
+def named_columns(path: Path, spec: DataSpec, columns: list[str]) -> tuple[str, str]:
+    """The columns of a CSV that a sweep takes.
+
+    Raises:
+        DataError: They are not there, or the same.
+    """
     if len(columns) < 2:
         raise DataError(
             f"{path} has {len(columns)} columns, needs two: the text and its translation, "

@@ -73,10 +73,7 @@ KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = {
         "qwen3", (2560, 36, 32, 8, 9728, 151936), head_dim=128, tie_word_embeddings=True
     ),
     "mlx-community/aya-23-8B-4bit": _config(
-        "cohere",
-        (4096, 32, 32, 8, 14336, 256000),
-        logit_scale=0.0625,
-        quantization=_4BIT,
+        "cohere", (4096, 32, 32, 8, 14336, 256000), logit_scale=0.0625, quantization=_4BIT
     ),
     "01-ai/Yi-1.5-6B": _YI_6B,
     "01-ai/Yi-1.5-6B-Chat": _YI_6B,

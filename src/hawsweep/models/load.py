@@ -121,10 +121,7 @@ def load_embedder(path: Path, *, trust_remote_code: bool = False) -> "SentenceTr
     only_tensors = {"use_safetensors": True, "weights_only": True}
     try:
         return SentenceTransformer(
-            str(path),
-            device="cpu",
-            trust_remote_code=trust_remote_code,
-            model_kwargs=only_tensors,
+            str(path), device="cpu", trust_remote_code=trust_remote_code, model_kwargs=only_tensors
         )
     except (*_LOAD_FAULTS, SafetensorError) as fault:
         raise ModelError(

@@ -104,17 +104,12 @@ def find_model(reference: str) -> Path | None:
 
 def resolve_embedder(reference: str, progress: Callable[[str], None] = lambda _: None) -> Path:
     """Find the folder of a sentence-transformers model; see ``resolve_model``."""
+    if (folder := _embedder_here(reference)) is not None:
+        return folder
     looked = "no package carries it"
     if reference in BUNDLED_EMBEDDERS:
-        package, inside, requirement = BUNDLED_EMBEDDERS[reference]
-        folder = _package_dir(package)
-        if folder is not None:
-            return folder / inside
-        looked = f"the package {requirement} is not installed"
-    folder = here(reference)
-    if os.path.isdir(folder):
-        return folder
-    repo = reference if "/" in reference else f"sentence-transformers/{reference}"
+        looked = f"the package {BUNDLED_EMBEDDERS[reference][2]} is not installed"
+    repo = _embedder_repository(reference)
     return _download(repo, "embedder", sorted(BUNDLED_EMBEDDERS), progress, looked)
 
 
@@ -126,15 +121,21 @@ def is_installed(name: str) -> bool:
 
 def find_embedder(reference: str) -> Path | None:
     """The folder of an embedder where it is on this machine already; else None."""
+    return _embedder_here(reference) or cached(_embedder_repository(reference), "modules.json")
+
+
+def _embedder_here(reference: str) -> Path | None:
+    """That of an installed package, or a folder."""
     if reference in BUNDLED_EMBEDDERS:
         package, inside, _ = BUNDLED_EMBEDDERS[reference]
         if (folder := _package_dir(package)) is not None:
             return folder / inside
     folder = here(reference)
-    if os.path.isdir(folder):
-        return folder
-    repo = reference if "/" in reference else f"sentence-transformers/{reference}"
-    return cached(repo, "modules.json")
+    return folder if os.path.isdir(folder) else None
+
+
+def _embedder_repository(reference: str) -> str:
+    return reference if "/" in reference else f"sentence-transformers/{reference}"
 
 
 def _package_dir(package: str) -> Path | None:

@@ -8,7 +8,6 @@ peak is added to it. An architecture that ``models.shape`` does not know is know
 import functools
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import math
 import os

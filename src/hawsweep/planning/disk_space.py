@@ -3,15 +3,16 @@
 import math
 import shutil
 
+from hawsweep.data.validation_set import value_ends
 from hawsweep.errors import StudyError
+from hawsweep.files import existing_folder
+from hawsweep.planning.check_settings import differing_trains
 from hawsweep.planning.trial_plan import MemoryModel
-from hawsweep.spec.space import apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec, keep_count
 from hawsweep.study.place import Place
 
 _SMALL_BYTES_A_TRIAL = 2_000_000
 _SPARE_BYTES = 100_000_000
-_SHAPE_KEYS = ("fine_tune_type", "num_layers", "lora_parameters.rank")
 _VALUE_BYTES = 4
 
 
@@ -21,10 +22,8 @@ def check_space(spec: SweepSpec, known: MemoryModel, place: Place, n_workers: in
     Raises:
         StudyError: The message has both figures, and what would help.
     """
-    folder = place.studies_dir
-    while not folder.is_dir():
-        folder = folder.parent
-    free, needed = shutil.disk_usage(folder).free, bytes_to_write(spec, known, n_workers)
+    free = shutil.disk_usage(existing_folder(place.studies_dir)).free
+    needed = bytes_to_write(spec, known, n_workers)
     if free >= needed + _SPARE_BYTES:
         return
     raise StudyError(
@@ -36,12 +35,10 @@ def check_space(spec: SweepSpec, known: MemoryModel, place: Place, n_workers: in
 
 def bytes_to_write(spec: SweepSpec, known: MemoryModel, n_workers: int) -> int:
     """The most a sweep's trials take on disk at a time: kept adapters, and what runs."""
-    most = max(
-        known.shape.trained_parameters(apply_settings(spec.train, settings))
-        for settings in corners(spec.search, _SHAPE_KEYS)
-    )
+    most = max(known.shape.trained_parameters(train) for train in differing_trains(spec))
     asked = spec.train.keep_checkpoints
-    n_evaluations = math.ceil(_most_iters(spec) / spec.train.steps_per_eval)
+    _, most_iters = value_ends(spec, "iters")
+    n_evaluations = math.ceil(most_iters / spec.train.steps_per_eval)
     n_adapters = 1 + (n_evaluations if asked == "every" else min(asked, n_evaluations))
     # Adapter, two moments of it, its pending gradients.
     state = 4 * most * _VALUE_BYTES
@@ -55,8 +52,3 @@ def bytes_to_write(spec: SweepSpec, known: MemoryModel, n_workers: int) -> int:
         + running
         + (spec.trials + n_again) * _SMALL_BYTES_A_TRIAL
     )
-
-
-def _most_iters(spec: SweepSpec) -> int:
-    asked = [settings.get("iters") for settings in corners(spec.search, ("iters",))]
-    return max([int(each) for each in asked if each is not None], default=spec.train.iters)

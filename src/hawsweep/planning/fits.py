@@ -6,23 +6,14 @@ import numpy as np
 
 from hawsweep.errors import MemoryBudgetError
 from hawsweep.planning.peak import generation_peak
-from hawsweep.planning.trial_plan import (
-    MemoryModel,
-    smallest_plan,
-)
+from hawsweep.planning.trial_plan import MemoryModel, smallest_plan
 from hawsweep.planning.workload import Workload
 from hawsweep.spec.space import SearchValue, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 
 # What of a trial's settings changes its memory.
-MEMORY_KEYS = (
-    "fine_tune_type",
-    "batch_size",
-    "num_layers",
-    "optimizer",
-    "lora_parameters.rank",
-)
+MEMORY_KEYS = ("fine_tune_type", "batch_size", "num_layers", "optimizer", "lora_parameters.rank")
 TIME_KEYS = ("iters", "grad_accumulation_steps")
 
 
@@ -112,13 +103,8 @@ def _what_would(known: MemoryModel, train: TrainSpec, work: Workload, arrays_byt
             tried.append((f"train.max_seq_length: {length}", train, shorter))
     for layers in (8, 4):
         if layers < known.shape.n_layers and (train.num_layers < 0 or train.num_layers > layers):
-            tried.append(
-                (
-                    f"train.num_layers: {layers}",
-                    train.model_copy(update={"num_layers": layers}),
-                    work,
-                )
-            )
+            fewer = train.model_copy(update={"num_layers": layers})
+            tried.append((f"train.num_layers: {layers}", fewer, work))
     if train.optimizer != "sgd":
         tried.append(("train.optimizer: sgd", train.model_copy(update={"optimizer": "sgd"}), work))
     enough = [

@@ -174,14 +174,13 @@ def measure(
     running = [(_start_child(model_path, part, n_threads), part) for part in waiting if part]
     while running:
         child, part = running.pop(0)
-        try:
-            out, _ = child.communicate(timeout=_CHILD_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            out, _ = child.communicate()
-        *whole, _ = out.split("\n")  # after the last end of a line: nothing, or a half one
+        # After the last end of a line comes nothing, or a half one.
+        *whole, _ = _output(child).split("\n")
         lines = [json.loads(line) for line in whole]
-        observed += [_observation(point, line) for point, line in zip(part, lines, strict=False)]
+        observed += [
+            Observation(point.train(), point.step, point.execution, **line)
+            for point, line in zip(part, lines, strict=False)
+        ]
         n_done += len(lines)
         progress(f"measured {n_done} of {len(todo)} training steps")
         rest = part[len(lines) + 1 :]  # without the one it died of
@@ -195,13 +194,18 @@ def read_shape(model_path: Path) -> ModelShape | None:
     None where it cannot.
     """
     child = _start_child(model_path, [], 1, shape=True)
+    out = _output(child)
+    return ModelShape.of(json.loads(out)) if child.returncode == 0 else None
+
+
+def _output(child: "subprocess.Popen[str]") -> str:
+    """What a child says until it ends, or hangs and is killed."""
     try:
         out, _ = child.communicate(timeout=_CHILD_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         child.kill()
-        child.communicate()
-        return None
-    return ModelShape.of(json.loads(out)) if child.returncode == 0 else None
+        out, _ = child.communicate()
+    return out
 
 
 def _start_child(
@@ -225,16 +229,6 @@ def _start_child(
     child.stdin.write(json.dumps(asked) + "\n")
     child.stdin.flush()
     return child
-
-
-def _observation(point: Point, line: dict[str, Any]) -> Observation:
-    return Observation(
-        point.train(),
-        point.step,
-        point.execution,
-        line["peak_bytes"],
-        line["seconds"],
-    )
 
 
 def measure_step(model: Any, point: Point) -> dict[str, float]:

@@ -2,77 +2,96 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from hawsweep.errors import MemoryBudgetError
 from hawsweep.machine import memory
 from hawsweep.planning import calibration
-from hawsweep.planning.disk_space import check_space
 from hawsweep.planning.fits import check_fits
 from hawsweep.planning.peak import arrays_budget
 from hawsweep.planning.sweep_plan import share, worker_bytes
 from hawsweep.planning.trial_plan import MemoryModel
 from hawsweep.planning.workload import Workload, workload
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.place import Place
 
 Progress = Callable[[str], None]
-# Models that do not fit into memory: why, and by how many GB.
-LeftOut = dict[str, tuple[str, float]]
 
 
-def share_memory(
-    spec: SweepSpec, paths: Mapping[str, Path], place: Place, preparing: Progress
-) -> tuple[int, float | None, LeftOut]:
-    """How many workers there are, and what each may take; None where nothing can be predicted.
-    And the models that do not fit, where others do.
+class LeftOut(NamedTuple):
+    """Why a model does not fit into memory, and by how much."""
+
+    reason: str
+    short_gb: float
+
+
+@dataclass(frozen=True)
+class WorkerShares:
+    """The workers of a sweep.
+
+    Attributes:
+        bytes_each: What each may take; None where nothing can be predicted.
+        left_out: The models that do not fit, where others do.
+        known: What is known of each model's memory; of none where nothing can be predicted.
+    """
+
+    n_workers: int
+    bytes_each: float | None
+    left_out: Mapping[str, LeftOut]
+    known: Mapping[str, MemoryModel]
+
+
+def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: Progress) -> WorkerShares:
+    """How many workers there are, and what each may take.
+
+    Args:
+        paths: The folders of the sweep's models.
+
+    Raises:
+        MemoryBudgetError: No model fits.
     """
     machine = memory.this_machine()
     budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
     of_each = {model: spec.of_model(model) for model in paths}
     works = {model: workload(its) for model, its in of_each.items()}
-    known: dict[str, MemoryModel | None] = {}
-    left_out: LeftOut = {}
+    found: dict[str, MemoryModel | None] = {}
+    left_out: dict[str, LeftOut] = {}
     for model, its in of_each.items():
         with _leaving_out(spec, model, left_out):
-            known[model] = _measured(its, paths[model], works[model], budget, preparing)
-    certain = {model: each for model, each in known.items() if each is not None}
-    if len(certain) < len(known):
-        preparing(
-            "the memory of this architecture is not known: trials are executed as the sweep says"
-        )
-        return 1 if spec.workers == "auto" else min(spec.workers, spec.trials), None, left_out
-    shares = [
-        share(of_each[model], found, works[model], budget)[0] for model, found in certain.items()
-    ]
+            found[model] = _measured(its, paths[model], works[model], budget, say)
+    known = {model: each for model, each in found.items() if each is not None}
+    if len(known) < len(found):
+        say("the memory of this architecture is not known: trials are executed as the sweep says")
+        n_workers = 1 if spec.workers == "auto" else min(spec.workers, spec.trials)
+        return WorkerShares(n_workers, None, left_out, {})
+    shares = [share(of_each[model], each, works[model], budget)[0] for model, each in known.items()]
     n_workers = min(shares, default=1)
-    each = worker_bytes(budget, n_workers)
-    for model, found in certain.items():
-        check_space(of_each[model], found, place, n_workers)
+    bytes_each = worker_bytes(budget, n_workers)
+    for model, each in known.items():
         with _leaving_out(spec, model, left_out):
-            arrays = arrays_budget(each, found.coefficients)
-            check_fits(of_each[model], found, works[model], arrays)
+            arrays = arrays_budget(bytes_each, each.coefficients)
+            check_fits(of_each[model], each, works[model], arrays)
     if len(left_out) == len(paths):
-        reasons = "\n".join(f"  {model}: {reason}" for model, (reason, _) in left_out.items())
+        reasons = "\n".join(f"  {model}: {each.reason}" for model, each in left_out.items())
         raise MemoryBudgetError(f"No model of this sweep fits into memory:\n{reasons}")
-    preparing(f"memory: {budget.how}; {each / 1e9:.1f} GB for each of {n_workers} workers")
-    return n_workers, each, left_out
+    say(f"memory: {budget.how}; {bytes_each / 1e9:.1f} GB for each of {n_workers} workers")
+    return WorkerShares(n_workers, bytes_each, left_out, known)
 
 
 @contextmanager
-def _leaving_out(spec: SweepSpec, model: str, left_out: LeftOut) -> Iterator[None]:
+def _leaving_out(spec: SweepSpec, model: str, left_out: dict[str, LeftOut]) -> Iterator[None]:
     """Note that one of several models does not fit; of the only one let it be known."""
     try:
         yield
     except MemoryBudgetError as fault:
         if not spec.searches_models:
             raise
-        left_out[model] = str(fault), fault.short_bytes / 1e9
+        left_out[model] = LeftOut(str(fault), fault.short_bytes / 1e9)
 
 
 def _measured(
-    spec: SweepSpec, model_path: Path, work: Workload, budget: memory.Budget, preparing: Progress
+    spec: SweepSpec, model_path: Path, work: Workload, budget: memory.Budget, say: Progress
 ) -> MemoryModel | None:
     """What is known of a model's memory here, measured now where it never was; None where nothing
     can be predicted.
@@ -82,4 +101,4 @@ def _measured(
         exact = replace(known, coefficients=replace(known.coefficients, error=0.0))
         whole = arrays_budget(worker_bytes(budget, 1), known.coefficients)
         check_fits(spec, exact, work, whole)
-    return calibration.ensure_calibrated(model_path, known, budget.total_bytes, preparing)
+    return calibration.ensure_calibrated(model_path, known, budget.total_bytes, say)

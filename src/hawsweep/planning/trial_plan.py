@@ -4,8 +4,8 @@ A plan changes time and memory, never what is learned: micro-batches whose gradi
 gradient checkpointing, and how many tokens go through the head at a time.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from hawsweep.machine.backend import Device
 
@@ -146,17 +146,15 @@ def smallest_plan(model: MemoryModel, train: TrainSpec, work: Workload) -> Plan:
     return min(plans(model, train, work), key=lambda plan: plan.needed_bytes)
 
 
-def executions(model: MemoryModel, train: TrainSpec) -> Iterable[Execution]:
+def executions(model: MemoryModel, train: TrainSpec) -> list[Execution]:
     """The ways to execute a trial that differ in memory or time."""
     sizes = {len(split(range(train.batch_size), m)[0]) for m in range(1, train.batch_size + 1)}
     asked = train.grad_checkpoint
     checkpointing = (False, True) if asked == "auto" else (bool(asked),)
-    for micro_batch in sorted(sizes, reverse=True):
-        for grad_checkpoint in checkpointing:
-            for part in _SLICE_PARTS:
-                whole = slice_tokens(model.shape.vocabulary, model.device)
-                at_once = max(FEWEST_TOKENS, whole // part)
-                yield Execution(micro_batch, grad_checkpoint, at_once)
+    whole = slice_tokens(model.shape.vocabulary, model.device)
+    slices = [max(FEWEST_TOKENS, whole // part) for part in _SLICE_PARTS]
+    ways = product(sorted(sizes, reverse=True), checkpointing, slices)
+    return [Execution(*each) for each in ways]
 
 
 def evaluation_tokens(
@@ -179,7 +177,5 @@ def describe(plan: Plan, train: TrainSpec) -> str:
     """A plan in a few words: ``2 at a time, checkpointed``."""
     micro = plan.execution.micro_batch
     parts = -(-train.batch_size // micro)
-    words: Sequence[str] = [f"{micro} at a time" if parts > 1 else "whole"]
-    if plan.execution.grad_checkpoint:
-        words = [*words, "checkpointed"]
-    return ", ".join(words)
+    how = f"{micro} at a time" if parts > 1 else "whole"
+    return f"{how}, checkpointed" if plan.execution.grad_checkpoint else how

@@ -13,9 +13,7 @@ from hawsweep.data.batches import padded_targets, padded_width, split
 from hawsweep.data.load import is_local, load_data
 from hawsweep.files import replacing
 from hawsweep.machine import backend
-from hawsweep.planning.peak import (
-    Step,
-)
+from hawsweep.planning.peak import Step
 from hawsweep.spec.sweep import SweepSpec
 
 

@@ -1,7 +1,7 @@
 """How many trials of which size fit into the time there is."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -335,12 +335,7 @@ def nice(value: float) -> float:
 
 
 def _round_down(value: float) -> int:
-    return max(_numbers(value), default=1)
-
-
-def _numbers(most: float) -> Iterator[int]:
-    """Round whole numbers up to one."""
-    power = 1
-    while power <= most:
-        yield from (int(n * power) for n in _ROUND if n * power <= most and (n * power) % 1 == 0)
-        power *= 10
+    """The largest round whole number up to one."""
+    powers = range(len(str(int(value))))
+    numbers = (n * 10**power for power in powers for n in _ROUND)
+    return max((int(n) for n in numbers if n <= value and n % 1 == 0), default=1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hawsweep.data.load import load_data
+from hawsweep.data.load import csv_path, load_data
 from hawsweep.errors import DataError, SpecError
 from hawsweep.files import replace_text
 from hawsweep.machine import backend
@@ -31,13 +31,12 @@ from hawsweep.prepare.inspect_data import (
     DataView,
     check_rows,
     choose_columns,
-    csv_path,
     find_tokenizer,
     inspect_data,
 )
 from hawsweep.prepare.reasons import reasons_of
 from hawsweep.prepare.sweep_text import render
-from hawsweep.prepare.validate import FEW_PROMPTS, narrowest_layer, told_apart
+from hawsweep.prepare.validate import FEW_PROMPTS, narrowest_layer, repeated_or_empty, told_apart
 from hawsweep.search.distributions import suggested_learning_rate
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import SweepSpec
@@ -226,11 +225,7 @@ def _head(reference: str, model: str, hours: float, design: Design) -> list[str]
 
 def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
     view, n_prompts = basis.view, spec.scoring.max_examples
-    for name, split in view.splits.items():
-        if split.n_repeated:
-            yield f"{split.n_repeated} of {split.n_records} records of {name} are in it before."
-        if split.n_empty:
-            yield f"{split.n_empty} of {split.n_records} records of {name} are empty on one side."
+    yield from (f"{each.text}." for each in repeated_or_empty(view))
     for leak in view.leaks:
         yield f"{leak}: scores measure memory there."
     if n_prompts < FEW_PROMPTS:

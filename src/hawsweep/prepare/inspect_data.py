@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from hawsweep.data.csv_file import open_csv
 from hawsweep.data.leaks import Leak, find_leaks
-from hawsweep.data.load import Splits, choose_subset, load_data
+from hawsweep.data.load import Splits, choose_subset, csv_path, load_data, named_columns
 from hawsweep.data.records import Record, Records
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
-from hawsweep.models.hub import here
 from hawsweep.planning.workload import workload
-from hawsweep.spec.sweep import DataSpec, SweepSpec
+from hawsweep.spec.sweep import SweepSpec
 
 SPLITS = ("train", "valid", "test")
 # How columns of translations are called, in lower case.
@@ -90,12 +89,6 @@ class DataView:
         return int((self.lengths > max_seq_length).sum())
 
 
-def csv_path(reference: str) -> Path | None:
-    """The CSV or TSV a data reference names; None where it names something else."""
-    path = here(reference)
-    return path if path.suffix.lower() in (".csv", ".tsv") and path.is_file() else None
-
-
 def choose_columns(path: Path, source: str | None = None, target: str | None = None) -> Columns:
     """The columns that hold texts and their translations: those asked for, else those whose name
     says so, else the first two that hold words.
@@ -164,7 +157,9 @@ def inspect_data(
     """
     for each in spec.data:
         if path := csv_path(each.path):
-            check_rows(path, *_columns_of(path, each))
+            with open_csv(path) as (columns, _):
+                chosen = named_columns(path, each, columns)
+            check_rows(path, *chosen)
     splits = load_data(spec.data, progress)
     has_answers = all(record.reference is not None for record in splits.valid)
     if tokenizer is None:
@@ -195,18 +190,6 @@ def find_tokenizer(path: Path | None, progress: Callable[[str], None] = lambda _
         return load_tokenizer(path)
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError):
         return None  # `start` says what is wrong with it
-
-
-def _columns_of(path: Path, spec: DataSpec) -> tuple[str, str]:
-    with open_csv(path) as (columns, _):
-        chosen = (spec.source or columns[:1], spec.target or columns[1:2])
-    source, target = (each if isinstance(each, str) else "".join(each) for each in chosen)
-    for column in (source, target):
-        if column not in columns:
-            raise DataError(
-                f"{path} has no column {column!r}. Its columns: {', '.join(columns)[:500]}."
-            )
-    return source, target
 
 
 def _count_tokens(

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hawsweep.errors import HawsweepError, ModelError
+from hawsweep.errors import DataError, HawsweepError, ModelError
 from hawsweep.machine import backend
 from hawsweep.models import resolve
 from hawsweep.models.check_files import check_files
 from hawsweep.models.hub import cache_path, is_repository
 from hawsweep.models.shape import ModelShape, read_config
+from hawsweep.planning.check_settings import check_batch_size, check_model, differing_trains
 from hawsweep.planning.disk_space import bytes_to_write, check_space
 from hawsweep.planning.fits import check_fits
 from hawsweep.planning.sweep_plan import SweepPlan, known_memory, plan_sweep
@@ -20,15 +21,12 @@ from hawsweep.planning.sweep_time import Timing, time_sweep
 from hawsweep.prepare.finding import Finding, State, worst
 from hawsweep.prepare.inspect_data import DataView, find_tokenizer, inspect_data
 from hawsweep.scoring.intervals import detectable_difference
-from hawsweep.spec.space import apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import load_study, spec_of
 from hawsweep.text import seconds_text
 
-# What decides whether a model can be trained so.
-_SHAPE_KEYS = ("fine_tune_type", "num_layers", "lora_parameters.rank", "optimizer")
 FEW_PROMPTS = 50
 # Of a similarity, from prompt to prompt, as far as is known before anything was answered.
 _USUAL_DEVIATION = 0.2
@@ -128,14 +126,7 @@ def _model(spec: SweepSpec) -> tuple[Path | None, list[Finding]]:
 
 def _model_files(spec: SweepSpec, path: Path) -> Iterator[Finding]:
     check_files(path)
-    config = read_config(path)
-    for settings in corners(spec.search, _SHAPE_KEYS):
-        train = apply_settings(spec.train, settings)
-        if train.fine_tune_type == "full" and "quantization" in config:
-            raise ModelError(
-                f"train.fine_tune_type is full, but {spec.model} is quantized: trained weights "
-                "would not fit it. Use lora or dora, or the model in 16 bit."
-            )
+    check_model(spec, read_config(path))
     yield Finding("model", "ok", f"{spec.model}, in {path}")
 
 
@@ -162,21 +153,12 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
             "there are validation records without an answer to compare with",
             "Scoring needs prompt and completion, or messages that end with the assistant's.",
         )
-    largest = max(
-        int(settings.get("batch_size", spec.train.batch_size))
-        for settings in corners(spec.search, ("batch_size",))
-    )
-    if largest > view.count("train"):
-        text = f"batch_size is {largest}, but the split train has {view.count('train')} examples"
-        yield Finding("data", "fault", text, "Use that many or fewer.")
+    try:
+        check_batch_size(spec, view.count("train"))
+    except DataError as fault:
+        yield Finding("data", "fault", str(fault))
     yield from _lengths(spec, view)
-    for name, split in view.splits.items():
-        if split.n_repeated:
-            text = f"{split.n_repeated} of {split.n_records} records of {name} are in it before"
-            yield Finding("duplicates", "warning", text, "Remove them, or know that they count.")
-        if split.n_empty:
-            text = f"{split.n_empty} of {split.n_records} records of {name} are empty on one side"
-            yield Finding("empty", "warning", text, "Fill or remove them.")
+    yield from repeated_or_empty(view)
     for leak in view.leaks:
         yield Finding("leak", "warning", str(leak), "There the score measures memory: remove them.")
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
@@ -192,6 +174,17 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     if not view.count("test"):
         text = "there is no test split: the winner is judged by the prompts it was chosen by"
         yield Finding("test", "warning", text, "Keep some records for it.")
+
+
+def repeated_or_empty(view: DataView) -> Iterator[Finding]:
+    """Records that are twice in their split, or lack a source or an answer."""
+    for name, split in view.splits.items():
+        if split.n_repeated:
+            text = f"{split.n_repeated} of {split.n_records} records of {name} are in it before"
+            yield Finding("duplicates", "warning", text, "Remove them, or know that they count.")
+        if split.n_empty:
+            text = f"{split.n_empty} of {split.n_records} records of {name} are empty on one side"
+            yield Finding("empty", "warning", text, "Fill or remove them.")
 
 
 def _lengths(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
@@ -215,8 +208,8 @@ def _metric(spec: SweepSpec) -> Iterator[Finding]:
     from hawsweep.scoring.metrics import find_metric
     from hawsweep.training.optimizers import check_optimizer
 
-    for settings in corners(spec.search, _SHAPE_KEYS):
-        check_optimizer(apply_settings(spec.train, settings))
+    for train in differing_trains(spec):
+        check_optimizer(train)
     find_metric(spec.scoring.metric)
     yield Finding("metric", "ok", spec.scoring.metric)
     yield embedder_finding(spec.scoring.embedder)
@@ -249,8 +242,7 @@ def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int
 
 
 def _check_shape(spec: SweepSpec, shape: ModelShape) -> None:
-    for settings in corners(spec.search, _SHAPE_KEYS):
-        train = apply_settings(spec.train, settings)
+    for train in differing_trains(spec):
         shape.adapted_linears(train)
         lora = train.lora_parameters
         width = narrowest_layer(shape, lora.keys)
@@ -262,10 +254,7 @@ def _check_shape(spec: SweepSpec, shape: ModelShape) -> None:
 
 
 def _plan(
-    spec: SweepSpec,
-    place: Place,
-    view: DataView | None,
-    plans: list[tuple[SweepPlan, Timing]],
+    spec: SweepSpec, place: Place, view: DataView | None, plans: list[tuple[SweepPlan, Timing]]
 ) -> Iterator[Finding]:
     _check_shape(spec, known_memory(spec, backend.device_here()).shape)
     plan = plan_sweep(spec)

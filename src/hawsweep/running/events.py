@@ -12,7 +12,8 @@ class Event:
     """Something that happened to ``worker``; what ``values`` hold depends on ``kind``.
 
     Of the sweep: ``preparing``, ``study``, ``left_out``, ``interrupting``, ``died``, ``reaped``,
-    ``not_told``, and ``tick`` where nothing happens. Of a worker: ``ready``,
+    ``not_told``, ``tick`` where nothing happens, and ``ended``, which only ``write_notes`` is told,
+    when no worker runs any more. Of a worker: ``ready``,
     ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;
     ``state``, ``val_loss``, ``score``, ``reason``), ``iteration``, ``train``, ``eval`` and
     ``scoring`` between them, ``confirm_start`` and ``confirm_end``, ``test_start`` and
@@ -25,3 +26,6 @@ class Event:
 
 
 Listener = Callable[[Event], None]
+
+# After these a worker is free for its next work.
+FREES_WORKER = frozenset({"ready", "base_end", "trial_end", "confirm_end", "test_end"})

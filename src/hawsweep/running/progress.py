@@ -12,7 +12,7 @@ from typing import Any
 from hawsweep.files import HALF_WRITTEN
 from hawsweep.machine.processes import identity, is_alive_here, is_dead_here
 from hawsweep.results.what_is_left import Standing, seconds_left
-from hawsweep.running.events import Event, Listener
+from hawsweep.running.events import FREES_WORKER, Event, Listener
 
 _FILE = "progress.json"
 _WRITE_INTERVAL_S = 1.0
@@ -36,7 +36,6 @@ TOLD = frozenset(
 )
 _CHANGES_STANDING = frozenset({"study", "base_end", "trial_end", "confirm_end", "reaped"})
 _OF_NO_WORKER = frozenset({"interrupting", "reaped", "left_out", "not_told"})
-_ENDS = frozenset({"ready", "base_end", "trial_end", "confirm_end", "test_end"})
 
 Curve = tuple[tuple[int, float], ...]
 
@@ -220,7 +219,7 @@ def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: fl
         return replace(fresh, doing="base")
     if kind == "test_start":
         return replace(fresh, doing="test", trial=str(values["number"]))
-    if kind in _ENDS:
+    if kind in FREES_WORKER:
         return replace(fresh, doing="waiting")
     if kind == "died":
         return replace(fresh, doing="starting")

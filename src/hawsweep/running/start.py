@@ -13,7 +13,8 @@ from hawsweep.data.load import Splits, load_data
 from hawsweep.machine.processes import supervising, supervisor_of
 from hawsweep.models import resolve
 from hawsweep.models.shape import read_config
-from hawsweep.planning.share_memory import LeftOut, share_memory
+from hawsweep.planning.disk_space import check_space
+from hawsweep.planning.share_memory import WorkerShares, share_memory
 from hawsweep.results.study_results import StudyResults
 from hawsweep.results.what_is_left import find_standing
 from hawsweep.running.events import Ended, Event, Listener
@@ -21,6 +22,7 @@ from hawsweep.running.keep_awake import keep_awake
 from hawsweep.running.notify import find_targets, telling
 from hawsweep.running.progress import joined_file, recording, telling_standing
 from hawsweep.running.supervisor import POLL_S, Supervisor
+from hawsweep.running.write_notes import writing_notes
 from hawsweep.search.distributions import first_of_models
 from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
 from hawsweep.study import provenance
@@ -89,9 +91,8 @@ def run_sweep(
         held.enter_context(storage_faults_told(place))
         if spec.machine.keep_awake:
             held.enter_context(keep_awake(_preparing(listen)))
-        ended, opened = _run_sweep(spec, name, place, news, splits, accept_versions)
-        outcome = Outcome(opened, place, ended)
-        news.tell_end(ended, outcome)
+        outcome = _run_sweep(spec, name, place, news, splits, accept_versions)
+        news.tell_end(outcome.ended, outcome)
         return outcome
 
 
@@ -105,7 +106,6 @@ def join_sweep(
     Raises:
         StudyError: There is no such study.
     """
-    preparing = _preparing(listen)
     storage = open_storage(place)
     opened = load_study(storage, name)
     spec = spec_of(opened).model_copy(update={"workers": workers})
@@ -115,26 +115,13 @@ def join_sweep(
         held.enter_context(storage_faults_told(place))
         listen = held.enter_context(recording(listen, place.study_dir(name), joined_file()))
         if spec.machine.keep_awake:
-            held.enter_context(keep_awake(preparing))
-        paths = _resolve_models(spec, preparing)
-        resolve.resolve_embedder(spec.scoring.embedder, preparing)
-        n_workers, worker_bytes, left_out = share_memory(spec, paths, place, preparing)
+            held.enter_context(keep_awake(_preparing(listen)))
+        _, shares = _resolve(spec, place, _preparing(listen))
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
         confirming = open_confirmation(storage, opened, spec)
-        listen = _tell_study(listen, name, opened, spec, n_workers, is_new=False)
-        _tell_left_out(left_out, listen)
-        ended = Supervisor(
-            spec,
-            name,
-            place,
-            opened,
-            confirming,
-            n_workers,
-            worker_bytes,
-            listen,
-            joins=True,
-            left_out=left_out,
-        ).run()
+        ended = _supervise(
+            spec, place, opened, confirming, shares, listen, is_new=False, joins=True
+        )
     return Outcome(load_study(storage, name), place, ended)
 
 
@@ -182,13 +169,10 @@ def _run_sweep(
     listen: Listener,
     splits: Splits,
     accept_versions: bool,
-) -> tuple[Ended, optuna.Study]:
-    preparing = _preparing(listen)
+) -> Outcome:
     check_database_not_lost(place)
     storage = open_storage(place, create=True)
-    resolve.resolve_embedder(spec.scoring.embedder, preparing)
-    paths = _resolve_models(spec, preparing)
-    n_workers, worker_bytes, left_out = share_memory(spec, paths, place, preparing)
+    paths, shares = _resolve(spec, place, _preparing(listen))
     if name not in study_names(storage):
         check_trials_not_lost(name, place)
     first, *others = paths
@@ -210,51 +194,53 @@ def _run_sweep(
     for each in (opened, confirming):
         for number in reap_running(each, GONE):
             listen(Event("reaped", values={"number": number}))
-    listen = _tell_study(listen, name, opened, spec, n_workers, is_new=is_new)
-    _tell_left_out(left_out, listen)
-    ended = Supervisor(
-        spec,
-        name,
-        place,
-        opened,
-        confirming,
-        n_workers,
-        worker_bytes,
-        listen,
-        left_out=left_out,
-    ).run()
-    return ended, load_study(storage, name)
+    ended = _supervise(spec, place, opened, confirming, shares, listen, is_new=is_new, joins=False)
+    return Outcome(load_study(storage, name), place, ended)
 
 
-def _resolve_models(spec: SweepSpec, preparing: Callable[[str], None]) -> dict[str, Path]:
-    return {model: resolve.resolve_model(model, preparing) for model in spec.models}
+def _resolve(
+    spec: SweepSpec, place: Place, preparing: Callable[[str], None]
+) -> tuple[dict[str, Path], WorkerShares]:
+    """Fetch what the sweep needs: the models' folders, and what each worker may take.
+
+    Raises:
+        HawsweepError: Something cannot be fetched, or memory or the disk have no room for it.
+    """
+    resolve.resolve_embedder(spec.scoring.embedder, preparing)
+    paths = {model: resolve.resolve_model(model, preparing) for model in spec.models}
+    shares = share_memory(spec, paths, preparing)
+    for model, known in shares.known.items():
+        check_space(spec.of_model(model), known, place, shares.n_workers)
+    return paths, shares
 
 
-def _tell_left_out(left_out: LeftOut, listen: Listener) -> None:
-    for model, (reason, _) in left_out.items():
-        listen(Event("left_out", values={"model": model, "reason": reason}))
-
-
-def _tell_study(
-    listen: Listener,
-    name: str,
-    opened: optuna.Study,
+def _supervise(
     spec: SweepSpec,
-    n_workers: int,
+    place: Place,
+    opened: optuna.Study,
+    confirming: optuna.Study,
+    shares: WorkerShares,
+    listen: Listener,
     *,
     is_new: bool,
-) -> Listener:
-    """Tell what is run; gives the listener that is told, from here on, how the study stands too."""
+    joins: bool,
+) -> Ended:
+    """Tell what is run, and run it; how the study stands and notes follow from the events."""
+    name = opened.study_name
     listen = telling_standing(listen, lambda: find_standing(opened, spec).to_plain())
+    listen = writing_notes(listen, opened, confirming, place, joins=joins)
     values = {
         "name": name,
         "is_new": is_new,
         "finished": count_finished(opened),
         "n_trials": spec.trials,
-        "n_workers": n_workers,
+        "n_workers": shares.n_workers,
         "timeout_s": spec.timeout,
     }
     if (best := best_trial(opened)) is not None:
         values |= {"best_trial": best.number, "best_score": best.value}
     listen(Event("study", values=values))
-    return listen
+    for model, each in shares.left_out.items():
+        listen(Event("left_out", values={"model": model, "reason": each.reason}))
+    supervisor = Supervisor(spec, name, place, opened, confirming, shares, listen, joins=joins)
+    return supervisor.run()

@@ -5,7 +5,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,8 +16,8 @@ from hawsweep.errors import MemoryBudgetError, WorkerError
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE
 from hawsweep.machine import memory
 from hawsweep.models import resolve
-from hawsweep.notes.annotate import annotate_study, annotate_trial
-from hawsweep.running.events import Ended, Event, Listener
+from hawsweep.planning.share_memory import WorkerShares
+from hawsweep.running.events import FREES_WORKER, Ended, Event, Listener
 from hawsweep.running.memory_watch import MemoryWatch
 from hawsweep.running.next_work import Work, next_work
 from hawsweep.running.worker_process import WorkerProcess, WorkerStarter
@@ -54,9 +54,7 @@ class Supervisor:
     """Hands out a study's work to worker processes until it is done, or told to stop.
 
     Args:
-        worker_bytes: What each worker may take; None where nothing can be predicted.
         joins: Another process sees to everything but trials.
-        left_out: Models that do not fit into what a worker may take: why, and by how many GB.
     """
 
     def __init__(
@@ -66,24 +64,20 @@ class Supervisor:
         place: Place,
         opened: optuna.Study,
         confirming: optuna.Study,
-        n_workers: int,
-        worker_bytes: float | None,
+        shares: WorkerShares,
         listen: Listener,
         *,
-        joins: bool = False,
-        left_out: Mapping[str, tuple[str, float]] | None = None,
+        joins: bool,
     ) -> None:
         self._joins = joins
         self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
-        self._left_out = dict(left_out or {})
         self._spec, self._name, self._place = spec, name, place
-        self._study, self._n_workers, self._listen = opened, n_workers, listen
-        self._confirming = confirming
-        self._worker_bytes = worker_bytes
+        self._study, self._confirming = opened, confirming
+        self._shares, self._listen = shares, listen
         # More threads than cores in all would make OpenBLAS's waiting threads starve its working
         # ones.
         self._starter = WorkerStarter(
-            max(1, memory.usable_cores() // n_workers),
+            max(1, memory.usable_cores() // shares.n_workers),
             with_torch=spec.scoring.metric not in BUILT_IN,
         )
         self._embedder = EmbedderProcess(
@@ -119,12 +113,12 @@ class Supervisor:
                     work = self._work(n_to_confirm=self._queue_confirmations())
                 trains = work.wants_trials or bool(work.n_to_confirm)
                 if trains or (work.wants_test and not self._joins):
-                    for number in range(self._n_workers if trains else 1):
+                    for number in range(self._shares.n_workers if trains else 1):
                         self._start_worker(number)
                     self._loop()
             finally:
                 self._end_workers()
-                annotate_study(self._study, self._place, ended=not self._joins)
+                self._listen(Event("ended"))
                 self._backups.make()
         if self._interrupted:
             return "interrupted"
@@ -217,7 +211,6 @@ class Supervisor:
             if event["fault"] != "interrupted":
                 self._count_failure(event["fault"], event["reason"])
             self._count_infeasible(event["state"] == "infeasible")
-        its_study = self._confirming if kind == "confirm_end" else self._study
         if kind in ("trial_end", "confirm_end"):
             remove_bulk(self._study, self._place, self._spec)
         if kind in ("base_end", "trial_end", "confirm_end", "test_end"):
@@ -225,14 +218,12 @@ class Supervisor:
         self._listen(Event(kind, process.number, event))
         if kind == "ready":
             self._starter.keep_spare(process.log)
-        if kind in ("ready", "base_end", "trial_end", "confirm_end", "test_end"):
+        if kind in FREES_WORKER:
             if event.get("fault") in _LAST_FAULTS:
                 process.doing = "exit"
             else:
                 process.doing = None
                 self._assign(process)
-        if kind in ("trial_end", "confirm_end"):  # while the next trial runs
-            annotate_trial(its_study, self._place, event["number"])
 
     def _assign_idle(self) -> None:
         for worker in self._idle():
@@ -269,9 +260,9 @@ class Supervisor:
             n_running=n_running_here(self._study),
             is_interrupted=self._interrupted,
             joins=self._joins,
-            misses_base=bool(unmeasured(self._study, self._spec, self._left_out)),
+            misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),
             time_left_s=None if deadline is None else deadline - time.monotonic(),
-            confirm_s=expected_s(self._study, self._spec, self._n_workers),
+            confirm_s=expected_s(self._study, self._spec, self._shares.n_workers),
             n_to_confirm=n_to_confirm,
             wants_test=self._wants_test(),
         )
@@ -325,8 +316,8 @@ class Supervisor:
             "spec": self._spec.model_dump(mode="json", exclude_none=True),
             "studies_dir": str(self._place.studies_dir),
             "storage_url": self._place.storage_url,
-            "budget_bytes": self._worker_bytes,
-            "left_out": self._left_out,
+            "budget_bytes": self._shares.bytes_each,
+            "left_out": self._shares.left_out,
             "nice": self._spec.machine.nice,
             "embedder": self._embedder.contact,
         }
@@ -361,7 +352,6 @@ class Supervisor:
             ends = reap_running(its_study, reaped, process.identity)
         for number, end in ends.items():
             self._backups.note_change()
-            annotate_trial(its_study, self._place, number)
             about = {"number": number, "state": end.state, "reason": end.reason}
             kind = "confirm_end" if confirms else "trial_end"
             self._listen(Event(kind, process.number, {**about, "fault": fault.kind}))

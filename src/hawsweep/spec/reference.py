@@ -1,6 +1,10 @@
 """The reference of every key of a sweep: ``python -m hawsweep.spec.reference``."""
 
+import ast
 import difflib
+import inspect
+import itertools
+import sys
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -199,25 +203,48 @@ def _row(key: Key) -> str:
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> Iterator[Key]:
+    meanings = _meanings(section.__module__)
     for name, field in section.model_fields.items():
         key = f"{prefix}{name}"
         if below := _section(field):
             yield from _keys(below, f"{key}.")
             continue
         is_search = key == "search"
-        # Lines of a sweep: the key's, and where it can be searched the one under search.
         example, *searched = field.examples or []
+        sections, searched_as = prefix.split(".")[:-1], key.removeprefix("train.")
         yield Key(
             key,
             "keys with ranges or choices" if is_search else _kind(field.annotation),
             tuple(filter(None, map(_bound, field.metadata))),
             "" if field.is_required() else _default(field),
             field.is_required(),
-            _SEARCH_MEANING if is_search else field.description or "",
+            _SEARCH_MEANING if is_search else meanings[section.__name__, name],
             _source(key),
-            example,
-            "".join(searched),
+            _line(sections, example),
+            "".join(_line(["search"], each, f"{searched_as}: ") for each in searched),
         )
+
+
+@cache
+def _meanings(module: str) -> dict[tuple[str, str], str]:
+    """The text below each key where a module declares it, by the key's class and name."""
+    found: dict[tuple[str, str], str] = {}
+    for declared in ast.parse(inspect.getsource(sys.modules[module])).body:
+        for key, below in itertools.pairwise(getattr(declared, "body", [])):
+            match key, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(ast.Constant(str(text))):
+                    found[getattr(declared, "name", ""), name] = " ".join(text.split())
+    return found
+
+
+def _line(sections: Sequence[str], example: str, before: str = "") -> str:
+    """A line of a sweep with what stands in a section; an example may be a line already."""
+    if sections and example.startswith(f"{sections[0]}:"):
+        return example
+    line = f"{before}{example}"
+    for section in reversed(sections):
+        line = f"{section}: {{{line}}}"
+    return line
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:

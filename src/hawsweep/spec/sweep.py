@@ -11,16 +11,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from hawsweep.spec.space import MODEL, Choices, Search, SearchValue
-from hawsweep.spec.train import Section, TrainSpec
+from hawsweep.spec.train import Section, TrainSpec, count_or
 from hawsweep.spec.yaml_text import dump_yaml
 from hawsweep.units import parse_duration, parse_share, parse_size
 
@@ -43,64 +37,37 @@ GONE_KEYS = {
 NEWS = ("start", "best", "end", "failure")
 _MOST_WORKERS = 64
 
-
 Duration = Annotated[float, BeforeValidator(parse_duration)]
+AutoOrCount = Annotated[int | Literal["auto"], count_or("auto", 1)]
 
 
 class DataSpec(Section):
     """Where the records come from, for a source that needs more than a name."""
 
-    path: str = Field(
-        min_length=1,
-        description="A bundled name, a folder, a CSV or a Hugging Face data set.",
-        examples=["data: {path: pairs.csv}"],
-    )
-    source: str | None = Field(
-        None,
-        description="CSV: the column to translate from; the first by default.",
-        examples=["data: {path: pairs.csv, source: Hawaiian}"],
-    )
-    target: str | None = Field(
-        None,
-        description="CSV: the column to translate to; the second by default.",
-        examples=["data: {path: pairs.csv, target: English}"],
-    )
+    path: str = Field(min_length=1, examples=["path: pairs.csv"])
+    """A bundled name, a folder, a CSV or a Hugging Face data set."""
+    source: str | None = Field(None, examples=["path: pairs.csv, source: Hawaiian"])
+    """CSV: the column to translate from; the first by default."""
+    target: str | None = Field(None, examples=["path: pairs.csv, target: English"])
+    """CSV: the column to translate to; the second by default."""
     prompt: str = Field(
         "Translate to English: {source}",
-        description="CSV: the user's message.",
-        examples=['data: {path: pairs.csv, prompt: "Translate to English: {source}"}'],
+        examples=['path: pairs.csv, prompt: "Translate to English: {source}"'],
     )
+    """CSV: the user's message."""
     valid_fraction: float = Field(
-        0.1,
-        gt=0,
-        lt=1,
-        description="CSV: share of the rows for validation.",
-        examples=["data: {path: pairs.csv, valid_fraction: 0.2}"],
+        0.1, gt=0, lt=1, examples=["path: pairs.csv, valid_fraction: 0.2"]
     )
-    test_fraction: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="CSV: share of the rows for the final test.",
-        examples=["data: {path: pairs.csv, test_fraction: 0.2}"],
-    )
-    seed: int = Field(
-        0,
-        ge=0,
-        lt=2**32,
-        description="CSV: seed of the split.",
-        examples=["data: {path: pairs.csv, seed: 1}"],
-    )
+    """CSV: share of the rows for validation."""
+    test_fraction: float = Field(0.1, ge=0, lt=1, examples=["path: pairs.csv, test_fraction: 0.2"])
+    """CSV: share of the rows for the final test."""
+    seed: int = Field(0, ge=0, lt=2**32, examples=["path: pairs.csv, seed: 1"])
+    """CSV: seed of the split."""
     weight: float = Field(
-        1.0,
-        gt=0,
-        le=1000,
-        description=(
-            "In a list of data sets: how often its training records come in an epoch; 0.5 is a "
-            "random half of them each time."
-        ),
-        examples=["data: [pairs.csv, {path: proverbs, weight: 3}]"],
+        1.0, gt=0, le=1000, examples=["data: [pairs.csv, {path: proverbs, weight: 3}]"]
     )
+    """In a list of data sets: how often its training records come in an epoch; 0.5 is a random half
+    of them each time."""
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> "DataSpec":
@@ -119,33 +86,15 @@ class DataSpec(Section):
         return value
 
 
-def _auto_or_count(value: object) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-        return value
-    raise ValueError("must be auto or a whole number, 1 or more")
-
-
 class ValidationSpec(Section):
     """The frozen validation set for the loss."""
 
-    max_examples: Annotated[int | Literal["auto"], PlainValidator(_auto_or_count)] = Field(
-        "auto",
-        description=(
-            "A larger split is reduced to a seeded subset of this size; auto: as large as keeps "
-            "evaluation under 15 % of a trial's time."
-        ),
-        examples=["validation: {max_examples: 100}"],
-    )
-    batch_size: Annotated[int | Literal["auto"], PlainValidator(_auto_or_count)] = Field(
-        "auto",
-        description=(
-            "Examples evaluated at a time, no influence on the loss; auto: as many as need no more "
-            "memory than training."
-        ),
-        examples=["validation: {batch_size: 8}"],
-    )
+    max_examples: AutoOrCount = Field("auto", examples=["max_examples: 100"])
+    """A larger split is reduced to a seeded subset of this size; auto: as large as keeps evaluation
+    under 15 % of a trial's time."""
+    batch_size: AutoOrCount = Field("auto", examples=["batch_size: 8"])
+    """Examples evaluated at a time, no influence on the loss; auto: as many as need no more memory
+    than training."""
 
 
 def _check_amount(value: object, form: str = "a size such as 2GB or a share such as 10%") -> str:
@@ -171,21 +120,15 @@ class MemorySpec(Section):
     """What all workers together may take."""
 
     budget: Annotated[Literal["auto"] | str, PlainValidator(_check_budget)] = Field(
-        "auto",
-        description=(
-            "Memory for all workers together: a size such as 24GB, 22GiB, 800MB, or a share of the "
-            "machine's such as 75%; auto: what is free, on a Mac at most what its GPU may wire."
-        ),
-        examples=["memory: {budget: 24GB}"],
+        "auto", examples=["budget: 24GB"]
     )
+    """Memory for all workers together: a size such as 24GB, 22GiB, 800MB, or a share of the
+    machine's such as 75%; auto: what is free, on a Mac at most what its GPU may wire."""
     reserve: Annotated[str, PlainValidator(_check_reserve)] | None = Field(
-        None,
-        description=(
-            "What of the budget is left to others: a size such as 2GB or a share of it such as "
-            "10%; by default 10% where budget is auto, else nothing."
-        ),
-        examples=["memory: {reserve: 10%}"],
+        None, examples=["reserve: 10%"]
     )
+    """What of the budget is left to others: a size such as 2GB or a share of it such as 10%; by
+    default 10% where budget is auto, else nothing."""
 
     @model_validator(mode="after")
     def _something_left(self) -> "MemorySpec":
@@ -203,67 +146,33 @@ class MemorySpec(Section):
 class PruningSpec(Section):
     """When a trial that falls behind in validation loss is ended; Optuna's pruners."""
 
-    name: Literal["median", "percentile", "none"] = Field(
-        "median",
-        description="A trial is ended where its val loss is behind the median of earlier ones.",
-        examples=["pruning: {name: percentile}"],
-    )
-    percentile: float = Field(
-        50.0,
-        gt=0,
-        lt=100,
-        description="percentile: share of the trials to keep.",
-        examples=["pruning: {name: percentile, percentile: 25}"],
-    )
-    n_startup_trials: int = Field(
-        4,
-        ge=0,
-        description="Trials to complete before any is pruned.",
-        examples=["pruning: {n_startup_trials: 3}"],
-    )
-    n_warmup_steps: int = Field(
-        0,
-        ge=0,
-        description="Iterations of a trial before it may be pruned.",
-        examples=["pruning: {n_warmup_steps: 400}"],
-    )
-    n_min_trials: int = Field(
-        2,
-        ge=1,
-        description="Completed trials needed at an iteration to compare with.",
-        examples=["pruning: {n_min_trials: 3}"],
-    )
+    name: Literal["median", "percentile", "none"] = Field("median", examples=["name: percentile"])
+    """A trial is ended where its val loss is behind the median of earlier ones."""
+    percentile: float = Field(50.0, gt=0, lt=100, examples=["name: percentile, percentile: 25"])
+    """percentile: share of the trials to keep."""
+    n_startup_trials: int = Field(4, ge=0, examples=["n_startup_trials: 3"])
+    """Trials to complete before any is pruned."""
+    n_warmup_steps: int = Field(0, ge=0, examples=["n_warmup_steps: 400"])
+    """Iterations of a trial before it may be pruned."""
+    n_min_trials: int = Field(2, ge=1, examples=["n_min_trials: 3"])
+    """Completed trials needed at an iteration to compare with."""
 
 
 class SamplerSpec(Section):
     """How settings are proposed; Optuna's samplers."""
 
-    name: Literal["tpe", "random"] = Field(
-        "tpe",
-        description="tpe learns from earlier trials what to try next; random does not.",
-        examples=["sampler: {name: random}"],
-    )
-    n_startup_trials: int = Field(
-        10,
-        ge=0,
-        description="tpe: random trials before the model decides.",
-        examples=["sampler: {n_startup_trials: 6}"],
-    )
+    name: Literal["tpe", "random"] = Field("tpe", examples=["name: random"])
+    """tpe learns from earlier trials what to try next; random does not."""
+    n_startup_trials: int = Field(10, ge=0, examples=["n_startup_trials: 6"])
+    """tpe: random trials before the model decides."""
 
 
 class PromptSpec(Section):
     """A baseline beside the untuned model: the same with examples in its prompt."""
 
-    examples: int = Field(
-        4,
-        ge=0,
-        le=1000,
-        description=(
-            "Training examples shown before each question, fewer where the prompt would exceed "
-            "max_seq_length; 0 for no such baseline."
-        ),
-        examples=["scoring: {prompt: {examples: 0}}"],
-    )
+    examples: int = Field(4, ge=0, le=1000, examples=["examples: 0"])
+    """Training examples shown before each question, fewer where the prompt would exceed
+    max_seq_length; 0 for no such baseline."""
 
 
 class ScoringSpec(Section):
@@ -272,99 +181,49 @@ class ScoringSpec(Section):
     metric: str = Field(
         "semantic_similarity",
         pattern=r"^(semantic_similarity|chrf|bleu|exact_match|[^\W\d]\w*:[^\W\d]\w*)$",
-        description=(
-            "The study's value: semantic_similarity, chrf, bleu, exact_match, or module:function "
-            "of a module.py in the current folder, given source, reference and output."
-        ),
-        examples=["scoring: {metric: chrf}"],
+        examples=["metric: chrf"],
     )
-    embedder: str = Field(
-        "all-MiniLM-L6-v2",
-        description="A sentence-transformers model: bundled, folder or repository.",
-        examples=["scoring: {embedder: nomic-ai/nomic-embed-text-v1.5}"],
-    )
-    embedder_prompt: str = Field(
-        "auto",
-        description="Put before each text; auto knows nomic-embed-text and E5.",
-        examples=['scoring: {embedder_prompt: "clustering: "}'],
-    )
-    max_tokens: int = Field(
-        128,
-        ge=1,
-        le=2**20,
-        description="Longest translation, in tokens.",
-        examples=["scoring: {max_tokens: 256}"],
-    )
-    max_examples: int = Field(
-        64,
-        ge=1,
-        le=10**6,
-        description="Validation prompts translated; test: twice as many.",
-        examples=["scoring: {max_examples: 100}"],
-    )
-    batch_size: int = Field(
-        16,
-        ge=1,
-        le=2**16,
-        description="Prompts generated at a time.",
-        examples=["scoring: {batch_size: 8}"],
-    )
+    """The study's value: semantic_similarity, chrf, bleu, exact_match, or module:function of a
+    module.py in the current folder, given source, reference and output."""
+    embedder: str = Field("all-MiniLM-L6-v2", examples=["embedder: nomic-ai/nomic-embed-text-v1.5"])
+    """A sentence-transformers model: bundled, folder or repository."""
+    embedder_prompt: str = Field("auto", examples=['embedder_prompt: "clustering: "'])
+    """Put before each text; auto knows nomic-embed-text and E5."""
+    max_tokens: int = Field(128, ge=1, le=2**20, examples=["max_tokens: 256"])
+    """Longest translation, in tokens."""
+    max_examples: int = Field(64, ge=1, le=10**6, examples=["max_examples: 100"])
+    """Validation prompts translated; test: twice as many."""
+    batch_size: int = Field(16, ge=1, le=2**16, examples=["batch_size: 8"])
+    """Prompts generated at a time."""
     prompt: PromptSpec = Field(default_factory=PromptSpec)
-    difference: float = Field(
-        0.02,
-        gt=0,
-        le=1,
-        description=(
-            "The difference between trials that matters, as a share of the way from other prompts' "
-            "references to the right ones; too few prompts for it are said."
-        ),
-        examples=["scoring: {difference: 0.05}"],
-    )
+    difference: float = Field(0.02, gt=0, le=1, examples=["difference: 0.05"])
+    """The difference between trials that matters, as a share of the way from other prompts'
+    references to the right ones; too few prompts for it are said."""
     references: dict[str, float] | None = Field(
-        None,
-        description="Scores known from elsewhere, by name, shown but not measured here.",
-        examples=["scoring: {references: {gpt-4o-mini: 0.8787}}"],
+        None, examples=["references: {gpt-4o-mini: 0.8787}"]
     )
+    """Scores known from elsewhere, by name, shown but not measured here."""
 
 
 class ConfirmSpec(Section):
     """The best trials are trained again with new seeds, and ranked by those."""
 
-    top: int = Field(
-        3, ge=0, le=1000, description="How many; 0 for none.", examples=["confirm: {top: 2}"]
-    )
-    seeds: int = Field(
-        2,
-        ge=1,
-        le=1000,
-        description="With how many new seeds each.",
-        examples=["confirm: {seeds: 1}"],
-    )
+    top: int = Field(3, ge=0, le=1000, examples=["top: 2"])
+    """How many; 0 for none."""
+    seeds: int = Field(2, ge=1, le=1000, examples=["seeds: 1"])
+    """With how many new seeds each."""
 
 
 class MachineSpec(Section):
     """How the sweep gives way to others on its machine; no influence on a trial's numbers."""
 
-    nice: int = Field(
-        5,
-        ge=0,
-        le=19,
-        description="How much the workers give way to other programs.",
-        examples=["machine: {nice: 10}"],
-    )
-    keep_awake: bool = Field(
-        True,
-        description="Keep the machine from sleeping meanwhile.",
-        examples=["machine: {keep_awake: false}"],
-    )
-    hang_timeout: Duration = Field(
-        1200.0,
-        ge=10.0,  # one that is well shows life about every five seconds
-        description=(
-            "A worker without a sign of life for so long is ended: seconds, or 90s, 20m, 8h."
-        ),
-        examples=["machine: {hang_timeout: 30m}"],
-    )
+    nice: int = Field(5, ge=0, le=19, examples=["nice: 10"])
+    """How much the workers give way to other programs."""
+    keep_awake: bool = Field(True, examples=["keep_awake: false"])
+    """Keep the machine from sleeping meanwhile."""
+    # One that is well shows life about every five seconds.
+    hang_timeout: Duration = Field(1200.0, ge=10.0, examples=["hang_timeout: 30m"])
+    """A worker without a sign of life for so long is ended: seconds, or 90s, 20m, 8h."""
 
 
 def keep_count(keep: str) -> int | None:
@@ -389,14 +248,6 @@ def _check_news(value: object) -> tuple[str, ...]:
     )
 
 
-def _check_workers(value: object) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_WORKERS:
-        return value
-    raise ValueError(f"must be auto or a whole number from 1 to {_MOST_WORKERS}")
-
-
 def _data_specs(value: object) -> object:
     """One data set or several, each a name or keys, as a list of keys."""
     listed = value if isinstance(value, list | tuple) else [value]
@@ -408,85 +259,53 @@ def _data_specs(value: object) -> object:
 class SweepSpec(Section):
     """A whole sweep."""
 
-    description: str = Field(
-        "",
-        description="What the sweep is to find out, for people.",
-        examples=["description: Which rank is enough for our glossary."],
-    )
+    description: str = Field("", examples=["description: Which rank is enough for our glossary."])
+    """What the sweep is to find out, for people."""
     model: str = Field(
         min_length=1,
-        description=(
-            "A bundled name, a folder, or a Hugging Face repository; left out where search.model "
-            "has several."
-        ),
         examples=[
             "model: mlx-community/gemma-3-4b-it-4bit",
-            "search: {model: {choices: [smollm2-135m-instruct, mlx-community/gemma-3-1b-it]}}",
+            "{choices: [smollm2-135m-instruct, mlx-community/gemma-3-1b-it]}",
         ],
     )
+    """A bundled name, a folder, or a Hugging Face repository; left out where search.model has
+    several."""
     data: Annotated[tuple[DataSpec, ...], BeforeValidator(_data_specs)]
     train: TrainSpec = Field(default_factory=TrainSpec)
     search: dict[str, Search] = Field(
         examples=["search: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}"]
     )
     enqueue: tuple[dict[str, SearchValue], ...] | None = Field(
-        None,
-        description="Settings to try first; by default two that published sweeps suggest.",
-        examples=["enqueue: [{learning_rate: 2e-4}]"],
+        None, examples=["enqueue: [{learning_rate: 2e-4}]"]
     )
+    """Settings to try first; by default two that published sweeps suggest."""
     memory: MemorySpec = Field(default_factory=MemorySpec)
     validation: ValidationSpec = Field(default_factory=ValidationSpec)
     pruning: PruningSpec = Field(default_factory=PruningSpec)
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
     scoring: ScoringSpec = Field(default_factory=ScoringSpec)
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
-    trials: int = Field(
-        20,
-        ge=1,
-        le=10**6,
-        description="Trials to finish, pruned ones included.",
-        examples=["trials: 16"],
+    trials: int = Field(20, ge=1, le=10**6, examples=["trials: 16"])
+    """Trials to finish, pruned ones included."""
+    timeout: Duration | None = Field(None, examples=["timeout: 8h"])
+    """No trial starts after this time: 90s, 20m, 8h. Of it the runs with new seeds get theirs."""
+    workers: Annotated[int | Literal["auto"], count_or("auto", 1, _MOST_WORKERS)] = Field(
+        "auto", examples=["workers: 2"]
     )
-    timeout: Duration | None = Field(
-        None,
-        description=(
-            "No trial starts after this time: 90s, 20m, 8h. Of it the runs with new seeds get "
-            "theirs."
-        ),
-        examples=["timeout: 8h"],
-    )
-    workers: Annotated[int | Literal["auto"], PlainValidator(_check_workers)] = Field(
-        "auto",
-        description="Processes that train at the same time; auto: as many as make it faster.",
-        examples=["workers: 2"],
-    )
+    """Processes that train at the same time; auto: as many as make it faster."""
     machine: MachineSpec = Field(default_factory=MachineSpec)
-    keep: Annotated[str, PlainValidator(_check_keep)] = Field(
-        "best 10",
-        description=(
-            "Whose adapters stay on disk: all, or those of the trials with the highest scores, "
-            "such as best 3; small files always stay."
-        ),
-        examples=["keep: best 3"],
-    )
+    keep: Annotated[str, PlainValidator(_check_keep)] = Field("best 10", examples=["keep: best 3"])
+    """Whose adapters stay on disk: all, or those of the trials with the highest scores, such as
+    best 3; small files always stay."""
     notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
-        NEWS,
-        description=(
-            "What `--notify` or `HAWSWEEP_NOTIFY` sends notifications of: start, a new best trial, "
-            "end, failure."
-        ),
-        examples=["notify: [end, failure]"],
+        NEWS, examples=["notify: [end, failure]"]
     )
-    seed: int = Field(
-        0,
-        ge=0,
-        lt=2**32,
-        description="Seed of the sampler and of the validation subset.",
-        examples=["seed: 1"],
-    )
-    trust_remote_code: bool = Field(
-        False, description="Run code that comes with a model.", examples=["trust_remote_code: true"]
-    )
+    """What `--notify` or `HAWSWEEP_NOTIFY` sends notifications of: start, a new best trial, end,
+    failure."""
+    seed: int = Field(0, ge=0, lt=2**32, examples=["seed: 1"])
+    """Seed of the sampler and of the validation subset."""
+    trust_remote_code: bool = Field(False, examples=["trust_remote_code: true"])
+    """Run code that comes with a model."""
 
     @model_validator(mode="before")
     @classmethod

@@ -5,7 +5,7 @@ and defaults; what hawsweep adds or changes is said at the key.
 import math
 from collections.abc import Iterator
 from types import NoneType
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -23,7 +23,12 @@ OptimizerOption = bool | int | float | tuple[float, ...]
 
 
 class Section(BaseModel):
-    """Keys of a sweep that belong together: no others, no infinite numbers, no ``true`` for 1."""
+    """Keys of a sweep that belong together: no others, no infinite numbers, no ``true`` for 1.
+
+    The text below a key is its meaning in the reference. Its examples are lines of a sweep: the
+    first as it stands in its section, the second, of a key that can be searched, what stands at the
+    key under ``search``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -37,68 +42,42 @@ class Section(BaseModel):
         return value
 
 
+def count_or(word: str, least: int, most: float = math.inf) -> PlainValidator:
+    """A check of a key that takes a word or a whole number."""
+    limits = f", {least} or more" if most == math.inf else f" from {least} to {most}"
+
+    def check(value: Any) -> Any:
+        is_count = isinstance(value, int) and not isinstance(value, bool)
+        if value == word or (is_count and least <= value <= most):
+            return value
+        raise ValueError(f"must be {word} or a whole number{limits}")
+
+    return PlainValidator(check)
+
+
 class LoraParameters(Section):
     """The adapter's shape, as in mlx-lm, with ``alpha`` beside ``scale``."""
 
-    rank: int = Field(
-        8,
-        ge=1,
-        le=2**16,
-        description="Width of the adapter's inner dimension.",
-        examples=[
-            "train: {lora_parameters: {rank: 16}}",
-            "search: {lora_parameters.rank: {choices: [8, 16, 32, 64]}}",
-        ],
-    )
+    rank: int = Field(8, ge=1, le=2**16, examples=["rank: 16", "{choices: [8, 16, 32, 64]}"])
+    """Width of the adapter's inner dimension."""
     scale: float | None = Field(
-        None,
-        gt=0,
-        description="Factor of the update, as is; 20.0 by default.",
-        examples=[
-            "train: {lora_parameters: {scale: 2.0}}",
-            "search: {lora_parameters.scale: {low: 0.5, high: 20, log: true}}",
-        ],
+        None, gt=0, examples=["scale: 2.0", "{low: 0.5, high: 20, log: true}"]
     )
-    alpha: float | None = Field(
-        None,
-        gt=0,
-        description=(
-            "If given, scale = alpha / rank: a rank sweep is then no hidden learning-rate sweep."
-        ),
-        examples=[
-            "train: {lora_parameters: {alpha: 32}}",
-            "search: {lora_parameters.alpha: {choices: [16, 32, 64]}}",
-        ],
-    )
-    use_rslora: bool = Field(
-        False,
-        description="Rank-stabilized: scale = alpha / sqrt(rank). Needs alpha.",
-        examples=["train: {lora_parameters: {alpha: 32, use_rslora: true}}"],
-    )
+    """Factor of the update, as is; 20.0 by default."""
+    alpha: float | None = Field(None, gt=0, examples=["alpha: 32", "{choices: [16, 32, 64]}"])
+    """If given, scale = alpha / rank: a rank sweep is then no hidden learning-rate sweep."""
+    use_rslora: bool = Field(False, examples=["alpha: 32, use_rslora: true"])
+    """Rank-stabilized: scale = alpha / sqrt(rank). Needs alpha."""
     loraplus_lr_ratio: float | None = Field(
-        None,
-        gt=0,
-        description="LoRA+: the rate of the B matrices is this many times learning_rate.",
-        examples=[
-            "train: {lora_parameters: {loraplus_lr_ratio: 8}}",
-            "search: {lora_parameters.loraplus_lr_ratio: {low: 1, high: 16, log: true}}",
-        ],
+        None, gt=0, examples=["loraplus_lr_ratio: 8", "{low: 1, high: 16, log: true}"]
     )
-    dropout: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Share of the adapter's inputs dropped in training.",
-        examples=[
-            "train: {lora_parameters: {dropout: 0.05}}",
-            "search: {lora_parameters.dropout: {low: 0, high: 0.1}}",
-        ],
-    )
+    """LoRA+: the rate of the B matrices is this many times learning_rate."""
+    dropout: float = Field(0.0, ge=0, lt=1, examples=["dropout: 0.05", "{low: 0, high: 0.1}"])
+    """Share of the adapter's inputs dropped in training."""
     keys: tuple[str, ...] | None = Field(
-        None,
-        description="Linear layers to adapt, as named in a block; all by default.",
-        examples=["train: {lora_parameters: {keys: [self_attn.q_proj, self_attn.v_proj]}}"],
+        None, examples=["keys: [self_attn.q_proj, self_attn.v_proj]"]
     )
+    """Linear layers to adapt, as named in a block; all by default."""
 
     @model_validator(mode="after")
     def _scale_or_alpha(self) -> "LoraParameters":
@@ -120,59 +99,25 @@ class LrSchedule(Section):
     """How the learning rate changes over a trial. Everything is counted in updates."""
 
     name: Literal["constant", "linear", "cosine", "cyclic"] = Field(
-        "constant",
-        description=(
-            "After the warmup: constant; linear or cosine down to the end; cyclic up and down."
-        ),
-        examples=[
-            "train: {lr_schedule: cosine}",
-            "search: {lr_schedule.name: {choices: [constant, cosine]}}",
-        ],
+        "constant", examples=["train: {lr_schedule: cosine}", "{choices: [constant, cosine]}"]
     )
-    warmup: int | None = Field(
-        None,
-        ge=0,
-        description="Updates in which the rate rises from warmup_init; 0 by default.",
-        examples=["train: {lr_schedule: {name: linear, warmup: 50}}"],
-    )
+    """After the warmup: constant; linear or cosine down to the end; cyclic up and down."""
+    warmup: int | None = Field(None, ge=0, examples=["name: linear, warmup: 50"])
+    """Updates in which the rate rises from warmup_init; 0 by default."""
     warmup_ratio: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Instead of warmup: a share of the trial's updates.",
-        examples=[
-            "train: {lr_schedule: {name: cosine, warmup_ratio: 0.05}}",
-            "search: {lr_schedule.warmup_ratio: {low: 0, high: 0.1}}",
-        ],
+        None, ge=0, le=1, examples=["name: cosine, warmup_ratio: 0.05", "{low: 0, high: 0.1}"]
     )
-    warmup_init: float = Field(
-        0.0,
-        ge=0,
-        description="Rate of the first update of a warmup.",
-        examples=["train: {lr_schedule: {warmup: 50, warmup_init: 1e-6}}"],
-    )
-    decay_steps: int | None = Field(
-        None,
-        ge=1,
-        description="linear, cosine: updates until the end; all after the warmup by default.",
-        examples=["train: {lr_schedule: {name: cosine, decay_steps: 500}}"],
-    )
-    cycle_steps: int | None = Field(
-        None,
-        ge=2,
-        description="cyclic: updates up and down; all after the warmup by default.",
-        examples=["train: {lr_schedule: {name: cyclic, cycle_steps: 200}}"],
-    )
+    """Instead of warmup: a share of the trial's updates."""
+    warmup_init: float = Field(0.0, ge=0, examples=["warmup: 50, warmup_init: 1e-6"])
+    """Rate of the first update of a warmup."""
+    decay_steps: int | None = Field(None, ge=1, examples=["name: cosine, decay_steps: 500"])
+    """linear, cosine: updates until the end; all after the warmup by default."""
+    cycle_steps: int | None = Field(None, ge=2, examples=["name: cyclic, cycle_steps: 200"])
+    """cyclic: updates up and down; all after the warmup by default."""
     end_factor: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Share of learning_rate at the end of the decay, or between two cycles.",
-        examples=[
-            "train: {lr_schedule: {name: cosine, end_factor: 0.1}}",
-            "search: {lr_schedule.end_factor: {low: 0, high: 0.2}}",
-        ],
+        0.0, ge=0, le=1, examples=["name: cosine, end_factor: 0.1", "{low: 0, high: 0.2}"]
     )
+    """Share of learning_rate at the end of the decay, or between two cycles."""
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> "LrSchedule":
@@ -196,172 +141,78 @@ def _lr_schedule(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
-def _check_keep(value: object) -> int | Literal["every"]:
-    if value == "every":
-        return "every"
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    raise ValueError("must be every or a whole number, 0 or more")
-
-
 class TrainSpec(Section):
     """How a trial trains: mlx_lm.lora's keys."""
 
     fine_tune_type: Literal["lora", "dora", "full"] = Field(
-        "lora",
-        description="Adapters with or without a learned magnitude, or the blocks' weights.",
-        examples=[
-            "train: {fine_tune_type: dora}",
-            "search: {fine_tune_type: {choices: [lora, dora]}}",
-        ],
+        "lora", examples=["fine_tune_type: dora", "{choices: [lora, dora]}"]
     )
+    """Adapters with or without a learned magnitude, or the blocks' weights."""
     learning_rate: float = Field(
-        1e-5,
-        gt=0,
-        le=1,
-        description="Peak learning rate.",
-        examples=[
-            "train: {learning_rate: 2e-4}",
-            "search: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}",
-        ],
+        1e-5, gt=0, le=1, examples=["learning_rate: 2e-4", "{low: 1e-5, high: 1e-3, log: true}"]
     )
+    """Peak learning rate."""
     iters: int = Field(
-        1000,
-        ge=1,
-        le=10**9,
-        description="Batches of batch_size to train on; updates = iters / grad_accumulation_steps.",
-        examples=[
-            "train: {iters: 2000}",
-            "search: {iters: {low: 500, high: 2000, step: 500}}",
-        ],
+        1000, ge=1, le=10**9, examples=["iters: 2000", "{low: 500, high: 2000, step: 500}"]
     )
-    batch_size: int = Field(
-        4,
-        ge=1,
-        le=2**12,
-        description="Examples a batch.",
-        examples=[
-            "train: {batch_size: 1}",
-            "search: {batch_size: {choices: [1, 2, 4]}}",
-        ],
-    )
+    """Batches of batch_size to train on; updates = iters / grad_accumulation_steps."""
+    batch_size: int = Field(4, ge=1, le=2**12, examples=["batch_size: 1", "{choices: [1, 2, 4]}"])
+    """Examples a batch."""
     grad_accumulation_steps: int = Field(
-        1,
-        ge=1,
-        le=2**20,
-        description="Batches an update.",
-        examples=[
-            "train: {grad_accumulation_steps: 4}",
-            "search: {grad_accumulation_steps: {choices: [1, 4, 16]}}",
-        ],
+        1, ge=1, le=2**20, examples=["grad_accumulation_steps: 4", "{choices: [1, 4, 16]}"]
     )
-    num_layers: int = Field(
-        16,
-        ge=-1,
-        description="Blocks to adapt, counted from the last; -1 for all.",
-        examples=[
-            "train: {num_layers: -1}",
-            "search: {num_layers: {choices: [8, 16, -1]}}",
-        ],
-    )
+    """Batches an update."""
+    num_layers: int = Field(16, ge=-1, examples=["num_layers: -1", "{choices: [8, 16, -1]}"])
+    """Blocks to adapt, counted from the last; -1 for all."""
     lora_parameters: LoraParameters = Field(default_factory=LoraParameters)
-    lr_schedule: Annotated[LrSchedule, BeforeValidator(_lr_schedule)] = Field(
-        default_factory=LrSchedule
-    )
+    lr_schedule: Annotated[LrSchedule, BeforeValidator(_lr_schedule)] = LrSchedule()
     optimizer: OptimizerName = Field(
-        "adam",
-        description=(
-            "Optimizer, with MLX's defaults; adafactor with scale_parameter and relative_step "
-            "false, or it would not use learning_rate as it is."
-        ),
-        examples=[
-            "train: {optimizer: adamw}",
-            "search: {optimizer: {choices: [adam, muon]}}",
-        ],
+        "adam", examples=["optimizer: adamw", "{choices: [adam, muon]}"]
     )
+    """Optimizer, with MLX's defaults; adafactor with scale_parameter and relative_step false, or it
+    would not use learning_rate as it is."""
     optimizer_config: dict[OptimizerName, dict[str, OptimizerOption]] = Field(
         default_factory=dict,
-        description="Options of MLX's optimizers by name: {adam: {bias_correction: true}}.",
         examples=[
-            "train: {optimizer_config: {adam: {bias_correction: true}}}",
+            "optimizer_config: {adam: {bias_correction: true}}",
             "search: {optimizer_config.adamw.weight_decay: {low: 0.001, high: 0.1, log: true}}",
         ],
     )
+    """Options of MLX's optimizers by name: {adam: {bias_correction: true}}."""
     max_grad_norm: float | None = Field(
-        None,
-        gt=0,
-        description="Gradients of a larger total norm are scaled down to it.",
-        examples=[
-            "train: {max_grad_norm: 1.0}",
-            "search: {max_grad_norm: {choices: [0.3, 1.0]}}",
-        ],
+        None, gt=0, examples=["max_grad_norm: 1.0", "{choices: [0.3, 1.0]}"]
     )
+    """Gradients of a larger total norm are scaled down to it."""
     order: Literal["shuffle", "curriculum"] = Field(
-        "shuffle",
-        description="Of the batches; curriculum: in the first epoch the easiest come first.",
-        examples=[
-            "train: {order: curriculum}",
-            "search: {order: {choices: [shuffle, curriculum]}}",
-        ],
+        "shuffle", examples=["order: curriculum", "{choices: [shuffle, curriculum]}"]
     )
+    """Of the batches; curriculum: in the first epoch the easiest come first."""
     difficulty: Literal["length", "base_loss"] = Field(
-        "length",
-        description="curriculum: what makes an example hard, its tokens or the base's loss on it.",
-        examples=["train: {order: curriculum, difficulty: base_loss}"],
+        "length", examples=["order: curriculum, difficulty: base_loss"]
     )
-    mask_prompt: bool = Field(
-        False,
-        description="Learn from the completion only.",
-        examples=["train: {mask_prompt: true}"],
-    )
-    max_seq_length: int = Field(
-        2048,
-        ge=8,
-        le=2**24,
-        description="Longer examples are truncated; in tokens.",
-        examples=["train: {max_seq_length: 1024}"],
-    )
-    grad_checkpoint: bool | Literal["auto"] = Field(
-        "auto",
-        description="Recompute activations backwards, to save memory; auto: where memory needs it.",
-        examples=["train: {grad_checkpoint: auto}"],
-    )
-    steps_per_report: int = Field(
-        10,
-        ge=1,
-        description="Iterations between reports of the training loss.",
-        examples=["train: {steps_per_report: 20}"],
-    )
-    steps_per_eval: int = Field(
-        200,
-        ge=1,
-        description="Iterations between evaluations; pruning happens there.",
-        examples=["train: {steps_per_eval: 200}"],
-    )
-    early_stopping_patience: int | None = Field(
-        None,
-        ge=1,
-        description="The trial ends after so many evaluations without improvement.",
-        examples=["train: {early_stopping_patience: 3}"],
-    )
+    """curriculum: what makes an example hard, its tokens or the base's loss on it."""
+    mask_prompt: bool = Field(False, examples=["mask_prompt: true"])
+    """Learn from the completion only."""
+    max_seq_length: int = Field(2048, ge=8, le=2**24, examples=["max_seq_length: 1024"])
+    """Longer examples are truncated; in tokens."""
+    grad_checkpoint: bool | Literal["auto"] = Field("auto", examples=["grad_checkpoint: auto"])
+    """Recompute activations backwards, to save memory; auto: where memory needs it."""
+    steps_per_report: int = Field(10, ge=1, examples=["steps_per_report: 20"])
+    """Iterations between reports of the training loss."""
+    steps_per_eval: int = Field(200, ge=1, examples=["steps_per_eval: 200"])
+    """Iterations between evaluations; pruning happens there."""
+    early_stopping_patience: int | None = Field(None, ge=1, examples=["early_stopping_patience: 3"])
+    """The trial ends after so many evaluations without improvement."""
     early_stopping_threshold: float = Field(
-        0.0,
-        ge=0,
-        description="What is an improvement to that end: a val loss lower by more.",
-        examples=["train: {early_stopping_patience: 3, early_stopping_threshold: 0.005}"],
+        0.0, ge=0, examples=["early_stopping_patience: 3, early_stopping_threshold: 0.005"]
     )
-    keep_checkpoints: Annotated[int | Literal["every"], PlainValidator(_check_keep)] = Field(
-        0,
-        description="Adapters kept beside the best: those of so many best evaluations, or every.",
-        examples=["train: {keep_checkpoints: 3}"],
+    """What is an improvement to that end: a val loss lower by more."""
+    keep_checkpoints: Annotated[int | Literal["every"], count_or("every", 0)] = Field(
+        0, examples=["keep_checkpoints: 3"]
     )
-    seed: int = Field(
-        0,
-        ge=0,
-        lt=2**32,
-        description="Seed of the adapter's initial values, dropout and data order.",
-        examples=["train: {seed: 1}"],
-    )
+    """Adapters kept beside the best: those of so many best evaluations, or every."""
+    seed: int = Field(0, ge=0, lt=2**32, examples=["seed: 1"])
+    """Seed of the adapter's initial values, dropout and data order."""
 
     @field_validator("num_layers")
     @classmethod

@@ -15,10 +15,10 @@ from hawsweep.data.load import Splits, choose_indices, choose_subset
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import Encoded, Example, encode, encode_prompt, with_examples
 from hawsweep.data.validation_set import choose_size, targets_per_byte, value_ends
-from hawsweep.errors import DataError, ModelError
 from hawsweep.files import replacing
 from hawsweep.machine.memory import available_bytes
 from hawsweep.models.load import LoadedModel
+from hawsweep.planning.check_settings import check_batch_size, check_model, differing_trains
 from hawsweep.planning.peak import Execution, slice_tokens
 from hawsweep.planning.trial_plan import (
     MemoryModel,
@@ -29,7 +29,7 @@ from hawsweep.planning.trial_plan import (
 )
 from hawsweep.planning.workload import Workload
 from hawsweep.scoring.score import Score, Scorer, reference_of
-from hawsweep.spec.space import Choices, Range, apply_settings, corners
+from hawsweep.spec.space import Choices, Range
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 from hawsweep.training.adapters import adapted
@@ -43,15 +43,6 @@ _FROZEN_SHARE = 0.1
 # An evaluation keeps one block's activations, training those of all: so many times as many tokens
 # as in a training batch still take less.
 _EVALUATION_FACTOR = 4
-# What decides whether a model can be trained so.
-_SHAPE_KEYS = (
-    "fine_tune_type",
-    "num_layers",
-    "lora_parameters.rank",
-    "optimizer",
-    "lora_parameters.alpha",
-    "lora_parameters.scale",
-)
 
 
 @dataclass
@@ -224,9 +215,13 @@ def make_bench(
         ModelError: The model cannot be trained as the spec says.
         SpecError: An optimizer has an option that it does not know.
     """
-    _check_model(spec, loaded)
+    check_model(spec, loaded.config)
+    for each in differing_trains(spec):
+        check_optimizer(each)
+        with adapted(loaded.model, each):
+            pass
     train = _encode(spec, loaded, splits.train, splits.weights)
-    _check_batch_size(spec, len(train.examples))
+    check_batch_size(spec, len(train.examples))
     encoded = _encode(spec, loaded, splits.valid)
     valid = encoded.examples
     prompts = list(choose_subset(splits.valid, spec.scoring.max_examples, spec.seed))
@@ -301,29 +296,6 @@ def _encode(
         mask_prompt=spec.train.mask_prompt,
         weights=weights,
     )
-
-
-def _check_model(spec: SweepSpec, loaded: LoadedModel) -> None:
-    for settings in corners(spec.search, _SHAPE_KEYS):
-        train = apply_settings(spec.train, settings)
-        if train.fine_tune_type == "full" and "quantization" in loaded.config:
-            raise ModelError(
-                f"train.fine_tune_type is full, but {spec.model} is quantized: trained weights "
-                "would not fit it. Use lora or dora, or the model in 16 bit."
-            )
-        check_optimizer(train)
-        with adapted(loaded.model, train):
-            pass
-
-
-def _check_batch_size(spec: SweepSpec, n_examples: int) -> None:
-    _, largest = value_ends(spec, "batch_size")
-    if largest > n_examples:
-        where = "search" if "batch_size" in spec.search else "train"
-        raise DataError(
-            f"{where}.batch_size is {largest}, but the split train has {n_examples} examples. Use "
-            "that many or fewer."
-        )
 
 
 def _difficulty(bench: Bench, fingerprint: str, base_dir: Path) -> npt.NDArray[np.float32] | None:

@@ -1,0 +1,55 @@
+"""Whether a model and its data can be trained with every setting of a sweep."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hawsweep.data.validation_set import value_ends
+from hawsweep.errors import DataError, ModelError
+from hawsweep.spec.space import apply_settings, corners
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.train import TrainSpec
+
+# What decides whether a model can be trained so.
+_SHAPE_KEYS = (
+    "fine_tune_type",
+    "num_layers",
+    "lora_parameters.rank",
+    "optimizer",
+    "lora_parameters.alpha",
+    "lora_parameters.scale",
+)
+
+
+def differing_trains(spec: SweepSpec) -> Iterator[TrainSpec]:
+    """How trials train, of those that differ in whether a model can be trained so."""
+    for settings in corners(spec.search, _SHAPE_KEYS):
+        yield apply_settings(spec.train, settings)
+
+
+def check_model(spec: SweepSpec, config: Mapping[str, Any]) -> None:
+    """Refuse to train all weights of a quantized model.
+
+    Raises:
+        ModelError: So the sweep says, or may choose.
+    """
+    trains_all = any(train.fine_tune_type == "full" for train in differing_trains(spec))
+    if trains_all and "quantization" in config:
+        raise ModelError(
+            f"train.fine_tune_type is full, but {spec.model} is quantized: trained weights "
+            "would not fit it. Use lora or dora, or the model in 16 bit."
+        )
+
+
+def check_batch_size(spec: SweepSpec, n_examples: int) -> None:
+    """Refuse batches of more examples than there are.
+
+    Raises:
+        DataError: The message says how many there are.
+    """
+    _, largest = value_ends(spec, "batch_size")
+    if largest > n_examples:
+        where = "search" if "batch_size" in spec.search else "train"
+        raise DataError(
+            f"{where}.batch_size is {largest}, but the split train has {n_examples} examples. Use "
+            "that many or fewer."
+        )
