@@ -29,6 +29,7 @@ from hawsweep.export.ollama import FROM, common_system
 from hawsweep.export.upload import Target, upload
 from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import BEST_ITERATION
 from hawsweep.study.place import Place
 
 Progress = Callable[[str], None]
@@ -62,7 +63,7 @@ class Maker:
         self.example = splits.valid[0].source
         self.lost: float | None = None
         self.new: dict[str, Part] = {}
-        best = trial.user_attrs.get("best_iteration")
+        best = trial.user_attrs.get(BEST_ITERATION)
         # Of another iteration than the best nothing was measured.
         self.unmeasured = origin.checkpoint if origin.checkpoint != best else None
 

@@ -13,6 +13,7 @@ from hawsweep.results.groups import groups
 from hawsweep.results.leaderboard import TrialRow, leaderboard
 from hawsweep.results.verdict import Verdict, judge_study
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import SELF_CHECK, TEST
 from hawsweep.study.baselines import base_dir, base_dir_of, score_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place, find_place
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
     """What the end of a start shows: leaderboard, test, translations of base and best trial."""
-    test = study.user_attrs.get("test")
+    test = study.user_attrs.get(TEST)
     samples = []
     if test is not None:
         base = base_dir_of(study, place, test["trial_number"])
@@ -42,7 +43,7 @@ def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
         "verdict": judge_study(study, place),
         "confirmed": confirmations(study),
         "groups": groups(study, place),
-        "self_check": study.user_attrs.get("self_check"),
+        "self_check": study.user_attrs.get(SELF_CHECK),
         "samples": samples,
         "best_trial": None if best is None else best.number,
         "study_dir": place.study_dir(study.study_name),

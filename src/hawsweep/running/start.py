@@ -24,7 +24,7 @@ from hawsweep.running.supervisor import POLL_S, Supervisor
 from hawsweep.search.distributions import first_of_models
 from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
 from hawsweep.study import provenance
-from hawsweep.study.attributes import STOP
+from hawsweep.study.attributes import HOW, REFERENCES, STOP, SUGGESTED_BY
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
 from hawsweep.study.faults import GONE
@@ -201,10 +201,10 @@ def _run_sweep(
     if is_new:
         configs = {model: read_config(path) for model, path in paths.items()}
         for settings in first_of_models(spec, configs):
-            opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
+            opened.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
     # These may change at each start.
-    opened.set_user_attr("references", spec.scoring.references or {})
-    opened.set_user_attr("how", spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
+    opened.set_user_attr(REFERENCES, spec.scoring.references or {})
+    opened.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
     opened.set_user_attr(STOP, None)
     confirming = open_confirmation(storage, opened, spec)
     for each in (opened, confirming):

@@ -22,6 +22,7 @@ from hawsweep.results.what_is_left import Standing, find_standing, seconds_left
 from hawsweep.running.progress import SweepState, WorkerState, read_progress
 from hawsweep.spec.read import find_sweep, read_sweep
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import BASE, DESCRIPTION, SELF_CHECK, STARTS, TEST, WORKER
 from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
@@ -144,9 +145,9 @@ class Onlooker:
         spec = _spec_of(opened)
         return Overview(
             study=opened.study_name,
-            description=attributes.get("description") or "",
-            test=attributes.get("test"),
-            self_check=attributes.get("self_check"),
+            description=attributes.get(DESCRIPTION) or "",
+            test=attributes.get(TEST),
+            self_check=attributes.get(SELF_CHECK),
             rows=tuple(rows),
             verdict=self._verdict(opened),
             confirmed=tuple(confirmations(opened)),
@@ -163,7 +164,7 @@ class Onlooker:
         """Resampling takes a while: only where there is something new to judge."""
         attributes = opened.user_attrs
         complete = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        key = (len(complete), attributes.get("test"), attributes.get("base"))
+        key = (len(complete), attributes.get(TEST), attributes.get(BASE))
         if self._judged[0] != key:
             self._judged = (key, judge_study(opened, self._place))
         return self._judged[1]
@@ -206,7 +207,7 @@ def _in_the_database(
     spec = _spec_of(opened)
     here = os.uname().nodename
     for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner = trial.user_attrs.get("worker") or {}
+        owner = trial.user_attrs.get(WORKER) or {}
         host = owner.get("host", "")
         if is_dead_here(owner) or (is_run_here and host in (here, "")):
             continue
@@ -227,7 +228,7 @@ def _in_the_database(
         )
     if not workers:
         return None
-    starts = opened.user_attrs.get("starts") or [{}]
+    starts = opened.user_attrs.get(STARTS) or [{}]
     started = float(starts[-1].get("time", 0.0))
     return SweepState(
         name=opened.study_name,
