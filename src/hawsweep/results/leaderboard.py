@@ -96,8 +96,26 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in TrialRow.__dataclass_fields__ if key in values}
 
 
-def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
-    """Each study with its trials counted by state, its best similarity and the base's."""
+@dataclass(frozen=True)
+class StudyRow:
+    """One line of the list of studies.
+
+    Attributes:
+        trials: How many there are, by state.
+        best_trial: Its number; ``best_score`` and ``base_score`` are by the study's metric. None
+            where nothing was measured yet.
+    """
+
+    name: str
+    description: str
+    trials: Mapping[str, int]
+    best_trial: int | None
+    best_score: float | None
+    base_score: float | None
+
+
+def list_studies(storage: RDBStorage) -> list[StudyRow]:
+    """Each study with its trials counted, its best score and the base's."""
     found = []
     for name in study_names(storage):
         # Whatever its name.
@@ -105,14 +123,14 @@ def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
         states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
         best, base = winner(study), study.user_attrs.get(BASE)
         found.append(
-            {
-                "name": name,
-                "description": study.user_attrs.get(DESCRIPTION, ""),
-                "trials": dict(states),
-                "best_trial": None if best is None else best.number,
-                "best_score": None if best is None else best.value,
-                "base_score": None if base is None else score_of(base),
-            }
+            StudyRow(
+                name=name,
+                description=study.user_attrs.get(DESCRIPTION, ""),
+                trials=dict(states),
+                best_trial=None if best is None else best.number,
+                best_score=None if best is None else best.value,
+                base_score=None if base is None else score_of(base),
+            )
         )
     return found
 
