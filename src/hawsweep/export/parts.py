@@ -1,7 +1,7 @@
 """The parts of an export: each is made beside its place, checked, and moved there when it holds."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,8 +31,7 @@ from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BEST_ITERATION
 from hawsweep.study.place import Place
-
-Progress = Callable[[str], None]
+from hawsweep.text import SayProgress
 
 
 class Maker:
@@ -54,7 +53,7 @@ class Maker:
         spec: SweepSpec,
         base: Path,
         origin: Origin,
-        progress: Progress,
+        progress: SayProgress,
     ) -> None:
         self._opened, self._place, self._trial = opened, place, trial
         self._spec, self._base, self._origin, self._progress = spec, base, origin, progress

@@ -1,6 +1,6 @@
 """How many workers a sweep has, and what each may take."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,14 @@ from hawsweep.planning.trial_plan import MemoryModel
 from hawsweep.planning.workload import Workload, workload
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.place import Place
+from hawsweep.text import SayProgress
 
-Progress = Callable[[str], None]
 # Models that do not fit into memory: why, and by how many GB.
 LeftOut = dict[str, tuple[str, float]]
 
 
 def share_memory(
-    spec: SweepSpec, paths: Mapping[str, Path], place: Place, preparing: Progress
+    spec: SweepSpec, paths: Mapping[str, Path], place: Place, preparing: SayProgress
 ) -> tuple[int, float | None, LeftOut]:
     """How many workers there are, and what each may take; None where nothing can be predicted.
     And the models that do not fit, where others do.
@@ -72,7 +72,7 @@ def _leaving_out(spec: SweepSpec, model: str, left_out: LeftOut) -> Iterator[Non
 
 
 def _measured(
-    spec: SweepSpec, model_path: Path, work: Workload, budget: memory.Budget, preparing: Progress
+    spec: SweepSpec, model_path: Path, work: Workload, budget: memory.Budget, preparing: SayProgress
 ) -> MemoryModel | None:
     """What is known of a model's memory here, measured now where it never was; None where nothing
     can be predicted.

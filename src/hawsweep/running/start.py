@@ -33,6 +33,7 @@ from hawsweep.study.queue import n_running_here, reap_running
 from hawsweep.study.storage import open_storage, storage_faults_told, study_names
 from hawsweep.study.study import create_study, load_study, spec_of
 from hawsweep.study.trials import best_trial, count_finished
+from hawsweep.text import SayProgress
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +161,7 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
     return was_run
 
 
-def _preparing(listen: Listener) -> Callable[[str], None]:
+def _preparing(listen: Listener) -> SayProgress:
     return lambda text: listen(Event("preparing", values={"text": text}))
 
 
@@ -226,7 +227,7 @@ def _run_sweep(
     return ended, load_study(storage, name)
 
 
-def _resolve_models(spec: SweepSpec, preparing: Callable[[str], None]) -> dict[str, Path]:
+def _resolve_models(spec: SweepSpec, preparing: SayProgress) -> dict[str, Path]:
     return {model: resolve.resolve_model(model, preparing) for model in spec.models}
 
 
