@@ -10,7 +10,6 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from pydantic import ValidationError
 
 from hawsweep.errors import HawsweepError
 from hawsweep.machine.processes import is_dead_here, supervisor_of
@@ -26,7 +25,7 @@ from hawsweep.study.attributes import BASE, DESCRIPTION, SELF_CHECK, STARTS, TES
 from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
-from hawsweep.study.study import load_study, newest, read_trials, spec_of
+from hawsweep.study.study import known_spec, load_study, newest, read_trials
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class Onlooker:
         opened = self._study
         attributes = opened.user_attrs
         rows = leaderboard(opened)
-        spec = _spec_of(opened)
+        spec = known_spec(opened)
         return Overview(
             study=opened.study_name,
             description=attributes.get(DESCRIPTION) or "",
@@ -186,17 +185,9 @@ class Onlooker:
 
 
 def _seconds_left(opened: optuna.Study, standing: Standing) -> float | None:
-    spec = _spec_of(opened)
+    spec = known_spec(opened)
     n_workers = 1 if spec is None or spec.workers == "auto" else spec.workers
     return seconds_left(standing, [], n_workers)
-
-
-def _spec_of(opened: optuna.Study) -> SweepSpec | None:
-    """None of a study that another program made, or a version whose keys were others."""
-    try:
-        return spec_of(opened)
-    except (KeyError, ValidationError):
-        return None
 
 
 def _in_the_database(
@@ -204,7 +195,7 @@ def _in_the_database(
 ) -> SweepState | None:
     """What the database tells of trials that run; on other machines, where this one tells more."""
     workers: list[WorkerState] = []
-    spec = _spec_of(opened)
+    spec = known_spec(opened)
     here = os.uname().nodename
     for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get(WORKER) or {}

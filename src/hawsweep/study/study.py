@@ -197,6 +197,14 @@ def spec_of(study: optuna.Study, trial: FrozenTrial | None = None) -> SweepSpec:
     return spec.of_model(spec.model_of({**queued, **trial.params}))
 
 
+def known_spec(study: optuna.Study) -> SweepSpec | None:
+    """The spec of a study; None of one that another program made, or a version with other keys."""
+    try:
+        return spec_of(study)
+    except (KeyError, ValidationError):
+        return None
+
+
 def newest(storage: RDBStorage) -> str:
     """The name of the study started last.
 
@@ -225,10 +233,8 @@ def _spec_with_defaults(study: optuna.Study, asked: Mapping[str, Any]) -> dict[s
     """
     stored: dict[str, Any] = study.user_attrs.get(SPEC, {})
     known = {**asked["fingerprints"], **stored.get("fingerprints", {})}
-    try:
-        return {**spec_of(study).fingerprint(), "fingerprints": known}
-    except (KeyError, ValidationError):
-        return stored
+    spec = known_spec(study)
+    return stored if spec is None else {**spec.fingerprint(), "fingerprints": known}
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

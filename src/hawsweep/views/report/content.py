@@ -11,7 +11,6 @@ from importlib.metadata import version
 from typing import Any
 
 import optuna
-from pydantic import ValidationError
 
 from hawsweep.errors import ScoringError
 from hawsweep.machine.processes import supervisor_of
@@ -27,7 +26,7 @@ from hawsweep.study.baselines import baseline_of, baselines, model_of, score_of
 from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.queue import n_running_here
-from hawsweep.study.study import spec_of
+from hawsweep.study.study import known_spec
 from hawsweep.study.trials import trial_of
 from hawsweep.text import duration, faults_text, number, score_range, settings_text
 from hawsweep.views.figure_style import peak_bytes
@@ -186,11 +185,10 @@ def _plain(lines: Sequence[str]) -> list[str]:
 
 
 def _spec(opened: optuna.Study) -> SweepSpec | None:
-    try:
-        spec = spec_of(opened)
-        return spec.model_copy(update={"description": opened.user_attrs.get(DESCRIPTION, "")})
-    except (KeyError, ValidationError):  # of another program, or an older version
+    spec = known_spec(opened)
+    if spec is None:
         return None
+    return spec.model_copy(update={"description": opened.user_attrs.get(DESCRIPTION, "")})
 
 
 def _nothing_yet(rows: Sequence[TrialRow]) -> str:
