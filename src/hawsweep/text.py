@@ -1,9 +1,12 @@
 """How numbers, settings and texts are written everywhere."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
+
+# What a long task does now, in words; the caller shows it.
+SayProgress = Callable[[str], None]
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:

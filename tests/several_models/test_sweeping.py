@@ -137,7 +137,7 @@ def test_answers_are_shown_beside_those_of_the_models_own_base(swept):
     winner = confirm.winner(lab.study)
     folder = base_dir(place, "tiny", winner.params["model"])
     lines = (folder / "test_samples.jsonl").read_text().splitlines()
-    shown = end_of_study(lab.study, place)["samples"]
+    shown = end_of_study(lab.study, place).samples
     assert [base["output"] for base, _ in shown] == [json.loads(e)["output"] for e in lines[:5]]
     for trial in lab.trials()[:2]:
         found = compare(lab.study, place, None, trial.number)

@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.machine.processes import identity
-from hawsweep.results.leaderboard import leaderboard, list_studies
+from hawsweep.results.leaderboard import StudyRow, leaderboard, list_studies
 from hawsweep.results.one_trial import describe_trial
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import STORED, check_sweep
@@ -169,14 +169,14 @@ def test_studies_are_listed_with_trials_and_best(study, storage):
     add(study, 3e-4, state=TrialState.FAIL)
     study.set_user_attr("base", {"similarity": 0.25})
     assert list_studies(storage) == [
-        {
-            "name": "rates",
-            "description": CONTENT["description"],
-            "trials": {"complete": 2, "fail": 1},
-            "best_trial": 1,
-            "best_score": 0.7,
-            "base_score": 0.25,
-        }
+        StudyRow(
+            name="rates",
+            description=CONTENT["description"],
+            trials={"complete": 2, "fail": 1},
+            best_trial=1,
+            best_score=0.7,
+            base_score=0.25,
+        )
     ]
 
 

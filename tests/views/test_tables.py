@@ -7,6 +7,7 @@ from rich.text import Text
 
 from hawsweep.results.groups import GroupRow
 from hawsweep.results.leaderboard import TrialRow
+from hawsweep.results.study_results import EndOfStudy
 from hawsweep.running.events import Event
 from hawsweep.scoring.intervals import Interval
 from hawsweep.views.terminal.live import SweepDisplay
@@ -56,16 +57,20 @@ def test_leaderboard_fits_and_shows_every_number(width):
 
 
 def test_end_without_any_complete_trial_says_how_to_go_on(tmp_path):
-    end = {"name": "x", "rows": [BASE], "test": None, "samples": [], "best_trial": None}
-    end |= {
-        "study_dir": tmp_path,
-        "trial_dir": None,
-        "verdict": None,
-        "options": ["--studies-dir=else where"],
-        "groups": [],
-        "confirmed": [],
-    }
-    end |= {"self_check": None}
+    end = EndOfStudy(
+        name="x",
+        options=["--studies-dir=else where"],
+        rows=[BASE],
+        test=None,
+        verdict=None,
+        confirmed=[],
+        groups=[],
+        self_check=None,
+        samples=[],
+        best_trial=None,
+        study_dir=tmp_path,
+        trial_dir=None,
+    )
     text = printed(end_picture(end, "timeout", 140), 140)
     assert "The time is up. The same command goes on." in text
     assert "export" not in text

@@ -35,10 +35,10 @@ def list_studies(place: "Place", as_json: bool, as_csv: bool) -> None:
     studies = [] if path is not None and not path.exists() else list_studies(open_storage(place))
     sweeps = {name: str(path) for name, path in sweep_names().items()}
     if as_json:
-        print_json({"studies": studies, "sweeps": sweeps})
+        print_json({"studies": [vars(study) for study in studies], "sweeps": sweeps})
         return
     if as_csv:
-        print_csv(studies)
+        print_csv([vars(study) for study in studies])
         return
     from hawsweep.views.terminal.tables import studies_table
 

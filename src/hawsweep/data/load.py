@@ -7,7 +7,7 @@ of two columns, or a Hugging Face data set. Records: records.py. Their tokens: e
 import os
 import random
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,7 @@ from hawsweep.data.records import Records, concatenate, read_records, store_reco
 from hawsweep.errors import DataError
 from hawsweep.models.hub import NotFoundOnHub, cache_path, fetch, here
 from hawsweep.spec.sweep import DataSpec
+from hawsweep.text import SayProgress
 
 BUNDLED = ("phrasebook",)
 _SPLIT_FILES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
@@ -64,9 +65,7 @@ def csv_path(reference: str) -> Path | None:
     return path if path.suffix.lower() in (".csv", ".tsv") and os.path.isfile(path) else None
 
 
-def load_data(
-    specs: Sequence[DataSpec], progress: Callable[[str], None] = lambda _: None
-) -> Splits:
+def load_data(specs: Sequence[DataSpec], progress: SayProgress = lambda _: None) -> Splits:
     """Find and check the data sets; the splits of several are concatenated in order.
 
     A folder in a list may lack ``valid.jsonl`` where another data set has validation records.
@@ -96,7 +95,7 @@ def choose_indices(n: int, n_most: int, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(n), n_most)) if n > n_most else list(range(n))
 
 
-def _read(spec: DataSpec, progress: Callable[[str], None], *, is_alone: bool) -> Splits:
+def _read(spec: DataSpec, progress: SayProgress, *, is_alone: bool) -> Splits:
     needed = ("train", "valid") if is_alone else ("train",)
     path = here(spec.path)
     if spec.path in BUNDLED:
@@ -204,7 +203,7 @@ def _pair(
     return {"prompt": prompt.replace("{source}", text), "completion": translation}
 
 
-def _download(repo: str, progress: Callable[[str], None]) -> Path:
+def _download(repo: str, progress: SayProgress) -> Path:
     try:
         folder = fetch(repo, "dataset", ["*.jsonl"], progress)
     except NotFoundOnHub as fault:

@@ -11,6 +11,7 @@ import optuna
 from hawsweep.models import resolve
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import TEST
 
 # Where the bundled models come from, and under which terms their packages give them.
 _BUNDLED = {"smollm2-135m-instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
@@ -117,7 +118,7 @@ def _values(row: TrialRow) -> dict[str, float]:
 
 
 def _test_values(opened: optuna.Study, row: TrialRow) -> dict[str, float]:
-    test = opened.user_attrs.get("test", {})
+    test = opened.user_attrs.get(TEST, {})
     if str(test.get("trial_number")) != row.label:
         return {}
     return {key: test["trial"][key] for key in ("score", "chrf", "bleu") if key in test["trial"]}

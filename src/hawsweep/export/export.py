@@ -10,7 +10,7 @@ from hawsweep.errors import ExportError
 from hawsweep.export.folder import MODELFILE, Origin, Part, digest_of, read_parts
 from hawsweep.export.fuse import is_quantized
 from hawsweep.export.ollama import imports
-from hawsweep.export.parts import Maker, Progress
+from hawsweep.export.parts import Maker
 from hawsweep.export.upload import Target
 from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.models import resolve
@@ -18,6 +18,7 @@ from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import trial_of
+from hawsweep.text import SayProgress
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def export_trial(
     opened: optuna.Study,
     place: Place,
     asked: Request,
-    progress: Progress = lambda _: None,
+    progress: SayProgress = lambda _: None,
 ) -> Exported:
     """Write what is asked for into the export's folder, beside what is there of the same adapter.
 

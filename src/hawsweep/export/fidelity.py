@@ -22,6 +22,7 @@ from hawsweep.models.load import load_model
 from hawsweep.scoring.metrics import chrf
 from hawsweep.scoring.score import Scorer
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import SELF_CHECK, SPEC
 from hawsweep.study.baselines import base_dir_of
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
@@ -93,7 +94,7 @@ class Judge:
     ) -> None:
         self._spec = spec_of(opened, trial)
         valid = load_data(self._spec.data).valid
-        known = opened.user_attrs["spec"].get("fingerprints", {}).get("valid")
+        known = opened.user_attrs[SPEC].get("fingerprints", {}).get("valid")
         if known is not None and known != valid.fingerprint:
             raise ExportError(
                 f"The validation split has changed: it was {known}, is {valid.fingerprint}. An "
@@ -158,7 +159,7 @@ def tolerance(spec: SweepSpec, known: Mapping[str, Any], n_prompts: int) -> floa
     prompts.
     """
     metric = spec.scoring.metric
-    check = known.get("self_check", {})
+    check = known.get(SELF_CHECK, {})
     scale = _SCALES.get(metric) or abs(check.get("ceiling", 1.0) - check.get("floor", 0.0))
     # To what a score in the database is rounded, and one prompt where it is all or nothing.
     least = 1 / n_prompts if metric == "exact_match" else 0.0

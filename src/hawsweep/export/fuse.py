@@ -10,6 +10,7 @@ from pathlib import Path
 from hawsweep.errors import ExportError
 from hawsweep.export.fidelity import Check
 from hawsweep.models.shape import read_config
+from hawsweep.text import SayProgress
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def fuse_checked(
     *,
     dequantize: bool,
     trust_remote_code: bool,
-    progress: Callable[[str], None],
+    progress: SayProgress,
 ) -> Fused:
     """Fuse, and where that lost the adapter, which mlx-lm's requantizing may, fuse dequantized.
 

@@ -23,6 +23,7 @@ from hawsweep.results.leaderboard import TrialRow, leaderboard
 from hawsweep.results.verdict import judge_study
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import BEST_ITERATION, FAULTS, SELF_CHECK, SPEC, TEST, VERSIONS
 from hawsweep.study.baselines import base_dir_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
@@ -113,7 +114,7 @@ def _head(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, released: R
     if released.checkpoint is not None:
         text += (
             f", its checkpoint at iteration {released.checkpoint}: the scores below are those of "
-            f"the trial's best, at iteration {trial.user_attrs.get('best_iteration')}, where "
+            f"the trial's best, at iteration {trial.user_attrs.get(BEST_ITERATION)}, where "
             "nothing else is said"
         )
     described = plain(spec.description, _LONGEST)
@@ -184,7 +185,7 @@ def _cells(row: TrialRow) -> list[str]:
 
 
 def _test_lines(opened: optuna.Study, row: TrialRow) -> list[str]:
-    test = opened.user_attrs.get("test", {})
+    test = opened.user_attrs.get(TEST, {})
     if str(test.get("trial_number")) != row.label:
         return ["", "The test split was not opened for this trial."]
     lines = [
@@ -210,7 +211,7 @@ def _test_lines(opened: optuna.Study, row: TrialRow) -> list[str]:
 
 def _groups(opened: optuna.Study, place: Place, trial: FrozenTrial) -> str:
     best = winner(opened)
-    test = opened.user_attrs.get("test", {}).get("trial_number")
+    test = opened.user_attrs.get(TEST, {}).get("trial_number")
     judged = test if test is not None else best and best.number
     rows = groups(opened, place) if judged == trial.number else []
     if not rows:
@@ -236,7 +237,7 @@ def _groups(opened: optuna.Study, place: Place, trial: FrozenTrial) -> str:
 def _limits(
     opened: optuna.Study, place: Place, spec: SweepSpec, trial: FrozenTrial, released: Released
 ) -> str:
-    check = opened.user_attrs.get("self_check", {})
+    check = opened.user_attrs.get(SELF_CHECK, {})
     said = []
     if math.isfinite(check.get("detectable", math.inf)):
         said.append(
@@ -246,7 +247,7 @@ def _limits(
     said.append(
         "The trial was chosen by its score on the validation prompts, so that score is somewhat "
         "too high; the test split is what to go by."
-        if opened.user_attrs.get("test", {}).get("trial_number") == trial.number
+        if opened.user_attrs.get(TEST, {}).get("trial_number") == trial.number
         else "The trial was chosen by its score on the validation prompts, so that score is "
         "somewhat too high, and there is none on prompts that nothing was chosen by."
     )
@@ -256,7 +257,7 @@ def _limits(
         "and this may have forgotten; whether answers are safe or fair; other ways to decode than "
         "greedily. No person judged the answers."
     )
-    faults = trial.user_attrs.get("faults") or {}
+    faults = trial.user_attrs.get(FAULTS) or {}
     if faults:
         kinds = ", ".join(f"{count} {plain(kind)}" for kind, count in faults.items())
         said.append(f"Faulty answers among the validation prompts: {kinds}.")
@@ -264,7 +265,7 @@ def _limits(
 
 
 def _settings(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> str:
-    prints = opened.user_attrs["spec"].get("fingerprints", {})
+    prints = opened.user_attrs[SPEC].get("fingerprints", {})
     lines = ["## Data and settings", "", "| | records : fingerprint |", "| --- | --- |"]
     for name in ("train", "valid", "test"):
         if name in prints:
@@ -278,7 +279,7 @@ def _settings(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> str:
     lines += [
         "",
         "What is not listed is hawsweep's default. The trial's adapter is the one of iteration "
-        f"{trial.user_attrs.get('best_iteration', 'unknown')}, where validation loss was least.",
+        f"{trial.user_attrs.get(BEST_ITERATION, 'unknown')}, where validation loss was least.",
         "",
         fenced(json.dumps(settings, indent=2, ensure_ascii=False), "json"),
     ]
@@ -353,7 +354,7 @@ def _use(opened: optuna.Study, spec: SweepSpec, released: Released) -> str:
 
 
 def _reproduce(opened: optuna.Study, spec: SweepSpec) -> str:
-    versions = opened.user_attrs.get("versions", {})
+    versions = opened.user_attrs.get(VERSIONS, {})
     pairs = ", ".join(f"{plain(name)} {code(value)}" for name, value in versions.items())
     shown = spec.model_copy(
         update={

@@ -1,7 +1,7 @@
 """The parts of an export: each is made beside its place, checked, and moved there when it holds."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,9 +29,9 @@ from hawsweep.export.ollama import FROM, common_system
 from hawsweep.export.upload import Target, upload
 from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import BEST_ITERATION
 from hawsweep.study.place import Place
-
-Progress = Callable[[str], None]
+from hawsweep.text import SayProgress
 
 
 class Maker:
@@ -53,7 +53,7 @@ class Maker:
         spec: SweepSpec,
         base: Path,
         origin: Origin,
-        progress: Progress,
+        progress: SayProgress,
     ) -> None:
         self._opened, self._place, self._trial = opened, place, trial
         self._spec, self._base, self._origin, self._progress = spec, base, origin, progress
@@ -62,7 +62,7 @@ class Maker:
         self.example = splits.valid[0].source
         self.lost: float | None = None
         self.new: dict[str, Part] = {}
-        best = trial.user_attrs.get("best_iteration")
+        best = trial.user_attrs.get(BEST_ITERATION)
         # Of another iteration than the best nothing was measured.
         self.unmeasured = origin.checkpoint if origin.checkpoint != best else None
 

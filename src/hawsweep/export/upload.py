@@ -1,10 +1,11 @@
 """To the Hugging Face hub, where somebody asked for it: nothing else in hawsweep sends anything."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from hawsweep.errors import ExportError
+from hawsweep.text import SayProgress
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def upload(
     target: Target,
     files: Iterable[tuple[str, Path | bytes]],
     message: str,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: SayProgress = lambda _: None,
 ) -> str:
     """Send files, as one commit, so that the repository never has half of them; give its address.
 

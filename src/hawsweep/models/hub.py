@@ -4,8 +4,10 @@ else downloaded.
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from hawsweep.text import SayProgress
 
 
 class NotFoundOnHub(Exception):  # noqa: N818 - turned into a message that names every place looked in
@@ -20,7 +22,7 @@ def here(reference: str) -> Path:
     return Path(os.path.expanduser(reference))
 
 
-def fetch(repo: str, kind: str, patterns: Sequence[str], progress: Callable[[str], None]) -> Path:
+def fetch(repo: str, kind: str, patterns: Sequence[str], progress: SayProgress) -> Path:
     """The folder with a repository's files that match ``patterns``.
 
     Args:

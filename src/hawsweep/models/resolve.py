@@ -10,7 +10,6 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from hawsweep.models.check_files import check_files
 from hawsweep.models.from_gguf import convert_llama
 from hawsweep.models.hub import NotFoundOnHub, cache_path, cached, fetch, here
 from hawsweep.models.load import load_model
+from hawsweep.text import SayProgress
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ _CHECK_LOSS_TOLERANCE = 0.002
 _CONVERSION = 1
 
 
-def resolve_model(reference: str, progress: Callable[[str], None] = lambda _: None) -> Path:
+def resolve_model(reference: str, progress: SayProgress = lambda _: None) -> Path:
     """Find the folder of a model, converting or downloading it where needed.
 
     Args:
@@ -102,7 +102,7 @@ def find_model(reference: str) -> Path | None:
     return cached(reference, "config.json")
 
 
-def resolve_embedder(reference: str, progress: Callable[[str], None] = lambda _: None) -> Path:
+def resolve_embedder(reference: str, progress: SayProgress = lambda _: None) -> Path:
     """Find the folder of a sentence-transformers model; see ``resolve_model``."""
     if (folder := _embedder_here(reference)) is not None:
         return folder
@@ -148,7 +148,7 @@ def _download(
     repo: str,
     kind: str,
     bundled: list[str],
-    progress: Callable[[str], None],
+    progress: SayProgress,
     looked: str = "no package carries it",
 ) -> Path:
     patterns = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
@@ -168,7 +168,7 @@ def _converted_dir(name: str) -> Path:
     return backend.cache_dir() / "models" / f"{name}-v{_CONVERSION}"
 
 
-def _resolve_bundled(name: str, progress: Callable[[str], None]) -> Path:
+def _resolve_bundled(name: str, progress: SayProgress) -> Path:
     bundled = BUNDLED[name]
     target = _converted_dir(name)
     if target.is_dir():

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.notes.attachments import REPORT, Offer, offers_of
 from hawsweep.notes.note import Note, study_note, trial_note
+from hawsweep.study.attributes import BASE, CONFIRMED, DESCRIPTION, FEW_SHOT, HOW, INFEASIBLE, TEST
 from hawsweep.study.optuna_door import storage_of, study_id, trial_id
 from hawsweep.study.place import Place
 
@@ -77,7 +78,7 @@ def _annotate_trial(
 ) -> None:
     prefix = _TRIAL_LINK.format(trial_id(trial))
     _link(opened, prefix, offers_of(opened, place, trial), attrs)
-    of = f"{_FORM} {trial.state.name} {bool(trial.user_attrs.get('infeasible'))}"
+    of = f"{_FORM} {trial.state.name} {bool(trial.user_attrs.get(INFEASIBLE))}"
     mark = attrs.get(f"{_MARK}{trial_id(trial)}")
     if mark is None or mark["of"] != of or not mark["has_files"]:
         _write(opened, trial_id(trial), trial_note(opened, place, trial), of, attrs)
@@ -99,8 +100,8 @@ def _annotate_study(
 def _fingerprint(opened: optuna.Study) -> str:
     """What the study's note depends on: how its trials ended, what was tested and confirmed."""
     ended = [trial.state.value for trial in opened.get_trials(deepcopy=False)]
-    known = [opened.user_attrs.get(key) for key in ("base", "few_shot", "test", "confirm", "how")]
-    return _digest(json.dumps([ended, known, opened.user_attrs.get("description")], sort_keys=True))
+    known = [opened.user_attrs.get(key) for key in (BASE, FEW_SHOT, TEST, CONFIRMED, HOW)]
+    return _digest(json.dumps([ended, known, opened.user_attrs.get(DESCRIPTION)], sort_keys=True))
 
 
 def _digest(text: str) -> str:

@@ -17,7 +17,18 @@ from hawsweep.notes.attachments import REPORT, address, offers_of
 from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
 from hawsweep.results.verdict import judge_study
 from hawsweep.spec.space import MODEL
-from hawsweep.study.attributes import CONFIRMS, SEED
+from hawsweep.study.attributes import (
+    CONFIRMS,
+    CONTINUES,
+    DESCRIPTION,
+    HOW,
+    PLAN,
+    REPEATS,
+    SEED,
+    SPEC,
+    SUGGESTED_BY,
+    TEST,
+)
 from hawsweep.study.baselines import base_dir, base_values, score_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
@@ -58,7 +69,7 @@ def study_note(opened: optuna.Study, place: Place, *, ended: bool) -> Note:
     sentences = () if verdict is None else verdict.sentences
     said = [plain(f"{each[:1].upper()}{each[1:]}", 400) for each in sentences]
     parts = [
-        plain(opened.user_attrs.get("description") or "", 400),
+        plain(opened.user_attrs.get(DESCRIPTION) or "", 400),
         "\n".join((f"**{said[0]}**", *said[1:])) if said else "",
         " ".join(text for text in (_test_text(opened), _again_text(opened)) if text),
         _standing(opened, ended=ended),
@@ -95,7 +106,7 @@ def _judged(opened: optuna.Study, place: Place) -> Any:
 
 
 def _test_text(opened: optuna.Study) -> str:
-    test = opened.user_attrs.get("test")
+    test = opened.user_attrs.get(TEST)
     if test is None:
         return ""
     tuned, base = (score_of(test[key]) for key in ("trial", "base"))
@@ -132,7 +143,7 @@ def _standing(opened: optuna.Study, *, ended: bool) -> str:
 
 def _how(opened: optuna.Study) -> Mapping[str, Any]:
     attrs = opened.user_attrs
-    return {**attrs.get("spec", {}), **attrs.get("how", {})}
+    return {**attrs.get(SPEC, {}), **attrs.get(HOW, {})}
 
 
 def _rows_table(opened: optuna.Study) -> str:
@@ -167,7 +178,7 @@ def _metric(opened: optuna.Study) -> str:
 
 
 def _about(opened: optuna.Study) -> str:
-    spec = opened.user_attrs.get("spec", {})
+    spec = opened.user_attrs.get(SPEC, {})
     data = spec.get("data", "?")
     named = data if isinstance(data, list) else [data]
     texts = [str(each.get("path", each)) if isinstance(each, dict) else str(each) for each in named]
@@ -217,14 +228,14 @@ def _origin(trial: FrozenTrial) -> str:
     attrs, said = trial.user_attrs, []
     if CONFIRMS in attrs:
         said.append(f"The settings of trial {attrs[CONFIRMS]} with seed {attrs.get(SEED, '?')}.")
-    if "repeats" in attrs:
-        said.append(f"Trial {attrs['repeats']} again.")
-    if continued := attrs.get("continues"):
+    if REPEATS in attrs:
+        said.append(f"Trial {attrs[REPEATS]} again.")
+    if continued := attrs.get(CONTINUES):
         said.append(
             f"Went on from iteration {continued['iteration']} of trial {continued['trial']}."
         )
-    if "suggested_by" in attrs:
-        said.append(f"Suggested by {plain(str(attrs['suggested_by']))}.")
+    if SUGGESTED_BY in attrs:
+        said.append(f"Suggested by {plain(str(attrs[SUGGESTED_BY]))}.")
     return " ".join(said)
 
 
@@ -237,7 +248,7 @@ def _measured(trial: FrozenTrial, row: TrialRow) -> str:
         said.append(f"{', '.join(known)}.")
     if row.faults:
         said.append(f"Faulty answers: {plain(faults_text(row.faults))}.")
-    if plan := trial.user_attrs.get("plan"):
+    if plan := trial.user_attrs.get(PLAN):
         peaks = [
             f"{word} peak {value / 1e9:.3g} GB"
             for word, value in (

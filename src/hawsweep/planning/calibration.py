@@ -12,7 +12,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from hawsweep.planning.peak import (
     training_peak,
 )
 from hawsweep.planning.trial_plan import MemoryModel, Speed, step_flops
+from hawsweep.text import SayProgress
 
 # Bumped when what is measured or how it is read changes.
 _VERSION = 3
@@ -193,7 +194,7 @@ def ensure_calibrated(
     model_path: Path,
     known: MemoryModel | None,
     budget_bytes: float,
-    progress: Callable[[str], None],
+    progress: SayProgress,
 ) -> MemoryModel | None:
     """What is known of a model here, measured now where it never was.
 
@@ -213,7 +214,7 @@ def ensure_calibrated(
 
 def calibrate(
     model_path: Path,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: SayProgress = lambda _: None,
     *,
     budget_bytes: float = math.inf,
 ) -> tuple[MemoryModel, list[Residual]]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from hawsweep.machine.without_torch import keep_torch_out
 from hawsweep.models.shape import ModelShape
 from hawsweep.planning.peak import Execution, Step
 from hawsweep.spec.train import TrainSpec
+from hawsweep.text import SayProgress
 
 _CHILD_TIMEOUT_S = 600
 # More workers are worth their memory where together they do so much more.
@@ -128,9 +129,7 @@ def points(n_layers: int, slice_tokens: int) -> list[Point]:
     ]
 
 
-def profitable_workers(
-    model_path: Path, most: int, n_cores: int, progress: Callable[[str], None]
-) -> int:
+def profitable_workers(model_path: Path, most: int, n_cores: int, progress: SayProgress) -> int:
     """How many workers the processor profits from: doubled as long as together they do a tenth more
     steps a second.
 
@@ -160,7 +159,7 @@ def profitable_workers(
 def measure(
     model_path: Path,
     todo: Sequence[Point],
-    progress: Callable[[str], None] = lambda _: None,
+    progress: SayProgress = lambda _: None,
     *,
     n_children: int = 1,
     n_threads: int = 1,

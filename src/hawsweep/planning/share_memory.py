@@ -1,6 +1,6 @@
 """How many workers a sweep has, and what each may take."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +15,7 @@ from hawsweep.planning.sweep_plan import share, worker_bytes
 from hawsweep.planning.trial_plan import MemoryModel
 from hawsweep.planning.workload import Workload, workload
 from hawsweep.spec.sweep import SweepSpec
-
-Progress = Callable[[str], None]
+from hawsweep.text import SayProgress
 
 
 class LeftOut(NamedTuple):
@@ -42,7 +41,7 @@ class WorkerShares:
     known: Mapping[str, MemoryModel]
 
 
-def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: Progress) -> WorkerShares:
+def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: SayProgress) -> WorkerShares:
     """How many workers there are, and what each may take.
 
     Args:
@@ -91,7 +90,7 @@ def _leaving_out(spec: SweepSpec, model: str, left_out: dict[str, LeftOut]) -> I
 
 
 def _measured(
-    spec: SweepSpec, model_path: Path, work: Workload, budget: memory.Budget, say: Progress
+    spec: SweepSpec, model_path: Path, work: Workload, budget: memory.Budget, say: SayProgress
 ) -> MemoryModel | None:
     """What is known of a model's memory here, measured now where it never was; None where nothing
     can be predicted.

@@ -1,6 +1,6 @@
 """A sweep for one's own data, planned to be done in the time there is, a reason for each key."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from hawsweep.search.distributions import suggested_learning_rate
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.yaml_text import parse_yaml
-from hawsweep.text import seconds_text, time_text
+from hawsweep.text import SayProgress, seconds_text, time_text
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def draft_sweep(
     *,
     source: str | None = None,
     target: str | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: SayProgress = lambda _: None,
 ) -> Draft:
     """Look at data and machine, and plan a sweep that ends within ``hours``.
 
@@ -102,9 +102,7 @@ def draft_sweep(
     return Draft(spec, basis.view, columns, plan, design.timing, reasons, warnings, text)
 
 
-def _look(
-    model: str, keys: str | dict[str, Any], seconds: float, progress: Callable[[str], None]
-) -> Basis:
+def _look(model: str, keys: str | dict[str, Any], seconds: float, progress: SayProgress) -> Basis:
     is_bundled = model in resolve.BUNDLED  # then it is here, though perhaps not converted yet
     path = resolve.resolve_model(model, progress) if is_bundled else resolve.find_model(model)
     least = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hawsweep.errors import StudyError
+from hawsweep.study.attributes import VERSIONS
 from hawsweep.study.backup import backup_path, count_trial_dirs, restore_command
 from hawsweep.study.optuna_door import study_id
 from hawsweep.study.place import Place
@@ -108,14 +109,15 @@ def versions_of_studies(place: Place, found: Database) -> dict[str, dict[str, st
     if path is None:
         storage = open_storage(place)
         return {
-            study.study_name: dict(study.user_attrs.get("versions", {}))
+            study.study_name: dict(study.user_attrs.get(VERSIONS, {}))
             for study in storage.get_all_studies()
         }
     try:
         with closing(_connect(path, _BUSY_TIMEOUT_S)) as connection:
             rows = connection.execute(
                 "SELECT study_name, value_json FROM studies JOIN study_user_attributes "
-                "USING (study_id) WHERE key = 'versions' ORDER BY study_name"
+                "USING (study_id) WHERE key = ? ORDER BY study_name",
+                (VERSIONS,),
             ).fetchall()
         return {name: dict(json.loads(versions)) for name, versions in rows}
     except (sqlite3.Error, TypeError, ValueError):

@@ -8,7 +8,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from hawsweep.errors import BackendError
@@ -21,6 +21,7 @@ from hawsweep.prepare.self_test import run_selftest
 from hawsweep.prepare.validate import embedder_finding
 from hawsweep.study import provenance
 from hawsweep.study.place import Place
+from hawsweep.text import SayProgress
 
 _GB = 1e9
 _LOW_MEMORY, _LOW_DISK, _NO_DISK = 4 * _GB, 5 * _GB, 0.2 * _GB
@@ -29,7 +30,6 @@ _SLOW_GFLOPS = 25.0
 _SIZE, _MEASURED_S = 1024, 1.0
 _MOST_MODELS = 8
 _OLDEST_PYTHON = (3, 11)
-Progress = Callable[[str], None]
 
 
 def examine_machine(
@@ -37,7 +37,7 @@ def examine_machine(
     made_with: Mapping[str, Mapping[str, str]],
     *,
     quick: bool = False,
-    progress: Progress = lambda _: None,
+    progress: SayProgress = lambda _: None,
 ) -> list[Finding]:
     """Look at all but the database. Nothing is changed, nothing is fetched.
 

@@ -1,6 +1,6 @@
 """What a data set holds, looked at before a sweep is made of it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
 from hawsweep.planning.workload import workload
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.text import SayProgress
 
 SPLITS = ("train", "valid", "test")
 # How columns of translations are called, in lower case.
@@ -145,7 +146,7 @@ def check_rows(path: Path, source: str, target: str) -> int:
 
 
 def inspect_data(
-    spec: SweepSpec, tokenizer: Any | None, progress: Callable[[str], None] = lambda _: None
+    spec: SweepSpec, tokenizer: Any | None, progress: SayProgress = lambda _: None
 ) -> DataView:
     """Look through the data of a sweep.
 
@@ -177,7 +178,7 @@ def inspect_data(
     return DataView(views, leaks, lengths, n_targets, how, tokenizer is not None, has_answers)
 
 
-def find_tokenizer(path: Path | None, progress: Callable[[str], None] = lambda _: None) -> Any:
+def find_tokenizer(path: Path | None, progress: SayProgress = lambda _: None) -> Any:
     """The tokenizer in a model's folder; None where there is none that can be read."""
     if path is None:
         return None

@@ -25,7 +25,7 @@ from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import load_study, spec_of
-from hawsweep.text import seconds_text
+from hawsweep.text import SayProgress, seconds_text
 
 FEW_PROMPTS = 50
 # Of a similarity, from prompt to prompt, as far as is known before anything was answered.
@@ -34,7 +34,7 @@ _MANY_TRUNCATED = 0.01
 
 
 def rehearse(
-    spec: SweepSpec, name: str, place: Place, progress: Callable[[str], None] = lambda _: None
+    spec: SweepSpec, name: str, place: Place, progress: SayProgress = lambda _: None
 ) -> list[Finding]:
     """Look at all that ``start`` would look at before it trains, and go on after a fault.
 
@@ -74,7 +74,7 @@ def _left_out(found: Finding) -> Finding:
 def _of_model(
     spec: SweepSpec,
     place: Place,
-    progress: Callable[[str], None],
+    progress: SayProgress,
     plans: list[tuple[SweepPlan, Timing]],
 ) -> list[Finding]:
     path, of_model = _model(spec)
@@ -131,7 +131,7 @@ def _model_files(spec: SweepSpec, path: Path) -> Iterator[Finding]:
 
 
 def _data(
-    spec: SweepSpec, path: Path | None, progress: Callable[[str], None]
+    spec: SweepSpec, path: Path | None, progress: SayProgress
 ) -> tuple[DataView | None, list[Finding]]:
     try:
         tokenizer = find_tokenizer(path, progress)

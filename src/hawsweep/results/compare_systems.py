@@ -1,6 +1,6 @@
 """Systems side by side on the same items: columns of a CSV, a model, or a trial's checkpoints."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,9 +22,8 @@ from hawsweep.spec.sweep import DataSpec, ScoringSpec, SweepSpec
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import trial_of
+from hawsweep.text import SayProgress
 from hawsweep.training.adapters import adapted, load_adapter
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def score_model(
     spec: ScoringSpec,
     *,
     trust_remote_code: bool = False,
-    progress: Progress = lambda _: None,
+    progress: SayProgress = lambda _: None,
 ) -> Ranking:
     """Let a model answer a split's prompts; with an adapter, without and with it.
 
@@ -153,7 +152,7 @@ def score_model(
 
 
 def score_checkpoints(
-    opened: optuna.Study, place: Place, number: int, progress: Progress = lambda _: None
+    opened: optuna.Study, place: Place, number: int, progress: SayProgress = lambda _: None
 ) -> Ranking:
     """Score every checkpoint that a trial kept, on the validation prompts.
 

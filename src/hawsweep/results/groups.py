@@ -11,6 +11,7 @@ import optuna
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.scoring.intervals import Interval, difference_interval
+from hawsweep.study.attributes import TEST
 from hawsweep.study.baselines import base_dir_of, score_of
 from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
@@ -31,7 +32,7 @@ def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
     """The base and the best trial by the records' ``group``, largest loss first: on the test split
     where it was opened, else on the validation prompts. Empty where records have no groups.
     """
-    test = study.user_attrs.get("test")
+    test = study.user_attrs.get(TEST)
     best = winner(study)
     if best is None:
         return []

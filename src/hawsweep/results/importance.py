@@ -11,7 +11,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.scoring.intervals import rank_correlation
-from hawsweep.study.attributes import TARGETS_PER_BYTE
+from hawsweep.study.attributes import TARGETS_PER_BYTE, VAL_LOSS
 
 # Importance of fewer trials is noise.
 FEWEST_TRIALS = 8
@@ -63,7 +63,7 @@ def find_insight(study: optuna.Study) -> Insight:
     if len(trials) >= FEWEST_TRIALS and names:
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=names)
-    losses = [trial for trial in trials if "val_loss" in trial.user_attrs]
+    losses = [trial for trial in trials if VAL_LOSS in trial.user_attrs]
     return Insight(
         len(trials),
         dict(sorted(shares.items(), key=lambda item: -item[1])),
@@ -77,7 +77,7 @@ def find_insight(study: optuna.Study) -> Insight:
 def _comparable_loss(trial: FrozenTrial) -> float:
     """Per byte where several models are compared, whose tokens differ; else per token."""
     values = trial.user_attrs
-    return float(values["val_loss"] * values.get(TARGETS_PER_BYTE, 1.0))
+    return float(values[VAL_LOSS] * values.get(TARGETS_PER_BYTE, 1.0))
 
 
 def _varied(trials: list[FrozenTrial]) -> list[str]:

@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.spec.space import MODEL
-from hawsweep.study.attributes import TARGETS_PER_BYTE
+from hawsweep.study.attributes import BASE, DESCRIPTION, INFEASIBLE, REFERENCES, TARGETS_PER_BYTE
 from hawsweep.study.baselines import baselines, score_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.storage import study_names
@@ -67,7 +67,7 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
         known = _known(each.values)
         settings = {MODEL: each.model} if each.model else {}
         rows.append(TrialRow(each.label, "base", settings, **{**known, "score": each.score}))
-    references = study.user_attrs.get("references", {})
+    references = study.user_attrs.get(REFERENCES, {})
     rows += [TrialRow(name, "reference", {}, score=value) for name, value in references.items()]
     order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]
 
@@ -88,7 +88,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     if trial.duration is not None:  # by the clock on the wall, which somebody may have set
         known.setdefault("time_s", max(0.0, trial.duration.total_seconds()))
     settings = trial.params or trial.system_attrs.get("fixed_params", {})  # the latter: waiting
-    state = "infeasible" if trial.user_attrs.get("infeasible") else trial.state.name.lower()
+    state = "infeasible" if trial.user_attrs.get(INFEASIBLE) else trial.state.name.lower()
     return TrialRow(str(trial.number), state, settings, **known)
 
 
@@ -96,23 +96,41 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: values[key] for key in TrialRow.__dataclass_fields__ if key in values}
 
 
-def list_studies(storage: RDBStorage) -> list[dict[str, Any]]:
-    """Each study with its trials counted by state, its best similarity and the base's."""
+@dataclass(frozen=True)
+class StudyRow:
+    """One line of the list of studies.
+
+    Attributes:
+        trials: How many there are, by state.
+        best_trial: Its number; ``best_score`` and ``base_score`` are by the study's metric. None
+            where nothing was measured yet.
+    """
+
+    name: str
+    description: str
+    trials: Mapping[str, int]
+    best_trial: int | None
+    best_score: float | None
+    base_score: float | None
+
+
+def list_studies(storage: RDBStorage) -> list[StudyRow]:
+    """Each study with its trials counted, its best score and the base's."""
     found = []
     for name in study_names(storage):
         # Whatever its name.
         study = read_trials(optuna.load_study(storage=storage, study_name=name))
         states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
-        best, base = winner(study), study.user_attrs.get("base")
+        best, base = winner(study), study.user_attrs.get(BASE)
         found.append(
-            {
-                "name": name,
-                "description": study.user_attrs.get("description", ""),
-                "trials": dict(states),
-                "best_trial": None if best is None else best.number,
-                "best_score": None if best is None else best.value,
-                "base_score": None if base is None else score_of(base),
-            }
+            StudyRow(
+                name=name,
+                description=study.user_attrs.get(DESCRIPTION, ""),
+                trials=dict(states),
+                best_trial=None if best is None else best.number,
+                best_score=None if best is None else best.value,
+                base_score=None if base is None else score_of(base),
+            )
         )
     return found
 

@@ -14,6 +14,7 @@ from hawsweep.files import read_json_lines
 from hawsweep.layout import METRICS_FILE
 from hawsweep.results.leaderboard import loss_curve, trial_row
 from hawsweep.spec.space import MODEL
+from hawsweep.study.attributes import CONTINUES, PLAN
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.trials import trial_of
@@ -32,8 +33,8 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
     return {
         "study": study.study_name,
         **vars(replace(trial_row(trial), confirmed=again.get(number))),
-        "plan": trial.user_attrs.get("plan"),
-        "continues": trial.user_attrs.get("continues"),
+        "plan": trial.user_attrs.get(PLAN),
+        "continues": trial.user_attrs.get(CONTINUES),
         "evaluations": dict(loss_curve(trial)),
         "train_losses": _train_losses(folder / METRICS_FILE),
         "best": None

@@ -1,5 +1,6 @@
-"""What a study found, for a program: an Optuna study, and what hawsweep knows beside it."""
+"""What a study found: for a program, and for the end of a start."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,12 +10,13 @@ from optuna.trial import FrozenTrial
 
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
-from hawsweep.results.groups import groups
+from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.leaderboard import TrialRow, leaderboard
 from hawsweep.results.verdict import Verdict, judge_study
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import SELF_CHECK, TEST
 from hawsweep.study.baselines import base_dir, base_dir_of, score_of
-from hawsweep.study.confirm import confirmations, winner
+from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place, find_place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import load_study, spec_of
@@ -24,30 +26,56 @@ if TYPE_CHECKING:
     from hawsweep.scoring.score import Sample
 
 
-def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
-    """What the end of a start shows: leaderboard, test, translations of base and best trial."""
-    test = study.user_attrs.get("test")
-    samples = []
+@dataclass(frozen=True)
+class EndOfStudy:
+    """What the end of a start shows.
+
+    Attributes:
+        options: Of commands that look at the study; see ``Place.options``.
+        test: The scores on the test split; None where it was not opened.
+        self_check: See ``self_check.SelfCheck``; None where the base was not measured.
+        samples: What base and tested trial answered to the first test prompts, in pairs.
+        best_trial: Its number; None, as ``trial_dir``, before the first complete trial.
+    """
+
+    name: str
+    options: Sequence[str]
+    rows: Sequence[TrialRow]
+    test: Mapping[str, Any] | None
+    verdict: Verdict | None
+    confirmed: Sequence[Confirmation]
+    groups: Sequence[GroupRow]
+    self_check: Mapping[str, Any] | None
+    samples: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+    best_trial: int | None
+    study_dir: Path
+    trial_dir: Path | None
+
+
+def end_of_study(study: optuna.Study, place: Place) -> EndOfStudy:
+    """What the end of a start shows of a study."""
+    test = study.user_attrs.get(TEST)
+    samples: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if test is not None:
         base = base_dir_of(study, place, test["trial_number"])
         tuned = place.trial_dir(study.study_name, test["trial_number"])
-        pairs = (read_json_lines(folder / "test_samples.jsonl") for folder in (base, tuned))
-        samples = list(zip(*pairs, strict=False))[:5]
+        before, after = (read_json_lines(folder / "test_samples.jsonl") for folder in (base, tuned))
+        samples = list(zip(before, after, strict=False))[:5]
     best = winner(study)
-    return {
-        "name": study.study_name,
-        "options": place.options,
-        "rows": leaderboard(study),
-        "test": test,
-        "verdict": judge_study(study, place),
-        "confirmed": confirmations(study),
-        "groups": groups(study, place),
-        "self_check": study.user_attrs.get("self_check"),
-        "samples": samples,
-        "best_trial": None if best is None else best.number,
-        "study_dir": place.study_dir(study.study_name),
-        "trial_dir": None if best is None else place.trial_dir(study.study_name, best.number),
-    }
+    return EndOfStudy(
+        name=study.study_name,
+        options=place.options,
+        rows=leaderboard(study),
+        test=test,
+        verdict=judge_study(study, place),
+        confirmed=confirmations(study),
+        groups=groups(study, place),
+        self_check=study.user_attrs.get(SELF_CHECK),
+        samples=samples,
+        best_trial=None if best is None else best.number,
+        study_dir=place.study_dir(study.study_name),
+        trial_dir=None if best is None else place.trial_dir(study.study_name, best.number),
+    )
 
 
 @dataclass(frozen=True, eq=False)

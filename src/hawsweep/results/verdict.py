@@ -20,6 +20,7 @@ from hawsweep.layout import SAMPLE_FILES
 from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
+from hawsweep.study.attributes import TEST, TRAIN_TIME_S
 from hawsweep.study.baselines import base_dir, baselines, score_of
 from hawsweep.study.place import Place
 
@@ -224,7 +225,7 @@ def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
 
     The winner is compared with the next best trials, not with thousands of others.
     """
-    name, tested = study.study_name, study.user_attrs.get("test", {}).get("trial_number")
+    name, tested = study.study_name, study.user_attrs.get(TEST, {}).get("trial_number")
     untuned = [
         _candidate(
             each.label,
@@ -246,7 +247,7 @@ def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
             place.trial_dir(name, trial.number),
             "trial",
             is_tested=trial.number == tested,
-            cost=trial.user_attrs.get("train_time_s", 0.0),
+            cost=trial.user_attrs.get(TRAIN_TIME_S, 0.0),
             model=trial.params.get(MODEL, ""),
         )
         for trial in complete

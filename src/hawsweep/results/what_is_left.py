@@ -9,10 +9,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import BASE, INFEASIBLE, SCORE_TIME_S, TEST, TIME_S
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.storage import confirm_name
-from hawsweep.study.trials import count_finished
+from hawsweep.study.trials import count_finished, n_test_records
 
 # The lines of a leaderboard that a running sweep shows.
 _N_ROWS = 5
@@ -83,7 +84,7 @@ def find_standing(
         seconds
         for trial in trials
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        and not trial.user_attrs.get("infeasible")
+        and not trial.user_attrs.get(INFEASIBLE)
         and (seconds := _seconds(trial)) is not None
     ]
     best = winner(opened)
@@ -123,7 +124,7 @@ def seconds_left(
 
 
 def _seconds(trial: FrozenTrial) -> float | None:
-    known = trial.user_attrs.get("time_s")
+    known = trial.user_attrs.get(TIME_S)
     if known is None and trial.duration is not None:
         known = max(0.0, trial.duration.total_seconds())
     return known
@@ -153,23 +154,16 @@ def _again_s(trials: Sequence[FrozenTrial], spec: SweepSpec) -> float:
 
 
 def _test_left(opened: optuna.Study, best: FrozenTrial | None) -> bool:
-    if _n_test(opened) == 0:
+    if n_test_records(opened) == 0:
         return False
-    tested = opened.user_attrs.get("test", {}).get("trial_number")
+    tested = opened.user_attrs.get(TEST, {}).get("trial_number")
     return tested is None or best is None or tested != best.number
-
-
-def _n_test(opened: optuna.Study) -> int:
-    """Records of the test split; a fingerprint begins with their number."""
-    prints: Mapping[str, str] = opened.user_attrs.get("spec", {}).get("fingerprints", {})
-    n_records, _, _ = str(prints.get("test", "0:")).partition(":")
-    return int(n_records) if n_records.isdecimal() else 0
 
 
 def _test_s(opened: optuna.Study, best: FrozenTrial | None) -> float:
     """Base and winner answer up to twice as many prompts as before."""
-    base_s = float(opened.user_attrs.get("base", {}).get("time_s") or 0.0)
-    trial_s = 0.0 if best is None else float(best.user_attrs.get("score_time_s") or 0.0)
+    base_s = float(opened.user_attrs.get(BASE, {}).get("time_s") or 0.0)
+    trial_s = 0.0 if best is None else float(best.user_attrs.get(SCORE_TIME_S) or 0.0)
     return 2.0 * (base_s + trial_s)
 
 

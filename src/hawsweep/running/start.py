@@ -26,7 +26,7 @@ from hawsweep.running.write_notes import writing_notes
 from hawsweep.search.distributions import first_of_models
 from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
 from hawsweep.study import provenance
-from hawsweep.study.attributes import STOP
+from hawsweep.study.attributes import HOW, REFERENCES, STOP, SUGGESTED_BY
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
 from hawsweep.study.faults import GONE
@@ -35,6 +35,7 @@ from hawsweep.study.queue import n_running_here, reap_running
 from hawsweep.study.storage import open_storage, storage_faults_told, study_names
 from hawsweep.study.study import create_study, load_study, spec_of
 from hawsweep.study.trials import best_trial, count_finished
+from hawsweep.text import SayProgress
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +148,7 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
     return was_run
 
 
-def _preparing(listen: Listener) -> Callable[[str], None]:
+def _preparing(listen: Listener) -> SayProgress:
     return lambda text: listen(Event("preparing", values={"text": text}))
 
 
@@ -185,10 +186,10 @@ def _run_sweep(
     if is_new:
         configs = {model: read_config(path) for model, path in paths.items()}
         for settings in first_of_models(spec, configs):
-            opened.enqueue_trial(settings, user_attrs={"suggested_by": "published sweeps"})
+            opened.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
     # These may change at each start.
-    opened.set_user_attr("references", spec.scoring.references or {})
-    opened.set_user_attr("how", spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
+    opened.set_user_attr(REFERENCES, spec.scoring.references or {})
+    opened.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
     opened.set_user_attr(STOP, None)
     confirming = open_confirmation(storage, opened, spec)
     for each in (opened, confirming):
@@ -199,7 +200,7 @@ def _run_sweep(
 
 
 def _resolve(
-    spec: SweepSpec, place: Place, preparing: Callable[[str], None]
+    spec: SweepSpec, place: Place, preparing: SayProgress
 ) -> tuple[dict[str, Path], WorkerShares]:
     """Fetch what the sweep needs: the models' folders, and what each worker may take.
 

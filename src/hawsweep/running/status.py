@@ -10,7 +10,6 @@ from typing import Any
 import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from pydantic import ValidationError
 
 from hawsweep.errors import HawsweepError
 from hawsweep.machine.processes import is_dead_here, supervisor_of
@@ -22,10 +21,11 @@ from hawsweep.results.what_is_left import Standing, find_standing, seconds_left
 from hawsweep.running.progress import SweepState, WorkerState, read_progress
 from hawsweep.spec.read import find_sweep, read_sweep
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import BASE, DESCRIPTION, SELF_CHECK, STARTS, TEST, WORKER
 from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
-from hawsweep.study.study import load_study, newest, read_trials, spec_of
+from hawsweep.study.study import known_spec, load_study, newest, read_trials
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,12 @@ class Onlooker:
         opened = self._study
         attributes = opened.user_attrs
         rows = leaderboard(opened)
-        spec = _spec_of(opened)
+        spec = known_spec(opened)
         return Overview(
             study=opened.study_name,
-            description=attributes.get("description") or "",
-            test=attributes.get("test"),
-            self_check=attributes.get("self_check"),
+            description=attributes.get(DESCRIPTION) or "",
+            test=attributes.get(TEST),
+            self_check=attributes.get(SELF_CHECK),
             rows=tuple(rows),
             verdict=self._verdict(opened),
             confirmed=tuple(confirmations(opened)),
@@ -163,7 +163,7 @@ class Onlooker:
         """Resampling takes a while: only where there is something new to judge."""
         attributes = opened.user_attrs
         complete = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        key = (len(complete), attributes.get("test"), attributes.get("base"))
+        key = (len(complete), attributes.get(TEST), attributes.get(BASE))
         if self._judged[0] != key:
             self._judged = (key, judge_study(opened, self._place))
         return self._judged[1]
@@ -185,17 +185,9 @@ class Onlooker:
 
 
 def _seconds_left(opened: optuna.Study, standing: Standing) -> float | None:
-    spec = _spec_of(opened)
+    spec = known_spec(opened)
     n_workers = 1 if spec is None or spec.workers == "auto" else spec.workers
     return seconds_left(standing, [], n_workers)
-
-
-def _spec_of(opened: optuna.Study) -> SweepSpec | None:
-    """None of a study that another program made, or a version whose keys were others."""
-    try:
-        return spec_of(opened)
-    except (KeyError, ValidationError):
-        return None
 
 
 def _in_the_database(
@@ -203,10 +195,10 @@ def _in_the_database(
 ) -> SweepState | None:
     """What the database tells of trials that run; on other machines, where this one tells more."""
     workers: list[WorkerState] = []
-    spec = _spec_of(opened)
+    spec = known_spec(opened)
     here = os.uname().nodename
     for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner = trial.user_attrs.get("worker") or {}
+        owner = trial.user_attrs.get(WORKER) or {}
         host = owner.get("host", "")
         if is_dead_here(owner) or (is_run_here and host in (here, "")):
             continue
@@ -227,7 +219,7 @@ def _in_the_database(
         )
     if not workers:
         return None
-    starts = opened.user_attrs.get("starts") or [{}]
+    starts = opened.user_attrs.get(STARTS) or [{}]
     started = float(starts[-1].get("time", 0.0))
     return SweepState(
         name=opened.study_name,

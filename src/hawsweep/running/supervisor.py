@@ -26,6 +26,7 @@ from hawsweep.scoring.metrics import BUILT_IN
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
+from hawsweep.study.attributes import TEST
 from hawsweep.study.backup import Backups
 from hawsweep.study.baselines import unmeasured
 from hawsweep.study.clean_up import remove_bulk
@@ -34,7 +35,7 @@ from hawsweep.study.faults import GONE, INTERRUPTED, TAINTING, WANTS_SUCCESSOR, 
 from hawsweep.study.place import Place
 from hawsweep.study.queue import ask, n_running_here, orphans_here, reap_running
 from hawsweep.study.study import stop_asked
-from hawsweep.study.trials import count_finished
+from hawsweep.study.trials import count_finished, n_test_records
 
 MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
@@ -296,19 +297,11 @@ class Supervisor:
 
     def _wants_test(self) -> bool:
         best = winner(self._study)
-        tested = self._attrs().get("test", {}).get("trial_number")
-        if best is None or tested == best.number or self._no_test:
+        tested = self._study.user_attrs.get(TEST, {}).get("trial_number")
+        if best is None or tested == best.number or n_test_records(self._study) == 0:
             return False
         # One that another program added has no adapter.
         return (self._place.trial_dir(self._name, best.number) / ADAPTER_DIR).is_dir()
-
-    @property
-    def _no_test(self) -> bool:
-        spec = self._attrs().get("spec", {})
-        return str(spec.get("fingerprints", {}).get("test", "0:")).startswith("0:")
-
-    def _attrs(self) -> dict[str, Any]:
-        return self._study.user_attrs
 
     def _start_worker(self, number: int) -> None:
         setting = {

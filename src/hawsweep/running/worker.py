@@ -44,7 +44,15 @@ from hawsweep.results.leaderboard import trial_row
 from hawsweep.scoring.embedder_process import EmbedderClient
 from hawsweep.scoring.score import Scorer, write_samples
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import CONFIRMS, MEMORY_FACTOR, SEED, SMALLEST_VIOLATION
+from hawsweep.study.attributes import (
+    CONFIRMS,
+    MEMORY_FACTOR,
+    SEED,
+    SMALLEST_VIOLATION,
+    TEST,
+    TIME_S,
+    WORKER,
+)
 from hawsweep.study.baselines import base_dir, best_other, keep_base, unmeasured
 from hawsweep.study.confirm import load_confirmation, winner
 from hawsweep.study.faults import (
@@ -250,10 +258,10 @@ class Worker:
         with _log_to(folder / LOG_FILE):
             try:
                 # Another machine that wanted it too may have written itself.
-                if trial.user_attrs.get("worker") != self._identity:
-                    trial.set_user_attr("worker", self._identity)
+                if trial.user_attrs.get(WORKER) != self._identity:
+                    trial.set_user_attr(WORKER, self._identity)
                 value, state = self._value_of(opened, trial, folder)
-                trial.set_user_attr("time_s", round(time.monotonic() - started, 3))
+                trial.set_user_attr(TIME_S, round(time.monotonic() - started, 3))
                 opened.tell(trial, value, state=state)
             except optuna.exceptions.UpdateFinishedTrialError:
                 from_outside = True  # in the dashboard for instance
@@ -311,10 +319,10 @@ class Worker:
             where = folder if kind == "trial" else self._base_dir(model)
             write_samples(where / f"test_{SAMPLE_FILES[kind]}", score)
         self._test_other(opened, model)
-        opened_before = opened.user_attrs.get("test", {}).get("n_opened", 0)
+        opened_before = opened.user_attrs.get(TEST, {}).get("n_opened", 0)
         summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
         opened.set_user_attr(
-            "test",
+            TEST,
             {
                 "trial_number": best.number,
                 "n_prompts": len(self.bench.test_prompts),

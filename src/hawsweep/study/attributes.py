@@ -1,22 +1,85 @@
-"""The keys of a study's and a trial's user attributes, each once."""
+"""The keys of a study's and a trial's user attributes, each once.
 
-# The study's attribute with what was measured of several untuned models; see baselines.
-BASES = "bases"
-# The study's attribute by which another process asks the supervisor to stop: how urgently.
+Bytes end in ``_BYTES``, seconds in ``_S``. The database holds the strings: they stay as they are.
+"""
+
+# Of a study: what it was made with and is asked to do.
+
+# The sweep without how it runs, and ``fingerprints`` of data, models and metric.
+SPEC = "spec"
+# The keys of the sweep that may change between starts, as the last start had them.
+HOW = "how"
+DESCRIPTION = "description"
+# Scores known from elsewhere, by name.
+REFERENCES = "references"
+# Versions of packages that it was made with, by name.
+VERSIONS = "versions"
+# The last starts: time (seconds since 1970), host, versions, commit.
+STARTS = "starts"
+# By which another process asks the supervisor to stop: 1 after the current evaluation, 2 now.
 STOP = "stop"
 
+# Of a study: what it measured.
 
-# The study's attribute by which predicted activations are multiplied, after trials that ran out.
+# The untuned model, alone and with examples in its prompt: loss, score, seconds.
+BASE, FEW_SHOT = "base", "few_shot"
+# Several untuned models: what was measured of each, by its reference; see ``baselines``.
+BASES = "bases"
+# The metric's scale, and what its prompts can tell apart.
+SELF_CHECK = "self_check"
+# The scores on the test split, of which trial, and how often the split was opened.
+TEST = "test"
+# The best trials with new seeds, best first; see ``confirm``.
+CONFIRMED = "confirm"
+# By which predicted activations are multiplied, after trials that ran out of memory.
 MEMORY_FACTOR = "memory_factor"
-# The constraint's name, in GB above the budget: a trial is feasible at 0, in Optuna's words.
+
+# Of a trial: where it comes from.
+
+# What proposed its settings, where that was not the sampler.
+SUGGESTED_BY = "suggested_by"
+# The number of the trial whose settings are queued again.
+REPEATS = "repeats"
+# The kind of fault after which it is tried once more.
+RETRIED_AFTER = "retried_after"
+# What its plan must stay below, after a plan of so many bytes ran out of memory.
+BELOW_BYTES = "below_bytes"
+# Of a confirming trial: the number of the trial whose settings it has, and its seed.
+CONFIRMS, SEED = "confirms", "seed"
+# The trial, and the iteration, from which its training went on.
+CONTINUES = "continues"
+
+# Of a trial: how it runs and ends.
+
+# The process that runs it: see ``processes.identity``; ``parent`` is its supervisor's.
+WORKER = "worker"
+# How it is executed: micro-batch and so on, ``peak_bytes`` as predicted, and ``text``.
+PLAN = "plan"
+# Why it ended before its time, in words; and the kind of fault that ended it.
+REASON, FAULT = "reason", "fault"
+# True of a trial that does not fit into memory.
+INFEASIBLE = "infeasible"
+# From start to end; of that training, evaluations, and answering the validation prompts.
+TIME_S = "time_s"
+TRAIN_TIME_S, EVAL_TIME_S, SCORE_TIME_S = "train_time_s", "eval_time_s", "score_time_s"
+TOKENS_PER_S = "tokens_per_s"
+# As measured.
+PEAK_MEMORY_BYTES = "peak_memory_bytes"
+
+# Of a trial: what it reached. The keys of ``Score.summary`` stand beside these.
+
+# Of the best evaluation: nats per token, and per byte of text where several models are compared.
+VAL_LOSS, NATS_PER_BYTE = "val_loss", "nats_per_byte"
+# Where several models are compared: what its validation loss was multiplied by to be its
+# intermediate values, tokens that count per byte of text.
+TARGETS_PER_BYTE = "targets_per_byte"
+BEST_ITERATION = "best_iteration"
+# With the best adapter, per token: of the validation split, and of its prompts' references.
+PERPLEXITY, REFERENCE_PERPLEXITY = "perplexity", "reference_perplexity"
+# How many answers are empty, cut and so on, by ``metrics.FAULTS``.
+FAULTS = "faults"
+
+# No user attribute: the constraint's name, in GB above the budget. A trial is feasible at 0, in
+# Optuna's words.
 MEMORY_CONSTRAINT = "memory"
 SMALLEST_VIOLATION = 1e-3
-# A trial's attribute where several models are compared: what its validation loss was multiplied by
-# to be its intermediate values, tokens that count per byte of text.
-TARGETS_PER_BYTE = "targets_per_byte"
-
-
-# What a confirming trial carries: the trial whose settings it has, and its seed.
-CONFIRMS, SEED = "confirms", "seed"
-# The study's attribute that holds the outcome.
-OUTCOME = "confirm"

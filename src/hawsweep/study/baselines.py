@@ -17,14 +17,14 @@ from optuna.trial import FrozenTrial
 
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import SweepSpec, short_names
-from hawsweep.study.attributes import BASES
+from hawsweep.study.attributes import BASE, BASES, FEW_SHOT, SELF_CHECK
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import trial_of
 
 # The last of them says that all is there.
-_MEASURED = ("self_check", "few_shot", "base")
-_LABELS = {"base": "base", "few_shot": "{n_examples}-shot base"}
+_MEASURED = (SELF_CHECK, FEW_SHOT, BASE)
+_LABELS = {BASE: "base", FEW_SHOT: "{n_examples}-shot base"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def base_values(study: optuna.Study, settings: Mapping[str, Any]) -> Mapping[str
     """
     attributes = study.user_attrs
     measured = attributes.get(BASES, {}).get(settings.get(MODEL), {})
-    values: Mapping[str, Any] = (measured if BASES in attributes else attributes).get("base", {})
+    values: Mapping[str, Any] = (measured if BASES in attributes else attributes).get(BASE, {})
     return values
 
 
@@ -114,7 +114,7 @@ def unmeasured(study: optuna.Study, spec: SweepSpec, left_out: Collection[str] =
         left_out: Models that do not fit into memory.
     """
     if not spec.searches_models:
-        return [] if "base" in study.user_attrs else [spec.model]
+        return [] if BASE in study.user_attrs else [spec.model]
     known = study.user_attrs.get(BASES, {})
     return [each for each in spec.models if each not in known and each not in left_out]
 
@@ -132,8 +132,8 @@ def keep_base(
         study.set_user_attr(BASES, known)
         if unmeasured(study, spec, left_out):
             return
-        best = max(known, key=lambda each: known[each]["base"]["score"])
-        measured = {**known[best], "base": {**known[best]["base"], "model": best}}
+        best = max(known, key=lambda each: known[each][BASE]["score"])
+        measured = {**known[best], BASE: {**known[best][BASE], "model": best}}
     for key in _MEASURED:
         if key in measured:
             study.set_user_attr(key, measured[key])

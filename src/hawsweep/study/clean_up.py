@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE
 from hawsweep.spec.sweep import SweepSpec, keep_count
+from hawsweep.study.attributes import REPEATS
 from hawsweep.study.confirm import confirmations
 from hawsweep.study.place import Place
 
@@ -37,8 +38,8 @@ def _kept(trials: list[FrozenTrial], count: int, spec: SweepSpec) -> set[int]:
     best = sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))
     kept = {trial.number for trial in best[: max(count, spec.confirm.top)]}
     for trial in trials:
-        if not trial.state.is_finished() and "repeats" in trial.user_attrs:
-            kept.add(trial.user_attrs["repeats"])
+        if not trial.state.is_finished() and REPEATS in trial.user_attrs:
+            kept.add(trial.user_attrs[REPEATS])
     return kept
 
 

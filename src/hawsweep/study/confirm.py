@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.spec.sweep import PruningSpec, SamplerSpec, SweepSpec
-from hawsweep.study.attributes import CONFIRMS, OUTCOME, SEED
+from hawsweep.study.attributes import CONFIRMED, CONFIRMS, EVAL_TIME_S, SEED, TRAIN_TIME_S
 from hawsweep.study.storage import confirm_name
 from hawsweep.study.study import load_study, name_metric
 from hawsweep.study.trials import best_trial, complete_trials
@@ -55,7 +55,7 @@ def expected_s(opened: optuna.Study, spec: SweepSpec, n_workers: int) -> float:
     """About how long it takes to train the best trials again, by how long they took."""
     trials = opened.get_trials(deepcopy=False)
     times: list[float] = [
-        sum(trials[number].user_attrs.get(key, 0.0) for key in ("train_time_s", "eval_time_s"))
+        sum(trials[number].user_attrs.get(key, 0.0) for key in (TRAIN_TIME_S, EVAL_TIME_S))
         for number, _ in wanted(opened, spec)
     ]
     return sum(times) / n_workers
@@ -119,7 +119,7 @@ def conclude(opened: optuna.Study, confirming: optuna.Study, spec: SweepSpec) ->
     ]
     best_first = ranked(found)
     if best_first:
-        opened.set_user_attr(OUTCOME, [asdict(each) for each in best_first])
+        opened.set_user_attr(CONFIRMED, [asdict(each) for each in best_first])
     return best_first
 
 
@@ -132,7 +132,7 @@ def confirmations(opened: optuna.Study) -> list[Confirmation]:
     """What was concluded, best first; empty before."""
     return [
         Confirmation(each["trial_number"], each["selected"], tuple(each["scores"]))
-        for each in opened.user_attrs.get(OUTCOME, ())
+        for each in opened.user_attrs.get(CONFIRMED, ())
     ]
 
 

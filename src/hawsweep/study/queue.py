@@ -13,7 +13,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.machine.processes import asking, is_alive_here, is_dead_here
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import MEMORY_CONSTRAINT, MEMORY_FACTOR, SMALLEST_VIOLATION
+from hawsweep.study.attributes import (
+    BELOW_BYTES,
+    CONFIRMS,
+    FAULT,
+    INFEASIBLE,
+    MEMORY_CONSTRAINT,
+    MEMORY_FACTOR,
+    PLAN,
+    REASON,
+    REPEATS,
+    RETRIED_AFTER,
+    SEED,
+    SMALLEST_VIOLATION,
+    WORKER,
+)
 from hawsweep.study.faults import FROM_OUTSIDE, Fault
 from hawsweep.study.optuna_door import storage_of, study_id, suggest, trial_id, trial_to_run
 from hawsweep.study.study import renew_sampler
@@ -21,7 +35,7 @@ from hawsweep.study.trials import count_finished
 
 _TIGHTENED = 1.15
 # What makes a trial another one than its settings say, so that its repetition has it too.
-_CARRIED = ("confirms", "seed", "retried_after", "below_bytes")
+_CARRIED = (CONFIRMS, SEED, RETRIED_AFTER, BELOW_BYTES)
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ def reap_running(
     """
     reaped = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner = trial.user_attrs.get("worker")
+        owner = trial.user_attrs.get(WORKER)
         if owner == dict(worker) if worker is not None else _is_left(owner):
             reaped[trial.number] = end_failed(study, trial.number, fault)
     return reaped
@@ -73,14 +87,14 @@ def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
             state, reason = TrialState.PRUNED, f"{reason}; there is no smaller way to execute it"
             _mark_infeasible(study, trial)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside meanwhile
-        storage.set_trial_user_attr(trial_id(trial), "reason", reason)
-        storage.set_trial_user_attr(trial_id(trial), "fault", fault.kind)
+        storage.set_trial_user_attr(trial_id(trial), REASON, reason)
+        storage.set_trial_user_attr(trial_id(trial), FAULT, fault.kind)
         storage.set_trial_state_values(trial_id(trial), state)
     return Ending("infeasible" if state == TrialState.PRUNED else "fail", reason)
 
 
 def _mark_infeasible(study: optuna.Study, trial: FrozenTrial) -> None:
-    trial_to_run(study, trial.number).set_user_attr("infeasible", True)
+    trial_to_run(study, trial.number).set_user_attr(INFEASIBLE, True)
     key = f"constraints:{MEMORY_CONSTRAINT}"
     if key not in trial.system_attrs or trial.system_attrs[key] <= 0:
         # Trial.set_constraint would keep the first value: that the plan was thought to fit.
@@ -88,18 +102,24 @@ def _mark_infeasible(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def _try_later(study: optuna.Study, trial: FrozenTrial, fault: Fault) -> bool:
-    if "retried_after" in trial.user_attrs:
+    if RETRIED_AFTER in trial.user_attrs:
         return False
-    repeat_trial(study, trial.number, retried_after=fault.kind)
+    repeat_trial(study, trial.number, {RETRIED_AFTER: fault.kind})
     return True
 
 
-def repeat_trial(study: optuna.Study, number: int, **attributes: Any) -> None:
-    """Queue a trial's settings, once; the trial that gets them goes on where its state is."""
+def repeat_trial(
+    study: optuna.Study, number: int, attributes: Mapping[str, Any] | None = None
+) -> None:
+    """Queue a trial's settings, once; the trial that gets them goes on where its state is.
+
+    Args:
+        attributes: The new trial's, beside those that it has from the one repeated.
+    """
     trials = study.get_trials(deepcopy=False)
-    if any(trial.user_attrs.get("repeats") == number for trial in trials):
+    if any(trial.user_attrs.get(REPEATS) == number for trial in trials):
         return  # a process was killed between queueing and saying that the trial ended
-    attributes = {"repeats": number, **_carried(trials[number]), **attributes}
+    attributes = {REPEATS: number, **_carried(trials[number]), **(attributes or {})}
     # One that died while it was given its settings has some of them only.
     settings = {**trials[number].system_attrs.get("fixed_params", {}), **trials[number].params}
     study.enqueue_trial(settings, user_attrs=attributes)
@@ -117,14 +137,14 @@ def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
         Whether it is tried again.
     """
     trial = study.get_trials(deepcopy=False)[number]
-    plan = trial.user_attrs.get("plan")
+    plan = trial.user_attrs.get(PLAN)
     if plan is None or not plan["peak_bytes"]:
         return False  # how much it takes is not known, nor what would take less
     factor = study.user_attrs.get(MEMORY_FACTOR, 1.0)
     study.set_user_attr(MEMORY_FACTOR, factor * _TIGHTENED)
-    if "below_bytes" in trial.user_attrs:
+    if BELOW_BYTES in trial.user_attrs:
         return False
-    repeat_trial(study, number, below_bytes=plan["peak_bytes"])
+    repeat_trial(study, number, {BELOW_BYTES: plan["peak_bytes"]})
     return True
 
 
@@ -172,9 +192,9 @@ def next_trial(
     is_last = count_finished(study) >= n_trials - 1
 
     def turn(waiting: FrozenTrial) -> int | None:
-        if "retried_after" in waiting.user_attrs:
+        if RETRIED_AFTER in waiting.user_attrs:
             return 1 if is_last or begun > waiting.number else None
-        return 0 if "repeats" in waiting.user_attrs else 2
+        return 0 if REPEATS in waiting.user_attrs else 2
 
     waiting = [(turn(t), t.number) for t in trials if t.state == TrialState.WAITING]
     queued = sorted((at, number) for at, number in waiting if at is not None)
@@ -192,7 +212,7 @@ def _take(study: optuna.Study, trial: FrozenTrial, worker: Mapping[str, Any]) ->
     storage = storage_of(study)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
         # Before it runs: a process that dies in between leaves a trial that waits.
-        storage.set_trial_user_attr(trial_id(trial), "worker", dict(worker))
+        storage.set_trial_user_attr(trial_id(trial), WORKER, dict(worker))
         return storage.set_trial_state_values(trial_id(trial), TrialState.RUNNING)
     return False
 
@@ -209,7 +229,7 @@ def _new_trial(study: optuna.Study, worker: Mapping[str, Any]) -> int:
         value=None,
         params={},
         distributions={},
-        user_attrs={"worker": dict(worker)},
+        user_attrs={WORKER: dict(worker)},
         system_attrs={},
         intermediate_values={},
         datetime_start=datetime.now(),
@@ -222,13 +242,13 @@ def _new_trial(study: optuna.Study, worker: Mapping[str, Any]) -> int:
 def n_running_here(study: optuna.Study) -> int:
     """Trials that run now, in processes that live on this machine."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return sum(is_alive_here(trial.user_attrs.get("worker")) for trial in running)
+    return sum(is_alive_here(trial.user_attrs.get(WORKER)) for trial in running)
 
 
 def orphans_here(study: optuna.Study) -> list[int]:
     """Process ids of workers on this machine that run a trial, but whose supervisor has ended."""
     owners = [
-        trial.user_attrs.get("worker", {})
+        trial.user_attrs.get(WORKER, {})
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     ]
     return [

@@ -18,7 +18,7 @@ from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
 from hawsweep.layout import CONFIRM_SUFFIX
 from hawsweep.spec.sweep import SweepSpec, without_gone_keys
-from hawsweep.study.attributes import BASES, STOP
+from hawsweep.study.attributes import BASE, BASES, DESCRIPTION, HOW, SPEC, STARTS, STOP, VERSIONS
 from hawsweep.study.optuna_door import study_id
 from hawsweep.study.place import Place, folder_name, printable
 from hawsweep.study.provenance import start_record, versions
@@ -55,7 +55,7 @@ def create_study(
     if name in study_names(storage):
         study = load_study(storage, name, spec)
         changes = _changes(_spec_with_defaults(study, asked), asked)
-        known = study.user_attrs.get("versions", {})
+        known = study.user_attrs.get(VERSIONS, {})
         others = "" if accept_versions else _changes(known, {**known, **versions()})
         if not changes and not others:
             _note_start(study)
@@ -91,12 +91,9 @@ def create_study(
         pruner=make_pruner(spec),
     )
     name_metric(study, spec.scoring.metric.replace("_", " "))
-    for key, value in {
-        "spec": asked,
-        "versions": versions(),
-        "description": spec.description,
-    }.items():
-        study.set_user_attr(key, value)
+    study.set_user_attr(SPEC, asked)
+    study.set_user_attr(VERSIONS, versions())
+    study.set_user_attr(DESCRIPTION, spec.description)
     _note_start(study)
     return study, True
 
@@ -109,8 +106,8 @@ def name_metric(study: optuna.Study, name: str) -> None:
 
 
 def _note_start(study: optuna.Study) -> None:
-    before = study.user_attrs.get("starts", [])
-    study.set_user_attr("starts", [*before, start_record()][-_MOST_STARTS:])
+    before = study.user_attrs.get(STARTS, [])
+    study.set_user_attr(STARTS, [*before, start_record()][-_MOST_STARTS:])
 
 
 def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) -> optuna.Study:
@@ -192,12 +189,20 @@ def spec_of(study: optuna.Study, trial: FrozenTrial | None = None) -> SweepSpec:
     it trained were the only one.
     """
     attributes = study.user_attrs
-    content = {key: value for key, value in attributes["spec"].items() if key != "fingerprints"}
-    spec = SweepSpec.model_validate(without_gone_keys({**content, **attributes.get("how", {})}))
+    content = {key: value for key, value in attributes[SPEC].items() if key != "fingerprints"}
+    spec = SweepSpec.model_validate(without_gone_keys({**content, **attributes.get(HOW, {})}))
     if trial is None:
         return spec
     queued = trial.system_attrs.get("fixed_params", {})
     return spec.of_model(spec.model_of({**queued, **trial.params}))
+
+
+def known_spec(study: optuna.Study) -> SweepSpec | None:
+    """The spec of a study; None of one that another program made, or a version with other keys."""
+    try:
+        return spec_of(study)
+    except (KeyError, ValidationError):
+        return None
 
 
 def newest(storage: RDBStorage) -> str:
@@ -218,7 +223,7 @@ def newest(storage: RDBStorage) -> str:
 
 def _is_untouched(study: optuna.Study) -> bool:
     trials = study.get_trials(deepcopy=False)
-    is_measured = study.user_attrs.keys() & {"base", BASES}
+    is_measured = study.user_attrs.keys() & {BASE, BASES}
     return not is_measured and all(t.state == TrialState.WAITING for t in trials)
 
 
@@ -226,12 +231,10 @@ def _spec_with_defaults(study: optuna.Study, asked: Mapping[str, Any]) -> dict[s
     """What a study was made with; keys that are newer than it have their defaults, and
     fingerprints what they are now.
     """
-    stored: dict[str, Any] = study.user_attrs.get("spec", {})
+    stored: dict[str, Any] = study.user_attrs.get(SPEC, {})
     known = {**asked["fingerprints"], **stored.get("fingerprints", {})}
-    try:
-        return {**spec_of(study).fingerprint(), "fingerprints": known}
-    except (KeyError, ValidationError):
-        return stored
+    spec = known_spec(study)
+    return stored if spec is None else {**spec.fingerprint(), "fingerprints": known}
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

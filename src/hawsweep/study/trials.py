@@ -1,4 +1,6 @@
-"""The trials of a study: one by its number, the best, how many are finished."""
+"""The trials of a study: one by its number, the best, how many are finished, and whether there are
+records to test one on.
+"""
 
 from collections.abc import Sequence
 
@@ -6,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
+from hawsweep.study.attributes import INFEASIBLE, SPEC
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
@@ -25,7 +28,7 @@ def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Complete trials with all settings of the study's search: others may have added trials that
     have not, and could not be trained again.
     """
-    searched = study.user_attrs.get("spec", {}).get("search", {})
+    searched = study.user_attrs.get(SPEC, {}).get("search", {})
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return [trial for trial in complete if trial.params.keys() >= searched.keys()]
 
@@ -38,4 +41,11 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 def count_finished(study: optuna.Study) -> int:
     """Trials that gave a result: complete, or pruned for another reason than memory."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    return sum(not trial.user_attrs.get("infeasible") for trial in trials)
+    return sum(not trial.user_attrs.get(INFEASIBLE) for trial in trials)
+
+
+def n_test_records(study: optuna.Study) -> int:
+    """Records of the test split; a split's fingerprint begins with their number."""
+    prints = study.user_attrs.get(SPEC, {}).get("fingerprints", {})
+    n_records, _, _ = str(prints.get("test", "0:")).partition(":")
+    return int(n_records) if n_records.isdecimal() else 0

@@ -29,7 +29,7 @@ _NO_INFLUENCE = {"grad_checkpoint", "keep_checkpoints"}
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """Where a run is. Everything but its arrays; plain numbers, so that JSON gives them back
     exactly.
 
@@ -102,7 +102,7 @@ class TrainState:
         best: The evaluation whose adapter is kept.
     """
 
-    progress: Progress
+    progress: RunProgress
     adapter: dict[str, Any]
     optimizer: dict[str, Any]
     pending: dict[str, Any]
@@ -136,7 +136,7 @@ def load_state(folder: Path, train: TrainSpec) -> TrainState | None:
         loaded: Any = mx.load(str(folder / STATE_FILE), return_metadata=True)
         arrays, metadata = loaded
         content = json.loads(metadata["hawsweep"])
-        progress = Progress(**content["progress"])
+        progress = RunProgress(**content["progress"])
         if not _leads_to(content["train"], train):
             return None
         best = content.get("best")

@@ -38,7 +38,7 @@ from hawsweep.spec.train import TrainSpec
 from hawsweep.training.adapters import adapted, save_adapter
 from hawsweep.training.checkpoints import (
     ExampleLosses,
-    Progress,
+    RunProgress,
     TrainState,
     flat,
     keep_checkpoint,
@@ -230,7 +230,7 @@ def _checkpointed(call: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _first_state(model: Any, n_examples: int) -> TrainState:
-    progress = Progress(random_seed=random_seed())
+    progress = RunProgress(random_seed=random_seed())
     adapter = flat(model.trainable_parameters())
     return TrainState(progress, adapter, {}, {}, ExampleLosses.of(n_examples), None)
 

@@ -11,6 +11,7 @@ import optuna
 from hawsweep.data.load import load_data
 from hawsweep.errors import DataError, StudyError
 from hawsweep.files import replacing
+from hawsweep.study.attributes import SPEC
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 
@@ -73,7 +74,7 @@ def hardest_and_easiest(
     mean = total[seen] / count[seen]
     ranked = seen[np.argsort(-mean, kind="stable")]
     splits = load_data(spec_of(study).data)
-    if not splits.fingerprint().items() <= study.user_attrs["spec"]["fingerprints"].items():
+    if not splits.fingerprint().items() <= study.user_attrs[SPEC]["fingerprints"].items():
         raise DataError(
             f"The data of study {study.study_name!r} have changed since: which examples it had can "
             "no longer be told. Restore the data to look at them."

@@ -18,6 +18,16 @@ from hawsweep.scoring.metrics import signatures
 from hawsweep.scoring.score import Score, write_samples
 from hawsweep.scoring.self_check import check_scoring
 from hawsweep.spec.space import apply_settings
+from hawsweep.study.attributes import (
+    BASE,
+    FEW_SHOT,
+    NATS_PER_BYTE,
+    PERPLEXITY,
+    REFERENCE_PERPLEXITY,
+    SELF_CHECK,
+    TIME_S,
+    VAL_LOSS,
+)
 from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.training.evaluation import Evaluation
 from hawsweep.trial.context import Bench
@@ -37,33 +47,33 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
     write_samples(folder / "samples.jsonl", score)
     write_losses(folder, evaluation)
     measured: dict[str, Any] = {
-        "base": {
+        BASE: {
             **loss_attributes(bench, evaluation),
-            "perplexity": evaluation.perplexity,
-            "reference_perplexity": bench.reference_perplexity(evaluation),
+            PERPLEXITY: evaluation.perplexity,
+            REFERENCE_PERPLEXITY: bench.reference_perplexity(evaluation),
             **score.summary(),
             "signatures": signatures(),
-            "time_s": time.perf_counter() - started,
+            TIME_S: time.perf_counter() - started,
         }
     }
     if bench.few_shot:
         few_shot = score_few_shot(bench, bench.valid_prompts)
         write_samples(folder / SAMPLE_FILES["few_shot"], few_shot)
-        measured["few_shot"] = {"n_examples": len(bench.few_shot), **few_shot.summary()}
+        measured[FEW_SHOT] = {"n_examples": len(bench.few_shot), **few_shot.summary()}
     spec = bench.spec.scoring
     check = check_scoring(
         bench.scorer, bench.valid_prompts, score, spec.difference, leaks, bench.spec.seed
     )
-    return {**measured, "self_check": asdict(check)}
+    return {**measured, SELF_CHECK: asdict(check)}
 
 
 def loss_attributes(bench: Bench, evaluation: Evaluation) -> dict[str, float]:
     """A validation loss as studies keep it: per token, and where models differ per byte too."""
     loss = evaluation.val_loss
     per_byte = (
-        {} if bench.targets_per_byte is None else {"nats_per_byte": bench.comparable_loss(loss)}
+        {} if bench.targets_per_byte is None else {NATS_PER_BYTE: bench.comparable_loss(loss)}
     )
-    return {"val_loss": loss, **per_byte}
+    return {VAL_LOSS: loss, **per_byte}
 
 
 def score_few_shot(bench: Bench, records: Sequence[Record]) -> Score:

@@ -21,7 +21,25 @@ from hawsweep.planning.trial_plan import Plan, describe
 from hawsweep.scoring.score import write_samples
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.train import TrainSpec
-from hawsweep.study.attributes import MEMORY_CONSTRAINT, SEED, SMALLEST_VIOLATION
+from hawsweep.study.attributes import (
+    BELOW_BYTES,
+    CONTINUES,
+    EVAL_TIME_S,
+    FAULT,
+    INFEASIBLE,
+    MEMORY_CONSTRAINT,
+    PEAK_MEMORY_BYTES,
+    PERPLEXITY,
+    PLAN,
+    REASON,
+    REFERENCE_PERPLEXITY,
+    SCORE_TIME_S,
+    SEED,
+    SMALLEST_VIOLATION,
+    TIME_S,
+    TOKENS_PER_S,
+    TRAIN_TIME_S,
+)
 from hawsweep.training.adapters import beyond_mlx_lm, load_adapter, mlx_lm_config
 from hawsweep.training.checkpoints import (
     TrainState,
@@ -80,7 +98,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
         except (NonFiniteLoss, optuna.TrialPruned) as fault:
             remove_state(folder)
             if isinstance(fault, NonFiniteLoss):
-                trial.set_user_attr("reason", f"{fault}: the settings diverge")
+                trial.set_user_attr(REASON, f"{fault}: the settings diverge")
             raise optuna.TrialPruned(str(fault)) from fault
         _record_training(trial, result, train)
         _note_peak(bench, train, plan, result)
@@ -88,10 +106,10 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
         tell("scoring", n_prompts=len(bench.valid_prompts))
         load_adapter(bench.loaded.model, folder / ADAPTER_DIR)
         score = bench.score(bench.valid_prompts)
-        trial.set_user_attr("reference_perplexity", bench.reference_perplexity(result.best))
+        trial.set_user_attr(REFERENCE_PERPLEXITY, bench.reference_perplexity(result.best))
     write_samples(folder / "samples.jsonl", score)
     for key, value in score.summary().items():
-        trial.set_user_attr("score_time_s" if key == "time_s" else key, value)
+        trial.set_user_attr(SCORE_TIME_S if key == TIME_S else key, value)
     if not (_may_be_continued(bench, train) and result.iteration == train.iters):
         remove_state(folder)
     return score.score
@@ -99,7 +117,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
 
 def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
     """Choose how the trial is executed and record it; end it where nothing fits."""
-    below_bytes = trial.user_attrs.get("below_bytes")
+    below_bytes = trial.user_attrs.get(BELOW_BYTES)
     plan = bench.plan(train, below_bytes)
     if (other := _that_ran_out(trial)) is not None:
         end_infeasible(trial, SMALLEST_VIOLATION, f"ran out of memory as trial {other}")
@@ -113,7 +131,7 @@ def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
         end_infeasible(trial, max(short / 1e9, SMALLEST_VIOLATION), reason)
     trial.set_constraint(MEMORY_CONSTRAINT, 0.0)
     recorded = {"peak_bytes": plan.peak_bytes, "text": describe(plan, train)}
-    trial.set_user_attr("plan", {**asdict(plan.execution), **recorded})
+    trial.set_user_attr(PLAN, {**asdict(plan.execution), **recorded})
     bench.execute(plan)
     return plan
 
@@ -128,15 +146,15 @@ def end_infeasible(trial: optuna.Trial, violation: float, reason: str) -> NoRetu
         optuna.TrialPruned: Always.
     """
     trial.set_constraint(MEMORY_CONSTRAINT, violation)
-    trial.set_user_attr("infeasible", True)
-    trial.set_user_attr("reason", reason)
+    trial.set_user_attr(INFEASIBLE, True)
+    trial.set_user_attr(REASON, reason)
     raise optuna.TrialPruned(reason)
 
 
 def _that_ran_out(trial: optuna.Trial) -> int | None:
     """An earlier trial of the same settings that ran out of memory in every way to execute it."""
     for other in trial.study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
-        if other.params == trial.params and other.user_attrs.get("fault") == "out_of_memory":
+        if other.params == trial.params and other.user_attrs.get(FAULT) == "out_of_memory":
             return other.number
     return None
 
@@ -192,7 +210,7 @@ def _take_over(
             continue  # no longer kept
         remove_half_written(source)
         if take_state(source, folder, keep=other.state == TrialState.COMPLETE):
-            trial.set_user_attr("continues", {"trial": other.number, "iteration": iteration})
+            trial.set_user_attr(CONTINUES, {"trial": other.number, "iteration": iteration})
             return load_state(folder, train)
     return None
 
@@ -213,14 +231,14 @@ def _copy_files(source: Path, folder: Path) -> None:
 
 
 def _record_training(trial: optuna.Trial, result: TrainResult, train: TrainSpec) -> None:
-    trial.set_user_attr("tokens_per_s", round(result.tokens_per_s, 1))
-    trial.set_user_attr("train_time_s", round(result.train_time_s, 2))
-    trial.set_user_attr("eval_time_s", round(result.eval_time_s, 2))
-    trial.set_user_attr("peak_memory_bytes", result.peak_memory_bytes)
-    trial.set_user_attr("perplexity", result.best.perplexity)
+    trial.set_user_attr(TOKENS_PER_S, round(result.tokens_per_s, 1))
+    trial.set_user_attr(TRAIN_TIME_S, round(result.train_time_s, 2))
+    trial.set_user_attr(EVAL_TIME_S, round(result.eval_time_s, 2))
+    trial.set_user_attr(PEAK_MEMORY_BYTES, result.peak_memory_bytes)
+    trial.set_user_attr(PERPLEXITY, result.best.perplexity)
     if result.iteration < train.iters:
         trial.set_user_attr(
-            "reason",
+            REASON,
             f"stopped at iteration {result.iteration}: no improvement in "
             f"{train.early_stopping_patience} evaluations",
         )

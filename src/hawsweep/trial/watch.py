@@ -12,7 +12,13 @@ import optuna
 from hawsweep.files import replace_text
 from hawsweep.layout import METRICS_FILE
 from hawsweep.spec.train import TrainSpec
-from hawsweep.study.attributes import TARGETS_PER_BYTE
+from hawsweep.study.attributes import (
+    BEST_ITERATION,
+    PEAK_MEMORY_BYTES,
+    REASON,
+    TARGETS_PER_BYTE,
+    TOKENS_PER_S,
+)
 from hawsweep.training.checkpoints import (
     TrainState,
 )
@@ -114,17 +120,17 @@ class TrialWatch:
         write_losses(self._folder, evaluation)
         for key, value in loss_attributes(self._bench, evaluation).items():
             self._trial.set_user_attr(key, value)
-        self._trial.set_user_attr("best_iteration", evaluation.iteration)
+        self._trial.set_user_attr(BEST_ITERATION, evaluation.iteration)
 
     def _prune(self, evaluation: Evaluation) -> None:
         if self._last_report is not None:
-            self._trial.set_user_attr("tokens_per_s", round(self._last_report.tokens_per_s, 1))
-            self._trial.set_user_attr("peak_memory_bytes", self._last_report.peak_memory_bytes)
+            self._trial.set_user_attr(TOKENS_PER_S, round(self._last_report.tokens_per_s, 1))
+            self._trial.set_user_attr(PEAK_MEMORY_BYTES, self._last_report.peak_memory_bytes)
         reason = (
             f"behind the {self._bench.spec.pruning.name} of earlier trials "
             f"at iteration {evaluation.iteration}"
         )
-        self._trial.set_user_attr("reason", reason)
+        self._trial.set_user_attr(REASON, reason)
         raise optuna.TrialPruned(reason)
 
     def _write(self, kind: str, values: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
-from hawsweep.study.attributes import BASES
+from hawsweep.study.attributes import BASES, NATS_PER_BYTE, PEAK_MEMORY_BYTES, PLAN, VAL_LOSS
 from hawsweep.study.baselines import baselines
 from hawsweep.text import setting, short_name
 
@@ -133,7 +133,7 @@ def loss_text(study: optuna.Study) -> str:
 
 def loss_of(values: Mapping[str, Any]) -> float | None:
     """The validation loss of a trial or a base, as ``loss_text`` says."""
-    return finite_number(values.get("nats_per_byte", values.get("val_loss")))
+    return finite_number(values.get(NATS_PER_BYTE, values.get(VAL_LOSS)))
 
 
 def bases_of(study: optuna.Study) -> list[tuple[str, float | None, float | None]]:
@@ -206,7 +206,7 @@ def _named(name: str, value: Any) -> Any:
 
 def peak_bytes(trial: FrozenTrial) -> tuple[float, float] | None:
     """The peak memory a trial's plan predicted and the measured one; None without both."""
-    plan = trial.user_attrs.get("plan")
+    plan = trial.user_attrs.get(PLAN)
     predicted = finite_number(plan.get("peak_bytes")) if isinstance(plan, Mapping) else None
-    measured = finite_number(trial.user_attrs.get("peak_memory_bytes"))
+    measured = finite_number(trial.user_attrs.get(PEAK_MEMORY_BYTES))
     return (predicted, measured) if predicted and measured else None

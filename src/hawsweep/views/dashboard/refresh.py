@@ -21,6 +21,7 @@ from hawsweep.layout import CONFIRM_SUFFIX
 from hawsweep.machine.processes import supervisor_of
 from hawsweep.notes.annotate import annotate_study
 from hawsweep.notes.attachments import REPORT
+from hawsweep.study.attributes import BASE, CONFIRMED, SPEC, TEST
 from hawsweep.study.optuna_door import storage_of, study_id
 from hawsweep.study.place import Place
 from hawsweep.study.study import load_study
@@ -44,7 +45,7 @@ class Refresher:
         """Once. What cannot be read or written is told of and left."""
         for study in self._database.get_all_studies():
             name = study.study_name
-            if "spec" not in study.user_attrs and not name.endswith(CONFIRM_SUFFIX):
+            if SPEC not in study.user_attrs and not name.endswith(CONFIRM_SUFFIX):
                 continue  # another program's
             with suppress(StudyError):  # of a name that no folder can have
                 self._refresh(load_study(self._database, name))
@@ -59,7 +60,7 @@ class Refresher:
             study_id(opened),
             [trial.state.value for trial in trials],
             sum(len(trial.intermediate_values) for trial in trials),
-            [opened.user_attrs.get(key) for key in ("base", "test", "confirm")],
+            [opened.user_attrs.get(key) for key in (BASE, TEST, CONFIRMED)],
             ended,
             (folder / REPORT.path).is_file(),
         ]

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from typing import Any
 
 import optuna
-from pydantic import ValidationError
 
 from hawsweep.errors import ScoringError
 from hawsweep.machine.processes import supervisor_of
@@ -22,11 +21,12 @@ from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
 from hawsweep.results.verdict import judge_study
 from hawsweep.results.what_is_left import Standing, find_standing
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK, TEST
 from hawsweep.study.baselines import baseline_of, baselines, model_of, score_of
 from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.queue import n_running_here
-from hawsweep.study.study import spec_of
+from hawsweep.study.study import known_spec
 from hawsweep.study.trials import trial_of
 from hawsweep.text import duration, faults_text, number, score_range, settings_text
 from hawsweep.views.figure_style import peak_bytes
@@ -139,14 +139,14 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
     shown, n_more = shown_rows(rows, _MOST_ROWS)
     verdict, insight = judge_study(opened, place), find_insight(opened)
     confirmed, found_groups = confirmations(opened), groups(opened, place)
-    test = opened.user_attrs.get("test")
+    test = opened.user_attrs.get(TEST)
     headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
     standing, is_run = find_standing(opened, spec, rows), _is_run(opened, place)
     compared, not_compared = _compared(opened, place)
     metrics = opened.metric_names
     return Report(
         name=opened.study_name,
-        description=str(opened.user_attrs.get("description") or ""),
+        description=str(opened.user_attrs.get(DESCRIPTION) or ""),
         metric=metrics[0] if metrics else "score",
         made=f"{now or datetime.now().astimezone():%Y-%m-%d %H:%M %Z}".strip(),
         version=version("hawsweep"),
@@ -185,11 +185,10 @@ def _plain(lines: Sequence[str]) -> list[str]:
 
 
 def _spec(opened: optuna.Study) -> SweepSpec | None:
-    try:
-        spec = spec_of(opened)
-        return spec.model_copy(update={"description": opened.user_attrs.get("description", "")})
-    except (KeyError, ValidationError):  # of another program, or an older version
+    spec = known_spec(opened)
+    if spec is None:
         return None
+    return spec.model_copy(update={"description": opened.user_attrs.get(DESCRIPTION, "")})
 
 
 def _nothing_yet(rows: Sequence[TrialRow]) -> str:
@@ -225,7 +224,7 @@ def _numbers(
     for label, row in found:
         ends = score_range(row.low, row.high, is_short=False)
         numbers.append(Number(label, number(row.score, "{:.4f}"), f"95 % {ends}" if ends else ""))
-    if (test := opened.user_attrs.get("test")) is not None:
+    if (test := opened.user_attrs.get(TEST)) is not None:
         gain = score_of(test["trial"]) - score_of(test["base"])
         numbers.append(Number("gain on the test split", f"{gain:+.4f}", "over the base"))
     if len(found) > 1:
@@ -293,7 +292,7 @@ def _memory_text(opened: optuna.Study) -> str:
 
 
 def _self_check(opened: optuna.Study) -> list[str]:
-    check = opened.user_attrs.get("self_check")
+    check = opened.user_attrs.get(SELF_CHECK)
     return [] if check is None else self_check_lines(check)
 
 

@@ -8,18 +8,19 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import BASE, SPEC, STARTS, VERSIONS
 
 
 def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, str]]:
     """Versions, fingerprints, how metrics were computed and where it ran, each with its name."""
     attrs = opened.user_attrs
-    found = [(f"{name}", str(version)) for name, version in attrs.get("versions", {}).items()]
+    found = [(f"{name}", str(version)) for name, version in attrs.get(VERSIONS, {}).items()]
     if spec is not None:
         found.append(("sweep, fingerprint", spec.digest()))
-    prints = attrs.get("spec", {}).get("fingerprints", {})
+    prints = attrs.get(SPEC, {}).get("fingerprints", {})
     found += [(f"{name}, fingerprint", str(value)) for name, value in prints.items()]
     found += [(f"{name}, as measured", str(value)) for name, value in _signatures(attrs).items()]
-    starts = attrs.get("starts", [])
+    starts = attrs.get(STARTS, [])
     if starts:
         last, git = starts[-1], starts[-1].get("git") or {}
         found += [
@@ -34,13 +35,13 @@ def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, s
 
 
 def _signatures(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = attrs.get("base", {}).get("signatures") or {}
+    found: Mapping[str, Any] = attrs.get(BASE, {}).get("signatures") or {}
     return found
 
 
 def commands(opened: optuna.Study, best: FrozenTrial | None) -> list[tuple[str, str]]:
     """Commands for a terminal, each with what it is for before it."""
-    name, versions = opened.study_name, opened.user_attrs.get("versions", {})
+    name, versions = opened.study_name, opened.user_attrs.get(VERSIONS, {})
     pinned = " ".join(
         f"'{package}=={version}'"
         for package, version in versions.items()

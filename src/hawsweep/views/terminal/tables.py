@@ -26,7 +26,8 @@ from hawsweep.views.terminal.verdict import (
 )
 
 if TYPE_CHECKING:
-    from hawsweep.results.leaderboard import TrialRow
+    from hawsweep.results.leaderboard import StudyRow, TrialRow
+    from hawsweep.results.study_results import EndOfStudy
     from hawsweep.running.status import Overview
 
 
@@ -109,20 +110,20 @@ def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
     return table
 
 
-def studies_table(studies: Sequence[Mapping[str, Any]]) -> Table:
+def studies_table(studies: Sequence["StudyRow"]) -> Table:
     """The studies, one a line."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("study", "trials", "best", "score", "base", "description"):
         table.add_column(title)
     for study in studies:
-        states = ", ".join(f"{count} {state}" for state, count in sorted(study["trials"].items()))
+        states = ", ".join(f"{count} {state}" for state, count in sorted(study.trials.items()))
         table.add_row(
-            escape(printable(study["name"])),
+            escape(printable(study.name)),
             states,
-            "" if study["best_trial"] is None else f"trial {study['best_trial']}",
-            number(study["best_score"], "{:.4f}"),
-            number(study["base_score"], "{:.4f}"),
-            escape(study["description"]),
+            "" if study.best_trial is None else f"trial {study.best_trial}",
+            number(study.best_score, "{:.4f}"),
+            number(study.base_score, "{:.4f}"),
+            escape(study.description),
         )
     return table
 
@@ -214,26 +215,26 @@ def _commands(commands: Iterable[str], options: Sequence[str]) -> list[str]:
     return [shlex.join(["hawsweep", *command.split(), *options]) for command in commands]
 
 
-def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableType:
+def end_picture(end: "EndOfStudy", ended: str, width: int) -> RenderableType:
     """What is shown when a start ends."""
-    name, best = end["name"], end["best_trial"]
-    rows, n_more = shown_rows(end["rows"], MOST_ROWS)
+    name = end.name
+    rows, n_more = shown_rows(end.rows, MOST_ROWS)
     parts: list[RenderableType] = ["", leaderboard_table(rows, width)]
     if n_more:
         parts.append(Text(f"{n_more:,} more trials: hawsweep status {name} --all", style="dim"))
     parts.append("")
-    if text := test_text(end["test"]):
+    if text := test_text(end.test):
         parts += [Text.from_markup(text)]
-    said = [*verdict_lines(end["verdict"]), *confirmation_lines(end["confirmed"])]
+    said = [*verdict_lines(end.verdict), *confirmation_lines(end.confirmed)]
     parts += map(Text.from_markup, said)
-    if end["self_check"]:
-        parts += ["", *map(Text.from_markup, self_check_lines(end["self_check"]))]
-    if end["groups"]:
-        parts += ["", groups_table(end["groups"])]
-        parts += map(Text.from_markup, regression_lines(end["groups"]))
+    if end.self_check:
+        parts += ["", *map(Text.from_markup, self_check_lines(end.self_check))]
+    if end.groups:
+        parts += ["", groups_table(end.groups)]
+        parts += map(Text.from_markup, regression_lines(end.groups))
     parts.append("")
-    if end["samples"]:
-        parts += [samples_table(end["samples"]), ""]
+    if end.samples:
+        parts += [samples_table(end.samples), ""]
     if ended != "finished":
         reason = "Interrupted." if ended == "interrupted" else "The time is up."
         parts += [
@@ -241,9 +242,10 @@ def end_picture(end: Mapping[str, Any], ended: str, width: int) -> RenderableTyp
             "",
         ]
     where, nexts = Table.grid(padding=(0, 2)), list[str]()
-    where.add_row("Study", str(end["study_dir"]))
-    if best is not None:
-        where.add_row("Best adapter", str(end["trial_dir"] / ADAPTER_DIR))
-        nexts = [f"export {name} --fuse", f"show {name} {best}", f"report {name} --open"]
-    where.add_row("Next", "\n".join(_commands([*nexts, f"dashboard {name}"], end["options"])))
+    where.add_row("Study", str(end.study_dir))
+    if end.trial_dir is not None:
+        where.add_row("Best adapter", str(end.trial_dir / ADAPTER_DIR))
+        shown = f"show {name} {end.best_trial}"
+        nexts = [f"export {name} --fuse", shown, f"report {name} --open"]
+    where.add_row("Next", "\n".join(_commands([*nexts, f"dashboard {name}"], end.options)))
     return Group(*parts, where)
