@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hawsweep.machine.backend import mx
+from hawsweep.machine.backend import mx, utils
 
 import numpy as np
 import numpy.typing as npt
-from mlx.utils import tree_flatten, tree_unflatten
 
 from hawsweep.files import remove_half_written, replacing
 from hawsweep.layout import CHECKPOINT_DIR, STATE_FILE
@@ -210,12 +209,12 @@ def keep_checkpoint(
 
 def flat(tree: Any) -> dict[str, Any]:
     """A tree of arrays as dotted names and arrays."""
-    return dict(tree_flatten(tree))
+    return dict(utils.tree_flatten(tree))
 
 
 def unflat(arrays: dict[str, Any]) -> Any:
     """The inverse of ``flat``."""
-    return tree_unflatten(list(arrays.items()))
+    return utils.tree_unflatten(list(arrays.items()))
 
 
 def _leads_to(saved: dict[str, Any], train: TrainSpec) -> bool:

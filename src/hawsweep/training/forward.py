@@ -12,9 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from hawsweep.machine.backend import mx
-
-from mlx.utils import tree_flatten
+from hawsweep.machine.backend import mx, utils
 
 
 def body_holder(model: Any) -> Any:
@@ -64,7 +62,7 @@ class Head:
 
     def __init__(self, model: Any, holder: Any) -> None:
         self._holder = holder
-        trained = (name for name, _ in tree_flatten(model.trainable_parameters()))
+        trained = (name for name, _ in utils.tree_flatten(model.trainable_parameters()))
         inside = tuple(f"{body_path(model)}.{part}." for part in ("layers", "norm"))
         self.is_trained = not all(name.startswith(inside) for name in trained)
 
@@ -150,7 +148,7 @@ class FrozenBlocks:
 
     def _count(self) -> int:
         holder = body_holder(self._model)
-        names = [name for name, _ in tree_flatten(self._model.trainable_parameters())]
+        names = [name for name, _ in utils.tree_flatten(self._model.trainable_parameters())]
         if holder is None or not names:
             return 0
         path = f"{body_path(self._model)}.layers."

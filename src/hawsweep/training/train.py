@@ -25,10 +25,10 @@ from hawsweep.machine.backend import (
     random_seed,
     reset_peak_memory,
     seed,
+    utils,
 )
 
 import numpy as np
-from mlx.utils import tree_map, tree_map_with_path
 
 from hawsweep.data.batches import Batch, make_batch, split
 from hawsweep.data.tokens import Example
@@ -389,18 +389,18 @@ def _compile_step(
     @partial(mx.compile, inputs=state, outputs=state)
     def step(arrays: tuple[Any, ...], key: Any, pending: Any, update: bool) -> Any:
         (_, losses), gradients = loss_and_gradients(model, arrays, key)
-        gradients = tree_map(lambda each: each.astype(mx.float32), gradients)
+        gradients = utils.tree_map(lambda each: each.astype(mx.float32), gradients)
         n_targets = arrays[3].sum()
         if pending:
             # By name: on disk they lose their order, and with it the last bit of their norm.
-            gradients = tree_map_with_path(lambda name, each: each + pending[name], gradients)
+            gradients = utils.tree_map_with_path(lambda name, each: each + pending[name], gradients)
             n_targets = n_targets + pending[_N_TARGETS]
         if not update:
             return losses, None, {**flat(gradients), _N_TARGETS: n_targets}
-        mean = tree_map(lambda gradient: gradient / n_targets, gradients)
+        mean = utils.tree_map(lambda gradient: gradient / n_targets, gradients)
         clipped, norm = optim.clip_grad_norm(mean, largest)
         # Parameters keep their type: a model in 16 bit that is trained whole stays one.
-        of_type = partial(tree_map, lambda each, parameter: each.astype(parameter.dtype))
+        of_type = partial(utils.tree_map, lambda each, parameter: each.astype(parameter.dtype))
         optimizer.update(model, of_type(clipped, model.trainable_parameters()))
         return losses, norm, {}
 
