@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hawsweep.machine.backend import mx, utils
+from hawsweep.machine.backend import mx
 
 import numpy as np
 import numpy.typing as npt
@@ -205,16 +205,6 @@ def keep_checkpoint(
     for path in (folder / CHECKPOINT_DIR).glob("[0-9]*"):
         if path.name not in wanted:
             shutil.rmtree(path)
-
-
-def flat(tree: Any) -> dict[str, Any]:
-    """A tree of arrays as dotted names and arrays."""
-    return dict(utils.tree_flatten(tree))
-
-
-def unflat(arrays: dict[str, Any]) -> Any:
-    """The inverse of ``flat``."""
-    return utils.tree_unflatten(list(arrays.items()))
 
 
 def _leads_to(saved: dict[str, Any], train: TrainSpec) -> bool:
