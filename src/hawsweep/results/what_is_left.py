@@ -12,7 +12,7 @@ from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.storage import confirm_name
-from hawsweep.study.trials import count_finished
+from hawsweep.study.trials import count_finished, n_test_records
 
 # The lines of a leaderboard that a running sweep shows.
 _N_ROWS = 5
@@ -153,17 +153,10 @@ def _again_s(trials: Sequence[FrozenTrial], spec: SweepSpec) -> float:
 
 
 def _test_left(opened: optuna.Study, best: FrozenTrial | None) -> bool:
-    if _n_test(opened) == 0:
+    if n_test_records(opened) == 0:
         return False
     tested = opened.user_attrs.get("test", {}).get("trial_number")
     return tested is None or best is None or tested != best.number
-
-
-def _n_test(opened: optuna.Study) -> int:
-    """Records of the test split; a fingerprint begins with their number."""
-    prints: Mapping[str, str] = opened.user_attrs.get("spec", {}).get("fingerprints", {})
-    n_records, _, _ = str(prints.get("test", "0:")).partition(":")
-    return int(n_records) if n_records.isdecimal() else 0
 
 
 def _test_s(opened: optuna.Study, best: FrozenTrial | None) -> float:

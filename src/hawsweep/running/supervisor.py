@@ -34,7 +34,7 @@ from hawsweep.study.faults import GONE, INTERRUPTED, TAINTING, WANTS_SUCCESSOR, 
 from hawsweep.study.place import Place
 from hawsweep.study.queue import ask, n_running_here, orphans_here, reap_running
 from hawsweep.study.study import stop_asked
-from hawsweep.study.trials import count_finished
+from hawsweep.study.trials import count_finished, n_test_records
 
 MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
@@ -246,10 +246,12 @@ class Supervisor:
         if command == "wait":
             return
         if command == "trial":
-            self._run_trial(process)
+            number = self._ask(self._study, self._spec, process, self._spec.trials)
+            process.command("trial", number)
         elif command == "confirm":
             for worker in self._idle()[: confirm.n_waiting(self._confirming)]:
-                self._run_confirmation(worker)
+                number = self._ask(self._confirming, spec_to_confirm(self._spec), worker)
+                worker.command("confirm", number)
         elif command == "finish":
             for worker in self._idle():
                 worker.command("exit")
@@ -288,14 +290,6 @@ class Supervisor:
             conclude(self._study, self._confirming, self._spec)
         return n_waiting
 
-    def _run_trial(self, process: WorkerProcess) -> None:
-        number = self._ask(self._study, self._spec, process, self._spec.trials)
-        process.command("trial", number)
-
-    def _run_confirmation(self, process: WorkerProcess) -> None:
-        number = self._ask(self._confirming, spec_to_confirm(self._spec), process)
-        process.command("confirm", number)
-
     def _ask(
         self, asked: optuna.Study, spec: SweepSpec, process: WorkerProcess, n_trials: int = 0
     ) -> int:
@@ -305,19 +299,11 @@ class Supervisor:
 
     def _wants_test(self) -> bool:
         best = winner(self._study)
-        tested = self._attrs().get("test", {}).get("trial_number")
-        if best is None or tested == best.number or self._no_test:
+        tested = self._study.user_attrs.get("test", {}).get("trial_number")
+        if best is None or tested == best.number or n_test_records(self._study) == 0:
             return False
         # One that another program added has no adapter.
         return (self._place.trial_dir(self._name, best.number) / ADAPTER_DIR).is_dir()
-
-    @property
-    def _no_test(self) -> bool:
-        spec = self._attrs().get("spec", {})
-        return str(spec.get("fingerprints", {}).get("test", "0:")).startswith("0:")
-
-    def _attrs(self) -> dict[str, Any]:
-        return self._study.user_attrs
 
     def _start_worker(self, number: int) -> None:
         setting = {

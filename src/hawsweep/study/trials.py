@@ -39,3 +39,10 @@ def count_finished(study: optuna.Study) -> int:
     """Trials that gave a result: complete, or pruned for another reason than memory."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     return sum(not trial.user_attrs.get("infeasible") for trial in trials)
+
+
+def n_test_records(study: optuna.Study) -> int:
+    """Records of the test split; a fingerprint begins with their number."""
+    prints = study.user_attrs.get("spec", {}).get("fingerprints", {})
+    n_records, _, _ = str(prints.get("test", "0:")).partition(":")
+    return int(n_records) if n_records.isdecimal() else 0
