@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import mlx.core as mx
     import mlx.nn as nn
     import mlx.optimizers as optim
+    import mlx.utils as utils
 
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "mx",
     "nn",
     "optim",
+    "utils",
 ]
 
 Device = Literal["cpu", "metal", "cuda"]
@@ -209,11 +211,16 @@ def blas() -> Blas:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Give ``mx``, ``nn`` and ``optim``, importing MLX only now and only after the fast BLAS.
+    """Give ``mx``, ``nn``, ``optim`` and ``utils``, importing MLX only now, after the fast BLAS.
 
     Commands that do not compute can so use this module without MLX's import time.
     """
-    modules = {"mx": "mlx.core", "nn": "mlx.nn", "optim": "mlx.optimizers"}
+    modules = {
+        "mx": "mlx.core",
+        "nn": "mlx.nn",
+        "optim": "mlx.optimizers",
+        "utils": "mlx.utils",
+    }
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     blas()

@@ -139,9 +139,8 @@ def _refuse_pickles(path: Path) -> None:
 
 
 def _to_float32(model: Any) -> Any:
-    from hawsweep.machine.backend import mx
+    from hawsweep.machine.backend import mx, utils
 
-    from mlx.utils import tree_flatten
     from mlx_lm.utils import dequantize_model, get_total_parameters
 
     needed_bytes = 4 * get_total_parameters(model)
@@ -156,7 +155,7 @@ def _to_float32(model: Any) -> Any:
     model = dequantize_model(model)
     floats = [
         (name, value.astype(mx.float32))
-        for name, value in tree_flatten(model.parameters())
+        for name, value in utils.tree_flatten(model.parameters())
         if mx.issubdtype(value.dtype, mx.floating)
     ]
     return model.load_weights(floats, strict=False)

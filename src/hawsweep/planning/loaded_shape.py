@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hawsweep.machine.backend import nn
+from hawsweep.machine.backend import nn, utils
 
-from mlx.utils import tree_flatten
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
 
 from hawsweep.models.shape import ModelShape
@@ -39,12 +38,12 @@ def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
     inside = tuple(f"{path}." for path in linears)
     vectors = tuple(
         tuple(value.shape)
-        for path, value in tree_flatten(block.parameters())
+        for path, value in utils.tree_flatten(block.parameters())
         if not path.startswith(inside) or path.endswith(".bias")
     )
     widths = [max(linears[path]) for path, module in adapted if module.weight.ndim == 2]
     intermediate = _first(text, ("moe_intermediate_size", "intermediate_size"), max(widths))
-    parameters = tree_flatten(model.parameters())
+    parameters = utils.tree_flatten(model.parameters())
     n_heads = _first(text, ("num_attention_heads", "n_heads", "n_head"), max(1, hidden // 64))
     shape = ModelShape(
         architecture=str(config.get("model_type")),

@@ -36,6 +36,8 @@ TOLD = frozenset(
 )
 _CHANGES_STANDING = frozenset({"study", "base_end", "trial_end", "confirm_end", "reaped"})
 _OF_NO_WORKER = frozenset({"interrupting", "reaped", "left_out", "not_told"})
+# What a worker is at after events that say nothing else of it.
+_DOING = {"base_start": "base", "died": "starting", **dict.fromkeys(FREES_WORKER, "waiting")}
 
 Curve = tuple[tuple[int, float], ...]
 
@@ -159,9 +161,7 @@ class Follower:
             scores = [row.score for row in standing.rows if row.state == "complete"]
             best = max((score for score in scores if score is not None), default=None)
             changes |= {"standing": standing, "best_score": best}
-        elif event.kind in _OF_NO_WORKER:
-            pass
-        else:
+        elif event.kind not in _OF_NO_WORKER:
             changes["workers"] = self._with_worker(event, now)
         if event.values.get("is_best"):
             changes["best_score"] = event.values["score"]
@@ -215,15 +215,9 @@ def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: fl
         return replace(fresh, doing="preparing", text=values["text"])
     if kind == "loading":
         return replace(fresh, doing="preparing", text=f"loading {values['model']}")
-    if kind == "base_start":
-        return replace(fresh, doing="base")
     if kind == "test_start":
         return replace(fresh, doing="test", trial=str(values["number"]))
-    if kind in FREES_WORKER:
-        return replace(fresh, doing="waiting")
-    if kind == "died":
-        return replace(fresh, doing="starting")
-    return before
+    return replace(fresh, doing=_DOING[kind]) if kind in _DOING else before
 
 
 def telling_standing(listen: Listener, look: Callable[[], Mapping[str, Any]]) -> Listener:

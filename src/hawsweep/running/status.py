@@ -53,10 +53,10 @@ class Overview:
     insight: Insight | None
     groups: tuple[GroupRow, ...] | None
     standing: Standing
-    running: SweepState | None
-    supervisor: Mapping[str, Any] | None
-    seconds_left: float | None
     command: str
+    running: SweepState | None = None
+    supervisor: Mapping[str, Any] | None = None
+    seconds_left: float | None = None
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -153,9 +153,6 @@ class Onlooker:
             insight=find_insight(opened) if self._why else None,
             groups=tuple(groups(opened, self._place)) if self._by_group else None,
             standing=(standing := find_standing(opened, spec, rows)),
-            running=None,
-            supervisor=None,
-            seconds_left=None,
             command="" if spec is None else _command(opened, spec, self._place, standing),
         )
 

@@ -238,10 +238,12 @@ class Supervisor:
         if command == "wait":
             return
         if command == "trial":
-            self._run_trial(process)
+            number = self._ask(self._study, self._spec, process, self._spec.trials)
+            process.command("trial", number)
         elif command == "confirm":
             for worker in self._idle()[: confirm.n_waiting(self._confirming)]:
-                self._run_confirmation(worker)
+                number = self._ask(self._confirming, spec_to_confirm(self._spec), worker)
+                worker.command("confirm", number)
         elif command == "finish":
             for worker in self._idle():
                 worker.command("exit")
@@ -279,14 +281,6 @@ class Supervisor:
         if not n_waiting and not any(each.doing == "confirm" for each in self._workers.values()):
             conclude(self._study, self._confirming, self._spec)
         return n_waiting
-
-    def _run_trial(self, process: WorkerProcess) -> None:
-        number = self._ask(self._study, self._spec, process, self._spec.trials)
-        process.command("trial", number)
-
-    def _run_confirmation(self, process: WorkerProcess) -> None:
-        number = self._ask(self._confirming, spec_to_confirm(self._spec), process)
-        process.command("confirm", number)
 
     def _ask(
         self, asked: optuna.Study, spec: SweepSpec, process: WorkerProcess, n_trials: int = 0

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hawsweep.errors import HawsweepError
+from hawsweep.machine.children import log_size, start_child, tell_child
 from hawsweep.machine.processes import identity
 from hawsweep.machine.without_torch import WITH_TORCH
 
@@ -48,31 +49,18 @@ class WorkerStarter:
         spare, self._spare = self._spare, None
         if spare is not None and spare.poll() is None:
             return spare
-        return self._spawn(_COMMAND, log)
+        return start_child(_COMMAND, log, self.environment)
 
     def keep_spare(self, log: Path) -> None:
         """Start one ahead where none is; it ends when its standard input does."""
         if self._spare is None or self._spare.poll() is not None:
-            self._spare = self._spawn([*_COMMAND, "ahead"], log)
+            self._spare = start_child([*_COMMAND, "ahead"], log, self.environment)
 
     def close(self) -> None:
         """Leave nothing behind."""
         if self._spare is not None:
             self._spare.kill()
             self._spare.communicate()
-
-    def _spawn(self, command: Sequence[str], log: Path) -> "subprocess.Popen[str]":
-        with log.open("ab") as errors:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                encoding="utf-8",
-                env=self.environment,
-                start_new_session=True,  # Ctrl-C reaches the supervisor alone
-            )
 
 
 class WorkerProcess:
@@ -98,7 +86,7 @@ class WorkerProcess:
         setting: Mapping[str, Any],
         events: "queue.Queue[Any]",
     ) -> None:
-        self.number, self.log, self.log_start = number, log, _size(log)
+        self.number, self.log, self.log_start = number, log, log_size(log)
         self.last_sign = time.monotonic()
         self.hung_s: float | None = None
         self.doing: str | None = "prepare"
@@ -107,7 +95,8 @@ class WorkerProcess:
         self.told_fatal: HawsweepError | None = None
         self._process = starter.start(log)
         threading.Thread(target=self._read, args=(events,), daemon=True).start()
-        self._send_line(json.dumps({**setting, "supervisor": identity(), "log": str(log)}))
+        told = {**setting, "supervisor": identity(), "log": str(log)}
+        tell_child(self._process, json.dumps(told))
 
     def command(self, command: str, number: int | None = None) -> None:
         """Ask for ``base``, ``trial``, ``confirm``, ``test`` or ``exit``.
@@ -116,7 +105,7 @@ class WorkerProcess:
             number: Of the trial to run.
         """
         self.doing = command
-        self._send_line(command if number is None else f"{command} {number}")
+        tell_child(self._process, command if number is None else f"{command} {number}")
 
     def ask_to_stop(self) -> None:
         """Have its trial save its state and end."""
@@ -148,14 +137,6 @@ class WorkerProcess:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
 
-    def _send_line(self, line: str) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(f"{line}\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it is dead; the end of its output says so
-
     def _read(self, events: "queue.Queue[Any]") -> None:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
@@ -166,7 +147,3 @@ class WorkerProcess:
                 else:
                     events.put((self, event))
         events.put((self, None))
-
-
-def _size(log: Path) -> int:
-    return log.stat().st_size if log.exists() else 0

@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ import numpy.typing as npt
 
 from hawsweep import errors
 from hawsweep.errors import HawsweepError, ScoringError
+from hawsweep.machine.children import how_it_ended, last_words, log_size, start_child, tell_child
 from hawsweep.models.load import load_embedder
 
 Vectors = npt.NDArray[np.float32]
@@ -92,40 +92,20 @@ class EmbedderProcess:
                 if self._process.poll() is None:
                     return
                 self._count_death(self._process)
-            self._process = self._start()
-
-    def _start(self) -> "subprocess.Popen[str]":
-        with self._log.open("ab") as log:
-            self._log_start = log.tell()
-            process = subprocess.Popen(
-                _COMMAND,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                encoding="utf-8",
-                env=self._environment,
-                start_new_session=True,  # Ctrl-C is for who started it
-            )
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it is dead, which the next call sees
-            process.stdin.write(f"{json.dumps(self._setting)}\n")
-            process.stdin.flush()
-        return process
+            self._log_start = log_size(self._log)
+            self._process = start_child(_COMMAND, self._log, self._environment)
+            tell_child(self._process, json.dumps(self._setting))
 
     def _count_death(self, process: "subprocess.Popen[str]") -> None:
         has_answered, _ = process.communicate()
         self._n_deaths = 0 if has_answered else self._n_deaths + 1
         if self._n_deaths < _MAX_DEATHS_IN_A_ROW:
             return
-        code = process.returncode
-        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        with self._log.open("rb") as log:
-            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - _LAST_BYTES))
-            words = log.read().decode("utf-8", errors="replace").strip()
+        words = last_words(self._log, self._log_start, _LAST_BYTES).strip()
         raise ScoringError(
             f"The embedder's process died {self._n_deaths} times in a row before it answered, "
-            f"the last time {how}. The end of {self._log.name}:\n{words or '(empty)'}"
+            f"the last time {how_it_ended(process.returncode)}. The end of "
+            f"{self._log.name}:\n{words or '(empty)'}"
         )
 
     def kill(self) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from hawsweep.errors import is_out_of_memory
+from hawsweep.machine.children import how_it_ended, last_words
 
 Kind = Literal[
     "out_of_memory",
@@ -33,27 +34,17 @@ Kind = Literal[
     "bug",
 ]
 Remedy = Literal["smaller", "later", "go on", "none"]
-REMEDIES: dict[Kind, Remedy] = {
-    "out_of_memory": "smaller",
-    "watchdog": "smaller",
-    "resource_limit": "later",
-    "hung": "later",
-    "killed": "later",
-    "crashed": "later",
-    "disk": "go on",
-    "interrupted": "go on",
-    "bug": "none",
-}
-_IN_WORDS: dict[Kind, str] = {
-    "out_of_memory": "out of memory",
-    "watchdog": "Metal's watchdog ended a step that kept the display waiting",
-    "resource_limit": "Metal ran out of buffers",
-    "hung": "no sign of life",
-    "killed": "somebody ended it",
-    "crashed": "a crash",
-    "disk": "the disk is full or cannot be written",
-    "interrupted": "interrupted",
-    "bug": "a fault",
+# What becomes of the trial's settings, and the kind in words.
+_KINDS: dict[Kind, tuple[Remedy, str]] = {
+    "out_of_memory": ("smaller", "out of memory"),
+    "watchdog": ("smaller", "Metal's watchdog ended a step that kept the display waiting"),
+    "resource_limit": ("later", "Metal ran out of buffers"),
+    "hung": ("later", "no sign of life"),
+    "killed": ("later", "somebody ended it"),
+    "crashed": ("later", "a crash"),
+    "disk": ("go on", "the disk is full or cannot be written"),
+    "interrupted": ("go on", "interrupted"),
+    "bug": ("none", "a fault"),
 }
 _WATCHDOG = "impactinginteractivity"
 _RESOURCE_LIMIT = ("resource limit (", "kiogpucommandbuffercallbackerroroutofresources")
@@ -92,7 +83,7 @@ class Fault:
     @property
     def remedy(self) -> Remedy:
         """What becomes of the trial's settings."""
-        return REMEDIES[self.kind]
+        return _KINDS[self.kind][0]
 
 
 INTERRUPTED = Fault("interrupted", "interrupted")
@@ -121,8 +112,8 @@ def of_worker(code: int, log: Path, circumstances: Circumstances, log_start: int
     Args:
         log: Has its last words, from ``log_start`` bytes on.
     """
-    text = f"the worker died {_how(code)}"
-    words = _tail(log, log_start)
+    text = f"the worker died {how_it_ended(code)}"
+    words = last_words(log, log_start, _LAST_BYTES)
     if circumstances.hung_s is not None:
         return Fault(
             "hung",
@@ -131,7 +122,7 @@ def of_worker(code: int, log: Path, circumstances: Circumstances, log_start: int
         )
     kind = _kind(code, words, circumstances)
     if kind != "bug":
-        text += f": {_IN_WORDS[kind]}"
+        text += f": {_KINDS[kind][1]}"
     if last := _last_line(words):
         text += f" (last words: {last})"
     return Fault(kind, text)
@@ -141,13 +132,13 @@ def of_exception(fault: BaseException) -> Fault:
     """What an exception that ended a trial means."""
     name, text = type(fault).__name__, " ".join(str(fault).split())[:500]
     if is_disk_fault(fault):
-        return Fault("disk", f"{_IN_WORDS['disk']} ({text})")
+        return Fault("disk", f"{_KINDS['disk'][1]} ({text})")
     kind = _by_words(text.lower())
     if isinstance(fault, MemoryError) or isinstance(fault.__cause__, MemoryError):
         kind = "out_of_memory"
     if kind is None:
         return Fault("bug", f"{name}: {text}")
-    return Fault(kind, f"{_IN_WORDS[kind]} ({text})")
+    return Fault(kind, f"{_KINDS[kind][1]} ({text})")
 
 
 def is_disk_fault(fault: BaseException | None) -> bool:
@@ -187,21 +178,6 @@ def _by_words(text: str) -> Kind | None:
     if any(words in text for words in _DISK_WORDS):
         return "disk"
     return None
-
-
-def _how(code: int) -> str:
-    if code < 0:
-        return f"by {signal.Signals(-code).name}"
-    return f"with exit code {code}"
-
-
-def _tail(log: Path, start: int) -> str:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(start, file.seek(0, 2) - _LAST_BYTES))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _last_line(words: str) -> str:

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hawsweep.machine.processes import asking, is_alive_here, is_dead_here
 from hawsweep.spec.sweep import SweepSpec
@@ -222,19 +221,7 @@ def _new_trial(study: optuna.Study, worker: Mapping[str, Any]) -> int:
 
     Study.ask would take one whose turn has not come.
     """
-    new = FrozenTrial(
-        number=-1,
-        trial_id=-1,
-        state=TrialState.RUNNING,
-        value=None,
-        params={},
-        distributions={},
-        user_attrs={WORKER: dict(worker)},
-        system_attrs={},
-        intermediate_values={},
-        datetime_start=datetime.now(),
-        datetime_complete=None,
-    )
+    new = create_trial(state=TrialState.RUNNING, user_attrs={WORKER: dict(worker)})
     storage = storage_of(study)
     return storage.get_trial_number_from_id(storage.create_new_trial(study_id(study), new))
 

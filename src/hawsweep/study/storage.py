@@ -91,17 +91,13 @@ def disk_fault(place: Place) -> StudyError:
 
 def study_names(storage: RDBStorage) -> list[str]:
     """The names of all studies, sorted, without those that confirm another."""
-    return sorted(name for name in all_names(storage) if not name.endswith(CONFIRM_SUFFIX))
+    names = optuna.get_all_study_names(storage)
+    return sorted(name for name in names if not name.endswith(CONFIRM_SUFFIX))
 
 
 def confirm_name(name: str) -> str:
     """The name of the study that confirms another."""
     return name + CONFIRM_SUFFIX
-
-
-def all_names(storage: RDBStorage) -> list[str]:
-    """Names of the studies and of those that confirm them."""
-    return list(optuna.get_all_study_names(storage))
 
 
 def _check_sqlite(path: Path, create: bool) -> None:

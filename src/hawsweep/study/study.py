@@ -22,7 +22,7 @@ from hawsweep.study.attributes import BASE, BASES, DESCRIPTION, HOW, SPEC, START
 from hawsweep.study.optuna_door import study_id
 from hawsweep.study.place import Place, folder_name, printable
 from hawsweep.study.provenance import start_record, versions
-from hawsweep.study.storage import all_names, confirm_name, study_names
+from hawsweep.study.storage import confirm_name, study_names
 
 _MOST_STARTS = 100
 
@@ -81,7 +81,7 @@ def create_study(
         raise StudyError(
             f"{folder} cannot be written: {fault.strerror}. Choose another --studies-dir."
         ) from fault
-    if confirm_name(name) in all_names(storage):
+    if confirm_name(name) in optuna.get_all_study_names(storage):
         optuna.delete_study(study_name=confirm_name(name), storage=storage)
     study = optuna.create_study(
         storage=storage,

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hawsweep.machine.backend import mx, nn, seed
-
-from mlx.utils import tree_flatten, tree_unflatten
+from hawsweep.machine.backend import mx, nn, seed, utils
 
 from hawsweep.errors import ModelError
 from hawsweep.files import replace_text, replacing
@@ -104,7 +102,7 @@ def adapted(model: Any, train: TrainSpec) -> Iterator[None]:
     try:
         if train.fine_tune_type == "full":
             _unfreeze_blocks(model, train.num_layers)
-            values = tree_flatten(model.trainable_parameters())
+            values = utils.tree_flatten(model.trainable_parameters())
         else:
             _put_adapted(model, train)
         yield
@@ -114,8 +112,8 @@ def adapted(model: Any, train: TrainSpec) -> Iterator[None]:
             for name, module in model.named_modules()
             if name in modules and modules[name] is not module
         ]
-        model.update_modules(tree_unflatten(replaced))
-        model.update(tree_unflatten(values))
+        model.update_modules(utils.tree_unflatten(replaced))
+        model.update(utils.tree_unflatten(values))
         model.freeze()
 
 
@@ -155,7 +153,7 @@ def _put_adapted(model: Any, train: TrainSpec) -> None:
             f"{named} name what LoRA cannot adapt: {fault}. Name linear layers, such as "
             "self_attn.q_proj."
         ) from fault
-    if not tree_flatten(model.trainable_parameters()):
+    if not utils.tree_flatten(model.trainable_parameters()):
         raise ModelError(
             f"{named} match no layer of the model. Name them as they are inside a block, such as "
             "self_attn.q_proj."
@@ -191,7 +189,7 @@ def save_adapter(model: Any, train: TrainSpec, folder: Path) -> None:
         "lora_parameters": lora_config(train),
     }
     replace_text(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
-    weights = dict(tree_flatten(model.trainable_parameters()))
+    weights = dict(utils.tree_flatten(model.trainable_parameters()))
     replace_safetensors(folder / WEIGHTS_FILE, weights)
 
 

@@ -16,7 +16,6 @@ from hawsweep.machine.backend import mx
 
 import numpy as np
 import numpy.typing as npt
-from mlx.utils import tree_flatten, tree_unflatten
 
 from hawsweep.files import remove_half_written, replacing
 from hawsweep.layout import CHECKPOINT_DIR, STATE_FILE
@@ -206,16 +205,6 @@ def keep_checkpoint(
     for path in (folder / CHECKPOINT_DIR).glob("[0-9]*"):
         if path.name not in wanted:
             shutil.rmtree(path)
-
-
-def flat(tree: Any) -> dict[str, Any]:
-    """A tree of arrays as dotted names and arrays."""
-    return dict(tree_flatten(tree))
-
-
-def unflat(arrays: dict[str, Any]) -> Any:
-    """The inverse of ``flat``."""
-    return tree_unflatten(list(arrays.items()))
 
 
 def _leads_to(saved: dict[str, Any], train: TrainSpec) -> bool:

@@ -12,9 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from hawsweep.machine.backend import mx
-
-from mlx.utils import tree_flatten
+from hawsweep.machine.backend import mx, utils
 
 
 def body_holder(model: Any) -> Any:
@@ -64,14 +62,14 @@ class Head:
 
     def __init__(self, model: Any, holder: Any) -> None:
         self._holder = holder
-        trained = (name for name, _ in tree_flatten(model.trainable_parameters()))
+        trained = (name for name, _ in utils.tree_flatten(model.trainable_parameters()))
         inside = tuple(f"{body_path(model)}.{part}." for part in ("layers", "norm"))
         self.is_trained = not all(name.startswith(inside) for name in trained)
 
     def __call__(self, hidden: Any) -> Any:
         """The logits."""
         view = copy.copy(self._holder)
-        view["model"] = _Body(self._holder.model, hidden[None])
+        view["model"] = _StandIn(self._holder.model, given=hidden[None])
         return view(mx.zeros((1, 1), mx.int32))[0]
 
 
@@ -150,7 +148,7 @@ class FrozenBlocks:
 
     def _count(self) -> int:
         holder = body_holder(self._model)
-        names = [name for name, _ in tree_flatten(self._model.trainable_parameters())]
+        names = [name for name, _ in utils.tree_flatten(self._model.trainable_parameters())]
         if holder is None or not names:
             return 0
         path = f"{body_path(self._model)}.layers."
@@ -179,8 +177,8 @@ def _below(body: Any, n_blocks: int, inputs: Any) -> Any:
     """The hidden states that enter block ``n_blocks``."""
     seen: list[Any] = []
     view = copy.copy(body)
-    probe = _Block(body.layers[n_blocks], seen=seen)
-    rest = [_Block(block) for block in body.layers[n_blocks + 1 :]]
+    probe = _StandIn(body.layers[n_blocks], seen=seen)
+    rest = [_StandIn(block) for block in body.layers[n_blocks + 1 :]]
     view["layers"] = [*body.layers[:n_blocks], probe, *rest]
     view(inputs)
     return seen[0]
@@ -189,42 +187,26 @@ def _below(body: Any, n_blocks: int, inputs: Any) -> Any:
 def _resumed(body: Any, n_blocks: int, states: Any) -> Any:
     """The body with its first blocks replaced by what they gave."""
     view = copy.copy(body)
-    first = _Block(body.layers[0], given=states)
-    between = [_Block(block) for block in body.layers[1:n_blocks]]
+    first = _StandIn(body.layers[0], given=states)
+    between = [_StandIn(block) for block in body.layers[1:n_blocks]]
     view["layers"] = [first, *between, *body.layers[n_blocks:]]
     return view
 
 
 class _StandIn:
-    """Has every attribute of what it stands for."""
+    """Has every attribute of the block or body that it stands for, but does not run it: passes its
+    input on, or gives ``given`` instead; notes what it passes in ``seen``.
+    """
 
-    def __init__(self, original: Any) -> None:
+    def __init__(self, original: Any, given: Any = None, seen: list[Any] | None = None) -> None:
         self._original = original
+        self._given = given
+        self._seen = seen
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._original, name)
 
-
-class _Body(_StandIn):
-    """Gives hidden states computed before."""
-
-    def __init__(self, original: Any, hidden: Any) -> None:
-        super().__init__(original)
-        self._hidden = hidden
-
-    def __call__(self, *_: Any, **__: Any) -> Any:
-        return self._hidden
-
-
-class _Block(_StandIn):
-    """Passes its input on, or gives ``given`` instead; notes what it passes in ``seen``."""
-
-    def __init__(self, original: Any, given: Any = None, seen: list[Any] | None = None) -> None:
-        super().__init__(original)
-        self._given = given
-        self._seen = seen
-
-    def __call__(self, states: Any, *_: Any, **__: Any) -> Any:
+    def __call__(self, states: Any = None, *_: Any, **__: Any) -> Any:
         if self._seen is not None:
             self._seen.append(states)
         return states if self._given is None else self._given

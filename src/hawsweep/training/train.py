@@ -25,10 +25,10 @@ from hawsweep.machine.backend import (
     random_seed,
     reset_peak_memory,
     seed,
+    utils,
 )
 
 import numpy as np
-from mlx.utils import tree_map, tree_map_with_path
 
 from hawsweep.data.batches import Batch, make_batch, split
 from hawsweep.data.tokens import Example
@@ -40,10 +40,8 @@ from hawsweep.training.checkpoints import (
     ExampleLosses,
     RunProgress,
     TrainState,
-    flat,
     keep_checkpoint,
     save_state,
-    unflat,
 )
 from hawsweep.training.dropout import dropout_keys, step_key
 from hawsweep.training.evaluation import Evaluation, batch_arrays, sum_by_row
@@ -231,7 +229,7 @@ def _checkpointed(call: Callable[..., Any]) -> Callable[..., Any]:
 
 def _first_state(model: Any, n_examples: int) -> TrainState:
     progress = RunProgress(random_seed=random_seed())
-    adapter = flat(model.trainable_parameters())
+    adapter = utils.tree_flatten(model.trainable_parameters(), destination={})
     return TrainState(progress, adapter, {}, {}, ExampleLosses.of(n_examples), None)
 
 
@@ -252,9 +250,9 @@ class _Run:
         self._example_losses = state.example_losses
         self._pending = state.pending
         self._optimizer = make_optimizer(train)
-        model.update(unflat(state.adapter))
+        model.update(utils.tree_unflatten(state.adapter))
         if state.optimizer:
-            self._optimizer.state = unflat(state.optimizer)
+            self._optimizer.state = utils.tree_unflatten(state.optimizer)
         model.train()
         self._optimizer.init(model.trainable_parameters())
         seed(state.progress.random_seed)
@@ -346,8 +344,8 @@ class _Run:
         self.progress.peak_memory_bytes = self._peak()
         return TrainState(
             self.progress,
-            flat(self._model.trainable_parameters()),
-            flat(self._optimizer.state),
+            utils.tree_flatten(self._model.trainable_parameters(), destination={}),
+            utils.tree_flatten(self._optimizer.state, destination={}),
             self._pending,
             self._example_losses,
             self._best,
@@ -389,18 +387,19 @@ def _compile_step(
     @partial(mx.compile, inputs=state, outputs=state)
     def step(arrays: tuple[Any, ...], key: Any, pending: Any, update: bool) -> Any:
         (_, losses), gradients = loss_and_gradients(model, arrays, key)
-        gradients = tree_map(lambda each: each.astype(mx.float32), gradients)
+        gradients = utils.tree_map(lambda each: each.astype(mx.float32), gradients)
         n_targets = arrays[3].sum()
         if pending:
             # By name: on disk they lose their order, and with it the last bit of their norm.
-            gradients = tree_map_with_path(lambda name, each: each + pending[name], gradients)
+            gradients = utils.tree_map_with_path(lambda name, each: each + pending[name], gradients)
             n_targets = n_targets + pending[_N_TARGETS]
         if not update:
-            return losses, None, {**flat(gradients), _N_TARGETS: n_targets}
-        mean = tree_map(lambda gradient: gradient / n_targets, gradients)
+            by_name = {_N_TARGETS: n_targets}
+            return losses, None, utils.tree_flatten(gradients, destination=by_name)
+        mean = utils.tree_map(lambda gradient: gradient / n_targets, gradients)
         clipped, norm = optim.clip_grad_norm(mean, largest)
         # Parameters keep their type: a model in 16 bit that is trained whole stays one.
-        of_type = partial(tree_map, lambda each, parameter: each.astype(parameter.dtype))
+        of_type = partial(utils.tree_map, lambda each, parameter: each.astype(parameter.dtype))
         optimizer.update(model, of_type(clipped, model.trainable_parameters()))
         return losses, norm, {}
 
