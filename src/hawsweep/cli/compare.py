@@ -1,7 +1,5 @@
 """``hawsweep compare``."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from hawsweep.cli.common import (
@@ -14,9 +12,7 @@ from hawsweep.cli.common import (
 )
 from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.cli.csv_columns import item_records
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
@@ -40,7 +36,7 @@ def compare(
     trials: tuple[int, ...],
     base: bool,
     items: int,
-    place: "Place",
+    place: Place,
     as_json: bool,
     as_csv: bool,
 ) -> None:
