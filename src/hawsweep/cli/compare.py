@@ -1,5 +1,7 @@
 """``hawsweep compare``."""
 
+from dataclasses import asdict
+
 import click
 
 from hawsweep.cli.common import (
@@ -58,7 +60,7 @@ def compare(
     first, second = (None, *trials)[-2:] if trials else (None, None)
     compared = compare_trials.compare(opened, place, first, second)
     if as_json:
-        print_json(compared.to_plain())
+        print_json(asdict(compared))
         return
     if as_csv:
         print_csv(item_records(compared))
