@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 # What GitHub's Markdown makes a link of, whatever is escaped: an invisible mark between breaks it.
@@ -40,3 +42,17 @@ def table(
     """A table of cells that are Markdown already; columns ``right`` are set to the right."""
     ruler = ["---:" if number in right else "---" for number in range(len(titles))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (titles, ruler, *rows))
+
+
+def render(template: Path, **values: Any) -> str:
+    """A text by a Jinja template, which has ``plain``, ``code`` and ``fenced`` as filters."""
+    import jinja2
+
+    environment = jinja2.Environment(  # nosec B701 # Markdown: the filters escape
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"plain": plain, "code": code, "fenced": fenced}
+    return environment.from_string(template.read_text(encoding="utf-8")).render(values)

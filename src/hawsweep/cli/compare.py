@@ -1,6 +1,6 @@
 """``hawsweep compare``."""
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
 
 import click
 
@@ -14,9 +14,7 @@ from hawsweep.cli.common import (
 )
 from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.cli.csv_columns import item_records
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
@@ -40,7 +38,7 @@ def compare(
     trials: tuple[int, ...],
     base: bool,
     items: int,
-    place: "Place",
+    place: Place,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -62,7 +60,7 @@ def compare(
     first, second = (None, *trials)[-2:] if trials else (None, None)
     compared = compare_trials.compare(opened, place, first, second)
     if as_json:
-        print_json(compared.to_plain())
+        print_json(asdict(compared))
         return
     if as_csv:
         print_csv(item_records(compared))

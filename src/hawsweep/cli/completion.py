@@ -8,6 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from hawsweep.study.place import (
+    DEFAULT_STUDIES_DIR,
+    STORAGE_VARIABLE,
+    STUDIES_DIR_VARIABLE,
+    Place,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -95,21 +102,18 @@ def trial_completion(
 def _read(ctx: click.Context, read: "Callable[[RDBStorage], T]") -> T | None:
     """What the SQLite database has; of another one, or one that cannot be read, None."""
     from hawsweep.errors import StudyError
-    from hawsweep.study.place import Place
     from hawsweep.study.storage import STORAGE_FAULTS, open_storage
 
-    path = _database(ctx)
-    if path is None or not path.is_file():
+    place = _place(ctx)
+    if place.database_path is None or not place.database_path.is_file():
         return None
     with suppress(StudyError, *STORAGE_FAULTS):
-        return read(open_storage(Place(path.parent, f"sqlite:///{path}")))
+        return read(open_storage(place))
     return None
 
 
-def _database(ctx: click.Context) -> Path | None:
-    url = ctx.params.get("storage") or os.environ.get("HAWSWEEP_STORAGE")
-    if url:
-        scheme, _, path = str(url).partition(":///")
-        return Path(path) if scheme == "sqlite" and path else None
-    folder = ctx.params.get("studies_dir") or os.environ.get("HAWSWEEP_STUDIES_DIR") or "studies"
-    return Path(str(folder)) / "hawsweep.db"
+def _place(ctx: click.Context) -> Place:
+    """As ``find_place`` finds it, but without looking for a password."""
+    url = ctx.params.get("storage") or os.environ.get(STORAGE_VARIABLE)
+    folder = ctx.params.get("studies_dir") or os.environ.get(STUDIES_DIR_VARIABLE)
+    return Place(Path(folder or DEFAULT_STUDIES_DIR), url or None)

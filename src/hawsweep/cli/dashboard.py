@@ -1,13 +1,9 @@
 """``hawsweep dashboard``."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from hawsweep.cli.common import option_that_went, place_options
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
@@ -16,7 +12,7 @@ if TYPE_CHECKING:
 @option_that_went("--host", "use ssh -L 8080:127.0.0.1:8080 MACHINE where the browser is")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @place_options
-def dashboard(name: str | None, port: int | None, no_browser: bool, place: "Place") -> None:
+def dashboard(name: str | None, port: int | None, no_browser: bool, place: Place) -> None:
     """Serve optuna-dashboard over the studies, and open it in the browser, on the study NAME.
 
     On this machine alone; from another, by ssh -L 8080:127.0.0.1:8080 MACHINE. Notes, files and

@@ -2,14 +2,11 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from hawsweep.cli.common import json_option, make_console, place_options
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
 @click.option("--quick", is_flag=True, help="Measure nothing, and train nothing.")
 @json_option
 @place_options
-def doctor(rebuild: bool, quick: bool, place: "Place", as_json: bool) -> None:
+def doctor(rebuild: bool, quick: bool, place: Place, as_json: bool) -> None:
     """Examine this machine, the installation and the database, and train a few steps.
 
     Names the database's backup, and the command that puts it back where the database is lost. Exit

@@ -3,14 +3,12 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hawsweep.cli.common import json_option, make_console, option_that_went, place_options
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
@@ -54,7 +52,7 @@ def export(
     name: str,
     upload_repo: str | None,
     private: bool,
-    place: "Place",
+    place: Place,
     as_json: bool,
     **asked: Any,
 ) -> None:

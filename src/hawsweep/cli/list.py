@@ -1,7 +1,5 @@
 """``hawsweep list``."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from hawsweep.cli.common import (
@@ -12,16 +10,14 @@ from hawsweep.cli.common import (
     print_csv,
     print_json,
 )
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command("list")
 @json_option
 @csv_option
 @place_options
-def list_studies(place: "Place", as_json: bool, as_csv: bool) -> None:
+def list_studies(place: Place, as_json: bool, as_csv: bool) -> None:
     """List the studies and the sweeps that can be started.
 
     \b

@@ -1,14 +1,11 @@
 """``hawsweep report``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from hawsweep.cli.common import place_options
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace FILE also where it is no report.")
 @place_options
 def report(
-    name: str, output: Path | None, show: bool, markdown: bool, force: bool, place: "Place"
+    name: str, output: Path | None, show: bool, markdown: bool, force: bool, place: Place
 ) -> None:
     """Write what the study NAME found as one page that needs nothing from elsewhere.
 

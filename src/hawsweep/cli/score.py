@@ -1,7 +1,7 @@
 """``hawsweep score``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,9 +14,7 @@ from hawsweep.cli.common import (
     print_json,
 )
 from hawsweep.cli.csv_columns import system_records
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
@@ -51,7 +49,7 @@ def score(
     data: str | None,
     split: str,
     checkpoints: tuple[str, str] | None,
-    place: "Place",
+    place: Place,
     as_json: bool,
     as_csv: bool,
     **scoring: Any,

@@ -1,7 +1,5 @@
 """``hawsweep show``."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from hawsweep.cli.common import (
@@ -11,9 +9,7 @@ from hawsweep.cli.common import (
     print_json,
 )
 from hawsweep.cli.completion import study_completion, trial_completion
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
@@ -24,7 +20,7 @@ if TYPE_CHECKING:
 )
 @json_option
 @place_options
-def show(name: str, trial: int, examples: bool, place: "Place", as_json: bool) -> None:
+def show(name: str, trial: int, examples: bool, place: Place, as_json: bool) -> None:
     """Show one TRIAL of the study NAME: settings, numbers, files, translations.
 
     \b

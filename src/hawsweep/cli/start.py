@@ -8,12 +8,12 @@ import click
 
 from hawsweep.cli.common import make_console, place_options, plain_option
 from hawsweep.cli.completion import sweep_completion
+from hawsweep.study.place import Place
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from hawsweep.running.start import Outcome
-    from hawsweep.study.place import Place
 
 
 @click.command()
@@ -62,7 +62,7 @@ def start(
     detach: bool,
     accept_versions: bool,
     plain: bool,
-    place: "Place",
+    place: Place,
     **given: str | None,
 ) -> None:
     """Run the sweep NAME, or go on with it.
@@ -105,7 +105,7 @@ def _start_detached(
     console: "Console",
     command: list[str],
     study_name: str,
-    place: "Place",
+    place: Place,
     notify: Sequence[str],
 ) -> None:
     from hawsweep.running.background import start_detached

@@ -15,12 +15,12 @@ from hawsweep.cli.common import (
 )
 from hawsweep.cli.completion import study_completion
 from hawsweep.cli.csv_columns import trial_records
+from hawsweep.study.place import Place
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from hawsweep.running.status import Onlooker
-    from hawsweep.study.place import Place
 
 
 @click.command()
@@ -49,7 +49,7 @@ def status(
     watch: bool,
     interval: float,
     plain: bool,
-    place: "Place",
+    place: Place,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -81,7 +81,7 @@ def status(
 
 
 def _watch(
-    console: "Console", onlooker: "Onlooker", place: "Place", interval: float, *, plain: bool
+    console: "Console", onlooker: "Onlooker", place: Place, interval: float, *, plain: bool
 ) -> None:
     from hawsweep.prepare.examine_database import check_readable
     from hawsweep.views.terminal.watch import watch_status, watched_picture

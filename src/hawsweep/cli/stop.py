@@ -1,21 +1,17 @@
 """``hawsweep stop``."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from hawsweep.cli.common import make_console, place_options
 from hawsweep.cli.completion import study_completion
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
 @click.argument("name", shell_complete=study_completion)
 @click.option("--now", is_flag=True, help="Do not wait for the current evaluation to end.")
 @place_options
-def stop(name: str, now: bool, place: "Place") -> None:
+def stop(name: str, now: bool, place: Place) -> None:
     """Stop the study NAME, wherever it was started; `hawsweep start` goes on with it.
 
     \b

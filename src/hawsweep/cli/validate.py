@@ -2,15 +2,12 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from hawsweep.cli.common import json_option, make_console, place_options
 from hawsweep.cli.start import overrides_of
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
@@ -25,7 +22,7 @@ def validate(
     name: str,
     study_name: str | None,
     settings: tuple[str, ...],
-    place: "Place",
+    place: Place,
     as_json: bool,
     **given: str | None,
 ) -> None:

@@ -1,15 +1,12 @@
 """``hawsweep worker``."""
 
 import sys
-from typing import TYPE_CHECKING
 
 import click
 
 from hawsweep.cli.common import make_console, place_options, plain_option
 from hawsweep.cli.completion import study_completion
-
-if TYPE_CHECKING:
-    from hawsweep.study.place import Place
+from hawsweep.study.place import Place
 
 
 @click.command()
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1, 64), help="As many as make it faster by default.")
 @plain_option
 @place_options
-def worker(name: str, workers: int | None, plain: bool, place: "Place") -> None:
+def worker(name: str, workers: int | None, plain: bool, place: Place) -> None:
     """Run trials of the study NAME here too, beside whoever started it.
 
     On another machine give the shared database with --storage.

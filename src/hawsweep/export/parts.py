@@ -24,7 +24,7 @@ from hawsweep.export.folder import (
     write_texts,
 )
 from hawsweep.export.fuse import fuse_checked
-from hawsweep.export.model_card import Piece, Released, card
+from hawsweep.export.model_card import Released, card
 from hawsweep.export.ollama import FROM, common_system
 from hawsweep.export.upload import Target, upload
 from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
@@ -146,8 +146,7 @@ class Maker:
         return ollama.modelfile(tokenizer, self.system, title)
 
     def _card(self, parts: Sequence[Part], has_modelfile: bool, repo: str | None = None) -> str:
-        pieces = [Piece(each.name, each.path, each.check, each.dequantized) for each in parts]
-        released = Released(pieces, self.unmeasured, repo, has_modelfile)
+        released = Released(parts, self.unmeasured, repo, has_modelfile)
         return card(self._opened, self._place, self._trial, released)
 
     def upload(self, folder: Path, parts: Sequence[Part], target: Target) -> str:

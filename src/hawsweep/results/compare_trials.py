@@ -1,5 +1,6 @@
 """Two of a study's answers to the same prompts, item by item."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,14 @@ from hawsweep.study.trials import trial_of
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt and what both said."""
+    """One prompt and what both said; ``gain`` is how much higher the second scores."""
 
     source: str
     reference: str
     outputs: tuple[str, str]
     scores: tuple[float, float]
     group: str | None
-
-    @property
-    def gain(self) -> float:
-        """How much higher the second scores."""
-        return self.scores[1] - self.scores[0]
+    gain: float
 
 
 @dataclass(frozen=True)
@@ -38,34 +35,17 @@ class Comparison:
     """The second against the first.
 
     Attributes:
+        n_better: Items on which the second scores higher.
+        n_worse: Items on which the second scores lower.
         items: The most harmed first, the most improved last.
     """
 
     labels: tuple[str, str]
     gain: Interval
+    n_better: int
+    n_worse: int
     items: tuple[Item, ...]
     groups: tuple[GroupRow, ...]
-
-    @property
-    def n_better(self) -> int:
-        """Items on which the second scores higher."""
-        return sum(item.gain > 0 for item in self.items)
-
-    @property
-    def n_worse(self) -> int:
-        """Items on which the second scores lower."""
-        return sum(item.gain < 0 for item in self.items)
-
-    def to_plain(self) -> dict[str, Any]:
-        """As plain values, for ``--json``."""
-        return {
-            "labels": self.labels,
-            "gain": vars(self.gain),
-            "n_better": self.n_better,
-            "n_worse": self.n_worse,
-            "items": [{**vars(item), "gain": item.gain} for item in self.items],
-            "groups": [{**vars(row), "gain": vars(row.gain)} for row in self.groups],
-        }
 
 
 def compare(
@@ -94,22 +74,26 @@ def compare(
         raise ScoringError(
             f"{one} answered {len(before)} prompts and {other} {len(after)}: they cannot be paired."
         )
-    items = [
-        Item(
-            a["source"],
-            a["reference"],
-            (a["output"], b["output"]),
-            (score_of(a), score_of(b)),
-            a.get("group"),
-        )
-        for a, b in zip(before, after, strict=True)
-    ]
-    gain = difference_interval([i.scores[1] for i in items], [i.scores[0] for i in items])
+    pairs = zip(before, after, strict=True)
+    items = sorted((_item(*pair) for pair in pairs), key=lambda item: item.gain)
     return Comparison(
-        (one, other),
-        gain,
-        tuple(sorted(items, key=lambda item: item.gain)),
-        tuple(by_group(before, after)),
+        labels=(one, other),
+        gain=difference_interval([*map(score_of, after)], [*map(score_of, before)]),
+        n_better=sum(item.gain > 0 for item in items),
+        n_worse=sum(item.gain < 0 for item in items),
+        items=tuple(items),
+        groups=tuple(by_group(before, after)),
+    )
+
+
+def _item(before: Mapping[str, Any], after: Mapping[str, Any]) -> Item:
+    return Item(
+        source=before["source"],
+        reference=before["reference"],
+        outputs=(before["output"], after["output"]),
+        scores=(score_of(before), score_of(after)),
+        group=before.get("group"),
+        gain=score_of(after) - score_of(before),
     )
 
 

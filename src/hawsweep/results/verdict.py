@@ -9,13 +9,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import optuna
 from optuna.trial import TrialState
 
+from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
 from hawsweep.spec.space import MODEL
@@ -23,10 +24,6 @@ from hawsweep.spec.sweep import short_names
 from hawsweep.study.attributes import TEST, TRAIN_TIME_S
 from hawsweep.study.baselines import base_dir, baselines, score_of
 from hawsweep.study.place import Place
-
-if TYPE_CHECKING:
-    from hawsweep.scoring.intervals import Interval
-from hawsweep.files import read_json_lines
 from hawsweep.text import finite
 
 Scores = npt.NDArray[np.floating[Any]]
@@ -276,7 +273,7 @@ def _scores(path: Path) -> npt.NDArray[np.float64]:
     return np.array([score_of(each) for each in read_json_lines(path)])
 
 
-def lead_text(lead: "Interval") -> str:
+def lead_text(lead: Interval) -> str:
     """A difference with its interval: ``+0.031 (+0.012 to +0.050)``."""
     low, high = finite(lead.low, lead.high)
     return f"{lead.mean:+.3f}" + ("" if low is None else f" ({low:+.3f} to {high:+.3f})")

@@ -22,6 +22,7 @@ Unbounded = Annotated[
 Values = Sequence[float] | npt.NDArray[np.floating[Any]]
 
 LEVEL = 0.95
+_POWER = 0.8
 _N_RESAMPLES = 4_000
 # Resamples of fewer items are too much alike to say how sure a mean is.
 _FEWEST = 8
@@ -71,44 +72,34 @@ def mean_interval(values: Values, *, level: float = LEVEL, seed: int = 0) -> Int
     return Interval(mean, mean - float(high) * deviation, mean - float(low) * deviation, level)
 
 
-def difference_interval(
-    one: Values, other: Values, *, level: float = LEVEL, seed: int = 0
-) -> Interval:
+def difference_interval(one: Values, other: Values, *, level: float = LEVEL) -> Interval:
     """The interval of how much higher ``one`` is than ``other`` on the same items."""
-    return mean_interval(np.subtract(one, other), level=level, seed=seed)
+    return mean_interval(np.subtract(one, other), level=level)
 
 
-def detectable_difference(deviation: float, n_items: int, *, power: float = 0.8) -> float:
-    """The smallest true difference that a paired comparison finds with probability ``power``.
+def detectable_difference(deviation: float, n_items: int) -> float:
+    """The smallest true difference that a paired comparison finds in 80 % of cases.
 
     Args:
         deviation: Standard deviation of one item's difference.
     """
     normal = NormalDist()
-    z = normal.inv_cdf(1 - (1 - LEVEL) / 2) + normal.inv_cdf(power)
+    z = normal.inv_cdf(1 - (1 - LEVEL) / 2) + normal.inv_cdf(_POWER)
     return float(z * deviation / np.sqrt(n_items))
 
 
-def items_for(deviation: float, difference: float, *, power: float = 0.8) -> int:
+def items_for(deviation: float, difference: float) -> int:
     """How many items it takes to find a difference; see ``detectable_difference``."""
-    return math.ceil(round((detectable_difference(deviation, 1, power=power) / difference) ** 2, 6))
+    return math.ceil(round((detectable_difference(deviation, 1) / difference) ** 2, 6))
 
 
 def rank_correlation(one: Values, other: Values) -> float | None:
     """Spearman's, from -1 to 1; None where one of them has no order."""
-    ranks = [_ranks(np.asarray(each, np.float64)) for each in (one, other)]
-    if len(ranks[0]) < 3 or any(np.ptp(each) == 0 for each in ranks):
+    from scipy.stats import spearmanr
+
+    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return None
-    centred = [each - each.mean() for each in ranks]
-    lengths = [np.sqrt(np.sum(each**2)) for each in centred]
-    return float(np.sum(centred[0] * centred[1]) / (lengths[0] * lengths[1]))
-
-
-def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Ranks from 1; equal values share their mean."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = np.asarray(np.cumsum(counts) - (counts - 1) / 2, np.float64)
-    return np.take(ranks, inverse)
+    return float(spearmanr(one, other).statistic)
 
 
 def _resampled_ratios(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:

@@ -18,7 +18,7 @@ from hawsweep.files import replace_text
 from hawsweep.models.load import LoadedModel
 from hawsweep.scoring import metrics
 from hawsweep.scoring.embedding import Embedder, Encode, prompt_for
-from hawsweep.scoring.intervals import Interval, mean_interval
+from hawsweep.scoring.intervals import Unbounded, mean_interval
 from hawsweep.scoring.metrics import corpus_scores, fault_of, find_metric
 from hawsweep.spec.sweep import ScoringSpec
 
@@ -45,8 +45,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Score:
-    """A model's score on a list of prompts.
+class Scores:
+    """What a model scores on a list of prompts.
 
     Attributes:
         score: Mean of the samples' scores, by ``scoring.metric``; a study's value.
@@ -60,8 +60,8 @@ class Score:
     """
 
     score: float
-    low: float
-    high: float
+    low: Unbounded
+    high: Unbounded
     similarity: float
     chrf: float
     bleu: float
@@ -69,6 +69,12 @@ class Score:
     length_ratio: float
     time_s: float
     faults: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score(Scores):
+    """The same with the samples that it is the score of."""
+
     samples: tuple[Sample, ...] = ()
 
     def summary(self) -> dict[str, Any]:
@@ -161,7 +167,7 @@ class Scorer:
                 strict=True,
             )
         )
-        interval = interval_of(samples)
+        interval = mean_interval([each.score for each in samples])
         matches = [metrics.exact_match("", each.reference, each.output) for each in samples]
         return Score(
             interval.mean,
@@ -188,11 +194,6 @@ class Scorer:
             fault_of(*texts, is_cut=is_cut),
             record.group,
         )
-
-
-def interval_of(samples: Sequence[Sample]) -> Interval:
-    """The mean of the samples' scores with its interval."""
-    return mean_interval([each.score for each in samples])
 
 
 def reference_of(record: Record) -> str:

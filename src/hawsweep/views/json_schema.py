@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, with_config
 
 from hawsweep.prepare.examine_database import Database
 from hawsweep.prepare.finding import Finding
+from hawsweep.results.compare_trials import Comparison
 from hawsweep.results.groups import GroupRow
 from hawsweep.results.importance import Insight
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.results.verdict import Verdict
 from hawsweep.scoring.intervals import Interval
+from hawsweep.scoring.score import Scores
 from hawsweep.scoring.self_check import SelfCheck
 from hawsweep.spec.reference import Key
 from hawsweep.study.confirm import Confirmation
@@ -28,30 +30,15 @@ class _Output(BaseModel):
     model_config = _ALL_KEYS
 
 
-class ScoresOutput(_Output):
-    """What a model scores on a list of prompts."""
-
-    score: float
-    low: float | None
-    high: float | None
-    similarity: float
-    chrf: float
-    bleu: float
-    exact_match: float
-    length_ratio: float
-    time_s: float
-    faults: dict[str, int]
-
-
 class TestOutput(_Output):
     """The test split, where it was opened."""
 
     trial_number: int
     n_prompts: int
     n_opened: int
-    base: ScoresOutput
-    trial: ScoresOutput
-    few_shot: ScoresOutput | None = None
+    base: Scores
+    trial: Scores
+    few_shot: Scores | None = None
 
 
 class LeftOutput(_Output):
@@ -125,33 +112,19 @@ class ShowOutput(TrialRow):
     easiest_examples: list[ExampleLoss] | None = None
 
 
-class ItemOutput(_Output):
-    """A prompt and what both said."""
-
-    source: str
-    reference: str
-    outputs: tuple[str, str]
-    scores: tuple[float, float]
-    group: str | None
-    gain: float
-
-
-class CompareOutput(_Output):
+@with_config(_ALL_KEYS)
+@dataclass(frozen=True)
+class CompareOutput(Comparison):
     """`hawsweep compare`: the second against the first, the most harmed items first."""
 
-    labels: tuple[str, str]
-    gain: Interval
-    n_better: int
-    n_worse: int
-    items: list[ItemOutput]
-    groups: list[GroupRow]
 
-
-class SystemOutput(ScoresOutput):
-    """One of several that answered the same items."""
+@with_config(_ALL_KEYS)
+@dataclass(frozen=True, kw_only=True)
+class SystemOutput(Scores):
+    """One of several that answered the same items; ``lead`` is over the next one."""
 
     name: str
-    lead: Interval | None = Field(description="Over the next one.")
+    lead: Interval | None
 
 
 class ScoreOutput(_Output):

@@ -120,7 +120,6 @@ class Report:
     agreement: tuple[str, ...]
     memory: str
     confirmed: tuple[Confirmation, ...]
-    confirmation: tuple[str, ...]
     self_check: tuple[str, ...]
     ended: tuple[Told, ...]
     made_with: tuple[tuple[str, str], ...]
@@ -171,7 +170,6 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         agreement=tuple(_plain(agreement_lines(insight))),
         memory=_memory_text(opened),
         confirmed=tuple(confirmed),
-        confirmation=tuple(_plain(confirmation_lines(confirmed))),
         self_check=tuple(_plain(_self_check(opened))),
         ended=tuple(_ended(opened, redact)),
         made_with=tuple((redact(title), redact(text)) for title, text in made_with(opened, spec)),

@@ -7,6 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hawsweep.views.terminal.style import make_table
+
 if TYPE_CHECKING:
     from hawsweep.prepare.examine_database import Diagnosis
     from hawsweep.prepare.finding import Finding
@@ -73,10 +75,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def _studies_table(found: "Diagnosis") -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("study")
-    table.add_column("in the database")
-    table.add_column("in its backup")
+    table = make_table("study | in the database | in its backup")
     studies = [found.database.studies, {} if found.backup is None else found.backup.studies]
     # Runs with new seeds are counted with the study they confirm.
     names = {name for each in studies for name in each if not name.endswith(".confirm")}

@@ -4,8 +4,9 @@ import shlex
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
+
+from hawsweep.views.terminal.style import make_table
 
 if TYPE_CHECKING:
     from hawsweep.export.export import Exported
@@ -13,12 +14,7 @@ if TYPE_CHECKING:
 
 def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
     """The parts with their checks, then the commands."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
-    table.add_column("MB", justify="right", no_wrap=True)
-    for title in ("score", "identical", "nearly"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("")
+    table = make_table(" | >MB | >score | >identical | >nearly | ", no_wrap=True)
     for part in exported.parts:
         check = part.check
         shares = ["" if each is None else f"{each:.0%}" for each in (check.identical, check.near)]

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hawsweep.spec.sweep import short_names
 from hawsweep.text import duration, setting, short_name
+from hawsweep.views.terminal.style import make_grid, make_table
 
 if TYPE_CHECKING:
     from hawsweep.planning.sweep_plan import Fit, SweepPlan
@@ -26,10 +27,9 @@ def plans_picture(plans: Sequence[Timed]) -> RenderableType:
         ((plan, timing),) = plans
         return Group(*_body(plan), "", *_end(plan, timing))
     names = short_names(plan.spec.model for plan, _ in plans)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("model")
-    for title in ("weights GB", "smallest: GB", "trial", "largest: GB", "trial", "whole sweep"):
-        table.add_column(title, justify="right")
+    table = make_table(
+        "model | >weights GB | >smallest: GB | >trial | >largest: GB | >trial | >whole sweep"
+    )
     for plan, timing in plans:
         ends = [_verdict_cells(each) for each in (plan.smallest, plan.largest)]
         cells = [cell for peak, _, trial, how in ends for cell in (peak, trial or how)]
@@ -77,43 +77,32 @@ def _body(plan: "SweepPlan") -> list[RenderableType]:
     known, spec = plan.memory, plan.spec
     weights = known.shape.weight_bytes() / 1e9
     longest = int(plan.work.lengths.max())
-    facts = Table.grid(padding=(0, 2, 0, 0))
-    facts.add_row("[bold]model[/bold]", escape(f"{spec.model}: {weights:.2f} GB of weights"))
     workers = "one worker" if plan.n_workers == 1 else f"{plan.n_workers} workers"
-    facts.add_row(
-        "[bold]budget[/bold]", f"{plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}"
-    )
-    facts.add_row(
-        "",
-        f"{workers}, {plan.arrays_bytes / 1e9:.1f} GB each for MLX's arrays, "
-        f"{(plan.worker_bytes - plan.arrays_bytes) / 1e9:.1f} GB for the rest of its process",
-    )
-    facts.add_row(
-        "[bold]examples[/bold]",
-        f"{len(plan.work.lengths)}, the longest of {longest} tokens, {plan.work.how}",
-    )
-    facts.add_row("[bold]memory[/bold]", f"within {known.error:.0%}: {known.how}")
-    facts.add_row("[bold]speed[/bold]", known.speed.how)
-    fits = plan.scoring_bytes <= plan.arrays_bytes
-    facts.add_row(
-        "[bold]answers[/bold]",
+    answers = (
         f"{spec.scoring.batch_size} prompts at a time, up to {plan.scoring_bytes / 1e9:.1f} GB"
-        + ("" if fits else " [red]do not fit: lower scoring.batch_size[/red]"),
     )
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("key")
-    table.add_column("value", justify="right")
-    for title in ("smallest", "largest"):
-        table.add_column(f"{title}: GB", justify="right")
-        table.add_column("tok/s", justify="right")
-        table.add_column("trial", justify="right")
-        table.add_column("how")
+    if plan.scoring_bytes > plan.arrays_bytes:
+        answers += " [red]do not fit: lower scoring.batch_size[/red]"
+    facts = {
+        "model": escape(f"{spec.model}: {weights:.2f} GB of weights"),
+        "budget": f"{plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}",
+        "": f"{workers}, {plan.arrays_bytes / 1e9:.1f} GB each for MLX's arrays, "
+        f"{(plan.worker_bytes - plan.arrays_bytes) / 1e9:.1f} GB for the rest of its process",
+        "examples": f"{len(plan.work.lengths)}, the longest of {longest} tokens, {plan.work.how}",
+        "memory": f"within {known.error:.0%}: {known.how}",
+        "speed": known.speed.how,
+        "answers": answers,
+    }
+    table = make_table(
+        "key | >value | >smallest: GB | >tok/s | >trial | how "
+        "| >largest: GB | >tok/s | >trial | how"
+    )
     for key, rows in plan.by_value.items():
         for number, (value, *ends) in enumerate(rows):
             cells = [cell for verdict in ends for cell in _verdict_cells(verdict)]
             table.add_row(short_name(key) if number == 0 else "", setting(value), *cells)
     meaning = "smallest, largest: the other keys at what needs the least and the most memory"
-    return [facts, "", table, f"[dim]{meaning}[/dim]"]
+    return [make_grid(facts.items(), "bold", ""), "", table, f"[dim]{meaning}[/dim]"]
 
 
 def _verdict_cells(verdict: "Fit") -> list[str]:
@@ -144,20 +133,9 @@ def _end(plan: "SweepPlan", timing: "Timing | None") -> list[str]:
 
 def residuals_table(residuals: Sequence[Any]) -> Table:
     """Measured steps beside what the fitted memory model says of them."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    titles = (
-        "layers",
-        "rank",
-        "rows",
-        "width",
-        "targets",
-        "how",
-        "measured GB",
-        "fitted GB",
-        "error",
+    table = make_table(
+        ">layers | >rank | >rows | >width | >targets | >how | >measured GB | >fitted GB | >error"
     )
-    for title in titles:
-        table.add_column(title, justify="right")
     for each in residuals:
         seen = each.observation
         how = "checkpointed" if seen.execution.grad_checkpoint else ""

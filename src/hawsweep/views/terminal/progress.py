@@ -123,7 +123,8 @@ class _WorkerDrawing:
         rows = [self._cells(worker) for worker in workers]
         doing = [_doing(worker) for worker in workers]
         taken = [self._longest, _BAR]
-        taken += [max(map(cell_len, each)) for each in zip(titles, *rows, strict=True)]
+        for column in zip(titles, *rows, strict=True):
+            taken.append(max(cell_len(str(cell)) for cell in column))
         room = width - sum(taken) - 2 * len(taken)
         if room < min(_LEAST_SETTINGS, max(what.cell_len for _, what in doing)):
             return None
@@ -135,17 +136,16 @@ class _WorkerDrawing:
             table.add_column(title, justify="right", no_wrap=True)
         for worker, (who, what), row in zip(workers, doing, rows, strict=True):
             bar = ProgressBar(worker.iters, worker.iteration, width=_BAR) if worker.iters else ""
-            curve = (self._spark(worker, _BAR), self._lead(worker))
-            table.add_row(Text(who, style="bold"), what, bar, *row[:3], *curve, *row[5:])
+            table.add_row(Text(who, style="bold"), what, bar, *row)
         return table
 
-    def _cells(self, worker: WorkerState) -> tuple[str, ...]:
+    def _cells(self, worker: WorkerState) -> tuple[str | Text, ...]:
         return (
             f"{worker.iteration}/{worker.iters}" if worker.iters else "",
             _loss(worker.train_loss),
             _loss(worker.curve[-1][1] if worker.curve else None),
-            self._spark(worker, _BAR).plain,
-            self._lead(worker).plain,
+            self._spark(worker, _BAR),
+            self._lead(worker),
             "" if worker.tokens_per_s is None else f"{worker.tokens_per_s:.0f}",
             _memory(worker),
             self._time(worker),

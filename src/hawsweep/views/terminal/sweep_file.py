@@ -10,6 +10,7 @@ from rich.text import Text
 
 from hawsweep.text import clock, duration
 from hawsweep.views.terminal.doctor import counted, findings_table
+from hawsweep.views.terminal.style import make_grid
 
 if TYPE_CHECKING:
     from hawsweep.prepare.draft import Draft
@@ -38,23 +39,18 @@ _SHOWN = (
 
 def key_picture(key: "Key") -> RenderableType:
     """One key: what it means, what it may be, and how it is written."""
-    facts = Table.grid(padding=(0, 3, 0, 0))
-    facts.add_column(style="bold")
-    facts.add_column(overflow="fold")
-    rows = {
+    facts = {
         "allowed": _plain(key.allowed),
         "default": "required" if key.is_required else key.default or "not set",
         "known from": _plain(key.source),
         "example": key.example,
         "searched": key.search_example or "cannot be searched",
     }
-    for title, value in rows.items():
-        if value:
-            facts.add_row(title, Text(value))
+    rows = [(title, Text(value, overflow="fold")) for title, value in facts.items() if value]
     return Group(
         Text(key.name, style="bold cyan"),
         Padding(Text(key.meaning), (0, 2)),
-        Padding(facts, (0, 2)),
+        Padding(make_grid(rows, "bold", "", gap=3), (0, 2)),
     )
 
 
@@ -100,9 +96,7 @@ def draft_picture(draft: "Draft", path: str, name: str, hours: float) -> Rendera
     parts += [Text("Decided", style="bold cyan"), Padding(decided, (0, 2)), ""]
     if draft.warnings:
         parts.append(Text("Mind", style="bold yellow"))
-        minded = Table.grid(padding=(0, 1, 0, 0))
-        for each in draft.warnings:
-            minded.add_row("-", Text(each))
+        minded = make_grid((("-", Text(each)) for each in draft.warnings), gap=1)
         parts += [Padding(minded, (0, 2)), ""]
     return Group(*parts, *_ending(draft, path, name, hours))
 
@@ -172,14 +166,12 @@ def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[Renderab
         f"({clock(timing.trial_s)} each that is not pruned), new seeds {clock(timing.again_s)}, "
         f"test {clock(timing.test_s)}."
     )
-    commands = Table.grid(padding=(0, 3, 0, 0))
-    for command, what in (
-        ("plan", "what fits, setting by setting"),
-        ("start", "run it"),
-        ("validate", "after you changed it"),
-    ):
-        commands.add_row(Text(f"hawsweep {command} {name}", style="bold"), Text(what, style="dim"))
-    return [text, Padding(commands, (0, 2))]
+    commands = (
+        (Text(f"hawsweep plan {name}"), "what fits, setting by setting"),
+        (Text(f"hawsweep start {name}"), "run it"),
+        (Text(f"hawsweep validate {name}"), "after you changed it"),
+    )
+    return [text, Padding(make_grid(commands, "bold", "dim", gap=3), (0, 2))]
 
 
 def verdict_picture(name: str, findings: Sequence["Finding"]) -> RenderableType:

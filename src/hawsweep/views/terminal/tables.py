@@ -15,12 +15,11 @@ from hawsweep.spec.sweep import short_names
 from hawsweep.study.baselines import score_of
 from hawsweep.study.place import printable
 from hawsweep.text import duration, number, score_range, setting, short_name, shorten
-from hawsweep.views.terminal.style import STYLES, WIDE
+from hawsweep.views.terminal.style import STYLES, WIDE, make_table
 from hawsweep.views.terminal.verdict import (
     confirmation_lines,
-    groups_table,
+    groups_parts,
     insight_picture,
-    regression_lines,
     self_check_lines,
     verdict_lines,
 )
@@ -112,9 +111,7 @@ def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
 def studies_table(studies: Sequence["StudyRow"]) -> Table:
     """The studies, one a line."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("study", "trials", "best", "score", "base", "description"):
-        table.add_column(title)
+    table = make_table("study | trials | best | score | base | description")
     for study in studies:
         states = ", ".join(f"{count} {state}" for state, count in sorted(study.trials.items()))
         table.add_row(
@@ -166,9 +163,7 @@ def status_picture(
         *confirmation_lines(status.confirmed),
     ]
     parts += [Text.from_markup(text) for text in said if text]
-    if status.groups:
-        parts += ["", groups_table(status.groups)]
-        parts += map(Text.from_markup, regression_lines(status.groups))
+    parts += groups_parts(status.groups or ())
     if status.insight is not None:
         parts += ["", insight_picture(status.insight)]
     return Group(*parts, *(left_lines(status) if with_left else ()))
@@ -229,10 +224,7 @@ def end_picture(end: "EndOfStudy", ended: str, width: int) -> RenderableType:
     parts += map(Text.from_markup, said)
     if end.self_check:
         parts += ["", *map(Text.from_markup, self_check_lines(end.self_check))]
-    if end.groups:
-        parts += ["", groups_table(end.groups)]
-        parts += map(Text.from_markup, regression_lines(end.groups))
-    parts.append("")
+    parts += [*groups_parts(end.groups), ""]
     if end.samples:
         parts += [samples_table(end.samples), ""]
     if ended != "finished":

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hawsweep.text import duration, faults_text, number, score_range, setting, shorten
 from hawsweep.views.terminal.curves import Series, plot
-from hawsweep.views.terminal.style import STYLES
+from hawsweep.views.terminal.style import STYLES, make_grid
 
 _PLOT_HEIGHT = 12
 _WIDEST_PLOT = 110
@@ -35,28 +35,22 @@ def trial_picture(described: Mapping[str, Any], width: int) -> RenderableType:
     for kind in ("hardest", "easiest"):
         if examples := described.get(f"{kind}_examples"):
             parts += ["", _examples_table(kind, examples)]
-    files = Table.grid(padding=(0, 2, 0, 0))
-    files.add_row("Folder", escape(described["folder"]))
-    files.add_row("Files", escape("  ".join(described["files"])))
-    return Group(*parts, "", files)
+    files = escape("  ".join(described["files"]))
+    rows = [("Folder", escape(described["folder"])), ("Files", files)]
+    return Group(*parts, "", make_grid(rows))
 
 
 def _settings(described: Mapping[str, Any]) -> Table:
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    for key, value in described["settings"].items():
-        grid.add_row(escape(key), escape(setting(value)))
+    rows = [(escape(key), escape(setting(value))) for key, value in described["settings"].items()]
     if plan := described["plan"]:
         peak = plan.get("peak_bytes")
         expected = f"; {peak / 1e9:.2f} GB were expected" if peak else ""
-        grid.add_row("executed", escape(f"{plan.get('text', '')}{expected}"))
+        rows.append(("executed", escape(f"{plan.get('text', '')}{expected}")))
     if continued := described["continues"]:
-        grid.add_row(
-            "goes on from", f"trial {continued['trial']}, iteration {continued['iteration']}"
-        )
-    for title, text in _numbers(described):
-        if text:
-            grid.add_row(title, text)
-    return grid
+        at = f"trial {continued['trial']}, iteration {continued['iteration']}"
+        rows.append(("goes on from", at))
+    rows += [(title, text) for title, text in _numbers(described) if text]
+    return make_grid(rows)
 
 
 def _numbers(described: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from hawsweep.results.verdict import lead_text
 from hawsweep.text import faults_text, finite, score_range, short_name, shorten
+from hawsweep.views.terminal.style import make_table
 
 if TYPE_CHECKING:
     from hawsweep.results.compare_systems import Ranking
@@ -91,12 +92,16 @@ def regression_lines(rows: Sequence["GroupRow"]) -> list[str]:
     return [f"[yellow]It scores lower in {escape(named)}.[/yellow]"]
 
 
+def groups_parts(rows: Sequence["GroupRow"]) -> list[RenderableType]:
+    """The table of groups, where there are any, and what is lower in words."""
+    if not rows:
+        return []
+    return ["", groups_table(rows), *map(Text.from_markup, regression_lines(rows))]
+
+
 def groups_table(rows: Sequence["GroupRow"]) -> Table:
     """Base and trial by group, largest loss first."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("group")
-    for title in ("prompts", "base", "trial", "gain", "95 %"):
-        table.add_column(title, justify="right")
+    table = make_table("group | >prompts | >base | >trial | >gain | >95 %")
     for row in rows:
         gain = row.gain
         table.add_row(
@@ -113,12 +118,11 @@ def groups_table(rows: Sequence["GroupRow"]) -> Table:
 
 def ranking_picture(ranking: "Ranking") -> RenderableType:
     """Systems on the same items, best first, and where metrics disagree."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("system")
-    for title in ("score", "95 %", "lead over the next", "similarity", "chrF", "BLEU", "exact"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("length", justify="right")
-    table.add_column("faults")
+    table = make_table(
+        "system | >score | >95 % | >lead over the next | >similarity | >chrF | >BLEU | >exact "
+        "| >length | faults",
+        no_wrap=True,
+    )
     for each in ranking.systems:
         score, lead = each.score, each.lead
         table.add_row(
@@ -163,10 +167,7 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
                 texts = (item.source, item.reference, *item.outputs)
                 table.add_row(*(escape(shorten(text)) for text in texts), f"{item.gain:+.3f}")
             parts += ["", table]
-    if compared.groups:
-        parts += ["", groups_table(compared.groups)]
-        parts += map(Text.from_markup, regression_lines(compared.groups))
-    return Group(*parts)
+    return Group(*parts, *groups_parts(compared.groups))
 
 
 def insight_picture(insight: "Insight") -> RenderableType:
@@ -182,10 +183,7 @@ def insight_picture(insight: "Insight") -> RenderableType:
 
 def insight_table(insight: "Insight") -> Table:
     """Importance and marginal of each parameter."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("parameter")
-    for title in ("importance", "value", "trials", "mean score", "best"):
-        table.add_column(title, justify="right")
+    table = make_table("parameter | >importance | >value | >trials | >mean score | >best")
     names = [*insight.importance, *(n for n in insight.marginals if n not in insight.importance)]
     for name in names:
         share = insight.importance.get(name)

@@ -1,7 +1,8 @@
 """A picture shown again and again while what it shows changes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from hawsweep.views.terminal.tables import MOST_ROWS, status_picture
 if TYPE_CHECKING:
     from hawsweep.running.status import Overview
 
+
+# Look by look what was drawn last, when, and why nothing was since.
+Looks = Iterator[tuple[RenderableType, datetime, Exception | None]]
 
 # What a leaderboard is followed by: the test, the verdict, what is left.
 _LINES_BELOW = 7
@@ -61,57 +65,46 @@ def watch_status(
     Raises:
         HawsweepError: The first picture cannot be drawn.
     """
-    try:
-        picture = draw()
-        if console.is_terminal and not plain:
-            _on_screen(console, picture, draw, interval_s, sleep)
-        else:
-            _in_lines(console, picture, draw, interval_s, sleep)
-    except KeyboardInterrupt:
-        return
+    show = _on_screen if console.is_terminal and not plain else _in_lines
+    with suppress(KeyboardInterrupt):
+        show(console, _looks(draw(), draw, interval_s, sleep))
 
 
-def _on_screen(
-    console: Console,
+def _looks(
     picture: RenderableType,
     draw: Callable[[], RenderableType],
     interval_s: float,
     sleep: Callable[[float], None],
-) -> None:
+) -> Looks:
     drawn = datetime.now()
+    fault: Exception | None = None
+    while True:
+        yield picture, drawn, fault
+        sleep(interval_s)
+        try:
+            picture, drawn, fault = draw(), datetime.now(), None
+        except _PASSING as passing:
+            fault = passing
+
+
+def _on_screen(console: Console, looks: Looks) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
-        fault: Exception | None = None
-        while True:
+        for picture, drawn, fault in looks:
             foot = Text(f"{drawn:%H:%M:%S}  Ctrl-C ends", style="dim")
             if fault is not None:
                 foot = Text(f"As it was at {drawn:%H:%M:%S}. {fault}", style="yellow")
             # Above the picture: a long one is cut below.
             live.update(Group(foot, picture), refresh=True)
-            sleep(interval_s)
-            try:
-                picture, drawn, fault = draw(), datetime.now(), None
-            except _PASSING as passing:
-                fault = passing
 
 
-def _in_lines(
-    console: Console,
-    picture: RenderableType,
-    draw: Callable[[], RenderableType],
-    interval_s: float,
-    sleep: Callable[[float], None],
-) -> None:
+def _in_lines(console: Console, looks: Looks) -> None:
     shown = said = None
-    while True:
+    for picture, _, fault in looks:
+        if fault is not None and str(fault) != said:
+            console.print(Text(f"Not read now: {fault}"), soft_wrap=True)
+        said = None if fault is None else str(fault)
         with console.capture() as captured:
             console.print(picture)
         if (text := captured.get()) != shown:
             console.print(picture)
             shown = text
-        sleep(interval_s)
-        try:
-            picture, said = draw(), None
-        except _PASSING as fault:
-            if str(fault) != said:
-                console.print(Text(f"Not read now: {fault}"), soft_wrap=True)
-                said = str(fault)
