@@ -275,7 +275,7 @@ def test_points_that_need_more_than_there_is_are_not_measured(folder, monkeypatc
     asked = []
     monkeypatch.setattr(calibration, "measure", lambda _, todo, *__, **___: asked.extend(todo))
     with pytest.raises(BackendError):
-        calibration.calibrate(folder, budget_bytes=1.5e9)
+        calibration.calibrate(folder, budget_bytes=1.05e9)
     assert 0 < len(asked) < len(POINTS)
 
 

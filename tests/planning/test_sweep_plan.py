@@ -23,7 +23,7 @@ from hawsweep.planning.sweep_time import time_plan
 from hawsweep.planning.workload import workload
 from hawsweep.spec.read import find_sweep, read_sweep
 
-SWEEPS = Path(__file__).parents[1] / "sweeps"
+SWEEPS = Path(__file__).parents[2] / "sweeps"
 GEMMA = "mlx-community/gemma-3-4b-it-4bit"
 
 

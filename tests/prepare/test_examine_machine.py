@@ -14,7 +14,6 @@ from hawsweep.errors import BackendError
 from hawsweep.machine import backend, memory
 from hawsweep.models import resolve
 from hawsweep.prepare import examine_machine as examine_machine_module
-from hawsweep.prepare import self_test
 from hawsweep.prepare.examine_machine import (
     blas_finding,
     cache_findings,
@@ -207,7 +206,7 @@ def test_selftest_that_fails_is_a_fault(monkeypatch, losses, state, says):
             raise BackendError("it was ended by signal 11")
         return SelfTest("a model", *losses, 1.0, 100.0)
 
-    monkeypatch.setattr(self_test, "run_selftest", run)
+    monkeypatch.setattr(examine_machine_module, "run_selftest", run)
     found = selftest_finding()
     assert (found.state, says in found.text) == (state, True)
 

@@ -16,8 +16,8 @@ SUPERVISOR = """
 import sys, time
 from pathlib import Path
 from hawsweep.running import worker_process
-workerprocess._COMMAND = tuple(sys.argv[2:])
-starter = workerprocess.WorkerStarter(1)
+worker_process._COMMAND = tuple(sys.argv[2:])
+starter = worker_process.WorkerStarter(1)
 starter.keep_spare(Path(sys.argv[1]))
 print(starter._spare.pid, flush=True)
 time.sleep(600)

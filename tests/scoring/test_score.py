@@ -8,7 +8,6 @@ import pytest
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode_prompt, end_of_turn, with_examples
 from hawsweep.errors import DataError, ScoringError
-from hawsweep.scoring import embedder_process
 from hawsweep.scoring.embedding import Embedder, prompt_for
 from hawsweep.scoring.score import Sample, Scorer, translate, write_samples
 from hawsweep.spec.sweep import ScoringSpec
@@ -31,7 +30,7 @@ def letters(tmp_path, monkeypatch):
     """The embedder's texts, and a folder that stands for it; the cache is empty."""
     monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path / "cache"))
     model = Letters()
-    monkeypatch.setattr(embedder_process, "own_embedder", lambda *_, **__: model.encode)
+    monkeypatch.setattr(embedding, "own_embedder", lambda *_, **__: model.encode)
     (tmp_path / "embedder").mkdir()
     model.path = tmp_path / "embedder"
     return model

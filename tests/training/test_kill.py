@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("resuming_run.py")
+SCRIPT = Path(__file__).parents[1] / "resuming_run.py"
 N_KILLS = 25
 INTERVAL = 5  # iterations between evaluations
 

@@ -1,23 +1,23 @@
 """What mlx-lm's trainer does and this one does not, and the test that pins each.
 
- 1. It drops the callback it is given: test_training::test_run_ended_by_its_callback_leaves_the_best_adapter
+ 1. It drops the callback it is given: test_train::test_run_ended_by_its_callback_leaves_the_best_adapter
  2. Only one of its entries seeds numpy: test_adapters::test_same_settings_give_the_same_bits_whatever_ran_before,
     test_mlx_lm_traps::test_run_neither_uses_nor_disturbs_numpys_global_generator
- 3. Evaluations draw random batches and drop examples: test_training::test_validation_loss_does_not_depend_on_its_batch_size,
-    test_training::test_evaluating_more_often_does_not_change_training
- 4. They come before the update they are named after: test_training::test_run_ended_by_its_callback_leaves_the_best_adapter
- 5. The base is evaluated again in each run: test_training::test_evaluations_come_at_their_steps_and_at_the_end
+ 3. Evaluations draw random batches and drop examples: test_train::test_validation_loss_does_not_depend_on_its_batch_size,
+    test_train::test_evaluating_more_often_does_not_change_training
+ 4. They come before the update they are named after: test_train::test_run_ended_by_its_callback_leaves_the_best_adapter
+ 5. The base is evaluated again in each run: test_train::test_evaluations_come_at_their_steps_and_at_the_end
  6. Gradient checkpointing stays on: test_adapters::test_checkpointing_is_undone_even_when_training_raises
  7. Peak memory is of the process: test_mlx_lm_traps::test_peak_memory_is_of_each_run_alone
- 8. Only the last adapter is kept: test_training::test_adapter_kept_is_that_of_the_best_evaluation,
-    test_training::test_patience_ends_the_run_after_so_many_evaluations_without_improvement,
+ 8. Only the last adapter is kept: test_train::test_adapter_kept_is_that_of_the_best_evaluation,
+    test_train::test_patience_ends_the_run_after_so_many_evaluations_without_improvement,
     test_checkpoints::test_resumed_run_ends_as_one_that_was_not_interrupted
- 9. Scale is not alpha / rank: test_spec::test_alpha_sets_scale_relative_to_rank
-10. Accumulation is a mean of means and drops what is left over: test_training::test_updates_are_gradient_descent_weighted_by_tokens
-11. Zero layers are all layers: test_sweepfile::test_value_that_cannot_be_is_refused_with_what_may_be
+ 9. Scale is not alpha / rank: test_sweep::test_alpha_sets_scale_relative_to_rank
+10. Accumulation is a mean of means and drops what is left over: test_train::test_updates_are_gradient_descent_weighted_by_tokens
+11. Zero layers are all layers: test_read::test_value_that_cannot_be_is_refused_with_what_may_be
 12. Fusing may drop the adapter: test_end_to_end::test_export_fused_translates_as_the_trial_did
 13. Out of memory ends the process: test_end_to_end::test_worker_killed_costs_its_trial_only
-14. PyYAML reads 1e-5 as text: test_sweepfile::test_number_with_exponent_is_a_float
+14. PyYAML reads 1e-5 as text: test_read::test_number_with_exponent_is_a_float
 """  # noqa: E501
 
 import re
@@ -35,7 +35,8 @@ def test_each_trap_has_its_test():
         named = re.findall(r"(\w+)::(\w+)", trap)
         assert named, trap
         for file, test in named:
-            text = Path(__file__).with_name(f"{file}.py").read_text(encoding="utf-8")
+            (path,) = Path(__file__).parents[1].rglob(f"{file}.py")
+            text = path.read_text(encoding="utf-8")
             assert f"def {test}(" in text
 
 
