@@ -8,6 +8,7 @@ import pytest
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode_prompt, end_of_turn, with_examples
 from hawsweep.errors import DataError, ScoringError
+from hawsweep.scoring import embedding
 from hawsweep.scoring.embedding import Embedder, prompt_for
 from hawsweep.scoring.score import Sample, Scorer, translate, write_samples
 from hawsweep.spec.sweep import ScoringSpec
