@@ -39,6 +39,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+LONG = {"faults", "test_fuzz.py"}  # besides tests of a real model
 N_RECORDS = {"train": 24, "valid": 8, "test": 8}
 
 
@@ -50,8 +51,9 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(items):
     # A file that takes minutes would run alone if it were among the last.
-    long = {item.path for item in items if item.get_closest_marker("real")}
-    items.sort(key=lambda item: item.path not in long)
+    real = {item.path for item in items if item.get_closest_marker("real")}
+    long = {item.path for item in items if LONG.intersection(item.path.parts)}
+    items.sort(key=lambda item: (item.path not in real, item.path not in long))
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -70,7 +70,8 @@ class Lab:
         """A prepared worker in this process, of a study that is made for it."""
         spec, place = read_sweep(self.folder / "sweep.yaml"), Place(self.studies)
         prints = fingerprints(spec, model_dir, load_data(spec.data).fingerprint())
-        create_study(open_storage(place, create=True), place, "tiny", spec, prints)
+        self._storage = open_storage(place, create=True)
+        create_study(self._storage, place, "tiny", spec, prints)
         asked = {
             "study": "tiny",
             "spec": spec.model_dump(mode="json", exclude_none=True),
@@ -91,7 +92,8 @@ class Lab:
 
     @property
     def study(self):
-        return optuna.load_study(storage=open_storage(Place(self.studies)), study_name="tiny")
+        storage = self._storage or open_storage(Place(self.studies))
+        return optuna.load_study(storage=storage, study_name="tiny")
 
     def trials(self):
         return self.study.get_trials(deepcopy=False)

@@ -104,7 +104,8 @@ def test_exception_anywhere_ends_its_trial_only(bench, monkeypatch, place, kind)
     assert failed.state == (TrialState.PRUNED if is_infeasible else TrialState.FAIL)
     assert failed.user_attrs["fault"] == named
     assert TrialState.RUNNING not in [trial.state for trial in lab.trials()]
-    assert {number: lab.finished()[number] for number in before} == before
+    after = lab.finished()
+    assert {number: after[number] for number in before} == before
     waiting = [t for t in lab.trials() if t.state == TrialState.WAITING]
     assert len(waiting) == (kind != "bug" and not is_infeasible)
     lab.run_next(worker)

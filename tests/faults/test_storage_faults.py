@@ -73,7 +73,8 @@ def test_full_disk_is_said_and_the_sweep_goes_on_when_there_is_room(small_disk, 
     before = here.finished()
     here.finish()
     here.check(3)
-    assert {number: here.finished()[number] for number in before} == before
+    known = here.finished()
+    assert {number: known[number] for number in before} == before
 
 
 def test_sweep_that_the_disk_has_no_room_for_is_refused_before_it_trains(small_disk, lab_on):

@@ -114,9 +114,11 @@ def test_simulated_studies_are_judged_as_the_truth_is():
         winner = confirmed[0].trial_number
         test = made.answer(made.truths[winner], N_TEST)
         base = Candidate("base", made.answer(0.0, N_VALID), made.answer(0.0, N_TEST))
-        # What is checked compares the winner with the base: the other trials have no part in it.
-        best_trial = Candidate(f"trial {winner}", valid[winner], test)
-        found = judge([best_trial], [base], n_chosen_from=N_TRIALS)
+        trials = [
+            Candidate(f"trial {i}", valid[i], test if i == winner else None)
+            for i in range(N_TRIALS)
+        ]
+        found = judge(trials, [base], winner=f"trial {winner}")
         gain = found.baselines[0].gain
         gain_holds.append(gain.low <= made.truths[winner] <= gain.high)
         for number in range(4):

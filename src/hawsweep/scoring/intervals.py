@@ -26,8 +26,8 @@ _POWER = 0.8
 _N_RESAMPLES = 4_000
 # Resamples of fewer items are too much alike to say how sure a mean is.
 _FEWEST = 8
-# Rows of a resample matrix at a time, so that many items do not take much memory.
-_CHUNK_VALUES = 4_000_000
+# Of a resample matrix at a time: what a processor's cache holds takes half as long as all at once.
+_CHUNK_VALUES = 100_000
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def _resampled_ratios(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray
     ratios = []
     for at in range(0, _N_RESAMPLES, rows):
         chosen = values[generator.integers(0, n, (min(rows, _N_RESAMPLES - at), n))]
-        away, deviation = chosen.mean(axis=1) - mean, chosen.std(axis=1, ddof=1)
+        means = chosen.mean(axis=1, keepdims=True)
+        away, deviation = means[:, 0] - mean, chosen.std(axis=1, ddof=1, mean=means)
         # A resample of one value over and over is as far away as can be.
         far = np.where(np.abs(away) > 1e-12, np.copysign(np.inf, away), 0.0)
         ratios.append(np.divide(away, deviation, out=far, where=deviation > 1e-12))
