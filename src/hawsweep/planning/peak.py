@@ -159,7 +159,7 @@ _ON_CPU_AND_GPU = {
     "error": (0.08, 0.15),
 }
 _CPU, _GPU = (
-    Coefficients(**dict(zip(_ON_CPU_AND_GPU, values, strict=True)))  # type: ignore[arg-type]
+    Coefficients(**dict(zip(_ON_CPU_AND_GPU, values, strict=True)))
     for values in zip(*_ON_CPU_AND_GPU.values(), strict=True)
 )
 COEFFICIENTS: dict[Device, Coefficients] = {"cpu": _CPU, "metal": _GPU, "cuda": _GPU}
