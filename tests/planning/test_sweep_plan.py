@@ -100,7 +100,7 @@ def test_sweep_of_which_nothing_fits_is_refused_by_its_weights():
 
 def test_refusal_names_what_would_help_and_it_does():
     plan = planned("32GB")
-    shorter = planned("32GB", sweep(**{"scoring.batch_size": 1}), max_seq_length=512)
+    shorter = planned("32GB", sweep(**{"scoring.batch_size": 1, "train.max_seq_length": 512}))
     enough = shorter.smallest.least.needed_bytes
     assert enough < plan.smallest.least.needed_bytes
     with pytest.raises(MemoryBudgetError) as caught:
@@ -162,7 +162,10 @@ FORMATS = ("-4bit", "-bf16")
 
 
 def test_longer_sequences_need_more_memory_and_time():
-    plans = [planned("128GB", max_seq_length=length) for length in (256, 512, 1024, 2048)]
+    plans = [
+        planned("128GB", sweep(**{"train.max_seq_length": length}))
+        for length in (256, 512, 1024, 2048)
+    ]
     assert [int(plan.work.lengths.max()) for plan in plans] == [256, 512, 1024, 2048]
     for end in ("smallest", "largest"):
         verdicts = [getattr(plan, end) for plan in plans]

@@ -58,12 +58,13 @@ def plan(
     from hawsweep.planning.sweep_time import plans_to_plain, time_plan
     from hawsweep.spec.read import find_sweep, read_sweep
 
-    spec = read_sweep(find_sweep(name), overrides_of(settings, given))
+    overrides = overrides_of(settings, given)
+    if max_seq_length is not None:
+        overrides["train.max_seq_length"] = max_seq_length
+    spec = read_sweep(find_sweep(name), overrides)
     console = make_console(stderr=as_json)
     measured = _calibrate(spec, console) if calibrate else {}
-    planned = plan_models(
-        spec, ram=ram, data_pairs=data_pairs, max_seq_length=max_seq_length, device=device
-    )
+    planned = plan_models(spec, ram=ram, data_pairs=data_pairs, device=device)
     timed = [(each, time_plan(each, data_pairs) if each.fits else None) for each in planned]
     if as_json:
         print_json(plans_to_plain(timed))

@@ -79,24 +79,14 @@ class Observation:
 
     def to_plain(self) -> dict[str, Any]:
         """As plain values."""
-        return {
-            "train": self.train.model_dump(mode="json", exclude_unset=True),
-            "step": asdict(self.step),
-            "execution": asdict(self.execution),
-            "peak_bytes": self.peak_bytes,
-            "seconds": self.seconds,
-        }
+        return {**asdict(self), "train": self.train.model_dump(mode="json", exclude_unset=True)}
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Observation":
         """One out of plain values."""
-        return cls(
-            TrainSpec.model_validate(values["train"]),
-            Step(**values["step"]),
-            Execution(**values["execution"]),
-            values["peak_bytes"],
-            values["seconds"],
-        )
+        train = TrainSpec.model_validate(values["train"])
+        step, execution = Step(**values["step"]), Execution(**values["execution"])
+        return cls(train, step, execution, values["peak_bytes"], values["seconds"])
 
 
 # A step that shows how workers get in each other's way, and no more.

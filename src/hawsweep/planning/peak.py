@@ -137,58 +137,36 @@ class Coefficients:
 # Metal: activations of 16 bits; the bytes of the loss are fitted to three peaks of mlx-lm on an M1
 # Ultra (tests/test_metal_peaks.py says with which lengths); the other factors are those of the CPU,
 # reasoned, not fitted. CUDA: as Metal.
-_METAL = Coefficients(
-    kept=1.08,
-    kept_scores=1.0,
-    kept_rank=3.3,
-    backward=1.9,
-    backward_scores=1.0,
-    again=3.5,
-    again_scores=3.2,
-    inputs=1.0,
-    inputs_scores=0.0,
-    forward=0.5,
-    head=10.0,
-    head_slice=10.0,
-    n_slices=2.0,
-    gradients=1.0,
-    fixed_bytes=20e6,
-    value_bytes=2,
-    process_bytes=1.05e9,
-    process_share=0.10,
-    error=0.15,
+_ON_CPU_AND_GPU = {
+    "kept": (1.08, 1.08),
+    "kept_scores": (0.79, 1.0),
+    "kept_rank": (3.34, 3.3),
+    "backward": (1.91, 1.9),
+    "backward_scores": (0.95, 1.0),
+    "again": (3.48, 3.5),
+    "again_scores": (3.17, 3.2),
+    "inputs": (0.88, 1.0),
+    "inputs_scores": (0.3, 0.0),
+    "forward": (0.50, 0.5),
+    "head": (24.5, 10.0),
+    "head_slice": (22.1, 10.0),
+    "n_slices": (3.2, 2.0),
+    "gradients": (0.12, 1.0),
+    "fixed_bytes": (2.7e6, 20e6),
+    "value_bytes": (4, 2),
+    "process_bytes": (0.3e9, 1.05e9),
+    "process_share": (0.03, 0.10),
+    "error": (0.08, 0.15),
+}
+_CPU, _GPU = (
+    Coefficients(**dict(zip(_ON_CPU_AND_GPU, values, strict=True)))
+    for values in zip(*_ON_CPU_AND_GPU.values(), strict=True)
 )
+COEFFICIENTS: dict[Device, Coefficients] = {"cpu": _CPU, "metal": _GPU, "cuda": _GPU}
 # A forward pass alone, fitted to 11 measured ones of SmolLM2-135M on a CPU: blocks whose values
 # are in memory at a time, and bytes of the loss a token and vocabulary entry.
 _FORWARD_BLOCKS = 1.6
 _FORWARD_HEAD = 12.0
-COEFFICIENTS: dict[Device, Coefficients] = {
-    "cpu": Coefficients(
-        kept=1.08,
-        kept_scores=0.79,
-        kept_rank=3.34,
-        backward=1.91,
-        backward_scores=0.95,
-        again=3.48,
-        again_scores=3.17,
-        inputs=0.88,
-        inputs_scores=0.3,
-        forward=0.50,
-        head=24.5,
-        head_slice=22.1,
-        n_slices=3.2,
-        gradients=0.12,
-        fixed_bytes=2.7e6,
-        value_bytes=4,
-        process_bytes=0.3e9,
-        process_share=0.03,
-        error=0.08,
-    ),
-    "metal": _METAL,
-    "cuda": _METAL,
-}
-
-
 # The embedder's process, one for all workers: 0.39 GB with all-MiniLM-L6-v2 on Linux, and what a
 # batch of longer texts takes.
 EMBEDDER_BYTES = 0.45e9

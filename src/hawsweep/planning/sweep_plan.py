@@ -104,7 +104,6 @@ def plan_sweep(
     *,
     ram: str | None = None,
     data_pairs: int | None = None,
-    max_seq_length: int | None = None,
     device: Device | None = None,
 ) -> SweepPlan:
     """Plan a sweep for this machine, or for another that is not here.
@@ -112,16 +111,11 @@ def plan_sweep(
     Args:
         ram: The memory of another machine, such as ``32GB``; with a known Metal model a Mac's.
         data_pairs: Plan for so many examples of the longest kind, instead of the data.
-        max_seq_length: Instead of the sweep's.
 
     Raises:
         ModelError: The model's shape is not known.
         MemoryBudgetError: The budget makes no sense for this model.
     """
-    if max_seq_length is not None:
-        spec = spec.model_copy(
-            update={"train": spec.train.model_copy(update={"max_seq_length": max_seq_length})}
-        )
     known = known_memory(spec, device or ("metal" if ram else backend.device_here()))
     machine = machine_memory.this_machine() if ram is None else other_machine(ram, known.device)
     budget = machine_memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
@@ -153,7 +147,6 @@ def plan_models(
     *,
     ram: str | None = None,
     data_pairs: int | None = None,
-    max_seq_length: int | None = None,
     device: Device | None = None,
 ) -> list[SweepPlan]:
     """A plan for each model of a sweep, as if all trials were its, with as many workers as there
@@ -163,13 +156,7 @@ def plan_models(
     def plan_with(n_workers: int | Literal["auto"]) -> list[SweepPlan]:
         shared = spec.model_copy(update={"workers": n_workers})
         return [
-            plan_sweep(
-                shared.of_model(model),
-                ram=ram,
-                data_pairs=data_pairs,
-                max_seq_length=max_seq_length,
-                device=device,
-            )
+            plan_sweep(shared.of_model(model), ram=ram, data_pairs=data_pairs, device=device)
             for model in spec.models
         ]
 

@@ -72,14 +72,8 @@ class Diagnosis:
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "is_fine": self.is_fine,
-            "database": asdict(self.database),
-            "backup": self.backup and asdict(self.backup),
-            "backup_made": self.backup_made and self.backup_made.isoformat(),
-            "n_trial_dirs": self.n_trial_dirs,
-            "restore": self.restore,
-        }
+        made = self.backup_made and self.backup_made.isoformat()
+        return {"is_fine": self.is_fine, **asdict(self), "backup_made": made}
 
 
 def examine(place: Place) -> Diagnosis:

@@ -152,10 +152,7 @@ def _train(name: str, model: Any, examples: Sequence[Any], folder: Path) -> Self
     from hawsweep.spec.train import TrainSpec
     from hawsweep.training.adapters import load_adapter
     from hawsweep.training.evaluation import make_evaluator
-    from hawsweep.training.train import TrainCallback, train_adapter, trainable
-
-    class Silent(TrainCallback):
-        """Is told, and does nothing."""
+    from hawsweep.training.train import train_adapter, trainable
 
     train = TrainSpec.model_validate(
         {
@@ -174,7 +171,7 @@ def _train(name: str, model: Any, examples: Sequence[Any], folder: Path) -> Self
         before = evaluate(0).val_loss
         order = training_order(lengths_of(examples), train.batch_size, train.seed)
         started = time.perf_counter()
-        result = train_adapter(model, train, examples, order, evaluate, folder, Silent())
+        result = train_adapter(model, train, examples, order, evaluate, folder, _Silent())
         seconds = time.perf_counter() - started
     backend.seed(train.seed + 1)  # other values than those that were trained
     with trainable(model, train):
@@ -182,6 +179,17 @@ def _train(name: str, model: Any, examples: Sequence[Any], folder: Path) -> Self
         reloaded = evaluate(_ITERS).val_loss
     after = result.best.val_loss
     return SelfTest(name, before, after, reloaded, seconds, result.n_tokens / result.train_time_s)
+
+
+class _Silent:
+    def on_iteration(self, iteration: int) -> None:
+        pass
+
+    def on_report(self, report: object) -> None:
+        pass
+
+    def on_evaluation(self, evaluation: object, is_best: bool) -> None:
+        pass
 
 
 def main() -> None:

@@ -67,19 +67,14 @@ _SAME_IN_MLX_LM = {
     *("train.grad_accumulation_steps", "train.num_layers", "train.optimizer"),
     *("train.optimizer_config", "train.mask_prompt", "train.max_seq_length"),
     *("train.grad_checkpoint", "train.steps_per_report", "train.steps_per_eval", "train.seed"),
+    *(f"train.lora_parameters.{key}" for key in ("rank", "scale", "dropout", "keys")),
+    *(f"train.lr_schedule.{key}" for key in ("name", "warmup", "warmup_init")),
 }
 # Where a key of ``train`` has its name and meaning from, if not from the same key of mlx_lm.lora.
 _SOURCES = {
-    "lora_parameters.rank": _MLX_LM,
-    "lora_parameters.scale": _MLX_LM,
-    "lora_parameters.dropout": _MLX_LM,
-    "lora_parameters.keys": _MLX_LM,
     "lora_parameters.alpha": "PEFT `lora_alpha`",
     "lora_parameters.use_rslora": "PEFT",
     "lora_parameters.loraplus_lr_ratio": "PEFT",
-    "lr_schedule.name": _MLX_LM,
-    "lr_schedule.warmup": _MLX_LM,
-    "lr_schedule.warmup_init": _MLX_LM,
     "lr_schedule.warmup_ratio": "transformers",
     "lr_schedule.decay_steps": "mlx-lm `lr_schedule.arguments`",
     "lr_schedule.end_factor": "mlx-lm `lr_schedule.arguments`",
