@@ -30,7 +30,7 @@ def report_markdown(report: Report) -> str:
         mark=MARKDOWN_MARK,
         report=report,
         best=_best(report),
-        lost=_lost(report),
+        lost=_lost(report) if report.groups else None,
         n_items=len(items),
         items=table(titles, map(_item, items), right=(0,)) if items else None,
         commands="\n".join(f"# {title}\n{command}" for title, command in report.reproduce),
