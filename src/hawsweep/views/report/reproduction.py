@@ -1,8 +1,6 @@
 """What a study was made with, and the commands that make it again."""
 
-from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -13,12 +11,13 @@ from hawsweep.spec.sweep import SweepSpec
 def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, str]]:
     """Versions, fingerprints, how metrics were computed and where it ran, each with its name."""
     attrs = opened.user_attrs
-    found = [(f"{name}", str(version)) for name, version in attrs.get("versions", {}).items()]
+    found = [(name, str(version)) for name, version in attrs.get("versions", {}).items()]
     if spec is not None:
         found.append(("sweep, fingerprint", spec.digest()))
     prints = attrs.get("spec", {}).get("fingerprints", {})
     found += [(f"{name}, fingerprint", str(value)) for name, value in prints.items()]
-    found += [(f"{name}, as measured", str(value)) for name, value in _signatures(attrs).items()]
+    signatures = attrs.get("base", {}).get("signatures") or {}
+    found += [(f"{name}, as measured", str(value)) for name, value in signatures.items()]
     starts = attrs.get("starts", [])
     if starts:
         last, git = starts[-1], starts[-1].get("git") or {}
@@ -30,11 +29,6 @@ def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, s
             changed = ", with changes" if git.get("dirty") else ""
             found.append(("commit of the folder it was started in", f"{commit}{changed}"))
         found.append(("starts", str(len(starts))))
-    return found
-
-
-def _signatures(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = attrs.get("base", {}).get("signatures") or {}
     return found
 
 
