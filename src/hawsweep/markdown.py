@@ -2,8 +2,12 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import jinja2
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 # What GitHub's Markdown makes a link of, whatever is escaped: an invisible mark between breaks it.
@@ -46,6 +50,11 @@ def table(
 
 def render(template: Path, **values: Any) -> str:
     """A text by a Jinja template, which has ``plain``, ``code`` and ``fenced`` as filters."""
+    return _read_template(template).render(values)
+
+
+@cache
+def _read_template(path: Path) -> "jinja2.Template":
     import jinja2
 
     environment = jinja2.Environment(  # nosec B701 # Markdown: the filters escape
@@ -55,4 +64,4 @@ def render(template: Path, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"plain": plain, "code": code, "fenced": fenced}
-    return environment.from_string(template.read_text(encoding="utf-8")).render(values)
+    return environment.from_string(path.read_text(encoding="utf-8"))

@@ -84,7 +84,7 @@ def score(
         else:
             assert model is not None
             assert data is not None
-            ranking = score_model(model, adapter_path, data, split, spec, progress=spinner.update)
+            ranking = score_model(model, adapter_path, data, split, spec, spinner.update)
     if as_json:
         print_json(ranking.to_plain())
         return

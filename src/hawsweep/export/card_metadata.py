@@ -67,9 +67,12 @@ def metadata(
     base = known[0] if known else spec.model if _is_repository(spec.model) else None
     data_sets = [each.path for each in spec.data if _is_repository(each.path)]
     results = []
-    measured = (("validation", _values(row)), ("test", _test_values(opened, row)))
-    for split, values in measured if is_measured else ():
-        for kind, value in values.items():
+    test = opened.user_attrs.get(TEST, {})
+    tested = test["trial"] if str(test.get("trial_number")) == row.label else {}
+    for split, values in (("validation", vars(row)), ("test", tested)) if is_measured else ():
+        for kind in ("score", "chrf", "bleu"):
+            if (value := values.get(kind)) is None:
+                continue
             own = spec.scoring.metric if kind == "score" else kind
             results.append(
                 EvalResult(
@@ -110,15 +113,3 @@ def _license_of(model: str) -> str | None:
         return None
     named = getattr(found.data, "license", None)
     return named if isinstance(named, str) else None
-
-
-def _values(row: TrialRow) -> dict[str, float]:
-    values = {"score": row.score, "chrf": row.chrf, "bleu": row.bleu}
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _test_values(opened: optuna.Study, row: TrialRow) -> dict[str, float]:
-    test = opened.user_attrs.get(TEST, {})
-    if str(test.get("trial_number")) != row.label:
-        return {}
-    return {key: test["trial"][key] for key in ("score", "chrf", "bleu") if key in test["trial"]}

@@ -1,5 +1,6 @@
 """What the notes of a study and of its trials say, in Markdown for optuna-dashboard."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,21 +13,18 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.errors import StudyError
 from hawsweep.files import read_json_lines
 from hawsweep.layout import CONFIRM_SUFFIX, SAMPLE_FILES
-from hawsweep.markdown import code, plain, table
+from hawsweep.markdown import code, plain, render, table
 from hawsweep.notes.attachments import REPORT, address, offers_of
 from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
 from hawsweep.results.verdict import judge_study
 from hawsweep.spec.space import MODEL
 from hawsweep.study.attributes import (
     CONFIRMS,
-    CONTINUES,
     DESCRIPTION,
     HOW,
     PLAN,
-    REPEATS,
     SEED,
     SPEC,
-    SUGGESTED_BY,
     TEST,
 )
 from hawsweep.study.baselines import base_dir, base_values, score_of
@@ -35,6 +33,7 @@ from hawsweep.study.place import Place
 from hawsweep.study.trials import count_finished
 from hawsweep.text import duration, faults_text, finite, number, score_range, setting, short_name
 
+_TEMPLATES = Path(__file__).parent / "pages"
 _N_SAMPLES, _N_ROWS = 5, 5
 
 
@@ -67,35 +66,72 @@ def study_note(opened: optuna.Study, place: Place, *, ended: bool) -> Note:
         )
     verdict = _judged(opened, place) if ended else None
     sentences = () if verdict is None else verdict.sentences
-    said = [plain(f"{each[:1].upper()}{each[1:]}", 400) for each in sentences]
-    parts = [
-        plain(opened.user_attrs.get(DESCRIPTION) or "", 400),
-        "\n".join((f"**{said[0]}**", *said[1:])) if said else "",
-        " ".join(text for text in (_test_text(opened), _again_text(opened)) if text),
-        _standing(opened, ended=ended),
-        _rows_table(opened),
-        _about(opened),
-        _report(opened, place),
-        _next(opened, ended=ended),
-    ]
-    return Note("\n\n".join(part for part in parts if part), verdict is not None)
+    confirmed = confirmations(opened)
+    has_report = REPORT in offers_of(opened, place, None).values()
+    body = _rendered(
+        "study",
+        study=name,
+        ended=ended,
+        description=opened.user_attrs.get(DESCRIPTION) or "",
+        sentences=[f"{each[:1].upper()}{each[1:]}" for each in sentences],
+        test=opened.user_attrs.get(TEST),
+        again=confirmed[0] if confirmed else None,
+        standing=_standing(opened, ended=ended),
+        rows=_rows_table(opened),
+        about=_about(opened),
+        report=address(opened, REPORT) if has_report else None,
+        has_winner=winner(opened) is not None,
+        score_of=score_of,
+    )
+    return Note(body, verdict is not None)
 
 
 def trial_note(opened: optuna.Study, place: Place, trial: FrozenTrial) -> Note:
     """A trial's settings, how it was executed, why it ended, and what it makes of some prompts."""
-    folder, base = _folders(opened, place, trial)
-    row = trial_row(trial)
-    samples = _samples(folder, base) if trial.state == TrialState.COMPLETE else []
+    folder, base_folder = _folders(opened, place, trial)
+    name, attrs, row = opened.study_name, trial.user_attrs, trial_row(trial)
+    base, is_complete = base_values(opened, row.settings), trial.state == TrialState.COMPLETE
     settings = [[code(key), code(setting(value))] for key, value in row.settings.items()]
-    parts = [
-        _outcome(opened, row),
-        _origin(trial),
-        table(["setting", "value"], settings, right=(1,)) if settings else "",
-        _measured(trial, row),
-        _samples_table(samples),
-        _where(opened, trial),
-    ]
-    return Note("\n\n".join(part for part in parts if part), folder.is_dir())
+    commands = [f"hawsweep show {name} {trial.number}"]
+    if is_complete:
+        commands.append(f"hawsweep export {name} --trial {trial.number} --fuse")
+    is_confirm = name.endswith(CONFIRM_SUFFIX)
+    kept_in = f"{name.removesuffix(CONFIRM_SUFFIX)}/{'confirm' if is_confirm else 'trials'}"
+    body = _rendered(
+        "trial",
+        row=row,
+        attrs=attrs,
+        metric=_metric(opened),
+        reason="" if row.reason is None else plain(row.reason, 400),
+        base=score_of(base) if base else None,
+        confirms=attrs.get(CONFIRMS),
+        seed=attrs.get(SEED, "?"),
+        settings=table(["setting", "value"], settings, right=(1,)) if settings else "",
+        plan=_plan_text(attrs.get(PLAN), row),
+        samples=_samples_table(_samples(folder, base_folder) if is_complete else []),
+        kept_in=f"{kept_in}/{trial.number:04d}",
+        commands=[] if is_confirm else commands,
+        duration=duration,
+        faults_text=faults_text,
+        finite=finite,
+        score_range=score_range,
+    )
+    return Note(body, folder.is_dir())
+
+
+def _rendered(name: str, **values: Any) -> str:
+    """A note by its template, without the room that what is missing leaves."""
+    text = re.sub(r" +$", "", render(_TEMPLATES / f"{name}.md.j2", **values), flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def _plan_text(plan: Mapping[str, Any] | None, row: TrialRow) -> str:
+    """How a trial was executed, with its predicted and its measured peak memory."""
+    if not plan:
+        return ""
+    peaks = (("predicted", plan.get("peak_bytes")), ("measured", row.peak_memory_bytes))
+    texts = (f"{word} peak {value / 1e9:.3g} GB" for word, value in peaks if value)
+    return ", ".join((plain(str(plan.get("text", "?"))), *texts))
 
 
 def _judged(opened: optuna.Study, place: Place) -> Any:
@@ -103,29 +139,6 @@ def _judged(opened: optuna.Study, place: Place) -> Any:
         return judge_study(opened, place)
     except StudyError:  # damaged translations are told of where they are asked for
         return None
-
-
-def _test_text(opened: optuna.Study) -> str:
-    test = opened.user_attrs.get(TEST)
-    if test is None:
-        return ""
-    tuned, base = (score_of(test[key]) for key in ("trial", "base"))
-    again = f", opened {test['n_opened']} times" if test["n_opened"] > 1 else ""
-    return (
-        f"Test split ({test['n_prompts']} prompts{again}): trial {test['trial_number']} "
-        f"**{tuned:.4f}**, base {base:.4f} ({tuned - base:+.4f})."
-    )
-
-
-def _again_text(opened: optuna.Study) -> str:
-    confirmed = confirmations(opened)
-    if not confirmed:
-        return ""
-    first = confirmed[0]
-    return (
-        f"Trained again with new seeds, trial {first.trial_number} scores {first.mean:.4f}; it was "
-        f"chosen at {first.selected:.4f}."
-    )
 
 
 def _standing(opened: optuna.Study, *, ended: bool) -> str:
@@ -187,80 +200,11 @@ def _about(opened: optuna.Study) -> str:
     return f"{text}; searched: {searched}." if searched else f"{text}."
 
 
-def _report(opened: optuna.Study, place: Place) -> str:
-    if REPORT not in offers_of(opened, place, None).values():
-        return ""
-    return f"[The report]({address(opened, REPORT)})"
-
-
-def _next(opened: optuna.Study, *, ended: bool) -> str:
-    name = opened.study_name
-    commands = [f"hawsweep status {name} --why"]
-    if not ended:
-        commands = [f"hawsweep status {name} --watch"]
-    elif winner(opened) is not None:
-        commands += [f"hawsweep compare {name}", f"hawsweep export {name} --fuse"]
-    return "\n".join(("```", *commands, "```"))
-
-
 def _folders(opened: optuna.Study, place: Place, trial: FrozenTrial) -> tuple[Path, Path]:
     """The trial's, and that of the translations of its base."""
     name = opened.study_name.removesuffix(CONFIRM_SUFFIX)
     folder_of = place.trial_dir if name == opened.study_name else place.confirm_dir
     return folder_of(name, trial.number), base_dir(place, name, trial.params.get(MODEL, ""))
-
-
-def _outcome(opened: optuna.Study, row: TrialRow) -> str:
-    reason = "" if row.reason is None else plain(row.reason, 400)
-    if row.state != "complete" or row.score is None:
-        words = {"fail": "Failed", "infeasible": "Does not fit into memory"}
-        return f"**{words.get(row.state, row.state.capitalize())}**" + (reason and f": {reason}.")
-    text = f"**{_metric(opened)} {row.score:.4f}**"
-    if row.low is not None and row.high is not None:
-        text += f" (95 % {score_range(*finite(row.low, row.high), is_short=False)})"
-    base = base_values(opened, row.settings)
-    if base:
-        text += f", {row.score - score_of(base):+.4f} over the base"
-    return f"{text}." + (reason and f" {reason[:1].upper()}{reason[1:]}.")
-
-
-def _origin(trial: FrozenTrial) -> str:
-    attrs, said = trial.user_attrs, []
-    if CONFIRMS in attrs:
-        said.append(f"The settings of trial {attrs[CONFIRMS]} with seed {attrs.get(SEED, '?')}.")
-    if REPEATS in attrs:
-        said.append(f"Trial {attrs[REPEATS]} again.")
-    if continued := attrs.get(CONTINUES):
-        said.append(
-            f"Went on from iteration {continued['iteration']} of trial {continued['trial']}."
-        )
-    if SUGGESTED_BY in attrs:
-        said.append(f"Suggested by {plain(str(attrs[SUGGESTED_BY]))}.")
-    return " ".join(said)
-
-
-def _measured(trial: FrozenTrial, row: TrialRow) -> str:
-    said = []
-    if row.val_loss is not None:
-        said.append(f"Val loss {row.val_loss:.4f}, the lowest, at iteration {row.best_iteration}.")
-    numbers = [("chrF", row.chrf), ("BLEU", row.bleu)]
-    if known := [f"{title} {value:.1f}" for title, value in numbers if value is not None]:
-        said.append(f"{', '.join(known)}.")
-    if row.faults:
-        said.append(f"Faulty answers: {plain(faults_text(row.faults))}.")
-    if plan := trial.user_attrs.get(PLAN):
-        peaks = [
-            f"{word} peak {value / 1e9:.3g} GB"
-            for word, value in (
-                ("predicted", plan.get("peak_bytes")),
-                ("measured", row.peak_memory_bytes),
-            )
-            if value
-        ]
-        said.append(f"Plan: {', '.join((plain(str(plan.get('text', '?'))), *peaks))}.")
-    if row.time_s is not None:
-        said.append(f"Took {duration(row.time_s)}.")
-    return " ".join(said)
 
 
 def _samples(folder: Path, base: Path) -> list[tuple[Mapping[str, Any], str]]:
@@ -287,16 +231,3 @@ def _samples_table(samples: Sequence[tuple[Mapping[str, Any], str]]) -> str:
         for sample, before in samples
     ]
     return table(["source", "reference", "base", "this trial", "score"], rows, right=(4,))
-
-
-def _where(opened: optuna.Study, trial: FrozenTrial) -> str:
-    name = opened.study_name
-    if name.endswith(CONFIRM_SUFFIX):
-        folder = f"{name.removesuffix(CONFIRM_SUFFIX)}/confirm/{trial.number:04d}"
-        return f"Its files: {code(folder)} in the studies' folder."
-    commands = [f"hawsweep show {name} {trial.number}"]
-    if trial.state == TrialState.COMPLETE:
-        commands.append(f"hawsweep export {name} --trial {trial.number} --fuse")
-    lines = "\n".join(("```", *commands, "```"))
-    folder = code(f"{name}/trials/{trial.number:04d}")
-    return f"Its files: {folder} in the studies' folder.\n\n{lines}"

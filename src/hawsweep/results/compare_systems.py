@@ -124,8 +124,6 @@ def score_model(
     data_reference: str,
     split: str,
     spec: ScoringSpec,
-    *,
-    trust_remote_code: bool = False,
     progress: SayProgress = lambda _: None,
 ) -> Ranking:
     """Let a model answer a split's prompts; with an adapter, without and with it.
@@ -140,13 +138,13 @@ def score_model(
     records = list(choose_subset(getattr(splits, split), spec.max_examples, 0))
     if not records:
         raise DataError(f"{data_reference} has no records in its split {split}.")
-    scorer = _scorer(spec, trust_remote_code=trust_remote_code)
+    scorer = _scorer(spec)
     path = resolve.resolve_model(reference, progress)
     scores = {}
     for name, adapter in (("model", None), ("with adapter", adapter_path)):
         if name == "model" or adapter is not None:
             progress(f"{name}: answering {len(records)} prompts of {split}")
-            loaded = load_model(path, adapter, trust_remote_code=trust_remote_code)
+            loaded = load_model(path, adapter)
             scores[name] = scorer.score(loaded, records)
     return rank(scores)
 

@@ -5,7 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ class Scores:
     exact_match: float
     length_ratio: float
     time_s: float
-    faults: Mapping[str, int] = field(default_factory=dict)
+    faults: Mapping[str, int]
 
 
 @dataclass(frozen=True)

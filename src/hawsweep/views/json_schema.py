@@ -5,7 +5,7 @@ ends of intervals that so few prompts leave open, are null.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, with_config
 
@@ -121,10 +121,10 @@ class CompareOutput(Comparison):
 @with_config(_ALL_KEYS)
 @dataclass(frozen=True, kw_only=True)
 class SystemOutput(Scores):
-    """One of several that answered the same items; ``lead`` is over the next one."""
+    """One of several that answered the same items."""
 
     name: str
-    lead: Interval | None
+    lead: Annotated[Interval | None, Field(description="Over the next one.")]
 
 
 class ScoreOutput(_Output):

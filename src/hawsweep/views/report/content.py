@@ -138,7 +138,7 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
     shown, n_more = shown_rows(rows, _MOST_ROWS)
     verdict, insight = judge_study(opened, place), find_insight(opened)
     confirmed, found_groups = confirmations(opened), groups(opened, place)
-    test = opened.user_attrs.get(TEST)
+    test, check = opened.user_attrs.get(TEST), opened.user_attrs.get(SELF_CHECK)
     headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
     standing, is_run = find_standing(opened, spec, rows), _is_run(opened, place)
     compared, not_compared = _compared(opened, place)
@@ -170,7 +170,7 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         agreement=tuple(_plain(agreement_lines(insight))),
         memory=_memory_text(opened),
         confirmed=tuple(confirmed),
-        self_check=tuple(_plain(_self_check(opened))),
+        self_check=tuple(_plain(self_check_lines(check) if check else [])),
         ended=tuple(_ended(opened, redact)),
         made_with=tuple((redact(title), redact(text)) for title, text in made_with(opened, spec)),
         spec="" if spec is None else redact(spec.dump_yaml()),
@@ -287,11 +287,6 @@ def _memory_text(opened: optuna.Study) -> str:
         f"to {max(errors):+.1%}; the highest that was measured is "
         f"{max(measured for _, measured in peaks) / 1e9:.2f} GB."
     )
-
-
-def _self_check(opened: optuna.Study) -> list[str]:
-    check = opened.user_attrs.get(SELF_CHECK)
-    return [] if check is None else self_check_lines(check)
 
 
 def _ended(opened: optuna.Study, redact: Callable[[str], str]) -> list[Told]:

@@ -2,13 +2,15 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
-from hawsweep.markdown import fenced, plain, table
+from hawsweep.markdown import plain, render, table
 from hawsweep.results.compare_trials import Item
 from hawsweep.views.report.content import Report
 from hawsweep.views.report.file import MARKDOWN_MARK
 from hawsweep.views.terminal.plain_tables import Cells
 
+_TEMPLATE = Path(__file__).parent / "pages" / "pull_request.md.j2"
 _N_ROWS, _N_GROUPS, _N_ITEMS = 5, 10, 5
 # A sentence is longer than what stands in a cell.
 _LONG = 400
@@ -20,61 +22,51 @@ _UNMARKED = re.compile(
 
 def report_markdown(report: Report) -> str:
     """Verdict, the best trials, the test, groups, some translations, how to do it again."""
-    parts = [
-        f"{MARKDOWN_MARK} {report.version} -->",
-        f"### {_sentence(report.headline)}",
-        "" if report.is_final else f"_{_text(report.state)}_",
-        "\n".join(f"- {_sentence(each)}" for each in report.said),
-        f"Trial {report.winner}: {_text(report.settings)}" if report.settings else "",
-        _board(report),
-        _section("Test split", "" if report.test is None else _table(report.test)),
-        _groups(report),
-        _items(report),
-        _again(report),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    items = _items(report)
+    labels = () if report.compared is None else report.compared.labels
+    titles = ("gain", "source", "reference", *map(plain, labels))
+    return render(
+        _TEMPLATE,
+        mark=MARKDOWN_MARK,
+        report=report,
+        best=_best(report),
+        lost=_lost(report) if report.groups else None,
+        n_items=len(items),
+        items=table(titles, map(_item, items), right=(0,)) if items else None,
+        commands="\n".join(f"# {title}\n{command}" for title, command in report.reproduce),
+        sentence=_sentence,
+        table=_table,
+        text=_text,
+    )
 
 
-def _board(report: Report) -> str:
+def _best(report: Report) -> Cells:
     """The best trials and what is no trial."""
     titles = report.board.titles
     pairs = list(zip(report.board.rows, report.states, strict=True))
     best = [row for row, state in pairs if state == "complete"][:_N_ROWS]
     shown = [row for row, state in pairs if row in best or state in ("base", "reference")]
     left = [n for n in range(len(titles)) if any(row[n] for row in shown)]  # no empty columns
-    cells = Cells(
+    return Cells(
         tuple(titles[n] for n in left),
         tuple(report.board.are_numbers[n] for n in left),
         tuple(tuple(row[n] for n in left) for row in shown),
     )
-    return _section(f"Best trials, by {_text(report.metric)}", _table(cells) if shown else "")
 
 
-def _groups(report: Report) -> str:
-    """Those in which the trial scores lower than the base."""
-    if not report.groups:
-        return ""
+def _lost(report: Report) -> Cells:
+    """The groups in which the trial scores lower than the base."""
     pairs = zip(report.groups, report.group_cells.rows, strict=True)
     rows = tuple(cells for group, cells in pairs if group.gain.mean < 0)[:_N_GROUPS]
-    said = [_sentence(each) for each in report.losses]
-    said.append(_table(replace(report.group_cells, rows=rows)) if rows else "No group lost.")
-    return _section("Groups", "\n\n".join(said))
+    return replace(report.group_cells, rows=rows)
 
 
-def _items(report: Report) -> str:
-    """The most harmed and the most improved, folded up."""
-    if report.compared is None:
-        return ""
-    items = report.compared.items
+def _items(report: Report) -> list[Item]:
+    """The most improved and the most harmed."""
+    items = () if report.compared is None else report.compared.items
     harmed = [item for item in items[:_N_ITEMS] if item.gain < 0][: _N_ITEMS // 2]
     improved = [item for item in items[::-1] if item.gain > 0][: _N_ITEMS - len(harmed)]
-    titles = ("gain", "source", "reference", *map(plain, report.compared.labels))
-    rows = [_item(item) for item in (*improved, *harmed)]
-    text = (
-        f"{len(rows)} of {len(items)} translations: the most improved and the most harmed "
-        f"(better on {report.compared.n_better}, worse on {report.compared.n_worse})"
-    )
-    return _folded(text, table(titles, rows, right=(0,))) if rows else ""
+    return [*improved, *harmed]
 
 
 def _item(item: Item) -> list[str]:
@@ -82,25 +74,10 @@ def _item(item: Item) -> list[str]:
     return [f"{item.gain:+.3f}", *(plain(text) or "(empty)" for text in texts)]
 
 
-def _again(report: Report) -> str:
-    commands = "\n".join(f"# {title}\n{command}" for title, command in report.reproduce)
-    text = f"{fenced(commands, 'sh')}\n\n{fenced(report.spec.rstrip(), 'yaml')}"
-    made = "\n".join(f"- {_text(title)}: {_text(value)}" for title, value in report.made_with)
-    return _folded("How to do it again", f"{text}\n\n{made}")
-
-
 def _table(cells: Cells) -> str:
     right = [number for number, is_number in enumerate(cells.are_numbers) if is_number]
     rows = [[_text(cell) for cell in row] for row in cells.rows]
     return table([_text(title) for title in cells.titles], rows, right=right)
-
-
-def _section(title: str, text: str) -> str:
-    return f"**{title}**\n\n{text}" if text else ""
-
-
-def _folded(title: str, text: str) -> str:
-    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def _sentence(text: str) -> str:

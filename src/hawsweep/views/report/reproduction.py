@@ -1,25 +1,24 @@
 """What a study was made with, and the commands that make it again."""
 
-from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import BASE, SPEC, STARTS, VERSIONS
+from hawsweep.study.attributes import SPEC, STARTS, VERSIONS
 
 
 def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, str]]:
     """Versions, fingerprints, how metrics were computed and where it ran, each with its name."""
     attrs = opened.user_attrs
-    found = [(f"{name}", str(version)) for name, version in attrs.get(VERSIONS, {}).items()]
+    found = [(name, str(version)) for name, version in attrs.get(VERSIONS, {}).items()]
     if spec is not None:
         found.append(("sweep, fingerprint", spec.digest()))
     prints = attrs.get(SPEC, {}).get("fingerprints", {})
     found += [(f"{name}, fingerprint", str(value)) for name, value in prints.items()]
-    found += [(f"{name}, as measured", str(value)) for name, value in _signatures(attrs).items()]
+    signatures = attrs.get(BASE, {}).get("signatures") or {}
+    found += [(f"{name}, as measured", str(value)) for name, value in signatures.items()]
     starts = attrs.get(STARTS, [])
     if starts:
         last, git = starts[-1], starts[-1].get("git") or {}
@@ -31,11 +30,6 @@ def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, s
             changed = ", with changes" if git.get("dirty") else ""
             found.append(("commit of the folder it was started in", f"{commit}{changed}"))
         found.append(("starts", str(len(starts))))
-    return found
-
-
-def _signatures(attrs: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = attrs.get(BASE, {}).get("signatures") or {}
     return found
 
 
