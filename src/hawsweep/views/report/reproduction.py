@@ -6,7 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import SPEC, STARTS, VERSIONS
+from hawsweep.study.attributes import BASE, SPEC, STARTS, VERSIONS
 
 
 def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, str]]:
