@@ -385,7 +385,7 @@ CASES = [
     jsonl_case(
         "half-character", r'{"text": "\ud800"}', r"train.jsonl:2 has '\ud800', half of a ch"
     ),
-    jsonl_case("deep", nested(100_000), "train.jsonl:2 is not JSON that can be read", "too deep"),
+    jsonl_case("deep", nested(100_000), "train.jsonl:2 is JSON that is nested", "too deep"),
     jsonl_case("digits", '{"text": %s}' % ("9" * 5000), "train.jsonl:2 is not JSON", "4300"),
     jsonl_case("utf-16", '{"text": "ā"}'.encode("utf-16"), "is not UTF-8 text", "Save it as UTF-8"),
     jsonl_case("latin-1", b'{"text": "\xe9"}', "train.jsonl is not UTF-8 text", "0xe9"),

@@ -1,4 +1,4 @@
-"""A model card: what was trained on what, how well it does, and what was not measured."""
+"""A model card: model, data, settings, scores, and limits."""
 
 import json
 import math
@@ -28,17 +28,17 @@ from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 
-# Characters of a sentence of others'.
+# The most characters of a quoted sentence.
 _LONGEST = 1000
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Something exported, as a card speaks of it.
+    """One exported part, for the card.
 
     Attributes:
         name: ``adapters`` or ``fused``.
-        path: In the folder that the card is in.
+        path: Relative to the card's folder.
     """
 
     name: str
@@ -49,12 +49,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Released:
-    """What a card describes beside the trial itself.
+    """The exported parts that a card describes beside the trial.
 
     Attributes:
-        checkpoint: The iteration of the adapter, where it is not the trial's best.
-        repo: The Hugging Face repository that the card is for, or None.
-        has_modelfile: Whether a Modelfile lies beside it.
+        checkpoint: The adapter's iteration if it is not the trial's best; else None.
+        repo: The card's Hugging Face repository, or None.
+        has_modelfile: Whether a Modelfile is beside the card.
     """
 
     pieces: Sequence[Piece] = ()
@@ -63,7 +63,7 @@ class Released:
     has_modelfile: bool = False
 
     def piece(self, name: str) -> Piece | None:
-        """The one of that name; None where there is none."""
+        """The part of that name, or None."""
         return next((each for each in self.pieces if each.name == name), None)
 
 
@@ -75,7 +75,7 @@ def card(
 ) -> str:
     """The card of a trial's adapter, in Markdown with the metadata that Hugging Face reads.
 
-    It names no folder of this machine. ``released`` says what was exported of it, if anything was.
+    It names no folder of this machine. ``released`` has the exported parts, if there are any.
     """
     spec = spec_of(opened, trial)
     rows = {row.label: row for row in leaderboard(opened)}
@@ -114,7 +114,7 @@ def _head(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial, released: R
         text += (
             f", its checkpoint at iteration {released.checkpoint}: the scores below are those of "
             f"the trial's best, at iteration {trial.user_attrs.get('best_iteration')}, where "
-            "nothing else is said"
+            "no other iteration is named"
         )
     described = plain(spec.description, _LONGEST)
     title = released.repo.split("/")[-1] if released.repo else opened.study_name
@@ -156,7 +156,7 @@ def _measured(
         scores = ", ".join(f"{score:.4f}" for score in again[0].scores)
         lines += [
             "",
-            f"Its settings trained again with new seeds scored {scores}; it was chosen at "
+            f"The same settings trained with new seeds scored {scores}; it was chosen at "
             f"{again[0].selected:.4f}.",
         ]
     verdict = judge_study(opened, place)
@@ -245,16 +245,16 @@ def _limits(
         )
     said.append(
         "The trial was chosen by its score on the validation prompts, so that score is somewhat "
-        "too high; the test split is what to go by."
+        "too high; go by the test split."
         if opened.user_attrs.get("test", {}).get("trial_number") == trial.number
         else "The trial was chosen by its score on the validation prompts, so that score is "
-        "somewhat too high, and there is none on prompts that nothing was chosen by."
+        "somewhat too high. There is no score on prompts that took no part in the choice."
     )
     said += [plain(text, _LONGEST) for text in check.get("warnings", ())]
     said.append(
-        "Not measured: anything but prompts like those of this data; what the base could do before "
-        "and this may have forgotten; whether answers are safe or fair; other ways to decode than "
-        "greedily. No person judged the answers."
+        "Not measured: prompts unlike those of this data; abilities of the base that this model "
+        "may have lost; whether answers are safe or fair; decoding other than greedy. No person "
+        "judged the answers."
     )
     faults = trial.user_attrs.get("faults") or {}
     if faults:
@@ -274,10 +274,10 @@ def _settings(opened: optuna.Study, spec: SweepSpec, trial: FrozenTrial) -> str:
         lines.append(f"| base model | {code(str(own))} |")
     fixed = spec.train.model_dump(mode="json", exclude_defaults=True)
     settings = {**dict(_dotted(fixed)), **trial.params}
-    settings.pop(MODEL, None)  # named above, and maybe a folder here
+    settings.pop(MODEL, None)  # named above; it may be a folder of this machine
     lines += [
         "",
-        "What is not listed is hawsweep's default. The trial's adapter is the one of iteration "
+        "Settings not listed are hawsweep's defaults. The trial's adapter is the one of iteration "
         f"{trial.user_attrs.get('best_iteration', 'unknown')}, where validation loss was least.",
         "",
         fenced(json.dumps(settings, indent=2, ensure_ascii=False), "json"),
@@ -299,7 +299,7 @@ def _exported(released: Released) -> str:
     lines = [
         "## Checks of these files",
         "",
-        "Each was loaded again and translated the same validation prompts in the same batches.",
+        "Each file was loaded and translated the same validation prompts in the same batches.",
         "",
         "| file | score | the trial's | identical answers | nearly identical |",
         "| --- | --- | --- | --- | --- |",
@@ -314,17 +314,17 @@ def _exported(released: Released) -> str:
 
 
 def system_message(spec: SweepSpec) -> str | None:
-    """The system message that all training records have; None where that cannot be said."""
+    """The system message of all training records; None if there is none, or it is not known."""
     try:
         return common_system(load_data(spec.data).train)
-    except DataError:  # moved since
+    except DataError:  # the data was moved
         return None
 
 
 def generate_command(
     model: str, adapter: str | None, system: str | None, prompt: str = "..."
 ) -> str:
-    """The line that lets mlx-lm answer as the study did."""
+    """The command with which mlx-lm answers as the study did."""
     words = ["mlx_lm.generate", "--model", model]
     words += ["--adapter-path", adapter] if adapter else []
     words += ["--system-prompt", system] if system else []
