@@ -1,4 +1,4 @@
-"""How many workers a sweep has, and what each may take."""
+"""The number of a sweep's workers, and the memory of each."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,8 +25,8 @@ LeftOut = dict[str, tuple[str, float]]
 def share_memory(
     spec: SweepSpec, paths: Mapping[str, Path], place: Place, preparing: Progress
 ) -> tuple[int, float | None, LeftOut]:
-    """How many workers there are, and what each may take; None where nothing can be predicted.
-    And the models that do not fit, where others do.
+    """The number of workers and the bytes of each, None if memory cannot be predicted; and the
+    models that do not fit.
     """
     machine = memory.this_machine()
     budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
@@ -39,9 +39,7 @@ def share_memory(
             known[model] = _measured(its, paths[model], works[model], budget, preparing)
     certain = {model: each for model, each in known.items() if each is not None}
     if len(certain) < len(known):
-        preparing(
-            "the memory of this architecture is not known: trials are executed as the sweep says"
-        )
+        preparing("the memory of this architecture is not known: trials run as the sweep says")
         return 1 if spec.workers == "auto" else min(spec.workers, spec.trials), None, left_out
     shares = [
         share(of_each[model], found, works[model], budget)[0] for model, found in certain.items()
@@ -62,7 +60,7 @@ def share_memory(
 
 @contextmanager
 def _leaving_out(spec: SweepSpec, model: str, left_out: LeftOut) -> Iterator[None]:
-    """Note that one of several models does not fit; of the only one let it be known."""
+    """Note that one of several models does not fit; for a single model the error is raised."""
     try:
         yield
     except MemoryBudgetError as fault:
@@ -74,8 +72,8 @@ def _leaving_out(spec: SweepSpec, model: str, left_out: LeftOut) -> Iterator[Non
 def _measured(
     spec: SweepSpec, model_path: Path, work: Workload, budget: memory.Budget, preparing: Progress
 ) -> MemoryModel | None:
-    """What is known of a model's memory here, measured now where it never was; None where nothing
-    can be predicted.
+    """A model's memory model here, measured now if it never was; None if memory cannot be
+    predicted.
     """
     known = calibration.memory_model(model_path)
     if known is not None:
