@@ -73,7 +73,7 @@ DATA = {
     ),
     "duplicates": (
         {"train": [*MANY, MANY[0]], "valid": [pair("lā", "sun")]},
-        ("duplicates", "warning", "1 of 13 records of train are in it before"),
+        ("duplicates", "warning", "1 of 13 records of train are duplicates"),
     ),
     "empty": (
         {"train": MANY, "valid": [pair("lā", " ")]},

@@ -132,7 +132,7 @@ class ModelShape:
         return {**adapted, **{path: everywhere[path] for path in keys or () if path in everywhere}}
 
     def trained_parameters(self, train: TrainSpec) -> int:
-        """The number of parameters that a trial trains: an adapter's in float32, or the blocks' own.
+        """The number of parameters a trial trains: an adapter's in float32, or the blocks' own.
 
         Raises:
             ModelError: See ``adapted_linears``.

@@ -165,8 +165,9 @@ def measure(
     n_children: int = 1,
     n_threads: int = 1,
 ) -> list[Observation]:
-    """Measure points in child processes, ``n_children`` at a time with ``n_threads`` each. Points of
-    children that died are left out.
+    """Measure points in child processes, ``n_children`` at a time with ``n_threads`` each.
+
+    The points of children that died are left out.
     """
     waiting = [list(todo[start::n_children]) for start in range(n_children)]
     observed: list[Observation] = []

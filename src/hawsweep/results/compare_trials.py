@@ -1,4 +1,4 @@
-"""Two of a study's answers to the same prompts, item by item."""
+"""Two systems of a study compared on the same prompts, item by item."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from hawsweep.study.trials import trial_of
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt and what both said."""
+    """One prompt and both answers."""
 
     source: str
     reference: str
@@ -29,16 +29,16 @@ class Item:
 
     @property
     def gain(self) -> float:
-        """How much higher the second scores."""
+        """The second's score minus the first's."""
         return self.scores[1] - self.scores[0]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second against the first.
+    """The second system compared with the first.
 
     Attributes:
-        items: The most harmed first, the most improved last.
+        items: The largest loss first, the largest gain last.
     """
 
     labels: tuple[str, str]
@@ -116,7 +116,7 @@ def compare(
 def _base_answers(
     opened: optuna.Study, place: Place, trial_number: int
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Of the untuned model that a trial trained."""
+    """The answers of the untuned model that a trial trained."""
     untuned = baseline_of(opened, trial_of(opened, trial_number))
     label = "base" if untuned is None else untuned.label
     return _read(label, base_dir_of(opened, place, trial_number) / SAMPLE_FILES["base"])

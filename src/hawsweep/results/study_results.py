@@ -1,4 +1,4 @@
-"""What a study found, for a program: an Optuna study, and what hawsweep knows beside it."""
+"""The results of a study for Python programs: an Optuna study and hawsweep's own results."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
-    """What the end of a start shows: leaderboard, test, translations of base and best trial."""
+    """The values shown at the end of a start: leaderboard, test, samples of base and best trial."""
     test = study.user_attrs.get("test")
     samples = []
     if test is not None:
@@ -52,12 +52,12 @@ def end_of_study(study: optuna.Study, place: Place) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class StudyResults:
-    """A study and what it found, read anew at each question, so that a running one can be watched.
+    """A study and its results. Each call reads the database, so a running study can be watched.
 
     Attributes:
-        study: An ordinary Optuna study: its trials, parameters, and all that takes a study, such
-            as ``optuna.visualization``.
-        place: Where it is kept.
+        study: An ordinary Optuna study, for functions such as those of
+            ``optuna.visualization``.
+        place: The folder and the database of the study.
     """
 
     study: optuna.Study
@@ -75,30 +75,30 @@ class StudyResults:
 
     @property
     def spec(self) -> SweepSpec:
-        """The sweep as it was last started."""
+        """The sweep of the last start."""
         return spec_of(self.study)
 
     @property
     def best_trial(self) -> FrozenTrial | None:
-        """The trial to use: the best by new seeds, before those by its own score.
+        """The trial to use: the best by new seeds; before these, the best by its own score.
 
-        None before the first complete one. ``study.best_trial`` knows nothing of new seeds.
+        None before the first complete trial. ``study.best_trial`` does not use new seeds.
         """
         return winner(self.study)
 
     def leaderboard(self) -> list[TrialRow]:
-        """All trials, best first, among them the base and what else is no trial.
+        """All trials and baselines, best first.
 
         ``pandas.DataFrame(results.leaderboard())`` makes a frame of it.
         """
         return leaderboard(self.study)
 
     def verdict(self) -> Verdict | None:
-        """What the scores allow to say, in ``sentences``; None before the first complete trial."""
+        """The verdict, in words in ``sentences``; None before the first complete trial."""
         return judge_study(self.study, self.place)
 
     def trial_dir(self, number: int) -> Path:
-        """The folder of a trial, with ``adapters/`` where they were kept.
+        """The folder of a trial, with ``adapters/`` if they were kept.
 
         Raises:
             StudyError: There is no such trial.
@@ -111,12 +111,12 @@ class StudyResults:
         trial: int | Literal["base", "few_shot"],
         split: Literal["valid", "test"] = "valid",
     ) -> "list[Sample]":
-        """What a trial or a baseline answered; empty where it was not asked.
+        """The answers of a trial or a baseline; empty without answers.
 
         Args:
-            trial: A baseline is that of the model which the best trial trained, where a study has
-                several.
-            split: Of ``test`` the winner and the baselines have answers.
+            trial: A number or a baseline. In a study of several models the baseline is that of the
+                best trial's model.
+            split: On ``test`` only the winner and the baselines have answers.
 
         Raises:
             StudyError: There is no such trial.
@@ -146,10 +146,10 @@ class StudyResults:
 def open_study(
     name: str, *, studies_dir: str | Path | None = None, storage: str | None = None
 ) -> StudyResults:
-    """Open a study to look at, whether it runs or is done.
+    """Open a study to read it; it may be running.
 
     Args:
-        studies_dir: Where studies are kept; see ``place.find_place``.
+        studies_dir: The folder of studies; see ``place.find_place``.
         storage: An Optuna RDB URL instead of the database there.
 
     Raises:
