@@ -249,6 +249,6 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
         yield f"{spec.model} is not here: the first start fetches it."
     if not plan.memory.is_calibrated:
         yield (
-            "The speed was never measured here: the first start measures it. For a better plan now: "
+            "The speed was never measured here: the first start does. For a better plan now: "
             "hawsweep plan NAME --calibrate, then this command again with --force."
         )

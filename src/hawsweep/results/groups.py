@@ -28,9 +28,10 @@ class GroupRow:
 
 
 def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
-    """The base and the best trial by the records' ``group``, largest loss first; empty without groups.
+    """The base and the best trial by the records' ``group``, largest loss first.
 
     The prompts are those of the test split if it was opened, else the validation prompts.
+    Without groups the list is empty.
     """
     test = study.user_attrs.get("test")
     best = winner(study)
