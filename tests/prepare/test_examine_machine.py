@@ -233,7 +233,7 @@ def test_quick_examination_measures_and_trains_nothing(monkeypatch, place):
 @pytest.mark.parametrize(
     ("state", "code", "end"),
     [
-        ("ok", 0, "All is well."),
+        ("ok", 0, "No faults found."),
         ("warning", 0, "Sweeps can run; 1 warning."),
         ("fault", 1, "1 fault, 0 warnings."),
     ],

@@ -261,7 +261,7 @@ def test_command_ends_with_0_and_says_how_to_start(content, tmp_path):
 def test_command_ends_with_1_for_a_fault_of_data_or_model(content, tmp_path):
     done = validate(content, tmp_path, "--model", "nobody", "--data", "[red]")
     assert done.exit_code == 1
-    assert "2 faults: start would not get far." in done.output
+    assert "2 faults: start would fail." in done.output
     assert "'[red]' was not found" in done.output  # no markup of rich's
     plain = json.loads(validate(content, tmp_path, "--json", "--model", "nobody").stdout)
     assert plain["is_valid"] is False

@@ -10,16 +10,16 @@ from hawsweep.views.report.file import MARKDOWN_MARK
 from hawsweep.views.terminal.plain_tables import Cells
 
 _N_ROWS, _N_GROUPS, _N_ITEMS = 5, 10, 5
-# A sentence is longer than what stands in a cell.
+# Sentences may be longer than cells.
 _LONG = 400
-# Most figures and sentences are no Markdown as they are, and are read better without backslashes.
+# Most numbers and sentences contain no Markdown, and are easier to read without backslashes.
 _UNMARKED = re.compile(
     r"(?!.*www\.)(?!\d+[.)] )[+-]?[0-9A-Za-z(][0-9A-Za-z .,:;+%()'-]*", re.IGNORECASE
 )
 
 
 def report_markdown(report: Report) -> str:
-    """Verdict, the best trials, the test, groups, some translations, how to do it again."""
+    """The report in Markdown: verdict, best trials, test, groups, translations, reproduction."""
     parts = [
         f"{MARKDOWN_MARK} {report.version} -->",
         f"### {_sentence(report.headline)}",
@@ -36,7 +36,7 @@ def report_markdown(report: Report) -> str:
 
 
 def _board(report: Report) -> str:
-    """The best trials and what is no trial."""
+    """The best trials and the baselines."""
     titles = report.board.titles
     pairs = list(zip(report.board.rows, report.states, strict=True))
     best = [row for row, state in pairs if state == "complete"][:_N_ROWS]
@@ -51,7 +51,7 @@ def _board(report: Report) -> str:
 
 
 def _groups(report: Report) -> str:
-    """Those in which the trial scores lower than the base."""
+    """The groups in which the trial scores lower than the base."""
     if not report.groups:
         return ""
     pairs = zip(report.groups, report.group_cells.rows, strict=True)
@@ -62,7 +62,7 @@ def _groups(report: Report) -> str:
 
 
 def _items(report: Report) -> str:
-    """The most harmed and the most improved, folded up."""
+    """The largest losses and gains, folded up."""
     if report.compared is None:
         return ""
     items = report.compared.items
@@ -71,7 +71,7 @@ def _items(report: Report) -> str:
     titles = ("gain", "source", "reference", *map(plain, report.compared.labels))
     rows = [_item(item) for item in (*improved, *harmed)]
     text = (
-        f"{len(rows)} of {len(items)} translations: the most improved and the most harmed "
+        f"{len(rows)} of {len(items)} translations: the largest gains and losses "
         f"(better on {report.compared.n_better}, worse on {report.compared.n_worse})"
     )
     return _folded(text, table(titles, rows, right=(0,))) if rows else ""
@@ -86,7 +86,7 @@ def _again(report: Report) -> str:
     commands = "\n".join(f"# {title}\n{command}" for title, command in report.reproduce)
     text = f"{fenced(commands, 'sh')}\n\n{fenced(report.spec.rstrip(), 'yaml')}"
     made = "\n".join(f"- {_text(title)}: {_text(value)}" for title, value in report.made_with)
-    return _folded("How to do it again", f"{text}\n\n{made}")
+    return _folded("How to reproduce it", f"{text}\n\n{made}")
 
 
 def _table(cells: Cells) -> str:

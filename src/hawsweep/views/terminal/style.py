@@ -1,4 +1,4 @@
-"""Colours and widths of what a terminal shows."""
+"""Colours and widths for terminals."""
 
 STYLES = {
     "complete": "green",
