@@ -1,5 +1,5 @@
-"""SweepSpec: what a sweep asks for, its schema and its fingerprint. Reading one from a file:
-sweepfile.py.
+"""SweepSpec: the keys of a sweep, their schema and fingerprint. Reading one from a file:
+read.py.
 
 The keys of ``train`` and ``search`` are mlx_lm.lora's, with its meaning and defaults; what hawsweep
 adds or changes is said at the key.
@@ -39,7 +39,7 @@ GONE_KEYS = {
         "remove it; memory.budget and memory.reserve leave memory to other programs"
     ),
 }
-# What notifications may be sent of.
+# Events that notifications may be sent of.
 NEWS = ("start", "best", "end", "failure")
 _MOST_WORKERS = 64
 
@@ -174,14 +174,14 @@ class MemorySpec(Section):
         "auto",
         description=(
             "Memory for all workers together: a size such as 24GB, 22GiB, 800MB, or a share of the "
-            "machine's such as 75%; auto: what is free, on a Mac at most what its GPU may wire."
+            "machine's such as 75%; auto: the free memory, on a Mac at most what its GPU may wire."
         ),
         examples=["memory: {budget: 24GB}"],
     )
     reserve: Annotated[str, PlainValidator(_check_reserve)] | None = Field(
         None,
         description=(
-            "What of the budget is left to others: a size such as 2GB or a share of it such as "
+            "Part of the budget left to other programs: a size such as 2GB or a share such as "
             "10%; by default 10% where budget is auto, else nothing."
         ),
         examples=["memory: {reserve: 10%}"],
@@ -285,7 +285,7 @@ class ScoringSpec(Section):
     )
     embedder_prompt: str = Field(
         "auto",
-        description="Put before each text; auto knows nomic-embed-text and E5.",
+        description="Prompt before each text; auto sets it for nomic-embed-text and E5.",
         examples=['scoring: {embedder_prompt: "clustering: "}'],
     )
     max_tokens: int = Field(
@@ -316,7 +316,7 @@ class ScoringSpec(Section):
         le=1,
         description=(
             "The difference between trials that matters, as a share of the way from other prompts' "
-            "references to the right ones; too few prompts for it are said."
+            "references to the right ones; a warning says if there are too few prompts."
         ),
         examples=["scoring: {difference: 0.05}"],
     )
@@ -331,19 +331,23 @@ class ConfirmSpec(Section):
     """The best trials are trained again with new seeds, and ranked by those."""
 
     top: int = Field(
-        3, ge=0, le=1000, description="How many; 0 for none.", examples=["confirm: {top: 2}"]
+        3,
+        ge=0,
+        le=1000,
+        description="Trials to confirm; 0 for none.",
+        examples=["confirm: {top: 2}"],
     )
     seeds: int = Field(
         2,
         ge=1,
         le=1000,
-        description="With how many new seeds each.",
+        description="New seeds for each.",
         examples=["confirm: {seeds: 1}"],
     )
 
 
 class MachineSpec(Section):
-    """How the sweep gives way to others on its machine; no influence on a trial's numbers."""
+    """How the sweep shares its machine with other programs; no influence on a trial's numbers."""
 
     nice: int = Field(
         5,
@@ -354,7 +358,7 @@ class MachineSpec(Section):
     )
     keep_awake: bool = Field(
         True,
-        description="Keep the machine from sleeping meanwhile.",
+        description="Keep the machine awake while the sweep runs.",
         examples=["machine: {keep_awake: false}"],
     )
     hang_timeout: Duration = Field(
@@ -410,7 +414,7 @@ class SweepSpec(Section):
 
     description: str = Field(
         "",
-        description="What the sweep is to find out, for people.",
+        description="The question of the sweep, for people.",
         examples=["description: Which rank is enough for our glossary."],
     )
     model: str = Field(
@@ -464,7 +468,7 @@ class SweepSpec(Section):
     keep: Annotated[str, PlainValidator(_check_keep)] = Field(
         "best 10",
         description=(
-            "Whose adapters stay on disk: all, or those of the trials with the highest scores, "
+            "Adapters that stay on disk: all, or those of the trials with the highest scores, "
             "such as best 3; small files always stay."
         ),
         examples=["keep: best 3"],
@@ -472,7 +476,7 @@ class SweepSpec(Section):
     notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
         NEWS,
         description=(
-            "What `--notify` or `HAWSWEEP_NOTIFY` sends notifications of: start, a new best trial, "
+            "Events of which `--notify` or `HAWSWEEP_NOTIFY` notifies: start, a new best trial, "
             "end, failure."
         ),
         examples=["notify: [end, failure]"],
@@ -527,7 +531,7 @@ class SweepSpec(Section):
         return str(settings.get(MODEL, self.model))
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides a trial's numbers, as plain values. A study goes on only with the same.
+        """The keys that decide a trial's numbers, as plain values. They must stay the same in a study.
 
         How many trials, for how long, by how many workers, in how much memory and when may change.
         """

@@ -298,7 +298,7 @@ class TrainSpec(Section):
     )
     order: Literal["shuffle", "curriculum"] = Field(
         "shuffle",
-        description="Of the batches; curriculum: in the first epoch the easiest come first.",
+        description="Order of the batches; curriculum: the easiest first in the first epoch.",
         examples=[
             "train: {order: curriculum}",
             "search: {order: {choices: [shuffle, curriculum]}}",
@@ -341,18 +341,18 @@ class TrainSpec(Section):
     early_stopping_patience: int | None = Field(
         None,
         ge=1,
-        description="The trial ends after so many evaluations without improvement.",
+        description="The trial ends after this many evaluations without improvement.",
         examples=["train: {early_stopping_patience: 3}"],
     )
     early_stopping_threshold: float = Field(
         0.0,
         ge=0,
-        description="What is an improvement to that end: a val loss lower by more.",
+        description="An improvement lowers the val loss by more than this.",
         examples=["train: {early_stopping_patience: 3, early_stopping_threshold: 0.005}"],
     )
     keep_checkpoints: Annotated[int | Literal["every"], PlainValidator(_check_keep)] = Field(
         0,
-        description="Adapters kept beside the best: those of so many best evaluations, or every.",
+        description="Adapters kept beside the best: those of this many best evaluations, or every.",
         examples=["train: {keep_checkpoints: 3}"],
     )
     seed: int = Field(
