@@ -531,7 +531,7 @@ class SweepSpec(Section):
         return str(settings.get(MODEL, self.model))
 
     def fingerprint(self) -> dict[str, Any]:
-        """The keys that decide a trial's numbers, as plain values. They must stay the same in a study.
+        """The keys that decide a trial's numbers, as plain values; a study keeps them.
 
         How many trials, for how long, by how many workers, in how much memory and when may change.
         """
