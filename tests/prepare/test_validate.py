@@ -247,7 +247,7 @@ def validate(content, tmp_path, *options):
 def test_command_ends_with_0_and_says_how_to_start(content, tmp_path):
     done = validate(content, tmp_path)
     assert done.exit_code == 0, done.output
-    assert f"It can be started; mind 1 warning: hawsweep start {tmp_path}/a.yaml" in done.output
+    assert f"It can be started, with 1 warning: hawsweep start {tmp_path}/a.yaml" in done.output
     plain = json.loads(validate(content, tmp_path, "--json").stdout)
     assert plain["is_valid"] is True
     assert plain["findings"][0] == {

@@ -48,7 +48,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 
 
 class DataSpec(Section):
-    """Where the records come from, for a source that needs more than a name."""
+    """The source of the records, if it needs more than a name."""
 
     path: str = Field(
         min_length=1,
@@ -168,7 +168,7 @@ def _check_reserve(value: object) -> str:
 
 
 class MemorySpec(Section):
-    """What all workers together may take."""
+    """The memory of all workers together."""
 
     budget: Annotated[Literal["auto"] | str, PlainValidator(_check_budget)] = Field(
         "auto",
@@ -347,7 +347,7 @@ class ConfirmSpec(Section):
 
 
 class MachineSpec(Section):
-    """How the sweep shares its machine with other programs; no influence on a trial's numbers."""
+    """How the sweep shares its machine; no influence on a trial's numbers."""
 
     nice: int = Field(
         5,
@@ -372,7 +372,7 @@ class MachineSpec(Section):
 
 
 def keep_count(keep: str) -> int | None:
-    """How many trials' adapters are kept; None for all."""
+    """The number of trials whose adapters are kept; None for all."""
     return None if keep == "all" else int(keep.removeprefix("best "))
 
 
@@ -495,7 +495,7 @@ class SweepSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _first_model(cls, content: Any) -> Any:
-        """Where models are searched, ``model`` is the first of them."""
+        """If models are searched, set ``model`` to the first of them."""
         if not isinstance(content, dict) or "model" in content:
             return content
         search = content.get("search")
@@ -505,7 +505,7 @@ class SweepSpec(Section):
         is_plain = isinstance(asked, dict)
         choices = asked.get("choices") if is_plain else getattr(asked, "choices", None)
         known = isinstance(choices, list | tuple) and choices and choices[0]
-        # What is no name is a fault of search.model, not of what is left out here.
+        # A value that is no name is reported as a fault of search.model.
         return {**content, "model": known if isinstance(known, str) and known else "?"}
 
     @property

@@ -376,7 +376,7 @@ class TrainSpec(Section):
         return math.ceil(self.iters / self.grad_accumulation_steps)
 
     def contradictions(self) -> Iterator[str]:
-        """What its keys, each allowed by itself, do not allow together."""
+        """The contradictions between keys that are each allowed alone."""
         schedule, n_updates = self.lr_schedule, self.n_updates
         warmup = schedule.warmup_steps(n_updates)
         rest = f"the trial has {n_updates} updates (iters / grad_accumulation_steps)"
