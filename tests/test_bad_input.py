@@ -337,7 +337,7 @@ CASES = [
     Case("option-length-beyond", (*PLAN, "--max-seq-length", "9" * 20), "not in the range", 2),
     Case("option-unknown", (*START, "--trails", "3"), ("No such option", "--trials"), 2),
     Case("option-twice-an-answer", ("score", "a.csv", "--model", "m"), "Give one of FILE", 2),
-    Case("option-study-name", (*START, "--study", "../x"), "cannot be named '../x', as its folder"),
+    Case("option-study-name", (*START, "--study", "../x"), "cannot be named '../x': its folder"),
     Case("option-study-confirm", (*START, "--study", "x.confirm"), "those of runs that confirm"),
     Case("option-studies-dir-a-file", (*START, "--studies-dir", "try.yaml"), "is a file", 2),
     Case("command-unknown", ("strat", "x"), "No such command 'strat'", 2),
@@ -385,7 +385,7 @@ CASES = [
     jsonl_case(
         "half-character", r'{"text": "\ud800"}', r"train.jsonl:2 has '\ud800', half of a ch"
     ),
-    jsonl_case("deep", nested(100_000), "train.jsonl:2 is not JSON that can be read", "too deep"),
+    jsonl_case("deep", nested(100_000), "train.jsonl:2 is JSON that is nested", "too deep"),
     jsonl_case("digits", '{"text": %s}' % ("9" * 5000), "train.jsonl:2 is not JSON", "4300"),
     jsonl_case("utf-16", '{"text": "ā"}'.encode("utf-16"), "is not UTF-8 text", "Save it as UTF-8"),
     jsonl_case("latin-1", b'{"text": "\xe9"}', "train.jsonl is not UTF-8 text", "0xe9"),
@@ -496,21 +496,21 @@ CASES = [
     Case(
         "storage-text",
         START,
-        ("hawsweep.db is not a usable SQLite database", "It was left as it is"),
+        ("hawsweep.db is not a usable SQLite database", "It is unchanged"),
         files={SQLITE: "my notes " * 200},
     ),
     Case("storage-a-folder", START, "is a folder, must be a database", files={f"{SQLITE}/x": ""}),
     Case(
         "storage-cut",
         ("status",),
-        ("hawsweep.db is not a usable SQLite database", "whether there is a backup to put back"),
+        ("hawsweep.db is not a usable SQLite database", "whether a backup can be restored"),
         given=cut_database,
     ),
     *(
         Case(
             f"storage-of-something-else-{args[0]}{'-by-url' * (THERE[1] in args)}",
             args,
-            ("is a database of something else: it has no studies of Optuna", "left as it is"),
+            ("is another program's database: it has no studies of Optuna", "It is unchanged"),
             given=other_database,
         )
         for args in (START, ("status",), ("list",), ("show", "x", "0", *THERE), (*START, *THERE))

@@ -5,8 +5,7 @@
     outcome = run_sweep(load_sweep("lr-rank", {"trials": 4}), "lr-rank")
     print(outcome.best_trial)
 
-What this module gives is imported when it is first asked for: nothing here costs a command that
-does not need it.
+Each public name is imported at its first use: a command pays only for what it imports.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
-"""What hawsweep raises.
+"""The exceptions of hawsweep.
 
-Every error a person can mend is a ``HawsweepError``: its message says what happened, which value,
-and what to do. Anything else that escapes is a bug and keeps its traceback.
+Every error that a person can correct is a ``HawsweepError``: its message says what happened, which
+value, and what to do. Any other exception is a bug and keeps its traceback.
 
     HawsweepError
     ├── SpecError        a sweep file or an override of it
@@ -22,7 +22,7 @@ and what to do. Anything else that escapes is a bug and keeps its traceback.
 class HawsweepError(Exception):
     """A fault with one clear message. The command line prints it and exits with 1.
 
-    What a message quotes of a file reaches no terminal as a control character.
+    Control characters in a quoted text are made visible, so that a terminal does not obey them.
     """
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class HawsweepError(Exception):
 
 
 class SpecError(HawsweepError):
-    """A sweep file, or an override, asks for what cannot be."""
+    """A sweep file, or an override, has a wrong value."""
 
 
 class BackendError(HawsweepError):
@@ -45,7 +45,7 @@ class ModelError(HawsweepError):
 
 
 class UnknownArchitectureError(ModelError):
-    """A model's architecture is none of those whose memory follows from ``config.json``."""
+    """The memory of a model's architecture does not follow from ``config.json``."""
 
 
 class DataError(HawsweepError):
@@ -57,15 +57,15 @@ class StudyError(HawsweepError):
 
 
 class SpecChangedError(StudyError):
-    """A study is asked to go on with another spec than it was made with."""
+    """A study was made with another spec than the one that is to go on."""
 
 
 class StudyBusyError(StudyError):
-    """A study that another process on this machine runs is asked to be run."""
+    """Another process on this machine runs the study."""
 
 
 class WorkerError(HawsweepError):
-    """Workers keep dying, so that going on makes no sense."""
+    """Workers keep dying; the sweep ends."""
 
 
 class ExportError(HawsweepError):
@@ -77,7 +77,7 @@ class ScoringError(HawsweepError):
 
 
 class MemoryBudgetError(HawsweepError):
-    """What is asked for does not fit into the memory there is: ``short_bytes`` more would do."""
+    """The sweep does not fit into memory: ``short_bytes`` more would be enough."""
 
     def __init__(self, message: str, short_bytes: float = 0.0) -> None:
         super().__init__(message)
@@ -85,7 +85,7 @@ class MemoryBudgetError(HawsweepError):
 
 
 def is_out_of_memory(message: str) -> bool:
-    """Whether an exception's or a dying process's words say that memory was short."""
+    """Whether the text of an exception or of a dying process says that memory was short."""
     words = (
         "insufficient memory",
         "outofmemory",

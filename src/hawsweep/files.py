@@ -1,4 +1,4 @@
-"""Files that are whole or not there: whoever is killed while writing leaves what was before."""
+"""Files that are whole or missing: a process killed while writing leaves the earlier file."""
 
 import json
 import os
@@ -9,23 +9,23 @@ from typing import Any
 
 from hawsweep.errors import StudyError
 
-# Before the names of files that are being written. Nothing reads them.
+# The prefix of files that are being written. No code reads them.
 HALF_WRITTEN = "~"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which then takes the place of ``path``, on the disk for good.
+    """Give a path to write to; the written file then replaces ``path`` and is synced to disk.
 
     Raises:
-        OSError: It cannot be written; ``path`` is as it was.
+        OSError: It cannot be written; ``path`` is unchanged.
     """
-    # Of this process: another worker may be writing the same.
+    # The name has the process id: another worker may write the same file.
     beside = path.with_name(f"{HALF_WRITTEN}{os.getpid()}-{path.name}")
     try:
         yield beside
         with beside.open("rb") as written:
-            os.fsync(written.fileno())  # renamed before it is on the disk, it could be empty later
+            os.fsync(written.fileno())  # else a crash of the machine could leave an empty file
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -33,19 +33,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file in the place of ``path``; see ``replacing``."""
+    """Replace ``path`` by a text file; see ``replacing``."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def remove_half_written(folder: Path) -> None:
-    """Remove what a process that was killed left of writing into ``folder`` and those in it."""
+    """Remove half-written files of killed processes from ``folder`` and its subfolders."""
     for path in folder.rglob(f"{HALF_WRITTEN}*"):
         path.unlink(missing_ok=True)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON lines file; none where it is missing.
+    """The records of a JSON lines file; none if it is missing.
 
     Raises:
         StudyError: It is damaged.

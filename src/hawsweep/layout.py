@@ -1,17 +1,17 @@
-"""What files and folders of a study are called."""
+"""The names of a study's files and folders."""
 
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log.txt"
 STATE_FILE = "state.safetensors"
-# The best adapter, and those kept to compare: folders as mlx-lm reads them.
+# The best adapter, and the kept checkpoints: folders in mlx-lm's format.
 ADAPTER_DIR = "adapters"
 CHECKPOINT_DIR = "checkpoints"
 WEIGHTS_FILE = "adapters.safetensors"
 CONFIG_FILE = "adapter_config.json"
 
 CONFIRM_SUFFIX = ".confirm"
-# Names of what answered the validation prompts, in a study's folder ``base`` or a trial's; those of
-# the test split have ``test_`` before them.
+# Files with answers to the validation prompts, in a study's folder ``base`` or a trial's folder.
+# For the test split the names begin with ``test_``.
 SAMPLE_FILES = {
     "base": "samples.jsonl",
     "few_shot": "few_shot_samples.jsonl",

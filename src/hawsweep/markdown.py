@@ -1,4 +1,4 @@
-"""Markdown in which data, models and other programs can say what they like and steer nothing."""
+"""Markdown with texts of data, models and other programs, which cannot change its layout."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     import jinja2
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
-# What GitHub's Markdown makes a link of, whatever is escaped: an invisible mark between breaks it.
+# Texts that GitHub's Markdown makes a link of, even if escaped: an invisible mark prevents it.
 _LINKED = re.compile(r"(?<=://)|(?<=www)(?=\.)|(?<=@)", re.IGNORECASE)
 _WORD_JOINER = "\u2060"
 
 
 def plain(text: str, length: int = 160) -> str:
-    """A text that looks as it is, in one line, cut where it is longer than ``length``."""
+    """A text without markup, in one line, cut after ``length`` characters."""
     text = "".join(each if each.isprintable() else " " for each in text)
     text = " ".join(text.split())
     if len(text) > length:
@@ -25,16 +25,16 @@ def plain(text: str, length: int = 160) -> str:
 
 
 def code(text: str) -> str:
-    """A text in one line, set as code; in cells of tables too."""
+    """A text in one line, as code; also for cells of tables."""
     text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
     ticks = "`" * (1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
     padding = " " if text.startswith("`") or text.endswith("`") else ""
-    # Before Markdown sees code, a table's row is split at its bars.
+    # Markdown splits a table's row at its bars before it looks for code.
     return f"{ticks}{padding}{text}{padding}{ticks}".replace("|", r"\|")
 
 
 def fenced(text: str, language: str) -> str:
-    """Text as a code block that nothing in it can end."""
+    """Text as a code block, with a fence longer than any in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"
@@ -43,7 +43,7 @@ def fenced(text: str, language: str) -> str:
 def table(
     titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()
 ) -> str:
-    """A table of cells that are Markdown already; columns ``right`` are set to the right."""
+    """A table of cells of Markdown; the columns ``right`` are aligned right."""
     ruler = ["---:" if number in right else "---" for number in range(len(titles))]
     return "\n".join(f"| {' | '.join(row)} |" for row in (titles, ruler, *rows))
 

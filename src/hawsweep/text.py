@@ -1,4 +1,4 @@
-"""How numbers, settings and texts are written everywhere."""
+"""Formats of numbers, settings and texts."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ def parse_size(text: object, form: str = "a size such as 24GB") -> int:
     """Bytes out of ``"24GB"`` (10**9 each), ``"1.5GiB"`` (2**30), ``"500MB"`` or ``"512MiB"``.
 
     Args:
-        form: What the message of a fault says it must be.
+        form: The allowed form, for the message of a fault.
 
     Raises:
         ValueError: It is none of these, such as a number without a unit, not above 0, or above
@@ -30,7 +30,7 @@ def parse_share(text: object, form: str = "a share such as 75%") -> float:
     """A share from 0 to 1 out of ``"75%"``.
 
     Args:
-        form: What the message of a fault says it must be.
+        form: The allowed form, for the message of a fault.
 
     Raises:
         ValueError: It is none, not above 0 %, or above 100 %.

@@ -112,7 +112,7 @@ def test_record_that_changed_since_it_was_checked_is_named(write, now):
     with pytest.raises(DataError) as caught:
         records[1]
     assert str(caught.value).startswith(f"{path}:2 changed after it was checked")
-    assert "Start again, and leave the file as it is" in str(caught.value)
+    assert "Start again, and do not change the file" in str(caught.value)
 
 
 def test_file_that_was_replaced_by_another_is_still_read(write, tmp_path):

@@ -128,7 +128,7 @@ def test_checkpoint_that_is_the_trials_best_has_its_scores(made):
 def test_checkpoint_that_was_not_kept_is_refused(made):
     kept = sorted(int(path.name) for path in (made.trial_dir() / "checkpoints").iterdir())
     said = fault_of(made, trial_number=0, checkpoint=3)
-    assert f"no checkpoint of iteration 3; it has those of {kept[0]}, {kept[1]}." in said
+    assert f"no checkpoint of iteration 3; it has iterations {kept[0]}, {kept[1]}." in said
     shutil.rmtree(made.trial_dir() / "checkpoints")
     said = fault_of(made, trial_number=0, checkpoint=kept[0])
     assert "it kept none. Set train.keep_checkpoints" in said
@@ -277,4 +277,4 @@ def test_private_without_a_repository_is_a_wrong_usage(made):
 def test_folder_that_cannot_be_written_is_told(made, tmp_path):
     (tmp_path / "file").touch()
     said = fault_of(made, output=tmp_path / "file" / "export")
-    assert "export cannot be written: File exists. What was there is as it was." in said
+    assert "export cannot be written: File exists. Earlier files are unchanged." in said

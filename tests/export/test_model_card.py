@@ -67,7 +67,7 @@ def test_sweep_in_a_card_can_be_started(made, tmp_path):
 def test_trial_that_was_not_tested_says_so(made):
     text = card_of(made, 1 - made.study.user_attrs["test"]["trial_number"])
     assert "The test split was not opened for this trial." in text
-    assert "there is none on prompts that nothing was chosen by" in text
+    assert "There is no score on prompts that took no part in the choice" in text
     assert "worth shipping" not in text
     assert "split: test" not in text
 

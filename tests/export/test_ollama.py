@@ -189,7 +189,7 @@ def test_modelfile_is_read_back_as_it_was_meant(tokenizer):
 def test_modelfile_of_an_unknown_template_has_none(tokenizer):
     text = modelfile(with_template(tokenizer, MISTRAL), None, "Trial 1")
     assert [name for name, _ in parse_modelfile(text)][:2] == ["FROM", "PARAMETER"]
-    assert "takes the one it knows" in text
+    assert "takes its own template" in text
 
 
 @pytest.mark.parametrize("system", ['Three """\nquotes', "\nquotes", 'x"""  \ny'])

@@ -111,7 +111,7 @@ def test_public_repository_does_not_get_what_is_to_be_private(made, hub, export)
     ("token", "repo", "reason"),
     [
         (None, "me/haw", "There is no token to upload to me/haw with. Log in with `hf auth login`"),
-        ("hf_wrong", "me/haw", "does not answer or does not take the token"),
+        ("hf_wrong", "me/haw", "does not answer or refuses the token"),
         (TOKEN, "me/haw/more", "'me/haw/more' cannot be a repository"),
     ],
 )

@@ -33,7 +33,7 @@ def test_sweep_goes_on_in_the_background_until_it_is_stopped(lab):
     assert "Stopped. To go on: hawsweep start tiny" in done.output
     assert supervisor_of(place.study_dir("tiny")) is None
     again = CliRunner().invoke(main, ["stop", "tiny", f"--studies-dir={here.studies}"])
-    assert "Nobody on this machine runs study 'tiny'" in again.output
+    assert "No process on this machine runs study 'tiny'" in again.output
 
 
 def test_fault_of_the_start_is_told_at_once(lab):

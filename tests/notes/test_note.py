@@ -69,7 +69,7 @@ def test_trial_note_says_why_it_ended(study, place, attributes, state, expected)
     ("attributes", "expected"),
     [
         ({"confirms": 3, "seed": 5}, "The settings of trial 3 with seed 5."),
-        ({"repeats": 2}, "Trial 2 again."),
+        ({"repeats": 2}, "Retry of trial 2."),
         ({"continues": {"trial": 2, "iteration": 20}}, "Went on from iteration 20 of trial 2."),
         ({"suggested_by": "published sweeps"}, "Suggested by published sweeps."),
     ],

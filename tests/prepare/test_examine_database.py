@@ -243,7 +243,7 @@ def test_command_says_what_is_wrong_with_exit_code_1_and_what_to_do(made):
     assert done.exit_code == 1
     assert f"{made.database_path}: damaged: " in done.output
     lines = done.output.splitlines()
-    intro = lines.index("To put the backup back, end what uses the database, then:")
+    intro = lines.index("To restore the backup, end all processes that use the database, then run:")
     subprocess.run(lines[intro + 1].strip(), shell=True, check=True)
     assert doctor(made).exit_code == 0
 

@@ -47,7 +47,7 @@ def test_worst_of_findings_is_the_state_of_all():
         ("Darwin", "arm64", 0.1, "ok", "metal"),
         ("Darwin", "x86_64", 0.1, "fault", "MLX needs Apple silicon"),
         ("Linux", "x86_64", 0.1, "ok", "cpu"),
-        ("Linux", "x86_64", 1000.0, "warning", "1000.0 processes want them now"),
+        ("Linux", "x86_64", 1000.0, "warning", "1000.0 processes compete for them now"),
     ],
 )
 def test_device_is_named_with_what_is_wrong(monkeypatch, system, machine, load, state, says):
@@ -170,7 +170,7 @@ def test_products_are_measured():
     ("name", "gflops", "state", "says"),
     [
         ("scipy-openblas32", 90.0, "ok", "scipy-openblas32, 90 GFLOP/s"),
-        ("scipy-openblas32", 9.0, "warning", "Others may use the cores now"),
+        ("scipy-openblas32", 9.0, "warning", "Other programs may use the cores now"),
         ("built-in", 6.0, "warning", "install a C compiler and scipy-openblas32"),
     ],
 )
@@ -196,7 +196,7 @@ def test_blas_that_cannot_be_loaded_is_a_fault(monkeypatch):
     [
         ((4.0, 3.0, 3.0), "ok", "loss 4.000 to 3.000"),
         ((4.0, 4.5, 4.5), "fault", "it does not learn"),
-        ((4.0, 3.0, 4.0), "fault", "what is saved is not what was trained"),
+        ((4.0, 3.0, 4.0), "fault", "the saved adapter is not the trained one"),
         (None, "fault", "training failed: it was ended by signal 11"),
     ],
 )
@@ -232,7 +232,7 @@ def test_quick_examination_measures_and_trains_nothing(monkeypatch, place):
 @pytest.mark.parametrize(
     ("state", "code", "end"),
     [
-        ("ok", 0, "All is well."),
+        ("ok", 0, "No faults found."),
         ("warning", 0, "Sweeps can run; 1 warning."),
         ("fault", 1, "1 fault, 0 warnings."),
     ],

@@ -35,8 +35,8 @@ def test_outcome_is_the_last_line_of_a_process_that_ended():
 @pytest.mark.parametrize(
     ("code", "output", "errors", "says"),
     [
-        (0, "", "", "it said what cannot be understood"),
-        (0, '{"model": 1}', "", "it said what cannot be understood"),
+        (0, "", "", "its output cannot be read"),
+        (0, '{"model": 1}', "", "its output cannot be read"),
         (-11, "", "", "it was ended by signal 11$"),
         (1, "", "Traceback\nValueError: no g++\n\n", "it ended with code 1: ValueError: no g"),
         (-6, "", "[METAL] Insufficient Memory", "it ran out of memory"),

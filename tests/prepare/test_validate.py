@@ -73,7 +73,7 @@ DATA = {
     ),
     "duplicates": (
         {"train": [*MANY, MANY[0]], "valid": [pair("lā", "sun")]},
-        ("duplicates", "warning", "1 of 13 records of train are in it before"),
+        ("duplicates", "warning", "1 of 13 records of train are duplicates"),
     ),
     "empty": (
         {"train": MANY, "valid": [pair("lā", " ")]},
@@ -247,7 +247,7 @@ def validate(content, tmp_path, *options):
 def test_command_ends_with_0_and_says_how_to_start(content, tmp_path):
     done = validate(content, tmp_path)
     assert done.exit_code == 0, done.output
-    assert f"It can be started; mind 1 warning: hawsweep start {tmp_path}/a.yaml" in done.output
+    assert f"It can be started, with 1 warning: hawsweep start {tmp_path}/a.yaml" in done.output
     plain = json.loads(validate(content, tmp_path, "--json").stdout)
     assert plain["is_valid"] is True
     assert plain["findings"][0] == {
@@ -261,7 +261,7 @@ def test_command_ends_with_0_and_says_how_to_start(content, tmp_path):
 def test_command_ends_with_1_for_a_fault_of_data_or_model(content, tmp_path):
     done = validate(content, tmp_path, "--model", "nobody", "--data", "[red]")
     assert done.exit_code == 1
-    assert "2 faults: start would not get far." in done.output
+    assert "2 faults: start would fail." in done.output
     assert "'[red]' was not found" in done.output  # no markup of rich's
     plain = json.loads(validate(content, tmp_path, "--json", "--model", "nobody").stdout)
     assert plain["is_valid"] is False

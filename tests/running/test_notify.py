@@ -124,13 +124,10 @@ UNKNOWN_WEB = (
     "such as slack://, discord:// or ntfy://, or json:// in place of http:// and jsons:// in place "
     "of https://."
 )
-NO_LINE = (
-    "An address to notify is empty or of several lines. Correct what --notify or HAWSWEEP_NOTIFY "
-    "says."
-)
+NO_LINE = "An address to notify is empty or of several lines. Correct --notify or HAWSWEEP_NOTIFY."
 UNKNOWN = (
     "apprise cannot notify by this {} address on this machine; https://appriseit.com/services/ has "
-    "each service's form. Correct what --notify or HAWSWEEP_NOTIFY says."
+    "each service's form. Correct --notify or HAWSWEEP_NOTIFY."
 )
 
 
@@ -287,7 +284,7 @@ def test_the_end_does_not_wait_for_long(monkeypatch):
         news = News("rates", check_sweep(SWEEP, "x"), find_targets(url), events.append)
         news(began())
         news.close()
-    assert not_told(events) == ["json:// was not waited for any longer"]
+    assert not_told(events) == ["json:// did not take the messages in time"]
 
 
 def not_told(events):

@@ -193,7 +193,7 @@ def test_sweep_that_runs_here_is_shown_by_what_it_tells(place):
         tell(Event("study", values=about))
         look = onlooker.look()
         assert (look.running.n_trials, look.to_plain()["left"]["is_running"]) == (90, True)
-        assert "It is being run" in status(place)
+        assert "It runs on another machine" in status(place)
     assert onlooker.look().running is None
 
 

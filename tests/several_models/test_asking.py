@@ -103,7 +103,7 @@ def test_bundled_sweep_plans_each_of_its_models_without_weights():
     assert len(spec.models) == 3
     for model in spec.models:
         assert f"{model}: " in text
-    assert "where every model has as many" in text
+    assert "with equally many for each model" in text
 
 
 def test_plan_of_several_models_is_json_too():

@@ -76,7 +76,7 @@ def test_file_that_is_no_database_is_refused_and_left_as_it_is(place, create):
     place.database_path.write_bytes(content)
     fault = fault_of(place, create=create)
     assert f"{place.database_path} is not a usable SQLite database" in fault
-    assert "It was left as it is: `hawsweep doctor` says whether there is a backup" in fault
+    assert "It is unchanged. `hawsweep doctor` shows whether a backup can be restored" in fault
     assert place.database_path.read_bytes() == content
 
 

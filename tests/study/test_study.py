@@ -272,16 +272,16 @@ def test_trials_from_before_the_last_boot_are_reaped_whatever_has_their_number_n
 def test_trial_with_bad_luck_comes_once_more_after_another_began(study):
     space = distributions(sweep().search)
     unlucky = next_trial(study, space, identity(), 9)
-    killed = Fault("killed", "somebody ended it")
+    killed = Fault("killed", "it was ended from outside")
     (ending,) = reap_running(study, killed, identity()).values()
     assert ending.state == "fail"
-    assert ending.reason == "somebody ended it; tried once more"
+    assert ending.reason == "it was ended from outside; tried once more"
     assert next_trial(study, space, identity(), 9).number == 2  # another one first
     again = next_trial(study, space, identity(), 9)
     assert (again.number, again.params) == (1, unlucky.params)
     assert again.user_attrs["retried_after"] == "killed"
     endings = reap_running(study, killed, identity())
-    assert endings[1].reason == "somebody ended it; not tried again"
+    assert endings[1].reason == "it was ended from outside; not tried again"
     waiting = study.get_trials(states=(TrialState.WAITING,))
     assert [trial.user_attrs["repeats"] for trial in waiting] == [2]
 

@@ -155,7 +155,7 @@ def test_trial_writes_what_the_readme_says(sweep):
 def test_config_says_what_mlx_lm_cannot(sweep):
     _, folder, _ = sweep(train={"max_grad_norm": 0.5}).run()
     first = (folder / "config.yaml").read_text().splitlines()[0]
-    assert first == "# What mlx_lm.lora has no key for: max_grad_norm: 0.5"
+    assert first == "# mlx_lm.lora has no key for: max_grad_norm: 0.5"
 
 
 @pytest.mark.parametrize("stopped_at", [0, 1, 3, 4, 7])
@@ -256,7 +256,7 @@ def test_examples_of_data_that_changed_are_refused(sweep, chat_data_dir, tmp_pat
     made.run()
     lines = (copied / "train.jsonl").read_text().splitlines(keepends=True)
     (copied / "train.jsonl").write_text("".join(lines[1:]))
-    with pytest.raises(DataError, match="The data of study 'tiny' have changed since"):
+    with pytest.raises(DataError, match="The data of study 'tiny' has changed since"):
         hardest_and_easiest(made.study, made.place, 0, 3)
 
 

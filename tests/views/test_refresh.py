@@ -130,7 +130,7 @@ def test_fault_while_looking_is_told_once_and_does_not_end_the_looking(caplog):
 
     with caplog.at_level(logging.WARNING), refreshed(look, interval_s=0.001):
         assert enough.wait(30)
-    assert caplog.messages == ["Notes and plots are not brought up to date: RuntimeError"]
+    assert caplog.messages == ["Notes and plots are not up to date: RuntimeError"]
 
 
 def test_looking_ends_with_the_block():

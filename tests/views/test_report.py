@@ -132,7 +132,7 @@ def test_leaderboard_is_the_terminal_s_with_the_base_in_it(told):
     assert len(labels) == len(report.states) == 12 + 2
     assert report.states[labels.index("base")] == "base"
     assert report.board.titles[:2] == ("trial", "state")
-    assert {"lr", "rank", "val loss", "score", "95 %", "again", "peak GB"} < set(
+    assert {"lr", "rank", "val loss", "score", "95 %", "confirmed", "peak GB"} < set(
         report.board.titles
     )
 

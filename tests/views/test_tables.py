@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console, Group
@@ -38,6 +39,21 @@ def printed(picture, width):
     console = Console(file=io.StringIO(), width=width)
     console.print(picture)
     return console.file.getvalue()
+
+
+@pytest.mark.parametrize(("width", "title"), [(80, "conf."), (140, "confirmed")])
+def test_columns_that_need_words_are_explained_below_the_table(tmp_path, width, title):
+    end = {"name": "x", "rows": [replace(COMPLETE, confirmed=0.7032), BASE], "test": None}
+    end |= {"samples": [], "best_trial": None, "study_dir": tmp_path, "trial_dir": None}
+    end |= {"verdict": None, "options": [], "groups": [], "confirmed": [], "self_check": None}
+    text = " ".join(printed(end_picture(end, "finished", width), width).split())
+    head, _, said = text.partition("accum: grad_accumulation_steps; ")
+    assert title in head
+    assert "0.7032" in head
+    assert "95 %: interval of the score; " in said
+    assert f"{title}: mean score with new seeds" in said
+    for title in ("at: iteration of the best evaluation; ", "tok/s: tokens trained per second"):
+        assert (title in said) is (width == 140)
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -127,7 +143,7 @@ def test_runs_with_new_seeds_are_shown_by_the_trial_they_confirm(is_terminal):
         display(Event("confirm_end", 0, died))
     text = console.file.getvalue()
     assert "trial 7" in text
-    assert "again with seed 2, score 0.7032" in Text.from_ansi(text).plain
+    assert "confirming run with seed 2, score 0.7032" in Text.from_ansi(text).plain
     assert "SIGKILL" in text
-    assert ("trial 7 again with seed 2 starts" in text) is (not is_terminal)
+    assert ("trial 7 confirming run with seed 2 starts" in text) is (not is_terminal)
     assert "0/2 trials" in text or not is_terminal  # they are no trials of the study

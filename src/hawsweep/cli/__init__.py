@@ -60,6 +60,6 @@ for _command in (
 
 
 def run() -> None:
-    """Run the command line in a process of its own."""
+    """Run the command line as the program ``hawsweep``."""
     keep_torch_out()
     main()

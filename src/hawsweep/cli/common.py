@@ -1,4 +1,4 @@
-"""What the commands share: where studies are, errors as one message, the console."""
+"""Shared parts of the commands: the options of every command, errors as messages, the console."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ class ErrorGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # A letter that a terminal has not is a question mark there, not an error.
+            # A letter that the terminal cannot show becomes a question mark, not an error.
             sys.stdout.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
@@ -40,7 +40,7 @@ class ErrorGroup(click.Group):
 
 
 def _error_label() -> str:
-    """Click colours whatever NO_COLOR says; https://no-color.org asks for none where it is set."""
+    """Click ignores NO_COLOR; https://no-color.org asks for no colours if it is set."""
     return "Error:" if os.environ.get("NO_COLOR") else click.style("Error:", fg="red")
 
 
@@ -58,7 +58,7 @@ def place_options(command: Command) -> Command:
     @click.option(
         "--studies-dir",
         type=click.Path(path_type=Path, file_okay=False),
-        help="Where studies are kept: HAWSWEEP_STUDIES_DIR, or studies here, by default.",
+        help="The folder of studies; by default HAWSWEEP_STUDIES_DIR, else ./studies.",
     )
     @click.option(
         "--storage",
@@ -83,12 +83,12 @@ csv_option = click.option(
     "--csv", "as_csv", is_flag=True, help="Print the table as CSV, all columns, not rounded."
 )
 plain_option = click.option(
-    "--plain", is_flag=True, help="Lines instead of a picture, on a terminal too."
+    "--plain", is_flag=True, help="Print plain lines instead of a live picture."
 )
 
 
 def option_that_went(name: str, instead: str, **kind: Any) -> Callable[[Command], Command]:
-    """Refuse an option of older versions, with one sentence on what to do instead."""
+    """Refuse an option of older versions, and say what replaces it."""
 
     def refuse(_: click.Context, __: click.Parameter, value: Any) -> None:
         if value:
@@ -98,7 +98,7 @@ def option_that_went(name: str, instead: str, **kind: Any) -> Callable[[Command]
 
 
 def print_json(content: Any) -> None:
-    """Print plain values as JSON, which knows no infinity and no NaN: null."""
+    """Print plain values as JSON. Infinity and NaN become null, because JSON has neither."""
     how: dict[str, Any] = {"indent": 2, "ensure_ascii": False, "allow_nan": False}
     try:
         text = json.dumps(content, **how)
@@ -118,7 +118,7 @@ def _finite(content: Any) -> Any:
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print records as CSV with a header: what is missing is empty, nested values are JSON."""
+    """Print records as CSV with a header. Missing values are empty, nested values are JSON."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -135,9 +135,9 @@ def _cell(value: Any) -> Any:
 
 
 def make_console(stderr: bool = False) -> "Console":
-    """The terminal, or what takes its place."""
+    """The console for standard output."""
     from rich.console import Console
 
-    # Without a terminal there is no width: tables must not be cut in a log.
+    # A log has no width, so its tables must not be cut.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
     return Console(stderr=stderr, width=width)

@@ -26,10 +26,10 @@ from hawsweep.study.place import Place
     multiple=True,
     metavar="N",
     shell_complete=trial_completion,
-    help="One, or two.",
+    help="A trial to compare; give it once or twice.",
 )
-@click.option("--base", is_flag=True, help="Against the base, as without a second --trial.")
-@click.option("--items", default=5, show_default=True, help="Items shown at each end.")
+@click.option("--base", is_flag=True, help="Compare with the base; the default with one --trial.")
+@click.option("--items", default=5, show_default=True, help="Items to show at each end.")
 @json_option
 @csv_option
 @place_options
@@ -42,10 +42,10 @@ def compare(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Show two answers to the same prompts of the study NAME, item by item.
+    """Compare two systems of the study NAME: their answers to the same prompts.
 
-    The best trial against the base; with one --trial that one; with two the second against the
-    first.
+    By default the best trial is compared with the base; with one --trial, that trial. With two,
+    the second is compared with the first.
 
     \b
     Example: hawsweep compare lr-rank --trial 3 --trial 7

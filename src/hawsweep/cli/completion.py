@@ -1,4 +1,4 @@
-"""Completion in a shell: names of studies and sweeps, numbers of trials."""
+"""``hawsweep completion`` and ``hawsweep schema``, and the names that a shell completes."""
 
 import os
 from contextlib import suppress
@@ -30,8 +30,8 @@ _VARIABLE = "_HAWSWEEP_COMPLETE"
 def completion(shell: str) -> None:
     """Print the script that completes commands, options, studies and trials in a SHELL.
 
-    Evaluate it where the shell starts: in ~/.bashrc or ~/.zshrc the example below with your shell's
-    name; for fish write it to ~/.config/fish/completions/hawsweep.fish.
+    Evaluate it when the shell starts: put the example below into ~/.bashrc or ~/.zshrc, with your
+    shell's name. For fish, write the script to ~/.config/fish/completions/hawsweep.fish.
 
     \b
     Example: hawsweep completion zsh
@@ -40,7 +40,7 @@ def completion(shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     root = click.get_current_context().find_root().command
-    # Not `source`, which runs bash to warn of old versions; those ignore what they do not know.
+    # Not click's `source`: it runs bash to warn of old versions, and those ignore unknown lines.
     script = found(root, {}, "hawsweep", _VARIABLE)
     click.echo(script.source_template % script.source_vars())
 
@@ -48,7 +48,7 @@ def completion(shell: str) -> None:
 @click.command()
 @click.argument("command", required=False)
 def schema(command: str | None) -> None:
-    """Print the JSON Schema of what COMMAND prints with --json; of all commands without COMMAND.
+    """Print the JSON Schema of COMMAND's --json output. Without COMMAND, print all schemas.
 
     \b
     Example: hawsweep schema status
@@ -89,7 +89,7 @@ def trial_completion(
     """Numbers of the trials of the study that the command names, with their states."""
     from hawsweep.study.study import load_study
 
-    # Behind an option that has no value yet, click has not got as far as the name.
+    # After an option without a value, click has not parsed the name yet.
     name = str(ctx.params.get("name") or next(iter(ctx.args), ""))
     study = _read(ctx, lambda storage: load_study(storage, name))
     return [
@@ -100,7 +100,7 @@ def trial_completion(
 
 
 def _read(ctx: click.Context, read: "Callable[[RDBStorage], T]") -> T | None:
-    """What the SQLite database has; of another one, or one that cannot be read, None."""
+    """Read from the SQLite database; None if it is another database, or cannot be read."""
     from hawsweep.errors import StudyError
     from hawsweep.study.storage import STORAGE_FAULTS, open_storage
 

@@ -1,4 +1,4 @@
-"""Records for ``--csv``: flat, with every column there is."""
+"""Records for ``--csv``: flat, with all columns."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def trial_records(rows: Sequence["TrialRow"]) -> list[dict[str, Any]]:
-    """A leaderboard; settings are columns of their full names."""
+    """The rows of a leaderboard. Each setting is a column with its full name."""
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     records = []
     for row in rows:
@@ -23,7 +23,7 @@ def trial_records(rows: Sequence["TrialRow"]) -> list[dict[str, Any]]:
 
 
 def item_records(compared: "Comparison") -> list[dict[str, Any]]:
-    """The items of a comparison, most harmed first."""
+    """The items of a comparison, the largest losses first."""
     first, second = compared.labels
     return [
         {
@@ -41,7 +41,7 @@ def item_records(compared: "Comparison") -> list[dict[str, Any]]:
 
 
 def system_records(ranking: "Ranking") -> list[dict[str, Any]]:
-    """Systems, best first."""
+    """The systems, best first."""
     records = []
     for each in ranking.systems:
         numbers = {key: value for key, value in asdict(each.score).items() if key != "samples"}

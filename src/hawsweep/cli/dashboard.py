@@ -13,10 +13,10 @@ from hawsweep.study.place import Place
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @place_options
 def dashboard(name: str | None, port: int | None, no_browser: bool, place: Place) -> None:
-    """Serve optuna-dashboard over the studies, and open it in the browser, on the study NAME.
+    """Serve optuna-dashboard, and open it in the browser, at the study NAME if it is given.
 
-    On this machine alone; from another, by ssh -L 8080:127.0.0.1:8080 MACHINE. Notes, files and
-    plots of the studies are kept up to date while it runs.
+    It listens on this machine only. From another machine use ssh -L 8080:127.0.0.1:8080 MACHINE.
+    While it runs it updates the notes, files and plots of the studies.
 
     \b
     Example: hawsweep dashboard lr-rank

@@ -11,14 +11,14 @@ from hawsweep.study.place import Place
 
 @click.command()
 @click.option("--rebuild", is_flag=True, hidden=True)
-@click.option("--quick", is_flag=True, help="Measure nothing, and train nothing.")
+@click.option("--quick", is_flag=True, help="Check without measuring or training.")
 @json_option
 @place_options
 def doctor(rebuild: bool, quick: bool, place: Place, as_json: bool) -> None:
     """Examine this machine, the installation and the database, and train a few steps.
 
-    Names the database's backup, and the command that puts it back where the database is lost. Exit
-    code 1 where something is wrong, not for warnings.
+    If the database is damaged, the command that restores its backup is shown. The exit code is 1
+    if there is a fault; warnings do not change it.
 
     \b
     Example: hawsweep doctor --quick

@@ -1,4 +1,4 @@
-"""Commands for the first hour: a sweep for one's own data, what its keys mean, what is wrong."""
+"""``hawsweep explain``."""
 
 import json
 from dataclasses import asdict
@@ -12,9 +12,10 @@ from hawsweep.cli.common import json_option, make_console
 @click.argument("key", required=False)
 @json_option
 def explain(key: str | None, as_json: bool) -> None:
-    """Say what a KEY of a sweep means, its default, what it may be, and an example.
+    """Explain a KEY of a sweep: its meaning, default, allowed values, and an example.
 
-    A section, such as lr_schedule, or the last part of a name will do; without KEY all are listed.
+    KEY may be a section, such as lr_schedule, or the last part of a name. Without KEY all keys are
+    listed.
 
     \b
     Example: hawsweep explain learning_rate

@@ -1,4 +1,4 @@
-"""Commands that lead out of a study: export, report, dashboard, diagnosis."""
+"""``hawsweep export``."""
 
 import json
 from dataclasses import asdict
@@ -13,34 +13,36 @@ from hawsweep.study.place import Place
 
 @click.command()
 @click.argument("name")
-@click.option("--trial", "trial_number", type=int, metavar="N", help="Instead of the best trial.")
+@click.option(
+    "--trial", "trial_number", type=int, metavar="N", help="Export this trial instead of the best."
+)
 @click.option(
     "--checkpoint",
     type=click.IntRange(min=1),
     metavar="I",
-    help="Of a trial that kept checkpoints, the adapter of iteration I.",
+    help="Export the kept checkpoint of iteration I.",
 )
 @click.option("--fuse", is_flag=True, help="Also write the fused model, quantized as its base is.")
-@click.option("--dequantize", is_flag=True, help="Write it fused and not quantized.")
+@click.option("--dequantize", is_flag=True, help="Write the fused model without quantization.")
 @click.option(
     "--ollama",
     is_flag=True,
-    help="Also write a Modelfile for Ollama, and what it needs: the fused model, not quantized.",
+    help="Also write a Modelfile for Ollama and the fused model without quantization.",
 )
 @click.option(
     "--upload-repo",
     metavar="REPO",
-    help="Send the fused model, else the adapter, to this Hugging Face repository. A new one is "
-    "public, as by mlx_lm.",
+    help="Upload the fused model, else the adapter, to this Hugging Face repository. A new "
+    "repository is public, as with mlx_lm.",
 )
-@click.option("--private", is_flag=True, help="With --upload-repo: a private repository.")
+@click.option("--private", is_flag=True, help="Make the repository of --upload-repo private.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Where to write, instead of the study's folder export.",
+    help="Write here instead of the study's folder export.",
 )
-@click.option("--force", is_flag=True, help="Replace an earlier export, all of it.")
+@click.option("--force", is_flag=True, help="Replace all of an earlier export.")
 @option_that_went(
     "--gguf",
     "use --fuse --dequantize, then llama.cpp's convert_hf_to_gguf.py on the folder fused",
@@ -58,7 +60,7 @@ def export(
 ) -> None:
     """Write the best adapter of the study NAME, checked by its translations.
 
-    What is asked for later is added to what is there of the same trial.
+    A later export of the same trial is added to the earlier one.
 
     \b
     Example: hawsweep export lr-rank --fuse

@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, max=24 * 365, min_open=True),
     default=8.0,
     show_default=True,
-    help="When it is to be done.",
+    help="Hours that the sweep may take.",
 )
-@click.option("--source", metavar="COLUMN", help="Of a CSV, to translate from.")
-@click.option("--target", metavar="COLUMN", help="Of a CSV, to translate to.")
-@click.option(
-    "--output", "-o", type=click.Path(path_type=Path), help="sweeps/NAME.yaml by default."
-)
-@click.option("--force", is_flag=True, help="Replace the file where it is there.")
+@click.option("--source", metavar="COLUMN", help="The CSV's column to translate from.")
+@click.option("--target", metavar="COLUMN", help="The CSV's column to translate to.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Default: sweeps/NAME.yaml.")
+@click.option("--force", is_flag=True, help="Replace an existing file.")
 @json_option
 def init(
     name: str | None,
@@ -42,9 +40,9 @@ def init(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Look at data and machine, and write a sweep that is done in time: sweeps/NAME.yaml.
+    """Examine the data and the machine, and write a sweep that fits the time: sweeps/NAME.yaml.
 
-    Without NAME it is called as the data.
+    Without NAME the sweep has the data's name.
 
     \b
     Example: hawsweep init pairs --data pairs.csv --model mlx-community/gemma-3-4b-it-4bit --hours 8
@@ -58,7 +56,7 @@ def init(
     path = output or Path("sweeps") / f"{name}.yaml"
     check_free(path, force=force)
     console = make_console(stderr=as_json)
-    with console.status("looking at the data") as spinner:
+    with console.status("reading the data") as spinner:
         draft = draft_sweep(
             model, data, hours, source=source, target=target, progress=spinner.update
         )

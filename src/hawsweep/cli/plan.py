@@ -18,25 +18,31 @@ from hawsweep.cli.start import overrides_of
 
 @click.command()
 @click.argument("name", shell_complete=sweep_completion)
-@click.option("--ram", metavar="SIZE", help="Plan for another machine with so much memory: 32GB.")
-@click.option("--model", metavar="REF", help="Instead of the sweep's model; it need not be here.")
-@click.option("--data", metavar="REF", help="Instead of the sweep's data.")
+@click.option(
+    "--ram", metavar="SIZE", help="Plan for a machine with this much memory, such as 32GB."
+)
+@click.option("--model", metavar="REF", help="Plan for this model; it need not be on this machine.")
+@click.option("--data", metavar="REF", help="Plan for this data instead of the sweep's.")
 @click.option(
     "--data-pairs",
     type=click.IntRange(1, 10**7),
     metavar="N",
-    help="Plan for so many examples, all as long as --max-seq-length.",
+    help="Plan for this many examples, all as long as --max-seq-length.",
 )
-@click.option("--max-seq-length", type=click.IntRange(8, 2**24), metavar="N", help="In tokens.")
+@click.option("--max-seq-length", type=click.IntRange(8, 2**24), metavar="N", help="Tokens.")
 @click.option(
     "--device",
     type=click.Choice(["cpu", "metal", "cuda"]),
-    help="What it would run on; this machine's by default, metal with --ram.",
+    help="The device to plan for; default: this machine's, or metal with --ram.",
 )
 @click.option(
-    "--calibrate", is_flag=True, help="Measure the model here first, and show how well it fits."
+    "--calibrate",
+    is_flag=True,
+    help="Measure the model here first, and compare with the predictions.",
 )
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any key of the sweep.")
+@click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set any key of the sweep."
+)
 @json_option
 def plan(
     name: str,
@@ -49,7 +55,7 @@ def plan(
     as_json: bool,
     **given: str | None,
 ) -> None:
-    """Show what of the sweep NAME fits into memory, how, and how long it takes.
+    """Show which settings of the sweep NAME fit into memory, and how long the sweep takes.
 
     \b
     Example: hawsweep plan lr-rank --ram 32GB --model mlx-community/gemma-3-4b-it-4bit

@@ -14,16 +14,20 @@ from hawsweep.study.place import Place
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Instead of report.html in the study's folder.",
+    help="Write to FILE instead of report.html in the study's folder.",
 )
 @click.option("--open", "show", is_flag=True, help="Show it in the browser.")
-@click.option("--markdown", is_flag=True, help="For a pull request; printed without --output.")
-@click.option("--force", is_flag=True, help="Replace FILE also where it is no report.")
+@click.option(
+    "--markdown",
+    is_flag=True,
+    help="Write Markdown for a pull request; without --output it is printed.",
+)
+@click.option("--force", is_flag=True, help="Replace FILE even if it is not a report.")
 @place_options
 def report(
     name: str, output: Path | None, show: bool, markdown: bool, force: bool, place: Place
 ) -> None:
-    """Write what the study NAME found as one page that needs nothing from elsewhere.
+    """Write the results of the study NAME as one page that works without a network.
 
     \b
     Example: hawsweep report lr-rank --open
@@ -56,4 +60,4 @@ def report(
         from hawsweep.views.dashboard.browser import open_address
 
         if not open_address(output.absolute().as_uri()):
-            click.echo("It was not opened: there is no screen here to show it on.", err=True)
+            click.echo("The report was not opened: this machine has no screen.", err=True)

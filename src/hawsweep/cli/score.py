@@ -21,9 +21,11 @@ from hawsweep.study.place import Place
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--source", metavar="COLUMN", default="source", show_default=True)
 @click.option("--reference", metavar="COLUMN", default="reference", show_default=True)
-@click.option("--model", metavar="MODEL", help="Instead of a file: let this model answer.")
-@click.option("--adapter-path", type=click.Path(path_type=Path), help="With this adapter too.")
-@click.option("--data", metavar="DATA", help="What the model answers.")
+@click.option("--model", metavar="MODEL", help="Score this model's answers instead of a file.")
+@click.option(
+    "--adapter-path", type=click.Path(path_type=Path), help="Load the model with this adapter."
+)
+@click.option("--data", metavar="DATA", help="The prompts for the model.")
 @click.option(
     "--split", type=click.Choice(["train", "valid", "test"]), default="test", show_default=True
 )
@@ -31,7 +33,7 @@ from hawsweep.study.place import Place
     "--checkpoints",
     nargs=2,
     metavar="NAME TRIAL",
-    help="Instead of a file: every checkpoint a trial kept.",
+    help="Score each kept checkpoint of a trial instead of a file.",
 )
 @click.option("--max-examples", type=int, default=64, show_default=True)
 @click.option("--max-tokens", type=int, default=128, show_default=True)

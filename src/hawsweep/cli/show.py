@@ -16,7 +16,7 @@ from hawsweep.study.place import Place
 @click.argument("name", shell_complete=study_completion)
 @click.argument("trial", type=int, shell_complete=trial_completion)
 @click.option(
-    "--examples", is_flag=True, help="Also the training examples with the highest and lowest loss."
+    "--examples", is_flag=True, help="Also show the training examples of highest and lowest loss."
 )
 @json_option
 @place_options

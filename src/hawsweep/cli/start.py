@@ -1,4 +1,4 @@
-"""Commands that run a sweep, or say what it would take."""
+"""``hawsweep start``."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,23 +21,27 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     metavar="REF",
-    help="Instead of the sweep's model: a name, folder or Hugging Face repository.",
+    help="Another model than the sweep's: a name, folder or Hugging Face repository.",
 )
 @click.option(
     "--data",
     metavar="REF",
-    help="Instead of the sweep's data: a name, folder, CSV or Hugging Face data set.",
+    help="Other data than the sweep's: a name, folder, CSV or Hugging Face data set.",
 )
-@click.option("--trials", metavar="N", help="Trials to finish, counting those finished before.")
+@click.option(
+    "--trials", metavar="N", help="Trials to finish, including earlier ones of the study."
+)
 @click.option("--timeout", metavar="TIME", help="Start no trial after this time: 90s, 20m, 8h.")
 @click.option("--seed", metavar="N", help="Seed of the sampler and of the validation subset.")
 @click.option("--workers", metavar="N", help="Processes that train at the same time.")
 @click.option(
-    "--study", "study_name", metavar="NAME", help="Name of the study; the sweep's by default."
+    "--study", "study_name", metavar="NAME", help="Name of the study; default: the sweep's."
 )
-@click.option("--detach", is_flag=True, help="Go on in the background, also after logging out.")
+@click.option("--detach", is_flag=True, help="Run in the background, also after you log out.")
 @click.option(
-    "--accept-versions", is_flag=True, help="Go on with a study that other versions made."
+    "--accept-versions",
+    is_flag=True,
+    help="Go on with a study that other versions of libraries made.",
 )
 @click.option(
     "--notify",
@@ -50,7 +54,7 @@ if TYPE_CHECKING:
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Any key of the sweep, such as train.batch_size=2.",
+    help="Set any key of the sweep, such as train.batch_size=2.",
 )
 @plain_option
 @place_options
@@ -114,9 +118,9 @@ def _start_detached(
         pid, log = start_detached(command, study_name, place, notify)
     console.print(
         f"Study [bold]{study_name}[/bold] runs in the background as process {pid}.\n"
-        f"Look in     hawsweep status {study_name} --watch\n"
+        f"Watch it    hawsweep status {study_name} --watch\n"
         f"Stop it     hawsweep stop {study_name}\n"
-        f"What it says is in {log}",
+        f"Its output is in {log}",
         highlight=False,
     )
 
@@ -130,7 +134,7 @@ def _print_end(console: "Console", outcome: "Outcome") -> None:
 
 
 def overrides_of(settings: Sequence[str], given: Mapping[str, str | None]) -> dict[str, Any]:
-    """What options ask for: names as they are, other values and ``--set`` as YAML."""
+    """The keys that options set. Names are taken as they are; all other values are YAML."""
     from hawsweep.spec.read import parse_override
 
     names = {key: given[key] for key in ("model", "data") if given.get(key) is not None}

@@ -1,4 +1,4 @@
-"""Commands that show studies, trials, and what their scores allow to say."""
+"""``hawsweep status``."""
 
 from typing import TYPE_CHECKING
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False, shell_complete=study_completion)
-@click.option("--why", is_flag=True, help="Also which settings mattered.")
-@click.option("--groups", "by_group", is_flag=True, help="Also base and winner by group.")
-@click.option("--all", "show_all", is_flag=True, help="Every trial, not only the best 30.")
-@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("--why", is_flag=True, help="Also show which settings mattered.")
+@click.option("--groups", "by_group", is_flag=True, help="Also compare base and winner by group.")
+@click.option("--all", "show_all", is_flag=True, help="Show all trials, not only the best 30.")
+@click.option("--watch", is_flag=True, help="Keep the picture up to date until Ctrl-C.")
 @click.option(
     "--interval",
     type=click.FloatRange(min=0.1),
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="Between two looks of --watch.",
+    help="Seconds between two updates of --watch.",
 )
 @plain_option
 @json_option
@@ -53,7 +53,9 @@ def status(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Show the trials of the study NAME, best first, and what is left; of the newest without NAME.
+    """Show the trials of the study NAME, best first, and the work left.
+
+    Without NAME the newest study is shown.
 
     \b
     Example: hawsweep status lr-rank --why

@@ -12,7 +12,7 @@ from hawsweep.study.place import Place
 @click.option("--now", is_flag=True, help="Do not wait for the current evaluation to end.")
 @place_options
 def stop(name: str, now: bool, place: Place) -> None:
-    """Stop the study NAME, wherever it was started; `hawsweep start` goes on with it.
+    """Stop the study NAME. `hawsweep start` goes on with it.
 
     \b
     Example: hawsweep stop lr-rank
@@ -20,11 +20,11 @@ def stop(name: str, now: bool, place: Place) -> None:
     from hawsweep.running.start import ask_to_stop
 
     console = make_console()
-    with console.status("stopping: trials save what they reached") as spinner:
+    with console.status("stopping: the trials save their state") as spinner:
         was_run = ask_to_stop(name, place, spinner.update, now=now)
     console.print(
         f"Stopped. To go on: hawsweep start {name}"
         if was_run
-        else f"Nobody on this machine runs study {name!r}; on others it stops shortly.",
+        else f"No process on this machine runs study {name!r}. On other machines it stops shortly.",
         highlight=False,
     )

@@ -12,10 +12,14 @@ from hawsweep.study.place import Place
 
 @click.command()
 @click.argument("name")
-@click.option("--model", metavar="REF", help="Instead of the sweep's model.")
-@click.option("--data", metavar="REF", help="Instead of the sweep's data.")
-@click.option("--study", "study_name", metavar="NAME", help="Name of the study; the sweep's.")
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any key of the sweep.")
+@click.option("--model", metavar="REF", help="Check with this model instead of the sweep's.")
+@click.option("--data", metavar="REF", help="Check with this data instead of the sweep's.")
+@click.option(
+    "--study", "study_name", metavar="NAME", help="Name of the study; default: the sweep's."
+)
+@click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set any key of the sweep."
+)
 @json_option
 @place_options
 def validate(
@@ -28,7 +32,7 @@ def validate(
 ) -> None:
     """Check the sweep NAME, or a file: its keys, data, model, memory and time. Nothing is trained.
 
-    All faults are said at once. Exit code 1 where `start` would fail.
+    It lists all faults at once. The exit code is 1 if `start` would fail.
 
     \b
     Example: hawsweep validate lr-rank

@@ -11,13 +11,13 @@ from hawsweep.study.place import Place
 
 @click.command()
 @click.argument("name", shell_complete=study_completion)
-@click.option("--workers", type=click.IntRange(1, 64), help="As many as make it faster by default.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Default: as many as make it faster.")
 @plain_option
 @place_options
 def worker(name: str, workers: int | None, plain: bool, place: Place) -> None:
-    """Run trials of the study NAME here too, beside whoever started it.
+    """Run trials of the study NAME here too, beside the process that started it.
 
-    On another machine give the shared database with --storage.
+    On another machine, name the shared database with --storage.
 
     \b
     Example: hawsweep worker lr-rank --workers 2

@@ -12,16 +12,16 @@ import numpy.typing as npt
 
 from hawsweep.data.tokens import Example, Examples
 
-# Batches are cut out of pools of this many, sorted by length: similar lengths meet, yet an epoch
-# stays shuffled.
+# Batches are cut from pools of this many, sorted by length: a batch has similar lengths, and an
+# epoch stays shuffled.
 _POOL_BATCHES = 32
-# A target count is padded to a multiple of this, or of a sixteenth of the batch where that is more,
-# so that compiled steps are few: at most 17 for each shape of the inputs.
+# A target count is padded to a multiple of this, or of a sixteenth of the batch if that is more:
+# at most 17 steps are compiled for each shape of the inputs.
 _TARGET_MULTIPLE = 32
-# Rows of an evaluation batch that is limited by tokens alone.
+# Rows of an evaluation batch without a limit on rows.
 _MOST_ROWS = 64
-# Forward alone, against forward and backward: the backward pass through frozen weights computes
-# gradients of the activations, which are as many products again.
+# The cost of a forward pass, as a share of a training step: the backward pass through frozen
+# weights computes gradients of the activations, which takes as many products as the forward pass.
 EVALUATION_COST = 0.5
 # The loss of fewer validation examples is mostly noise.
 _FEWEST_VALIDATION = 16
@@ -93,7 +93,7 @@ def make_batch(examples: Sequence[Example], indices: Sequence[int]) -> Batch:
 
 
 def split(indices: Sequence[int], micro_batch: int | None) -> list[tuple[int, ...]]:
-    """A batch's indices in parts of at most ``micro_batch``, as even as can be; None: in one."""
+    """A batch's indices in even parts of at most ``micro_batch``; None: one part."""
     n_parts = 1 if micro_batch is None else -(-len(indices) // micro_batch)
     size = -(-len(indices) // n_parts)
     return [tuple(indices[at : at + size]) for at in range(0, len(indices), size)]
@@ -231,7 +231,7 @@ def _draw(
 
 
 def _copy_numbers(pool: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How many of the same stand before each, ``[pool]``."""
+    """For each element, how many equal ones come before it, ``[pool]``."""
     order = np.argsort(pool, kind="stable")
     ordered = pool[order]
     numbers = np.empty_like(order)

@@ -1,4 +1,4 @@
-"""The rows of a CSV, or of a TSV, that anyone may have written."""
+"""The rows of a CSV or TSV, checked: the file may come from any program."""
 
 import csv
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ Rows = Iterator[tuple[int, dict[str, str]]]
 
 @contextmanager
 def open_csv(path: Path) -> Iterator[tuple[list[str], Rows]]:
-    """Its columns that have a name, and an iterator of its rows: their line, and cells by column.
+    """The named columns, and an iterator of the rows: line number, and cells by column.
 
-    Cells that are missing at a row's end are empty; rows of empty cells are left out.
+    Missing cells at a row's end are empty. Rows of empty cells are left out.
 
     Raises:
         DataError: It cannot be read as a CSV in UTF-8, names a column twice, or a row has more
@@ -40,7 +40,7 @@ def open_csv(path: Path) -> Iterator[tuple[list[str], Rows]]:
     except csv.Error as fault:
         raise DataError(
             f"{path}:{reader.line_num} cannot be read as a CSV in UTF-8: {fault}. Is a quotation "
-            "mark missing? Longer texts: as JSON lines."
+            "mark missing? Write longer texts as JSON lines."
         ) from fault
     except OSError as fault:
         raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
@@ -49,9 +49,7 @@ def open_csv(path: Path) -> Iterator[tuple[list[str], Rows]]:
 def _text(file: IO[str], path: Path) -> Iterator[str]:
     for number, line in enumerate(limited_lines(file, str(path)), 1):
         if "\0" in line:
-            raise DataError(
-                f"{path}:{number} has a NUL, which no text has. Save the file as UTF-8."
-            )
+            raise DataError(f"{path}:{number} has a NUL character. Save the file as UTF-8.")
         yield line
 
 
@@ -62,7 +60,7 @@ def _rows(numbered: Iterator[tuple[int, list[str]]], header: list[str], path: Pa
         if any(row[len(header) :]):
             raise DataError(
                 f"{path}:{line} has {len(row)} cells, more cells than the header has "
-                f"columns: {len(header)}. Put a text that has a separator in it into quotation "
+                f"columns: {len(header)}. Put a text that contains a separator into quotation "
                 "marks."
             )
         yield line, dict.fromkeys(header, "") | dict(zip(header, row, strict=False))

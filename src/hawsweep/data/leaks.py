@@ -1,4 +1,4 @@
-"""Texts that are in more than one split, so that a score would measure memory."""
+"""Texts in more than one split: on these a score measures memory."""
 
 import re
 from collections import Counter, defaultdict
@@ -10,26 +10,26 @@ from math import ceil
 from hawsweep.data.load import Splits
 from hawsweep.data.records import Record
 
-# Texts are nearly identical where so much of the words in either is in both.
+# Two texts are nearly identical if they share this part of the words in either.
 _NEAR = 0.9
-# Short texts share most of their words easily.
+# Short texts share most of their words by chance.
 _LEAST_WORDS = 8
-# Compared word by word; identical texts are looked for in all.
+# The most texts compared word by word. Identical texts are found among all.
 _MOST_COMPARED = 20_000
 
 
 @dataclass(frozen=True)
 class Leak:
-    """How many texts of one split are in another one too.
+    """The number of texts of one split that another split has too.
 
     Attributes:
         part: ``source`` or ``reference``.
-        split: The later split, whose scores suffer.
-        other: The split that has them too.
-        n_identical: Texts that are the same but for case, punctuation and spaces.
-        n_near: Others that share nine tenths of their words with one there.
-        n_texts: Of ``split``, in all.
-        example: One of them.
+        split: The later split; its scores are too high.
+        other: The split that has the same texts.
+        n_identical: Texts that differ in case, punctuation and spaces only.
+        n_near: Other texts that share nine tenths of their words with a text of ``other``.
+        n_texts: All texts of ``split``.
+        example: One of the shared texts.
     """
 
     part: str

@@ -1,7 +1,7 @@
 """A data reference becomes train, valid and test records.
 
 A reference is a bundled name, a folder with ``{train,valid,test}.jsonl`` in mlx-lm's formats, a CSV
-of two columns, or a Hugging Face data set. Records: records.py. Their tokens: encoding.py.
+of two columns, or a Hugging Face data set. Records: records.py. Their tokens: tokens.py.
 """
 
 import os
@@ -33,7 +33,7 @@ class Splits:
 
     Attributes:
         test: May be empty.
-        folder: Where mlx-lm finds the same splits, or None when they are in no such folder.
+        folder: The folder in which mlx-lm finds the same splits; None without such a folder.
         weights: How often each training record comes in an epoch, ``[records]``; None: each once.
     """
 
@@ -48,14 +48,14 @@ class Splits:
         return {name: getattr(self, name).fingerprint for name in _SPLIT_FILES}
 
     def write(self, folder: Path) -> None:
-        """Write the splits as mlx-lm reads them. It knows no weights: each record is there once."""
+        """Write the splits for mlx-lm. It has no weights: each record is written once."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in _SPLIT_FILES:
             write_records(getattr(self, name), folder / f"{name}.jsonl")
 
 
 def is_local(reference: str) -> bool:
-    """Whether a data reference needs no network: a bundled name, or something that is here."""
+    """Whether a data reference needs no network: a bundled name, or a path on this machine."""
     return reference in BUNDLED or os.path.exists(here(reference))
 
 
@@ -71,8 +71,8 @@ def load_data(specs: Sequence[DataSpec], progress: SayProgress = lambda _: None)
     A folder in a list may lack ``valid.jsonl`` where another data set has validation records.
 
     Raises:
-        DataError: One is nowhere, a record is broken, or nothing is there to train or validate on;
-            the message names the file and the line.
+        DataError: A data set is not found, a record is broken, or there are no records to train or
+            validate on. The message names the file and the line.
     """
     sets = [_read(spec, progress, is_alone=len(specs) == 1) for spec in specs]
     splits = sets[0] if len(sets) == 1 else _concatenate(sets)
@@ -86,7 +86,7 @@ def load_data(specs: Sequence[DataSpec], progress: SayProgress = lambda _: None)
 
 
 def choose_subset(records: Records, max_records: int, seed: int) -> Records:
-    """A seeded subset in the records' order; all where there are no more than ``max_records``."""
+    """A seeded subset of at most ``max_records`` records, in their order."""
     return records.take(choose_indices(len(records), max_records, seed))
 
 
@@ -218,7 +218,7 @@ def _download(repo: str, progress: SayProgress) -> Path:
 
 
 def _export_with_datasets(repo: str) -> Path:
-    # Parquet and loading rules: what the library `datasets` is for.
+    # The library `datasets` reads Parquet and applies loading rules.
     try:
         import datasets  # type: ignore[import-not-found]
     except ImportError as fault:
@@ -230,7 +230,7 @@ def _export_with_datasets(repo: str) -> Path:
 
     try:
         loaded = datasets.load_dataset(repo)
-    except Exception as fault:  # as many kinds as there are data sets
+    except Exception as fault:  # each data set's code raises its own classes
         raise DataError(f"The data set {repo!r} cannot be loaded: {fault}") from fault
     folder = cache_dir() / "data" / repo.replace("/", "--")
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,8 @@ from hawsweep.errors import DataError
 MAX_LINE = 10_000_000
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation")
 _FORMATS = 'one of {"messages": [...]}, {"prompt": ..., "completion": ...} and {"text": ...}'
-# Where a record is: its first byte, its line for messages, and which of the files. This is all that
-# memory holds of it.
+# The place of a record: its first byte, its line for messages, and the number of its file. Memory
+# holds nothing else of it.
 _PLACE = np.dtype([("position", np.int64), ("line", np.uint32), ("file", np.uint16)])
 
 
@@ -52,7 +52,7 @@ class Record:
 
     @property
     def reference(self) -> str | None:
-        """The answer to compare a generated one with, or None where the record has no answer."""
+        """The reference answer; None if the record has none."""
         messages = self.messages
         if messages is None or messages[-1].get("role") != "assistant":
             return None
@@ -66,13 +66,13 @@ class Record:
 
     @property
     def group(self) -> str | None:
-        """The kind of record, where the data says."""
+        """The record's group; None if the data names none."""
         group = self.content.get("group")
         return None if group is None else str(group)
 
 
 class _File:
-    """An open file of JSON lines; it is closed when nothing refers to it any more."""
+    """An open file of JSON lines, closed with the last reference to it."""
 
     def __init__(self, name: str, handle: IO[bytes]) -> None:
         self._name, self._handle = name, handle
@@ -85,16 +85,16 @@ class _File:
             return _check_record(self._handle.readline(MAX_LINE + 1).decode(), where)
         except (DataError, UnicodeDecodeError, OSError) as fault:
             raise DataError(
-                f"{where} changed after it was checked: there is no record now where it was. "
-                "Start again, and leave the file as it is until training begins."
+                f"{where} changed after it was checked: its record is not there now. "
+                "Start again, and do not change the file until training begins."
             ) from fault
 
 
 class Records(Sequence[Record]):
-    """Records that stay in their files. In memory are their places alone, 14 bytes a record.
+    """Records that stay in their files. Memory holds their places only, 14 bytes a record.
 
-    Each access reads and parses a line, so keep what is needed often in a list. A slice is such a
-    list. Records share the position in an open file: they are for one thread.
+    Each access reads and parses a line, so keep often-used records in a list. A slice is such a
+    list. Use them from one thread: they share the position in an open file.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ def concatenate(parts: Sequence[Records]) -> Records:
 
 
 def read_records(path: Path) -> Records:
-    """Check every line of a file once, and remember where the records are. Blank lines are skipped.
+    """Check every line of a file once, and note the places of its records. Blank lines are skipped.
 
     Raises:
         DataError: The file or a record is broken; the message names the file and the line.
@@ -175,7 +175,7 @@ def read_records(path: Path) -> Records:
 
 
 def limited_lines(file: IO[AnyStr], name: str) -> Iterator[AnyStr]:
-    """The lines of a file, none of which fills the memory.
+    """The lines of a file, each of limited length.
 
     Args:
         name: The file, for messages.
@@ -195,7 +195,7 @@ def limited_lines(file: IO[AnyStr], name: str) -> Iterator[AnyStr]:
 
 
 def store_records(numbered: Iterable[tuple[int, dict[str, Any]]], name: str) -> Records:
-    """Put records that are in no file of JSON lines into a temporary one, gone with the process.
+    """Write records into a temporary file of JSON lines, which ends with the process.
 
     Args:
         numbered: The line each comes from, and its content.
@@ -219,7 +219,7 @@ def write_records(records: Iterable[Record], path: Path) -> None:
 
 @contextmanager
 def scratch_file() -> Iterator[IO[bytes]]:
-    """A temporary file without a name, written within the block and left open for who reads it.
+    """A temporary file without a name, written in the block and left open for reading.
 
     Raises:
         DataError: It cannot be made or written.
@@ -233,7 +233,7 @@ def scratch_file() -> Iterator[IO[bytes]]:
     except OSError as fault:
         raise DataError(
             f"A temporary file in {tempfile.tempdir} cannot be written: {fault.strerror}. Free "
-            "space there, or name another folder in the environment variable TMPDIR."
+            "space there, or set the environment variable TMPDIR to another folder."
         ) from fault
 
 
@@ -266,8 +266,7 @@ def _check_record(line: str, where: str) -> Record:
         content = json.loads(line)
     except RecursionError as fault:
         raise DataError(
-            f"{where} is not JSON that can be read: it is nested too deep. Correct or remove the "
-            "line."
+            f"{where} is JSON that is nested too deep to be read. Correct or remove the line."
         ) from fault
     except ValueError as fault:  # also of a number with thousands of digits
         raise DataError(f"{where} is not JSON: {fault}. Correct or remove the line.") from fault

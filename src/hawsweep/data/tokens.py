@@ -19,8 +19,7 @@ class Example:
 
     Attributes:
         tokens: Token ids, ``[tokens]``.
-        offset: Tokens before it are not learned from. At least 1: the first token has nothing
-            before it.
+        offset: The loss counts tokens from here on. At least 1: nothing predicts the first token.
     """
 
     tokens: npt.NDArray[np.int32]
@@ -33,11 +32,11 @@ class Example:
 
 
 class Examples(Sequence[Example]):
-    """Examples whose tokens lie one after another, on disk. In memory are 16 bytes an example.
+    """Examples with their tokens on disk, one after another. Memory holds 16 bytes an example.
 
     Attributes:
         lengths: Tokens of each, ``[examples]``.
-        n_targets: How many of them count in the loss, ``[examples]``.
+        n_targets: Tokens of each that count in the loss, ``[examples]``.
     """
 
     def __init__(
@@ -70,11 +69,11 @@ class Encoded:
     """A split as tokens.
 
     Attributes:
-        examples: Those with at least one token to learn from.
+        examples: Examples with at least one token to learn from.
         record_indices: Which record each example is, ``[examples]``.
         n_truncated: Records cut at ``max_seq_length``, whether then dropped or not.
-        n_dropped: Records with nothing to learn from, left by the cut or from the start.
-        n_empty: Those of the dropped that had nothing from the start; not in ``n_truncated``.
+        n_dropped: Records with no token to learn from, before or after the cut.
+        n_empty: Dropped records that had no such token before the cut; not in ``n_truncated``.
         weights: How often each example comes in an epoch, ``[examples]``; None: each once.
     """
 
@@ -96,7 +95,7 @@ def encode(
 ) -> Encoded:
     """Turn records into tokens as mlx-lm does, by the model's chat template.
 
-    One record at a time; its tokens go to a temporary file, gone with the examples.
+    Records are read one at a time. Their tokens go to a temporary file, removed with the examples.
 
     Args:
         weights: How often each record comes in an epoch, ``[records]``; None: each once.
@@ -161,9 +160,9 @@ def with_examples(record: Record, examples: Sequence[Record]) -> Record:
 
 
 def end_of_turn(tokenizer: Any) -> int | None:
-    """The token that the chat template puts after an answer; None where that is an ordinary one.
+    """The token that the chat template puts after an answer; None if it is an ordinary token.
 
-    Some models' own end-of-sequence token never comes after an answer.
+    In some models the end-of-sequence token never follows an answer.
     """
     question = {"role": "user", "content": "a"}
     before = encode_prompt(Record({"messages": [question, {}]}), tokenizer)
@@ -201,7 +200,7 @@ def _tokenize(record: Record, tokenizer: Any, mask_prompt: bool) -> tuple[list[i
             add_generation_prompt=messages[-1].get("role") == "assistant",
             return_dict=False,
         )
-    except Exception as fault:  # a chat template is code of the model's and raises what it likes
+    except Exception as fault:  # a chat template is the model's code and may raise anything
         raise DataError(
             f"{record.where}: the model's chat template refuses the record: {fault}"
         ) from fault
@@ -214,7 +213,7 @@ def _nothing_to_learn(
     if n_empty and n_empty == n_dropped:
         return DataError(
             f"No record has anything to learn from: each of {n_empty} is empty after its prompt, "
-            f"the first is {first_empty}. Add what the model is to answer."
+            f"the first is {first_empty}. Add the answers."
         )
     also = f" {n_empty} are empty even uncut, the first is {first_empty}." if n_empty else ""
     return DataError(

@@ -1,7 +1,7 @@
-"""Which validation records the loss is measured on, and how losses of several models compare.
+"""The validation records for the loss, and the comparison of losses between models.
 
-Models cut text into different tokens, so that nats per token say nothing across models: what
-compares is nats per byte of the text that is learned, which is the same for all of them.
+Models cut text into different tokens, so nats per token cannot be compared between models. Nats per
+byte of the learned text can: the text is the same for all models.
 """
 
 import math
@@ -41,13 +41,13 @@ def choose_size(
         return asked
     smallest, _ = value_ends(spec, "batch_size")
     fewest, _ = value_ends(spec, "iters")
-    between = fewest / math.ceil(fewest / spec.train.steps_per_eval)  # one comes at the end too
+    between = fewest / math.ceil(fewest / spec.train.steps_per_eval)  # the last is at the end
     return validation_size(train_lengths, valid_lengths, smallest, between)
 
 
 def shared_records(spec: SweepSpec, splits: Splits, tokenizers: Mapping[str, Any]) -> list[int]:
-    """The validation records for the loss of several models: a seeded choice of those of which
-    each of them has something to learn.
+    """The validation records for the loss of several models: a seeded choice of records from which
+    each model has something to learn.
 
     Args:
         tokenizers: By model.
@@ -85,12 +85,12 @@ def shared_records(spec: SweepSpec, splits: Splits, tokenizers: Mapping[str, Any
 def targets_per_byte(
     spec: SweepSpec, records: Sequence[Record], examples: Sequence[Example], tokenizer: Any
 ) -> float:
-    """How many tokens count in the loss for each UTF-8 byte of the text they stand for.
+    """The tokens that count in the loss, for each UTF-8 byte of their text.
 
-    A loss in nats per token times this is one in nats per byte.
+    A loss in nats per token times this gives nats per byte.
 
     Args:
-        records: What ``examples`` are of, in their order.
+        records: The records of ``examples``, in the same order.
     """
     learned = 0
     for record, example in zip(records, examples, strict=True):
@@ -103,7 +103,7 @@ def targets_per_byte(
 
 
 def n_bytes(record: Record, *, mask_prompt: bool) -> int:
-    """UTF-8 bytes of what is learned of a record, without what a chat template puts around."""
+    """UTF-8 bytes of the learned part of a record, without the chat template's own text."""
     messages = record.messages
     if messages is None:
         return len(str(record.content.get("text", "")).encode())

@@ -1,1 +1,1 @@
-"""What leaves: adapter, fused model, card, upload, each checked by its answers."""
+"""Exports: adapter, fused model, card, upload, each checked by its answers."""

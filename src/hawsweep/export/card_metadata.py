@@ -1,6 +1,6 @@
-"""The part of a model card that Hugging Face reads: base, data sets, license, results.
+"""A model card's front matter for Hugging Face: base, data sets, license, results.
 
-Nothing in it is guessed: a license is the base's own card's, and languages are not known here.
+Nothing in it is guessed: the license comes from the base's card, and languages are left out.
 """
 
 import re
@@ -13,7 +13,7 @@ from hawsweep.results.leaderboard import TrialRow
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import TEST
 
-# Where the bundled models come from, and under which terms their packages give them.
+# The origin of the bundled models, and the licenses of their packages.
 _BUNDLED = {"smollm2-135m-instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _METRICS = {
@@ -25,20 +25,20 @@ _METRICS = {
 
 
 def metric_name(metric: str) -> str:
-    """A metric as people write it."""
+    """A metric's name in words."""
     return _METRICS.get(metric, metric)
 
 
 def name_of(reference: str) -> str:
-    """A model or a data set by name: of a path only its last part, which tells nothing of where it
-    lies.
+    """A model or data set by name. Of a path only the last part is given, so that a card names no
+    folder of this machine.
     """
     known = _BUNDLED.get(reference)
     return known[0] if known is not None else reference_name(reference)
 
 
 def reference_name(reference: str) -> str:
-    """The same as a sweep names it."""
+    """A model's name as a sweep has it."""
     is_name = reference in resolve.BUNDLED or _is_repository(reference)
     return reference if is_name else Path(reference).name
 
@@ -59,7 +59,7 @@ def metadata(
     """A card's front matter.
 
     Args:
-        is_measured: Whether the scores are of what the card is for.
+        is_measured: Whether the exported model itself has these scores.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -100,7 +100,7 @@ def metadata(
 
 
 def _license_of(model: str) -> str | None:
-    """What the base's own card says; None where there is none here, or it says nothing."""
+    """The license of the base's own card; None without a card, or without a license in it."""
     from huggingface_hub import ModelCard
 
     folder = resolve.find_model(model)

@@ -1,4 +1,4 @@
-"""Leaving the study: a trial's adapter, fused, for Ollama, checked by what it says."""
+"""Exports of a trial: its adapter, the fused model, files for Ollama; each is checked."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ class Request:
         dequantize: Fuse into weights that are not quantized.
         output: Another folder than the study's ``export``.
         force: Replace an export that is there.
-        target: Where to upload to, or None.
+        target: The repository to upload to, or None.
     """
 
     trial_number: int | None = None
@@ -46,16 +46,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export's folder holds now.
+    """An export and its parts.
 
     Attributes:
-        score: Of the trial when it was scored, by ``metric``.
-        new: Names of the parts that were made just now.
-        lost: What a fusion into quantized weights scored, where that lost the adapter.
-        base: The base, as mlx-lm finds it.
+        score: The trial's score, by ``metric``.
+        new: Names of the parts made by this call.
+        lost: The scores of a fusion into quantized weights that lost the adapter; else None.
+        base: A reference to the base that mlx-lm can load.
         example: A validation prompt.
         system: The system message of all training data, or None.
-        url: Where it was uploaded to, or None.
+        url: The address of the upload, or None.
     """
 
     folder: Path
@@ -80,14 +80,14 @@ def export_trial(
     asked: Request,
     progress: SayProgress = lambda _: None,
 ) -> Exported:
-    """Write what is asked for into the export's folder, beside what is there of the same adapter.
+    """Write the parts asked for into the export's folder, beside earlier ones of the same adapter.
 
-    Each part is loaded again and translates the validation prompts; it counts as exported only
-    when it does what the trial did.
+    Each part is loaded and translates the validation prompts; it is exported only if its answers
+    agree with the trial's.
 
     Raises:
-        ExportError: There is no such adapter, an export of another is there, the model is of a
-            kind that cannot be exported so, or what was written does not do what the trial did.
+        ExportError: There is no such adapter, the folder has an export of another one, the model
+            cannot be exported in this form, or the answers do not agree with the trial's.
         StudyError: There is no such trial.
     """
     trial = _choose(opened, asked.trial_number)
@@ -111,8 +111,8 @@ def export_trial(
             maker.make(folder, source, there, missing, asked.ollama, dequantize)
         except OSError as fault:
             raise ExportError(
-                f"{folder} cannot be written: {fault.strerror or fault}. What was there is as it "
-                "was. Make room, or choose another folder with --output."
+                f"{folder} cannot be written: {fault.strerror or fault}. Earlier files are "
+                "unchanged. Make room, or choose another folder with --output."
             ) from fault
     parts = (*there.values(), *maker.new.values())
     return Exported(
@@ -158,7 +158,7 @@ def _adapter_dir(
         source = folder / CHECKPOINT_DIR / f"{checkpoint:07d}"
         kept = sorted(int(path.name) for path in source.parent.glob("[0-9]*"))
         if checkpoint not in kept:
-            there = f"it has those of {', '.join(map(str, kept))}" if kept else "it kept none"
+            there = f"it has iterations {', '.join(map(str, kept))}" if kept else "it kept none"
             remedy = "" if kept else " Set train.keep_checkpoints before a sweep."
             raise ExportError(
                 f"Trial {trial.number} has no checkpoint of iteration {checkpoint}; {there}."
@@ -167,14 +167,14 @@ def _adapter_dir(
     for name in (WEIGHTS_FILE, CONFIG_FILE):
         if not (source / name).is_file():
             raise ExportError(
-                f"Trial {trial.number} has no {source / name}: it did not end, or keep in the "
-                "sweep did not keep it. Export another trial with --trial."
+                f"Trial {trial.number} has no {source / name}: it did not end, or the sweep's key "
+                "keep removed it. Export another trial with --trial."
             )
     return source
 
 
 def _wanted(asked: Request, model: str, base: Path, there: dict[str, Part]) -> list[str]:
-    """Names of the parts that what is asked for needs, in the order in which they are made."""
+    """Names of the parts to make, in order."""
     if asked.ollama and not imports(base):
         raise ExportError(
             f"{model} cannot be exported for Ollama, which does not import its architecture. Use "

@@ -1,4 +1,4 @@
-"""Whether what was exported still answers as the trial did.
+"""Whether an export answers as the trial did.
 
 It translates the trial's validation prompts again, in the same batches, and is compared with the
 trial by the study's metric and letter for letter.
@@ -27,23 +27,23 @@ from hawsweep.study.baselines import base_dir_of
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 
-# How far the mean score of the same prompts may move, as a share of the metric's scale.
+# The largest change of the mean score of the same prompts, as a share of the metric's scale.
 TOLERANCE = 0.01
-# The chrF against the trial's answer from which on an answer is all but the same.
+# An answer with this chrF against the trial's answer, or more, counts as nearly identical.
 NEAR_CHRF = 90.0
 _SCALES = {"semantic_similarity": 1.0, "exact_match": 1.0, "chrf": 100.0, "bleu": 100.0}
 
 
 @dataclass(frozen=True)
 class Check:
-    """How something exported answers the validation prompts, beside the trial.
+    """The answers of an exported model to the validation prompts, compared with the trial's.
 
     Attributes:
         score: By the study's metric.
-        expected: The trial's; None where nothing was measured of it before.
-        tolerance: How far the two may be apart.
-        identical: Share of answers that are the trial's to the letter; None where those are not
-            kept.
+        expected: The trial's score; None for a checkpoint, which has no score of its own.
+        tolerance: The largest difference of the two.
+        identical: Share of answers equal to the trial's, character by character; None if the
+            trial's answers are not kept.
         near: Share of answers with a chrF of ``NEAR_CHRF`` or more against the trial's.
         is_base: Whether the answers are more like the untuned model's than like the trial's.
     """
@@ -58,7 +58,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether it does what the trial did."""
+        """Whether its score agrees with the trial's."""
         moved = 0.0 if self.expected is None else abs(self.score - self.expected)
         return moved <= self.tolerance and not self.is_base
 
@@ -74,14 +74,14 @@ class Check:
 
 
 class Judge:
-    """Checks what was exported of one trial.
+    """Checks the exports of one trial.
 
     Args:
-        is_checkpoint: Of the adapter exported nothing was measured when the trial ran; what is
-            checked first is what the others are compared with.
+        is_checkpoint: The trial did not score this adapter; the first part checked is the
+            reference for the others.
 
     Raises:
-        ExportError: The validation split is not the one that the trial answered.
+        ExportError: The validation split is not the trial's.
     """
 
     def __init__(
@@ -153,15 +153,14 @@ def compare_answers(
 
 
 def tolerance(spec: SweepSpec, known: Mapping[str, Any], n_prompts: int) -> float:
-    """How far a mean score may move by rounding alone, by what the study knows of its metric.
+    """The largest change of a mean score by rounding alone, for the study's metric.
 
-    A metric of one's own has the scale that the self-check found; exact match moves by whole
-    prompts.
+    A custom metric has the scale that the self-check found. Exact match changes by whole prompts.
     """
     metric = spec.scoring.metric
     check = known.get(SELF_CHECK, {})
     scale = _SCALES.get(metric) or abs(check.get("ceiling", 1.0) - check.get("floor", 0.0))
-    # To what a score in the database is rounded, and one prompt where it is all or nothing.
+    # The rounding of a score in the database, and one prompt for a metric that is 0 or 1.
     least = 1 / n_prompts if metric == "exact_match" else 0.0
     return max(TOLERANCE * scale, least) + 1e-6
 

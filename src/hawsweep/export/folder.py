@@ -1,4 +1,4 @@
-"""What an export's folder holds, and how something is added to it: whole, or not at all."""
+"""The folder of an export: its contents, and adding parts to it whole or not at all."""
 
 import hashlib
 import json
@@ -21,10 +21,10 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class Origin:
-    """Which adapter an export is of.
+    """The adapter of an export.
 
     Attributes:
-        checkpoint: The iteration that was asked for; None for the trial's best.
+        checkpoint: The iteration of a kept checkpoint; None for the trial's best.
         digest: SHA-256 of its weights.
     """
 
@@ -64,14 +64,14 @@ def size_of(path: Path) -> int:
 
 
 def read_parts(folder: Path, origin: Origin, *, force: bool, is_own: bool) -> dict[str, Part]:
-    """What a folder holds of an export of ``origin``, by name; nothing where it is to be made anew.
+    """The parts in the folder that are exports of ``origin``, by name; none with ``force``.
 
     Args:
-        force: Whether what is there may be replaced.
-        is_own: Whether the folder is the study's, which holds nothing but exports.
+        force: Whether existing files may be replaced.
+        is_own: Whether the folder is the study's own, which holds only exports.
 
     Raises:
-        ExportError: It holds an export of something else, or what hawsweep did not put there.
+        ExportError: It holds an export of another adapter, or files that are not hawsweep's.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return {}
@@ -111,7 +111,7 @@ def _told(there: Origin, asked: Origin) -> str:
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder`` to build in, which is gone afterwards, whatever happens."""
+    """A folder beside ``folder`` to build in. It is removed afterwards, also after an error."""
     prefix = f"{HALF_WRITTEN}{folder.name}-"
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f"{prefix}*"):
@@ -133,7 +133,7 @@ def _lives(pid: str) -> bool:
 
 
 def install(beside: Path, folder: Path, names: list[str], *, is_new: bool) -> None:
-    """Move what was built to its place: the whole folder, or each of ``names`` into it."""
+    """Move the built files to their place: the whole folder, or each of ``names`` into it."""
     if is_new:
         old = beside.with_name(f"{beside.name}-old")
         shutil.rmtree(old, ignore_errors=True)
@@ -144,7 +144,7 @@ def install(beside: Path, folder: Path, names: list[str], *, is_new: bool) -> No
         return
     for name in names:
         target = folder / name
-        if target.is_dir():  # of an export that was killed before it was noted
+        if target.is_dir():  # left by an export that was killed before its manifest was written
             shutil.rmtree(target)
         (beside / name).replace(target)
 
@@ -152,7 +152,7 @@ def install(beside: Path, folder: Path, names: list[str], *, is_new: bool) -> No
 def write_texts(
     folder: Path, origin: Origin, parts: Sequence[Part], card: str, modelfile: str | None
 ) -> None:
-    """Write what is said about the parts; what lists them comes last."""
+    """Write the documents about the parts; the manifest comes last."""
     if modelfile is not None:
         replace_text(folder / MODELFILE, modelfile)
     write_card(folder, parts, card)
@@ -161,7 +161,7 @@ def write_texts(
 
 
 def write_card(folder: Path, parts: Sequence[Part], card: str) -> None:
-    """Write the card, and with the fused model too, which may go elsewhere alone."""
+    """Write the card, and a second one beside the fused model, which may be moved alone."""
     replace_text(folder / CARD, card)
     for part in parts:
         if part.name == "fused":

@@ -1,4 +1,4 @@
-"""A fused model of an adapter and its base, by mlx-lm, in a process of its own."""
+"""A fused model of an adapter and its base, made by mlx-lm in a child process."""
 
 import shutil
 import subprocess
@@ -18,8 +18,8 @@ class Fused:
     """A fused model.
 
     Attributes:
-        dequantized: Whether it left its base's quantization.
-        lost: What a fusion into quantized weights scored, where that lost the adapter.
+        dequantized: Whether its base is quantized and it is not.
+        lost: The scores of a fusion into quantized weights that lost the adapter; else None.
     """
 
     check: Check
@@ -42,10 +42,10 @@ def fuse_checked(
     trust_remote_code: bool,
     progress: SayProgress,
 ) -> Fused:
-    """Fuse, and where that lost the adapter, which mlx-lm's requantizing may, fuse dequantized.
+    """Fuse. If mlx-lm's requantizing lost the adapter, fuse dequantized.
 
     Raises:
-        ExportError: However it is fused, it does not do what the trial did.
+        ExportError: Neither fused model agrees with the trial.
     """
     tried: list[Check] = []
     ways = [True] if dequantize else [False, True] if is_quantized(base) else [False]
@@ -79,5 +79,5 @@ def run_fuse(
     command += ["--trust-remote-code"] if trust_remote_code else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise ExportError(f"mlx_lm.fuse failed with exit code {done.returncode}: {last}")

@@ -1,4 +1,4 @@
-"""A model card: what was trained on what, how well it does, and what was not measured."""
+"""A model card: model, data, settings, scores, and limits."""
 
 import json
 import math
@@ -32,18 +32,18 @@ from hawsweep.study.study import spec_of
 from hawsweep.text import number
 
 _TEMPLATE = Path(__file__).parent / "pages" / "model_card.md.j2"
-# Characters of a sentence of others'.
+# The most characters of a quoted sentence.
 _LONGEST = 1000
 
 
 @dataclass(frozen=True)
 class Released:
-    """What a card describes beside the trial itself.
+    """The exported parts that a card describes beside the trial.
 
     Attributes:
-        checkpoint: The iteration of the adapter, where it is not the trial's best.
-        repo: The Hugging Face repository that the card is for, or None.
-        has_modelfile: Whether a Modelfile lies beside it.
+        checkpoint: The adapter's iteration if it is not the trial's best; else None.
+        repo: The card's Hugging Face repository, or None.
+        has_modelfile: Whether a Modelfile is beside the card.
     """
 
     parts: Sequence[Part] = ()
@@ -53,7 +53,7 @@ class Released:
 
     @property
     def fused(self) -> Part | None:
-        """The fused model; None where there is none."""
+        """The fused model, or None."""
         return next((each for each in self.parts if each.name == "fused"), None)
 
 
@@ -65,7 +65,7 @@ def card(
 ) -> str:
     """The card of a trial's adapter, in Markdown with the metadata that Hugging Face reads.
 
-    It names no folder of this machine. ``released`` says what was exported of it, if anything was.
+    It names no folder of this machine. ``released`` has the exported parts, if there are any.
     """
     attrs, spec, rows = opened.user_attrs, spec_of(opened, trial), leaderboard(opened)
     row = next(each for each in rows if each.label == str(trial.number))
@@ -129,7 +129,7 @@ def _fingerprints(opened: optuna.Study, spec: SweepSpec) -> dict[str, Any]:
 def _settings(spec: SweepSpec, trial: FrozenTrial) -> dict[str, Any]:
     fixed = spec.train.model_dump(mode="json", exclude_defaults=True)
     settings = {**dict(_dotted(fixed)), **trial.params}
-    settings.pop(MODEL, None)  # named above, and maybe a folder here
+    settings.pop(MODEL, None)  # named above; it may be a folder of this machine
     return settings
 
 
@@ -142,17 +142,17 @@ def _dotted(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def system_message(spec: SweepSpec) -> str | None:
-    """The system message that all training records have; None where that cannot be said."""
+    """The system message of all training records; None if there is none, or it is not known."""
     try:
         return common_system(load_data(spec.data).train)
-    except DataError:  # moved since
+    except DataError:  # the data was moved
         return None
 
 
 def generate_command(
     model: str, adapter: str | None, system: str | None, prompt: str = "..."
 ) -> str:
-    """The line that lets mlx-lm answer as the study did."""
+    """The command with which mlx-lm answers as the study did."""
     words = ["mlx_lm.generate", "--model", model]
     words += ["--adapter-path", adapter] if adapter else []
     words += ["--system-prompt", system] if system else []

@@ -1,7 +1,7 @@
-"""A Modelfile: how Ollama runs an exported model as the study ran it.
+"""A Modelfile, with which Ollama runs an exported model as the study did.
 
-Its template is worked out from the model's own: conversations are rendered with placeholders, and
-what stands around those is the template. It is kept only where it renders them as the model does.
+Its template comes from the model's chat template: conversations are rendered with placeholders, and
+the text around the placeholders is the template. It is used only if it renders them equally.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from hawsweep.data.tokens import end_of_turn
 from hawsweep.errors import ExportError
 from hawsweep.models.shape import read_config
 
-# What Ollama makes a model of out of a folder of safetensors (its convert/convert.go).
+# Architectures that Ollama imports from a folder of safetensors (its convert/convert.go).
 IMPORTED = (
     "CohereForCausalLM",
     "Gemma2ForCausalLM",
@@ -38,12 +38,12 @@ Messages = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Turns:
-    """What a chat template puts around messages, each before and after.
+    """The text that a chat template puts before and after each kind of message.
 
     Attributes:
-        system: Around a system message that is a turn of its own; None where there is no such turn.
-        folded: Around a system message that stands before the first question, in its turn.
-        answer: Where the model is to go on.
+        system: Around a system message in a turn of its own; None if there is no such turn.
+        folded: Around a system message that is part of the first question's turn.
+        answer: The text after which the model goes on.
     """
 
     system: tuple[str, str] | None
@@ -53,7 +53,7 @@ class Turns:
     answer: str
 
     def render(self, messages: Messages) -> str:
-        """The text that the model is given, without what begins a sequence."""
+        """The prompt's text, without the begin-of-sequence token."""
         text, folded = "", ""
         for role, content in messages:
             if role == "system" and self.system is None:
@@ -68,7 +68,7 @@ class Turns:
         return text + self.answer
 
     def to_go(self) -> str:
-        """As a template of Ollama's, which are Go's."""
+        """The turns as a Go template for Ollama."""
 
         def turn(role: str, around: tuple[str, str], before: str = "") -> str:
             inside = f"{_go(around[0])}{before}{{{{ .Content }}}}{_go(around[1])}"
@@ -89,8 +89,8 @@ class Turns:
 
 
 def find_turns(tokenizer: Any, system: str | None) -> tuple[Turns, str | None] | None:
-    """A tokenizer's chat template as turns, and the system message there is to be: ``system``, else
-    what the template says where there is none. None where the template is not of that kind.
+    """A tokenizer's chat template as turns, and its system message: ``system``, else the template's
+    default. None if the template does not consist of such turns.
     """
     try:
         turns = _probe(tokenizer)
@@ -106,7 +106,7 @@ def find_turns(tokenizer: Any, system: str | None) -> tuple[Turns, str | None] |
         ):
             if turns.render(conversation) != _rendered(tokenizer, conversation):
                 return None
-    except Exception:  # a template raises what it likes where it has no such messages
+    except Exception:  # a template may raise anything for messages it does not support
         return None
     return turns, system
 
@@ -118,7 +118,7 @@ def _probe(tokenizer: Any) -> Turns | None:
     if [each for each in text if each in marks] != list(marks):
         return None
     before, to_question, to_answer, to_again, end = _split(text, marks)
-    # What is asked for no answer ends with what comes after the last message.
+    # Without a generation prompt the text ends with the part after the last message.
     after_user = _rendered(tokenizer, [system, question], to_go_on=False).partition(_QUESTION)[2]
     last = _rendered(tokenizer, [system, question, answer], to_go_on=False)
     after_assistant = last.partition(_ANSWER)[2]
@@ -132,7 +132,7 @@ def _probe(tokenizer: Any) -> Turns | None:
 
 
 def _default_system(tokenizer: Any, turns: Turns) -> str | None:
-    """The system message that a template gives where a conversation has none."""
+    """The system message that a template adds to a conversation without one."""
     question = [("user", _QUESTION)]
     text = _rendered(tokenizer, question)
     if turns.system is None or text == turns.render(question):
@@ -143,8 +143,8 @@ def _default_system(tokenizer: Any, turns: Turns) -> str | None:
 
 
 def _rendered(tokenizer: Any, messages: Messages, *, to_go_on: bool = True) -> str:
-    """What the model's own template makes of messages, without what begins a sequence: llama.cpp
-    puts that there by itself.
+    """Messages rendered by the model's own template, without the begin-of-sequence token, which
+    llama.cpp adds itself.
     """
     text = str(
         tokenizer.apply_chat_template(
@@ -154,7 +154,7 @@ def _rendered(tokenizer: Any, messages: Messages, *, to_go_on: bool = True) -> s
         )
     )
     bos = tokenizer.bos_token
-    # Where it begins every turn, as in ChatML, it is part of the turns.
+    # In ChatML the token begins every turn, so there it is part of the turns.
     return text.removeprefix(bos) if bos and text.count(bos) == 1 else text
 
 
@@ -162,29 +162,29 @@ def modelfile(tokenizer: Any, system: str | None, title: str) -> str:
     """The text of a Modelfile beside the folder ``fused``.
 
     Args:
-        system: The system message of all training data; None where there is none, or several.
+        system: The system message of all training data; None if there is none, or several.
 
     Raises:
-        ExportError: There is no way to write a text in one.
+        ExportError: A text cannot be written in a Modelfile.
     """
     found = find_turns(tokenizer, system)
     lines = [f"# {' '.join(title.split())}", FROM]
     if found is None:
-        lines += ["# Without TEMPLATE: Ollama takes the one it knows for the model's own.", ""]
+        lines += ["# No TEMPLATE: Ollama takes its own template for this model.", ""]
     else:
         turns, system = found
         lines += [f"TEMPLATE {_quoted('template', turns.to_go())}", ""]
     if system is not None:
         lines += [f"SYSTEM {_quoted('system message', system)}", ""]
-    lines += ["# As it was scored: the likeliest token each time, and nothing penalized."]
+    lines += ["# As in the study: greedy decoding without a repetition penalty."]
     lines += ["PARAMETER temperature 0", "PARAMETER repeat_penalty 1"]
     lines += [f'PARAMETER stop "{each}"' for each in stops(tokenizer)]
     return "\n".join(lines) + "\n"
 
 
 def _quoted(name: str, text: str) -> str:
-    """A text as Ollama's parser reads it back: it knows no escapes, and takes everything up to the
-    first line that ends in three quotes.
+    """A text quoted for Ollama's parser. The parser has no escapes: it reads up to the first line
+    that ends in three quotes.
     """
     if any(line.rstrip().endswith(_QUOTES) for line in f"{_QUOTES[1:]}{text}".splitlines()[:-1]):
         raise ExportError(
@@ -202,7 +202,7 @@ def stops(tokenizer: Any) -> list[str]:
 
 
 def common_system(records: Sequence[Record]) -> str | None:
-    """The system message that all records have; None where they have none, or several."""
+    """The system message of all records; None if there is none, or several."""
     found: set[str | None] = set()
     for record in records:
         first = (record.messages or [{}])[0]
@@ -213,12 +213,12 @@ def common_system(records: Sequence[Record]) -> str | None:
 
 
 def imports(folder: Path) -> bool:
-    """Whether Ollama makes a model of such a folder of safetensors."""
+    """Whether Ollama imports this architecture from a folder of safetensors."""
     return any(each in IMPORTED for each in read_config(folder).get("architectures", ()))
 
 
 def _go(text: str) -> str:
-    """Text as it stands in a Go template: what opens an action is given as a string."""
+    """Text for a Go template: an opening ``{{`` is written as a string."""
     return text.replace("{{", '{{ "{{" }}')
 
 

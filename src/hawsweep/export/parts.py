@@ -1,4 +1,4 @@
-"""The parts of an export: each is made beside its place, checked, and moved there when it holds."""
+"""The parts of an export: each is built beside its place, checked, and then moved there."""
 
 import shutil
 from collections.abc import Sequence
@@ -35,14 +35,14 @@ from hawsweep.text import SayProgress
 
 
 class Maker:
-    """Makes what of one adapter's export is missing.
+    """Makes the missing parts of one adapter's export.
 
     Attributes:
         system: The system message of all training data, or None.
         example: A validation prompt.
-        unmeasured: The iteration of a checkpoint of which nothing was measured when the trial ran.
-        new: What was made, by name.
-        lost: What a fusion into quantized weights scored, where that lost the adapter.
+        unmeasured: The iteration of a checkpoint that the trial did not score; else None.
+        new: The parts made, by name.
+        lost: The scores of a fusion into quantized weights that lost the adapter; else None.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Maker:
         self.lost: float | None = None
         self.new: dict[str, Part] = {}
         best = trial.user_attrs.get(BEST_ITERATION)
-        # Of another iteration than the best nothing was measured.
+        # The trial scored its best iteration only.
         self.unmeasured = origin.checkpoint if origin.checkpoint != best else None
 
     def make(
@@ -76,7 +76,7 @@ class Maker:
         dequantize: bool,
     ) -> None:
         """Build the missing parts beside the folder, check each, and put them in their place."""
-        modelfile = self._modelfile() if for_ollama else None  # before what takes minutes
+        modelfile = self._modelfile() if for_ollama else None  # before the slow fusing
         with building(folder) as beside:
             if missing:
                 self._build(beside, folder, source, there, missing, dequantize)
@@ -150,9 +150,9 @@ class Maker:
         return card(self._opened, self._place, self._trial, released)
 
     def upload(self, folder: Path, parts: Sequence[Part], target: Target) -> str:
-        """Send the fused model with its Modelfile, where there are, else the adapter.
+        """Upload the fused model and its Modelfile if they were made, else the adapter.
 
-        The card there is for the repository; here it is again once that has it all.
+        The uploaded card names the repository; the local card is written afterwards.
         """
         by_name = {part.name: part for part in parts}
         has_modelfile = (folder / MODELFILE).is_file()
@@ -165,7 +165,7 @@ class Maker:
         ]
         if has_modelfile:
             modelfile = (folder / MODELFILE).read_text(encoding="utf-8")
-            # The repository has at its top what is in the folder fused here.
+            # The top of the repository has the files of the local folder `fused`.
             files.append((MODELFILE, modelfile.replace(FROM, "FROM .\n", 1).encode()))
         files.append((CARD, text.encode()))
         message = f"Trial {self._trial.number} of the hawsweep sweep {self._opened.study_name}"

@@ -1,4 +1,4 @@
-"""To the Hugging Face hub, where somebody asked for it: nothing else in hawsweep sends anything."""
+"""Uploads to the Hugging Face hub, only with --upload-repo. No other module uploads files."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from hawsweep.text import SayProgress
 
 @dataclass(frozen=True)
 class Target:
-    """Where to upload to, as somebody who may."""
+    """A repository to upload to, and the token for it."""
 
     repo: str
     token: str
@@ -21,8 +21,7 @@ def check_target(repo: str, *, private: bool) -> Target:
     """Make sure that an upload can begin, before anything is built for it.
 
     Raises:
-        ExportError: There is no token, the hub does not take it, or the name cannot be that of a
-            repository.
+        ExportError: There is no token, the hub refuses it, or the name cannot be a repository's.
     """
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HFValidationError
@@ -42,9 +41,9 @@ def check_target(repo: str, *, private: bool) -> Target:
         )
     try:
         HfApi(token=token).whoami()
-    except Exception as fault:  # the hub client lets its transport's many classes through
+    except Exception as fault:  # the hub client lets many classes of its transport through
         raise ExportError(
-            f"Hugging Face does not answer or does not take the token: {_told(fault, token)}. "
+            f"Hugging Face does not answer or refuses the token: {_told(fault, token)}. "
             "Nothing was exported."
         ) from None
     return Target(repo, token, private)
@@ -59,18 +58,18 @@ def upload(
     """Send files, as one commit, so that the repository never has half of them; give its address.
 
     Args:
-        files: The path in the repository, and the file or what is in it.
+        files: The path in the repository, and the local file or the content.
 
     Raises:
-        ExportError: The repository cannot be made or written, or is public where a private one was
-            asked for; then nothing was sent.
+        ExportError: The repository cannot be made or written; or it is public although a private
+            one was asked for. Then nothing was sent.
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi(token=target.token)
     progress(f"uploading to {target.repo}")
     try:
-        # None: public, but where an organization's are private by default.
+        # None: public, unless the organization's default is private.
         api.create_repo(target.repo, private=target.private or None, exist_ok=True)
         is_public = target.private and not api.repo_info(target.repo).private
         if not is_public:
@@ -90,7 +89,7 @@ def upload(
 
 
 def _told(fault: Exception, token: str) -> str:
-    """What went wrong and what caused it, without the token, which a text may hold."""
+    """The fault and its cause in words, without the token."""
     told = _first_line(fault)
     if fault.__cause__ is not None:
         told = f"{told.rstrip('.')}: {_first_line(fault.__cause__)}"

@@ -1,1 +1,1 @@
-"""This computer: the door to MLX, how much memory there is, which processes live."""
+"""This computer: access to MLX, its memory, its processes."""

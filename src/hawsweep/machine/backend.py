@@ -1,8 +1,8 @@
-"""The door to MLX: device facts, process-wide settings, and the fast BLAS on Linux.
+"""Access to MLX: device facts, process-wide settings, and the fast BLAS on Linux.
 
 Everything that needs MLX takes it from here (``from hawsweep.machine.backend import mx``), so that
 on Linux an optimized BLAS is in the process before MLX is. MLX's Linux wheel links the reference
-BLAS, and whichever ``cblas_sgemm`` is in the global symbol scope first is the one it calls
+BLAS, and calls the first ``cblas_sgemm`` in the global symbol scope
 (tests/benchmarks/bench_blas.py shows the difference).
 
 ``HAWSWEEP_BLAS`` chooses: ``auto`` (the default), ``off``, or the path of a shared library with
@@ -84,8 +84,7 @@ class Blas:
     """The BLAS that MLX's CPU backend uses in this process.
 
     Attributes:
-        name: ``scipy-openblas32``, ``openblas``, ``custom``, or ``built-in`` where MLX's own is
-            used.
+        name: ``scipy-openblas32``, ``openblas``, ``custom``, or ``built-in`` for MLX's own.
         path: The library loaded ahead of MLX, or None.
     """
 
@@ -94,7 +93,7 @@ class Blas:
 
 
 def cache_dir() -> Path:
-    """The folder for what can be made again: converted models, the compiled BLAS shim.
+    """The folder for files that can be made again: converted models, the compiled BLAS shim.
 
     ``HAWSWEEP_CACHE`` overrides the user's cache directory.
     """
@@ -103,10 +102,10 @@ def cache_dir() -> Path:
 
 
 def load_fast_blas() -> Blas:
-    """Put an optimized BLAS ahead of MLX's own, where that helps.
+    """Load an optimized BLAS ahead of MLX's own on Linux.
 
-    Does nothing off Linux (a Mac has Accelerate). Warns once, with the remedy, when none can be
-    loaded.
+    On other systems it does nothing (a Mac has Accelerate). If none can be loaded, it warns once
+    and names the remedy.
 
     Raises:
         BackendError: ``HAWSWEEP_BLAS`` names a file that cannot be loaded.
@@ -133,7 +132,7 @@ def load_fast_blas() -> Blas:
 
 def _load_custom(path: Path) -> Blas:
     try:
-        # Looked at before it is let into the process for good.
+        # Checked before it is loaded into the process for good.
         if not hasattr(ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL), "cblas_sgemm"):
             raise OSError("it has no cblas_sgemm")
         ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
@@ -213,7 +212,7 @@ def blas() -> Blas:
 def __getattr__(name: str) -> ModuleType:
     """Give ``mx``, ``nn``, ``optim`` and ``utils``, importing MLX only now, after the fast BLAS.
 
-    Commands that do not compute can so use this module without MLX's import time.
+    So commands that do not compute can use this module without MLX's import time.
     """
     modules = {
         "mx": "mlx.core",
@@ -229,15 +228,15 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def _core() -> Any:
-    # A module's own names do not go through its __getattr__.
+    # __getattr__ is not called for names in the module itself.
     return globals().get("mx") or __getattr__("mx")
 
 
 def device_here() -> Device:
-    """What MLX computes on by itself, without importing it."""
+    """MLX's default device, found without importing MLX."""
     if platform.system() == "Darwin":
         return "metal"
-    # The packages with a CUDA backend, one for each version of CUDA, have no module of their own.
+    # The packages with a CUDA backend, one for each version of CUDA, contain no module.
     for requirement in metadata.requires("mlx") or ():
         if package := re.match(r"mlx-cuda[\w-]*", requirement):
             with suppress(metadata.PackageNotFoundError):
@@ -257,23 +256,23 @@ def seed(value: int) -> None:
 
 
 def random_seed() -> int:
-    """The seed with which MLX's process-wide generator would go on as it does now.
+    """A seed that puts MLX's process-wide generator into its present state.
 
-    Its key is the 64 bits of the seed it was given (mlx/random.cpp), so that each of its states is
-    some seed's first.
+    The generator's key is the 64 bits of its seed (mlx/random.cpp), so each state is the first
+    state of some seed.
     """
     high, low = (int(half) for half in _core().random.state[0].tolist())
     return high << 32 | low
 
 
 def recommended_bytes() -> int | None:
-    """What MLX says its GPU may keep resident, or None where it says nothing (a CPU)."""
+    """Bytes that the GPU may keep resident, by MLX; None on a CPU."""
     size = _core().device_info().get("max_recommended_working_set_size")
     return int(size) if size else None
 
 
 def device_name() -> str:
-    """The name MLX has for its device, empty where it has none."""
+    """MLX's name for its device; empty without one."""
     return str(_core().device_info().get("device_name", ""))
 
 
@@ -285,19 +284,19 @@ def wire_memory() -> None:
 
 
 def limit_memory(n_bytes: float) -> int:
-    """Where its arrays take more than this, let MLX finish what it has begun before it begins more.
+    """Set MLX's memory limit: above it MLX finishes running operations before it starts new ones.
 
-    MLX computes in the background and runs ahead of it, which takes memory (on a CPU up to twice
-    what the arrays in use take). Above the limit it waits; nothing else changes, and nothing fails.
+    MLX queues operations ahead of their computation, which takes memory: on a CPU up to twice the
+    memory of the arrays in use. Above the limit it waits. Results do not change, nothing fails.
 
     Returns:
-        The limit before.
+        The earlier limit.
     """
     return int(_core().set_memory_limit(int(n_bytes)))
 
 
 def free_memory() -> None:
-    """Give back what arrays took that nothing refers to any more, also in cycles."""
+    """Free the memory of unreferenced arrays, also of arrays in reference cycles."""
     gc.collect()
     _core().clear_cache()
 
@@ -309,5 +308,5 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory MLX's arrays took since the last reset, without the allocator's cache."""
+    """Peak bytes of MLX's arrays since the last reset, without the allocator's cache."""
     return int(_core().get_peak_memory())

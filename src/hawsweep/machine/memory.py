@@ -1,4 +1,4 @@
-"""What memory there is, and how much of it hawsweep may take."""
+"""The machine's memory, and the part of it that hawsweep may take."""
 
 import os
 import platform
@@ -11,9 +11,9 @@ import psutil
 from hawsweep.machine import backend
 from hawsweep.units import parse_share, parse_size
 
-# Left to the rest of the machine where nobody says how much.
+# The default reserve for other programs.
 _RESERVE = "10%"
-# Limit, usage, and what of the usage is page cache that gives way: cgroup v2, then v1.
+# The files of the limit, the usage, and the page cache in the usage: cgroup v2, then v1.
 _CGROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -22,12 +22,12 @@ _CGROUP_FILES = (
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides how much memory there is to take.
+    """The memory figures of a machine.
 
     Attributes:
         available_bytes: Free now, page cache included, under every limit of a cgroup.
-        limit_bytes: The lowest limit of a cgroup, None where there is none below ``total_bytes``.
-        gpu_bytes: What a Mac's GPU may keep resident, None without one.
+        limit_bytes: The lowest limit of a cgroup; None without one below ``total_bytes``.
+        gpu_bytes: Bytes that a Mac's GPU may keep resident; None without a GPU.
         device: The GPU's name on a Mac, else the processor's.
     """
 
@@ -40,12 +40,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Budget:
-    """What hawsweep may take.
+    """The memory that hawsweep may take.
 
     Attributes:
-        total_bytes: Of all workers together; 0 where the reserve leaves nothing.
-        how: How it came about, for a person, in one line.
-        sources: Each figure it was made from: its name, and bytes.
+        total_bytes: Of all workers together; 0 if the reserve leaves nothing.
+        how: How it was computed, in one line for a person.
+        sources: The figures it was computed from: name and bytes.
     """
 
     total_bytes: int
@@ -57,10 +57,10 @@ def find_budget(asked: str = "auto", reserve: str | None = None, *, machine: Mac
     """How much memory hawsweep may take on a machine.
 
     Args:
-        asked: ``auto``, what is available; a share of the memory the machine or a cgroup has in
-            all; or a size, which is taken as it is, even where less is available.
-        reserve: What of it is left to others, a size or a share; None is 10 % with ``auto``, else
-            nothing.
+        asked: ``auto``: the available memory; a share of the total memory of the machine or
+            cgroup; or a size, which is used even if less is available.
+        reserve: The part left to other programs, a size or a share; None: 10 % with ``auto``,
+            else nothing.
 
     Raises:
         ValueError: One of them is not of that form.
@@ -104,8 +104,8 @@ def this_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machin
     """The machine this process is on, as it is now.
 
     Args:
-        proc: Where Linux tells of processes.
-        sys: Where Linux tells of cgroups.
+        proc: The folder ``/proc`` of Linux, with its processes.
+        sys: The folder ``/sys`` of Linux, with its cgroups.
     """
     memory = psutil.virtual_memory()
     if platform.system() == "Darwin":
@@ -115,7 +115,7 @@ def this_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machin
             gpu_bytes=backend.recommended_bytes(),
             device=backend.device_name(),
         )
-    # v1 says with a number near 2**63 that there is no limit.
+    # In cgroup v1 a number near 2**63 means no limit.
     rooms = [room for room in _cgroup_rooms(proc, sys) if room[0] < memory.total]
     return Machine(
         memory.total,
@@ -126,7 +126,7 @@ def this_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machin
 
 
 def available_bytes() -> int:
-    """What a trial may take where nobody asks for a budget; see ``find_budget``."""
+    """Bytes that a trial may take by default; see ``find_budget``."""
     return find_budget(machine=this_machine()).total_bytes
 
 
@@ -151,7 +151,7 @@ def _cgroup_rooms(proc: Path, sys: Path) -> Iterator[tuple[int, int]]:
     for folder in _cgroup_folders(proc, sys):
         for limit_file, usage_file, cache_key in _CGROUP_FILES:
             limit = _read(folder / limit_file).strip()
-            if limit.isdecimal():  # else there is none: "max", or no such file
+            if limit.isdecimal():  # no limit: "max", or no such file
                 usage = int(_read(folder / usage_file) or 0)
                 stat = dict(line.split() for line in _read(folder / "memory.stat").splitlines())
                 used = usage - int(stat.get(cache_key, 0))
@@ -167,7 +167,7 @@ def _cgroup_folders(proc: Path, sys: Path) -> Iterator[Path]:
             root = sys / "fs" / "cgroup" / "memory"
         else:
             continue
-        # In a container the path may be the host's, which is not there; the root always is.
+        # In a container the path may be the host's, which is missing here; the root always exists.
         inside = PurePosixPath(path.lstrip("/"))
         yield from (root / level for level in (inside, *inside.parents))
 

@@ -1,4 +1,4 @@
-"""Which process is which, whether it still lives, and the lock that lets one supervise a study."""
+"""Identities of processes, whether they still run, and the lock of a study's supervisor."""
 
 import errno
 import fcntl
@@ -22,7 +22,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def identity(pid: int | None = None) -> dict[str, Any]:
-    """What tells a process from every other one: host, boot, process id, and when it started.
+    """A process's identity: host, boot, process id, and start time.
 
     Args:
         pid: Of this process by default.
@@ -35,7 +35,7 @@ def identity(pid: int | None = None) -> dict[str, Any]:
 
 
 def is_dead_here(owner: Mapping[str, Any] | None) -> bool:
-    """Whether a process ran on this machine and does no longer; of another host nobody knows.
+    """Whether a process ran on this machine and has ended. For another host the answer is no.
 
     Args:
         owner: Its ``identity``; one that an earlier version wrote has no boot and no start.
@@ -47,7 +47,7 @@ def is_dead_here(owner: Mapping[str, Any] | None) -> bool:
     try:
         if owner.get("started", started := _started(owner["pid"])) != started:
             return True  # another process has its number now
-        # Ended, but not yet waited for by whoever started it.
+        # Ended, but its parent has not waited for it yet.
         return psutil.Process(owner["pid"]).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
@@ -62,7 +62,7 @@ def is_alive_here(owner: Mapping[str, Any] | None) -> bool:
 
 @cache
 def boot_id(proc: Path = Path("/proc")) -> str:
-    """Another one each time the machine starts; empty where the system tells none."""
+    """An id that is new at each start of the machine; empty if the system has none."""
     if platform.system() == "Darwin":
         command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
         try:
@@ -77,11 +77,11 @@ def boot_id(proc: Path = Path("/proc")) -> str:
 
 @contextmanager
 def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
-    """Hold a study's lock, which the system gives back however this process ends.
+    """Hold a study's lock. The system releases it when this process ends, for any reason.
 
     Args:
         folder: The study's.
-        about: What others are told of the holder, beside its identity.
+        about: Facts about the holder for other processes, beside its identity.
 
     Raises:
         StudyBusyError: Another process holds it.
@@ -99,7 +99,7 @@ def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
         for _ in range(_LOCK_TRIES):
             if taken := _lock(file, path) and _is_still(file, path):
                 break
-            time.sleep(_LOCK_POLL_S)  # whoever only looks holds it for a moment
+            time.sleep(_LOCK_POLL_S)  # a process that checks the lock holds it for a moment
         if not taken:
             raise StudyBusyError(_busy_text(folder, supervisor_of(folder) or {}))
         file.truncate(0)
@@ -110,14 +110,14 @@ def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
         finally:
             file.truncate(0)
             with suppress(OSError):
-                if [each.name for each in folder.iterdir()] == [path.name]:  # nothing came of it
+                if [each.name for each in folder.iterdir()] == [path.name]:  # nothing was begun
                     path.unlink()
                     folder.rmdir()
 
 
 @contextmanager
 def asking(folder: Path) -> Iterator[None]:
-    """Be the only process on this machine that asks a study for a trial; waits for its turn.
+    """Wait for the right to ask a study for a trial: one process on this machine at a time.
 
     Args:
         folder: The study's.
@@ -128,7 +128,7 @@ def asking(folder: Path) -> Iterator[None]:
 
 
 def supervisor_of(folder: Path) -> dict[str, Any] | None:
-    """Who holds a study's lock, as it told of itself; None where nobody does."""
+    """The facts that the holder of a study's lock wrote; None if it is free."""
     path = _lock_path(folder)
     try:
         with path.open("r+", encoding="utf-8") as file:
@@ -163,7 +163,7 @@ def _lock(file: Any, path: Path) -> bool:
 
 
 def _is_still(file: Any, path: Path) -> bool:
-    """Whether a file has its name yet: its last holder may have removed it."""
+    """Whether a file still has its name: its last holder may have removed it."""
     try:
         return os.fstat(file.fileno()).st_ino == path.stat().st_ino
     except FileNotFoundError:
@@ -181,7 +181,7 @@ def _busy_text(folder: Path, holder: Mapping[str, Any]) -> str:
 
 
 def _started(pid: int) -> float:
-    """When a process started, by a clock that nobody sets: on Linux in ticks since boot."""
+    """When a process started, by a clock that is never set: on Linux in ticks since boot."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:

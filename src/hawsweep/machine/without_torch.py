@@ -1,7 +1,7 @@
 """Processes without torch.
 
-transformers imports torch wherever it finds it, which takes seconds and 200 MB of memory, and of
-hawsweep's own processes only the embedder's has a use for it.
+transformers imports torch if it is installed, which takes seconds and 200 MB of memory. Only
+hawsweep's embedder process needs it.
 """
 
 import os
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-# Set for workers whose metric is a file of one's own.
+# Set for workers with a custom metric.
 WITH_TORCH = "HAWSWEEP_WITH_TORCH"
 
 
@@ -28,20 +28,20 @@ class _WithoutTorch(PathFinder):
 
 
 def keep_torch_out() -> None:
-    """Have nothing in this process find torch; ``HAWSWEEP_WITH_TORCH=1`` prevents it.
+    """Hide torch from this process. ``HAWSWEEP_WITH_TORCH=1`` prevents it.
 
-    To be called before transformers is imported: that has no switch, but sees no torch where
+    Call it before transformers is imported: transformers has no switch, but finds no torch if
     ``find_spec`` gives None. ``sys.modules["torch"] = None`` does the same for transformers, but
     libraries that look for torch in ``sys.modules`` (newer releases of scipy) take it for one.
     """
     if "torch" not in sys.modules and not os.environ.get(WITH_TORCH):
         _replace(PathFinder, _WithoutTorch)
-        # transformers would say that it found none.
+        # Else transformers warns that it found no torch.
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 
 def let_torch_in() -> None:
-    """Have torch found again, also by transformers where that was not imported meanwhile."""
+    """Show torch again, also to transformers if it was not imported meanwhile."""
     _replace(_WithoutTorch, PathFinder)
 
 

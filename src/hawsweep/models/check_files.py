@@ -1,4 +1,4 @@
-"""Whether a folder holds a whole model, seen in a moment without loading it."""
+"""A quick check that a folder holds a whole model, without loading it."""
 
 import json
 import re
@@ -7,9 +7,9 @@ from pathlib import Path
 from hawsweep.errors import ModelError
 from hawsweep.models.shape import read_config
 
-# One of them begins the name of what a tokenizer is read from.
+# The beginnings of the names of a tokenizer's files.
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.", "*.tiktoken", "spiece.model")
-_LONGEST_HEADER = 100_000_000  # as safetensors has it
+_LONGEST_HEADER = 100_000_000  # the limit of safetensors
 
 
 def check_files(folder: Path) -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-# llama.cpp's names of what is in a block or around them, and MLX's.
+# llama.cpp's names of the parameters inside and outside of blocks, and MLX's.
 _NAMES = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -19,7 +19,7 @@ _NAMES = {
     "output_norm": "model.norm",
     "output": "lm_head",
 }
-# By which llama 3 divides each rotary frequency.
+# The factors by which llama 3 divides its rotary frequencies.
 _ROPE_FACTORS = "rope_freqs.weight"
 
 

@@ -1,5 +1,5 @@
-"""Where a reference leads: a path here, or the folder of a Hugging Face repository, from the cache,
-else downloaded.
+"""References: a path on this machine, or a Hugging Face repository's folder, from the cache or
+downloaded.
 """
 
 import os
@@ -11,13 +11,13 @@ from hawsweep.text import SayProgress
 
 
 class NotFoundOnHub(Exception):  # noqa: N818 - turned into a message that names every place looked in
-    """A repository is neither in the cache nor to be had; the text says why."""
+    """A repository is not in the cache and cannot be downloaded; the text says why."""
 
 
 def here(reference: str) -> Path:
-    """A reference as a path, with ``~`` resolved, whether something is there or not.
+    """A reference as a path, with ``~`` resolved. The path need not exist.
 
-    Ask ``os.path`` whether it is: of what cannot be a name ``Path.exists`` raises.
+    Check it with ``os.path``: ``Path.exists`` raises if the text cannot be a path.
     """
     return Path(os.path.expanduser(reference))
 
@@ -29,7 +29,7 @@ def fetch(repo: str, kind: str, patterns: Sequence[str], progress: SayProgress) 
         kind: ``model`` or ``dataset``.
 
     Raises:
-        NotFoundOnHub: It cannot be had.
+        NotFoundOnHub: It is not in the cache and cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -49,7 +49,7 @@ def fetch(repo: str, kind: str, patterns: Sequence[str], progress: SayProgress) 
         progress(f"downloading {repo} from Hugging Face")
     try:
         return snapshot(local=False)
-    except Exception as fault:  # the hub client lets its transport's many classes through
+    except Exception as fault:  # the hub client lets many classes of its transport through
         lines = str(fault).strip().splitlines()
         raise NotFoundOnHub(f"the hub: {lines[0] if lines else type(fault).__name__}") from fault
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 _4BIT = {"group_size": 64, "bits": 4}
-# Said of a tuning or a packaging of a model, not of its shape.
+# Parts of names that describe a tuning or a packaging, not the shape.
 _VARIANTS = {"base", "bf16", "chat", "fp16", "instruct", "it", "meta", "mlx", "pt", "qat"}
 
 
 def _config(model_type: str, sizes: tuple[int, ...], **more: Any) -> dict[str, Any]:
-    """``sizes``: hidden, layers, heads, key-value heads, intermediate, vocabulary."""
+    """A config. ``sizes``: hidden, layers, heads, key-value heads, intermediate, vocabulary."""
     keys = (
         "hidden_size",
         "num_hidden_layers",
@@ -81,11 +81,11 @@ KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = {
 
 
 def find_known(reference: str) -> Mapping[str, Any] | None:
-    """The config of a model by its name; None for one that is not known.
+    """The config of a model by its name; None for an unknown name.
 
-    The organisation and the case do not matter, nor what the name says of the tuning. A suffix such
-    as -4bit, in groups of 64, or -bf16 decides the format; a name without one is in 16 bit. Only a
-    key of ``KNOWN_MODELS``, to the letter, has that entry's own format.
+    Organisation, case and the name's words for a tuning are ignored. A suffix such as -4bit (in
+    groups of 64) or -bf16 decides the format; without one it is 16 bit. Only an exact key of
+    ``KNOWN_MODELS`` has that entry's own format.
     """
     if reference in KNOWN_MODELS:
         return KNOWN_MODELS[reference]
@@ -98,7 +98,7 @@ def find_known(reference: str) -> Mapping[str, Any] | None:
 
 
 def _read_name(reference: str) -> tuple[str, int | None]:
-    """A name without organisation and variants, in lower case, and the bits it says."""
+    """A name without organisation and variants, in lower case, and the bits in the name."""
     words = reference.rsplit("/", 1)[-1].lower().split("-")
     bits = next((int(word[0]) for word in words if re.fullmatch("[234568]bit", word)), None)
     stem = [word for word in words if word not in _VARIANTS and word != f"{bits}bit"]

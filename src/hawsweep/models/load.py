@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-# What the libraries raise on files that are not what they expect.
+# Exceptions of the libraries for wrong files.
 _LOAD_FAULTS = (
     ArithmeticError,
     AttributeError,
@@ -73,11 +73,11 @@ def load_tokenizer(
 def load_weights(
     path: Path, adapter_path: Path | None = None, *, trust_remote_code: bool = False
 ) -> tuple[Any, dict[str, Any]]:
-    """Load a model, with an adapter where ``adapter_path`` names its folder, and its config.
+    """Load a model and its config; with ``adapter_path``, also the adapter in that folder.
 
     On a CPU device quantized and 16-bit weights become float32, because their matrix products are
-    much slower there; elsewhere the checkpoint's format is kept. Where memory does not
-    allow it, the format is kept too, with a warning.
+    much slower there; elsewhere the checkpoint's format is kept. If memory is too small for
+    float32, the format is kept too, with a warning.
 
     Raises:
         ModelError: The folder is not a model that mlx-lm reads.
@@ -117,7 +117,7 @@ def load_embedder(path: Path, *, trust_remote_code: bool = False) -> "SentenceTr
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    # Said here, as a model's own configuration could ask for the opposite.
+    # Set here, because a model's own configuration could ask for the opposite.
     only_tensors = {"use_safetensors": True, "weights_only": True}
     try:
         return SentenceTransformer(

@@ -70,11 +70,11 @@ def resolve_model(reference: str, progress: SayProgress = lambda _: None) -> Pat
 
     Args:
         reference: A bundled name, a folder, or a Hugging Face repository.
-        progress: Is told of steps that take long.
+        progress: Called with a text before each slow step.
 
     Raises:
-        ModelError: It is nowhere; the message names every place looked in. Or files of it are
-            missing or cut off.
+        ModelError: It is not found; the message names every place looked in. Or some of its files
+            are missing or cut off.
     """
     if reference in BUNDLED:
         return _resolve_bundled(reference, progress)
@@ -92,7 +92,7 @@ def resolve_model(reference: str, progress: SayProgress = lambda _: None) -> Pat
 
 
 def find_model(reference: str) -> Path | None:
-    """The folder of a model where it is on this machine already, ready to be read; else None."""
+    """The folder of a model that is on this machine, ready to be read; else None."""
     if reference in BUNDLED:
         folder = _converted_dir(reference)
         return folder if folder.is_dir() else None
@@ -114,13 +114,13 @@ def resolve_embedder(reference: str, progress: SayProgress = lambda _: None) -> 
 
 
 def is_installed(name: str) -> bool:
-    """Whether the package that carries a bundled model is."""
+    """Whether the package of a bundled model is installed."""
     source = _package_dir(BUNDLED[name].package)
     return source is not None and (source / BUNDLED[name].file).exists()
 
 
 def find_embedder(reference: str) -> Path | None:
-    """The folder of an embedder where it is on this machine already; else None."""
+    """The folder of an embedder that is on this machine; else None."""
     return _embedder_here(reference) or cached(_embedder_repository(reference), "modules.json")
 
 
@@ -139,7 +139,7 @@ def _embedder_repository(reference: str) -> str:
 
 
 def _package_dir(package: str) -> Path | None:
-    # Importing such a package may need what it lists as dependencies; finding it does not.
+    # The package is found, not imported: an import may need its dependencies.
     found = importlib.util.find_spec(package)
     return Path(found.origin).parent if found and found.origin else None
 
@@ -189,7 +189,7 @@ def _resolve_bundled(name: str, progress: SayProgress) -> Path:
         if not target.is_dir():
             os.replace(building, target)
     except OSError as fault:
-        if not target.is_dir():  # else another process converted it meanwhile
+        if not target.is_dir():  # else another process has converted it
             raise ModelError(
                 f"The model {name!r} cannot be converted into {target}: {fault}. "
                 "Set HAWSWEEP_CACHE to a folder that can be written."

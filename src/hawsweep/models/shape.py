@@ -1,6 +1,6 @@
-"""A model's shape from its ``config.json`` alone: what it holds, and what a trial trains of it.
+"""A model's shape from its ``config.json`` alone: its parameters, and those that a trial trains.
 
-The numbers are those of the model that mlx-lm builds, but MLX is not imported: it takes seconds.
+The numbers are those of the model that mlx-lm builds. MLX is not imported, which takes seconds.
 """
 
 import json
@@ -19,13 +19,13 @@ _QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 _ATTENTION = (*_QKV, "self_attn.o_proj")
 _MLP = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 _FLOAT_BYTES = {"bfloat16": 2, "float16": 2, "float32": FLOAT32_BYTES}
-# MLX's own group size and bits, where an override of one module does not say.
+# MLX's defaults of group size and bits, for overrides of single modules without them.
 _MODE_DEFAULTS = {"affine": (64, 4), "mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How a matrix is quantized: so many ``bits`` a weight, and what scales each group."""
+    """A matrix's quantization: ``bits`` a weight, and a scale for each group."""
 
     group_size: int
     bits: int
@@ -39,7 +39,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a language model as mlx-lm builds it; of a multimodal one, its language part.
+    """The sizes of a language model as mlx-lm builds it; of a multimodal model, its language part.
 
     Attributes:
         architecture: ``model_type`` of the config.
@@ -53,7 +53,7 @@ class ModelShape:
         float_bytes: Bytes of a parameter that is not quantized.
         quantization: Of every matrix whose width the group size divides; None without.
         overrides: Of single modules, by their path; None for one that is not quantized.
-        uncounted_bytes: Weights that the sizes above do not say; below 0 where they say too many.
+        uncounted_bytes: Weights beyond the sizes above; below 0 if those are too large.
     """
 
     architecture: str
@@ -96,12 +96,12 @@ class ModelShape:
         return self.uncounted_bytes + self.float_bytes * self._n_vector_parameters + counted
 
     def to_plain(self) -> dict[str, Any]:
-        """As plain values; of a shape without quantization."""
+        """The shape as plain values; it must have no quantization."""
         return asdict(self)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "ModelShape":
-        """One out of what ``to_plain`` gave."""
+        """A shape from the values of ``to_plain``."""
         linears = {path: (inputs, outputs) for path, (inputs, outputs) in values["linears"].items()}
         vectors = tuple(map(tuple, values["vectors"]))
         return cls(**{**values, "linears": linears, "vectors": vectors})
@@ -128,11 +128,11 @@ class ModelShape:
             for name, size in self.linears.items()
             if keys is None or name in keys
         }
-        # mlx-lm looks for the keys in the whole model too, so that they may name its head.
+        # mlx-lm looks for the keys in the whole model, so they may name its head.
         return {**adapted, **{path: everywhere[path] for path in keys or () if path in everywhere}}
 
     def trained_parameters(self, train: TrainSpec) -> int:
-        """How many parameters a trial trains: float32 in adapters, the model's own in full.
+        """The number of parameters a trial trains: an adapter's in float32, or the blocks' own.
 
         Raises:
             ModelError: See ``adapted_linears``.
@@ -153,7 +153,7 @@ class ModelShape:
         return self.n_layers * sum(map(prod, self.vectors)) + self.norm_size
 
     def _matrices(self) -> dict[str, tuple[int, int]]:
-        """What can be quantized: path in the model to (width, height)."""
+        """The modules that can be quantized: path in the model to (width, height)."""
         vocabulary = (self.hidden_size, self.vocabulary)
         matrices = {
             f"{self.body}.layers.{block}.{name}": each
@@ -175,7 +175,7 @@ class ModelShape:
         return quantization.n_bytes(n_weights, self.float_bytes)
 
     def n_trained_blocks(self, train: TrainSpec) -> int:
-        """How many of the last blocks a trial trains.
+        """The number of last blocks that a trial trains.
 
         Raises:
             ModelError: The model has fewer.
@@ -223,8 +223,8 @@ def is_known(architecture: object) -> bool:
 def shape_of(config: Mapping[str, Any]) -> ModelShape:
     """The shape of the model that a ``config.json`` describes.
 
-    Of a Gemma 3 only its weights tell whether the head is tied, and mlx-lm goes by them; here
-    ``tie_word_embeddings`` is believed, true by default.
+    mlx-lm decides by a Gemma 3's weights whether the head is tied. Here ``tie_word_embeddings``
+    decides, true by default.
 
     Raises:
         UnknownArchitectureError: Its architecture is not known here.
@@ -280,12 +280,12 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
 
 @dataclass(frozen=True)
 class _Family:
-    """How mlx-lm builds the models of a family.
+    """A family of models as mlx-lm builds them.
 
     Attributes:
-        optional: The keys it reads that may be missing, with its values for them; None for what
-            follows from other keys.
-        required: The keys it reads that may not, beside ``_REQUIRED``.
+        optional: Keys that may be missing, with their defaults; None for a default that follows
+            from other keys.
+        required: Keys that may not be missing, beside ``_REQUIRED``.
         n_norms: Norms in a block that are as wide as the hidden states.
         has_head_norms: Queries and keys have a norm each, shared by the heads.
         has_qkv_bias: Whatever the config says.
@@ -300,7 +300,7 @@ class _Family:
     is_fused: bool = False
 
     def read(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The config's values, completed; keys that mlx-lm does not read have no influence."""
+        """The config's values with defaults; keys that mlx-lm does not read are ignored."""
         keys = {*_REQUIRED, *self.required, *self.optional}
         return {**_UNREAD, **self.optional, **{k: v for k, v in config.items() if k in keys}}
 
@@ -403,7 +403,7 @@ _FAMILIES = {
 
 
 def _n_moments(train: TrainSpec, shape: tuple[int, ...]) -> int:
-    """How many numbers MLX's optimizer keeps for a parameter."""
+    """The numbers that MLX's optimizer keeps for each parameter."""
     match train.optimizer:
         case "adam" | "adamw":
             return 2 * prod(shape)
@@ -423,7 +423,7 @@ def _gemma3_text(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _layers(values: Mapping[str, Any]) -> tuple[int, int]:
-    """How many blocks there are, and how many of them have a sliding window."""
+    """The number of blocks, and the number of those with a sliding window."""
     n_layers = _count(values, "num_hidden_layers")
     if "sliding_window_pattern" in values:
         return n_layers, n_layers - n_layers // _count(values, "sliding_window_pattern")
@@ -448,7 +448,7 @@ def _float_bytes(*configs: Mapping[str, Any]) -> int:
 def _quantization(
     config: Mapping[str, Any],
 ) -> tuple[Quantization | None, dict[str, Quantization | None]]:
-    """That of all modules, and those of single ones by their path."""
+    """The quantization of all modules, and the overrides of single modules by their path."""
     section = config.get("quantization")
     if section is None:
         foreign = config.get("quantization_config")

@@ -1,1 +1,1 @@
-"""What is written into the database for optuna-dashboard while a sweep runs. Text and links."""
+"""Notes and links for optuna-dashboard, written into the database while a sweep runs."""

@@ -1,8 +1,8 @@
-"""Notes and links to files, kept in the database where optuna-dashboard looks for them.
+"""Writes notes and links to files into the database, where optuna-dashboard reads them.
 
-A note belongs to whoever wrote it last: what a person changed in the dashboard stays. Machines that
-share a database need not share files: a note made with a trial's files is not written over by one
-of the same state made without them.
+A note that a person changed in the dashboard stays. Machines that share a database need not share
+files: a note made with a trial's files is not replaced by a note of the same state made without
+them.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ from hawsweep.study.place import Place
 
 logger = logging.getLogger(__name__)
 
-_FORM = 2  # of the notes: another one makes them anew
+_FORM = 2  # the version of the notes' form; a new one makes all notes anew
 _MARK = "hawsweep:note:"
-# A finished trial's own attributes cannot be set any more; here the dashboard looks, too.
+# Attributes of a finished trial cannot be set; the dashboard reads notes from here too.
 _TRIAL_LINK, _STUDY_LINK = "dashboard:artifacts:{}:", "artifacts:"
 
 
 def annotate_trial(opened: optuna.Study, place: Place, number: int) -> None:
     """Write the note and the links of a trial that ended, and the study's note.
 
-    Whatever goes wrong costs the note and nothing else.
+    An error costs the note only.
     """
     with _only_told(opened):
         attrs = _system_attrs(opened)
@@ -42,10 +42,10 @@ def annotate_trial(opened: optuna.Study, place: Place, number: int) -> None:
 
 
 def annotate_study(opened: optuna.Study, place: Place, *, ended: bool) -> None:
-    """Write what is missing or stale of a study's notes and links, and of its trials'.
+    """Write the missing or outdated notes and links of a study and its trials.
 
     Args:
-        ended: Whether nobody runs it.
+        ended: Whether no process runs it.
     """
     with _only_told(opened):
         attrs = _system_attrs(opened)
@@ -59,8 +59,8 @@ def annotate_study(opened: optuna.Study, place: Place, *, ended: bool) -> None:
 def _only_told(opened: optuna.Study) -> Iterator[None]:
     try:
         yield
-    except Exception as fault:  # a note is worth no sweep
-        # Its words could hold a storage's password.
+    except Exception as fault:  # a note must not end a sweep
+        # The fault's text could hold a storage's password.
         what = type(fault).__name__
         logger.warning("The notes of study %r are not all written: %s", opened.study_name, what)
 
@@ -91,14 +91,14 @@ def _annotate_study(
     _link(opened, _STUDY_LINK, offers, attrs)
     of = f"{_FORM} {_fingerprint(opened)} {ended}"
     if REPORT in offers.values():
-        of += " report"  # a machine without it takes the note with it for its own
+        of += " report"  # a machine without the report keeps a note that links to it
     mark = attrs.get(_MARK)
     if mark is None or not mark["of"].startswith(of) or not mark["has_files"]:
         _write(opened, None, study_note(opened, place, ended=ended), of, attrs)
 
 
 def _fingerprint(opened: optuna.Study) -> str:
-    """What the study's note depends on: how its trials ended, what was tested and confirmed."""
+    """A hash of the facts in the study's note: how trials ended, test, confirming runs."""
     ended = [trial.state.value for trial in opened.get_trials(deepcopy=False)]
     known = [opened.user_attrs.get(key) for key in (BASE, FEW_SHOT, TEST, CONFIRMED, HOW)]
     return _digest(json.dumps([ended, known, opened.user_attrs.get(DESCRIPTION)], sort_keys=True))
@@ -112,7 +112,7 @@ def _link(
     opened: optuna.Study, prefix: str, offers: Mapping[str, Offer], attrs: Mapping[str, Any]
 ) -> None:
     for artifact_id, offer in offers.items():
-        if f"{prefix}{artifact_id}" not in attrs:  # a link that somebody removed is null
+        if f"{prefix}{artifact_id}" not in attrs:  # a removed link is null
             link = {
                 "artifact_id": artifact_id,
                 "filename": offer.filename,
@@ -129,7 +129,7 @@ def _write(
     of: str,
     attrs: Mapping[str, Any],
 ) -> None:
-    """Write a note, unless a person's is there, or there was one that a person removed."""
+    """Write a note, unless a person wrote or removed it."""
     key = _MARK if trial_id is None else f"{_MARK}{trial_id}"
     mark, there = attrs.get(key), _note(trial_id, attrs)
     if _digest(there) != (_digest("") if mark is None else mark["body"]):
@@ -143,7 +143,7 @@ def _write(
     _set(opened, key, mark)
 
 
-# As optuna_dashboard.save_note does it, whose import takes a second and loads scikit-learn.
+# Like optuna_dashboard.save_note, whose import takes a second and loads scikit-learn.
 _CHUNK = 2045
 
 
@@ -166,7 +166,7 @@ def _save_note(
 ) -> None:
     version, prefix = _note_keys(trial_id)
     chunks = [body[start : start + _CHUNK] for start in range(0, len(body), _CHUNK)]
-    chunks += [""] * (_n_chunks(prefix, attrs) - len(chunks))  # of a longer one before
+    chunks += [""] * (_n_chunks(prefix, attrs) - len(chunks))  # clears the rest of a longer note
     values = {f"{prefix}{number}": chunk for number, chunk in enumerate(chunks)}
     for key, value in {version: attrs.get(version, 0) + 1, **values}.items():
         if attrs.get(key) != value:

@@ -14,7 +14,7 @@ from hawsweep.study.place import Place
 
 _TEXT = "text/plain; charset=utf-8"
 _LINES = "application/jsonl; charset=utf-8"
-# A column's width in Optuna's tables, less than that with what is put before.
+# Below the width of a column in Optuna's tables, with room for a prefix.
 _LONGEST_ID = 440
 
 
@@ -23,8 +23,8 @@ class Offer:
     """A file that the dashboard offers.
 
     Attributes:
-        filename: As it is shown; it makes the id, too.
-        path: In the folder of the study or trial; what is made of it, where ``is_made``.
+        filename: The name shown; the id is made from it.
+        path: The file in the folder of the study or trial; with ``is_made``, its source.
     """
 
     filename: str
@@ -49,7 +49,7 @@ OF_STUDIES = (
 
 
 def offers_of(opened: optuna.Study, place: Place, trial: FrozenTrial | None) -> dict[str, Offer]:
-    """What there is to offer of a study or of one of its trials now, by artifact id."""
+    """The files of a study or of a trial that exist now, by artifact id."""
     name = opened.study_name
     offered = OF_STUDIES if trial is None else _fitting(trial)
     if trial is None and name.endswith(CONFIRM_SUFFIX):
@@ -64,7 +64,7 @@ def offers_of(opened: optuna.Study, place: Place, trial: FrozenTrial | None) -> 
 
 
 def address(opened: optuna.Study, offer: Offer) -> str:
-    """Where the dashboard serves a file of a study, on its own host."""
+    """The path at which the dashboard serves a file of a study."""
     return f"/artifacts/{study_id(opened)}/{_id(opened.study_name, None, offer)}"
 
 
@@ -75,7 +75,7 @@ def _fitting(trial: FrozenTrial) -> tuple[Offer, ...]:
 
 
 def _is_of(path: Path, trial: FrozenTrial | None) -> bool:
-    """Whether a file has content, and is not of an earlier study of that name."""
+    """Whether a file has content, and is not left from an earlier study of that name."""
     with suppress(OSError):
         found = path.stat()
         began = None if trial is None else trial.datetime_start
@@ -84,12 +84,12 @@ def _is_of(path: Path, trial: FrozenTrial | None) -> bool:
 
 
 def _id(name: str, trial_number: int | None, offer: Offer) -> str:
-    # The dashboard's addresses take hexadecimal digits.
+    # The dashboard's addresses accept hexadecimal digits only.
     return json.dumps([name, trial_number, offer.filename]).encode().hex()
 
 
 def folder_of(place: Place, name: str, trial_number: int | None) -> Path:
-    """The folder of a trial's files, or with None of the study's."""
+    """The folder of a trial's files; with None, of the study's."""
     study = name.removesuffix(CONFIRM_SUFFIX)
     if trial_number is None:
         return place.study_dir(study)

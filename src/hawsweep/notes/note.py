@@ -1,4 +1,4 @@
-"""What the notes of a study and of its trials say, in Markdown for optuna-dashboard."""
+"""The texts of the notes on a study and its trials, in Markdown for optuna-dashboard."""
 
 import re
 from collections import Counter
@@ -42,8 +42,7 @@ class Note:
     """A note in Markdown.
 
     Attributes:
-        has_files: Whether it was made with the files of the study or trial at hand; they may lie on
-            another machine.
+        has_files: Whether the files of the study or trial were on this machine when it was made.
     """
 
     body: str
@@ -51,17 +50,17 @@ class Note:
 
 
 def study_note(opened: optuna.Study, place: Place, *, ended: bool) -> Note:
-    """What the study is, what its scores allow to say, where it stands, and what to do next.
+    """The note on a study: its sweep, verdict, progress, and next commands.
 
     Args:
-        ended: Whether nobody runs it; only then its scores are judged, which takes a moment.
+        ended: Whether no process runs it. Only then the verdict is computed, which takes a moment.
     """
     name = opened.study_name
     if name.endswith(CONFIRM_SUFFIX):
         of = code(name.removesuffix(CONFIRM_SUFFIX))
         return Note(
-            f"The best settings of the study {of}, trained again with new seeds that their choice "
-            f"did not know. What they say stands in the note of {of}.",
+            f"The best settings of the study {of}, trained again with new seeds that took no part "
+            f"in the choice. The results are in the note of {of}.",
             has_files=True,
         )
     verdict = _judged(opened, place) if ended else None
@@ -87,7 +86,7 @@ def study_note(opened: optuna.Study, place: Place, *, ended: bool) -> Note:
 
 
 def trial_note(opened: optuna.Study, place: Place, trial: FrozenTrial) -> Note:
-    """A trial's settings, how it was executed, why it ended, and what it makes of some prompts."""
+    """The note on a trial: settings, plan, reason of its end, and some answers."""
     folder, base_folder = _folders(opened, place, trial)
     name, attrs, row = opened.study_name, trial.user_attrs, trial_row(trial)
     base, is_complete = base_values(opened, row.settings), trial.state == TrialState.COMPLETE
@@ -137,7 +136,7 @@ def _plan_text(plan: Mapping[str, Any] | None, row: TrialRow) -> str:
 def _judged(opened: optuna.Study, place: Place) -> Any:
     try:
         return judge_study(opened, place)
-    except StudyError:  # damaged translations are told of where they are asked for
+    except StudyError:  # commands that need the damaged file report it
         return None
 
 
@@ -168,7 +167,7 @@ def _rows_table(opened: optuna.Study) -> str:
     keys = list(dict.fromkeys(key for row in shown for key in row.settings))
     titles = ["trial", *(plain(short_name(key)) for key in keys), "val loss", _metric(opened)]
     again = any(row.confirmed is not None for row in shown)
-    titles += ["95 %", *(["new seeds"] if again else []), "peak GB", "time"]
+    titles += ["95 %", *(["confirmed"] if again else []), "peak GB", "time"]
     cells = [
         [
             plain(row.label),
@@ -201,14 +200,14 @@ def _about(opened: optuna.Study) -> str:
 
 
 def _folders(opened: optuna.Study, place: Place, trial: FrozenTrial) -> tuple[Path, Path]:
-    """The trial's, and that of the translations of its base."""
+    """The folders with the answers of the trial and of its base."""
     name = opened.study_name.removesuffix(CONFIRM_SUFFIX)
     folder_of = place.trial_dir if name == opened.study_name else place.confirm_dir
     return folder_of(name, trial.number), base_dir(place, name, trial.params.get(MODEL, ""))
 
 
 def _samples(folder: Path, base: Path) -> list[tuple[Mapping[str, Any], str]]:
-    """The first samples, and what the base made of them."""
+    """The first samples, beside the base's answers."""
     try:
         tuned = read_json_lines(folder / SAMPLE_FILES["trial"])
         before = read_json_lines(base / SAMPLE_FILES["base"])

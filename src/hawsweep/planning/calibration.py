@@ -1,8 +1,8 @@
-"""What a model's steps really take on this machine: the coefficients of the memory model are fitted
-to a few measured ones.
+"""Calibration: fits the coefficients of the memory model to a few measured steps of a model on this
+machine.
 
 The result is kept in the cache, by the model, MLX's version and the device; every trial's measured
-peak is added to it. An architecture that ``models.shape`` does not know is known by this alone.
+peak is added to it. For an architecture that ``models.shape`` does not know it is the only source.
 """
 
 import functools
@@ -46,19 +46,19 @@ from hawsweep.planning.peak import (
 from hawsweep.planning.trial_plan import MemoryModel, Speed, step_flops
 from hawsweep.text import SayProgress
 
-# Bumped when what is measured or how it is read changes.
+# Increased when the measured values, or their reading, change.
 _VERSION = 3
 _MOST_OBSERVED = 200
 _FITTED = (*ACTIVATIONS, "head", "head_slice", "n_slices", "gradients", "fixed_bytes")
-# How far a coefficient is expected from the device's own, as a logarithm, in units of the error
-# of a measurement, a hundredth.
+# The expected logarithm of a coefficient over the device's own, in units of a measurement's error,
+# a hundredth.
 _PRIOR = 1 / 0.3
-# A prediction that is too low costs a trial, one too high some speed.
+# A prediction that is too low costs a trial; one that is too high costs some speed.
 _UNDER_WEIGHT = 3.0
 _LEAST_ERROR = 0.05
-# Where the shape had to be guessed in part.
+# For a shape that was guessed in part.
 _UNKNOWN_ERROR = 0.15
-# Effective rates to start from, where nothing was measured. Metal: 350 tokens a second of
+# Effective rates without a measurement. Metal: 350 tokens a second of
 # gemma-3-4b-it-4bit, 16 checkpointed layers, on an M1 Ultra.
 _ASSUMED_SPEED = {
     "cpu": Speed(60e9, 0.2, "assumed: one core at 60 GFLOP/s"),
@@ -69,7 +69,7 @@ _ASSUMED_SPEED = {
 
 @dataclass(frozen=True)
 class Residual:
-    """A measured peak beside what the fitted model says of it, in bytes."""
+    """A measured peak beside the fitted model's prediction, in bytes."""
 
     observation: Observation
     predicted_bytes: int
@@ -83,9 +83,9 @@ class Residual:
 def fit(
     shape: ModelShape, device: Device, observed: Sequence[Observation]
 ) -> tuple[Coefficients, list[Residual]]:
-    """Coefficients that say what was observed, near the device's own where that says nothing.
+    """Coefficients fitted to the observed steps; those not observed stay near the device's own.
 
-    Steps that the memory model cannot tell apart count as one, the one that took the most.
+    Of steps that are equal in the memory model, the one with the highest peak counts.
     """
     from scipy.optimize import least_squares
 
@@ -125,7 +125,7 @@ def _predict(shape: ModelShape, observed: Observation, k: Coefficients) -> float
 
 
 def fit_speed(shape: ModelShape, device: Device, observed: Sequence[Observation]) -> Speed:
-    """A rate and a time per step that say the measured times best, relatively."""
+    """A rate and a time per step with the smallest relative errors for the measured times."""
     timed = [each for each in observed if each.seconds]
     if len(timed) < 2:
         return _ASSUMED_SPEED[device]
@@ -139,9 +139,7 @@ def fit_speed(shape: ModelShape, device: Device, observed: Sequence[Observation]
 
 
 def calibrated(model_path: Path) -> MemoryModel | None:
-    """What the cache knows of a model here; None where it was never calibrated, or by an older
-    version.
-    """
+    """A model's calibration in the cache; None if there is none, or an older version made it."""
     content = _read(cache_file(model_path))
     return None if content is None else _of_content(json.dumps(content), model_path)
 
@@ -159,7 +157,7 @@ def _of_content(text: str, model_path: Path) -> MemoryModel | None:
 
 
 def uncalibrated(shape: ModelShape, device: Device) -> MemoryModel:
-    """What is known of a model that was never measured."""
+    """The memory model of a shape without measurements."""
     how = {
         "cpu": "coefficients of SmolLM2, gemma3, qwen3 and llama on a CPU",
         "metal": "fitted to three peaks on an M1 Ultra, not calibrated here",
@@ -169,7 +167,7 @@ def uncalibrated(shape: ModelShape, device: Device) -> MemoryModel:
 
 
 def memory_model(model_path: Path) -> MemoryModel | None:
-    """What is known of a model here: by calibration, else by its shape; None where by neither."""
+    """A model's memory model here: by calibration, else by its shape; None without both."""
     found = calibrated(model_path)
     if found is not None:
         return found
@@ -196,15 +194,15 @@ def ensure_calibrated(
     budget_bytes: float,
     progress: SayProgress,
 ) -> MemoryModel | None:
-    """What is known of a model here, measured now where it never was.
+    """A model's memory model here; without a calibration the model is measured now.
 
     Args:
-        known: What ``memory_model`` gave; it stays where there is no memory for measuring, or
-            measuring fails.
+        known: The result of ``memory_model``; it is kept if measuring fails, or memory for it is
+            short.
     """
     if known is not None and known.is_calibrated:
         return known
-    progress("measuring what this model's training steps take (once on this machine)")
+    progress("measuring this model's training steps (once on this machine)")
     try:
         return calibrate(model_path, progress, budget_bytes=budget_bytes)[0]
     except BackendError as fault:
@@ -218,12 +216,12 @@ def calibrate(
     *,
     budget_bytes: float = math.inf,
 ) -> tuple[MemoryModel, list[Residual]]:
-    """Measure a model here, keep what was found, and give it with how well it fits.
+    """Measure a model here, keep the result, and give it with its fit to each measurement.
 
-    A child that dies costs its current point only.
+    If a child process dies, only its current point is lost.
 
     Args:
-        budget_bytes: What the children may take together; points that need more are left out.
+        budget_bytes: Of all children together; points that need more are left out.
 
     Raises:
         BackendError: No point could be measured.
@@ -247,7 +245,7 @@ def calibrate(
     observed = measure(model_path, todo, progress, n_children=n_children)
     if not observed:
         raise BackendError(
-            f"No step of {model_path} could be measured: there is no memory for one within "
+            f"No step of {model_path} could be measured: the smallest does not fit into "
             f"{budget_bytes / 1e9:.1f} GB, or the child processes died."
         )
     cores = memory.usable_cores()
@@ -267,7 +265,7 @@ def _check_weights(model_path: Path, budget_bytes: float) -> None:
 
 
 def note_trial(model_path: Path, observation: Observation) -> None:
-    """Add what a trial took to what is known of its model; a full disk does not matter."""
+    """Add a trial's measured peak to its model's calibration; a full disk is ignored."""
     path = cache_file(model_path)
     content = _read(path)
     if content is None:
@@ -282,7 +280,7 @@ def note_trial(model_path: Path, observation: Observation) -> None:
 
 
 def cache_file(model_path: Path) -> Path:
-    """Where a model's calibration is kept: by its files, MLX's version and the device."""
+    """The file of a model's calibration, named by its files, MLX's version and the device."""
     parts = [_VERSION, importlib.metadata.version("mlx"), backend.device_here(), platform.machine()]
     parts += [os.cpu_count(), (model_path / "config.json").read_text(encoding="utf-8")]
     parts += [(p.name, p.stat().st_size) for p in sorted(model_path.glob("*.safetensors"))]
@@ -291,7 +289,7 @@ def cache_file(model_path: Path) -> Path:
 
 
 def _known_shape(model_path: Path) -> ModelShape | None:
-    """What the config says of the model as it is in memory here; None for one it cannot say."""
+    """The model's shape in memory here, by its config; None for an unknown architecture."""
     try:
         shape = shape_of(read_config(model_path))
     except UnknownArchitectureError:
@@ -303,7 +301,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # never written, or half: measured again
+        return None  # missing or half-written: measured again
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         return None
     observed, n_calibration = content.get("observed"), content.get("n_calibration")

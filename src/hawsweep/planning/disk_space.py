@@ -1,4 +1,4 @@
-"""What a study keeps of its trials on disk, and whether there is room for it."""
+"""The disk space of a study, and a check that it is free."""
 
 import math
 import shutil
@@ -17,10 +17,10 @@ _VALUE_BYTES = 4
 
 
 def check_space(spec: SweepSpec, known: MemoryModel, place: Place, n_workers: int) -> None:
-    """Refuse a sweep that the disk has no room for.
+    """Refuse a sweep for which the disk has no room.
 
     Raises:
-        StudyError: The message has both figures, and what would help.
+        StudyError: The message has both figures and the remedies.
     """
     free = shutil.disk_usage(existing_folder(place.studies_dir)).free
     needed = bytes_to_write(spec, known, n_workers)
@@ -34,19 +34,19 @@ def check_space(spec: SweepSpec, known: MemoryModel, place: Place, n_workers: in
 
 
 def bytes_to_write(spec: SweepSpec, known: MemoryModel, n_workers: int) -> int:
-    """The most a sweep's trials take on disk at a time: kept adapters, and what runs."""
+    """The most bytes of a sweep's trials on disk at a time: kept adapters and running trials."""
     most = max(known.shape.trained_parameters(train) for train in differing_trains(spec))
     asked = spec.train.keep_checkpoints
     _, most_iters = value_ends(spec, "iters")
     n_evaluations = math.ceil(most_iters / spec.train.steps_per_eval)
     n_adapters = 1 + (n_evaluations if asked == "every" else min(asked, n_evaluations))
-    # Adapter, two moments of it, its pending gradients.
+    # The adapter, two moments, and pending gradients.
     state = 4 * most * _VALUE_BYTES
     adapters = n_adapters * most * _VALUE_BYTES
     count = keep_count(spec.keep)
     n_kept = spec.trials if count is None else min(max(count, spec.confirm.top), spec.trials)
     n_again = spec.confirm.top * spec.confirm.seeds
-    running = n_workers * (2 * state + adapters)  # a state is written beside the one before
+    running = n_workers * (2 * state + adapters)  # a new state is written beside the old one
     return (
         (n_kept + n_again) * (adapters + state)
         + running

@@ -1,4 +1,4 @@
-"""Whether a sweep's largest and smallest settings fit into the memory there is."""
+"""A check that a sweep's largest and smallest settings fit into memory."""
 
 from dataclasses import replace
 
@@ -12,16 +12,16 @@ from hawsweep.spec.space import SearchValue, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 
-# What of a trial's settings changes its memory.
+# The keys that change a trial's memory.
 MEMORY_KEYS = ("fine_tune_type", "batch_size", "num_layers", "optimizer", "lora_parameters.rank")
 TIME_KEYS = ("iters", "grad_accumulation_steps")
 
 
 def check_fits(spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes: float) -> None:
-    """Refuse a sweep of which no setting fits.
+    """Refuse a sweep without a setting that fits.
 
     Raises:
-        MemoryBudgetError: The message says what would help.
+        MemoryBudgetError: The message has the remedies.
     """
     settings = extreme_settings(known, spec, work, largest=False)
     train = apply_settings(spec.train, settings)
@@ -59,8 +59,8 @@ def _check_scoring(
 def scoring_bytes(
     spec: SweepSpec, known: MemoryModel, work: Workload, rows: int | None = None
 ) -> int:
-    """What answering the validation prompts takes at most, with the error band; ``rows`` at a time,
-    by default as many as the sweep says.
+    """The most bytes for answering the validation prompts, with the error band; ``rows`` at a time,
+    by default the sweep's ``scoring.batch_size``.
     """
     rows = min(rows or spec.scoring.batch_size, spec.scoring.max_examples)
     shown = spec.scoring.prompt.examples * work.mean_tokens  # of the baseline with examples
@@ -72,8 +72,8 @@ def scoring_bytes(
 def extreme_settings(
     known: MemoryModel, spec: SweepSpec, work: Workload, *, largest: bool
 ) -> dict[str, SearchValue]:
-    """The settings that need the most memory, or the least, each executed as small as can be; of
-    equal ones those that take longer."""
+    """The settings that need the most memory, or the least, each with its smallest plan; of equal
+    ones the slower."""
     pick = max if largest else min
     found = pick(
         corners(spec.search, MEMORY_KEYS),

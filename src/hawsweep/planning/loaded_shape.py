@@ -1,4 +1,4 @@
-"""The shape of a model in memory, of an architecture that ``models.shape`` does not know."""
+"""The shape of a loaded model whose architecture ``models.shape`` does not know."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ _ADAPTED = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)
 def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
     """The shape of a model that ``models.shape`` does not know, read off its layers.
 
-    What is trained is exact for the last block and assumed for the others; weights are exact in
-    all. The sizes that only activations depend on are taken from usual keys of the config, or
-    guessed: calibration sets right what follows from them.
+    The trained parameters are exact for the last block and assumed for the others; weights are
+    exact. Sizes that only activations depend on come from usual keys of the config, or are
+    guessed: calibration corrects their effect.
     """
     text = config.get("text_config", config)
     modules = dict(model.named_modules())

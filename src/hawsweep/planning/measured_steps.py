@@ -1,7 +1,7 @@
 """Single training steps of a model, each measured in a child process with its peak reset.
 
 Started as ``python -m hawsweep.planning.measured_steps`` this is the child: one line of JSON on its
-standard input says what to measure, each line on its output is a measurement.
+standard input names the points to measure, each line on its output is a measurement.
 """
 
 import gc
@@ -27,7 +27,7 @@ from hawsweep.spec.train import TrainSpec
 from hawsweep.text import SayProgress
 
 _CHILD_TIMEOUT_S = 600
-# More workers are worth their memory where together they do so much more.
+# More workers are worth their memory if together they are this much faster.
 _LEAST_GAIN = 1.1
 
 
@@ -43,7 +43,7 @@ class Point:
     iters: int = 2
 
     def train(self) -> TrainSpec:
-        """The settings it stands for."""
+        """The settings of the step."""
         return TrainSpec.model_validate(
             {
                 "batch_size": self.step.rows,
@@ -57,14 +57,14 @@ class Point:
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> "Point":
-        """One out of plain values, as ``dataclasses.asdict`` gives them."""
+        """A point from plain values, as ``dataclasses.asdict`` gives them."""
         step, execution = Step(**values["step"]), Execution(**values["execution"])
         return cls(**{**values, "step": step, "execution": execution})
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A step and the most memory it took.
+    """A step and its peak memory.
 
     Attributes:
         peak_bytes: Of MLX's arrays.
@@ -89,7 +89,7 @@ class Observation:
         return cls(train, step, execution, values["peak_bytes"], values["seconds"])
 
 
-# A step that shows how workers get in each other's way, and no more.
+# A step that shows only how much workers slow each other down.
 PACE = Point(Step(1, 64, 32), 1, 8, Execution(1, False, None), iters=4)
 
 
@@ -120,17 +120,17 @@ def points(n_layers: int, slice_tokens: int) -> list[Point]:
 
 
 def profitable_workers(model_path: Path, most: int, n_cores: int, progress: SayProgress) -> int:
-    """How many workers the processor profits from: doubled as long as together they do a tenth more
+    """The number of workers that are worth it: doubled as long as together they do a tenth more
     steps a second.
 
     Args:
-        most: No more than so many are tried.
-        n_cores: Shared out among them.
+        most: The most workers tried.
+        n_cores: Cores to share among them.
     """
     rates: dict[int, float] = {}
     n_workers = 1
     while n_workers <= most:
-        progress(f"measuring how fast {n_workers} at a time are")
+        progress(f"measuring {n_workers} workers at a time")
         done = measure(
             model_path,
             [PACE] * n_workers,
@@ -154,8 +154,9 @@ def measure(
     n_children: int = 1,
     n_threads: int = 1,
 ) -> list[Observation]:
-    """Measure points in child processes, ``n_children`` at a time with ``n_threads`` each; those
-    that died are left out.
+    """Measure points in child processes, ``n_children`` at a time with ``n_threads`` each.
+
+    The points of children that died are left out.
     """
     waiting = [list(todo[start::n_children]) for start in range(n_children)]
     observed: list[Observation] = []
@@ -163,8 +164,7 @@ def measure(
     running = [(_start_child(model_path, part, n_threads), part) for part in waiting if part]
     while running:
         child, part = running.pop(0)
-        # After the last end of a line comes nothing, or a half one.
-        *whole, _ = _output(child).split("\n")
+        *whole, _ = _output(child).split("\n")  # the last part is empty or half a line
         lines = [json.loads(line) for line in whole]
         observed += [
             Observation(point.train(), point.step, point.execution, **line)
@@ -172,15 +172,15 @@ def measure(
         ]
         n_done += len(lines)
         progress(f"measured {n_done} of {len(todo)} training steps")
-        rest = part[len(lines) + 1 :]  # without the one it died of
+        rest = part[len(lines) + 1 :]  # without the point at which it died
         if rest and (child.returncode or len(lines) < len(part)):
             running.append((_start_child(model_path, rest, n_threads), rest))
     return observed
 
 
 def read_shape(model_path: Path) -> ModelShape | None:
-    """The shape of a model of whatever architecture, as a child process finds it when it loads it;
-    None where it cannot.
+    """The shape of a model of any architecture, found by a child process that loads it; None if it
+    cannot be loaded.
     """
     child = _start_child(model_path, [], 1, shape=True)
     out = _output(child)
@@ -221,7 +221,7 @@ def _start_child(
 
 
 def measure_step(model: Any, point: Point) -> dict[str, float]:
-    """Train on random tokens; give the peak and the time of a step that is not the first.
+    """Train on random tokens; give the peak and the time of a later step than the first.
 
     The arrays of steps measured before are freed first, so that a point's peak is its own.
     """
@@ -265,7 +265,7 @@ def measure_step(model: Any, point: Point) -> dict[str, float]:
 
 
 class _Clock:
-    """Notes the peak and the later steps' mean time while a run goes on."""
+    """Records the peak, and the mean time of later steps, during a run."""
 
     def __init__(self) -> None:
         self._since = 0.0
@@ -287,7 +287,7 @@ class _Clock:
 
 
 def main() -> None:
-    """The child: measure what the line on standard input asks for."""
+    """Run as the child: measure the points that the line on standard input names."""
     keep_torch_out()
     asked = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")

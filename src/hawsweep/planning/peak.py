@@ -1,17 +1,17 @@
-"""The most memory a training step, an evaluation or a generation takes, from shapes alone.
+"""Predictions of peak memory from shapes: of a training step, an evaluation, a generation.
 
-What is derived, and from what:
+Derived:
 
 - weights, the adapter and the optimizer's state are counted, see ``models.shape``;
 - a trained block keeps for its backward pass the input of each norm, each adapted layer and each
   product of activations. Counting them gives ``_kept_values`` numbers a token, and one matrix of
   attention weights a head;
-- with gradient checkpointing a block keeps its input only, and is computed again alone;
-- the logits count only where a token is learned from, and in slices where so asked.
+- with gradient checkpointing a block keeps its input only, and is recomputed alone;
+- logits are made for learned tokens only, in slices if the plan has them.
 
-What is fitted: how often each of these is there at the worst moment, since MLX runs ahead of what
-it has finished and frees late. Those factors are ``Coefficients``; they would all be near 1 if each
-array were freed at its last use.
+Fitted: how many times each quantity is in memory at the peak, because MLX queues work ahead and
+frees late. These factors are ``Coefficients``; all would be near 1 if each array were freed at its
+last use.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from hawsweep.spec.train import TrainSpec
 
 @dataclass(frozen=True)
 class Step:
-    """What goes through the model at a time.
+    """The part of a batch that goes through the model at a time.
 
     Attributes:
         rows: Examples.
@@ -46,7 +46,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a step is computed; nothing here changes its result but rounding.
+    """How a step is computed; its result changes by rounding only.
 
     Attributes:
         micro_batch: Examples through the model at a time; their gradients are added up.
@@ -58,7 +58,7 @@ class Execution:
     tokens_at_once: int | None
 
 
-# The coefficients of what depends on a step's tokens, but for the loss.
+# The coefficients of quantities that depend on a step's tokens, without the loss.
 ACTIVATIONS = (
     "kept",
     "kept_scores",
@@ -75,7 +75,7 @@ ACTIVATIONS = (
 
 @dataclass(frozen=True)
 class Coefficients:
-    """How often each derived quantity is in memory at the worst moment, on a kind of device.
+    """How many times each derived quantity is in memory at the peak, on a kind of device.
 
     Attributes:
         kept: The values a trained block keeps for its backward pass.
@@ -83,7 +83,8 @@ class Coefficients:
         kept_rank: The adapter's inner values, ``rank`` a token and adapted layer.
         backward: Beside what is kept: one block's backward pass, in values that a block keeps.
         backward_scores: The same in attention weights.
-        again: Checkpointed: one block computed again and backwards, in values that a block keeps.
+        again: Checkpointed: one block's recomputation and backward pass, in values that a block
+            keeps.
         again_scores: The same in attention weights.
         inputs: Checkpointed: what a block keeps, in hidden states.
         inputs_scores: The same in attention weights.
@@ -92,11 +93,11 @@ class Coefficients:
         head_slice: The same by slices.
         n_slices: Slices in memory at a time.
         gradients: The adapter's gradients.
-        fixed_bytes: Everything that does not depend on the setting.
+        fixed_bytes: Memory that does not depend on the settings.
         value_bytes: Of one activation; those of a float32 model on a CPU have 4.
-        process_bytes: What a worker takes beside MLX's arrays: Python and libraries.
-        process_share: What the process takes of its arrays' size beside them: freed memory that is
-            not given back, and on a GPU MLX's cache.
+        process_bytes: A worker's memory beside MLX's arrays: Python and libraries.
+        process_share: Further memory of the process, as a share of its arrays: freed memory that
+            is not returned, and on a GPU MLX's cache.
         error: Two-sided relative error band of the predicted peak.
     """
 
@@ -125,7 +126,7 @@ class Coefficients:
         return replace(self, **values)  # type: ignore[arg-type]
 
     def scaled(self, factor: float) -> Self:
-        """Those of a model that takes more: each activation ``factor`` times as often."""
+        """The coefficients with each activation counted ``factor`` times as often."""
         grown = {name: getattr(self, name) * factor for name in ACTIVATIONS}
         return self.replaced(grown)
 
@@ -167,8 +168,8 @@ COEFFICIENTS: dict[Device, Coefficients] = {"cpu": _CPU, "metal": _GPU, "cuda": 
 # are in memory at a time, and bytes of the loss a token and vocabulary entry.
 _FORWARD_BLOCKS = 1.6
 _FORWARD_HEAD = 12.0
-# The embedder's process, one for all workers: 0.39 GB with all-MiniLM-L6-v2 on Linux, and what a
-# batch of longer texts takes.
+# The embedder's process, one for all workers: 0.39 GB with all-MiniLM-L6-v2 on Linux, and room for
+# a batch of longer texts.
 EMBEDDER_BYTES = 0.45e9
 # The logits of one slice, in float32. On a CPU large enough that the head's matrix product is as
 # fast as whole, small enough that MLX's stream, which runs ahead, holds little. A GPU reads the
@@ -178,13 +179,13 @@ FEWEST_TOKENS = 8
 
 
 def slice_tokens(vocabulary: int, device: Device) -> int:
-    """How many tokens go through the head at a time, where memory does not say fewer."""
+    """The tokens that go through the head at a time, if memory does not ask for fewer."""
     return max(FEWEST_TOKENS, _SLICE_BYTES[device] // (4 * vocabulary))
 
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes at the worst moment, by what they are for."""
+    """Bytes at the peak, by purpose."""
 
     weights: float
     adapter: float
@@ -210,7 +211,7 @@ def training_peak(
 
     Args:
         shape: Of the model as it is in memory, see ``ModelShape.dequantized``.
-        step: The largest that goes through the model at a time.
+        step: The largest part of a batch.
     """
     k = coefficients
     n_trained = shape.n_trained_blocks(train)
@@ -278,12 +279,12 @@ def generation_peak(
 
 
 def process_bytes(peak: float, coefficients: Coefficients) -> int:
-    """What a worker process takes when its arrays peak at ``peak`` bytes."""
+    """Bytes of a worker process whose arrays peak at ``peak`` bytes."""
     return round(peak * (1 + coefficients.process_share) + coefficients.process_bytes)
 
 
 def arrays_budget(process_budget: float, coefficients: Coefficients) -> float:
-    """What MLX's arrays may peak at in a process that may take ``process_budget`` bytes."""
+    """The peak allowed for MLX's arrays in a process that may take ``process_budget`` bytes."""
     return (process_budget - coefficients.process_bytes) / (1 + coefficients.process_share)
 
 
@@ -295,7 +296,7 @@ def _kept_values(shape: ModelShape) -> int:
     feed-forward part: gate, its sigmoid and SiLU, the other half, their product.
     """
     queries, keys = shape.n_heads * shape.head_dim, shape.n_kv_heads * shape.head_dim
-    n_before = min(shape.n_norms, 2)  # of more, the others follow the products
+    n_before = min(shape.n_norms, 2)  # any others follow the products
     n_hidden = 2 * n_before + (shape.n_norms - n_before)
     normed = int(shape.has_head_norms)
     return (

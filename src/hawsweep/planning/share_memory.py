@@ -1,4 +1,4 @@
-"""How many workers a sweep has, and what each may take."""
+"""The number of a sweep's workers, and the memory of each."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,9 +30,9 @@ class WorkerShares:
     """The workers of a sweep.
 
     Attributes:
-        bytes_each: What each may take; None where nothing can be predicted.
-        left_out: The models that do not fit, where others do.
-        known: What is known of each model's memory; of none where nothing can be predicted.
+        bytes_each: The budget of each; None if memory cannot be predicted.
+        left_out: Models that do not fit, if others do.
+        known: The cost of each model; empty if memory cannot be predicted.
     """
 
     n_workers: int
@@ -42,7 +42,7 @@ class WorkerShares:
 
 
 def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: SayProgress) -> WorkerShares:
-    """How many workers there are, and what each may take.
+    """The number of workers and the bytes of each.
 
     Args:
         paths: The folders of the sweep's models.
@@ -61,7 +61,7 @@ def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: SayProgress) -
             found[model] = _measured(its, paths[model], works[model], budget, say)
     known = {model: each for model, each in found.items() if each is not None}
     if len(known) < len(found):
-        say("the memory of this architecture is not known: trials are executed as the sweep says")
+        say("the memory of this architecture is not known: trials run as the sweep says")
         n_workers = 1 if spec.workers == "auto" else min(spec.workers, spec.trials)
         return WorkerShares(n_workers, None, left_out, {})
     shares = [share(of_each[model], each, works[model], budget)[0] for model, each in known.items()]
@@ -80,7 +80,7 @@ def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: SayProgress) -
 
 @contextmanager
 def _leaving_out(spec: SweepSpec, model: str, left_out: dict[str, LeftOut]) -> Iterator[None]:
-    """Note that one of several models does not fit; of the only one let it be known."""
+    """Note that one of several models does not fit; for a single model the error is raised."""
     try:
         yield
     except MemoryBudgetError as fault:
@@ -92,8 +92,8 @@ def _leaving_out(spec: SweepSpec, model: str, left_out: dict[str, LeftOut]) -> I
 def _measured(
     spec: SweepSpec, model_path: Path, work: Workload, budget: memory.Budget, say: SayProgress
 ) -> MemoryModel | None:
-    """What is known of a model's memory here, measured now where it never was; None where nothing
-    can be predicted.
+    """A model's memory model here, measured now if it never was; None if memory cannot be
+    predicted.
     """
     known = calibration.memory_model(model_path)
     if known is not None:

@@ -1,4 +1,4 @@
-"""What a sweep will need before it runs: whether its settings fit, how, and how long they take.
+"""The plan of a sweep before it runs: whether its settings fit, how they are run, and their time.
 
 Nothing here loads a model or MLX: shapes come from ``config.json`` or the catalogue, lengths from
 an earlier run of the same data or from its texts.
@@ -45,7 +45,7 @@ class Fit:
         plan: The fastest that fits; None where nothing does.
         least: The plan that takes the least memory.
         seconds: Of a whole trial, without evaluations.
-        tokens_per_s: Real tokens.
+        tokens_per_s: Without padding.
     """
 
     settings: dict[str, SearchValue]
@@ -66,13 +66,13 @@ class SweepPlan:
     """A sweep as it would run.
 
     Attributes:
-        worker_bytes: What a worker process may take.
-        arrays_bytes: What of it MLX's arrays may.
+        worker_bytes: The budget of a worker process.
+        arrays_bytes: The part of it for MLX's arrays.
         smallest, largest: The settings that need the least and the most memory.
-        by_value: For each searched key that matters, each value with the others at their smallest
-            and at their largest.
-        faster: The largest settings with no limit to memory, where that is faster.
-        scoring_bytes: What translating the validation prompts takes, of MLX's arrays.
+        by_value: For each searched key that changes memory or time, each value, with the other keys
+            at their smallest and at their largest.
+        faster: The largest settings without a memory limit, if that is faster.
+        scoring_bytes: MLX's arrays while the validation prompts are translated.
     """
 
     spec: SweepSpec
@@ -90,7 +90,7 @@ class SweepPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether anything does."""
+        """Whether any setting fits."""
         return self.smallest.plan is not None
 
     @property
@@ -106,11 +106,11 @@ def plan_sweep(
     data_pairs: int | None = None,
     device: Device | None = None,
 ) -> SweepPlan:
-    """Plan a sweep for this machine, or for another that is not here.
+    """Plan a sweep for this machine or for another one.
 
     Args:
         ram: The memory of another machine, such as ``32GB``; with a known Metal model a Mac's.
-        data_pairs: Plan for so many examples of the longest kind, instead of the data.
+        data_pairs: Plan for this many examples of the longest kind, instead of the data.
 
     Raises:
         ModelError: The model's shape is not known.
@@ -149,8 +149,8 @@ def plan_models(
     data_pairs: int | None = None,
     device: Device | None = None,
 ) -> list[SweepPlan]:
-    """A plan for each model of a sweep, as if all trials were its, with as many workers as there
-    are where the models share a study; see ``plan_sweep``.
+    """A plan for each model of a sweep, as if all trials trained it, with the number of workers
+    that the models share; see ``plan_sweep``.
     """
 
     def plan_with(n_workers: int | Literal["auto"]) -> list[SweepPlan]:
@@ -171,7 +171,7 @@ def known_memory(spec: SweepSpec, device: Device) -> MemoryModel:
     """The memory model of a sweep's model: calibrated here, or by its shape.
 
     Raises:
-        ModelError: It is neither here nor in the catalogue.
+        ModelError: It is not on this machine, and its shape is not known.
     """
     path = resolve.find_model(spec.model)
     if path is not None and device == backend.device_here():
@@ -193,7 +193,7 @@ def known_memory(spec: SweepSpec, device: Device) -> MemoryModel:
 
 
 def other_machine(ram: str, device: Device) -> machine_memory.Machine:
-    """A machine with so much memory, nothing else running; a Mac's GPU may wire three quarters.
+    """An idle machine with this much memory; a Mac's GPU may wire three quarters.
 
     Raises:
         MemoryBudgetError: That is no size.
@@ -207,11 +207,11 @@ def other_machine(ram: str, device: Device) -> machine_memory.Machine:
 
 
 def share(spec: SweepSpec, known: MemoryModel, work: Workload, budget: Budget) -> tuple[int, float]:
-    """How many workers run, and what each may take.
+    """The number of workers, and the bytes of each.
 
-    With ``workers: auto`` as many as calibration found the processor to profit from (where that was
-    never measured: one on a GPU, on a CPU one a core), but no more than leave each enough for every
-    setting that a single worker could run.
+    With ``workers: auto`` it is the number that calibration found worth it; without a calibration
+    one on a GPU, and one a core on a CPU. Each keeps enough memory for every setting that a
+    single worker could run.
     """
     if spec.workers != "auto":
         return spec.workers, worker_bytes(budget, spec.workers)
@@ -234,7 +234,7 @@ def share(spec: SweepSpec, known: MemoryModel, work: Workload, budget: Budget) -
 
 
 def worker_bytes(budget: Budget, n_workers: int) -> float:
-    """What each of so many workers may take, beside the one embedder of all."""
+    """The bytes of each of ``n_workers`` workers, which share one embedder."""
     return max(0.0, budget.total_bytes - EMBEDDER_BYTES) / n_workers
 
 

@@ -1,4 +1,4 @@
-"""How long a whole sweep takes: training, evaluations, translations, base, new seeds and test."""
+"""The time of a whole sweep: training, evaluations, translations, base, new seeds and test."""
 
 import math
 import statistics
@@ -15,16 +15,16 @@ from hawsweep.planning.workload import n_held_out
 
 # Bytes a second at which weights are read where few tokens are computed at a time.
 _BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
-# Prompts are read in wide batches, forward only: at a better rate than training's.
+# Prompts are read in wide batches, forward only: at a higher rate than training.
 _READING_COST = 0.3
-# A trial's own: compiling its step, files, the perplexity of the references.
+# The overhead of a trial: compiling its step, files, the perplexity of the references.
 _TRIAL_S = 3.0
-# Libraries, the model and the embedder in memory, the data as tokens.
+# The start: libraries, loading the model and the embedder, tokenizing the data.
 _LOADING_S = 30.0
 _LOADING_BYTES_S = 5e8
 # Ten steps of a model that was never measured, in child processes.
 _MEASURING_S = 90.0
-# Of the trials that may be pruned.
+# The share of prunable trials that are pruned.
 _PRUNED_SHARE = 0.5
 
 
@@ -58,24 +58,24 @@ class Timing:
 
     @property
     def trials_s(self) -> float:
-        """Of base and trials, all workers busy but at the end, where some wait for the last."""
+        """Of base and trials. All workers are busy until the end, when some wait for the last."""
         whole = (self.n_trials - self.n_pruned) * self.trial_s + self.n_pruned * self.pruned_s
         waiting = (self.n_workers - 1) / 2 * self.trial_s
         return (self.base_s + whole + waiting) / self.n_workers
 
     @property
     def after_s(self) -> float:
-        """What may come after the last trial was started: the longest trial, and the test."""
+        """The time after the start of the last trial: the longest trial, and the test."""
         return self.trial_s + self.test_s
 
     def n_trials_within(self, seconds: float) -> int:
-        """How many trials of which none is pruned there is time for, and for all around them."""
+        """The number of unpruned trials that fit the time, with everything around them."""
         left_s = seconds - self.start_s - self.baselines_s - self.again_s
         return max(0, int(left_s / self.trial_s * self.n_workers))
 
     @property
     def baselines_s(self) -> float:
-        """What base and test add to the whole."""
+        """The time of base and test."""
         return self.base_s / self.n_workers + self.test_s
 
     @property
@@ -85,22 +85,22 @@ class Timing:
 
 
 def time_plan(plan: SweepPlan, data_pairs: int | None = None) -> Timing:
-    """How long a planned sweep takes, by what is known of its data.
+    """The time of a planned sweep, from the known facts about its data.
 
     Args:
-        data_pairs: What it was planned for instead of the data.
+        data_pairs: Examples that it was planned for instead of the data.
     """
     longest_answer = float(np.quantile(plan.work.n_targets, 0.98))
     return time_sweep(plan, *n_held_out(plan.spec, data_pairs), longest_answer)
 
 
 def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float) -> Timing:
-    """How long a planned sweep takes on the machine it was planned for.
+    """The time of a planned sweep on the machine of the plan.
 
     Args:
         n_valid: Validation records there are.
         n_test: Test records there are.
-        answer_tokens: Of a long reference: a batch of answers is done when its longest is.
+        answer_tokens: Of a long reference: a batch of answers ends with its longest.
     """
     spec, known = plan.spec, plan.memory
     fits = (plan.smallest, plan.largest)
@@ -178,7 +178,7 @@ def _answering(
 
 
 def _pruning(plan: SweepPlan, iters: float) -> tuple[int, float]:
-    """How many trials are expected to be pruned, and after how many iterations."""
+    """The expected number of pruned trials, and the iterations of each."""
     asked, steps = plan.spec.pruning, plan.spec.train.steps_per_eval
     if asked.name == "none" or steps >= iters:
         return 0, iters

@@ -1,6 +1,6 @@
-"""How a trial is executed: the fastest way that fits the memory there is, at the same result.
+"""The execution plan of a trial: the fastest that fits into memory, with the same result.
 
-A plan changes time and memory, never what is learned: micro-batches whose gradients are added up,
+A plan changes time and memory, never the result: micro-batches whose gradients are added up,
 gradient checkpointing, and how many tokens go through the head at a time.
 """
 
@@ -23,22 +23,22 @@ from hawsweep.planning.peak import (
 from hawsweep.planning.workload import Workload
 from hawsweep.spec.train import TrainSpec
 
-# Smaller slices are tried where memory is short.
+# Smaller slices are tried if memory is short.
 _SLICE_PARTS = (1, 4)
-# What it costs at most to do in parts what could be done at once, a batch or a slice: smaller
-# products, more of them. Assumed; it decides between plans that are otherwise as fast.
+# The most extra time for splitting a batch or a slice, which makes more and smaller products. It is
+# assumed; it decides between plans that are otherwise equally fast.
 _PART_COST = 0.02
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast a model is trained on a device.
+    """The training speed of a model on a device.
 
     Attributes:
         flops: Floating-point operations a second.
-        step_s: What a step takes beside them.
-        how: Where these are from.
-        n_workers: How many at a time the processor profits from; None where that was not measured.
+        step_s: Further seconds of each step.
+        how: The origin of these numbers.
+        n_workers: The number of workers worth running at a time; None if not measured.
     """
 
     flops: float
@@ -68,11 +68,11 @@ def step_flops(shape: ModelShape, train: TrainSpec, step: Step, execution: Execu
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """What is known of a model's memory and speed on a device.
+    """A model's memory and speed on a device, for predictions.
 
     Attributes:
         error: Relative error band; a plan must fit with it added.
-        how: Where the coefficients are from.
+        how: The origin of the coefficients.
         is_calibrated: Whether this model was measured on this machine.
     """
 
@@ -91,11 +91,11 @@ class MemoryModel:
 
 @dataclass(frozen=True)
 class Plan:
-    """An execution and what it takes.
+    """A plan with its memory and time.
 
     Attributes:
         peak_bytes: Predicted, of MLX's arrays.
-        needed_bytes: The same with the error band; what has to be there.
+        needed_bytes: The same with the error band; this must be free.
         seconds: Of one batch of the longest examples.
     """
 
@@ -106,7 +106,7 @@ class Plan:
 
 
 def plans(model: MemoryModel, train: TrainSpec, work: Workload) -> list[Plan]:
-    """All ways to execute a trial, fastest first."""
+    """All plans of a trial, fastest first."""
     found = []
     for execution in executions(model, train):
         step = work.largest_step(train.batch_size, execution.micro_batch)
@@ -127,11 +127,11 @@ def choose_plan(
     budget_bytes: float,
     below_bytes: float | None = None,
 ) -> Plan | None:
-    """The fastest plan that fits; None where none does.
+    """The fastest plan that fits; None if none fits.
 
     Args:
         budget_bytes: For MLX's arrays.
-        below_bytes: Only plans predicted to take less than that, because one that does not ran out.
+        below_bytes: Only plans with a lower prediction, because a plan of this size ran out.
     """
     for plan in plans(model, train, work):
         if plan.needed_bytes <= budget_bytes and (
@@ -147,7 +147,7 @@ def smallest_plan(model: MemoryModel, train: TrainSpec, work: Workload) -> Plan:
 
 
 def executions(model: MemoryModel, train: TrainSpec) -> list[Execution]:
-    """The ways to execute a trial that differ in memory or time."""
+    """The plans of a trial that differ in memory or time."""
     sizes = {len(split(range(train.batch_size), m)[0]) for m in range(1, train.batch_size + 1)}
     asked = train.grad_checkpoint
     checkpointing = (False, True) if asked == "auto" else (bool(asked),)
@@ -160,8 +160,8 @@ def executions(model: MemoryModel, train: TrainSpec) -> list[Execution]:
 def evaluation_tokens(
     model: MemoryModel, work: Workload, execution: Execution, budget_bytes: float, most_rows: int
 ) -> int:
-    """How many padded tokens an evaluation may take at a time: as many as fit, at most those of
-    ``most_rows`` of the longest example, at least those of one.
+    """The padded tokens that an evaluation may take at a time: as many as fit, at most
+    ``most_rows`` times the longest example, at least the longest example.
     """
     width = padded_width(int(work.lengths.max()) - 1)
     fitting = 1

@@ -1,4 +1,4 @@
-"""How many tokens a sweep's examples and prompts have, read or assumed."""
+"""The lengths of a sweep's examples and prompts in tokens, known or assumed."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -19,12 +19,12 @@ from hawsweep.spec.sweep import SweepSpec
 
 @dataclass(frozen=True)
 class Workload:
-    """The examples a trial trains on, as far as memory and time depend on them.
+    """The lengths of a trial's training examples, on which memory and time depend.
 
     Attributes:
         lengths: Tokens of each, ``[examples]``.
-        n_targets: Of them learned from, ``[examples]``.
-        how: Where these are from.
+        n_targets: Tokens learned from in each, ``[examples]``.
+        how: The origin of these numbers.
     """
 
     lengths: npt.NDArray[np.integer[Any]]
@@ -32,8 +32,8 @@ class Workload:
     how: str
 
     def largest_step(self, batch_size: int, micro_batch: int) -> Step:
-        """The largest part of a batch that can come up: as many rows as there can be, as wide as
-        the longest, with the most targets.
+        """The largest part of a batch that can occur: the most rows, the longest width, the most
+        targets.
         """
         # An epoch's last batch may be split less evenly than the others, into larger parts.
         rows = min(batch_size, micro_batch, len(self.lengths))
@@ -42,7 +42,7 @@ class Workload:
         return Step(rows, width, _most_padded(most, rows * width))
 
     def steps(self, batches: Iterable[Sequence[int]], micro_batch: int) -> set[Step]:
-        """What batches come to, as indices of these examples, in parts and padded."""
+        """The batches in parts and padded; each batch is given as indices of these examples."""
         return {self._step(part) for batch in batches for part in split(batch, micro_batch)}
 
     def _step(self, part: Sequence[int]) -> Step:
@@ -63,17 +63,17 @@ def assumed_workload(n_examples: int, longest: int, how: str) -> Workload:
 
 
 def _most_padded(n_targets: int, n_tokens: int) -> int:
-    """The most that up to so many targets come to, of up to so many tokens: fewer tokens may be
-    padded to more targets.
+    """The most padded targets for up to ``n_targets`` targets in up to ``n_tokens`` tokens: fewer
+    tokens may be padded to more targets.
     """
     sizes = {min(n_tokens, 16 * padded_width(part)) for part in range(8, n_tokens // 16 + 16, 8)}
     return max(padded_targets(min(n_targets, size), size) for size in sizes)
 
 
-# Tokens of a text that was not tokenized: so many characters each, and the chat template's own.
+# An estimate of a text's tokens: characters a token, and the chat template's own tokens.
 _CHARACTERS_A_TOKEN = 2.8
 _TEMPLATE_TOKENS = 20
-# Of data that is not here: enough for any batch.
+# The examples assumed for missing data: enough for any batch.
 _ASSUMED_EXAMPLES = 1000
 _ASSUMED_HELD_OUT = 100
 
@@ -105,7 +105,7 @@ def workload(spec: SweepSpec, data_pairs: int | None = None) -> Workload:
 
 
 def n_held_out(spec: SweepSpec, data_pairs: int | None = None) -> tuple[int, int]:
-    """Validation and test records; where the data is not here, as many as a sweep may ask for."""
+    """The numbers of validation and test records; without the data, the most a sweep may use."""
     if data_pairs is not None or not _data_is_here(spec):
         return max(_ASSUMED_HELD_OUT, spec.scoring.max_examples), 2 * spec.scoring.max_examples
     splits = load_data(spec.data)
@@ -121,7 +121,7 @@ def _tokens(characters: Iterable[int]) -> npt.NDArray[np.int64]:
 
 
 def save_lengths(spec: SweepSpec, fingerprint: str, work: Workload) -> None:
-    """Keep what tokenizing found, for plans to come; a full disk does not matter."""
+    """Keep the counted lengths for later plans; a full disk is ignored."""
     path = lengths_file(spec, fingerprint)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def save_lengths(spec: SweepSpec, fingerprint: str, work: Workload) -> None:
 
 
 def lengths_file(spec: SweepSpec, fingerprint: str) -> Path:
-    """Where the lengths of a training split are kept."""
+    """The file with the lengths of a training split."""
     train = spec.train
     key = (spec.model, fingerprint, train.max_seq_length, train.mask_prompt)
     digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
@@ -144,4 +144,4 @@ def _read_lengths(path: Path) -> Workload | None:
         with np.load(path) as content:
             return Workload(content["lengths"], content["n_targets"], "as tokenized before")
     except (OSError, ValueError, KeyError, EOFError):
-        return None  # never written, or half
+        return None  # missing or half-written

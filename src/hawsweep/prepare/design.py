@@ -1,4 +1,4 @@
-"""How many trials of which size fit into the time there is."""
+"""The number and size of trials that fit into the time."""
 
 import math
 from collections.abc import Mapping
@@ -16,39 +16,39 @@ from hawsweep.prepare.inspect_data import DataView
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import SweepSpec
 
-# Of the time asked, what is planned for: estimates are no better.
+# The planned share of the time asked: estimates are not more exact.
 PLANNED_SHARE = 0.9
 ENOUGH_TRIALS, FEWEST_TRIALS = 10, 3
 _MOST_TRIALS = 30
-# Of the iterations wanted; more of them only where there is time for many trials anyway.
+# The least share of the wanted iterations; longer trials only if there is time for many.
 _FRACTIONS = (2.0, 1.0, 0.75, 0.5, 0.35, 0.25, 0.15)
 _EVALUATIONS, _FEW_EVALUATIONS = 8, 5
 _FEWEST_VALIDATION = 32
-# Of the whole time, for what base, examples in the prompt and test translate.
+# The share of the whole time for the translations of baselines and test.
 _BASELINES_SHARE = 0.15
-# Room for the examples that a baseline shows before a question, where it costs next to nothing.
+# Room for the examples in a baseline's prompt, if it is cheap.
 _SHOWN, _WIDTH_FOR_SHOWN = 4, 1024
-# Real tokens a batch should have to keep a device busy.
+# Tokens without padding that a batch should have to keep a device busy.
 _TOKENS_A_BATCH = 200
 _WIDTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192)
-# Below this a data set is small: few iterations, high rates, many seeds.
+# A data set with fewer records is small: few iterations, high rates, many seeds.
 _SMALL = 100
 _ROUND = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
-# What answers may take beside the training of a trial.
+# The time for answers, as a share of a trial's training.
 _ANSWERS_SHARE = 0.2
 _PROMPTS = (128, 96, 64, 48, 32, 24, 16)
 
 
 @dataclass(frozen=True)
 class Basis:
-    """What a sweep is designed for.
+    """The facts that a sweep is designed for.
 
     Attributes:
-        data: As a sweep has it.
+        data: The value of the sweep's key ``data``.
         rate: The learning rate that published sweeps suggest for the model.
         narrowest: Width of the narrowest layer that may be adapted; no rank is above it.
         width: ``max_seq_length``.
-        seconds: There are.
+        seconds: The time asked.
     """
 
     model: str
@@ -72,17 +72,17 @@ class Basis:
 
     @property
     def is_small(self) -> bool:
-        """Whether there is little to learn from."""
+        """Whether the data set is small."""
         return self.n_train < _SMALL
 
     @property
     def epochs(self) -> int:
-        """How often each example should come at most in the iterations that are wanted."""
+        """The most epochs in the wanted iterations."""
         return min(10, max(1, math.ceil(1500 / self.n_train)))
 
     @property
     def answer_tokens(self) -> float:
-        """Of a long reference."""
+        """Tokens of a long reference."""
         return float(np.quantile(self.view.n_targets, 0.98))
 
 
@@ -107,8 +107,8 @@ class Design:
 
 
 def choose_width(view: DataView) -> int:
-    """The least usual width that cuts no example; where only a few are long, one that cuts those;
-    where all are short, with room for a few before a question.
+    """The smallest usual width that cuts no example; if only a few are long, one that cuts them; if
+    all are short, one with room for a few before a question.
     """
     longest, most = int(view.lengths.max()), float(np.quantile(view.lengths, 0.99))
     with_shown = longest + _SHOWN * float(view.lengths.mean())
@@ -120,7 +120,7 @@ def choose_width(view: DataView) -> int:
 
 
 def choose_batch(view: DataView, width: int) -> int:
-    """Examples a batch: enough tokens to keep a device busy, and eight batches at least."""
+    """Examples in a batch: enough tokens to keep a device busy, and at least eight batches."""
     mean = float(np.minimum(view.lengths, width).mean())
     wanted = 2 ** round(math.log2(max(1.0, _TOKENS_A_BATCH / mean)))
     return int(max(1, min(8, wanted, view.count("train") // 8)))
@@ -131,7 +131,7 @@ def choose_design(basis: Basis) -> Design:
 
     Raises:
         MemoryBudgetError: Nothing fits.
-        SpecError: The time is too short for three trials; the message has what would do.
+        SpecError: The time is too short for three trials; the message says how much is enough.
     """
     largest: Design | None = None
     fault: HawsweepError | None = None
@@ -146,7 +146,7 @@ def choose_design(basis: Basis) -> Design:
         for fraction in _FRACTIONS:
             found = _fill(basis, plan, layers, fraction)
             enough = 2 * ENOUGH_TRIALS if fraction > 1 else ENOUGH_TRIALS
-            # All blocks where that costs no more than half of the iterations.
+            # All blocks, if that costs no more than half of the iterations.
             if found.n_trials >= enough and (layers != -1 or fraction >= 0.5):
                 return found
             if largest is None or found.n_trials > largest.n_trials:
@@ -165,12 +165,12 @@ def choose_design(basis: Basis) -> Design:
 
 
 def spec_of(content: Mapping[str, Any]) -> SweepSpec:
-    """The sweep that a content asks for."""
+    """The checked sweep of ``content``."""
     return check_sweep(dict(content), "the drafted sweep")
 
 
 def _plan(basis: Basis, layers: int) -> SweepPlan:
-    """What fits, with the largest rank that does."""
+    """The plan with the largest rank that fits."""
     for n_ranks in range(len(_ranks(basis, ENOUGH_TRIALS)), 0, -1):
         content = _content(basis, layers, 80, 10, ENOUGH_TRIALS, (2, 1), n_ranks)
         plan = plan_sweep(spec_of(content))
@@ -181,7 +181,7 @@ def _plan(basis: Basis, layers: int) -> SweepPlan:
 
 
 def _fill(basis: Basis, plan: SweepPlan, layers: int, fraction: float) -> Design:
-    """As many trials as there is time for; the fewest where there is not enough for those."""
+    """The size with the most trials that fit the time, or with the fewest allowed."""
     wanted = basis.epochs * basis.n_train / basis.batch_size * fraction
     n_evaluations = _EVALUATIONS if wanted >= 200 else _FEW_EVALUATIONS
     steps = _round_down(wanted / n_evaluations)
@@ -295,14 +295,14 @@ def _ranks(basis: Basis, n_trials: int) -> list[int]:
 
 
 def _rates(basis: Basis, iters: int) -> tuple[float, float]:
-    """Around the suggested rate; higher where there are few updates to learn in."""
+    """A range around the suggested rate; higher for few updates."""
     below, above = (4, 6) if basis.is_small else (10, 3) if iters < 150 else (20, 3)
     high = min(0.01, nice(basis.rate * above))
     return min(nice(basis.rate / below), high / 2), high
 
 
 def _prompts(basis: Basis, plan: SweepPlan | None, iters: int, most: int) -> int:
-    """Validation prompts that take no more than a part of a trial's time."""
+    """The number of validation prompts that take at most a part of a trial's time."""
     fewest = min(_PROMPTS[-1], basis.n_valid)
     if plan is None:
         return fewest
@@ -318,7 +318,7 @@ def _prompts(basis: Basis, plan: SweepPlan | None, iters: int, most: int) -> int
 
 
 def _answers_at_once(plan: SweepPlan | None) -> int:
-    """The most prompts at a time, up to 16, that leave answers within memory."""
+    """The most prompts at a time, up to 16, that fit into memory."""
     if plan is None:
         return 1
     for rows in (16, 8, 4, 2):

@@ -1,4 +1,4 @@
-"""A sweep for one's own data, planned to be done in the time there is, a reason for each key."""
+"""Drafts a sweep for given data that fits the given time, with a reason for each key."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -46,13 +46,13 @@ from hawsweep.text import SayProgress, seconds_text, time_text
 
 @dataclass(frozen=True)
 class Draft:
-    """A sweep that was made for somebody.
+    """A drafted sweep.
 
     Attributes:
-        columns: Of a CSV.
-        reasons: Why each key is as it is.
-        warnings: What is wrong with the data or the plan, in words.
-        text: The file.
+        columns: The columns taken of a CSV; else None.
+        reasons: The reason for each key's value.
+        warnings: Faults of the data or the plan, in words.
+        text: The content of the file.
     """
 
     spec: SweepSpec
@@ -74,18 +74,18 @@ def draft_sweep(
     target: str | None = None,
     progress: SayProgress = lambda _: None,
 ) -> Draft:
-    """Look at data and machine, and plan a sweep that ends within ``hours``.
+    """Examine data and machine, and plan a sweep that ends within ``hours``.
 
     Args:
-        reference: Of the data.
-        source: Column of a CSV; None for one that looks like it.
-        target: The same of the translations.
+        reference: The data reference.
+        source: The CSV's column to translate from; None: chosen by its name or content.
+        target: The same for the translations.
 
     Raises:
         DataError: The data cannot be used as it is.
         ModelError: The model's shape is not known.
         MemoryBudgetError: Nothing fits.
-        SpecError: The time is too short for three trials; the message has what would do.
+        SpecError: The time is too short for three trials; the message says how much is enough.
     """
     keys, columns, reasons = _choose_data(reference, source, target)
     basis = _look(model, keys, hours * 3600, progress)
@@ -103,7 +103,7 @@ def draft_sweep(
 
 
 def _look(model: str, keys: str | dict[str, Any], seconds: float, progress: SayProgress) -> Basis:
-    is_bundled = model in resolve.BUNDLED  # then it is here, though perhaps not converted yet
+    is_bundled = model in resolve.BUNDLED  # it is installed, perhaps not converted yet
     path = resolve.resolve_model(model, progress) if is_bundled else resolve.find_model(model)
     least = {
         "model": model,
@@ -112,7 +112,7 @@ def _look(model: str, keys: str | dict[str, Any], seconds: float, progress: SayP
         "search": {"learning_rate": {"choices": [1e-4]}},
     }
     uncut = check_sweep(least, "the drafted sweep")
-    known = known_memory(uncut, backend.device_here())  # a model nobody knows: at once
+    known = known_memory(uncut, backend.device_here())  # unknown models fail at once
     view = inspect_data(uncut, find_tokenizer(path, progress), progress)
     if not view.has_answers:
         raise DataError(
@@ -139,7 +139,7 @@ def write_draft(draft: Draft, path: Path, *, force: bool = False) -> None:
     """Write the file of a draft, and the folder it is in.
 
     Raises:
-        SpecError: It is there already, or cannot be written.
+        SpecError: It exists already, or cannot be written.
     """
     check_free(path, force=force)
     try:
@@ -153,7 +153,7 @@ def check_free(path: Path, *, force: bool) -> None:
     """Refuse to write over a sweep.
 
     Raises:
-        SpecError: It is there, and nobody said it may go.
+        SpecError: The file exists, and --force was not given.
     """
     if path.is_dir():
         raise SpecError(f"{path} is a folder. Name a file.")
@@ -173,7 +173,7 @@ def _choose_data(
     n_rows = check_rows(path, chosen.source, chosen.target)
     named = chosen.target.strip()
     language = named if named.isalpha() and named[:1].isupper() else "English"
-    # Enough of either to tell trials apart, but never most of a small data set.
+    # Enough of both to tell trials apart, but never most of a small data set.
     valid, test = (0.1, 0.1) if n_rows >= 300 else (0.2, 0.2) if n_rows >= 80 else (0.3, 0.0)
     keys = {
         "path": reference,
@@ -192,14 +192,14 @@ def _choose_data(
         "test_fraction": (
             f"{round(n_rows * test)} pairs for the winner alone, at the end"
             if test
-            else "none: all that can be spared judge the trials"
+            else "none: the data is too small for a test split"
         ),
     }
     return keys, chosen, {f"data.{key}": reason for key, reason in reasons.items()}
 
 
 def _keep_lengths(spec: SweepSpec, view: DataView, width: int) -> None:
-    """What was counted, so that plans need not estimate it."""
+    """Save the counted lengths, so that plans need not estimate them."""
     if not view.is_tokenized or view.count("train") != len(view.lengths):
         return
     lengths = np.minimum(view.lengths, width)
@@ -214,7 +214,7 @@ def _keep_lengths(spec: SweepSpec, view: DataView, width: int) -> None:
 def _head(reference: str, model: str, hours: float, design: Design) -> list[str]:
     known = design.plan.memory
     return [
-        f"Made by hawsweep init for {reference} and {model}, {hours:g} hours.",
+        f"Made by `hawsweep init` for {reference} and {model}, {hours:g} hours.",
         f"A trial takes about {seconds_text(design.timing.trial_s)} here, all about "
         f"{seconds_text(design.timing.total_s)}; speed: {known.speed.how}.",
         "What a key means: hawsweep explain KEY",
@@ -225,11 +225,11 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
     view, n_prompts = basis.view, spec.scoring.max_examples
     yield from (f"{each.text}." for each in repeated_or_empty(view))
     for leak in view.leaks:
-        yield f"{leak}: scores measure memory there."
+        yield f"{leak}: on these the score measures memory."
     if n_prompts < FEW_PROMPTS:
-        few = "there are no more" if n_prompts == basis.n_valid else "more would take too long"
+        few = "the data has no more" if n_prompts == basis.n_valid else "more would take too long"
         yield (
-            f"{n_prompts} prompts are too few to tell close trials apart ({few}): only scores that "
+            f"{n_prompts} prompts are too few to tell close trials apart ({few}): scores must "
             f"differ by about {told_apart(n_prompts):.2f} or more."
         )
     if not view.count("test"):
@@ -242,6 +242,6 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
         yield f"{spec.model} is not here: the first start fetches it."
     if not plan.memory.is_calibrated:
         yield (
-            "The speed was never measured here: the first start does that. For a better plan now: "
+            "The speed was never measured here: the first start does. For a better plan now: "
             "hawsweep plan NAME --calibrate, then this command again with --force."
         )

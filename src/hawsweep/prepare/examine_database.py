@@ -1,4 +1,4 @@
-"""What is wrong with the database, and what can be done about it."""
+"""Examines the database and its backup, and names the remedy for each fault."""
 
 import json
 import sqlite3
@@ -34,11 +34,11 @@ class Database:
     """The state of a database.
 
     Attributes:
-        where: Its file's path; or in words, where it is another database.
+        where: Its file's path; for another database a description.
         state: ``missing``; ``not SQLite``; ``damaged``; ``locked`` by another process; ``not
             readable`` for other reasons; ``foreign``: of another program; or ``fine``.
-        detail: What was found, in words; empty where it is fine.
-        studies: For each, the number of its trials by state; where the database is fine.
+        detail: The fault in words; empty if it is fine.
+        studies: For each study, the number of its trials by state, if the database is fine.
     """
 
     where: str
@@ -52,10 +52,11 @@ class Diagnosis:
     """The database and its backup.
 
     Attributes:
-        backup: None where there is none.
+        backup: None without a backup.
         backup_made: Local time.
-        n_trial_dirs: How many trials have a folder.
-        restore: For a shell, where the database is lost and its backup fine: puts the backup back.
+        n_trial_dirs: The number of trials with a folder.
+        restore: A shell command that restores the backup, if the database is lost and the backup
+            fine.
     """
 
     database: Database
@@ -66,7 +67,7 @@ class Diagnosis:
 
     @property
     def is_fine(self) -> bool:
-        """Whether nothing is wrong; before the first study nothing is."""
+        """Whether there is no fault; a missing database without trials is no fault."""
         is_new = self.backup is None and self.n_trial_dirs == 0
         return self.database.state == "fine" or (self.database.state == "missing" and is_new)
 
@@ -77,7 +78,7 @@ class Diagnosis:
 
 
 def examine(place: Place) -> Diagnosis:
-    """Look at the database and its backup. Nothing is changed."""
+    """Examine the database and its backup. Nothing is changed."""
     path, n_trial_dirs = place.database_path, count_trial_dirs(place)
     if path is None:
         return Diagnosis(_examine_other(place), n_trial_dirs=n_trial_dirs)
@@ -95,7 +96,7 @@ def versions_of_studies(place: Place, found: Database) -> dict[str, dict[str, st
     """The versions each study was made with; nothing is changed.
 
     Args:
-        found: What was found of the database: of one that is not fine nothing is read.
+        found: The examination of the database; only a fine one is read.
     """
     path = place.database_path
     if found.state != "fine":
@@ -115,14 +116,14 @@ def versions_of_studies(place: Place, found: Database) -> dict[str, dict[str, st
             ).fetchall()
         return {name: dict(json.loads(versions)) for name, versions in rows}
     except (sqlite3.Error, TypeError, ValueError):
-        return {}  # another program wrote it, or writes now
+        return {}  # another program made it, or writes to it now
 
 
 def check_readable(place: Place) -> None:
-    """Refuse a database file that cannot be read at this moment, without waiting for it.
+    """Refuse a database file that cannot be read now, without waiting for it.
 
     Raises:
-        StudyError: It is locked, or it is not as SQLite left it.
+        StudyError: It is locked, or it is damaged.
     """
     if place.database_path is None:
         return
@@ -136,7 +137,7 @@ def check_readable(place: Place) -> None:
 
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
-    # Read only: opened to write, SQLite itself may change a damaged file.
+    # Read only: SQLite may change a damaged file that is opened for writing.
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout_s, uri=True)
 
 

@@ -1,5 +1,5 @@
-"""What of this machine and this installation a sweep depends on: device, memory, BLAS, compiler,
-disk, models, versions, caches. The database: doctor.py.
+"""Examines machine and installation: device, memory, BLAS, compiler, disk, models, versions and
+caches. The database: examine_database.py.
 """
 
 import importlib.metadata
@@ -25,7 +25,7 @@ from hawsweep.text import SayProgress
 
 _GB = 1e9
 _LOW_MEMORY, _LOW_DISK, _NO_DISK = 4 * _GB, 5 * _GB, 0.2 * _GB
-# A reference BLAS does 5 to 10, a fast one 80 and more a core (docs/benchmarks.md).
+# GFLOP/s a core: a reference BLAS has 5 to 10, a fast one 80 and more (docs/benchmarks.md).
 _SLOW_GFLOPS = 25.0
 _SIZE, _MEASURED_S = 1024, 1.0
 _MOST_MODELS = 8
@@ -39,12 +39,12 @@ def examine_machine(
     quick: bool = False,
     progress: SayProgress = lambda _: None,
 ) -> list[Finding]:
-    """Look at all but the database. Nothing is changed, nothing is fetched.
+    """Examine all but the database. Nothing is changed or downloaded.
 
     Args:
         made_with: The versions each study was made with; see
             ``examine_database.versions_of_studies``.
-        quick: Nothing is measured or trained.
+        quick: Leave out measuring and training.
     """
     found = [device_finding(), *memory_findings(), compiler_finding(), *disk_findings(place)]
     found += [*model_findings(), *version_findings(made_with), *cache_findings()]
@@ -57,7 +57,7 @@ def examine_machine(
 
 
 def device_finding() -> Finding:
-    """What MLX computes on."""
+    """MLX's device."""
     device = backend.device_here()
     cores = memory.usable_cores()
     text = f"{device}, {cores} cores, {platform.platform(terse=True)}, {platform.machine()}"
@@ -65,14 +65,14 @@ def device_finding() -> Finding:
         remedy = "MLX needs Apple silicon, and a Python made for it, not for Intel."
         return Finding("device", "fault", text, remedy)
     if os.getloadavg()[0] > 1.5 * cores:
-        text += f"; {os.getloadavg()[0]:.1f} processes want them now"
-        remedy = "Times measured now are too long: other programs use the cores."
+        text += f"; {os.getloadavg()[0]:.1f} processes compete for them now"
+        remedy = "Times measured now are too long, because other programs use the cores."
         return Finding("device", "warning", text, remedy)
     return Finding("device", "ok", text)
 
 
 def memory_findings() -> Iterator[Finding]:
-    """How much there is, and what a sweep would take of it."""
+    """The machine's memory, and the budget of a sweep."""
     machine = memory.this_machine()
     budget = memory.find_budget(machine=machine)
     text = f"{budget.total_bytes / _GB:.1f} GB for sweeps: {budget.how}"
@@ -84,22 +84,22 @@ def memory_findings() -> Iterator[Finding]:
 
 
 def compiler_finding() -> Finding:
-    """What mx.compile builds its kernels with on a CPU, and the shim of the fast BLAS."""
+    """The compilers for mx.compile's kernels on a CPU and for the fast BLAS's shim."""
     if backend.device_here() != "cpu":
-        return Finding("compiler", "ok", "not needed: kernels are built by the GPU's own")
+        return Finding("compiler", "ok", "not needed: the GPU's own compiler builds the kernels")
     found = {name: shutil.which(name) for name in ("g++", "cc")}
     if found["g++"] is None:
         remedy = "Install one: apt install g++, or dnf install gcc-c++."
         text = "no g++, which mx.compile needs on a CPU"
         return Finding("compiler", "fault", text, remedy)
     if found["cc"] is None:
-        text = f"{found['g++']}, but no cc, which the fast BLAS is built with once"
+        text = f"{found['g++']}, but no cc, which builds the fast BLAS once"
         return Finding("compiler", "warning", text, "Install one: apt install gcc.")
     return Finding("compiler", "ok", str(found["g++"]))
 
 
 def disk_findings(place: Place) -> Iterator[Finding]:
-    """Room where studies, caches and temporary files go."""
+    """Free space for studies, caches and temporary files."""
     folders = {
         "studies": (place.studies_dir, "Or choose another --studies-dir."),
         "cache": (backend.cache_dir(), "Or set HAWSWEEP_CACHE to another folder."),
@@ -120,7 +120,7 @@ def disk_findings(place: Place) -> Iterator[Finding]:
 
 
 def model_findings() -> Iterator[Finding]:
-    """Models that are here, and the embedder that scores are made with."""
+    """The models on this machine, and the embedder for scores."""
     for name, bundled in resolve.BUNDLED.items():
         if resolve.find_model(name) is not None:
             yield Finding("model", "ok", f"{name}, bundled, converted")
@@ -154,7 +154,7 @@ def _cached_models() -> Iterator[tuple[str, int]]:
 
 
 def version_findings(made_with: Mapping[str, Mapping[str, str]]) -> Iterator[Finding]:
-    """What is installed, and which studies were made with something else.
+    """The installed versions, and the studies made with other versions.
 
     Args:
         made_with: By study, versions by package.
@@ -181,7 +181,7 @@ def version_findings(made_with: Mapping[str, Mapping[str, str]]) -> Iterator[Fin
 
 
 def cache_findings() -> Iterator[Finding]:
-    """Where what can be made again is kept, and how large it is."""
+    """The cache folders and their sizes."""
     folder = backend.cache_dir()
     parts = sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
     sizes = [f"{part.name} {_size(part) / 1e6:.0f} MB" for part in parts]
@@ -194,7 +194,7 @@ def cache_findings() -> Iterator[Finding]:
         kernels = Path(tempfile.gettempdir(), "mlx", importlib.metadata.version("mlx"), "cpu")
         if kernels.is_dir() and not os.access(kernels, os.W_OK):
             text = f"{kernels} belongs to another user: mx.compile cannot write its kernels"
-            yield Finding("cache", "fault", text, "Set TMPDIR to a folder of your own.")
+            yield Finding("cache", "fault", text, "Set TMPDIR to a folder that you own.")
 
 
 def _size(folder: Path) -> int:
@@ -208,7 +208,7 @@ def _size(folder: Path) -> int:
 
 
 def blas_finding() -> Finding:
-    """The matrix products MLX is capable of, measured for a second."""
+    """The speed of MLX's matrix products, measured for a second."""
     try:
         gflops = measure_gflops()
         blas = backend.blas()
@@ -218,7 +218,7 @@ def blas_finding() -> Finding:
     text = f"{name}, {gflops:,.0f} GFLOP/s in float32"
     if backend.is_cpu() and platform.system() == "Linux" and gflops < _SLOW_GFLOPS:
         remedy = (
-            "Others may use the cores now."
+            "Other programs may use the cores now."
             if blas.name != "built-in"
             else "MLX's own BLAS is slow: install a C compiler and scipy-openblas32 (pip), and "
             "leave HAWSWEEP_BLAS unset."
@@ -228,7 +228,7 @@ def blas_finding() -> Finding:
 
 
 def measure_gflops(seconds: float = _MEASURED_S) -> float:
-    """Floating-point operations of products of two square matrices, 1e9 a second."""
+    """GFLOP/s of products of two square matrices."""
     from hawsweep.machine.backend import mx
 
     one = mx.random.uniform(shape=(_SIZE, _SIZE))
@@ -255,6 +255,6 @@ def selftest_finding() -> Finding:
         return Finding("self-test", "fault", f"{text}: it does not learn", remedy)
     if not done.is_kept:
         return Finding(
-            "self-test", "fault", f"{text}: what is saved is not what was trained", remedy
+            "self-test", "fault", f"{text}: the saved adapter is not the trained one", remedy
         )
     return Finding("self-test", "ok", text)

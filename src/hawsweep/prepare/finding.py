@@ -1,4 +1,4 @@
-"""What an examination finds: one line for each thing looked at, and what to do about it."""
+"""Findings of an examination: one line for each subject, and its remedy."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -9,13 +9,13 @@ State = Literal["ok", "warning", "fault"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that was looked at.
+    """One examined subject.
 
     Attributes:
-        subject: What it was, in a word or two.
+        subject: Its name, in a word or two.
         state: ``warning``: it works, but not as it could; ``fault``: it does not work.
-        text: What was found.
-        remedy: What to do; empty where all is well.
+        text: The result in words.
+        remedy: What to do; empty if nothing is wrong.
     """
 
     subject: str
@@ -29,6 +29,6 @@ class Finding:
 
 
 def worst(findings: Iterable[Finding]) -> State:
-    """The state of them all."""
+    """The worst state among the findings."""
     states = {each.state for each in findings}
     return "fault" if "fault" in states else "warning" if "warning" in states else "ok"

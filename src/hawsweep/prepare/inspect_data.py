@@ -1,4 +1,4 @@
-"""What a data set holds, looked at before a sweep is made of it."""
+"""Inspects a data set before a sweep: columns, lengths, duplicates, leaks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from hawsweep.spec.sweep import SweepSpec
 from hawsweep.text import SayProgress
 
 SPLITS = ("train", "valid", "test")
-# How columns of translations are called, in lower case.
+# Usual names of columns of translations, in lower case.
 _SOURCES = ("source", "src", "input", "prompt", "question", "hawaiian", "haw", "hwn", "original")
 _TARGETS = ("target", "tgt", "output", "completion", "answer", "english", "eng", "en", "reference")
 _ROWS_LOOKED_AT = 200
 _LINES_NAMED = 8
-# Tokenized for their lengths; of more records a seeded subset is.
+# The most records tokenized for their lengths; of more records a seeded subset is taken.
 _MOST_TOKENIZED = 20_000
 # Longer than any example: nothing is cut.
 UNCUT = 2**24
@@ -33,10 +33,10 @@ UNCUT = 2**24
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a CSV are taken.
+    """The columns taken of a CSV.
 
     Attributes:
-        why: How they were chosen, in words.
+        why: The reason for the choice, in words.
         others: Columns that are not used.
     """
 
@@ -51,7 +51,7 @@ class SplitView:
     """One split.
 
     Attributes:
-        n_repeated: Records that are in it before, source and answer.
+        n_repeated: Records whose source and answer occur before in the split.
         n_empty: Records with an empty source or answer.
     """
 
@@ -62,15 +62,15 @@ class SplitView:
 
 @dataclass(frozen=True)
 class DataView:
-    """A data set as it was found.
+    """The result of an inspection.
 
     Attributes:
-        splits: By name, those with records.
+        splits: The splits with records, by name.
         lengths: Tokens of each training example, uncut, ``[examples]``.
-        n_targets: Of them learned from, ``[examples]``.
-        how: Where these are from.
-        is_tokenized: Whether they were counted by the model's tokenizer.
-        has_answers: Whether each record has an answer that a model's can be compared with.
+        n_targets: Tokens learned from in each, ``[examples]``.
+        how: The origin of these numbers.
+        is_tokenized: Whether the model's tokenizer counted them.
+        has_answers: Whether each record has a reference answer.
     """
 
     splits: Mapping[str, SplitView]
@@ -91,11 +91,11 @@ class DataView:
 
 
 def choose_columns(path: Path, source: str | None = None, target: str | None = None) -> Columns:
-    """The columns that hold texts and their translations: those asked for, else those whose name
-    says so, else the first two that hold words.
+    """The columns of texts and translations: those asked for, else by usual names, else the first
+    two that hold words.
 
     Raises:
-        DataError: There are not two, or one that is asked for is not there.
+        DataError: There are not two such columns, or one that was asked for is missing.
     """
     with open_csv(path) as (columns, rows):
         cells = [row for _, row in islice(rows, _ROWS_LOOKED_AT)]
@@ -127,10 +127,10 @@ def choose_columns(path: Path, source: str | None = None, target: str | None = N
 
 
 def check_rows(path: Path, source: str, target: str) -> int:
-    """The number of rows of a CSV that hold something.
+    """The number of rows of a CSV that are not empty.
 
     Raises:
-        DataError: Some lack a text or its translation; the message gives the first of their lines.
+        DataError: Rows lack a text or its translation; the message has their first line numbers.
     """
     with open_csv(path) as (_, rows):
         cells = [(line, bool(row[source].strip()), bool(row[target].strip())) for line, row in rows]
@@ -148,10 +148,10 @@ def check_rows(path: Path, source: str, target: str) -> int:
 def inspect_data(
     spec: SweepSpec, tokenizer: Any | None, progress: SayProgress = lambda _: None
 ) -> DataView:
-    """Look through the data of a sweep.
+    """Inspect the data of a sweep.
 
     Args:
-        tokenizer: The model's; None where it is not here, then lengths are estimated.
+        tokenizer: The model's; None if it is not on this machine: lengths are then estimated.
 
     Raises:
         DataError: It cannot be found, read or used.
@@ -179,7 +179,7 @@ def inspect_data(
 
 
 def find_tokenizer(path: Path | None, progress: SayProgress = lambda _: None) -> Any:
-    """The tokenizer in a model's folder; None where there is none that can be read."""
+    """The tokenizer in a model's folder; None if it cannot be read."""
     if path is None:
         return None
     progress("reading the tokenizer")
@@ -190,7 +190,7 @@ def find_tokenizer(path: Path | None, progress: SayProgress = lambda _: None) ->
     try:
         return load_tokenizer(path)
     except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError):
-        return None  # `start` says what is wrong with it
+        return None  # `start` names the fault
 
 
 def _count_tokens(
@@ -221,6 +221,6 @@ def _holds_words(cells: Iterable[str]) -> bool:
 
 
 def _called(names: Sequence[str], columns: Sequence[str]) -> str | None:
-    """The first column that is called by one of the names, the surest name first."""
+    """The first column with one of the names, the surest name first."""
     lower = {column.strip().lower(): column for column in reversed(columns)}
     return next((lower[name] for name in names if name in lower), None)

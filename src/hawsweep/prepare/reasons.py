@@ -1,4 +1,4 @@
-"""Why each key of a drafted sweep is as it is, in a few words."""
+"""The reasons for the keys of a drafted sweep, in a few words."""
 
 from hawsweep.prepare.design import Basis, Design
 from hawsweep.prepare.sweep_text import short
@@ -6,7 +6,7 @@ from hawsweep.text import seconds_text
 
 
 def reasons_of(basis: Basis, design: Design) -> dict[str, str]:
-    """By dotted key; also of keys that this design has not."""
+    """The reasons by dotted key, also for keys that this design does not have."""
     return {
         **_of_training(basis, design),
         **_of_search(basis, design),
@@ -20,25 +20,25 @@ def _of_training(basis: Basis, design: Design) -> dict[str, str]:
     return {
         "model": f"{design.plan.memory.shape.weight_bytes() / 1e9:.2f} GB of weights here",
         "train.batch_size": size
-        + ("larger ones would be few" if basis.is_small else "enough to keep a device busy"),
+        + ("larger batches would be few" if basis.is_small else "enough to keep a device busy"),
         "train.iters": (
-            f"{seen} examples, {seen / basis.n_train:.1f} epochs; fixed, as the best of all "
-            "evaluations is kept anyway"
+            f"{seen} examples, {seen / basis.n_train:.1f} epochs; fixed, because the best of all "
+            "evaluations is kept"
         ),
         "train.steps_per_eval": f"{design.iters // design.steps} evaluations: chances to prune",
         "train.num_layers": (
             "all: a new language is learned in the lower blocks too"
             if design.layers == -1
-            else "the upper blocks: with all there is time or memory for too little"
+            else "the upper blocks: all would take too much time or memory"
         ),
         "train.max_seq_length": (
             f"the longest example has {int(basis.view.lengths.max())} tokens"
             + (f"; {n_cut} are truncated" if n_cut else "")
         ),
-        "train.mask_prompt": "learn to answer, not to ask",
-        "train.optimizer_config": "Adam's first steps are else 3 to 6 times too large",
+        "train.mask_prompt": "the loss counts answers only",
+        "train.optimizer_config": "without it Adam's first steps are 3 to 6 times too large",
         "train.lora_parameters.alpha": "scale = alpha / rank: rank does not shift the rate",
-        "train.early_stopping_patience": "examples come several times: it may overfit",
+        "train.early_stopping_patience": "examples come several times: a trial may overfit",
     }
 
 
@@ -47,25 +47,25 @@ def _of_search(basis: Basis, design: Design) -> dict[str, str]:
     return {
         "search.learning_rate": (
             f"published sweeps suggest {short(basis.rate)}"
-            + ("; a few updates want more" if basis.is_small else "")
+            + ("; higher for few updates" if basis.is_small else "")
         ),
         "search.lora_parameters.rank": (
-            f"matters less than the rate; at the largest executed {design.plan.largest.how}"
+            f"matters less than the rate; the largest is run {design.plan.largest.how}"
         ),
         "pruning.name": (
-            "who is behind the median in validation loss is ended"
+            "trials behind the median validation loss are ended"
             if is_pruned
             else "too few trials to compare with"
         ),
-        "pruning.n_startup_trials": "to complete before any is ended",
+        "pruning.n_startup_trials": "trials to complete before any is pruned",
         "pruning.n_warmup_steps": (
             f"{2 * design.steps / design.iters:.0%} of a trial: a low rate begins slowly"
         ),
         "sampler.name": "learns from earlier trials what to try next",
-        "sampler.n_startup_trials": "not learned yet: a third, two of them as published sweeps say",
-        "trials": "as there is time for"
+        "sampler.n_startup_trials": "random at first: a third, two of them from published sweeps",
+        "trials": "as many as fit the time"
         + (f"; about {n_pruned} of them pruned early" if n_pruned else ""),
-        "timeout": "no trial starts later, so that the last ends in time",
+        "timeout": "no trial starts later, so the last ends in time",
     }
 
 
@@ -74,16 +74,16 @@ def _of_judging(basis: Basis, design: Design) -> dict[str, str]:
     of = f"of {basis.n_valid}" if evaluated < basis.n_valid else "all there are"
     share = timing.evaluations_s / timing.trial_s if timing.trial_s else 0
     return {
-        "memory.budget": f"what is free at the start; now {design.plan.budget.how}",
+        "memory.budget": f"the free memory at the start; now {design.plan.budget.how}",
         "validation.max_examples": f"{of}, for the loss: {share:.0%} of a trial's time",
-        "scoring.metric": "of the translations; chrf and bleu are recorded beside it",
+        "scoring.metric": "of the translations; chrf and bleu are recorded too",
         "scoring.max_examples": f"translated by each survivor: {seconds_text(timing.answers_s)}",
         "scoring.max_tokens": f"long references have {basis.answer_tokens:.0f}",
-        "scoring.batch_size": "prompts at a time: as many as memory has room for, up to 16",
+        "scoring.batch_size": "prompts at a time: as many as fit into memory, up to 16",
         "confirm.top": (
-            f"the best again, to see which was lucky: {seconds_text(timing.again_s)}"
+            f"the best with new seeds, to see which was lucky: {seconds_text(timing.again_s)}"
             if design.top * design.seeds
             else "no time for it: the winner may have been lucky"
         ),
-        "confirm.seeds": "new seeds each",
+        "confirm.seeds": "new seeds for each",
     }

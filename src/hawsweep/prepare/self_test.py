@@ -1,7 +1,7 @@
-"""Whether this machine trains at all: a few steps, an adapter saved and loaded again.
+"""A self-test of training: a few steps, and an adapter saved and loaded.
 
-``python -m hawsweep.prepare.self_test`` does it in a process of its own and prints a line of JSON,
-so that what kills a process kills no other.
+``python -m hawsweep.prepare.self_test`` runs it and prints a line of JSON. It is a child process,
+so that a crash ends only the test.
 """
 
 import json
@@ -25,17 +25,17 @@ BUNDLED = "smollm2-135m-instruct"
 _TIMEOUT_S = 300.0
 _ITERS = 8
 _EXAMPLES = 12
-# Reloaded, the same numbers are computed from the same values.
+# The reloaded adapter gives the same numbers, within rounding.
 _TOLERANCE = 1e-4
 _RANDOM = "a tiny random model"
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the few steps came to.
+    """The result of the few steps.
 
     Attributes:
-        model: What was trained.
+        model: The trained model.
         before: The loss before the first step.
         after: The loss of the best adapter.
         reloaded: The same, of the adapter read from its file.
@@ -67,7 +67,7 @@ def run_selftest() -> SelfTest:
         BackendError: The process died, hung or could not train; the message says how.
     """
     command = [sys.executable, "-m", "hawsweep.prepare.self_test"]
-    # As workers have it: threads that wait for each other starve where others use the cores.
+    # As in workers: waiting threads slow the others down if other programs use the cores.
     environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **os.environ}
     try:
         done = subprocess.run(
@@ -86,16 +86,16 @@ def run_selftest() -> SelfTest:
 
 
 def read_outcome(code: int, output: str, errors: str) -> SelfTest:
-    """What a child process left.
+    """The result of the child process.
 
     Raises:
-        BackendError: It did not come to its end.
+        BackendError: It did not finish.
     """
     if code == 0:
         try:
             return SelfTest(**json.loads(output.splitlines()[-1]))
         except (IndexError, TypeError, ValueError) as fault:
-            raise BackendError(f"it said what cannot be understood: {output[-200:]!r}") from fault
+            raise BackendError(f"its output cannot be read: {output[-200:]!r}") from fault
     if is_out_of_memory(errors):
         raise BackendError("it ran out of memory")
     how = f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"
@@ -104,7 +104,7 @@ def read_outcome(code: int, output: str, errors: str) -> SelfTest:
 
 
 def train_a_little(folder: Path) -> SelfTest:
-    """Train the bundled model where it is converted, else a tiny random one."""
+    """Train the bundled model if it is converted, else a tiny random one."""
     backend.blas()  # before anything imports MLX
     path = resolve.find_model(BUNDLED)
     model, examples = _random() if path is None else _bundled(path)
@@ -193,7 +193,7 @@ class _Silent:
 
 
 def main() -> None:
-    """Train in a temporary folder and say what it came to."""
+    """Train in a temporary folder and print the result."""
     keep_torch_out()
     with tempfile.TemporaryDirectory(prefix="hawsweep-selftest-") as folder:
         print(json.dumps(asdict(train_a_little(Path(folder)))))

@@ -7,19 +7,19 @@ from typing import Any
 
 _COLUMN = 44
 _PLAIN = re.compile(r"[A-Za-z_~/.][\w./~-]*|\d+h(\d+m)?|\d+m")
-# What YAML takes for something else than text.
+# Texts that YAML would not read as text.
 _NO_TEXT = {"true", "false", "yes", "no", "on", "off", "null", "none", "nan", ".inf", ".nan", "~"}
 # Sections that begin a paragraph.
 _PARAGRAPHS = ("train", "search", "memory")
 
 
 def render(content: Mapping[str, Any], reasons: Mapping[str, str], head: Sequence[str]) -> str:
-    """YAML of ``content`` in its order.
+    """The YAML of ``content``, in the same order.
 
     Args:
-        reasons: By dotted key, what stands beside it. A key with a reason of its own and keys below
-            it is written on one line.
-        head: Comments before it all.
+        reasons: The comment beside each dotted key. A key with a reason and keys below it is
+            written on one line.
+        head: Comments at the top.
     """
     lines = [f"# {_one_line(each)}" for each in head]
     for key, value in content.items():
@@ -56,7 +56,7 @@ def scalar(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    # Some of what JSON leaves as it is ends a line in YAML, or may not be in it.
+    # Some characters that JSON does not escape end a line in YAML, or are not allowed in it.
     return "".join(
         each if each.isprintable() else f"\\U{ord(each):08x}"
         for each in json.dumps(text, ensure_ascii=False)

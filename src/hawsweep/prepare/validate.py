@@ -1,4 +1,4 @@
-"""A sweep as ``start`` will see it, as far as can be told without loading weights."""
+"""Validates a sweep as ``start`` will, without loading weights."""
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ from hawsweep.study.study import load_study, spec_of
 from hawsweep.text import SayProgress, seconds_text
 
 FEW_PROMPTS = 50
-# Of a similarity, from prompt to prompt, as far as is known before anything was answered.
+# The assumed standard deviation of a similarity over prompts, before there are answers.
 _USUAL_DEVIATION = 0.2
 _MANY_TRUNCATED = 0.01
 
@@ -36,7 +36,7 @@ _MANY_TRUNCATED = 0.01
 def rehearse(
     spec: SweepSpec, name: str, place: Place, progress: SayProgress = lambda _: None
 ) -> list[Finding]:
-    """Look at all that ``start`` would look at before it trains, and go on after a fault.
+    """Check everything that ``start`` checks before it trains, and go on after a fault.
 
     Args:
         name: The study's.
@@ -55,12 +55,12 @@ def rehearse(
         found.append(_time(spec, plans))
     if spec.searches_models and plans:
         found = [_left_out(each) for each in found]
-    # What does not depend on the model is said once.
+    # Findings that do not depend on the model come once.
     return list(dict.fromkeys(found))
 
 
 def _named(found: Finding, model: str) -> Finding:
-    """Of several models each has a memory of its own."""
+    """A finding with the model's name, if there are several models."""
     of_it = found.subject in ("memory", "disk", "lengths")
     return replace(found, text=f"{model}: {found.text}") if of_it else found
 
@@ -82,20 +82,20 @@ def _of_model(
     progress("planning")
     found = [*of_data, *of_model]
     if worst(of_model) == "fault":
-        return found  # of its memory nothing else would be said
+        return found  # without files, its memory cannot be checked
     return found + _caught("memory", lambda: _plan(spec, place, view, plans))
 
 
 def told_apart(n_prompts: int) -> float:
-    """About the smallest difference of two trials' scores that so many prompts find."""
+    """The smallest difference of two trials' scores that ``n_prompts`` prompts find, roughly."""
     return detectable_difference(_USUAL_DEVIATION, n_prompts)
 
 
 def _caught(subject: str, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    """What is found until a fault ends it."""
+    """The findings up to the first fault."""
     found: list[Finding] = []
     try:
-        found.extend(look())  # keeps what came before the fault
+        found.extend(look())  # keeps the findings before the fault
     except HawsweepError as fault:
         found.append(Finding(subject, "fault", str(fault)))
     return found
@@ -160,7 +160,7 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     yield from _lengths(spec, view)
     yield from repeated_or_empty(view)
     for leak in view.leaks:
-        yield Finding("leak", "warning", str(leak), "There the score measures memory: remove them.")
+        yield Finding("leak", "warning", str(leak), "The score then measures memory: remove them.")
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
     if n_prompts < FEW_PROMPTS:
         least = told_apart(n_prompts)
@@ -216,7 +216,7 @@ def _metric(spec: SweepSpec) -> Iterator[Finding]:
 
 
 def embedder_finding(reference: str) -> Finding:
-    """Whether an embedder is here."""
+    """The finding on the embedder."""
     if resolve.find_embedder(reference) is not None:
         return Finding("embedder", "ok", reference)
     if reference in resolve.BUNDLED_EMBEDDERS:
@@ -228,10 +228,11 @@ def embedder_finding(reference: str) -> Finding:
 
 
 def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int:
-    """The width of the narrowest layer of a block that may be adapted.
+    """The width of the narrowest layer to adapt in a block.
 
     Args:
-        keys: Layers; None for all but a router, which is as wide as there are experts.
+        keys: Names of layers; None for all except a router, which is as wide as the number of
+            experts.
     """
     widths = [
         min(size)
@@ -281,13 +282,13 @@ def _disk(spec: SweepSpec, plan: SweepPlan, place: Place) -> Iterator[Finding]:
 
 
 def expected_time(plan: SweepPlan, view: DataView) -> Timing:
-    """How long a sweep takes with this data."""
+    """The finding on the sweep's time with this data."""
     answer_tokens = float(np.quantile(view.n_targets, 0.98))
     return time_sweep(plan, view.count("valid"), view.count("test"), answer_tokens)
 
 
 def _time(spec: SweepSpec, plans: Sequence[tuple[SweepPlan, Timing]]) -> Finding:
-    """Of several models each gets its share of the trials."""
+    """The finding on time; each of several models gets its share of the trials."""
     total_s, trial_s = (
         statistics.mean(getattr(timing, each) for _, timing in plans)
         for each in ("total_s", "trial_s")
@@ -296,7 +297,9 @@ def _time(spec: SweepSpec, plans: Sequence[tuple[SweepPlan, Timing]]) -> Finding
     text += f"; {plans[0][0].memory.speed.how}"
     if spec.timeout is not None and total_s > 1.1 * spec.timeout:
         text += f"; the timeout is {seconds_text(spec.timeout)}"
-        return Finding("time", "warning", text, "It ends with fewer trials, the best confirmed.")
+        return Finding(
+            "time", "warning", text, "It ends with fewer trials; the best are confirmed."
+        )
     return Finding("time", "ok", text)
 
 

@@ -1,1 +1,1 @@
-"""What a study's numbers say. Returns values; formats nothing."""
+"""The results of a study, computed from its numbers. Returns values; formats nothing."""

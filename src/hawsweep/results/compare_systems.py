@@ -28,10 +28,10 @@ from hawsweep.training.adapters import adapted, load_adapter
 
 @dataclass(frozen=True)
 class System:
-    """One of several that answered the same items.
+    """One of several systems that answered the same items.
 
     Attributes:
-        lead: How much higher it scores than the next one; None for the last.
+        lead: The difference of its score to the next one's; None for the last.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Ranking:
     Attributes:
         agreement: Spearman's correlation of their scores with their chrF; None for fewer than
             three.
-        reversed_pairs: Neighbours that chrF ranks the other way round.
+        reversed_pairs: Neighbours in the reverse order by chrF.
     """
 
     systems: tuple[System, ...]
@@ -94,7 +94,7 @@ def rank(scores: Mapping[str, Score]) -> Ranking:
 def score_file(path: Path, source: str, reference: str, spec: ScoringSpec) -> Ranking:
     """Score every other column of a CSV against its column ``reference``.
 
-    Empty cells are empty answers. Each of them is counted among the faults.
+    An empty cell is an empty answer, and counted as a fault.
 
     Raises:
         DataError: The file is not a CSV in UTF-8, has no such columns, no rows, or no reference in
@@ -113,7 +113,7 @@ def score_file(path: Path, source: str, reference: str, spec: ScoringSpec) -> Ra
         raise DataError(f"{path} has no column beside {source} and {reference} to score.")
     scorer = _scorer(spec)
     outputs = {name: [row[name] for _, row in rows] for name in names}
-    # All at once: batches of texts of like length have little padding.
+    # All at once: batches of texts of similar length have little padding.
     scorer.embedder.embed([text for texts in outputs.values() for text in texts])
     return rank({name: scorer.compare(records, texts) for name, texts in outputs.items()})
 
@@ -126,7 +126,7 @@ def score_model(
     spec: ScoringSpec,
     progress: SayProgress = lambda _: None,
 ) -> Ranking:
-    """Let a model answer a split's prompts; with an adapter, without and with it.
+    """Let a model answer a split's prompts; with an adapter, both without and with it.
 
     Raises:
         DataError: The split is empty.

@@ -1,4 +1,4 @@
-"""Two of a study's answers to the same prompts, item by item."""
+"""Two systems of a study compared on the same prompts, item by item."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from hawsweep.study.trials import trial_of
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt and what both said; ``gain`` is how much higher the second scores."""
+    """One prompt and both answers; ``gain`` is the second's score minus the first's."""
 
     source: str
     reference: str
@@ -32,12 +32,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The second against the first.
+    """The second system compared with the first.
 
     Attributes:
         n_better: Items on which the second scores higher.
         n_worse: Items on which the second scores lower.
-        items: The most harmed first, the most improved last.
+        items: The largest loss first, the largest gain last.
     """
 
     labels: tuple[str, str]
@@ -100,7 +100,7 @@ def _item(before: Mapping[str, Any], after: Mapping[str, Any]) -> Item:
 def _base_answers(
     opened: optuna.Study, place: Place, trial_number: int
 ) -> tuple[str, list[dict[str, Any]]]:
-    """Of the untuned model that a trial trained."""
+    """The answers of the untuned model that a trial trained."""
     untuned = baseline_of(opened, trial_of(opened, trial_number))
     label = "base" if untuned is None else untuned.label
     return _read(label, base_dir_of(opened, place, trial_number) / SAMPLE_FILES["base"])

@@ -1,4 +1,4 @@
-"""Scores by the groups that a data set names."""
+"""Scores by the groups of a data set."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from hawsweep.study.place import Place
 
 @dataclass(frozen=True)
 class GroupRow:
-    """What the judged trial gains over the base on the prompts of one group."""
+    """The judged trial's gain over the base on the prompts of one group."""
 
     group: str
     n_prompts: int
@@ -29,8 +29,10 @@ class GroupRow:
 
 
 def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
-    """The base and the best trial by the records' ``group``, largest loss first: on the test split
-    where it was opened, else on the validation prompts. Empty where records have no groups.
+    """The base and the best trial by the records' ``group``, largest loss first.
+
+    The prompts are those of the test split if it was opened, else the validation prompts.
+    Without groups the list is empty.
     """
     test = study.user_attrs.get(TEST)
     best = winner(study)
@@ -46,8 +48,8 @@ def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
 def by_group(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[GroupRow]:
-    """Samples of the same prompts by their group, largest loss first; empty where they have none,
-    or are not of the same prompts.
+    """Samples of the same prompts by group, largest loss first; empty without groups, or if the
+    prompts differ.
     """
     pairs: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     if len(before) == len(after):

@@ -1,4 +1,4 @@
-"""What mattered in a study: which settings moved the score, and what validation loss was worth."""
+"""Importance: which settings changed the score, and how well validation loss predicts it."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,20 +13,20 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.scoring.intervals import rank_correlation
 from hawsweep.study.attributes import TARGETS_PER_BYTE, VAL_LOSS
 
-# Importance of fewer trials is noise.
+# With fewer trials importance is noise.
 FEWEST_TRIALS = 8
-# Of a number's range, parts with as many trials each.
+# Parts of a number's range, with equally many trials each.
 _N_PARTS = 3
-# Below this a validation loss is a poor guide to the score.
+# Below this correlation a validation loss is a poor guide to the score.
 LOW_AGREEMENT = 0.5
 
 
 @dataclass(frozen=True)
 class Marginal:
-    """The trials that had a parameter in a part of its range.
+    """The trials with a parameter in one part of its range.
 
     Attributes:
-        part: A choice, or ``low to high`` as the trials had it.
+        part: A choice, or ``low to high`` of the trials' values.
         mean: Their mean score.
     """
 
@@ -38,7 +38,7 @@ class Marginal:
 
 @dataclass(frozen=True)
 class Insight:
-    """What mattered.
+    """The importance of settings and of validation loss.
 
     Attributes:
         n_trials: Complete trials, which alone have a score.
@@ -56,7 +56,7 @@ class Insight:
 
 
 def find_insight(study: optuna.Study) -> Insight:
-    """What mattered among the complete trials."""
+    """The insight from the complete trials."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     names = _varied(trials)
     shares: Mapping[str, float] = {}
@@ -75,7 +75,7 @@ def find_insight(study: optuna.Study) -> Insight:
 
 
 def _comparable_loss(trial: FrozenTrial) -> float:
-    """Per byte where several models are compared, whose tokens differ; else per token."""
+    """Validation losses: per byte for several models, whose tokens differ; else per token."""
     values = trial.user_attrs
     return float(values[VAL_LOSS] * values.get(TARGETS_PER_BYTE, 1.0))
 

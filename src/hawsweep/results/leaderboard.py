@@ -1,4 +1,4 @@
-"""What a study shows of its trials: as a leaderboard, one by one, and at its end."""
+"""Leaderboards of studies, and the list of studies."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,19 +19,19 @@ from hawsweep.study.study import read_trials
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One line of a leaderboard; None where a trial has not come so far.
+    """One line of a leaderboard; values that a trial has not reached are None.
 
     Attributes:
         label: The trial's number, or ``base``.
         state: ``complete``, ``pruned``, ``infeasible`` (it does not fit into memory), ``fail``,
             ``running``, ``waiting``, ``base``, or ``reference`` (known from elsewhere).
         score: By ``scoring.metric``, with its 95 % interval from ``low`` to ``high``.
-        confirmed: Mean score of its settings trained again with new seeds.
-        faults: How many answers are empty, cut and so on.
-        val_loss: Of the best evaluation, nats per token; ``best_iteration`` is where it was.
+        confirmed: Mean score of the same settings with new seeds.
+        faults: The number of answers with each fault: empty, cut and so on.
+        val_loss: Of the best evaluation, nats per token; ``best_iteration`` is its iteration.
         similarity: Mean cosine on the validation prompts.
         time_s: From start to end.
-        nats_per_byte: ``val_loss`` as trials of several models are compared by it; else None.
+        nats_per_byte: ``val_loss`` per byte, if the study has several models; else None.
     """
 
     label: str
@@ -55,7 +55,7 @@ class TrialRow:
 
 
 def leaderboard(study: optuna.Study) -> list[TrialRow]:
-    """All trials, best first, with the base where its similarity puts it.
+    """All trials, best first, with the baselines placed by their scores.
 
     Complete trials rank by similarity, then pruned ones by validation loss, then the others.
     """
@@ -85,7 +85,7 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     known = _known(trial.user_attrs)
     if trial.state == TrialState.COMPLETE:
         known["score"] = trial.value
-    if trial.duration is not None:  # by the clock on the wall, which somebody may have set
+    if trial.duration is not None:  # by the system's clock, which may have been set
         known.setdefault("time_s", max(0.0, trial.duration.total_seconds()))
     settings = trial.params or trial.system_attrs.get("fixed_params", {})  # the latter: waiting
     state = "infeasible" if trial.user_attrs.get(INFEASIBLE) else trial.state.name.lower()
@@ -118,7 +118,7 @@ def list_studies(storage: RDBStorage) -> list[StudyRow]:
     """Each study with its trials counted, its best score and the base's."""
     found = []
     for name in study_names(storage):
-        # Whatever its name.
+        # Studies with any name.
         study = read_trials(optuna.load_study(storage=storage, study_name=name))
         states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
         best, base = winner(study), study.user_attrs.get(BASE)

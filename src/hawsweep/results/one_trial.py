@@ -21,7 +21,7 @@ from hawsweep.study.trials import trial_of
 
 
 def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, Any]:
-    """All that is known of a trial, as plain values.
+    """All facts about a trial, as plain values.
 
     Raises:
         StudyError: There is no such trial.
@@ -42,7 +42,7 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
         else {
             "trial": best.number,
             "score": best.value,
-            # Losses per token do not compare with those of another model's tokens.
+            # Losses per token cannot be compared between models.
             "evaluations": dict(loss_curve(best)) if _same_model(best, trial) else {},
         },
         "median_evaluations": _median_losses(study, trial),
@@ -57,7 +57,7 @@ def _same_model(one: FrozenTrial, other: FrozenTrial) -> bool:
 
 
 def _median_losses(study: optuna.Study, trial: FrozenTrial) -> dict[int, float]:
-    """Of the finished trials of its model that came so far, where those are two or more."""
+    """Median losses of two or more finished trials of the same model, by iteration."""
     losses: defaultdict[int, list[float]] = defaultdict(list)
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     for each in study.get_trials(deepcopy=False, states=states):
@@ -67,7 +67,7 @@ def _median_losses(study: optuna.Study, trial: FrozenTrial) -> dict[int, float]:
 
 
 def _train_losses(path: Path) -> dict[int, float | None]:
-    """By iteration, as far as the file is whole: the trial may be writing it."""
+    """Training losses by iteration, up to a half-written line: the trial may be running."""
     found = {}
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for line in text.splitlines():

@@ -1,4 +1,4 @@
-"""What a study found: for a program, and for the end of a start."""
+"""The results of a study: for Python programs, and for the end of a start."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EndOfStudy:
-    """What the end of a start shows.
+    """The values shown at the end of a start.
 
     Attributes:
         options: Of commands that look at the study; see ``Place.options``.
-        test: The scores on the test split; None where it was not opened.
-        self_check: See ``self_check.SelfCheck``; None where the base was not measured.
-        samples: What base and tested trial answered to the first test prompts, in pairs.
+        test: The scores on the test split; None if it was not opened.
+        self_check: See ``self_check.SelfCheck``; None if the base was not measured.
+        samples: The answers of base and tested trial to the first test prompts, in pairs.
         best_trial: Its number; None, as ``trial_dir``, before the first complete trial.
     """
 
@@ -53,7 +53,7 @@ class EndOfStudy:
 
 
 def end_of_study(study: optuna.Study, place: Place) -> EndOfStudy:
-    """What the end of a start shows of a study."""
+    """The values shown at the end of a start: leaderboard, test, samples of base and best trial."""
     test = study.user_attrs.get(TEST)
     samples: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if test is not None:
@@ -80,12 +80,12 @@ def end_of_study(study: optuna.Study, place: Place) -> EndOfStudy:
 
 @dataclass(frozen=True, eq=False)
 class StudyResults:
-    """A study and what it found, read anew at each question, so that a running one can be watched.
+    """A study and its results. Each call reads the database, so a running study can be watched.
 
     Attributes:
-        study: An ordinary Optuna study: its trials, parameters, and all that takes a study, such
-            as ``optuna.visualization``.
-        place: Where it is kept.
+        study: An ordinary Optuna study, for functions such as those of
+            ``optuna.visualization``.
+        place: The folder and the database of the study.
     """
 
     study: optuna.Study
@@ -103,30 +103,30 @@ class StudyResults:
 
     @property
     def spec(self) -> SweepSpec:
-        """The sweep as it was last started."""
+        """The sweep of the last start."""
         return spec_of(self.study)
 
     @property
     def best_trial(self) -> FrozenTrial | None:
-        """The trial to use: the best by new seeds, before those by its own score.
+        """The trial to use: the best by new seeds; before these, the best by its own score.
 
-        None before the first complete one. ``study.best_trial`` knows nothing of new seeds.
+        None before the first complete trial. ``study.best_trial`` does not use new seeds.
         """
         return winner(self.study)
 
     def leaderboard(self) -> list[TrialRow]:
-        """All trials, best first, among them the base and what else is no trial.
+        """All trials and baselines, best first.
 
         ``pandas.DataFrame(results.leaderboard())`` makes a frame of it.
         """
         return leaderboard(self.study)
 
     def verdict(self) -> Verdict | None:
-        """What the scores allow to say, in ``sentences``; None before the first complete trial."""
+        """The verdict, in words in ``sentences``; None before the first complete trial."""
         return judge_study(self.study, self.place)
 
     def trial_dir(self, number: int) -> Path:
-        """The folder of a trial, with ``adapters/`` where they were kept.
+        """The folder of a trial, with ``adapters/`` if they were kept.
 
         Raises:
             StudyError: There is no such trial.
@@ -139,12 +139,12 @@ class StudyResults:
         trial: int | Literal["base", "few_shot"],
         split: Literal["valid", "test"] = "valid",
     ) -> "list[Sample]":
-        """What a trial or a baseline answered; empty where it was not asked.
+        """The answers of a trial or a baseline; empty without answers.
 
         Args:
-            trial: A baseline is that of the model which the best trial trained, where a study has
-                several.
-            split: Of ``test`` the winner and the baselines have answers.
+            trial: A number or a baseline. In a study of several models the baseline is that of the
+                best trial's model.
+            split: On ``test`` only the winner and the baselines have answers.
 
         Raises:
             StudyError: There is no such trial.
@@ -174,10 +174,10 @@ class StudyResults:
 def open_study(
     name: str, *, studies_dir: str | Path | None = None, storage: str | None = None
 ) -> StudyResults:
-    """Open a study to look at, whether it runs or is done.
+    """Open a study to read it; it may be running.
 
     Args:
-        studies_dir: Where studies are kept; see ``place.find_place``.
+        studies_dir: The folder of studies; see ``place.find_place``.
         storage: An Optuna RDB URL instead of the database there.
 
     Raises:

@@ -1,8 +1,8 @@
-"""What a study's scores allow to say: is its winner better than the base, and than the next?
+"""Verdicts: whether a study's winner is better than the base, and than the next trial.
 
-Everything is compared on the same items, and with an interval. The winner was chosen by its score
-on the validation items, so what it gains there is too high by chance; where there is a test split,
-that alone says whether it is worth shipping.
+Every comparison is on the same items and has an interval. The winner was chosen by its score on the
+validation items, so its gain there is too high by chance. If there is a test split, only its items
+decide whether the winner is worth shipping.
 """
 
 import math
@@ -31,14 +31,14 @@ Scores = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """Something that answered the items.
+    """A trial or baseline with its scores.
 
     Attributes:
         label: ``trial 7``, ``base``, ``4-shot base``.
         scores: On the validation items, ``[items]``.
-        test_scores: On the test items; None where it was not tested.
-        cost: What it takes to train, in seconds; 0 for a baseline.
-        model: Which of several models it is, or was trained from; empty where there is one.
+        test_scores: On the test items; None if it was not tested.
+        cost: Seconds of training; 0 for a baseline.
+        model: Its base model, if the study has several; else empty.
     """
 
     label: str
@@ -49,16 +49,16 @@ class Candidate:
 
     @property
     def mean(self) -> float:
-        """On the validation items."""
+        """The mean score on the validation items."""
         return float(np.mean(self.scores))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much higher the winner is than another, on the same items.
+    """The winner's lead over another candidate, on the same items.
 
     Attributes:
-        model: The other's, where there are several.
+        model: The other's base model, if the study has several.
     """
 
     label: str
@@ -69,16 +69,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said.
+    """The conclusions from a study's scores.
 
     Attributes:
         winner: The label of the best trial by validation items.
         ships: Whether it is better than every baseline.
-        baselines: The winner against each of its own model's, and against the best of all where
-            that is another model's.
+        baselines: The winner against each baseline of its own model, and against the best baseline
+            of all if that is another model's.
         runner_up: The winner against the next trial, on the validation items; None without one.
-        models: Where there are several models, the winner against the best trial of each other one,
-            on the validation items, the best first.
+        models: In a study of several models, the winner against the best trial of each other
+            model, on the validation items, the best first.
         ties: Trials not told apart from the winner, best first.
         prefer: The cheapest of the winner and its ties.
         sentences: The same in words, the most important first.
@@ -106,7 +106,8 @@ def judge(
     Args:
         winner: The label of the trial to judge; by default the one that is best on the validation
             items. Tests, where there are any, are of this one.
-        n_chosen_from: Of how many trials it is the best, where those are more than ``trials``.
+        n_chosen_from: The number of trials that the winner was chosen from, if it is larger than
+            the number of ``trials``.
     """
     if not trials:
         return None
@@ -152,7 +153,7 @@ def _against_baseline(best: Candidate, baseline: Candidate, n_trials: int) -> Co
     if best.test_scores is not None and baseline.test_scores is not None:
         gain = difference_interval(best.test_scores, baseline.test_scores)
         return Comparison(baseline.label, gain, on_test=True)
-    # The best of several by these same items: each of them might have been better by chance alone.
+    # It is the best of several by the same items: each could have been best by chance alone.
     level = 1 - (1 - LEVEL) / n_trials
     gain = difference_interval(best.scores, baseline.scores, level=level)
     return Comparison(baseline.label, gain, on_test=False)
@@ -179,7 +180,7 @@ def _sentences(verdict: Verdict, prefer: Candidate, best: Candidate) -> list[str
 
 
 def _by_model(verdict: Verdict, model: str) -> Iterator[str]:
-    """Which base model is to be trained, by the best trial of each."""
+    """Sentences on which base model to train, by the best trial of each."""
     names = short_names([model, *(each.model for each in verdict.models)])
     for each in verdict.models:
         told = "is better than" if each.gain.low > 0 else "is not told apart from"
@@ -204,23 +205,23 @@ def _against_baselines(verdict: Verdict) -> str:
 
 
 def gain_text(gain: Interval) -> str:
-    """``+0.31 (95 % 0.27 to 0.35)``: with as many digits as the interval's width asks for."""
+    """``+0.31 (95 % 0.27 to 0.35)``; the interval's width decides the digits."""
     digits = 2 if gain.high - gain.low > 0.02 else 3 if gain.high - gain.low > 0.002 else 4
     ends = f"{gain.low:.{digits}f} to {gain.high:.{digits}f}"
-    if math.isinf(gain.high):  # of few prompts, most of them alike
+    if math.isinf(gain.high):  # few prompts with nearly equal values
         digits = 3
         ends = f"at least {gain.low:.{digits}f}" if math.isfinite(gain.low) else "not known"
     return f"{gain.mean:+.{digits}f} ({100 * gain.level:.3g} % {ends})"
 
 
-# Trials that a verdict compares: reading and resampling thousands takes minutes.
+# The most trials that a verdict compares: thousands would take minutes.
 _MOST_JUDGED = 50
 
 
 def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
-    """What the study's scores allow to say; None before its first complete trial.
+    """The verdict on a study; None before its first complete trial.
 
-    The winner is compared with the next best trials, not with thousands of others.
+    The winner is compared with the next best trials only.
     """
     name, tested = study.study_name, study.user_attrs.get(TEST, {}).get("trial_number")
     untuned = [

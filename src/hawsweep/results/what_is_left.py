@@ -1,4 +1,4 @@
-"""How a study stands: what is done, what is left of it, and how long that takes."""
+"""The progress of a study: finished trials, remaining work, and its time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,16 +22,16 @@ _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known of a study between two events.
+    """The progress of a study between two events.
 
     Attributes:
-        n_trials: How many are to be finished.
-        n_running: In any process on any machine, as far as the database knows.
-        trial_s: Mean time of a finished trial, pruned ones too; None before the first.
-        again_left: Runs with new seeds that are to come, where the study is confirmed.
+        n_trials: The number to finish.
+        n_running: Trials that run in any process on any machine, by the database.
+        trial_s: Mean seconds of a finished trial, including pruned ones; None before the first.
+        again_left: Confirming runs that are left.
         test_left: Whether the test split is to be opened.
-        after_s: What those two take, one worker at it.
-        best: The number of the best trial; ``best_curve`` are its iterations and validation
+        after_s: Seconds of these two with one worker.
+        best: The number of the best trial; ``best_curve`` has its iterations and validation
             losses.
         rows: The best lines of the leaderboard, the base among them.
     """
@@ -49,7 +49,7 @@ class Standing:
 
     @property
     def trials_left(self) -> int:
-        """Trials that are to be finished yet, those that run now among them."""
+        """Trials left to finish, including running ones."""
         return max(0, self.n_trials - self.finished)
 
     @property
@@ -63,7 +63,7 @@ class Standing:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "Standing":
-        """What ``to_plain`` gave, also after it was JSON."""
+        """The inverse of ``to_plain``, also after JSON."""
         curve = tuple((int(step), float(loss)) for step, loss in plain["best_curve"])
         rows = tuple(TrialRow(**row) for row in plain["rows"])
         return cls(**{**plain, "best_curve": curve, "rows": rows})
@@ -72,11 +72,11 @@ class Standing:
 def find_standing(
     opened: optuna.Study, spec: SweepSpec | None, rows: Sequence[TrialRow] | None = None
 ) -> Standing:
-    """How a study stands now.
+    """The progress of a study now.
 
     Args:
-        spec: None for a study of another program, of which nothing is left to do.
-        rows: Its leaderboard, where it is at hand.
+        spec: None for a study of another program, which has no work left.
+        rows: Its leaderboard, if it was computed already.
     """
     trials = opened.get_trials(deepcopy=False)
     finished = count_finished(opened)
@@ -109,16 +109,16 @@ def find_standing(
 def seconds_left(
     standing: Standing, elapsed: Sequence[float], n_workers: int, trial_s: float | None = None
 ) -> float | None:
-    """About how long a study takes from now on; None where nothing tells how long a trial takes.
+    """The seconds that a study still takes, roughly; None if a trial's time is not known.
 
     Args:
-        elapsed: How long each of the trials that run now has been running, in seconds.
-        trial_s: How long a trial takes, where none has finished yet.
+        elapsed: Seconds since the start of each running trial.
+        trial_s: Seconds of a trial, used before any has finished.
     """
     each = standing.trial_s or trial_s
     if each is None:
         return 0.0 if standing.is_done else None
-    # A trial that already took longer than others do is about to end.
+    # A trial that has taken longer than the mean is about to end.
     work = standing.trials_left * each + standing.after_s
     return max(0.0, work - sum(min(seconds, each) for seconds in elapsed)) / max(1, n_workers)
 
@@ -140,13 +140,13 @@ def _again_left(opened: optuna.Study, spec: SweepSpec, n_trials: int) -> int:
         runs = optuna.load_study(
             storage=storage_of(opened), study_name=confirm_name(opened.study_name)
         ).get_trials(deepcopy=False, states=_ENDED)
-    except KeyError:  # it was never begun
+    except KeyError:  # there are no confirming runs
         return wanted
     return max(0, wanted - len(runs))
 
 
 def _again_s(trials: Sequence[FrozenTrial], spec: SweepSpec) -> float:
-    """How long one of the best trials takes."""
+    """Mean seconds of one of the best trials."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     best = sorted(complete, key=lambda trial: -(trial.value or 0.0))[: max(1, spec.confirm.top)]
     times = [seconds for trial in best if (seconds := _seconds(trial)) is not None]
@@ -161,14 +161,14 @@ def _test_left(opened: optuna.Study, best: FrozenTrial | None) -> bool:
 
 
 def _test_s(opened: optuna.Study, best: FrozenTrial | None) -> float:
-    """Base and winner answer up to twice as many prompts as before."""
+    """Seconds of the test: base and winner answer up to twice as many prompts as before."""
     base_s = float(opened.user_attrs.get(BASE, {}).get("time_s") or 0.0)
     trial_s = 0.0 if best is None else float(best.user_attrs.get(SCORE_TIME_S) or 0.0)
     return 2.0 * (base_s + trial_s)
 
 
 def _best_rows(rows: Sequence[TrialRow]) -> tuple[TrialRow, ...]:
-    """The first few, and every baseline that comes after them."""
+    """The first few rows, and every baseline after them."""
     ranked = [row for row in rows if row.state in ("complete", "pruned", "base")]
     trials = [row.label for row in ranked if row.state != "base"][:_N_ROWS]
     return tuple(row for row in ranked if row.state == "base" or row.label in trials)

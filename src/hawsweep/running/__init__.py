@@ -1,1 +1,1 @@
-"""The processes of a sweep: start, supervisor, workers, and what others see of them."""
+"""The processes of a sweep: start, supervisor, workers, and their status for other processes."""

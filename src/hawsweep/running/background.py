@@ -1,4 +1,4 @@
-"""A sweep that goes on in the background, without the terminal it was started from."""
+"""Sweeps in the background, independent of the terminal that started them."""
 
 import os
 import subprocess
@@ -18,22 +18,22 @@ _POLL_S = 0.1
 def start_detached(
     command: Sequence[str], name: str, place: Place, notify: Sequence[str] = ()
 ) -> tuple[int, Path]:
-    """Start a hawsweep command in a session of its own; returns when it supervises its study.
+    """Start a hawsweep command in its own session; return when it supervises its study.
 
     Args:
-        command: What follows ``hawsweep``.
+        command: The arguments after ``hawsweep``.
         name: Of the study.
-        notify: Where notifications go, instead of what the environment says; see
+        notify: Where notifications go, instead of the environment variable's value; see
             ``notify.find_targets``.
 
     Returns:
-        The process id, and the file that has what it prints.
+        The process id, and the file with its output.
 
     Raises:
         StudyBusyError: The study is being run already.
-        WorkerError: It ended at once; the message is what it said.
+        WorkerError: It ended at once; the message is its output.
     """
-    find_targets(notify)  # refuses what is none
+    find_targets(notify)  # refuses wrong addresses
     folder = place.study_dir(name)  # refuses a name that leads elsewhere
     if (holder := supervisor_of(folder)) is not None:
         raise StudyBusyError(
@@ -44,7 +44,7 @@ def start_detached(
     log = folder / "sweep.log"
     environment = {**os.environ}
     if place.storage_url is not None:
-        # Not as an argument: everybody on the machine could read a password in it.
+        # Not as an argument: every user of the machine could read a password in it.
         environment[STORAGE_VARIABLE] = place.storage_url
     if notify:
         environment[NOTIFY_VARIABLE] = "\n".join(notify)
@@ -59,7 +59,7 @@ def start_detached(
         )
     while process.poll() is None:
         if (supervisor_of(folder) or {}).get("pid") == process.pid:
-            process.returncode = 0  # from here on it is nobody's child to wait for
+            process.returncode = 0  # this process no longer waits for it
             return process.pid, log
         time.sleep(_POLL_S)
     said = log.read_text(encoding="utf-8", errors="replace").strip()

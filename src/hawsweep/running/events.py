@@ -1,4 +1,4 @@
-"""What happens in a running sweep, as its listeners are told."""
+"""The events of a running sweep, for listeners."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ Ended = Literal["finished", "timeout", "interrupted"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to ``worker``; what ``values`` hold depends on ``kind``.
+    """An event of ``worker``; the keys of ``values`` depend on ``kind``.
 
     Of the sweep: ``preparing``, ``study``, ``left_out``, ``interrupting``, ``died``, ``reaped``,
     ``not_told``, ``tick`` where nothing happens, and ``ended``, which only ``write_notes`` is told,

@@ -16,8 +16,8 @@ _END_TIMEOUT_S = 2.0
 def keep_awake(
     tell: Callable[[str], None] = lambda text: None, platform: str = sys.platform
 ) -> Iterator[None]:
-    """Keep the machine from sleeping; it may again when the block or this process ends, however
-    that comes. Where it cannot be done, ``tell`` gets the reason once, and the block runs anyway.
+    """Keep the machine from sleeping until the block or this process ends, for any reason. If that
+    is not possible, ``tell`` gets the reason once, and the block runs anyway.
 
     Args:
         platform: As in ``sys.platform``: ``darwin`` uses caffeinate, others systemd-inhibit.
@@ -34,14 +34,14 @@ def keep_awake(
 
 
 def _caffeinate() -> "subprocess.Popen[bytes] | None":
-    # It watches the process itself.
+    # caffeinate watches this process.
     return _start(["caffeinate", "-i", "-w", str(os.getpid())])
 
 
 def _inhibit() -> "subprocess.Popen[bytes] | None":
-    """systemd-inhibit around a program that ends with its input, which is a pipe from here: that is
-    closed also by SIGKILL. Its first output says that the lock is held; without systemd there is
-    none.
+    """Run systemd-inhibit around a program that ends with its input, a pipe from this process. The
+    pipe is closed also by SIGKILL. The first output shows that the lock is held; without systemd
+    there is none.
     """
     child = _start(
         [
@@ -71,8 +71,8 @@ def _start(command: list[str]) -> "subprocess.Popen[bytes] | None":
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            # Ctrl-C is for the sweep, which takes a while to end; and no terminal to ask for a
-            # password.
+            # Ctrl-C must reach only the sweep, which takes a while to end; and without a terminal
+            # no password is asked for.
             start_new_session=True,
         )
     except OSError:

@@ -1,4 +1,4 @@
-"""How short of memory the machine was when a worker died."""
+"""Watches whether the machine was short of memory when a worker died."""
 
 import resource
 from pathlib import Path
@@ -9,7 +9,7 @@ from hawsweep.study.faults import SHORT_SHARE, Circumstances
 
 
 class MemoryWatch:
-    """Whether memory was short while a worker ran; looked at now and then, and when it died."""
+    """Whether memory was short while a worker ran; checked now and then, and at its death."""
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
@@ -17,19 +17,19 @@ class MemoryWatch:
         self._was_short = False
 
     def look(self) -> None:
-        """Note what is left."""
+        """Note the free memory."""
         memory = psutil.virtual_memory()
         self._was_short = memory.available < SHORT_SHARE * memory.total
 
     def circumstances(self, hung_s: float | None = None) -> Circumstances:
-        """What is known by now; counts what the kernel ended anew from here."""
+        """The observations since the last call."""
         killed = self._kernel_kills()
         by_kernel, self._killed_before = killed > self._killed_before, killed
         has_limit = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
         return Circumstances(hung_s, by_kernel, self._was_short or has_limit)
 
     def _kernel_kills(self) -> int:
-        """How many processes Linux ended for want of memory since it started, of any container."""
+        """Processes that Linux has ended for lack of memory since its start, in any container."""
         try:
             lines = (self._proc / "vmstat").read_text(encoding="ascii").splitlines()
         except (OSError, UnicodeDecodeError):

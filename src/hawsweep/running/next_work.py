@@ -1,27 +1,27 @@
-"""What a worker is to do next, decided from what is known of the sweep and of nothing else."""
+"""The next command for a worker, decided from the state of the sweep only."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-# ``queue``: queue what is to be confirmed, and ask again; ``wait``: until something changes. Where
-# they are given, every worker that waits does ``confirm`` and ``finish``, which ends it.
+# ``queue``: queue the confirming runs, and ask again; ``wait``: until something changes.
+# ``confirm`` and ``finish``, which ends a worker, are for every waiting worker.
 Command = Literal["exit", "base", "trial", "wait", "queue", "confirm", "test", "finish"]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is known of a sweep when a worker has nothing to do.
+    """The state of a sweep when a worker has no command.
 
     Attributes:
-        doing: What each worker does; None for one that waits.
-        is_interrupted: The sweep is to end.
-        joins: Another process sees to everything but trials.
-        misses_base: An untuned model is to be measured yet.
-        n_trials: How many are to be finished; ``n_finished`` are, and ``n_running`` run on this
+        doing: The command of each worker; None for a waiting one.
+        is_interrupted: Whether the sweep must end.
+        joins: This process runs trials only; another one does the rest.
+        misses_base: Whether an untuned model must still be measured.
+        n_trials: The number to finish; ``n_finished`` are finished, and ``n_running`` run on this
             machine, in any process.
-        time_left_s: Until the sweep's time is up; None where it has no end.
-        confirm_s: About how long it takes to train the best trials again.
-        n_to_confirm: Runs with new seeds that wait; None before what is wanted was queued.
+        time_left_s: Until the sweep's timeout; None without one.
+        confirm_s: About the seconds that the confirming runs take.
+        n_to_confirm: Confirming runs that wait; None before they are queued.
         wants_test: The winner has not answered the test split.
     """
 
@@ -39,13 +39,13 @@ class Work:
 
     @property
     def wants_trials(self) -> bool:
-        """Whether another trial is to begin, in time for the best to be trained again."""
+        """Whether another trial may begin and leave time for the confirming runs."""
         is_late = self.is_over(self.confirm_s)
         return not is_late and self.n_finished + self.n_running < self.n_trials
 
     @property
     def may_confirm(self) -> bool:
-        """Whether this process confirms, and has the time."""
+        """Whether this process runs confirming runs, and has the time."""
         return not self.joins and not self.is_over()
 
     def is_over(self, reserve_s: float = 0.0) -> bool:
@@ -54,7 +54,7 @@ class Work:
 
 
 def next_work(work: Work) -> Command:
-    """What a worker that waits is to do."""
+    """The next command of a waiting worker."""
     if work.is_interrupted:
         return "exit"
     if work.misses_base and not work.joins and "base" not in work.doing:
@@ -64,12 +64,12 @@ def next_work(work: Work) -> Command:
     if work.joins:
         return "exit"
     if "base" in work.doing or "trial" in work.doing or work.n_running:
-        return "wait"  # the last one sees what is to be confirmed
+        return "wait"  # the last worker queues the confirming runs
     if work.may_confirm:
         if work.n_to_confirm is None:
             return "queue"
         if work.n_to_confirm:
             return "confirm"
     if any(work.doing):
-        return "wait"  # the last one tests
+        return "wait"  # the last worker runs the test
     return "test" if work.wants_test else "finish"

@@ -1,7 +1,8 @@
 """Notifications while a sweep runs: by a service of apprise, or by a command.
 
-Where they go is said at the start of a sweep, never in a sweep file, which others may have written.
-An address is as good as a password: only its scheme is ever shown, and nothing of it is stored.
+Their addresses are given at the start of a sweep, never in a sweep file, which may come from
+another person. An address is as secret as a password: only its scheme is shown, and it is not
+stored.
 """
 
 import json
@@ -25,7 +26,7 @@ NOTIFY_VARIABLE = "HAWSWEEP_NOTIFY"
 _COMMAND_TIMEOUT_S = 30.0
 _LAST_WAIT_S = 10.0
 _LONGEST = 500
-_CORRECT = f"Correct what --notify or {NOTIFY_VARIABLE} says."
+_CORRECT = f"Correct --notify or {NOTIFY_VARIABLE}."
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Message:
     Attributes:
         event: One of ``sweep.NEWS``.
         text: One line of printable characters.
-        trial: The best trial so far, and its ``score``; None without any.
+        trial: The best trial so far, and its ``score``; None before the first.
     """
 
     study: str
@@ -47,33 +48,33 @@ class Message:
 
 @dataclass(frozen=True)
 class Service:
-    """What apprise made of a URL; ``label`` is the URL's scheme."""
+    """An apprise service for a URL; ``label`` is the URL's scheme."""
 
     apprise: Any = field(repr=False)
     label: str
 
     def deliver(self, message: Message) -> str | None:
-        """Send; what went wrong, without a secret, or None."""
-        # Neither "@everyone" nor Slack's "<!channel>" in a text may call a whole channel.
+        """Send; give the fault without a secret, or None."""
+        # "@everyone" or Slack's "<!channel>" in a text must not notify a whole channel.
         text = re.sub(r"([@<])(?=\S)", "\\1\N{ZERO WIDTH SPACE}", message.text)
         try:
             sent = self.apprise.notify(body=text, title="hawsweep", body_format="text")
-        except Exception as fault:  # a hundred services' own, whose text may hold the address
+        except Exception as fault:  # of any service; its text may hold the address
             return type(fault).__name__
         return None if sent else "the service did not take the message"
 
 
 @dataclass(frozen=True)
 class Command:
-    """A line for the shell. The message is in its environment, as ``HAWSWEEP_TEXT`` and so on, and
-    as JSON on its standard input, so that no text becomes part of the line.
+    """A command for the shell. It gets the message in its environment, as ``HAWSWEEP_TEXT`` and so
+    on, and as JSON on its standard input. No text becomes part of the command.
     """
 
     line: str = field(repr=False)
     label: str = field(default="the command to notify by", init=False)
 
     def deliver(self, message: Message) -> str | None:
-        """Run it, for half a minute at most; what went wrong, or None."""
+        """Run it, for half a minute at most; give the fault, or None."""
         values = {f"HAWSWEEP_{key.upper()}": value for key, value in asdict(message).items()}
         said = {key: "" if value is None else str(value) for key, value in values.items()}
         try:
@@ -84,7 +85,7 @@ class Command:
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, **said},
                 timeout=_COMMAND_TIMEOUT_S,
-                start_new_session=True,  # Ctrl-C is not for it
+                start_new_session=True,  # Ctrl-C must not reach it
             )
         except subprocess.TimeoutExpired:
             return f"it did not end within {_COMMAND_TIMEOUT_S:g} s"
@@ -98,7 +99,7 @@ def find_targets(given: str | Sequence[str] | None = None) -> list[Target]:
     """Where notifications go: each an apprise URL, or a command for the shell.
 
     Args:
-        given: Those; where None, those in the environment variable ``HAWSWEEP_NOTIFY``, one a
+        given: The addresses; None: those in the environment variable ``HAWSWEEP_NOTIFY``, one a
             line.
 
     Raises:
@@ -149,7 +150,7 @@ def _service(url: str, scheme: str) -> Service:
 
 
 class _Delivery(threading.Thread):
-    """Delivers messages to a target, until None; of its faults only the first is put out."""
+    """Delivers messages to a target until it gets None; reports only the first fault."""
 
     def __init__(self, target: Target, faults: "queue.SimpleQueue[str]") -> None:
         super().__init__(daemon=True)
@@ -167,8 +168,8 @@ class _Delivery(threading.Thread):
 
 
 class News:
-    """Passes a sweep's events on, and sends notifications of those that ``spec.notify`` names; to
-    each target from a thread of its own, so that the sweep waits for none.
+    """Passes a sweep's events on, and sends notifications of the events in ``spec.notify``. Each
+    target has a thread, so the sweep does not wait.
 
     Args:
         name: The study's.
@@ -199,11 +200,11 @@ class News:
         self._pass_faults()
 
     def tell_end(self, ended: Ended, results: StudyResults) -> None:
-        """Send that it ended, and what the scores allow to say."""
+        """Send the end and the verdict."""
         best, said = results.best_trial, ""
         if best is not None:
             self._trial, self._score = best.number, best.value
-        with suppress(HawsweepError):  # of a damaged file the start itself will tell
+        with suppress(HawsweepError):  # the start itself reports a damaged file
             verdict = results.verdict()
             said = " ".join(verdict.sentences) if verdict is not None else ""
         how = {
@@ -215,19 +216,19 @@ class News:
 
     def tell_failure(self, fault: Exception) -> None:
         """Send that an error ended it."""
-        # What is no error of ours may hold anything, such as a password.
+        # The text of another exception may hold a secret, such as a password.
         said = str(fault) if isinstance(fault, HawsweepError) else type(fault).__name__
         self._send("failure", f"ended by an error after {self._count()}: {said}")
 
     def close(self) -> None:
-        """Wait, for some seconds at most, until all is delivered."""
+        """Wait until all messages are delivered, for some seconds at most."""
         deadline = time.monotonic() + _LAST_WAIT_S
         for thread in self._threads:
             thread.messages.put(None)
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                self._faults.put(f"{thread.target.label} was not waited for any longer")
+                self._faults.put(f"{thread.target.label} did not take the messages in time")
         self._pass_faults()
 
     def _on_trial_end(self, event: Event) -> None:
@@ -263,8 +264,8 @@ class News:
 def telling(
     name: str, spec: SweepSpec, targets: Sequence[Target], listen: Listener
 ) -> Iterator[News]:
-    """Give a listener that notifies ``targets`` of what ``spec.notify`` names, also of an error
-    that comes out of the block.
+    """Give a listener that notifies ``targets`` of the events in ``spec.notify``, also of an error
+    in the block.
     """
     news = News(name, spec, targets, listen)
     try:

@@ -1,4 +1,4 @@
-"""What is known of a running sweep: followed event by event, and kept where others can see it."""
+"""The state of a running sweep: updated by each event, and kept in a file for other processes."""
 
 import json
 import os
@@ -16,12 +16,13 @@ from hawsweep.running.events import FREES_WORKER, Event, Listener
 
 _FILE = "progress.json"
 _WRITE_INTERVAL_S = 1.0
-# Of another machine nobody knows whether a process lives; what it wrote is believed for so long.
+# For this many seconds the file of a process on another machine counts: whether that process lives
+# cannot be checked.
 _FRESH_S = 30.0
 _N_TOLD = 8
-# Of a worker's curve, so that what is written each second stays small.
+# The most points of a worker's curve, so that the file written each second stays small.
 _N_POINTS = 200
-# What a person is told of in words; all else is only seen in what the workers are at.
+# Events that are printed in words; the others only change the picture of the workers.
 TOLD = frozenset(
     {
         "base_end",
@@ -44,12 +45,12 @@ Curve = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True)
 class WorkerState:
-    """What one worker is at.
+    """The state of one worker.
 
     Attributes:
         doing: ``starting``, ``preparing`` (see ``text``), ``base``, ``trial``, ``scoring``,
             ``test`` or ``waiting``.
-        trial: Its number, or ``7 again``; None where it runs none.
+        trial: Its number, or ``7 again`` for a confirming run; None without a trial.
         since: When that began, in seconds since the epoch.
         curve: The iterations and validation losses of its last evaluations.
         peak_memory_bytes: Of the trial so far; ``budget_bytes`` is what a trial may take.
@@ -74,7 +75,7 @@ class WorkerState:
 
 @dataclass(frozen=True)
 class Told:
-    """An event a person is told of, and when it was, in seconds since the epoch."""
+    """An event that is printed, and its time, in seconds since the epoch."""
 
     at: float
     kind: str
@@ -83,15 +84,15 @@ class Told:
 
 @dataclass(frozen=True)
 class SweepState:
-    """What is known of a running sweep.
+    """The state of a running sweep.
 
     Attributes:
         started, updated: In seconds since the epoch.
-        timeout_s: After which no trial is begun.
-        n_workers: How many there are to be.
+        timeout_s: No trial starts after this many seconds.
+        n_workers: The planned number of workers.
         standing: None before it is known.
         best_score: The highest so far.
-        told: The last events a person is told of, the newest last.
+        told: The last printed events, the newest last.
     """
 
     name: str = ""
@@ -111,12 +112,12 @@ class SweepState:
         return 0 if self.standing is None else self.standing.finished
 
     def ends_in(self, now: float) -> float | None:
-        """About how many seconds it goes on; None where nothing tells how long a trial takes."""
+        """The seconds left, roughly; None if a trial's time is not known."""
         if self.standing is None:
             return None
         running = [each for each in self.workers if each.trial is not None and each.iters]
         elapsed = [max(0.0, now - each.since) for each in running]
-        # Before the first trial has ended, the one that is furthest says how long one takes.
+        # Before the first trial has ended, the furthest one gives the time of a trial.
         known = [
             seconds * each.iters / each.iteration
             for each, seconds in zip(running, elapsed, strict=True)
@@ -129,10 +130,10 @@ class SweepState:
 
 
 class Follower:
-    """Keeps a ``state`` by a sweep's events; each event makes a new one.
+    """Keeps the ``state`` of a sweep; each event makes a new one.
 
     Args:
-        n_trials: How many are to be finished, until the sweep says so.
+        n_trials: The number to finish, until an event has it.
     """
 
     def __init__(self, n_trials: int = 0, clock: Callable[[], float] = time.time) -> None:
@@ -141,7 +142,7 @@ class Follower:
         self.state = SweepState(started=now, updated=now, n_trials=n_trials)
 
     def __call__(self, event: Event) -> Event:
-        """Follow an event; gives it with what only its followers know: ``is_best``."""
+        """Update the state by an event; give the event with ``is_best`` added."""
         now, state = self._clock(), self.state
         if event.kind in ("tick", "alive"):
             self.state = replace(state, updated=now)
@@ -221,7 +222,7 @@ def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: fl
 
 
 def telling_standing(listen: Listener, look: Callable[[], Mapping[str, Any]]) -> Listener:
-    """Tell also how the study stands, as ``standing``, after each event that changes it."""
+    """Add an event ``standing``, the study's progress, after each event that changes it."""
 
     def tell(event: Event) -> None:
         listen(event)
@@ -233,9 +234,9 @@ def telling_standing(listen: Listener, look: Callable[[], Mapping[str, Any]]) ->
 
 @contextmanager
 def recording(listen: Listener, folder: Path, name: str = _FILE) -> Iterator[Listener]:
-    """Keep what the events tell in a file, at most once a second, while this lasts.
+    """Keep the state in a file during the block, updated at most once a second.
 
-    Whoever cannot write it sweeps all the same.
+    If the file cannot be written, the sweep goes on.
 
     Args:
         folder: The study's.
@@ -244,7 +245,7 @@ def recording(listen: Listener, folder: Path, name: str = _FILE) -> Iterator[Lis
     beside = folder / f"{HALF_WRITTEN}{os.getpid()}-{name}"
     process = identity()
     for other in _files(folder):
-        if _read(other) is None:  # somebody was killed
+        if _read(other) is None:  # its process was killed
             other.unlink(missing_ok=True)
     written = 0.0
 
@@ -256,7 +257,7 @@ def recording(listen: Listener, folder: Path, name: str = _FILE) -> Iterator[Lis
             written = now
             text = json.dumps({"process": process, **asdict(follower.state)}, default=str)
             with suppress(OSError):
-                # Not forced onto the disk: after a crash of the machine nobody asks for it.
+                # Not synced to disk: after a crash of the machine it is not needed.
                 beside.write_text(text, encoding="utf-8")
                 os.replace(beside, path)
         listen(event)
@@ -275,9 +276,9 @@ def joined_file() -> str:
 
 
 def read_progress(folder: Path) -> SweepState | None:
-    """What the processes that run a study here tell of it, as one; None where nobody runs it.
+    """The states of all processes that run a study here, as one; None if no process runs it.
 
-    The first is the one that started it, where it still lives.
+    The first is the one that started it, if it still lives.
     """
     states = [state for path in _files(folder) if (state := _read(path)) is not None]
     if not states:
@@ -297,12 +298,12 @@ def read_progress(folder: Path) -> SweepState | None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """That of the process that started the sweep first."""
+    """The state of the process that started the sweep comes first."""
     return [folder / _FILE, *sorted(folder.glob("progress-*.json"))]
 
 
 def _read(path: Path) -> SweepState | None:
-    """What a process that lives wrote; None where it is not there, whole, or to be believed."""
+    """The state in a file; None if the file is missing or damaged, or its process has ended."""
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         process = known.pop("process")

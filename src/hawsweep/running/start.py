@@ -1,4 +1,4 @@
-"""Starting a sweep, joining one that runs, stopping it from elsewhere."""
+"""Starting a sweep, joining a running one, and stopping it from another process."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -40,11 +40,12 @@ from hawsweep.text import SayProgress
 
 @dataclass(frozen=True, eq=False)
 class Outcome(StudyResults):
-    """How a start ended, and what the study found.
+    """How a start ended, and the study's results.
 
     Attributes:
-        ended: ``finished``; ``timeout``, where ``spec.timeout`` left trials over; or
-            ``interrupted``, by Ctrl-C or ``hawsweep stop``. The last two go on when started again.
+        ended: ``finished``; ``timeout``, if ``spec.timeout`` left trials undone; or
+            ``interrupted``, by Ctrl-C or ``hawsweep stop``. After the last two the same start
+            goes on.
     """
 
     ended: Ended
@@ -62,29 +63,28 @@ def run_sweep(
 ) -> Outcome:
     """Start a study, or go on with it, until ``spec.trials`` trials are complete or pruned.
 
-    Trials run in processes of their own. In the main thread Ctrl-C lets them save where they are,
-    and ``interrupted`` is returned.
+    Trials run in worker processes. In the main thread, Ctrl-C lets them save their state, and
+    ``interrupted`` is returned.
 
     Args:
         name: The study's name, also of its folder.
-        studies_dir: Where studies are kept; see ``place.find_place``.
+        studies_dir: The folder of studies; see ``place.find_place``.
         storage: An Optuna RDB URL instead of the database there.
-        on_event: Is told of every event, and with kind ``tick`` several times a second. What it
-            raises ends the sweep, in such a way that it goes on when started again.
-        notify: Where what ``spec.notify`` names is sent; see ``notify.find_targets``.
+        on_event: Called with every event, and with kind ``tick`` several times a second. An
+            exception from it ends the sweep; the same start then goes on.
+        notify: Where notifications go; see ``notify.find_targets``.
         accept_versions: See ``study.create_study``.
 
     Raises:
         StudyBusyError: Another process on this machine runs the study.
-        HawsweepError: Something else is wrong that another trial would not mend. What was finished
-            is kept.
+        HawsweepError: Another fault that would stop every trial. Finished trials are kept.
     """
     check_name(name)
     place, targets = find_place(studies_dir, storage), find_targets(notify)
     listen = on_event or (lambda _: None)
     with ExitStack() as held:
         held.enter_context(_optuna_quiet())
-        # What is read in a moment comes before a model is converted and measured.
+        # Quick checks come before a model is converted and measured.
         splits = load_data(spec.data, _preparing(listen))
         held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
         listen = held.enter_context(recording(listen, place.study_dir(name)))
@@ -100,9 +100,9 @@ def run_sweep(
 def join_sweep(
     name: str, place: Place, listen: Listener, workers: int | Literal["auto"] = "auto"
 ) -> Outcome:
-    """Run trials of a study that another process started, and maybe still runs, here too.
+    """Run trials of a study here, beside the process that started it.
 
-    Base, confirmation and test are left to the one that started it.
+    The process that started it runs base, confirming runs and test.
 
     Raises:
         StudyError: There is no such study.
@@ -127,13 +127,13 @@ def join_sweep(
 
 
 def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bool = False) -> bool:
-    """Have whoever runs a study stop: after the current evaluation, or now. Returns when it has.
+    """Stop the processes that run a study, after the current evaluation or now; wait for their end.
 
     Args:
         waiting: Called several times a second meanwhile.
 
     Returns:
-        Whether anybody here ran it; of other machines nobody knows.
+        Whether a process on this machine ran it. Other machines cannot be checked.
 
     Raises:
         StudyError: There is no such study.
@@ -154,7 +154,7 @@ def _preparing(listen: Listener) -> SayProgress:
 
 @contextmanager
 def _optuna_quiet() -> Iterator[None]:
-    """Without what Optuna logs of each trial, which events say better."""
+    """Silence Optuna's log of each trial, because events report them."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -187,7 +187,7 @@ def _run_sweep(
         configs = {model: read_config(path) for model, path in paths.items()}
         for settings in first_of_models(spec, configs):
             opened.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
-    # These may change at each start.
+    # These keys may change at each start.
     opened.set_user_attr(REFERENCES, spec.scoring.references or {})
     opened.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
     opened.set_user_attr(STOP, None)
@@ -226,7 +226,7 @@ def _supervise(
     is_new: bool,
     joins: bool,
 ) -> Ended:
-    """Tell what is run, and run it; how the study stands and notes follow from the events."""
+    """Run the study; its notes and its progress follow from the events."""
     name = opened.study_name
     listen = telling_standing(listen, lambda: find_standing(opened, spec).to_plain())
     listen = writing_notes(listen, opened, confirming, place, joins=joins)

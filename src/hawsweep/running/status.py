@@ -1,4 +1,4 @@
-"""All that is shown of a study: its trials, what they allow to say, what runs, and what is left."""
+"""The status of a study: its trials, verdict, running processes, and remaining work."""
 
 import os
 import shlex
@@ -30,17 +30,17 @@ from hawsweep.study.study import known_spec, load_study, newest, read_trials
 
 @dataclass(frozen=True)
 class Overview:
-    """A study as it is.
+    """The status of a study.
 
     Attributes:
         rows: The leaderboard.
         verdict: None before the first complete trial.
-        insight: Which settings mattered, and ``groups`` base and winner by group; None where
-            nobody asked for it.
-        running: What is known of the sweep while somebody runs it; None while nobody does.
-        supervisor: Who runs it on this machine, as it told of itself; None where nobody does.
-        seconds_left: About how long it goes on, or would; None where that is not known.
-        command: What goes on with it, or comes next.
+        insight: Which settings mattered; ``groups``: base and winner by group. None if not asked
+            for.
+        running: The state of the running sweep; None if no process runs it.
+        supervisor: The process that runs it on this machine, by its lock file; None without one.
+        seconds_left: About the time that is left; None if it is not known.
+        command: The command that goes on with it, or comes next.
     """
 
     study: str
@@ -83,15 +83,15 @@ class Overview:
 
 
 class Onlooker:
-    """Looks at a study, once or again and again; then only what changed is read.
+    """Reads the status of a study, once or repeatedly; later calls read only changes.
 
-    Between two looks it holds no connection.
+    Between two calls it holds no connection.
 
     Args:
-        name: The study's; of the newest one by default.
+        name: The study's; default: the newest study.
 
     Raises:
-        HawsweepError: The study, or its database, is not there or cannot be read.
+        HawsweepError: The study, or its database, is missing or cannot be read.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class Onlooker:
         self._last: Overview | None = None
 
     def look(self) -> Overview:
-        """The study now."""
+        """The status now."""
         seen = self._files()
         try:
             if self._last is None or seen is None or seen != self._seen:
                 self._last, self._seen = self._look(), seen
             return self._with_running(self._last)
         except BaseException:
-            self._database = self._study = self._last = None  # it may be another one next time
+            self._database = self._study = self._last = None  # the file may be replaced
             raise
         finally:
             if self._database is not None:
@@ -120,7 +120,7 @@ class Onlooker:
                 self._database.engine.dispose()
 
     def _files(self) -> object:
-        """Other values when the database has changed; None where that cannot be seen."""
+        """Values that change with the database; None if its changes cannot be seen."""
         path = self._place.database_path
         if path is None:
             return None
@@ -157,7 +157,7 @@ class Onlooker:
         )
 
     def _verdict(self, opened: optuna.Study) -> Verdict | None:
-        """Resampling takes a while: only where there is something new to judge."""
+        """The verdict, computed anew only after changes, because resampling takes a while."""
         attributes = opened.user_attrs
         complete = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         key = (len(complete), attributes.get(TEST), attributes.get(BASE))
@@ -190,7 +190,7 @@ def _seconds_left(opened: optuna.Study, standing: Standing) -> float | None:
 def _in_the_database(
     opened: optuna.Study, standing: Standing, *, is_run_here: bool
 ) -> SweepState | None:
-    """What the database tells of trials that run; on other machines, where this one tells more."""
+    """Running trials by the database; only other machines' if this machine's states are known."""
     workers: list[WorkerState] = []
     spec = known_spec(opened)
     here = os.uname().nodename
@@ -234,7 +234,7 @@ def _in_the_database(
 
 
 def _command(opened: optuna.Study, spec: SweepSpec, place: Place, standing: Standing) -> str:
-    """What goes on with a study, or what comes after it."""
+    """The command that goes on with a study, or that follows it."""
     name = opened.study_name
     if standing.is_done:
         words = ["hawsweep", "export", name, "--fuse"] if winner(opened) is not None else []
@@ -244,7 +244,7 @@ def _command(opened: optuna.Study, spec: SweepSpec, place: Place, standing: Stan
 
 
 def _sweep_of(name: str, spec: SweepSpec, place: Place) -> list[str]:
-    """The sweep of the study's name, where the study was made with it; else what is kept of it."""
+    """The sweep of the study's name, if the study was made with it; else its stored spec file."""
     kept: Path = place.study_dir(name) / "spec.yaml"
     try:
         found = read_sweep(find_sweep(name), {})

@@ -1,4 +1,4 @@
-"""The process that watches workers: hands out work, survives their deaths, stops when asked."""
+"""The supervisor: hands out work to workers, survives their deaths, and stops when asked."""
 
 import os
 import queue
@@ -41,21 +41,21 @@ MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
 _GRACE_S = 60.0
 POLL_S = 0.25
-# Between looks at what changes rarely: the study's wishes, the machine's.
+# Seconds between checks of rare changes: requests in the study, the machine's memory.
 _LOOK_S = 2.0
-# At others' trials, for which all of them are read.
+# Seconds between checks of other processes' trials, which read all trials.
 _LOOK_AT_OTHERS_S = 6.0
-# Loading libraries and a large model gives no sign of life.
+# Loading libraries and a large model sends no sign of life.
 _PREPARING_S = 600.0
-# After a trial that ended by these a worker ends by itself.
+# After a trial that ended by one of these faults the worker ends by itself.
 _LAST_FAULTS = {*TAINTING, INTERRUPTED.kind}
 
 
 class Supervisor:
-    """Hands out a study's work to worker processes until it is done, or told to stop.
+    """Hands out a study's work to workers until it is done or asked to stop.
 
     Args:
-        joins: Another process sees to everything but trials.
+        joins: This process runs trials only; another one does the rest.
     """
 
     def __init__(
@@ -75,8 +75,7 @@ class Supervisor:
         self._spec, self._name, self._place = spec, name, place
         self._study, self._confirming = opened, confirming
         self._shares, self._listen = shares, listen
-        # More threads than cores in all would make OpenBLAS's waiting threads starve its working
-        # ones.
+        # With more threads than cores, OpenBLAS's waiting threads slow down its working ones.
         self._starter = WorkerStarter(
             max(1, memory.usable_cores() // shares.n_workers),
             with_torch=spec.scoring.metric not in BUILT_IN,
@@ -102,10 +101,10 @@ class Supervisor:
         self._orphans: dict[int, float] = {}
 
     def run(self) -> Ended:
-        """Work until the study is done, the time is up or it is told to stop; how it ended.
+        """Work until the study is done, the time is up or a stop is asked for; give how it ended.
 
         Raises:
-            HawsweepError: Something is wrong that another trial would not mend.
+            HawsweepError: A fault that would stop every trial.
         """
         with self._interrupts_noted():
             try:
@@ -129,7 +128,7 @@ class Supervisor:
 
     @contextmanager
     def _interrupts_noted(self) -> Iterator[None]:
-        # An exception could come in the middle of anything; a count is looked at between events.
+        # An exception could interrupt any statement; a count is checked between events.
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -162,7 +161,7 @@ class Supervisor:
             self._handle(process, event)
 
     def _look(self) -> None:
-        """At what sends no event: memory, hung workers, wishes left in the study."""
+        """Check for changes without an event: memory, hung workers, requests in the study."""
         self._memory_watch.look()
         self._end_hung()
         self._backups.look()
@@ -175,7 +174,7 @@ class Supervisor:
             self._interrupts_asked = max(self._interrupts_asked, asked)
 
     def _end_orphans(self) -> None:
-        """End workers whose supervisor is gone and who do not see it, and so hold what they run."""
+        """End workers that have lost their supervisor without noticing, and still hold a trial."""
         orphans = orphans_here(self._study)
         self._orphans = {pid: self._orphans.get(pid, time.monotonic()) for pid in orphans}
         for pid, since in self._orphans.items():
@@ -228,7 +227,7 @@ class Supervisor:
 
     def _assign_idle(self) -> None:
         for worker in self._idle():
-            if worker.doing is None:  # another one's turn may have been everyone's
+            if worker.doing is None:  # an earlier command may have gone to all waiting workers
                 self._assign(worker)
 
     def _assign(self, process: WorkerProcess) -> None:
@@ -254,7 +253,7 @@ class Supervisor:
         return [worker for worker in self._workers.values() if worker.doing is None]
 
     def _work(self, n_to_confirm: int | None = None) -> Work:
-        """What is known now of what there is to do."""
+        """The present state for ``next_work``."""
         deadline = self._deadline
         work = Work(
             doing=tuple(worker.doing for worker in self._workers.values()),
@@ -273,9 +272,7 @@ class Supervisor:
         return work
 
     def _queue_confirmations(self) -> int:
-        """Queue the runs with new seeds that are wanted; how many wait. Where none does, what they
-        say is kept.
-        """
+        """Queue the confirming runs; give how many wait. If none waits, the outcome is stored."""
         confirm.queue(self._study, self._confirming, self._spec)
         n_waiting = confirm.n_waiting(self._confirming)
         if not n_waiting and not any(each.doing == "confirm" for each in self._workers.values()):
@@ -294,7 +291,7 @@ class Supervisor:
         tested = self._study.user_attrs.get(TEST, {}).get("trial_number")
         if best is None or tested == best.number or n_test_records(self._study) == 0:
             return False
-        # One that another program added has no adapter.
+        # A trial that another program added has no adapter.
         return (self._place.trial_dir(self._name, best.number) / ADAPTER_DIR).is_dir()
 
     def _start_worker(self, number: int) -> None:
@@ -312,12 +309,12 @@ class Supervisor:
         self._workers[number] = WorkerProcess(number, self._starter, log, setting, self._events)
 
     def _bury(self, process: WorkerProcess) -> None:
-        """A worker ended: as it was told to, or by its own fault, which costs its trial."""
+        """Handle the end of a worker: as asked, or by a fault, which ends its trial."""
         code = process.wait()
         del self._workers[process.number]
         if process.told_fatal is not None:
             raise process.told_fatal
-        if process.hung_s is not None:  # it may have waited for the embedder
+        if process.hung_s is not None:  # the embedder may be the one that hangs
             self._embedder.kill()
         if code == 0 and process.doing in (None, "exit"):
             return
@@ -350,13 +347,13 @@ class Supervisor:
         self._start_worker(process.number)
 
     def _count_failure(self, kind: Kind | None, reason: str) -> None:
-        """Give up after failures of one kind that no trial that ended well came between."""
+        """Give up after several failures in a row, without a successful trial between them."""
         same = kind is not None and all(before == kind for before in self._failures)
         self._failures = [] if kind is None else [*(self._failures if same else []), kind]
         if len(self._failures) >= MAX_FAILURES_IN_A_ROW:
             raise WorkerError(
                 f"{len(self._failures)} failures in a row, the last: {reason}. "
-                "What finished is kept. "
+                "Finished trials are kept. "
                 f"Look at {self._place.study_dir(self._name)} for worker-*.log and "
                 "trials/*/log.txt, "
                 "then go on with the same command."
@@ -371,7 +368,7 @@ class Supervisor:
             )
 
     def _interrupt(self) -> None:
-        if self._interrupted:  # the second time: now
+        if self._interrupted:  # the second request: stop now
             for worker in self._workers.values():
                 worker.kill()
             return
@@ -390,7 +387,7 @@ class Supervisor:
         deadline = time.monotonic() + _GRACE_S
         for worker in self._workers.values():
             while worker.is_alive() and time.monotonic() < deadline:
-                if self._interrupts_asked > self._interrupts_done:  # once more: now
+                if self._interrupts_asked > self._interrupts_done:  # another request: stop now
                     deadline = 0.0
                 time.sleep(POLL_S)
             worker.wait(0.0)

@@ -1,11 +1,11 @@
-"""The process that runs trials: it keeps a model loaded and does what the supervisor asks, one
-thing at a time.
+"""The worker, which runs trials: it keeps a model loaded and obeys the supervisor's commands, one
+at a time.
 
 Started as ``python -m hawsweep.running.worker``; with the argument ``ahead`` it is a spare one,
-which imports all it may need before it waits. The first line on its standard input is the setting
-(JSON), each further one a command; every line on its standard output is an event (JSON). What
-libraries print goes to a log file, so that it can be read after a death: the worker's own, and
-during a trial the trial's ``log.txt``.
+which imports its libraries before it waits. The first line on its standard input is the setting
+(JSON), each further one a command; every line on its standard output is an event (JSON). The output
+of libraries goes to a log file, which can be read after a death: the worker's own, and during a
+trial the trial's ``log.txt``.
 """
 
 import faulthandler
@@ -73,8 +73,8 @@ from hawsweep.trial.context import Bench, make_bench
 from hawsweep.trial.measure_base import measure_base, score_few_shot, score_test
 from hawsweep.trial.run import end_infeasible, run_trial
 
-# What is imported once it is used, or put off by libraries until then, takes seconds: a spare
-# worker has it done.
+# Modules that are otherwise imported at their first use, which takes seconds: a spare worker
+# imports them ahead.
 _PUT_OFF = (
     "alembic.command",  # opens a study
     "mlx_lm",  # loads a model
@@ -85,7 +85,7 @@ _SIGN_OF_LIFE_S = 5.0
 
 
 class Worker:
-    """One worker: a bench, a study, and a way to tell the supervisor."""
+    """One worker: a bench, a study, and a channel to the supervisor."""
 
     def __init__(self, setting: dict[str, Any], events: TextIO) -> None:
         self._events = events
@@ -113,18 +113,16 @@ class Worker:
             self._stop = True
 
     def show_life(self) -> None:
-        """Tell, now and then, that work goes on where nothing else is told."""
+        """Send a sign of life now and then, if no other event is sent."""
         if time.monotonic() - self._told > _SIGN_OF_LIFE_S:
             self.tell("alive")
 
     def stop(self, *_: object) -> None:
-        """Ask the running trial to end after its current iteration; what is asked next is not
-        done.
-        """
+        """Ask the running trial to end after its current iteration; later commands are ignored."""
         self._stop = True
 
     def should_stop(self) -> bool:
-        """Whether it was asked to, or the supervisor is gone."""
+        """Whether the trial must end: it was asked to, or the supervisor is gone."""
         return self._stop or os.getppid() != self._parent
 
     def prepare(self) -> None:
@@ -145,7 +143,7 @@ class Worker:
         )
         self._valid_records = self._share_records() if self.spec.searches_models else None
         self.storage: RDBStorage = open_storage(self.place)
-        # Kept: reading its trials takes about a second for every thousand of them.
+        # The study is kept: reading takes about a second for each thousand trials.
         self._study = load_study(self.storage, self.name, self.spec)
         self._progress("loading the model")
         self._use(next(each for each in self.spec.models if each not in self._left_out))
@@ -183,7 +181,7 @@ class Worker:
         return shared_records(self.spec, self.splits, tokenizers)
 
     def _use(self, model: str) -> None:
-        """Have the bench be one of this model; another one's memory is free before it is loaded.
+        """Make the bench for this model; the memory of another model is freed first.
 
         Raises:
             MemoryBudgetError: It does not fit.
@@ -224,7 +222,7 @@ class Worker:
         return base_dir(self.place, self.name, several)
 
     def base(self) -> None:
-        """Measure an untuned model that was not measured, and keep it in the study."""
+        """Measure an untuned model, and store the result in the study."""
         opened = self._study
         missing = unmeasured(opened, self.spec, self._left_out)
         model = missing[0] if missing and self._model not in missing else self._model
@@ -237,11 +235,11 @@ class Worker:
         self.tell("base_end", **about, **measured)
 
     def trial(self, number: int) -> None:
-        """Run a trial of the study, which has its settings."""
+        """Run a trial of the study; the study has its settings."""
         self._run(self._study, "trial", number)
 
     def confirm(self, number: int) -> None:
-        """Run one of the trials that train the best settings again."""
+        """Run one of the confirming runs."""
         opened = load_confirmation(self.storage, self.name, self.spec)
         self._run(opened, "confirm", number)
 
@@ -257,19 +255,19 @@ class Worker:
         fault, from_outside, started = None, False, time.monotonic()
         with _log_to(folder / LOG_FILE):
             try:
-                # Another machine that wanted it too may have written itself.
+                # Another machine may have taken the same trial.
                 if trial.user_attrs.get(WORKER) != self._identity:
                     trial.set_user_attr(WORKER, self._identity)
                 value, state = self._value_of(opened, trial, folder)
                 trial.set_user_attr(TIME_S, round(time.monotonic() - started, 3))
                 opened.tell(trial, value, state=state)
             except optuna.exceptions.UpdateFinishedTrialError:
-                from_outside = True  # in the dashboard for instance
+                from_outside = True  # for instance in the dashboard
             except Interrupted:
                 fault = INTERRUPTED
             except STORAGE_FAULTS:
-                raise  # no fault of the trial; what it reached is on disk
-            except Exception as error:  # whatever it was, it ends this trial only
+                raise  # not the trial's fault; its state is on disk
+            except Exception as error:  # any other exception ends this trial only
                 fault = of_exception(error)
                 traceback.print_exc()
         if fault is not None:
@@ -333,7 +331,7 @@ class Worker:
         self.tell("test_end", number=best.number)
 
     def _test_other(self, opened: optuna.Study, model: str) -> None:
-        """Let the best untuned model answer the test prompts too, where it is another one."""
+        """Let the best untuned model answer the test prompts, if it is not the winner's base."""
         other = best_other(opened, model)
         if other is None or other.model in self._left_out:
             return
@@ -344,7 +342,7 @@ class Worker:
         write_samples(self._base_dir(other.model) / file, answers)
 
     def _make_room(self, opened: optuna.Study) -> None:
-        """Expect more of trials after one that ran out of memory."""
+        """Raise the predicted memory after a trial that ran out."""
         factor = opened.user_attrs.get(MEMORY_FACTOR, 1.0)
         if self.memory is not None and factor != 1.0:
             scaled = self.memory.coefficients.scaled(factor)
@@ -352,9 +350,9 @@ class Worker:
 
 
 def import_ahead() -> None:
-    """Import now what would be imported once it is used."""
+    """Import the modules that would be imported at their first use."""
     for name in _PUT_OFF:
-        with suppress(ImportError):  # then it is imported where it is needed
+        with suppress(ImportError):  # the first use will report it
             importlib.import_module(name)
 
 
@@ -364,11 +362,11 @@ def main() -> None:
     if len(sys.argv) > 1:
         import_ahead()
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no event
+    os.dup2(2, 1)  # the output of libraries is no event
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     first = sys.stdin.readline()
     if not first:
-        return  # the supervisor needs it no more, or is gone
+        return  # it is not needed, or the supervisor is gone
     setting = json.loads(first)
     _print_to(Path(setting["log"]))
     os.nice(setting["nice"])
@@ -396,7 +394,7 @@ def main() -> None:
                     sys.exit(WANTS_SUCCESSOR)
     except Interrupted:
         sys.exit(ENDED_BY_SIGTERM)
-    except HawsweepError as fault:  # of a trial it would end that trial only
+    except HawsweepError as fault:  # outside of a trial it ends the sweep
         worker.tell("fatal", error=type(fault).__name__, message=str(fault))
         sys.exit(1)
 
@@ -409,7 +407,7 @@ def _print_to(path: Path) -> None:
 
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
-    """Send the process's standard output and error to a file, also what C++ writes."""
+    """Send the process's standard output and error to a file, also those of C++ code."""
     sys.stderr.flush()
     before = os.dup(2)
     _print_to(path)

@@ -1,4 +1,4 @@
-"""A worker as the process that watches it sees it: what it is told, what it tells, how it ends."""
+"""A worker as its supervisor sees it: commands, events, and its end."""
 
 import json
 import os
@@ -19,18 +19,18 @@ from hawsweep.machine.processes import identity
 from hawsweep.machine.without_torch import WITH_TORCH
 
 _COMMAND = (sys.executable, "-m", "hawsweep.running.worker")
-# What a hung worker has to write down where it stands.
+# Seconds for a hung worker to write its stack.
 _LAST_WORDS_S = 5.0
 
 
 class WorkerStarter:
     """Starts workers, all with the same environment.
 
-    One more is started ahead: it has imported what workers need, which takes seconds, and waits to
-    take the place of one that dies.
+    One spare worker is started ahead: it has imported the libraries, which takes seconds, and
+    replaces a worker that dies.
 
     Args:
-        with_torch: Whether they import torch where libraries do.
+        with_torch: Whether libraries may import torch.
     """
 
     def __init__(self, n_threads: int, *, with_torch: bool = False) -> None:
@@ -45,19 +45,19 @@ class WorkerStarter:
         self._spare: subprocess.Popen[str] | None = None
 
     def start(self, log: Path) -> "subprocess.Popen[str]":
-        """The spare one where it lives, else a new one; ``log`` takes what importing prints."""
+        """The spare worker if it lives, else a new one; ``log`` gets the output of imports."""
         spare, self._spare = self._spare, None
         if spare is not None and spare.poll() is None:
             return spare
         return start_child(_COMMAND, log, self.environment)
 
     def keep_spare(self, log: Path) -> None:
-        """Start one ahead where none is; it ends when its standard input does."""
+        """Start a spare worker if there is none; it ends when its standard input is closed."""
         if self._spare is None or self._spare.poll() is not None:
             self._spare = start_child([*_COMMAND, "ahead"], log, self.environment)
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """End the spare worker."""
         if self._spare is not None:
             self._spare.kill()
             self._spare.communicate()
@@ -67,14 +67,14 @@ class WorkerProcess:
     """One of a study's workers, from its start on.
 
     Args:
-        number: Which one it is.
-        log: Takes what it prints outside trials.
-        setting: What it is to know, as ``worker.Worker`` reads it.
-        events: Gets ``(self, event)`` for each event it tells, and ``(self, None)`` at its end.
+        number: The worker's number.
+        log: The file for its output outside of trials.
+        setting: Its setting, for ``worker.Worker``.
+        events: Gets ``(self, event)`` for each event, and ``(self, None)`` at its end.
 
     Attributes:
-        doing: The command it is at, ``prepare`` at first; None while it waits for one.
-        identity: Of its process; None before it has told it, when it has no trial either.
+        doing: The current command, ``prepare`` at first; None while it waits for one.
+        identity: Of its process; None before its first event. It then has no trial.
         trial_number: Of the trial it runs.
     """
 
@@ -112,7 +112,7 @@ class WorkerProcess:
         self._process.send_signal(signal.SIGTERM)
 
     def end_hung(self, silent_s: float) -> None:
-        """Let it write down where it stands, then end it."""
+        """Let it write its stack to the log, then end it."""
         self.hung_s = silent_s
         self._process.send_signal(signal.SIGABRT)
         threading.Timer(_LAST_WORDS_S, self._process.kill).start()
@@ -126,7 +126,7 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Its exit code; it is killed where it has not ended after ``timeout_s``."""
+        """Its exit code; it is killed if it has not ended after ``timeout_s``."""
         assert self._process.stdin is not None
         try:
             return self._process.wait(timeout_s)

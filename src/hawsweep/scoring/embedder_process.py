@@ -1,4 +1,4 @@
-"""The process that has the sentence embedder, and with it torch: all workers of a sweep ask it.
+"""The embedder's process, the only one with torch: all workers of a sweep get vectors from it.
 
 Started as ``python -m hawsweep.scoring.embedder_process`` this is that process: the line on its
 standard input is its setting (JSON), and it ends when its standard input does. A client connects to
@@ -46,15 +46,15 @@ _LAST_BYTES = 2000
 
 
 class EmbedderProcess:
-    """Starts an embedder's process where one is needed and none lives, and ends it.
+    """Starts an embedder's process when it is needed, restarts it after a death, and ends it.
 
     Args:
         path: A sentence-transformers model.
-        log: Takes what it prints; by default a temporary file.
+        log: The file for its output; by default a temporary file.
         environment: Of the process; this one's by default.
 
     Attributes:
-        contact: Where and with which key clients reach it, as ``EmbedderClient`` takes it.
+        contact: The address and key for ``EmbedderClient``.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class EmbedderProcess:
         self._lock = threading.Lock()  # clients may ask from several threads
 
     def ensure(self) -> None:
-        """Start the process where none lives.
+        """Start the process if none lives.
 
         Raises:
             ScoringError: It died three times in a row before it answered.
@@ -114,7 +114,7 @@ class EmbedderProcess:
             self._process.kill()
 
     def close(self) -> None:
-        """End the process, and leave nothing behind."""
+        """End the process, and remove its socket and log."""
         if self._process is not None:
             try:
                 self._process.communicate(timeout=_GRACE_S)  # closes its standard input
@@ -125,12 +125,12 @@ class EmbedderProcess:
 
 
 class EmbedderClient:
-    """Gets vectors from an embedder's process, and asks again where that has died.
+    """Gets vectors from an embedder's process, and retries if that has died.
 
     Args:
-        need: Called where no process answers; has one started.
-        waiting: Called about once a second until the vectors are there; what it raises goes
-            through.
+        need: Called if no process answers; it must start one.
+        waiting: Called about once a second until the vectors arrive; its exceptions are passed
+            on.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class EmbedderClient:
         """Unit vectors, ``[texts, width]``.
 
         Raises:
-            HawsweepError: What went wrong in the process.
+            HawsweepError: The fault of the process.
         """
         asked = json.dumps(list(texts)).encode()
         while True:
@@ -161,7 +161,7 @@ class EmbedderClient:
 
     def _ask(self, asked: bytes) -> Vectors:
         connection = self._connection or Client(self._address, "AF_UNIX", self._key)
-        self._connection = None  # but where a whole answer came
+        self._connection = None  # kept only after a whole answer
         try:
             connection.send_bytes(asked)
             while not (answer := connection.recv_bytes()):
@@ -179,7 +179,7 @@ class EmbedderClient:
 
 
 def own_embedder(path: Path, *, trust_remote_code: bool) -> EmbedderClient:
-    """A client with a process of its own, which ends with the client or with this process."""
+    """A client that owns its process, which ends with the client or with this process."""
     process = EmbedderProcess(path, trust_remote_code=trust_remote_code)
     client = EmbedderClient(process.contact["address"], process.contact["key"], process.ensure)
     weakref.finalize(client, process.close)
@@ -187,7 +187,7 @@ def own_embedder(path: Path, *, trust_remote_code: bool) -> EmbedderClient:
 
 
 def _private_folder() -> Path:
-    """A new folder that only this user can look into, with a short path."""
+    """A new folder with a short path that only this user can read."""
     folder = tempfile.mkdtemp(prefix="hawsweep-")
     if len(os.fsencode(folder)) > _LONGEST_ADDRESS - 2:
         os.rmdir(folder)
@@ -196,7 +196,7 @@ def _private_folder() -> Path:
 
 
 class _Answers:
-    """What the process says to its clients, one list of texts at a time."""
+    """The server of the process: it answers clients, one list of texts at a time."""
 
     def __init__(self, path: Path, told: int, *, trust_remote_code: bool) -> None:
         self._told: int | None = told
@@ -229,7 +229,7 @@ class _Answers:
             )
         except HawsweepError as fault:
             return [_fault(type(fault).__name__, str(fault))]
-        except Exception as fault:  # whatever it is, it is the sweep's to judge
+        except Exception as fault:  # the client decides about it
             traceback.print_exc()
             return [_fault("ScoringError", f"The embedder fails: {fault!r}")]
         return [
@@ -249,7 +249,7 @@ def _listen(address: str, key: str, answers: _Answers) -> None:
         listener = Listener(address, "AF_UNIX", backlog=16, authkey=bytes.fromhex(key))
     except OSError:
         traceback.print_exc()
-        os._exit(1)  # no client would ever reach it
+        os._exit(1)  # no client could reach it
     with listener:
         while True:
             with suppress(OSError, EOFError, AuthenticationError):  # a client that died meanwhile
@@ -260,10 +260,10 @@ def _listen(address: str, key: str, answers: _Answers) -> None:
 def main() -> None:
     """Answer clients until standard input ends."""
     told = os.dup(1)
-    os.dup2(2, 1)  # what libraries print is for the log
+    os.dup2(2, 1)  # the output of libraries goes to the log
     line = sys.stdin.readline()
     if not line:
-        return  # whoever started it is gone
+        return  # the process that started it is gone
     setting = json.loads(line)
     os.nice(setting["nice"])
     path, trusts = Path(setting["path"]), setting["trust_remote_code"]
@@ -272,7 +272,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(address, setting["key"], answers), daemon=True).start()
     sys.stdin.read()
     shutil.rmtree(Path(address).parent, ignore_errors=True)
-    os._exit(0)  # in the middle of whatever it does
+    os._exit(0)  # at once, even while it computes
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How alike two texts are in meaning: the cosine of their sentence embeddings."""
+"""Semantic similarity of two texts: the cosine of their sentence embeddings."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from hawsweep.scoring.embedder_process import Vectors, own_embedder
 # Unit vectors of texts, ``[texts, width]``.
 Encode = Callable[[Sequence[str]], Vectors]
 
-# What models whose texts need a word before them were trained with, for texts of one kind that are
-# compared with each other (their model cards).
+# The prompts of models that need a word before each text, for comparing texts of one kind (from
+# their model cards).
 _PROMPTS = (
     ("nomic-embed-text", "clustering: "),
     ("e5-small", "query: "),
@@ -24,17 +24,17 @@ _PROMPTS = (
 
 
 def prompt_for(name: str) -> str:
-    """What is put before each text for an embedder, by its name; mostly nothing."""
+    """The prompt before each text for an embedder, by its name; mostly empty."""
     last = name.lower()
     return next((prompt for part, prompt in _PROMPTS if part in last), "")
 
 
 class Embedder:
-    """A sentence-transformers model in a process of its own.
+    """A sentence-transformers model in another process.
 
     Args:
         prompt: Put before each text.
-        encode: Gives vectors; by default a process that is started on first use.
+        encode: Gives vectors; by default a process that is started at the first use.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Embedder:
         self._known: dict[str, Vectors] = {}
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, ``[texts, width]``; those of texts embedded before are known."""
+        """Unit vectors, ``[texts, width]``; texts embedded before are not embedded again."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
             if self._encode is None:
@@ -63,7 +63,7 @@ class Embedder:
         return np.stack([self._known[text] for text in texts])
 
     def references(self, texts: Sequence[str]) -> Vectors:
-        """The same, kept in the cache for every process and study that has the same references."""
+        """Unit vectors, also kept in the cache for other processes and studies."""
         stat = sorted((p.name, p.stat().st_size) for p in self._path.iterdir() if p.is_file())
         key = hashlib.sha256(repr((stat, self._prompt, list(texts))).encode()).hexdigest()[:24]
         if key not in self._kept:
@@ -77,7 +77,7 @@ class Embedder:
             if found.ndim == 2 and len(found) == len(texts):
                 return found
         except (OSError, ValueError, EOFError):
-            pass  # never written, or half
+            pass  # missing or half-written
         vectors = self.embed(texts)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
-"""How sure a mean is: bootstrap intervals, differences on the same items, and what so many items
-can tell apart.
+"""Uncertainty of means: bootstrap intervals, differences on the same items, and the smallest
+difference that a number of items can tell apart.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator
 
-# A number that may be infinite; as JSON knows no infinity, null there.
+# A number that may be infinite; null in JSON, which has no infinity.
 Unbounded = Annotated[
     float,
     BeforeValidator(
@@ -24,7 +24,7 @@ Values = Sequence[float] | npt.NDArray[np.floating[Any]]
 LEVEL = 0.95
 _POWER = 0.8
 _N_RESAMPLES = 4_000
-# Resamples of fewer items are too much alike to say how sure a mean is.
+# Resamples of fewer items are too similar for an interval.
 _FEWEST = 8
 # Of a resample matrix at a time: what a processor's cache holds takes half as long as all at once.
 _CHUNK_VALUES = 100_000
@@ -48,15 +48,15 @@ class Interval:
 def mean_interval(values: Values, *, level: float = LEVEL, seed: int = 0) -> Interval:
     """The bootstrap-t interval of a mean over items (Efron and Tibshirani 1993, section 12.5).
 
-    Similarities are skewed, and plain percentiles hold the truth too seldom of few items: of ten
-    such values in 92 to 93 % of cases, these in 94 %.
+    Similarities are skewed. With few items, plain percentile intervals contain the truth too
+    seldom: with ten such values in 92 to 93 % of cases, these intervals in 94 %.
 
     Args:
         values: One for each item, ``[items]``; of differences for a paired comparison.
         level: The share of cases in which it is to hold the truth.
 
     Returns:
-        Without ends where there are too few items to say.
+        The interval; it has no ends if there are too few items.
     """
     known = np.asarray(values, np.float64)
     n = len(known)
@@ -73,7 +73,7 @@ def mean_interval(values: Values, *, level: float = LEVEL, seed: int = 0) -> Int
 
 
 def difference_interval(one: Values, other: Values, *, level: float = LEVEL) -> Interval:
-    """The interval of how much higher ``one`` is than ``other`` on the same items."""
+    """The interval of the mean difference of ``one`` and ``other`` on the same items."""
     return mean_interval(np.subtract(one, other), level=level)
 
 
@@ -89,12 +89,12 @@ def detectable_difference(deviation: float, n_items: int) -> float:
 
 
 def items_for(deviation: float, difference: float) -> int:
-    """How many items it takes to find a difference; see ``detectable_difference``."""
+    """The number of items that find a difference; see ``detectable_difference``."""
     return math.ceil(round((detectable_difference(deviation, 1) / difference) ** 2, 6))
 
 
 def rank_correlation(one: Values, other: Values) -> float | None:
-    """Spearman's, from -1 to 1; None where one of them has no order."""
+    """Spearman's correlation, from -1 to 1; None if all values of one are equal."""
     from scipy.stats import spearmanr
 
     if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
@@ -103,7 +103,7 @@ def rank_correlation(one: Values, other: Values) -> float | None:
 
 
 def _resampled_ratios(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
-    """How far resampled means are from the mean, in their own standard deviations."""
+    """Distances of resampled means from the mean, in their own standard deviations."""
     generator = np.random.default_rng(seed)
     n, mean = len(values), values.mean()
     rows = max(1, min(_N_RESAMPLES, _CHUNK_VALUES // n))
@@ -112,7 +112,7 @@ def _resampled_ratios(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray
         chosen = values[generator.integers(0, n, (min(rows, _N_RESAMPLES - at), n))]
         means = chosen.mean(axis=1, keepdims=True)
         away, deviation = means[:, 0] - mean, chosen.std(axis=1, ddof=1, mean=means)
-        # A resample of one value over and over is as far away as can be.
+        # A resample of equal values counts as infinitely far.
         far = np.where(np.abs(away) > 1e-12, np.copysign(np.inf, away), 0.0)
         ratios.append(np.divide(away, deviation, out=far, where=deviation > 1e-12))
     return np.concatenate(ratios)

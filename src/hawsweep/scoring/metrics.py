@@ -1,4 +1,4 @@
-"""Numbers for one answer beside its reference, and what is wrong with an answer at sight."""
+"""Metrics of an answer against its reference, and obvious faults of answers."""
 
 import importlib.util
 import math
@@ -14,9 +14,9 @@ Metric = Callable[[str, str, str], float]
 
 BUILT_IN = ("semantic_similarity", "chrf", "bleu", "exact_match")
 FAULTS = ("empty", "cut", "repetition", "copied source")
-# Texts shorter than this repeat themselves anyway.
+# Shorter texts are not checked for repetition.
 _LEAST_REPEATED = 60
-# Deflate takes prose to about half; the same words over and over to far less.
+# Deflate compresses prose to about half, and repeated words to far less.
 _REPEATED_RATIO = 0.3
 _RAW = -15  # deflate without a header
 
@@ -51,7 +51,7 @@ def length_ratio(references: Sequence[str], outputs: Sequence[str]) -> float:
 
 
 def fault_of(source: str, reference: str, output: str, *, is_cut: bool = False) -> str | None:
-    """What is wrong with an output at sight: one of ``FAULTS``, or None.
+    """The obvious fault of an output: one of ``FAULTS``, or None.
 
     Args:
         is_cut: Whether it was ended because it had ``max_tokens`` tokens.
@@ -84,7 +84,7 @@ def corpus_scores(references: Sequence[str], outputs: Sequence[str]) -> dict[str
 
 
 def signatures() -> dict[str, str]:
-    """What sacrebleu says of how it computes, so that others can compute the same."""
+    """The signatures of sacrebleu's metrics, with which others can compute the same."""
     from sacrebleu.metrics import BLEU, CHRF
 
     found = {}
@@ -95,11 +95,11 @@ def signatures() -> dict[str, str]:
 
 
 def find_metric(name: str) -> Metric | None:
-    """The metric that ``scoring.metric`` names; None for semantic similarity, which takes all items
+    """The metric that ``scoring.metric`` names; None for semantic similarity, which needs all items
     at once.
 
-    ``module:function`` is a function of ``module.py`` in the current folder, and of nowhere else,
-    so that a sweep alone cannot call what happens to be installed.
+    ``module:function`` is a function of ``module.py`` in the current folder only. So a sweep file
+    cannot call other installed code.
 
     Raises:
         SpecError: There is no such metric.
@@ -122,7 +122,7 @@ def find_metric(name: str) -> Metric | None:
     if not path.is_file():
         raise SpecError(
             f"scoring.metric is {name!r}, but {path} is not in the current folder "
-            f"({Path.cwd().name}). Start hawsweep where it is."
+            f"({Path.cwd().name}). Start hawsweep in its folder."
         )
     loaded = importlib.util.spec_from_file_location(module, path)
     assert loaded is not None

@@ -1,4 +1,4 @@
-"""Generate, compare: how well a model says what the references say."""
+"""Scoring of a model: its answers compared with the references."""
 
 import json
 import math
@@ -25,7 +25,7 @@ from hawsweep.spec.sweep import ScoringSpec
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer and how it was judged.
+    """One answer and its scores.
 
     Attributes:
         score: By ``scoring.metric``.
@@ -87,11 +87,11 @@ class Score(Scores):
 
 
 def _rounded(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None  # JSON knows no infinity
+    return round(value, 6) if math.isfinite(value) else None  # JSON has no infinity
 
 
 class Scorer:
-    """Judges outputs by a sweep's metric, beside all others.
+    """Scores outputs by a sweep's metric, and by all other metrics.
 
     Args:
         embedder_path: A sentence-transformers model.
@@ -133,7 +133,7 @@ class Scorer:
 
         Raises:
             DataError: A record has no reference.
-            ScoringError: A metric of one's own failed.
+            ScoringError: A custom metric failed.
         """
         started = time.perf_counter()
         answers = translate(loaded, records, self._spec, on_batch)
@@ -213,7 +213,7 @@ def reference_of(record: Record) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said, and whether it was cut at ``max_tokens``."""
+    """A model's answer, and whether it was cut at ``max_tokens``."""
 
     text: str
     is_cut: bool
@@ -227,8 +227,8 @@ def translate(
 ) -> list[Answer]:
     """The model's greedy answers, generated in batches, longest prompt first.
 
-    Batched text may differ slightly from text generated alone, so the same records in the same
-    batches are used for everything that is compared.
+    Text generated in a batch may differ slightly from text generated alone, so compared systems
+    answer the same records in the same batches.
     """
     from hawsweep.machine.backend import mx
 

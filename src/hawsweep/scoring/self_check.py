@@ -1,4 +1,4 @@
-"""Whether a sweep's scoring can tell what it is asked about, before it runs."""
+"""The self-check of a sweep's scoring, before trials run."""
 
 import math
 import random
@@ -24,13 +24,13 @@ class SelfCheck:
         floor: The score of answers that are other prompts' references.
         ceiling: The score of the references themselves.
         base: The untuned model's.
-        n_prompts: Validation prompts that are answered.
+        n_prompts: Validation prompts used.
         detectable: The smallest difference between two trials that is found in 80 % of cases, if
             the scores of two trials on a prompt correlate by one half. Infinite where the base's
             scores, which say how much they vary, are all the same.
-        wanted: What matters: ``scoring.difference`` of the way from floor to ceiling.
-        n_needed: Prompts that would find it; 0 where that cannot be said.
-        warnings: What is wrong, in words.
+        wanted: The difference that matters: ``scoring.difference`` times (ceiling - floor).
+        n_needed: Prompts that would find it; 0 if that is not known.
+        warnings: Faults, in words.
     """
 
     floor: float
@@ -51,7 +51,7 @@ def check_scoring(
     leaks: Sequence[Leak] = (),
     seed: int = 0,
 ) -> SelfCheck:
-    """Score references as answers, right and shuffled, and look for what would mislead.
+    """Score references as answers, right and shuffled, and give warnings.
 
     Args:
         records: The validation prompts.
@@ -81,7 +81,7 @@ def check_scoring(
 
 
 def _shuffled(texts: Sequence[str], seed: int) -> list[str]:
-    """The texts, each at another one's place."""
+    """The texts in another order, none at its own place."""
     order = list(range(len(texts)))
     random.Random(seed).shuffle(order)
     following = dict(zip(order, [*order[1:], *order[:1]], strict=True))

@@ -1,4 +1,4 @@
-"""Declared search parameters become Optuna distributions, and the settings worth trying first."""
+"""Optuna distributions of the search parameters, and the first settings to try."""
 
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -16,7 +16,7 @@ from hawsweep.spec.sweep import SweepSpec
 
 
 def distributions(search: Mapping[str, Range | Choices]) -> dict[str, BaseDistribution]:
-    """One distribution per key, the same for every trial: else TPE could not learn jointly."""
+    """One distribution per key, the same for every trial: TPE needs that to learn jointly."""
     return {key: _distribution(key, asked) for key, asked in search.items()}
 
 
@@ -25,7 +25,7 @@ def suggested_learning_rate(config: Mapping[str, Any]) -> float:
     alpha 32.
 
     5e-4 * (2000 / hidden_size) ** p, p = 0.781 for Llama and 0.0775 for Qwen (Tinker Cookbook).
-    Other     architectures get the mean of the two.
+    Other architectures get the mean of the two.
 
     Args:
         config: The model's ``config.json``.
@@ -66,7 +66,7 @@ def first_settings(spec: SweepSpec, config: Mapping[str, Any]) -> list[dict[str,
 def first_of_models(
     spec: SweepSpec, configs: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, SearchValue]]:
-    """``first_settings`` of every model in turn, so that each has its first before any its second.
+    """``first_settings`` of the models in turn: the first of each model, then the second of each.
 
     Args:
         configs: Each model's ``config.json``.

@@ -1,1 +1,1 @@
-"""What a sweep file may say. No Optuna, no MLX, no machine."""
+"""Sweep files: keys, checks, search space. No Optuna, no MLX, no machine."""

@@ -25,12 +25,12 @@ from hawsweep.spec.sweep import GONE_KEYS, DataSpec, ScoringSpec, SweepSpec, wit
 from hawsweep.spec.train import TrainSpec
 from hawsweep.spec.yaml_text import MAX_LEVELS, parse_yaml
 
-# How a study's own ``spec.yaml`` begins. It has every key of its version, whether asked for or not.
+# The beginning of a study's own ``spec.yaml``, which has all keys of its version.
 STORED = '# {"versions": '
 _MAX_BYTES = 1_000_000
 _MAX_FAULTS = 50
 _MAX_SHOWN = 100
-# What decides whether settings contradict each other.
+# Keys that decide whether settings contradict each other.
 _INTERPLAY = (
     "fine_tune_type",
     "learning_rate",
@@ -64,7 +64,7 @@ def find_sweep(name: str) -> Path:
     """The file of a sweep, by name or by path.
 
     Raises:
-        SpecError: There is none; the message lists those there are.
+        SpecError: There is no such sweep; the message lists the sweeps.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
@@ -90,7 +90,7 @@ def load_sweep(
         overrides: Dotted key to value: ``{"trials": 4, "train.batch_size": 2}``.
 
     Raises:
-        SpecError: There is no such sweep, or it asks for what cannot be: every fault in one
+        SpecError: There is no such sweep, or it has wrong values: every fault in one
             message, each with its key.
     """
     changes = _plain(overrides or {})
@@ -103,7 +103,7 @@ def load_sweep(
 
 
 def _plain(value: Any) -> Any:
-    """What a program writes as a file would say it: lists, and text for paths."""
+    """Values of a program in the form of a file: lists, and text for paths."""
     if isinstance(value, Mapping):
         return {key: _plain(below) for key, below in value.items()}
     if isinstance(value, list | tuple):
@@ -179,7 +179,7 @@ def check_scoring(values: dict[str, Any]) -> ScoringSpec:
     """Check the section ``scoring`` alone.
 
     Raises:
-        SpecError: It asks for what cannot be.
+        SpecError: It has a wrong value.
     """
     try:
         return ScoringSpec.model_validate(values)
@@ -272,7 +272,7 @@ def _check_together(spec: SweepSpec) -> Iterator[str]:
 
 
 def _check_corners(spec: SweepSpec) -> Iterator[str]:
-    """Each contradiction that some settings of the space lead to, once, with the first of them."""
+    """Each contradiction between settings of the space, once, with the first such settings."""
     anyway = set(_contradictions(spec.train, {}))
     seen: set[str] = set()
     for settings in (*corners(spec.search, _INTERPLAY), *(spec.enqueue or ())):
@@ -329,7 +329,7 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
 
 
 def _refusal(key: str, value: Any) -> str | None:
-    """Why no trial would take this value, or None."""
+    """The reason why no trial can use this value, or None."""
     if key == MODEL:
         return None if isinstance(value, str) and value else "must be the name of a model"
     if SEARCHABLE[key] is not str and isinstance(value, bool | str):
@@ -378,7 +378,7 @@ def _describe_all(error: ValidationError, content: Mapping[str, Any]) -> Iterato
 def _describe(fault: Mapping[str, Any]) -> str:
     place = list(fault["loc"])
     if place[0] == "search" and len(place) > 2:
-        del place[2]  # which of the two forms the schema took it for
+        del place[2]  # the name of one of the two forms in the schema
     if fault["type"] == "invalid_key" or place[-1:] == ["[key]"]:
         at = place[:-1] if fault["type"] == "invalid_key" else place[:-2]
         return (
@@ -390,7 +390,7 @@ def _describe(fault: Mapping[str, Any]) -> str:
         if key in GONE_KEYS:
             return f"{key} is no longer a key: {GONE_KEYS[key]}."
         known = _keys_at(place[:-1])
-        if place[-1] in known:  # of the other way to say what to search
+        if place[-1] in known:  # a key of the other form of search
             return f"{_path(place[:-1])} has choices beside low or high. Give one or the other."
         return (
             f"{key} is not a key{_nearest(str(place[-1]), known)} Known here: {', '.join(known)}."
@@ -400,7 +400,7 @@ def _describe(fault: Mapping[str, Any]) -> str:
     if fault["type"] in ("model_type", "dict_type"):
         form = "{low: ..., high: ...} or {choices: [...]}" if "search" in place[:-1] else "keys"
         return f"{key} is {_shown(given)}, must be {form}."
-    # What is not for ``notify`` to say may be a secret.
+    # A wrong value of ``notify`` may be a secret.
     hides = key == "notify" or isinstance(given, dict | BaseModel)
     if fault["type"] == "value_error" and hides:
         return f"{key}: {_message(fault)}."
@@ -450,7 +450,7 @@ def _path(place: Iterable[str | int]) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as a message gives it: as in Python, a long one by its beginning."""
+    """A value for a message: as in Python, a long one cut."""
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 

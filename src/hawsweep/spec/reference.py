@@ -25,36 +25,36 @@ _HEAD = """# Sweeps
 
 A sweep is a YAML file; `hawsweep start NAME` reads `sweeps/NAME.yaml`. `hawsweep init NAME` writes
 one for your data and your machine, `hawsweep validate NAME` checks it, and `hawsweep explain KEY`
-says here in the terminal what stands below.
+shows in the terminal what is below.
 """
 _BUNDLED = """## Sweeps that come with hawsweep
 
-Each answers the question in its description. Those of `smollm2-135m-instruct` and `phrasebook` run
-as they are; any is pointed elsewhere with `--model REF --data REF`.
+Each answers the question in its description. Sweeps of `smollm2-135m-instruct` and `phrasebook` run
+without changes; `--model REF --data REF` sets another model and data.
 
 | sweep | model | data | question |
 | --- | --- | --- | --- |
 """
 _KEYS = """## Keys
 
-The keys of `train` and `search` are `mlx_lm.lora`'s, with its meaning; the last column says from
-where else a key may be known. Any key can be set on the command line:
+The keys of `train` and `search` are `mlx_lm.lora`'s, with its meaning; the last column names other
+sources of a key. Any key can be set on the command line:
 `--set train.batch_size=2`.
 
 `data` is one data set or a list of them, each a name or the keys below; `train.lr_schedule` may be
-its name alone. Nothing in the second column: not set.
+its name alone. An empty second column means: not set.
 """
 _SEARCH = """## `search`
 
-What the study varies, each key as `{low: ..., high: ...}`, both ends included, with `log: true` or
-`step: ...` where wanted, or as `{choices: [...]}`. These keys of `train` can be searched:
+The keys that the study varies, each as `{low: ..., high: ...}`, both ends included, if wanted with
+`log: true` or `step: ...`, or as `{choices: [...]}`. These keys of `train` can be searched:
 """
 _MODELS = """
 Beside them `model`, as `{choices: [...]}`: several base models in one study, each measured untuned.
-The key `model` itself is then left out. What prunes trials is then the validation loss per UTF-8
-byte of the text that is learned, as models cut text into different tokens; `val_loss` stays per
-token. All models are validated on the same records. A model that does not fit into memory is said
-and left out; the others go on.
+The key `model` itself is then left out. Trials are pruned by the validation loss per UTF-8 byte of
+the learned text, because models cut text into different tokens; `val_loss` stays per token. All
+models are validated on the same records. A model that does not fit into memory is named and left
+out; the others go on.
 """
 _TABLE_HEAD = (
     "| key | default | allowed | meaning | known from |\n| --- | --- | --- | --- | --- |\n"
@@ -70,7 +70,7 @@ _SAME_IN_MLX_LM = {
     *(f"train.lora_parameters.{key}" for key in ("rank", "scale", "dropout", "keys")),
     *(f"train.lr_schedule.{key}" for key in ("name", "warmup", "warmup_init")),
 }
-# Where a key of ``train`` has its name and meaning from, if not from the same key of mlx_lm.lora.
+# The origin of a ``train`` key's name and meaning, if it is not the same key of mlx_lm.lora.
 _SOURCES = {
     "lora_parameters.alpha": "PEFT `lora_alpha`",
     "lora_parameters.use_rslora": "PEFT",
@@ -82,19 +82,19 @@ _SOURCES = {
     "early_stopping_patience": "transformers",
     "early_stopping_threshold": "transformers",
 }
-_SEARCH_MEANING = "What the study varies: keys of train, each with a range or choices."
+_SEARCH_MEANING = "The keys of train that the study varies, each with a range or choices."
 
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a sweep, as a person asks about it.
+    """One key of a sweep, explained for a person.
 
     Attributes:
         name: Dotted.
         kind: Its type in words: ``whole number``.
         limits: Of its values, in words: ``1 or more``; maybe none.
         default: As YAML; empty where it is not set.
-        source: Where its name and meaning are known from; empty where from nowhere.
+        source: The origin of its name and meaning; maybe empty.
         example: Its line in a sweep.
         search_example: Its line under ``search``; empty where it cannot be searched.
     """
@@ -154,7 +154,7 @@ def find_keys(asked: str) -> list[Key]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> list[str]:
-    """The keys that are spelled alike, whole or by their last part."""
+    """The keys with a similar spelling, whole or by their last part."""
     name = name[:100].lower()
     last: dict[str, list[str]] = {}
     for key in known:
@@ -252,7 +252,7 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _source(key: str) -> str:
-    """Where a user may know a key from."""
+    """The origin of a key's name, which a user may know."""
     if key.split(".")[0] in ("pruning", "sampler", "search"):
         return "Optuna"
     return _MLX_LM if key in _SAME_IN_MLX_LM else _SOURCES.get(key.removeprefix("train."), "")

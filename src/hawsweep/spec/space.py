@@ -1,4 +1,4 @@
-"""What a search space allows, and how a trial with settings out of it trains."""
+"""Search spaces: their values, and the training spec of a trial."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from hawsweep.spec.train import Section, TrainSpec
 
 SearchValue = bool | int | float | str
-# The one searched key that is none of ``train``'s.
+# The only searched key outside of ``train``.
 MODEL = "model"
 
 
@@ -95,7 +95,7 @@ SEARCHABLE: dict[str, type] = {
 
 
 def values_of(key: str, asked: Range | Choices) -> list[SearchValue]:
-    """The choices, numbers in order; of a range its low end, middle and high end."""
+    """The choices, numbers in order; for a range its low end, middle and high end."""
     if isinstance(asked, Choices):
         names = any(isinstance(value, str) for value in asked.choices)
         return list(asked.choices) if names else sorted(asked.choices, key=float)
@@ -139,8 +139,8 @@ def corners(
 
 
 def apply_settings(train: TrainSpec, settings: Mapping[str, SearchValue]) -> TrainSpec:
-    """How a trial trains: the fixed settings with the searched ones put in; its model is none of
-    them.
+    """The training spec of a trial: the fixed settings with the searched ones put in, without the
+    model.
     """
     content = train.model_dump(exclude_unset=True)
     for key, value in settings.items():
@@ -152,7 +152,7 @@ def apply_settings(train: TrainSpec, settings: Mapping[str, SearchValue]) -> Tra
 def set_key(content: dict[str, Any], key: str, value: Any) -> None:
     """Put a value at a dotted key of plain nested values, making the levels above it."""
     parts = key.split(".")
-    if parts[0] == "search":  # its keys have dots of their own
+    if parts[0] == "search":  # its keys contain dots
         names = [
             name
             for name in SEARCHABLE

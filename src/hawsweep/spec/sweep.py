@@ -1,5 +1,5 @@
-"""SweepSpec: what a sweep asks for, its schema and its fingerprint. Reading one from a file:
-sweepfile.py.
+"""SweepSpec: the keys of a sweep, their schema and fingerprint. Reading one from a file:
+read.py.
 
 The keys of ``train`` and ``search`` are mlx_lm.lora's, with its meaning and defaults; what hawsweep
 adds or changes is said at the key.
@@ -33,7 +33,7 @@ GONE_KEYS = {
         "remove it; memory.budget and memory.reserve leave memory to other programs"
     ),
 }
-# What notifications may be sent of.
+# Events that notifications may be sent of.
 NEWS = ("start", "best", "end", "failure")
 _MOST_WORKERS = 64
 
@@ -42,7 +42,7 @@ AutoOrCount = Annotated[int | Literal["auto"], count_or("auto", 1)]
 
 
 class DataSpec(Section):
-    """Where the records come from, for a source that needs more than a name."""
+    """The source of the records, if it needs more than a name."""
 
     path: str = Field(min_length=1, examples=["path: pairs.csv"])
     """A bundled name, a folder, a CSV or a Hugging Face data set."""
@@ -117,17 +117,17 @@ def _check_reserve(value: object) -> str:
 
 
 class MemorySpec(Section):
-    """What all workers together may take."""
+    """The memory of all workers together."""
 
     budget: Annotated[Literal["auto"] | str, PlainValidator(_check_budget)] = Field(
         "auto", examples=["budget: 24GB"]
     )
     """Memory for all workers together: a size such as 24GB, 22GiB, 800MB, or a share of the
-    machine's such as 75%; auto: what is free, on a Mac at most what its GPU may wire."""
+    machine's such as 75%; auto: the free memory, on a Mac at most what its GPU may wire."""
     reserve: Annotated[str, PlainValidator(_check_reserve)] | None = Field(
         None, examples=["reserve: 10%"]
     )
-    """What of the budget is left to others: a size such as 2GB or a share of it such as 10%; by
+    """Part of the budget left to other programs: a size such as 2GB or a share such as 10%; by
     default 10% where budget is auto, else nothing."""
 
     @model_validator(mode="after")
@@ -188,7 +188,7 @@ class ScoringSpec(Section):
     embedder: str = Field("all-MiniLM-L6-v2", examples=["embedder: nomic-ai/nomic-embed-text-v1.5"])
     """A sentence-transformers model: bundled, folder or repository."""
     embedder_prompt: str = Field("auto", examples=['embedder_prompt: "clustering: "'])
-    """Put before each text; auto knows nomic-embed-text and E5."""
+    """Prompt before each text; auto sets it for nomic-embed-text and E5."""
     max_tokens: int = Field(128, ge=1, le=2**20, examples=["max_tokens: 256"])
     """Longest translation, in tokens."""
     max_examples: int = Field(64, ge=1, le=10**6, examples=["max_examples: 100"])
@@ -198,7 +198,7 @@ class ScoringSpec(Section):
     prompt: PromptSpec = Field(default_factory=PromptSpec)
     difference: float = Field(0.02, gt=0, le=1, examples=["difference: 0.05"])
     """The difference between trials that matters, as a share of the way from other prompts'
-    references to the right ones; too few prompts for it are said."""
+    references to the right ones; a warning says if there are too few prompts."""
     references: dict[str, float] | None = Field(
         None, examples=["references: {gpt-4o-mini: 0.8787}"]
     )
@@ -209,25 +209,25 @@ class ConfirmSpec(Section):
     """The best trials are trained again with new seeds, and ranked by those."""
 
     top: int = Field(3, ge=0, le=1000, examples=["top: 2"])
-    """How many; 0 for none."""
+    """Trials to confirm; 0 for none."""
     seeds: int = Field(2, ge=1, le=1000, examples=["seeds: 1"])
-    """With how many new seeds each."""
+    """New seeds for each."""
 
 
 class MachineSpec(Section):
-    """How the sweep gives way to others on its machine; no influence on a trial's numbers."""
+    """How the sweep shares its machine; no influence on a trial's numbers."""
 
     nice: int = Field(5, ge=0, le=19, examples=["nice: 10"])
     """How much the workers give way to other programs."""
     keep_awake: bool = Field(True, examples=["keep_awake: false"])
-    """Keep the machine from sleeping meanwhile."""
+    """Keep the machine awake while the sweep runs."""
     # One that is well shows life about every five seconds.
     hang_timeout: Duration = Field(1200.0, ge=10.0, examples=["hang_timeout: 30m"])
     """A worker without a sign of life for so long is ended: seconds, or 90s, 20m, 8h."""
 
 
 def keep_count(keep: str) -> int | None:
-    """How many trials' adapters are kept; None for all."""
+    """The number of trials whose adapters are kept; None for all."""
     return None if keep == "all" else int(keep.removeprefix("best "))
 
 
@@ -260,7 +260,7 @@ class SweepSpec(Section):
     """A whole sweep."""
 
     description: str = Field("", examples=["description: Which rank is enough for our glossary."])
-    """What the sweep is to find out, for people."""
+    """The question of the sweep, for people."""
     model: str = Field(
         min_length=1,
         examples=[
@@ -295,12 +295,12 @@ class SweepSpec(Section):
     """Processes that train at the same time; auto: as many as make it faster."""
     machine: MachineSpec = Field(default_factory=MachineSpec)
     keep: Annotated[str, PlainValidator(_check_keep)] = Field("best 10", examples=["keep: best 3"])
-    """Whose adapters stay on disk: all, or those of the trials with the highest scores, such as
+    """Adapters that stay on disk: all, or those of the trials with the highest scores, such as
     best 3; small files always stay."""
     notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
         NEWS, examples=["notify: [end, failure]"]
     )
-    """What `--notify` or `HAWSWEEP_NOTIFY` sends notifications of: start, a new best trial, end,
+    """Events of which `--notify` or `HAWSWEEP_NOTIFY` notifies: start, a new best trial, end,
     failure."""
     seed: int = Field(0, ge=0, lt=2**32, examples=["seed: 1"])
     """Seed of the sampler and of the validation subset."""
@@ -310,7 +310,7 @@ class SweepSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _first_model(cls, content: Any) -> Any:
-        """Where models are searched, ``model`` is the first of them."""
+        """If models are searched, set ``model`` to the first of them."""
         if not isinstance(content, dict) or "model" in content:
             return content
         search = content.get("search")
@@ -320,7 +320,7 @@ class SweepSpec(Section):
         is_plain = isinstance(asked, dict)
         choices = asked.get("choices") if is_plain else getattr(asked, "choices", None)
         known = isinstance(choices, list | tuple) and choices and choices[0]
-        # What is no name is a fault of search.model, not of what is left out here.
+        # A value that is no name is reported as a fault of search.model.
         return {**content, "model": known if isinstance(known, str) and known else "?"}
 
     @property
@@ -346,7 +346,7 @@ class SweepSpec(Section):
         return str(settings.get(MODEL, self.model))
 
     def fingerprint(self) -> dict[str, Any]:
-        """What decides a trial's numbers, as plain values. A study goes on only with the same.
+        """The keys that decide a trial's numbers, as plain values; a study keeps them.
 
         How many trials, for how long, by how many workers, in how much memory and when may change.
         """

@@ -186,7 +186,7 @@ class TrainSpec(Section):
     order: Literal["shuffle", "curriculum"] = Field(
         "shuffle", examples=["order: curriculum", "{choices: [shuffle, curriculum]}"]
     )
-    """Of the batches; curriculum: in the first epoch the easiest come first."""
+    """Order of the batches; curriculum: the easiest first in the first epoch."""
     difficulty: Literal["length", "base_loss"] = Field(
         "length", examples=["order: curriculum, difficulty: base_loss"]
     )
@@ -202,15 +202,15 @@ class TrainSpec(Section):
     steps_per_eval: int = Field(200, ge=1, examples=["steps_per_eval: 200"])
     """Iterations between evaluations; pruning happens there."""
     early_stopping_patience: int | None = Field(None, ge=1, examples=["early_stopping_patience: 3"])
-    """The trial ends after so many evaluations without improvement."""
+    """The trial ends after this many evaluations without improvement."""
     early_stopping_threshold: float = Field(
         0.0, ge=0, examples=["early_stopping_patience: 3, early_stopping_threshold: 0.005"]
     )
-    """What is an improvement to that end: a val loss lower by more."""
+    """An improvement lowers the val loss by more than this."""
     keep_checkpoints: Annotated[int | Literal["every"], count_or("every", 0)] = Field(
         0, examples=["keep_checkpoints: 3"]
     )
-    """Adapters kept beside the best: those of so many best evaluations, or every."""
+    """Adapters kept beside the best: those of this many best evaluations, or every."""
     seed: int = Field(0, ge=0, lt=2**32, examples=["seed: 1"])
     """Seed of the adapter's initial values, dropout and data order."""
 
@@ -227,7 +227,7 @@ class TrainSpec(Section):
         return math.ceil(self.iters / self.grad_accumulation_steps)
 
     def contradictions(self) -> Iterator[str]:
-        """What its keys, each allowed by itself, do not allow together."""
+        """The contradictions between keys that are each allowed alone."""
         schedule, n_updates = self.lr_schedule, self.n_updates
         warmup = schedule.warmup_steps(n_updates)
         rest = f"the trial has {n_updates} updates (iters / grad_accumulation_steps)"

@@ -1,4 +1,4 @@
-"""YAML that anyone may have written: repaired, within limits, and every fault a ``ValueError``."""
+"""YAML from untrusted files: repaired, within limits, and every fault a ``ValueError``."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""The keys of a study's and a trial's user attributes, each once.
+"""The keys of the user attributes of studies and trials.
 
 Bytes end in ``_BYTES``, seconds in ``_S``. The database holds the strings: they stay as they are.
 """
@@ -23,7 +23,7 @@ STOP = "stop"
 
 # The untuned model, alone and with examples in its prompt: loss, score, seconds.
 BASE, FEW_SHOT = "base", "few_shot"
-# Several untuned models: what was measured of each, by its reference; see ``baselines``.
+# The measurements of several untuned models, each by its reference; see ``baselines``.
 BASES = "bases"
 # The metric's scale, and what its prompts can tell apart.
 SELF_CHECK = "self_check"
@@ -44,7 +44,7 @@ REPEATS = "repeats"
 RETRIED_AFTER = "retried_after"
 # What its plan must stay below, after a plan of so many bytes ran out of memory.
 BELOW_BYTES = "below_bytes"
-# Of a confirming trial: the number of the trial whose settings it has, and its seed.
+# Of a confirming trial: the number of the trial with the same settings, and the new seed.
 CONFIRMS, SEED = "confirms", "seed"
 # The trial, and the iteration, from which its training went on.
 CONTINUES = "continues"
@@ -70,8 +70,8 @@ PEAK_MEMORY_BYTES = "peak_memory_bytes"
 
 # Of the best evaluation: nats per token, and per byte of text where several models are compared.
 VAL_LOSS, NATS_PER_BYTE = "val_loss", "nats_per_byte"
-# Where several models are compared: what its validation loss was multiplied by to be its
-# intermediate values, tokens that count per byte of text.
+# In a study of several models: the factor from its validation loss to its intermediate values,
+# which is tokens in the loss per byte of text.
 TARGETS_PER_BYTE = "targets_per_byte"
 BEST_ITERATION = "best_iteration"
 # With the best adapter, per token: of the validation split, and of its prompts' references.

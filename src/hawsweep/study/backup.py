@@ -12,23 +12,23 @@ from hawsweep.study.place import Place
 
 _BUSY_TIMEOUT_S = 1.0
 _LEAST_INTERVAL_S = 5.0
-# Of the time, at most one part in so many is spent on backups.
+# At most one part in this many of the time is spent on backups.
 _SHARE = 20
 # Beside a database in WAL mode: SQLite would apply its log to another database in its place.
 _SIDE_FILES = ("", "-wal", "-shm")
 
 
 def backup_path(database: Path) -> Path:
-    """Where the backup of a database is."""
+    """The path of a database's backup."""
     return database.with_name(f"{database.name}.backup")
 
 
 def back_up(database: Path) -> None:
-    """Copy a database, which others may be using, in the place of its last backup.
+    """Replace the last backup of a database by a new copy; the database may be in use.
 
     Raises:
-        sqlite3.Error: It cannot be read or is damaged, or there is no room; the last backup stays.
-        OSError: The backup cannot be written; likewise.
+        sqlite3.Error: It cannot be read or is damaged, or the disk is full; the last backup stays.
+        OSError: The backup cannot be written; the last backup stays.
     """
     uri = f"{database.absolute().as_uri()}?mode=ro"
     with (
@@ -45,14 +45,14 @@ def back_up(database: Path) -> None:
 
 
 def _refuse_locked(status: int, *_: object) -> None:
-    """Python itself would try again without end."""
+    """Give up on a locked database; Python would retry without end."""
     if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         raise sqlite3.OperationalError("database is locked")
 
 
 class Backups:
-    """Backs up a place's database after changes, with seconds in between; another than a SQLite
-    file not at all.
+    """Backs up a SQLite database after changes, with seconds in between. Other databases are not
+    backed up.
     """
 
     def __init__(self, place: Place) -> None:
@@ -61,17 +61,17 @@ class Backups:
         self._earliest = 0.0
 
     def note_change(self) -> None:
-        """Note that there is something new to back up."""
+        """Note that the database has changed."""
         self._is_due = True
 
     def look(self) -> None:
-        """Make a backup where there is something new and the last was not just now."""
+        """Make a backup if the database has changed and the last backup is old enough."""
         if self._is_due and time.monotonic() >= self._earliest:
             self.make()
 
     def make(self) -> None:
-        """Make a backup. The sweep goes on where that fails: the last one stays, and doctor says
-        when it was made.
+        """Make a backup. If that fails the sweep goes on: the last backup stays, and doctor shows
+        its time.
         """
         if self._database is None:
             return
@@ -84,9 +84,7 @@ class Backups:
 
 
 def restore_command(database: Path) -> str:
-    """A command line for a shell that puts the backup in the database's place, and what is there
-    aside.
-    """
+    """A shell command that restores the backup, and moves the present file aside."""
     there = [database.with_name(database.name + end) for end in _SIDE_FILES]
     moves = [["mv", str(path), f"{path}.damaged"] for path in there if path.exists()]
     copy = ["cp", str(backup_path(database)), str(database)]
@@ -94,26 +92,26 @@ def restore_command(database: Path) -> str:
 
 
 def check_database_not_lost(place: Place) -> None:
-    """Refuse to make a new database where one was whose backup is still there.
+    """Refuse to make a new database if it is missing but its backup exists.
 
     Raises:
-        StudyError: So it is; the message says how to put the backup back.
+        StudyError: Only the backup exists; the message says how to restore it.
     """
     path = place.database_path
     if path is None or not backup_path(path).exists():
         return
     if not path.exists() or path.stat().st_size == 0:
         raise StudyError(
-            f"{path} is missing, but its backup is there. Put it back: "
+            f"{path} is missing, but its backup exists. Restore it: "
             f"`{restore_command(path)}`. Or move {backup_path(path)} away to begin anew."
         )
 
 
 def check_trials_not_lost(name: str, place: Place) -> None:
-    """Refuse to make a study whose folder has trials that the database does not know.
+    """Refuse to make a study whose folder has trials that the database lacks.
 
     Raises:
-        StudyError: It has; the message says what can be done.
+        StudyError: There are such trials; the message has the remedy.
     """
     n_trials = count_trial_dirs(place, name)
     if n_trials == 0:

@@ -1,4 +1,4 @@
-"""The untuned models of a study: what is known of each, what it is called, where its answers lie.
+"""The untuned models of a study: their measurements, labels, and folders of answers.
 
 A study of one model keeps what was measured as its attributes ``base``, ``few_shot`` and
 ``self_check``. One of several keeps that of each under ``bases``, by model; those three are then of
@@ -22,20 +22,20 @@ from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import trial_of
 
-# The last of them says that all is there.
+# The last one shows that the measurement is complete.
 _MEASURED = (SELF_CHECK, FEW_SHOT, BASE)
 _LABELS = {BASE: "base", FEW_SHOT: "{n_examples}-shot base"}
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """An untuned model, as a study measured it.
+    """The measurements of an untuned model.
 
     Attributes:
         kind: ``base``, or ``few_shot``: with examples in its prompt.
-        label: ``base``, ``4-shot base``; where there are several models, with the model's name.
-        model: Which of several; empty where there is one.
-        values: What ``measure_base.measure_base`` gave.
+        label: ``base``, ``4-shot base``; with the model's name if the study has several models.
+        model: Its name if the study has several models; else empty.
+        values: The result of ``measure_base.measure_base``.
     """
 
     kind: str
@@ -45,17 +45,17 @@ class Baseline:
 
     @property
     def score(self) -> float:
-        """By the study's metric."""
+        """The score by the study's metric."""
         return score_of(self.values)
 
 
 def score_of(known: Mapping[str, Any]) -> float:
-    """Of a summary or a sample, by the study's metric; of an older study the similarity."""
+    """The score of a summary or sample, by the study's metric; in an older study the similarity."""
     return float(known["score"] if "score" in known else known["similarity"])
 
 
 def baselines(study: optuna.Study) -> list[Baseline]:
-    """The untuned models that were measured, each alone and with examples in its prompt."""
+    """The measured untuned models, each without and with examples in its prompt."""
     attributes = study.user_attrs
     if BASES not in attributes:
         return list(_of_one("", "", attributes))
@@ -74,21 +74,19 @@ def _of_one(model: str, suffix: str, measured: Mapping[str, Any]) -> Iterator[Ba
 
 
 def model_of(study: optuna.Study, trial: FrozenTrial) -> str:
-    """Which of a study's several models a trial trained; empty where it has one."""
+    """The model that a trial trained, if the study has several; else empty."""
     return spec_of(study, trial).model if BASES in study.user_attrs else ""
 
 
 def baseline_of(study: optuna.Study, trial: FrozenTrial) -> Baseline | None:
-    """The untuned model that a trial trained; None where it was not measured."""
+    """The untuned model of a trial; None if it was not measured."""
     model = model_of(study, trial)
     found = baselines(study)
     return next((each for each in found if each.kind == "base" and each.model == model), None)
 
 
 def base_values(study: optuna.Study, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What was measured of the untuned model that a trial with these settings trains; empty where
-    it was not.
-    """
+    """The measurements of the untuned model for a trial with these settings; empty without them."""
     attributes = study.user_attrs
     measured = attributes.get(BASES, {}).get(settings.get(MODEL), {})
     values: Mapping[str, Any] = (measured if BASES in attributes else attributes).get(BASE, {})
@@ -96,19 +94,19 @@ def base_values(study: optuna.Study, settings: Mapping[str, Any]) -> Mapping[str
 
 
 def base_dir(place: Place, study_name: str, model: str = "") -> Path:
-    """The folder of an untuned model's answers; ``model`` where a study has several."""
+    """The folder of an untuned model's answers; ``model`` is needed if the study has several."""
     folder = place.study_dir(study_name) / "base"
     return folder / _folder_name(model) if model else folder
 
 
 def base_dir_of(study: optuna.Study, place: Place, trial_number: int) -> Path:
-    """The folder of the answers of the untuned model that a trial trained."""
+    """The folder of the answers of a trial's untuned model."""
     model = model_of(study, trial_of(study, trial_number))
     return base_dir(place, study.study_name, model)
 
 
 def unmeasured(study: optuna.Study, spec: SweepSpec, left_out: Collection[str] = ()) -> list[str]:
-    """The models that are still to be measured untuned.
+    """The models whose untuned measurement is missing.
 
     Args:
         left_out: Models that do not fit into memory.
@@ -126,7 +124,7 @@ def keep_base(
     measured: Mapping[str, Any],
     left_out: Collection[str] = (),
 ) -> None:
-    """Keep in the study what was measured of an untuned model."""
+    """Store the measurements of an untuned model in the study."""
     if spec.searches_models:
         known = {**study.user_attrs.get(BASES, {}), model: dict(measured)}
         study.set_user_attr(BASES, known)
@@ -140,14 +138,14 @@ def keep_base(
 
 
 def best_other(study: optuna.Study, model: str) -> Baseline | None:
-    """The best untuned model, where it is not the one named nor that with examples shown."""
+    """The best untuned model if it is another one than ``model``, with or without examples."""
     found = baselines(study)
     best = max(found, key=lambda each: (each.score, each.model == model), default=None)
     return None if best is None or best.model in ("", model) else best
 
 
 def _folder_name(model: str) -> str:
-    """Readable, no path, and another one for every model."""
+    """A folder name for a model: readable, safe as a path, unique."""
     last = next(iter(short_names([model]).values()))
     digest = hashlib.sha256(model.encode()).hexdigest()[:6]
     return f"{re.sub(r'[^A-Za-z0-9_.-]', '-', last).lstrip('.-')[:80]}-{digest}"

@@ -1,4 +1,4 @@
-"""What of a study's files goes when a trial has ended."""
+"""Removes large files of ended trials."""
 
 import shutil
 from pathlib import Path
@@ -12,14 +12,14 @@ from hawsweep.study.attributes import REPEATS
 from hawsweep.study.confirm import confirmations
 from hawsweep.study.place import Place
 
-# A trial's adapters and the state to go on from; all else is small and always kept.
+# A trial's adapters and its resumable state; other files are small and always kept.
 _BULK = (ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE)
 
 
 def remove_bulk(opened: optuna.Study, place: Place, spec: SweepSpec) -> None:
     """Remove the adapters and states of ended trials that ``keep`` does not keep.
 
-    What is queued to go on where a trial was stopped keeps that trial's.
+    The files of a trial that a queued one resumes are kept.
     """
     count = keep_count(spec.keep)
     if count is None:

@@ -1,8 +1,8 @@
-"""The best trials again with other seeds: which settings are good, and which were lucky.
+"""Confirming runs: the best trials with new seeds, to tell good settings from lucky ones.
 
-The trial with the highest score was in part chosen for its luck. The settings of the best few are
-trained again with seeds that the choice did not know; they rank by the mean of those. The runs are
-trials of a study of their own, ``NAME.confirm``, so that they tell the sampler nothing.
+The trial with the highest score is in part a lucky one. The settings of the best few are trained
+with new seeds, and ranked by the mean of those scores. The runs are trials of another study,
+``NAME.confirm``, so that the sampler does not see them.
 """
 
 from collections import defaultdict
@@ -23,12 +23,12 @@ from hawsweep.study.trials import best_trial, complete_trials
 
 @dataclass(frozen=True)
 class Confirmation:
-    """A trial's settings, trained again.
+    """The confirming runs of one trial.
 
     Attributes:
-        trial_number: The trial that was chosen.
-        selected: Its score, by which it was chosen.
-        scores: Of the same settings with new seeds.
+        trial_number: The chosen trial.
+        selected: Its own score, by which it was chosen.
+        scores: The scores of the same settings with new seeds.
     """
 
     trial_number: int
@@ -37,12 +37,12 @@ class Confirmation:
 
     @property
     def mean(self) -> float:
-        """Of the new seeds' scores."""
+        """The mean of the new seeds' scores."""
         return sum(self.scores) / len(self.scores)
 
 
 def wanted(opened: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
-    """Which trials are to be trained again, with which seeds; none where there is no choice."""
+    """The trials to confirm and their new seeds; none if there is no choice."""
     complete = complete_trials(opened)
     if len(complete) < 2:
         return []
@@ -52,7 +52,7 @@ def wanted(opened: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
 
 
 def expected_s(opened: optuna.Study, spec: SweepSpec, n_workers: int) -> float:
-    """About how long it takes to train the best trials again, by how long they took."""
+    """About the seconds of the confirming runs, by the times of the trials."""
     trials = opened.get_trials(deepcopy=False)
     times: list[float] = [
         sum(trials[number].user_attrs.get(key, 0.0) for key in (TRAIN_TIME_S, EVAL_TIME_S))
@@ -62,7 +62,7 @@ def expected_s(opened: optuna.Study, spec: SweepSpec, n_workers: int) -> float:
 
 
 def open_confirmation(storage: RDBStorage, opened: optuna.Study, spec: SweepSpec) -> optuna.Study:
-    """The study that confirms, made where there is none yet."""
+    """The confirming study, made if it is missing."""
     made = optuna.create_study(
         storage=storage,
         study_name=confirm_name(opened.study_name),
@@ -75,7 +75,7 @@ def open_confirmation(storage: RDBStorage, opened: optuna.Study, spec: SweepSpec
 
 
 def queue(opened: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> None:
-    """Queue the runs that are wanted and were never queued."""
+    """Queue the confirming runs that were not queued before."""
     trials = opened.get_trials(deepcopy=False)
     known = {_key(trial) for trial in confirming.get_trials(deepcopy=False)}
     for number, seed in wanted(opened, spec):
@@ -102,12 +102,12 @@ def spec_to_confirm(spec: SweepSpec) -> SweepSpec:
 
 
 def n_waiting(confirming: optuna.Study) -> int:
-    """Runs that nobody has begun."""
+    """The confirming runs that wait."""
     return len(confirming.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
 def conclude(opened: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> list[Confirmation]:
-    """What the runs say, best first, kept in the study; empty where none ended well."""
+    """Store the outcome of the confirming runs, and give it, best first; empty without scores."""
     scores: defaultdict[int, list[float]] = defaultdict(list)
     for trial in confirming.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         if _key(trial) in wanted(opened, spec):
@@ -129,7 +129,7 @@ def ranked(found: Iterable[Confirmation]) -> list[Confirmation]:
 
 
 def confirmations(opened: optuna.Study) -> list[Confirmation]:
-    """What was concluded, best first; empty before."""
+    """The stored outcome, best first; empty before it is stored."""
     return [
         Confirmation(each["trial_number"], each["selected"], tuple(each["scores"]))
         for each in opened.user_attrs.get(CONFIRMED, ())
@@ -137,7 +137,7 @@ def confirmations(opened: optuna.Study) -> list[Confirmation]:
 
 
 def winner(opened: optuna.Study) -> FrozenTrial | None:
-    """The trial to test, to export and to speak of: the best by new seeds, else by its own score.
+    """The trial to test and to export: the best by new seeds, else by its own score.
 
     None before the first complete trial.
     """

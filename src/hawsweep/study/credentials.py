@@ -1,5 +1,5 @@
-"""A database's password: where it may stand, where it is looked for, and how it is kept out of
-what is shown.
+"""A database's password: where it may be given, where it is looked up, and how it is kept out of
+messages.
 """
 
 import os
@@ -33,7 +33,7 @@ def refuse_shown_password(url: str) -> None:
 
 
 def with_password(url: str) -> str:
-    """A storage URL with its password, where it names a user but no password and there is one.
+    """A storage URL, with the password added if the URL has a user only and a password is found.
 
     Looked for in the environment, then in the system's keyring where the package ``keyring`` is
     installed, under the service ``hawsweep`` and the name ``user@host/database``.
@@ -46,12 +46,12 @@ def with_password(url: str) -> str:
         return url
     password = os.environ.get(PASSWORD_VARIABLE) or _from_keyring(_account(parsed))
     if not password:
-        return url  # such as of a user whom the database trusts
+        return url  # for instance, the database trusts this user
     return parsed.set(password=password).render_as_string(hide_password=False)
 
 
 def without_secrets(text: str, url: str) -> str:
-    """A text in which nothing of the URL's passwords is left, however they were quoted."""
+    """A text without the URL's passwords, in all their quotings."""
     for secret in _secrets(parse_storage_url(url)):
         quoted = (quote(secret, safe=safe) for safe in ("", "/", " +"))  # URLs differ in this
         for written in {secret, quote_plus(secret), *quoted}:
@@ -63,15 +63,15 @@ def parse_storage_url(url: str) -> "URL":
     """Read an Optuna RDB URL.
 
     Raises:
-        StudyError: It is none, or a password ends in another part of it. The message shows nothing
-            of it.
+        StudyError: It is no URL, or a password's characters end in another part of it. The message
+            does not quote it.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError):  # what they say may hold the password
+    except (ArgumentError, ValueError):  # their texts may hold the password
         parsed = None
     misplaced = parsed and parsed.username and "@" in f"{parsed.host}{parsed.database}"
     if parsed is None or misplaced:

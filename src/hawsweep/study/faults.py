@@ -1,16 +1,16 @@
-"""Why a worker died, or a trial failed, and what follows from it.
+"""Faults of workers and trials, and their consequences.
 
 | kind | known by | consequence |
 | --- | --- | --- |
 | out_of_memory | its words; the kernel's count; a signal while memory was short | a smaller plan |
 | watchdog | Metal's words: the display could not be drawn | a smaller plan |
-| resource_limit | Metal's words: too many buffers | once more, later |
-| hung | no sign of life | once more, later |
-| killed | a signal that somebody sent | once more, later |
-| crashed | a signal that its own fault raised | once more, later |
-| disk | the system's words: full, or not writable | the sweep stops; later it goes on |
-| interrupted | asked for | it goes on at the next start |
-| bug | anything else | none: the next trial |
+| resource_limit | Metal's words: too many buffers | a retry, later |
+| hung | no sign of life | a retry, later |
+| killed | a signal from outside | a retry, later |
+| crashed | a signal that its own fault raised | a retry, later |
+| disk | the system's words: full, or not writable | the sweep stops; the next start goes on |
+| interrupted | asked for | the next start resumes it |
+| bug | all other faults | none: the next trial |
 """
 
 import errno
@@ -34,13 +34,13 @@ Kind = Literal[
     "bug",
 ]
 Remedy = Literal["smaller", "later", "go on", "none"]
-# What becomes of the trial's settings, and the kind in words.
+# The consequence for the trial's settings, and the kind in words.
 _KINDS: dict[Kind, tuple[Remedy, str]] = {
     "out_of_memory": ("smaller", "out of memory"),
     "watchdog": ("smaller", "Metal's watchdog ended a step that kept the display waiting"),
     "resource_limit": ("later", "Metal ran out of buffers"),
     "hung": ("later", "no sign of life"),
-    "killed": ("later", "somebody ended it"),
+    "killed": ("later", "it was ended from outside"),
     "crashed": ("later", "a crash"),
     "disk": ("go on", "the disk is full or cannot be written"),
     "interrupted": ("go on", "interrupted"),
@@ -48,7 +48,7 @@ _KINDS: dict[Kind, tuple[Remedy, str]] = {
 }
 _WATCHDOG = "impactinginteractivity"
 _RESOURCE_LIMIT = ("resource limit (", "kiogpucommandbuffercallbackerroroutofresources")
-# What no fault of a process's own raises.
+# Signals that come from outside only.
 _SENT = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 _DISK_WORDS = (
@@ -58,20 +58,20 @@ _DISK_WORDS = (
     "read-only file system",
     "readonly database",
 )
-# Less than this share of the machine's memory left is short.
+# Memory is short if less than this share of the machine's memory is free.
 SHORT_SHARE = 0.04
 _LAST_BYTES = 20_000
-# The exit code of a worker that somebody asked to end.
+# The exit code of a worker that was asked to end.
 ENDED_BY_SIGTERM = 128 + signal.SIGTERM
-# The exit code of a worker that wants another to take its place, and the faults after which it
-# does: what is left of its memory is not to be relied on.
+# The exit code of a worker that must be replaced, and the faults after which it must: its remaining
+# memory is not reliable.
 WANTS_SUCCESSOR = 75
 TAINTING = ("out_of_memory", "watchdog", "resource_limit")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A death or a failure, named.
+    """A named fault of a worker or trial.
 
     Attributes:
         text: For a person, in one line.
@@ -82,7 +82,7 @@ class Fault:
 
     @property
     def remedy(self) -> Remedy:
-        """What becomes of the trial's settings."""
+        """The consequence for the trial's settings."""
         return _KINDS[self.kind][0]
 
 
@@ -93,12 +93,12 @@ FROM_OUTSIDE = "marked as failed from outside"
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What was known of a worker's surroundings when it died.
+    """The circumstances of a worker's death.
 
     Attributes:
-        hung_s: For how long there had been no sign of life, where it was ended for that.
-        kernel_killed: Whether the kernel ended processes for want of memory meanwhile.
-        memory_was_short: Whether little was left when last looked at, or an address limit is set.
+        hung_s: Seconds without a sign of life, if it was ended for that; else None.
+        kernel_killed: Whether the kernel ended processes for lack of memory meanwhile.
+        memory_was_short: Whether memory was short at the last check, or an address limit is set.
     """
 
     hung_s: float | None = None
@@ -107,10 +107,10 @@ class Circumstances:
 
 
 def of_worker(code: int, log: Path, circumstances: Circumstances, log_start: int = 0) -> Fault:
-    """Why a worker ended with an exit code, negative for a signal.
+    """The fault of a worker by its exit code, which is negative for a signal.
 
     Args:
-        log: Has its last words, from ``log_start`` bytes on.
+        log: The file with its last words, from ``log_start`` bytes on.
     """
     text = f"the worker died {how_it_ended(code)}"
     words = last_words(log, log_start, _LAST_BYTES)
@@ -118,7 +118,7 @@ def of_worker(code: int, log: Path, circumstances: Circumstances, log_start: int
         return Fault(
             "hung",
             f"the worker hung: no sign of life for {circumstances.hung_s:.0f} s; it was ended, "
-            f"where it stood is in {log.name}",
+            f"its stack is in {log.name}",
         )
     kind = _kind(code, words, circumstances)
     if kind != "bug":
@@ -129,7 +129,7 @@ def of_worker(code: int, log: Path, circumstances: Circumstances, log_start: int
 
 
 def of_exception(fault: BaseException) -> Fault:
-    """What an exception that ended a trial means."""
+    """The fault of an exception that ended a trial."""
     name, text = type(fault).__name__, " ".join(str(fault).split())[:500]
     if is_disk_fault(fault):
         return Fault("disk", f"{_KINDS['disk'][1]} ({text})")
@@ -142,7 +142,7 @@ def of_exception(fault: BaseException) -> Fault:
 
 
 def is_disk_fault(fault: BaseException | None) -> bool:
-    """Whether an exception, or what caused it, says that nothing can be written."""
+    """Whether an exception or its cause says that the disk cannot be written."""
     while fault is not None:
         if isinstance(fault, OSError) and fault.errno in _DISK_ERRORS:
             return True
@@ -164,7 +164,7 @@ def _kind(code: int, words: str, circumstances: Circumstances) -> Kind:
         return "out_of_memory"
     if number in _SENT:
         return "killed"
-    # mlx-cpu's allocator ends with SIGSEGV where there is no memory.
+    # mlx-cpu's allocator ends with SIGSEGV without free memory.
     return "out_of_memory" if circumstances.memory_was_short else "crashed"
 
 
@@ -182,6 +182,6 @@ def _by_words(text: str) -> Kind | None:
 
 def _last_line(words: str) -> str:
     lines = words.strip().splitlines()
-    # A dump of where each thread stood ends in the least telling line; its first says what it is.
+    # The first line of a stack dump names the fault; its last line is the least useful.
     fatal = [line for line in lines if line.startswith("Fatal Python error")]
     return (fatal or lines)[-1].strip()[:200] if lines else ""

@@ -1,4 +1,4 @@
-"""The only file that touches what Optuna keeps private; each function says why it must."""
+"""The only file that uses private parts of Optuna; each function gives the reason."""
 
 from collections.abc import Mapping
 
@@ -13,41 +13,41 @@ from optuna.trial import FrozenTrial
 def storage_of(study: optuna.Study) -> BaseStorage:
     """The storage that a study reads and writes.
 
-    Optuna gives a study's storage to no one: it holds another one than the ``RDBStorage`` it was
-    opened with, a cache of the trials that ended.
+    Optuna has no public access to it: a study holds not the ``RDBStorage`` it was opened with, but
+    a cache of ended trials around it.
     """
     return study._storage
 
 
 def study_id(study: optuna.Study | StudySummary | FrozenStudy) -> int:
-    """The id by which a storage's own methods know a study, and optuna-dashboard's addresses.
+    """The id of a study in a storage's methods and in optuna-dashboard's addresses.
 
-    In public a study has its name only.
+    The public identity of a study is its name.
     """
     return study._study_id
 
 
 def trial_id(trial: FrozenTrial | optuna.Trial) -> int:
-    """The id by which a storage's own methods know a trial, among those of all studies.
+    """The id of a trial in a storage's methods, unique among all studies.
 
-    In public a trial has its number only, which is of its study.
+    The public identity of a trial is its number in its study.
     """
     return trial._trial_id
 
 
 def trial_to_run(study: optuna.Study, number: int) -> optuna.Trial:
-    """A trial as the process that runs it needs it: it may report, and ask whether to prune.
+    """A trial object for the process that runs it, which can report and ask whether to prune.
 
-    Optuna gives one to the process that called ``Study.ask`` alone.
+    Optuna gives it only to the process that called ``Study.ask``.
     """
     of_study = storage_of(study).get_trial_id_from_study_id_trial_number
     return optuna.Trial(study, of_study(study_id(study), number))
 
 
 def suggest(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> None:
-    """Give a trial its settings: those it was queued with, else what the sampler proposes.
+    """Give a trial its settings: the queued ones, else the sampler's proposal.
 
-    ``Study.ask`` does it only for the trial that it chooses itself: the first of those that wait.
+    ``Study.ask`` does it only for the first waiting trial.
     """
     for name, distribution in space.items():
         trial._suggest(name, distribution)

@@ -14,12 +14,12 @@ STUDIES_DIR_VARIABLE, STORAGE_VARIABLE = "HAWSWEEP_STUDIES_DIR", "HAWSWEEP_STORA
 
 @dataclass(frozen=True)
 class Place:
-    """Where studies are kept.
+    """Where studies are kept: a folder and a database.
 
     Attributes:
         studies_dir: Holds the database, unless ``storage_url`` names another, and a folder per
             study.
-        storage_url: An Optuna RDB URL; it may hold a password and is shown to nobody.
+        storage_url: An Optuna RDB URL; it may hold a password and is never shown.
     """
 
     studies_dir: Path = DEFAULT_STUDIES_DIR
@@ -41,7 +41,7 @@ class Place:
 
     @property
     def options(self) -> list[str]:
-        """What a command needs beside a study's name to find it here: mostly nothing."""
+        """The options with which a command finds studies here; mostly none."""
         is_known = self.studies_dir == DEFAULT_STUDIES_DIR or STUDIES_DIR_VARIABLE in os.environ
         return [] if is_known else [f"--studies-dir={self.studies_dir}"]
 
@@ -49,8 +49,7 @@ class Place:
         """The folder of a study, inside ``studies_dir``.
 
         Raises:
-            StudyError: Its name could be that of a folder elsewhere; another program may have given
-                it.
+            StudyError: Its name, perhaps of another program, could lead to a folder elsewhere.
         """
         return self.studies_dir / folder_name(name)
 
@@ -59,16 +58,16 @@ class Place:
         return self.study_dir(name) / "trials" / f"{number:04d}"
 
     def confirm_dir(self, name: str, number: int) -> Path:
-        """The folder of a trial that trains the settings of another one again."""
+        """The folder of a confirming run."""
         return self.study_dir(name) / "confirm" / f"{number:04d}"
 
 
 def find_place(studies_dir: str | Path | None = None, storage: str | None = None) -> Place:
-    """Where studies are: as said, else as the environment says, else in ``studies`` here.
+    """The place of studies: as given, else by the environment, else ``./studies``.
 
     Args:
         studies_dir: Else ``HAWSWEEP_STUDIES_DIR``.
-        storage: Else ``HAWSWEEP_STORAGE``. A password that is missing in it is looked for; see
+        storage: Else ``HAWSWEEP_STORAGE``. A password missing in it is looked up; see
             ``credentials.with_password``.
 
     Raises:
@@ -95,15 +94,15 @@ def check_name(name: str) -> None:
 
 
 def folder_name(name: str) -> str:
-    """A study's name, where it can be that of its folder."""
+    """A study's name, checked to be a safe name of a folder."""
     if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
         raise StudyError(
-            f"A study cannot be named {name!r}, as its folder has its name. Use letters, digits, "
+            f"A study cannot be named {name!r}: its folder has the same name. Use letters, digits, "
             "'-', '_' and '.', a letter or digit first."
         )
     return name
 
 
 def printable(name: str) -> str:
-    """A name for a terminal, which characters in another program's names could steer."""
+    """A name without control characters, which another program may have put into it."""
     return name if name.isprintable() else repr(name)

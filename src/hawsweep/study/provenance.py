@@ -1,4 +1,4 @@
-"""What made a study's numbers: versions, the model, the metric, and the code around it."""
+"""The provenance of a study's numbers: versions, data, model, metric, and commit."""
 
 import hashlib
 import importlib.metadata
@@ -13,7 +13,7 @@ from typing import Any
 from hawsweep.spec.sweep import SweepSpec
 
 _PACKAGES = ("hawsweep", "mlx", "mlx-lm", "optuna", "sentence-transformers", "transformers")
-# Small files are read whole, of large ones as much at either end.
+# Files up to this size are read whole; of larger ones this much at each end.
 _END_BYTES = 1 << 20
 _IGNORED = {".md", ".png", ".jpg", ".gitattributes", ".lock"}
 
@@ -35,7 +35,7 @@ def fingerprints(
     data: Mapping[str, str],
     others: Mapping[str, Path] | None = None,
 ) -> dict[str, str]:
-    """Of what the spec only names: each split, each model, and a metric of one's own.
+    """Fingerprints of things that the spec only names: splits, models, and a custom metric.
 
     Args:
         data: See ``load.Splits.fingerprint``.
@@ -50,7 +50,7 @@ def fingerprints(
 
 
 def start_record() -> dict[str, Any]:
-    """What is noted of each start: when, where, with which versions and which commit."""
+    """The record of a start: time, place, versions and commit."""
     return {
         "time": time.time(),
         "host": os.uname().nodename,
@@ -62,8 +62,8 @@ def start_record() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """The commit that is checked out in a folder and whether tracked files differ from it; None
-    outside of a repository.
+    """The commit checked out in a folder, and whether tracked files differ from it; None outside of
+    a repository.
     """
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None:

@@ -1,4 +1,4 @@
-"""The trials of a study: which comes next, whose they are, and what becomes of those that fail."""
+"""The queue of trials: which trial is next, its worker, and the retry of failed ones."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,13 +33,13 @@ from hawsweep.study.study import renew_sampler
 from hawsweep.study.trials import count_finished
 
 _TIGHTENED = 1.15
-# What makes a trial another one than its settings say, so that its repetition has it too.
+# Attributes that change a trial beside its settings, so its retry has them too.
 _CARRIED = (CONFIRMS, SEED, RETRIED_AFTER, BELOW_BYTES)
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a trial ended, as events and tables call it: ``fail`` or ``infeasible``; and why."""
+    """How a trial ended: ``fail`` or ``infeasible``, as in events and tables; and the reason."""
 
     state: str
     reason: str
@@ -48,8 +48,8 @@ class Ending:
 def reap_running(
     study: optuna.Study, fault: Fault, worker: Mapping[str, Any] | None = None
 ) -> dict[int, Ending]:
-    """End trials left RUNNING: those of one worker, or of any that no longer lives on this machine,
-    nor does who started it and would see to it.
+    """End trials left RUNNING: those of one worker, or those whose worker and supervisor have ended
+    on this machine.
 
     Returns:
         How each ended, by its number.
@@ -67,12 +67,12 @@ def _is_left(owner: Mapping[str, Any] | None) -> bool:
 
 
 def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
-    """End a running trial as what ended it asks for: its settings are queued again, or are known
-    not to fit.
+    """End a running trial according to its fault: its settings are queued again, or recorded as not
+    fitting into memory.
     """
     trial = study.get_trials(deepcopy=False)[number]
     if trial.state.is_finished():
-        return Ending("fail", FROM_OUTSIDE)  # what somebody ended is not tried again
+        return Ending("fail", FROM_OUTSIDE)  # no retry of a trial ended from outside
     state, reason, storage = TrialState.FAIL, fault.text, storage_of(study)
     if fault.remedy == "go on":
         repeat_trial(study, number)
@@ -85,7 +85,7 @@ def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
         else:
             state, reason = TrialState.PRUNED, f"{reason}; there is no smaller way to execute it"
             _mark_infeasible(study, trial)
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended from outside meanwhile
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
         storage.set_trial_user_attr(trial_id(trial), REASON, reason)
         storage.set_trial_user_attr(trial_id(trial), FAULT, fault.kind)
         storage.set_trial_state_values(trial_id(trial), state)
@@ -110,16 +110,16 @@ def _try_later(study: optuna.Study, trial: FrozenTrial, fault: Fault) -> bool:
 def repeat_trial(
     study: optuna.Study, number: int, attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Queue a trial's settings, once; the trial that gets them goes on where its state is.
+    """Queue a trial's settings, once; the new trial resumes from its state.
 
     Args:
         attributes: The new trial's, beside those that it has from the one repeated.
     """
     trials = study.get_trials(deepcopy=False)
     if any(trial.user_attrs.get(REPEATS) == number for trial in trials):
-        return  # a process was killed between queueing and saying that the trial ended
+        return  # a process was killed after queueing, before it ended the trial
     attributes = {REPEATS: number, **_carried(trials[number]), **(attributes or {})}
-    # One that died while it was given its settings has some of them only.
+    # A trial that died while it got its settings has only some of them.
     settings = {**trials[number].system_attrs.get("fixed_params", {}), **trials[number].params}
     study.enqueue_trial(settings, user_attrs=attributes)
 
@@ -129,8 +129,8 @@ def _carried(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
-    """Note that a trial ran out of memory although its plan fitted: later plans leave more room,
-    and its settings are queued once, for a plan that takes less.
+    """Record that a trial ran out of memory although its plan fitted: later plans leave more room,
+    and its settings are queued once, for a smaller plan.
 
     Returns:
         Whether it is tried again.
@@ -138,7 +138,7 @@ def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
     trial = study.get_trials(deepcopy=False)[number]
     plan = trial.user_attrs.get(PLAN)
     if plan is None or not plan["peak_bytes"]:
-        return False  # how much it takes is not known, nor what would take less
+        return False  # neither its memory nor a smaller plan is known
     factor = study.user_attrs.get(MEMORY_FACTOR, 1.0)
     study.set_user_attr(MEMORY_FACTOR, factor * _TIGHTENED)
     if BELOW_BYTES in trial.user_attrs:
@@ -155,9 +155,9 @@ def ask(
     worker: Mapping[str, Any],
     n_trials: int = 0,
 ) -> int:
-    """Begin the trial to run now, with its settings; its number.
+    """Begin the next trial, with its settings; give its number.
 
-    One process at a time asks on this machine. SQLite knows no ``SELECT FOR UPDATE``: without the
+    One process at a time asks on this machine. SQLite has no ``SELECT FOR UPDATE``: without the
     lock, Optuna would let two processes read that a trial waits, and both would run it.
 
     Args:
@@ -177,14 +177,14 @@ def next_trial(
     worker: Mapping[str, Any],
     n_trials: int = 0,
 ) -> optuna.Trial:
-    """The trial to run now: what was interrupted first, then what is queued, then a proposal.
+    """The next trial: interrupted ones first, then queued ones, then a proposal.
 
-    What had bad luck comes after another trial began, so that what it met may have passed.
+    A retry waits until another trial has begun, so that the cause of its fault may have passed.
 
     Args:
         worker: The process that runs it. A running trial has it from the first moment, so that
             whenever that process or the asking one dies it is known whose the trial was.
-        n_trials: How many are to be finished; at the last there is nothing to come before.
+        n_trials: The number to finish; the last retry does not wait.
     """
     trials = study.get_trials(deepcopy=False)
     begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
@@ -207,19 +207,19 @@ def next_trial(
 
 
 def _take(study: optuna.Study, trial: FrozenTrial, worker: Mapping[str, Any]) -> bool:
-    """Make a waiting trial a running one of this worker's, unless another machine was faster."""
+    """Give a waiting trial to this worker, unless another machine has taken it."""
     storage = storage_of(study)
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
-        # Before it runs: a process that dies in between leaves a trial that waits.
+        # Set before it runs: if this process dies in between, the trial still waits.
         storage.set_trial_user_attr(trial_id(trial), WORKER, dict(worker))
         return storage.set_trial_state_values(trial_id(trial), TrialState.RUNNING)
     return False
 
 
 def _new_trial(study: optuna.Study, worker: Mapping[str, Any]) -> int:
-    """Begin a trial without settings; its number.
+    """Begin a trial without settings; give its number.
 
-    Study.ask would take one whose turn has not come.
+    Study.ask would take a waiting trial out of turn.
     """
     new = create_trial(state=TrialState.RUNNING, user_attrs={WORKER: dict(worker)})
     storage = storage_of(study)
@@ -233,7 +233,7 @@ def n_running_here(study: optuna.Study) -> int:
 
 
 def orphans_here(study: optuna.Study) -> list[int]:
-    """Process ids of workers on this machine that run a trial, but whose supervisor has ended."""
+    """Process ids of workers on this machine that run a trial without a supervisor."""
     owners = [
         trial.user_attrs.get(WORKER, {})
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))

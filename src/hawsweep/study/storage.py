@@ -17,7 +17,7 @@ from hawsweep.study.faults import is_disk_fault
 from hawsweep.study.place import Place
 
 _BUSY_TIMEOUT_S = 60
-# What a person can mend or must know of, among what a database raises.
+# The exceptions of a database that become a StudyError.
 STORAGE_FAULTS = (
     sqlalchemy.exc.SQLAlchemyError,
     optuna.exceptions.StorageInternalError,
@@ -27,14 +27,13 @@ _OPENING_FAULTS = (*STORAGE_FAULTS, RuntimeError, ImportError)
 
 
 def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
-    """Open the database; SQLite in WAL mode with a busy timeout.
+    """Open the database. SQLite is set to WAL mode with a busy timeout.
 
     Args:
-        create: Make it where it is missing.
+        create: Make it if it is missing.
 
     Raises:
-        StudyError: It is missing, corrupt, read-only, or cannot be reached. Nothing is written
-            over.
+        StudyError: It is missing, corrupt, read-only, or cannot be reached. No file is overwritten.
     """
     path = place.database_path
     if path is None:
@@ -52,7 +51,7 @@ def _open_given(url: str) -> RDBStorage:
         return RDBStorage(url)
     except _OPENING_FAULTS as fault:
         said = without_secrets(_first_line(fault), url)
-    # Without its cause, whose text may hold the password.
+    # Raised without its cause, whose text may hold the password.
     raise StudyError(
         f"the database given as storage cannot be opened: {said}. Check that --storage is an "
         "Optuna RDB URL, that the database answers, and that its driver is installed."
@@ -61,9 +60,7 @@ def _open_given(url: str) -> RDBStorage:
 
 @contextmanager
 def storage_faults_told(place: Place) -> Iterator[None]:
-    """Make a StudyError of what a database raises while it is used, or a disk that takes nothing
-    any more.
-    """
+    """Turn the faults of a database in use, and of a full disk, into a StudyError."""
     try:
         yield
     except (*STORAGE_FAULTS, OSError) as fault:
@@ -75,17 +72,17 @@ def storage_faults_told(place: Place) -> Iterator[None]:
         where = "the database given as storage" if path is None else str(path)
         if place.storage_url is not None:
             said = without_secrets(said, place.storage_url)
-        # Without its cause, whose text may hold a password.
+        # Raised without its cause, whose text may hold a password.
         raise StudyError(
-            f"{where} cannot be used: {said}. What finished is kept; the same command goes on."
+            f"{where} cannot be used: {said}. Finished trials are kept; the same command goes on."
         ) from None
 
 
 def disk_fault(place: Place) -> StudyError:
-    """The error of a disk that has no room left, or takes nothing any more."""
+    """The error of a disk that is full or cannot be written."""
     return StudyError(
-        f"The disk that holds {place.studies_dir} is full or cannot be written. What finished is "
-        "kept. Make room, then go on with the same command."
+        f"The disk that holds {place.studies_dir} is full or cannot be written. Finished trials "
+        "are kept. Make room, then go on with the same command."
     )
 
 
@@ -124,11 +121,11 @@ def _check_sqlite(path: Path, create: bool) -> None:
     try:
         with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-            # Another start may be making Optuna's tables: these two come first.
+            # Another start may be making Optuna's tables; these two come first.
             if names and not names & {"studies", "version_info"}:
                 raise StudyError(
-                    f"{path} is a database of something else: it has no studies of Optuna. It was "
-                    "left as it is: move it away, or choose another --studies-dir."
+                    f"{path} is another program's database: it has no studies of Optuna. It is "
+                    "unchanged. Move it away, or choose another --studies-dir."
                 )
             if create:
                 connection.execute("PRAGMA journal_mode=WAL")
@@ -136,8 +133,8 @@ def _check_sqlite(path: Path, create: bool) -> None:
                 raise sqlite3.DatabaseError("its pages are damaged")
     except sqlite3.Error as fault:
         raise StudyError(
-            f"{path} is not a usable SQLite database: {fault}. It was left as it is: "
-            "`hawsweep doctor` says whether there is a backup to put back. Or move it away, or "
+            f"{path} is not a usable SQLite database: {fault}. It is unchanged. "
+            "`hawsweep doctor` shows whether a backup can be restored. Or move it away, or "
             "choose another --studies-dir."
         ) from fault
 

@@ -1,4 +1,4 @@
-"""The study: its storage, opening and continuing it, and what it knows about its trials."""
+"""Creating, opening and continuing studies, with their samplers and pruners."""
 
 import gc
 import json
@@ -36,11 +36,11 @@ def create_study(
     *,
     accept_versions: bool = False,
 ) -> tuple[optuna.Study, bool]:
-    """Create a study, or open it to go on; either way what started it is noted.
+    """Create a study, or open it to go on. Either way the start is recorded.
 
     Args:
         fingerprints: Of the splits, the model and the metric; see ``provenance.fingerprints``.
-        accept_versions: Go on also where libraries are others than those it was made with.
+        accept_versions: Go on even if the study was made with other versions of libraries.
 
     Returns:
         The study, and whether it is new.
@@ -65,14 +65,14 @@ def create_study(
                 f"Study {name!r} was made with another spec: {changes}. "
                 "Start it under another name with --study, or restore the value."
                 if changes
-                else f"Study {name!r} was made with other versions, so that its numbers and new "
-                f"ones may not compare: {others}. Start it under another name with --study, "
-                "install those versions, or go on all the same with --accept-versions."
+                else f"Study {name!r} was made with other versions, so its numbers and new "
+                f"ones may not be comparable: {others}. Start it under another name with --study, "
+                "install those versions, or go on with --accept-versions."
             )
-        # A start that failed before its first measurement leaves nothing to be true to.
+        # A start that failed before its first measurement has no results to agree with.
         optuna.delete_study(study_name=name, storage=storage)
     try:
-        for made_again in ("base", "data", "confirm"):  # of an earlier study of that name
+        for made_again in ("base", "data", "confirm"):  # left from an earlier study of that name
             shutil.rmtree(folder / made_again, ignore_errors=True)
         (folder / "trials").mkdir(parents=True, exist_ok=True)
         header = json.dumps({"versions": versions(), "fingerprints": dict(fingerprints)})
@@ -99,7 +99,7 @@ def create_study(
 
 
 def name_metric(study: optuna.Study, name: str) -> None:
-    """Name the score, as Optuna's dashboard and plots show it."""
+    """Set the name of the score for Optuna's dashboard and plots."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([name])
@@ -114,8 +114,8 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
     """Open a study; with ``spec``, to go on with its sampler and pruner.
 
     Raises:
-        StudyError: There is none of this name; the message lists those there are. Or the name is
-            not one that hawsweep gives.
+        StudyError: There is no such study; the message lists the studies. Or hawsweep does not
+            allow the name.
     """
     folder_name(name)
     try:
@@ -132,10 +132,9 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
 
 
 def read_trials(study: optuna.Study) -> optuna.Study:
-    """Read a study's trials now, at once; those that ended are not read again.
+    """Read a study's trials now. Ended trials are not read again later.
 
-    Python would look for garbage again and again among what is only being made: a third of the
-    time.
+    Garbage collection is off meanwhile: it would take a third of the time.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -148,15 +147,15 @@ def read_trials(study: optuna.Study) -> optuna.Study:
 
 
 def renew_sampler(study: optuna.Study, spec: SweepSpec) -> None:
-    """Give a study the sampler for its next proposal; what was read of its trials is kept."""
+    """Give a study the sampler for its next proposal; its trials are not read again."""
     study.sampler = make_sampler(spec, len(study.get_trials(deepcopy=False)))
 
 
 def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:
     """The sampler for the next proposal.
 
-    Its seed depends on the spec's and on how many trials there are, so that a proposal does not
-    depend on which process makes it, nor a restarted one repeat what the first proposed.
+    Its seed depends on the spec's seed and on the number of trials. So a proposal does not depend
+    on the process that makes it, and a restarted process does not repeat earlier proposals.
     """
     seed = (spec.seed * 1_000_003 + n_trials) % 2**32
     if spec.sampler.name == "random":
@@ -185,8 +184,8 @@ def stop_asked(study: optuna.Study) -> int:
 
 
 def spec_of(study: optuna.Study, trial: FrozenTrial | None = None) -> SweepSpec:
-    """The spec a study was made with, and how it was last asked to run; of a trial, as if the model
-    it trained were the only one.
+    """The spec of a study, with the values of the last start; for a trial, with its model as the
+    only one.
     """
     attributes = study.user_attrs
     content = {key: value for key, value in attributes[SPEC].items() if key != "fingerprints"}
@@ -228,8 +227,8 @@ def _is_untouched(study: optuna.Study) -> bool:
 
 
 def _spec_with_defaults(study: optuna.Study, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What a study was made with; keys that are newer than it have their defaults, and
-    fingerprints what they are now.
+    """The keys and fingerprints that a study was made with. Keys newer than the study have their
+    defaults, and newer fingerprints their present values.
     """
     stored: dict[str, Any] = study.user_attrs.get(SPEC, {})
     known = {**asked["fingerprints"], **stored.get("fingerprints", {})}
@@ -238,7 +237,7 @@ def _spec_with_defaults(study: optuna.Study, asked: Mapping[str, Any]) -> dict[s
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What differs, each key with both values; empty where nothing does."""
+    """The differences, each key with both values; empty without differences."""
     was, is_now = _flatten(before), _flatten(now)
     return "; ".join(
         f"{key} was {was.get(key, 'not set')}, is {is_now.get(key, 'not set')}"

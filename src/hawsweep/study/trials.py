@@ -1,5 +1,5 @@
-"""The trials of a study: one by its number, the best, how many are finished, and whether there are
-records to test one on.
+"""The trials of a study: a trial by its number, the best, the number of finished ones; and the
+number of records to test one on.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
 
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Complete trials with all settings of the study's search: others may have added trials that
-    have not, and could not be trained again.
+    """Complete trials with all settings of the study's search. Trials of other programs may lack
+    some, and could not be trained.
     """
     searched = study.user_attrs.get(SPEC, {}).get("search", {})
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -34,12 +34,12 @@ def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The complete trial with the highest value, the earlier of equals."""
+    """The complete trial with the highest value; of equal ones the earliest."""
     return max(complete_trials(study), key=lambda t: (t.value, -t.number), default=None)
 
 
 def count_finished(study: optuna.Study) -> int:
-    """Trials that gave a result: complete, or pruned for another reason than memory."""
+    """The number of trials with a result: complete, or pruned for another reason than memory."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     return sum(not trial.user_attrs.get(INFEASIBLE) for trial in trials)
 

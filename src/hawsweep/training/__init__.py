@@ -1,1 +1,1 @@
-"""One LoRA run. Knows no Optuna and no study."""
+"""One LoRA run. It uses neither Optuna nor a study."""

@@ -1,5 +1,5 @@
-"""What of a model is trained: LoRA or DoRA layers put in and taken out again, or its blocks
-themselves; and the files, in mlx-lm's layout.
+"""The trained part of a model: added LoRA or DoRA layers, removed afterwards, or the blocks
+themselves; and its files, in mlx-lm's layout.
 """
 
 import json
@@ -17,7 +17,7 @@ from hawsweep.spec.train import LoraParameters, TrainSpec
 from hawsweep.training.dropout import put_dropout
 from hawsweep.training.optimizers import mlx_lm_schedule, optimizer_options
 
-# Keys of ``train`` that mlx_lm.lora has not.
+# Keys of ``train`` that mlx_lm.lora does not have.
 _OUR_KEYS = (
     "max_grad_norm",
     "order",
@@ -44,8 +44,8 @@ def lora_config(train: TrainSpec) -> dict[str, Any]:
 def mlx_lm_config(
     train: TrainSpec, model_path: Path, data_dir: Path, adapter_dir: Path
 ) -> dict[str, Any]:
-    """What ``mlx_lm.lora -c`` needs to train with the same settings, as plain values; what it has
-    no key for is missing, see ``beyond_mlx_lm``.
+    """The config with which ``mlx_lm.lora -c`` trains with the same settings, as plain values. Keys
+    that it does not have are missing, see ``beyond_mlx_lm``.
     """
     ours = {"lora_parameters", "lr_schedule", "optimizer_config", *_OUR_KEYS}
     return {
@@ -63,7 +63,7 @@ def mlx_lm_config(
 
 
 def beyond_mlx_lm(train: TrainSpec) -> list[str]:
-    """The settings that mlx_lm.lora has no key for, as ``key: value``."""
+    """The settings without a key in mlx_lm.lora, as ``key: value``."""
     lora, plain = train.lora_parameters, TrainSpec()
     found = [
         f"{key}: {getattr(train, key)}"
@@ -80,9 +80,9 @@ def beyond_mlx_lm(train: TrainSpec) -> list[str]:
 
 @contextmanager
 def adapted(model: Any, train: TrainSpec) -> Iterator[None]:
-    """Make the last ``num_layers`` blocks of a model trainable; on leaving, put everything back.
+    """Make the last ``num_layers`` blocks of a model trainable; on leaving, restore the model.
 
-    With LoRA or DoRA new layers take the place of linear ones, their initial values drawn from
+    With LoRA or DoRA new layers replace linear ones. Their initial values are drawn from
     MLX's process-wide generator, seeded here with ``train.seed``; in full fine-tuning the blocks'
     own values are trained.
 
@@ -201,6 +201,6 @@ def load_adapter(model: Any, folder: Path) -> None:
 def replace_safetensors(
     path: Path, arrays: dict[str, Any], metadata: dict[str, str] | None = None
 ) -> None:
-    """Write arrays in the place of ``path``; see ``files.replacing``."""
+    """Replace ``path`` by a file of arrays; see ``files.replacing``."""
     with replacing(path) as beside:
         mx.save_safetensors(str(beside), arrays, metadata or {})

@@ -1,8 +1,6 @@
-"""What a run leaves on disk: its best adapter, adapters kept to compare, and the state to go on
-from.
+"""The files of a run: its best adapter, kept checkpoints, and the state to resume from.
 
-The state is one file, written beside its name and renamed: whenever a run is killed, the file is
-whole and of one moment.
+The state is one file, written beside its name and renamed: it is whole even if a run is killed.
 """
 
 import json
@@ -23,14 +21,13 @@ from hawsweep.spec.train import TrainSpec
 from hawsweep.training.adapters import replace_safetensors, save_adapter
 from hawsweep.training.evaluation import Evaluation
 
-# Keys of ``train`` that change what a run costs or tells, not what it computes.
+# Keys of ``train`` that change the cost or the reports of a run, not its result.
 _NO_INFLUENCE = {"grad_checkpoint", "keep_checkpoints"}
 
 
 @dataclass
 class RunProgress:
-    """Where a run is. Everything but its arrays; plain numbers, so that JSON gives them back
-    exactly.
+    """The progress of a run without its arrays, as plain numbers, which JSON keeps exactly.
 
     Attributes:
         iteration: Batches trained on.
@@ -38,7 +35,7 @@ class RunProgress:
         loss_sum: Of the target tokens since the last report; likewise the next three.
         n_since_best: Evaluations without an improvement on ``to_improve``.
         kept: Validation loss and iteration of the adapters kept to compare.
-        random_seed: From which MLX's generator goes on; see ``backend.random_seed``.
+        random_seed: The seed of the present state of MLX's generator; see ``backend.random_seed``.
     """
 
     iteration: int = 0
@@ -65,7 +62,7 @@ class RunProgress:
 
 @dataclass
 class ExampleLosses:
-    """What each training example's loss was when it was trained on.
+    """The loss of each training example at the times it was trained on.
 
     Attributes:
         count: How often, ``[examples]``.
@@ -79,7 +76,7 @@ class ExampleLosses:
 
     @classmethod
     def of(cls, n_examples: int) -> "ExampleLosses":
-        """Of examples not seen yet."""
+        """The losses before training."""
         zeros = np.zeros(n_examples, np.float32)
         return cls(np.zeros(n_examples, np.int32), zeros, zeros.copy())
 
@@ -110,7 +107,7 @@ class TrainState:
 
 
 def save_state(folder: Path, train: TrainSpec, state: TrainState) -> None:
-    """Write a state; the one before stays until this one is whole."""
+    """Write a state; the old one stays until the new one is whole."""
     arrays = {
         **_prefixed("adapter", state.adapter),
         **_prefixed("optimizer", state.optimizer),
@@ -126,10 +123,10 @@ def save_state(folder: Path, train: TrainSpec, state: TrainState) -> None:
 
 
 def load_state(folder: Path, train: TrainSpec) -> TrainState | None:
-    """The state a run with these settings can go on from; None where there is none.
+    """The state from which a run with these settings can resume; None without one.
 
-    A state of the same settings but fewer ``iters`` will do where nothing that was computed
-    depended on their number.
+    A state of the same settings with fewer ``iters`` is used if its values do not depend on that
+    number.
     """
     try:
         loaded: Any = mx.load(str(folder / STATE_FILE), return_metadata=True)
@@ -149,22 +146,22 @@ def load_state(folder: Path, train: TrainSpec) -> TrainState | None:
             best and Evaluation(example_losses=np.array(arrays["best"]), **best),
         )
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
-        return None  # none there, or not one of ours: training starts anew
+        return None  # no state, or another program's: training starts anew
 
 
 def trajectory(train: TrainSpec) -> dict[str, Any]:
-    """The settings that decide what a run computes, as plain values."""
+    """The settings that decide the result of a run, as plain values."""
     return train.model_dump(mode="json", exclude=_NO_INFLUENCE)
 
 
 def remove_state(folder: Path) -> None:
-    """Remove a state that nothing will go on from, and what is left of writing one."""
+    """Remove a state, and a half-written one."""
     (folder / STATE_FILE).unlink(missing_ok=True)
     remove_half_written(folder)
 
 
 def take_state(source: Path, folder: Path, *, keep: bool) -> bool:
-    """Move a state to another folder, or copy it; whether it was still there."""
+    """Move or copy a state to another folder; give whether it was there."""
     target = folder / STATE_FILE
     try:
         if not keep:
@@ -192,7 +189,7 @@ def can_be_extended(train: TrainSpec) -> bool:
 def keep_checkpoint(
     model: Any, train: TrainSpec, folder: Path, kept: list[tuple[float, int]]
 ) -> None:
-    """Keep the adapter of the evaluation added to ``kept`` last, where it is among the best."""
+    """Keep the adapter of the latest evaluation in ``kept`` if it is among the best."""
     if train.keep_checkpoints == 0:
         return
     newest = kept[-1][1]

@@ -1,4 +1,4 @@
-"""Dropout whose masks depend on the seed, the iteration and the layer alone.
+"""Dropout whose masks depend only on the seed, the iteration and the layer.
 
 MLX's draws from the process-wide generator each time it runs. With gradient checkpointing a block
 runs twice, so its backward pass would see other masks than its forward pass, and whether a trial
@@ -13,19 +13,19 @@ import numpy as np
 
 
 class DropoutKeys:
-    """The keys of one step's masks, one for each layer that asked for a place."""
+    """The keys of one step's masks, one for each registered layer."""
 
     def __init__(self) -> None:
         self._n_layers = 0
         self._keys: Any = None
 
     def add_layer(self) -> int:
-        """A place for one more layer."""
+        """Register one more layer; give its place."""
         self._n_layers += 1
         return self._n_layers - 1
 
     def start_step(self, key: Any) -> None:
-        """Make the keys of a step out of its own; see ``step_key``."""
+        """Make the keys of a step from the step's key; see ``step_key``."""
         self._keys = mx.random.split(key, self._n_layers)
 
     def of_layer(self, number: int) -> Any:
@@ -41,7 +41,7 @@ class Dropout(nn.Module):  # type: ignore[misc]  # MLX has no types
         self._keep, self._keys, self._number = 1 - p, keys, keys.add_layer()
 
     def __call__(self, x: Any) -> Any:
-        """The input, masked; as it is outside of training."""
+        """The masked input in training; else the input."""
         if not self.training:
             return x
         mask = mx.random.bernoulli(self._keep, x.shape, key=self._keys.of_layer(self._number))
@@ -49,7 +49,7 @@ class Dropout(nn.Module):  # type: ignore[misc]  # MLX has no types
 
 
 def put_dropout(model: Any, p: float) -> None:
-    """Give every LoRA layer of a model this dropout instead of MLX's."""
+    """Replace MLX's dropout in every LoRA layer of a model."""
     keys = DropoutKeys()
     for module in model.modules():
         if p > 0 and "lora_a" in module:
@@ -57,13 +57,13 @@ def put_dropout(model: Any, p: float) -> None:
 
 
 def dropout_keys(model: Any) -> DropoutKeys | None:
-    """The keys that the dropout layers of a model share; None where it has none."""
+    """The keys shared by a model's dropout layers; None without such layers."""
     layers = (module for module in model.modules() if isinstance(module, Dropout))
     first = next(layers, None)
     return None if first is None else first._keys
 
 
 def step_key(seed: int, iteration: int, part: int = 0) -> Any:
-    """The key of a step, by its run's seed, its iteration and which part of a batch it is."""
+    """The key of a step, from the run's seed, the iteration and the part of the batch."""
     state = np.random.SeedSequence([seed, iteration, part]).generate_state(1, np.uint64)
     return mx.random.key(int(state[0]))

@@ -1,4 +1,4 @@
-"""The validation loss of a model as it is, on a frozen set of examples."""
+"""The validation loss of a model in its present state, on a frozen set of examples."""
 
 import math
 import time
@@ -33,7 +33,7 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """Of a target token: exp(val_loss); infinite where that is too large."""
+        """Perplexity of a target token: exp(val_loss); infinite if that is too large."""
         return math.exp(self.val_loss) if self.val_loss < 700 else math.inf
 
 
@@ -48,7 +48,7 @@ def make_evaluator(
 ) -> Callable[[int], Evaluation]:
     """An evaluation of ``model`` on all of ``examples``, ready to be called after training steps.
 
-    The loss does not depend on how the examples are batched, but for rounding.
+    The loss does not depend on the batches, except for rounding.
 
     Args:
         batch_size: Examples at a time; None for as many as ``max_tokens``, padded, allow.
@@ -81,7 +81,7 @@ def make_evaluator(
 
 
 def batch_arrays(batch: Batch, frozen: FrozenBlocks, split: str) -> tuple[Any, ...]:
-    """A batch as ``target_losses`` takes it: inputs, positions, targets, weights, states."""
+    """A batch for ``target_losses``: inputs, positions, targets, weights, states."""
     parts = (batch.inputs, batch.positions, batch.targets, batch.weights)
     inputs, *others = (mx.array(part) for part in parts)
     return inputs, *others, frozen.states(split, batch.indices, inputs)

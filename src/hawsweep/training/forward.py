@@ -1,5 +1,5 @@
-"""Running a model in parts: the frozen blocks once, the trained ones, and the head where a token
-counts.
+"""Runs a model in parts: the frozen blocks once, the trained blocks, and the head for counted
+tokens.
 
 Every model of mlx-lm has a body (``model.model``: embeddings, blocks, norm) that gives hidden
 states, and itself makes logits of them (tied or not, soft-capped, scaled). The parts here run the
@@ -38,13 +38,13 @@ def logits_at(
 ) -> Any:
     """The logits at some places of the flattened inputs, ``[positions, vocabulary]``.
 
-    With a masked prompt most places count for nothing, and the vocabulary is the widest matrix of a
+    With a masked prompt most places do not count, and the vocabulary is the widest matrix of a
     small model.
 
     Args:
         inputs: Token ids, ``[batch, width]``.
         positions: Indices into ``batch * width``.
-        n_blocks: Blocks that need not run, because ``states`` are what they give.
+        n_blocks: Blocks that need not run, because ``states`` are their outputs.
     """
     head = model_head(model)
     if head is None:
@@ -54,7 +54,7 @@ def logits_at(
 
 
 class Head:
-    """What a model makes of hidden states: ``[tokens, hidden]`` to ``[tokens, vocabulary]``.
+    """The head: hidden states ``[tokens, hidden]`` to logits ``[tokens, vocabulary]``.
 
     Attributes:
         is_trained: Whether one of its parameters is trainable now.
@@ -85,18 +85,17 @@ def body_path(model: Any) -> str:
 
 
 class FrozenBlocks:
-    """The hidden states after the blocks that training does not change, computed once per batch.
+    """The hidden states after the frozen blocks, computed once per batch.
 
-    A sweep's trials see the same batches in the same order, and all start from the same base: what
-    the blocks below the first adapted one make of a batch is the same in every trial and every
-    evaluation. It is computed on its own in any case, so that a trial's numbers do not depend on
-    what was kept from others.
+    A sweep's trials see the same batches in the same order and start from the same base, so the
+    outputs of the blocks below the first adapted one are the same in every trial and evaluation.
+    They are always computed separately, so that a trial's numbers do not depend on kept outputs.
 
     Args:
-        budget_bytes: No more than this is kept; what is not kept is computed again.
+        budget_bytes: The most bytes kept; other outputs are computed again.
 
     Attributes:
-        n_blocks: How many blocks need not run again; 0 outside of ``in_use``.
+        n_blocks: The number of blocks that need not run; 0 outside of ``in_use``.
     """
 
     def __init__(self, model: Any, budget_bytes: int) -> None:
@@ -107,7 +106,7 @@ class FrozenBlocks:
         self._kept: dict[tuple[int, str, tuple[int, ...]], Any] = {}
 
     def set_budget(self, budget_bytes: float) -> None:
-        """Keep no more than this from now on; what was kept goes where it is more."""
+        """Set the most bytes to keep; if more is kept, all of it is dropped."""
         self._budget_bytes = int(max(0, budget_bytes))
         if self._kept_bytes > self._budget_bytes:
             self._kept.clear()
@@ -115,12 +114,12 @@ class FrozenBlocks:
 
     @property
     def kept_bytes(self) -> int:
-        """What is kept now."""
+        """The bytes kept now."""
         return self._kept_bytes
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Skip the blocks that the parameters trainable now leave alone."""
+        """Skip the blocks below the first trainable parameter."""
         self.n_blocks = self._count()
         try:
             yield
@@ -128,11 +127,11 @@ class FrozenBlocks:
             self.n_blocks = 0
 
     def states(self, split: str, indices: Sequence[int], inputs: Any) -> Any:
-        """What the frozen blocks make of a batch, ``[batch, width, hidden]``; None for no such
-        blocks.
+        """The outputs of the frozen blocks for a batch, ``[batch, width, hidden]``; None without
+        frozen blocks.
 
         Args:
-            split: Which examples ``indices`` count.
+            split: The split that ``indices`` are of.
         """
         if self.n_blocks == 0:
             return None
@@ -185,7 +184,7 @@ def _below(body: Any, n_blocks: int, inputs: Any) -> Any:
 
 
 def _resumed(body: Any, n_blocks: int, states: Any) -> Any:
-    """The body with its first blocks replaced by what they gave."""
+    """The body with its first blocks replaced by their outputs."""
     view = copy.copy(body)
     first = _StandIn(body.layers[0], given=states)
     between = [_StandIn(block) for block in body.layers[1:n_blocks]]
@@ -194,8 +193,8 @@ def _resumed(body: Any, n_blocks: int, states: Any) -> Any:
 
 
 class _StandIn:
-    """Has every attribute of the block or body that it stands for, but does not run it: passes its
-    input on, or gives ``given`` instead; notes what it passes in ``seen``.
+    """Has every attribute of the block or body it replaces, but does not run it: passes its input
+    on, or gives ``given`` instead; records its input in ``seen``.
     """
 
     def __init__(self, original: Any, given: Any = None, seen: list[Any] | None = None) -> None:

@@ -4,8 +4,8 @@ The logits of a long batch are the largest array of a training step: 1,024 token
 262,144 take 1 GB, and automatic differentiation keeps several of that size. Here the head and the
 cross-entropy run over one slice of tokens at a time, and a slice's gradient is made in the same
 pass: the gradient of a token's loss by its logits is softmax minus the target, which the loss has
-nearly computed already. So nothing is kept but that gradient, as wide as the hidden states, nothing
-is computed twice, and each exponential is taken once.
+nearly computed already. So only that gradient is kept, as wide as the hidden states, no value is
+computed twice, and each exponential is taken once.
 """
 
 import math
@@ -47,7 +47,7 @@ def target_losses(
     losses, before = [], None
     for start in range(0, n_tokens, tokens_at_once):
         part = hidden[start : start + tokens_at_once]
-        if before is not None:  # or MLX runs further ahead, holding more slices
+        if before is not None:  # else MLX runs further ahead and holds more slices
             part = mx.depends(part, [before])
         loss, before = losses_of(head, part, targets[start : start + tokens_at_once])
         losses.append(loss)

@@ -1,4 +1,4 @@
-"""MLX's optimizers as a spec asks for them, and the learning rate at each update."""
+"""MLX's optimizers for a spec, and the learning rate at each update."""
 
 import math
 from collections.abc import Callable
@@ -27,14 +27,14 @@ def optimizer_options(train: TrainSpec) -> dict[str, Any]:
 
 
 def make_optimizer(train: TrainSpec) -> Any:
-    """The optimizer by name; what ``optimizer_config`` does not say has MLX's defaults.
+    """The optimizer by name; options not in ``optimizer_config`` have MLX's defaults.
 
     One of these matters: MLX's Adam does not correct its moments' bias unless told to
     (``bias_correction``). Where the gradient is steady it so takes steps of
     (1 - 0.9^t) / sqrt(1 - 0.999^t) times the learning rate at update t: 3.2 to 6.6 up to t = 100.
 
     Raises:
-        SpecError: It has no such option.
+        SpecError: The optimizer does not have an option.
     """
     ratio = train.lora_parameters.loraplus_lr_ratio
     if ratio is None or train.fine_tune_type == "full":
@@ -47,7 +47,7 @@ def check_optimizer(train: TrainSpec) -> None:
     """Try an update with the optimizer.
 
     Raises:
-        SpecError: It has an option that it does not know, or a value that it cannot use.
+        SpecError: The optimizer does not have an option, or cannot use its value.
     """
     optimizer = _one_optimizer(train)
     values = {"weight": mx.ones((2, 2))}
@@ -88,7 +88,7 @@ def learning_rate_at(train: TrainSpec, update: int) -> float:
 
 
 def mlx_lm_schedule(train: TrainSpec) -> dict[str, Any] | None:
-    """The schedule as mlx-lm's ``lr_schedule``; None for a constant rate, or one it has not."""
+    """The schedule as mlx-lm's ``lr_schedule``; None for a constant rate or an unknown schedule."""
     schedule, rate = train.lr_schedule, train.learning_rate
     warmup = schedule.warmup_steps(train.n_updates)
     span = _span(train)

@@ -1,9 +1,9 @@
-"""One run: steps, evaluation, the best adapter, and going on where an earlier one was.
+"""A training run: steps, evaluations, the best adapter, and resuming.
 
-What it does otherwise than mlx-lm's trainer, which it follows in the meaning of its settings:
-gradients of an update are weighted by tokens and none is left over; the loss is computed only where
-a token counts; evaluation follows the update, covers a frozen set whole, and the adapter kept is
-the one of the best evaluation.
+Its settings mean the same as in mlx-lm's trainer. The differences: gradients of an update are
+weighted by tokens and none is left over; the loss is computed only for tokens that count;
+evaluation follows the update and covers a whole frozen set; the adapter of the best evaluation is
+kept.
 """
 
 import copy
@@ -53,7 +53,7 @@ _N_TARGETS = "n_targets"  # beside the names of pending gradients
 
 
 class Interrupted(Exception):  # noqa: N818 - asked for, not an error
-    """The run was asked to stop; its state is on disk, where it has one."""
+    """The run was asked to stop. Its state, if it has one, is on disk."""
 
 
 class NonFiniteLoss(Exception):  # noqa: N818 - a result of the trial, not an error of the program
@@ -72,8 +72,8 @@ class Report:
         train_loss: Nats per target token.
         learning_rate: Of the update that the last batch is part of.
         grad_norm: Of all gradients of the last update together, before clipping.
-        tokens_per_s: Real tokens, without padding, of training alone.
-        padding_ratio: Padded tokens over real tokens.
+        tokens_per_s: Tokens without padding, per second of training alone.
+        padding_ratio: Tokens with padding over tokens without.
     """
 
     iteration: int
@@ -88,12 +88,12 @@ class Report:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         best: The evaluation whose adapter is kept.
-        iteration: The last; fewer than ``iters`` where patience ended the run.
-        n_tokens: Real tokens trained on.
+        iteration: The last; less than ``iters`` if early stopping ended the run.
+        n_tokens: Tokens trained on, without padding.
         train_time_s: Training alone, without evaluations.
         example_losses: Of the training examples.
     """
@@ -108,12 +108,12 @@ class TrainResult:
 
     @property
     def tokens_per_s(self) -> float:
-        """Real tokens trained on per second of training."""
+        """Tokens without padding, per second of training."""
         return self.n_tokens / self.train_time_s if self.train_time_s else 0.0
 
 
 class TrainCallback(Protocol):
-    """What a run tells. Each may raise to end the run; the best adapter so far is on disk then."""
+    """The callbacks of a run. Each may raise to end it; the best adapter so far is then on disk."""
 
     def on_iteration(self, iteration: int) -> None:
         """After every batch."""
@@ -140,25 +140,25 @@ def train_adapter(
     state: TrainState | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainResult:
-    """Train what is trainable in ``model`` and leave the best adapter in ``folder/adapters``.
+    """Train the trainable parameters of ``model``; write the best adapter to ``folder/adapters``.
 
-    After each evaluation the whole state is written to ``folder``. A run that goes on from it ends
-    with the same numbers, on a CPU bit for bit, as one that was never interrupted.
+    After each evaluation the whole state is written to ``folder``. A run resumed from it ends with
+    the same numbers as an uninterrupted one, on a CPU bit for bit.
 
     Args:
         model: See ``trainable``.
         order: The batches, as indices of ``examples``, from the first on.
         evaluate: Gives the evaluation of the model as it is, at an iteration.
-        frozen: Keeps what the blocks below the trained ones give, from trial to trial.
+        frozen: Keeps the outputs of the blocks below the trained ones, from trial to trial.
         micro_batch: Examples through the model at a time; None for whole batches. It changes
             nothing but rounding and which values dropout drops.
         tokens_at_once: See ``loss.target_losses``.
-        state: Where to go on; see ``checkpoints.load_state``.
+        state: The state to resume from; see ``checkpoints.load_state``.
         should_stop: Asked after every batch, and after its evaluation where one is due.
 
     Raises:
         NonFiniteLoss: Training or evaluation diverged.
-        Interrupted: ``should_stop`` said so; the state is of the last batch.
+        Interrupted: ``should_stop`` gave True; the state is of the last batch.
     """
     frozen = frozen or FrozenBlocks(model, budget_bytes=0)
     remove_half_written(folder)
@@ -189,7 +189,7 @@ def train_adapter(
 
 @contextmanager
 def gradient_checkpointing(model: Any) -> Iterator[None]:
-    """Recompute each block's activations backwards; on leaving, the blocks are as before."""
+    """Recompute each block's activations in the backward pass; on leaving, restore the blocks."""
     kinds = {type(layer) for layer in model.layers}
     own = {kind: vars(kind).get("__call__") for kind in kinds}  # None where it is inherited
     for kind in kinds:
@@ -206,7 +206,7 @@ def gradient_checkpointing(model: Any) -> Iterator[None]:
 
 @contextmanager
 def trainable(model: Any, train: TrainSpec) -> Iterator[None]:
-    """The model adapted and, where asked, with gradient checkpointing; undone on leaving."""
+    """Adapt the model, with gradient checkpointing if asked; undo both on leaving."""
     with adapted(model, train):
         if train.grad_checkpoint is not True:
             yield
@@ -234,7 +234,7 @@ def _first_state(model: Any, n_examples: int) -> TrainState:
 
 
 class _Run:
-    """A run under way: a state in memory, and the step that moves it on."""
+    """A running run: its state in memory, and its training step."""
 
     def __init__(
         self,
@@ -245,7 +245,7 @@ class _Run:
         state: TrainState,
     ) -> None:
         self._model, self._train, self._frozen = model, train, frozen
-        state = copy.deepcopy(state)  # the caller's stays at its moment
+        state = copy.deepcopy(state)  # the caller's state must not change
         self.progress, self._best = state.progress, state.best
         self._example_losses = state.example_losses
         self._pending = state.pending
@@ -260,13 +260,13 @@ class _Run:
 
     @property
     def is_done(self) -> bool:
-        """Whether the last iteration was done, or patience is at its end."""
+        """Whether the last iteration is done, or early stopping ends the run."""
         patience = self._train.early_stopping_patience
         is_last = self.progress.iteration >= self._train.iters
         return is_last or (patience is not None and self.progress.n_since_best >= patience)
 
     def is_due(self, steps: int) -> bool:
-        """Whether something comes every so many iterations, and at the last."""
+        """Whether an action every ``steps`` iterations, and at the last one, is due."""
         iteration = self.progress.iteration
         return iteration % steps == 0 or iteration == self._train.iters
 
@@ -305,7 +305,7 @@ class _Run:
         now.n_padded += part.inputs.size
 
     def report(self) -> Report:
-        """What happened since the last report."""
+        """The report since the last one."""
         now = self.progress
         tokens, seconds = now.n_tokens - now.reported_tokens, now.train_time_s - now.reported_time_s
         report = Report(
@@ -323,7 +323,7 @@ class _Run:
         return report
 
     def note(self, evaluation: Evaluation) -> bool:
-        """Take an evaluation into account; whether it is the best."""
+        """Record an evaluation; give whether it is the best."""
         if not math.isfinite(evaluation.val_loss):
             raise NonFiniteLoss(evaluation.iteration)
         now, loss = self.progress, evaluation.val_loss
@@ -339,7 +339,7 @@ class _Run:
         return is_best
 
     def state(self) -> TrainState:
-        """This moment."""
+        """The present state."""
         self.progress.random_seed = random_seed()
         self.progress.peak_memory_bytes = self._peak()
         return TrainState(
@@ -352,7 +352,7 @@ class _Run:
         )
 
     def result(self) -> TrainResult:
-        """What it came to."""
+        """The result of the run."""
         now = self.progress
         assert self._best is not None
         return TrainResult(

@@ -1,4 +1,4 @@
-"""What all trials of a worker share: the model in memory, the data as tokens, the frozen sets."""
+"""The objects shared by a worker's trials: model, data as tokens, frozen sets."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -38,32 +38,31 @@ from hawsweep.training.forward import FrozenBlocks
 from hawsweep.training.optimizers import check_optimizer
 from hawsweep.training.train import Interrupted
 
-# Of a worker's budget, for what the frozen blocks give.
+# The share of a worker's budget for outputs of the frozen blocks.
 _FROZEN_SHARE = 0.1
-# An evaluation keeps one block's activations, training those of all: so many times as many tokens
-# as in a training batch still take less.
+# An evaluation keeps one block's activations, training those of all blocks: this many times the
+# tokens of a training batch still take less memory.
 _EVALUATION_FACTOR = 4
 
 
 @dataclass
 class Bench:
-    """What every trial of a worker shares.
+    """The objects that every trial of a worker shares.
 
     Attributes:
         valid: The frozen validation set for the loss.
         valid_prompts: Validation records whose prompts survivors translate.
-        prompts_in_valid: Where their examples are in ``valid``; None where they are not, or the
-            loss is of the prompts too.
-        few_shot: Training records that a baseline shows the untuned model; maybe none.
-        mlx_data_dir: Where ``mlx_lm.lora`` finds the same data.
-        memory: What is known of the model's memory here; None for an architecture of which nothing
-            is.
+        prompts_in_valid: The places of their examples in ``valid``; None if they are not in it, or
+            the loss counts prompts too.
+        few_shot: Training records shown in a baseline's prompt; maybe none.
+        mlx_data_dir: The folder with the same data for ``mlx_lm.lora``.
+        memory: The model's memory model; None for an unknown architecture without calibration.
         budget_bytes: For MLX's arrays.
-        tokens_at_once: How many tokens go through the head at a time, by the latest plan.
-        evaluation_tokens: How many padded tokens are evaluated at a time.
-        targets_per_byte: What makes a validation loss one that compares with other models'; None
-            where there is one model.
-        difficulty: What a curriculum sorts the training examples by, ``[examples]``, or None.
+        tokens_at_once: Tokens that go through the head at a time, by the latest plan.
+        evaluation_tokens: Padded tokens evaluated at a time.
+        targets_per_byte: The factor that makes validation losses of several models comparable;
+            None for one model.
+        difficulty: The curriculum's order of training examples, ``[examples]``, or None.
         should_stop: Whether the running trial is asked to stop.
         on_batch: Called after each batch that is evaluated or answered.
     """
@@ -102,13 +101,13 @@ class Bench:
         )
 
     def comparable_loss(self, val_loss: float) -> float:
-        """A validation loss as trials are compared by it: in nats per token, or per byte where
-        models differ.
+        """The validation loss by which trials are compared: in nats per token, or per byte with
+        several models.
         """
         return val_loss if self.targets_per_byte is None else val_loss * self.targets_per_byte
 
     def score(self, records: Sequence[Record]) -> Score:
-        """What the model, as it is now, answers to the records' prompts, judged.
+        """The scored answers of the model in its present state to the records' prompts.
 
         Raises:
             Interrupted: The trial was asked to stop.
@@ -142,12 +141,12 @@ class Bench:
         return self.evaluator(examples)(0).perplexity
 
     def workload(self) -> Workload:
-        """The training examples as memory sees them."""
+        """The lengths of the training examples."""
         lengths = lengths_of(self.train.examples)
         return Workload(lengths, targets_of(self.train.examples), "as tokenized")
 
     def plan(self, train: TrainSpec, below_bytes: float | None = None) -> Plan | None:
-        """How a trial is executed; None where nothing fits. See ``trial_plan.choose_plan``."""
+        """The plan of a trial; None if no plan fits. See ``trial_plan.choose_plan``."""
         if self.memory is None:
             execution = Execution(
                 train.batch_size, train.grad_checkpoint is True, self.tokens_at_once
@@ -156,14 +155,13 @@ class Bench:
         return choose_plan(self.memory, train, self.workload(), self.budget_bytes, below_bytes)
 
     def shortfall_bytes(self, train: TrainSpec) -> float:
-        """How much more memory a trial would need at the least that does not fit."""
+        """The bytes that the smallest plan of a trial is above the budget."""
         assert self.memory is not None
         least = smallest_plan(self.memory, train, self.workload()).needed_bytes
         return least - self.budget_bytes
 
     def execute(self, plan: Plan) -> None:
-        """Make room for a plan: less is kept for other trials, and evaluations are as large as
-        fits."""
+        """Make room for a plan: fewer outputs are kept, and evaluations are as large as fits."""
         self.frozen.set_budget(
             min(_FROZEN_SHARE * self.budget_bytes, self.budget_bytes - plan.needed_bytes)
         )
@@ -201,13 +199,13 @@ def make_bench(
     budget_bytes: float | None = None,
     records: Sequence[int] | None = None,
 ) -> Bench:
-    """Tokenize the data, choose the validation subsets, and find what would fail every trial.
+    """Tokenize the data, choose the validation subsets, and raise faults of every trial.
 
     Args:
-        base_dir: Keeps the base model's loss on the training examples, where a curriculum needs it.
-        memory: What is known of the model's memory here.
-        budget_bytes: For MLX's arrays; None for what is available.
-        records: The validation records for the loss, where several models have the same; see
+        base_dir: Keeps the base model's loss on the training examples for a curriculum.
+        memory: The model's memory model.
+        budget_bytes: For MLX's arrays; None: the available memory.
+        records: The validation records for the loss, shared by several models; see
             ``validation_set.shared_records``.
 
     Raises:
@@ -271,7 +269,7 @@ def _prompts_in_valid(
 def _few_shot(
     spec: SweepSpec, loaded: LoadedModel, splits: Splits, prompts: Sequence[Record]
 ) -> list[Record]:
-    """As many of the examples asked for as leave the longest prompt within ``max_seq_length``."""
+    """The examples for the prompt: as many as keep the longest prompt within ``max_seq_length``."""
     asked = choose_subset(splits.train, spec.scoring.prompt.examples, spec.seed)
     chosen = [each for each in asked if each.reference is not None]
     longest = max(prompts, key=lambda each: len(encode_prompt(each, loaded.tokenizer)))

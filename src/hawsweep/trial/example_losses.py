@@ -1,4 +1,4 @@
-"""Which training examples a trial found hard, and which easy."""
+"""A trial's losses on its training examples: the hardest and the easiest."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class ExampleLoss:
 def write_example_losses(
     folder: Path, losses: "ExampleLosses", records: npt.NDArray[np.int32]
 ) -> None:
-    """Write what a trial's training examples cost it.
+    """Write a trial's losses on its training examples.
 
     Args:
         records: Which record of the split each example is, ``[examples]``.
@@ -59,8 +59,8 @@ def hardest_and_easiest(
     """The examples of the highest mean loss, and those of the lowest, both from the extreme on.
 
     Raises:
-        StudyError: The trial recorded none: it did not come to its end.
-        DataError: The data are no longer there, or others.
+        StudyError: The trial recorded none, because it did not train to its end.
+        DataError: The data is missing or has changed.
     """
     path = place.trial_dir(study.study_name, number) / EXAMPLES_FILE
     if not path.is_file():
@@ -76,8 +76,8 @@ def hardest_and_easiest(
     splits = load_data(spec_of(study).data)
     if not splits.fingerprint().items() <= study.user_attrs[SPEC]["fingerprints"].items():
         raise DataError(
-            f"The data of study {study.study_name!r} have changed since: which examples it had can "
-            "no longer be told. Restore the data to look at them."
+            f"The data of study {study.study_name!r} has changed since: its examples cannot be "
+            "found. Restore the data to see them."
         )
     train = splits.train
 

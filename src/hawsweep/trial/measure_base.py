@@ -1,4 +1,4 @@
-"""The untuned model, measured as trials are; the test split, opened for the winner."""
+"""Measures the untuned model like a trial, and opens the test split for the winner."""
 
 import time
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from hawsweep.trial.context import Bench
 
 
 def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict[str, Any]:
-    """The untuned model, measured as every trial is: validation loss, translations, score.
+    """Measure the untuned model like a trial: validation loss, translations, score.
 
     Returns:
         ``base``; ``few_shot``, the same model with examples in its prompt, where there is room for
@@ -68,7 +68,7 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
 
 
 def loss_attributes(bench: Bench, evaluation: Evaluation) -> dict[str, float]:
-    """A validation loss as studies keep it: per token, and where models differ per byte too."""
+    """A validation loss for the study: per token, and with several models also per byte."""
     loss = evaluation.val_loss
     per_byte = (
         {} if bench.targets_per_byte is None else {NATS_PER_BYTE: bench.comparable_loss(loss)}
@@ -77,7 +77,7 @@ def loss_attributes(bench: Bench, evaluation: Evaluation) -> dict[str, float]:
 
 
 def score_few_shot(bench: Bench, records: Sequence[Record]) -> Score:
-    """What the model as it is answers with examples in its prompt, judged."""
+    """The model's scored answers with examples in its prompt."""
     return bench.score([with_examples(record, bench.few_shot) for record in records])
 
 

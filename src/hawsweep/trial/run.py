@@ -1,4 +1,4 @@
-"""One trial: its settings, training, pruning, scoring, and what is recorded of it."""
+"""One trial: its settings, training, pruning, scoring, and records."""
 
 import shutil
 from contextlib import suppress
@@ -55,11 +55,11 @@ from hawsweep.trial.watch import Tell, TrialWatch
 
 
 def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> float:
-    """Train, prune or score one trial; it goes on where an earlier trial with its settings stopped.
+    """Train, prune or score one trial; it resumes from an earlier trial with the same settings.
 
     Args:
-        folder: Is filled with the trial's files.
-        tell: Is told of progress, as ``tell(kind, **values)``.
+        folder: Gets the trial's files.
+        tell: Called with progress, as ``tell(kind, **values)``.
 
     Returns:
         Its score by ``scoring.metric``.
@@ -74,7 +74,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
     plan = _plan(bench, trial, train)
     train = train.model_copy(update={"grad_checkpoint": plan.execution.grad_checkpoint})
     folder.mkdir(parents=True, exist_ok=True)
-    remove_state(folder)  # of an earlier study of that name
+    remove_state(folder)  # left from an earlier study of that name
     shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
     _write_config(bench, train, folder)
     state = _take_over(bench, trial, train, folder)
@@ -116,7 +116,7 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
 
 
 def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
-    """Choose how the trial is executed and record it; end it where nothing fits."""
+    """Choose and record the trial's plan; end the trial if no plan fits."""
     below_bytes = trial.user_attrs.get(BELOW_BYTES)
     plan = bench.plan(train, below_bytes)
     if (other := _that_ran_out(trial)) is not None:
@@ -152,7 +152,7 @@ def end_infeasible(trial: optuna.Trial, violation: float, reason: str) -> NoRetu
 
 
 def _that_ran_out(trial: optuna.Trial) -> int | None:
-    """An earlier trial of the same settings that ran out of memory in every way to execute it."""
+    """An earlier trial of the same settings that ran out of memory with every plan."""
     for other in trial.study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
         if other.params == trial.params and other.user_attrs.get(FAULT) == "out_of_memory":
             return other.number
@@ -160,14 +160,14 @@ def _that_ran_out(trial: optuna.Trial) -> int | None:
 
 
 def _note_peak(bench: Bench, train: TrainSpec, plan: Plan, result: TrainResult) -> None:
-    """Let the memory model learn from a whole trial whose peak is its largest training step's."""
+    """Fit the memory model to a whole trial, if its peak is its largest training step's."""
     is_split = plan.execution.micro_batch < train.batch_size
     if plan.execution.grad_checkpoint or is_split or bench.frozen.kept_bytes:
-        return  # then the peak may be an evaluation's, or what is kept for other trials
+        return  # the peak may be an evaluation's, or include outputs kept for other trials
     if bench.memory is None or result.iteration < train.iters:
         return
     shape, known = bench.memory.shape, bench.memory.coefficients
-    batches = islice(bench.order(train), train.iters)  # perhaps not those of the longest examples
+    batches = islice(bench.order(train), train.iters)  # perhaps without the longest examples
     largest = max(
         bench.workload().steps(batches, plan.execution.micro_batch),
         key=lambda step: training_peak(shape, train, step, plan.execution, known).total,
@@ -177,7 +177,7 @@ def _note_peak(bench: Bench, train: TrainSpec, plan: Plan, result: TrainResult) 
 
 
 def _may_be_continued(bench: Bench, train: TrainSpec) -> bool:
-    """Whether the space has trials that pass through this one's end."""
+    """Whether longer trials of the search space pass through this one's end."""
     _, most = value_ends(bench.spec, "iters")
     return train.iters < most and can_be_extended(train)
 
@@ -187,14 +187,14 @@ def _write_config(bench: Bench, train: TrainSpec, folder: Path) -> None:
     text = yaml.safe_dump(config, sort_keys=False)
     weighted = ["data.weight"] if bench.train.weights is not None else []
     if missing := beyond_mlx_lm(train) + weighted:
-        text = f"# What mlx_lm.lora has no key for: {'; '.join(missing)}\n{text}"
+        text = f"# mlx_lm.lora has no key for: {'; '.join(missing)}\n{text}"
     replace_text(folder / "config.yaml", text)
 
 
 def _take_over(
     bench: Bench, trial: optuna.Trial, train: TrainSpec, folder: Path
 ) -> TrainState | None:
-    """Copy what an earlier trial with these settings left, and give its state, the furthest."""
+    """Copy the files of the furthest earlier trial with these settings, and give its state."""
     found: list[tuple[int, FrozenTrial, Path]] = []
     for other in trial.study.get_trials(
         deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)
@@ -207,7 +207,7 @@ def _take_over(
         try:
             _copy_files(source, folder)
         except FileNotFoundError:
-            continue  # no longer kept
+            continue  # it was removed
         remove_half_written(source)
         if take_state(source, folder, keep=other.state == TrialState.COMPLETE):
             trial.set_user_attr(CONTINUES, {"trial": other.number, "iteration": iteration})
@@ -223,7 +223,7 @@ def _copy_files(source: Path, folder: Path) -> None:
                 shutil.copytree(
                     source / name, folder / name, ignore=half_written, dirs_exist_ok=True
                 )
-            except shutil.Error as fault:  # files that went while it copied
+            except shutil.Error as fault:  # files were removed meanwhile
                 raise FileNotFoundError(str(fault)) from fault
     for name in (METRICS_FILE, LOSSES_FILE):
         with suppress(FileNotFoundError):  # stopped before the first evaluation

@@ -31,7 +31,7 @@ Tell = Callable[..., None]
 
 
 class TrialWatch:
-    """Follows one trial's training: writes metrics, reports to Optuna, prunes, tells."""
+    """Follows one trial's training: writes metrics, reports to Optuna, prunes, sends events."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class TrialWatch:
         return self
 
     def _repeat(self, path: Path) -> list[str]:
-        """Tell Optuna what was measured before the state; give those lines."""
+        """Report the evaluations before the state to Optuna; give their lines."""
         assert self._state is not None
         last, known = self._state.progress.iteration, []
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
@@ -79,11 +79,11 @@ class TrialWatch:
         self._metrics.close()
 
     def on_iteration(self, iteration: int) -> None:
-        """Tell how far it is."""
+        """Send the iteration."""
         self._tell("iteration", iteration=iteration, iters=self._train.iters)
 
     def on_report(self, report: Report) -> None:
-        """Write and tell what a stretch of training was."""
+        """Write and send a training report."""
         self._last_report = report
         self._write("train", asdict(report))
         told = ("train_loss", "tokens_per_s", "peak_memory_bytes")
@@ -91,7 +91,7 @@ class TrialWatch:
         self._tell("train", budget_bytes=budget_bytes, **{k: getattr(report, k) for k in told})
 
     def on_evaluation(self, evaluation: Evaluation, is_best: bool) -> None:
-        """Write, record and report a validation loss; ends a trial that fell behind.
+        """Write, record and report a validation loss; end a trial that fell behind.
 
         Raises:
             optuna.TrialPruned: It fell behind.

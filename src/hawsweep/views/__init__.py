@@ -1,1 +1,1 @@
-"""Everything a person sees: terminal, dashboard, report, figures, the schema of ``--json``."""
+"""Output for people: terminal, dashboard, report, figures, the schema of ``--json``."""

@@ -1,4 +1,4 @@
-"""How pictures of a study look, and what they say of a trial.
+"""The style of a study's figures, and their texts about trials.
 
 Backgrounds are transparent and colours of middle lightness, for light pages and dark ones.
 """
@@ -20,7 +20,7 @@ from hawsweep.study.baselines import baselines
 from hawsweep.text import setting, short_name
 
 BEST, COMPLETE, PRUNED, BASE, OTHER = "#e8690b", "#4a83dc", "#7f8794", "#0f9d8a", "#a35bd1"
-# From the lowest to the highest; no end of it vanishes on white or on black.
+# From the lowest to the highest value; both ends are visible on white and on black.
 SCALE = [[0.0, "#5f86bd"], [0.5, "#8b6fd0"], [1.0, "#dc5a2f"]]
 CLEAR = "rgba(0,0,0,0)"
 _TEXT, _LINES = "#7a808a", "rgba(128,134,144,0.25)"
@@ -40,7 +40,7 @@ def new_figure(title: str, x: str, y: str) -> go.Figure:
 
 
 def styled(figure: go.Figure, title: str) -> go.Figure:
-    """The figure, made to look as all do."""
+    """The figure in the common style."""
     figure.update_layout(
         template="none",
         title={"text": title, "x": 0.01, "xanchor": "left", "y": None, "yref": None},
@@ -58,7 +58,7 @@ def styled(figure: go.Figure, title: str) -> go.Figure:
 
 
 def emptied(figure: go.Figure, reason: str) -> go.Figure:
-    """The figure without axes, and why there is nothing in it."""
+    """The figure without axes, with the reason why it is empty."""
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     figure.add_annotation(
@@ -68,7 +68,7 @@ def emptied(figure: go.Figure, reason: str) -> go.Figure:
 
 
 def say_how_many(figure: go.Figure, n_drawn: int, n: int) -> None:
-    """Say above the figure that not all trials are drawn, where that is so."""
+    """Write above the figure that not all trials are drawn, if so."""
     if n_drawn < n:
         place = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "yshift": 18}
         figure.add_annotation(text=f"{n_drawn:,} of {n:,} trials", showarrow=False, **place)
@@ -85,13 +85,13 @@ def add_level(figure: go.Figure, level: float, name: str) -> None:
 
 
 def finite_number(value: Any) -> float | None:
-    """A number that can be drawn; None for all else a database may hold."""
+    """A number that can be drawn; None for other values in a database."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and math.isfinite(value) else None
 
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Those whose score can be drawn."""
+    """The trials with a score that can be drawn."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return [trial for trial in trials if finite_number(trial.value) is not None]
 
@@ -108,7 +108,7 @@ def color_of(trial: FrozenTrial) -> str:
 
 
 def trial_text(trial: FrozenTrial) -> str:
-    """A trial and its settings, for the box that tells what is pointed at."""
+    """A trial and its settings, for the box beside the pointer."""
     params = {key: _named(key, value) for key, value in trial.params.items()}
     settings = (f"{short_name(key)} {setting(value)}" for key, value in params.items())
     lines = [f"<b>trial {trial.number}</b>, {trial.state.name.lower()}", *map(shown, settings)]
@@ -116,7 +116,7 @@ def trial_text(trial: FrozenTrial) -> str:
 
 
 def shown(text: str) -> str:
-    """A text as plotly shows it: neither markup nor something to be filled in."""
+    """A text escaped for plotly's markup and templates."""
     return escape(text).replace("{", "&#123;")
 
 
@@ -127,12 +127,12 @@ def metric_text(study: optuna.Study) -> str:
 
 
 def loss_text(study: optuna.Study) -> str:
-    """The words for the validation loss, by which trials of several models are compared too."""
+    """The words for the validation loss; per byte for several models."""
     return "val loss per byte" if BASES in study.user_attrs else "val loss"
 
 
 def loss_of(values: Mapping[str, Any]) -> float | None:
-    """The validation loss of a trial or a base, as ``loss_text`` says."""
+    """The validation loss of a trial or a base, in the unit of ``loss_text``."""
     return finite_number(values.get(NATS_PER_BYTE, values.get(VAL_LOSS)))
 
 
@@ -146,7 +146,7 @@ def bases_of(study: optuna.Study) -> list[tuple[str, float | None, float | None]
 
 
 def names_of(keys: Iterable[str]) -> dict[str, str]:
-    """Short names of keys; whole ones where two would be the same."""
+    """Short names of keys; whole names if two short ones are equal."""
     keys = list(keys)
     short = [short_name(key) for key in keys]
     return {
@@ -156,10 +156,10 @@ def names_of(keys: Iterable[str]) -> dict[str, str]:
 
 
 def plain_copy(study: optuna.Study, most: int | None = None) -> optuna.Study:
-    """The complete trials by the same numbers, but with short names and escaped texts.
+    """The complete trials with the same numbers, but with short names and escaped texts.
 
     Args:
-        most: Only so many, the best; None for all.
+        most: At most this many, the best; None for all.
     """
     trials = study.get_trials(deepcopy=False)
     names = names_of(dict.fromkeys(name for trial in trials for name in trial.params))
@@ -182,7 +182,7 @@ def plain_copy(study: optuna.Study, most: int | None = None) -> optuna.Study:
 
 def _quiet_study() -> optuna.Study:
     said = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would tell of the study it makes
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would log the new study
     try:
         return optuna.create_study(storage=optuna.storages.InMemoryStorage(), direction="maximize")
     finally:

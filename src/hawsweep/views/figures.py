@@ -1,7 +1,7 @@
-"""Pictures of a study, as plotly's figures: for its report and for the dashboard.
+"""Figures of a study, by plotly, for its report and for the dashboard.
 
-Each takes a study in whatever state and gives a figure; where there is nothing to draw, one that
-says why.
+Each takes a study in any state and gives a figure. Without values to draw the figure has the
+reason.
 """
 
 import math
@@ -44,16 +44,16 @@ from hawsweep.views.figure_style import (
 )
 
 _GB = 1e9
-# What a browser draws at once, and a person can tell apart.
+# The most lines that a browser draws quickly and a person can tell apart.
 MOST_LINES = 300
 _MOST_ROWS = 60
 _NO_COMPLETE = "No complete trial yet."
 
 
 def learning_curves(study: optuna.Study) -> go.Figure:
-    """Validation loss of trials over iterations, the best one's highlighted, and the base's.
+    """Validation losses over iterations, of the base and of trials; the best trial is highlighted.
 
-    Of more trials than ``MOST_LINES`` the complete ones come first, and later ones.
+    Of more trials than ``MOST_LINES``, complete ones and later ones are preferred.
     """
     figure = new_figure("Learning curves", "iteration", loss_text(study))
     best, trials = winner(study), study.get_trials(deepcopy=False)
@@ -148,7 +148,7 @@ def memory_predicted_against_measured(study: optuna.Study) -> go.Figure:
 
 
 def history(study: optuna.Study) -> go.Figure:
-    """The score of each complete trial, and the best until then; the base's as a line."""
+    """The score of each complete trial, the best so far, and the base's as a line."""
     figure = new_figure("History", "trial", metric_text(study))
     if not complete_trials(study):
         return emptied(figure, _NO_COMPLETE)
@@ -173,7 +173,7 @@ def history(study: optuna.Study) -> go.Figure:
 
 
 def importance(study: optuna.Study) -> go.Figure:
-    """How much each parameter mattered for the score, by PED-ANOVA."""
+    """The importance of each parameter for the score, by PED-ANOVA."""
     figure = new_figure("Importance", "share, by PED-ANOVA", "")
     insight = find_insight(study)
     if insight.n_trials < FEWEST_TRIALS:
@@ -240,8 +240,8 @@ def slices(study: optuna.Study) -> go.Figure:
 
 
 def score_intervals(study: optuna.Study) -> go.Figure:
-    """Scores with their 95 % intervals, best first: trials, baselines, what is known from
-    elsewhere; and the means of those trained again with new seeds.
+    """Scores with their 95 % intervals, best first: trials, baselines, scores from elsewhere; and
+    the mean scores of confirming runs.
     """
     figure = new_figure("Scores", metric_text(study), "")
     rows = [row for row in leaderboard(study) if finite_number(row.score) is not None][:_MOST_ROWS]
@@ -303,7 +303,7 @@ def _row_name(row: TrialRow) -> str:
 
 
 def _losses(trial: FrozenTrial) -> dict[int, float]:
-    """Validation loss by iteration, as ``loss_text`` says."""
+    """Validation loss by iteration, in the unit of ``loss_text``."""
     known = sorted(trial.intermediate_values.items())
     return {step: -value for step, value in known if math.isfinite(value)}
 
@@ -313,12 +313,12 @@ def _is_same(trial: FrozenTrial, best: FrozenTrial | None) -> bool:
 
 
 def _layer(trial: FrozenTrial, best: FrozenTrial | None) -> tuple[bool, bool, int]:
-    """What is later is drawn above."""
+    """Order the traces: later ones are drawn above."""
     return _is_same(trial, best), trial.state == TrialState.COMPLETE, trial.number
 
 
 def _unquoted(value: Any) -> Any:
-    """A choice as Optuna puts it on an axis, without its quotes."""
+    """A choice in Optuna's form on an axis, without its quotes."""
     is_quoted = isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == "'"
     return value[1:-1] if is_quoted else value
 
@@ -327,4 +327,4 @@ def _tidy_axis(axis: Any) -> None:
     if labels := axis.categoryarray:
         axis.update(categoryarray=[_unquoted(each) for each in labels])
     if axis.type == "log":
-        axis.update(exponentformat="e", dtick="D2")  # between powers of ten 2 and 5 alone
+        axis.update(exponentformat="e", dtick="D2")  # only 2 and 5 between powers of ten

@@ -1,7 +1,7 @@
-"""What commands print with ``--json``: the types that `hawsweep schema` shows as JSON Schema.
+"""The types of ``--json``, which `hawsweep schema` prints as JSON Schema.
 
-Losses are in nats per token, memory in bytes, times in seconds. What a trial has not come to, and
-ends of intervals that so few prompts leave open, are null.
+Losses are in nats per token, memory in bytes, times in seconds. Values that a trial has not reached
+are null, and ends of intervals for which there are too few prompts.
 """
 
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""optuna-dashboard, served on this machine alone."""
+"""optuna-dashboard, served on this machine only."""

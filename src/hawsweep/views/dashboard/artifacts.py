@@ -1,7 +1,7 @@
-"""Files of studies and trials, served by optuna-dashboard from where they lie.
+"""Files of studies and trials, served by optuna-dashboard from their place.
 
-An artifact's id names a study, one of its trials or none, and one of the files listed here: none
-leads anywhere else. What people upload in the dashboard is kept apart, in ``UPLOADS``.
+An artifact's id names a study, one of its trials or none, and one of the files listed here; it
+cannot name another file. Uploads to the dashboard are kept in ``UPLOADS``.
 """
 
 import io
@@ -34,7 +34,7 @@ class StudyFiles:
         self._place = place
 
     def is_here(self, artifact_id: str) -> bool:
-        """Whether it can be opened; it may lie on the machine that ran the trial."""
+        """Whether it can be opened; it may be on the machine that ran the trial."""
         try:
             found = self._find(artifact_id)
         except (ArtifactNotFound, StudyError):
@@ -42,7 +42,7 @@ class StudyFiles:
         return (found if isinstance(found, Path) else found[1] / "config.yaml").is_file()
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        """Open a file, or what is made of it.
+        """Open a file, or the text made from it.
 
         Raises:
             ArtifactNotFound: It is not there, perhaps on the machine that ran the trial.
@@ -56,14 +56,14 @@ class StudyFiles:
             raise ArtifactNotFound(f"{artifact_id} is not on this machine.") from fault
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Keep what somebody uploads."""
+        """Store an upload."""
         path = self._upload(artifact_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as beside, beside.open("wb") as file:
             shutil.copyfileobj(content_body, file)
 
     def remove(self, artifact_id: str) -> None:
-        """Remove what somebody uploaded; a file of a study or trial stays where it is."""
+        """Remove an upload; a file of a study or trial stays."""
         with suppress(ArtifactNotFound, FileNotFoundError):
             self._upload(artifact_id).unlink()
 
@@ -91,23 +91,23 @@ class StudyFiles:
 
 
 def _named(artifact_id: str) -> tuple[str, int | None, str] | None:
-    """What an id names, or None where it is an upload's."""
+    """The file that an id names; None for an upload's id."""
     try:
         match json.loads(bytes.fromhex(artifact_id)):
             case [str(name), None, str(filename)]:
                 return name, None, filename
             case [str(name), int(number), str(filename)] if number >= 0:
                 return name, number, filename
-    except ValueError:  # a dash, or what is no JSON
+    except ValueError:  # a dash, or no JSON
         pass
     return None
 
 
 def adapter_card(folder: Path) -> str:
-    """Where a trial's adapter lies, what it is, and how it is used: in Markdown, out of its files.
+    """A trial's adapter in Markdown: its folder, its settings, and commands to use it.
 
     Raises:
-        OSError: Its files are not there.
+        OSError: Its files are missing.
     """
     adapter = folder / ADAPTER_DIR
     weights = adapter / WEIGHTS_FILE
@@ -118,7 +118,7 @@ def adapter_card(folder: Path) -> str:
     lines = [
         f"# The adapter of trial {int(folder.name)}",
         "",
-        f"Of {code(model)}; it is what `mlx_lm` reads.",
+        f"Of {code(model)}, in the format of `mlx_lm`.",
         "",
     ]
     if weights.is_file():
@@ -139,12 +139,12 @@ def adapter_card(folder: Path) -> str:
             f"    {command} --adapter-path {shlex.quote(str(adapter))} --prompt ...",
         ]
     else:
-        lines.append("It is no longer kept: the sweep keeps those of its best trials (`keep`).")
+        lines.append("It was removed: the sweep keeps the adapters of its best trials (`keep`).")
     return "\n".join((*lines, ""))
 
 
 def _yaml(path: Path) -> dict[str, Any] | None:
-    """A small YAML or JSON file of ours; None where it is missing or damaged."""
+    """A small YAML or JSON file of hawsweep; None if it is missing or damaged."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

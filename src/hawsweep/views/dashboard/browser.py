@@ -1,4 +1,4 @@
-"""The browser of whoever sits before the terminal."""
+"""Opening a page in the browser of the person at the terminal."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 def open_address(address: str) -> bool:
-    """Open an address in the browser, where somebody would see it; whether that was tried well."""
+    """Open an address in the browser if this machine has a screen; give whether it was opened."""
     if not is_seen(os.environ, sys.platform, is_terminal=sys.stdout.isatty()):
         return False
     try:
@@ -17,10 +17,10 @@ def open_address(address: str) -> bool:
 
 
 def is_seen(environment: Mapping[str, str], platform: str, *, is_terminal: bool) -> bool:
-    """Whether a page opened now would be on the screen of whoever started the command.
+    """Whether a page opened now appears on the screen of the person who started the command.
 
-    Not where its output goes elsewhere than to a terminal, where that terminal is on another
-    machine, or where there is no display: a browser of text would take the terminal.
+    It does not if the output is not a terminal, if the terminal is on another machine, or if there
+    is no display: a text browser would take over the terminal.
     """
     if not is_terminal or "SSH_CONNECTION" in environment or "SSH_TTY" in environment:
         return False

@@ -1,4 +1,4 @@
-"""Who may reach the dashboard, pages served here, and what its files may do in a browser."""
+"""Access to the dashboard from its own pages only, and limits on its files in a browser."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _HOSTS = ("127.0.0.1", "::1", "localhost")
 _READING = ("GET", "HEAD", "OPTIONS")
 _FILE = re.compile(r"/artifacts/(?:\d+/){1,2}([0-9a-fA-F-]+)/?")
 _RENAMING = re.compile(r"/api/studies/\d+/rename/?")
-# A file is shown as a page of nobody's: it may not speak to the dashboard, nor to anywhere else.
+# A file is shown as a page without an origin: it cannot reach the dashboard or any other address.
 _OF_FILES = (
     ("X-Content-Type-Options", "nosniff"),
     (
@@ -28,10 +28,10 @@ _OF_FILES = (
 
 
 class Gate:
-    """A WSGI application before another, which keeps out other web pages that a browser has open.
+    """A WSGI application before another, which refuses requests of other web pages in the browser.
 
-    A request must name this machine's own address, so that no foreign name can be made to point
-    here (DNS rebinding), and what writes must come from a page that was served here.
+    A request must name this machine's own address, so that a foreign name cannot point here (DNS
+    rebinding). A request that writes must come from a page served here.
     """
 
     def __init__(self, app: "WSGIApplication") -> None:
@@ -43,7 +43,7 @@ class Gate:
         """Answer a request, or let it through."""
         if not _is_served(environ.get("HTTP_HOST", "")):
             names = ", ".join(_HOSTS)
-            return _answer(start_response, "403 Forbidden", f"This is served as {names} alone.")
+            return _answer(start_response, "403 Forbidden", f"This is served as {names} only.")
         if environ["REQUEST_METHOD"] not in _READING and not _is_same_origin(environ):
             return _answer(start_response, "403 Forbidden", "Another page may not write here.")
         return self._app(environ, _unframed(start_response))
@@ -52,8 +52,8 @@ class Gate:
 class Files:
     """A WSGI application before optuna-dashboard's, which guards the files that it serves.
 
-    The dashboard lets every page read them; one that knows a study's name could ask for its
-    translations. A study keeps its name, which is that of its folder.
+    The dashboard lets every page read them: a page that knows a study's name could read its
+    translations. A study cannot be renamed, because its folder has its name.
     """
 
     def __init__(self, app: "WSGIApplication", files: "StudyFiles") -> None:
@@ -89,14 +89,14 @@ def _is_served(host: str) -> bool:
 
 
 def _is_same_origin(environ: "WSGIEnvironment") -> bool:
-    origin = environ.get("HTTP_ORIGIN")  # what is no browser sends none
+    origin = environ.get("HTTP_ORIGIN")  # only browsers send it
     if origin is None:
         return True
     return bool(urlsplit(origin).netloc.lower() == environ["HTTP_HOST"].lower())
 
 
 def _unframed(start_response: "StartResponse") -> "StartResponse":
-    """Forbid other pages to show an answer in a frame, where a click could be led to it."""
+    """Forbid other pages to show an answer in a frame, which could catch a click."""
 
     def start(status: str, headers: list[tuple[str, str]], *fault: Any) -> Any:
         return start_response(status, [*headers, ("X-Frame-Options", "SAMEORIGIN")], *fault)

@@ -1,7 +1,7 @@
-"""What the dashboard shows beside Optuna's own pages, brought up to date while it is served.
+"""Updates the dashboard's notes, links and plots while it is served.
 
-Plots are drawn here and not when a trial ends, so that a sweep pays nothing for them; notes and
-links that an older version, or a machine without the files, did not write are added.
+Plots are drawn here and not when a trial ends, so that they cost a sweep no time. Missing notes and
+links are added, for instance those of an older version, or of a machine without the files.
 """
 
 import hashlib
@@ -30,24 +30,24 @@ logger = logging.getLogger(__name__)
 
 _MARK = "hawsweep:plot:"
 _INTERVAL_S = 5.0
-_REST = 20  # times as long as a look took, so that a sweep keeps the cores and the database
+_REST = 20  # times the time of an update, so that a sweep keeps the cores and the database
 _ENDING_S = 3.0
 
 
 class Refresher:
-    """Looks at all studies of hawsweep's, and brings those up to date that changed since."""
+    """Updates all changed studies of hawsweep."""
 
     def __init__(self, storage: RDBStorage, place: Place) -> None:
         self._database, self._place = storage, place
         self._seen: dict[str, Any] = {}
 
     def look(self) -> None:
-        """Once. What cannot be read or written is told of and left."""
+        """Update once. Studies that cannot be read or written are logged and skipped."""
         for study in self._database.get_all_studies():
             name = study.study_name
             if SPEC not in study.user_attrs and not name.endswith(CONFIRM_SUFFIX):
                 continue  # another program's
-            with suppress(StudyError):  # of a name that no folder can have
+            with suppress(StudyError):  # its name cannot be a folder's
                 self._refresh(load_study(self._database, name))
 
     def _refresh(self, opened: optuna.Study) -> None:
@@ -72,7 +72,7 @@ class Refresher:
 
 
 def save_plots(opened: optuna.Study) -> None:
-    """Draw a study's plots, and keep those that changed where the dashboard looks for them."""
+    """Draw a study's plots, and store the changed ones for the dashboard."""
     from optuna_dashboard import save_plotly_graph_object
 
     from hawsweep.views.figures import (
@@ -89,7 +89,7 @@ def save_plots(opened: optuna.Study) -> None:
         memory_predicted_against_measured,
     ):
         figure, graph_id = draw(opened), draw.__name__.replace("_", "-")
-        # The dashboard's cards are narrow: beside the title there is no room.
+        # The dashboard's cards are narrow, without room beside the title.
         figure.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"})
         digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
         if known.get(f"{_MARK}{graph_id}") != digest:
@@ -99,7 +99,7 @@ def save_plots(opened: optuna.Study) -> None:
 
 @contextmanager
 def refreshed(look: Callable[[], None], interval_s: float = _INTERVAL_S) -> Iterator[None]:
-    """Look again and again, in a thread of its own, while the block runs."""
+    """Update repeatedly in a thread while the block runs."""
     end = threading.Event()
     told: set[str] = set()
 
@@ -108,11 +108,11 @@ def refreshed(look: Callable[[], None], interval_s: float = _INTERVAL_S) -> Iter
             started = time.monotonic()
             try:
                 look()
-            except Exception as fault:  # whatever it is, the pages are served all the same
-                what = type(fault).__name__  # its words could hold a storage's password
+            except Exception as fault:  # a fault must not stop the server
+                what = type(fault).__name__  # its text could hold a storage's password
                 if what not in told:
                     told.add(what)
-                    logger.warning("Notes and plots are not brought up to date: %s", what)
+                    logger.warning("Notes and plots are not up to date: %s", what)
             end.wait(max(interval_s, _REST * (time.monotonic() - started)))
 
     thread = threading.Thread(target=watch, daemon=True, name="refresh")

@@ -1,4 +1,4 @@
-"""optuna-dashboard over the studies, for this machine alone."""
+"""The server of optuna-dashboard, for this machine only."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,8 +26,8 @@ def serve(
     """Serve the dashboard until interrupted, notes and plots kept up to date; see ``make_server``.
 
     Args:
-        ready: Is told the address to open.
-        name: The study to open; by default the list of all.
+        ready: Called with the address to open.
+        name: The study to open; by default the list of studies.
     """
     with (
         make_server(place, port, name=name) as server,
@@ -61,7 +61,7 @@ def make_server(place: Place, port: int | None, *, name: str | None = None) -> D
     """Open the studies and the port.
 
     Args:
-        port: None for 8080, or a free one where that is taken; 0 for a free one.
+        port: None for 8080, or a free one if that is taken; 0 for a free one.
         name: The study whose page the address is of.
 
     Raises:

@@ -1,1 +1,1 @@
-"""A study as one page that needs nothing from elsewhere."""
+"""The report of a study as one page that works without a network."""

@@ -1,6 +1,6 @@
-"""A study as one account of it: what can be said, how sure it is, and how to do it again.
+"""The content of a report: verdict, numbers with intervals, and how to reproduce the study.
 
-What is told here is plain text: whoever makes a page or Markdown of it escapes it.
+All texts here are plain: the modules that make a page or Markdown escape them.
 """
 
 from collections import Counter
@@ -45,7 +45,7 @@ from hawsweep.views.terminal.verdict import (
     verdict_lines,
 )
 
-# Of a leaderboard: more than anybody reads.
+# The most rows of a report's leaderboard.
 _MOST_ROWS = 300
 
 
@@ -60,7 +60,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Told:
-    """A trial that did not complete, or not as asked, and why."""
+    """A trial that did not complete, and the reason."""
 
     trial: str
     state: str
@@ -70,28 +70,28 @@ class Told:
 
 @dataclass(frozen=True)
 class Report:
-    """What is told of a study, in plain texts.
+    """The content of a report in plain texts.
 
     Attributes:
-        made: When, in words.
+        made: The time of the report, in words.
         state: Whether the study runs, was stopped or is done, in a sentence.
-        is_final: Whether nothing more is to come.
+        is_final: Whether no work is left.
         headline: The most important sentence.
-        ships: Whether the winner is worth shipping; None where nothing can be said yet.
-        said: What else the scores allow to say.
+        ships: Whether the winner is worth shipping; None before there is a verdict.
+        said: The other sentences of the verdict.
         numbers: The most important ones.
         settings: Of the winner.
-        board: The leaderboard; ``states`` has the state of each of its rows, and ``n_more`` trials
-            are not among them.
-        test: The scores on the test split; None where it was not opened.
-        compared: Winner and base on the same prompts; None where they cannot be paired, then
-            ``not_compared`` says why.
-        agreement: What validation loss was worth.
+        board: The leaderboard; ``states`` has the state of each row, and ``n_more`` trials are left
+            out.
+        test: The scores on the test split; None if it was not opened.
+        compared: Winner and base on the same prompts; None if they cannot be paired, for the
+            reason in ``not_compared``.
+        agreement: How well validation loss predicts the score.
         memory: How well peaks were predicted.
         ended: Trials that were pruned, failed or did not fit.
-        made_with: Versions, fingerprints and where it ran.
-        spec: The sweep, every default written out, as YAML.
-        reproduce: Commands with what they are for.
+        made_with: Versions, fingerprints and the machine.
+        spec: The sweep with all defaults, as YAML.
+        reproduce: Commands and their purposes.
     """
 
     name: str
@@ -128,10 +128,10 @@ class Report:
 
 
 def make_report(opened: optuna.Study, place: Place, now: datetime | None = None) -> Report:
-    """All there is to tell of a study, in whatever state it is.
+    """The content of the report of a study in any state.
 
     Args:
-        now: When it is told.
+        now: The time of the report.
     """
     redact = Redaction(place)
     rows, best, spec = leaderboard(opened), winner(opened), _spec(opened)
@@ -284,7 +284,7 @@ def _memory_text(opened: optuna.Study) -> str:
     trials_text = f"{len(peaks)} complete trial{'s' * (len(peaks) > 1)}"
     return (
         f"Of {trials_text} the predicted peak differs from the measured one by {min(errors):+.1%} "
-        f"to {max(errors):+.1%}; the highest that was measured is "
+        f"to {max(errors):+.1%}; the highest measured peak is "
         f"{max(measured for _, measured in peaks) / 1e9:.2f} GB."
     )
 

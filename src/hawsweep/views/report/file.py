@@ -1,4 +1,4 @@
-"""Where a report is written, and what it may replace there."""
+"""Writing a report's file, and the files that it may replace."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ from hawsweep.errors import ExportError
 from hawsweep.files import replace_text
 
 REPORT_FILE = "report.html"
-# What marks a file as a report that may be replaced, near its beginning.
+# The mark near the beginning of a report, by which it may be replaced.
 PAGE_MARK, MARKDOWN_MARK = '<meta name="generator" content="hawsweep', "<!-- hawsweep report"
 _MARKED_BYTES = 2_000
 
 
 def write_report(output: Path, text: str, mark: str, *, force: bool = False) -> None:
-    """Write a report; an earlier one at its place is replaced.
+    """Write a report; an earlier report in its place is replaced.
 
     Args:
-        mark: What an earlier one of its kind has near its beginning.
-        force: Replace also what is no report.
+        mark: The mark of earlier reports of this kind.
+        force: Replace also a file that is not a report.
 
     Raises:
         ExportError: There is another file, or it cannot be written.
@@ -29,7 +29,7 @@ def write_report(output: Path, text: str, mark: str, *, force: bool = False) -> 
             "--output, or replace it with --force."
         )
     try:
-        # What a model says may hold halves of characters, which no file can.
+        # A model's answer may contain halves of characters, which a file cannot.
         replace_text(output, text.encode("utf-8", "replace").decode())
     except OSError as fault:
         raise ExportError(

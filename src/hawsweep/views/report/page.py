@@ -1,4 +1,4 @@
-"""A study's report as one page that needs nothing from elsewhere."""
+"""A study's report as one page that works without a network."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ _DRAWN = {
     "agreement": score_against_loss,
     "memory": memory_predicted_against_measured,
 }
-# No end of a script, nor what a script could be confused by, is left in JSON.
+# Characters in JSON that could end or confuse a script are escaped.
 _UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&"}
 
 
@@ -68,12 +68,12 @@ def report_page(report: Report, study: optuna.Study) -> str:
 
 
 def script_json(value: Any) -> str:
-    """JSON that may stand in a script: nothing in it ends the script."""
+    """JSON for a script, escaped so that it cannot end the script."""
     return json.dumps(value, ensure_ascii=True, allow_nan=False).translate(_UNSAFE)
 
 
 def _drawn(study: optuna.Study) -> tuple[dict[str, Any], dict[str, str]]:
-    """The figures with something in them, and of the others why there is nothing."""
+    """The figures with values, and the reasons why the others are empty."""
     found, empty = {}, {}
     for name, draw in _DRAWN.items():
         figure = draw(study)
@@ -86,7 +86,7 @@ def _drawn(study: optuna.Study) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _policy(*scripts: str) -> str:
-    """Runs the page's own scripts and no others; nothing is loaded from anywhere."""
+    """The policy of the page: it runs its own scripts only, and loads no other file."""
     digests = (hashlib.sha256(each.encode()).digest() for each in scripts)
     allowed = " ".join(f"'sha256-{base64.b64encode(each).decode()}'" for each in digests)
     return (

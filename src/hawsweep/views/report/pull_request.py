@@ -12,16 +12,16 @@ from hawsweep.views.terminal.plain_tables import Cells
 
 _TEMPLATE = Path(__file__).parent / "pages" / "pull_request.md.j2"
 _N_ROWS, _N_GROUPS, _N_ITEMS = 5, 10, 5
-# A sentence is longer than what stands in a cell.
+# Sentences may be longer than cells.
 _LONG = 400
-# Most figures and sentences are no Markdown as they are, and are read better without backslashes.
+# Most numbers and sentences contain no Markdown, and are easier to read without backslashes.
 _UNMARKED = re.compile(
     r"(?!.*www\.)(?!\d+[.)] )[+-]?[0-9A-Za-z(][0-9A-Za-z .,:;+%()'-]*", re.IGNORECASE
 )
 
 
 def report_markdown(report: Report) -> str:
-    """Verdict, the best trials, the test, groups, some translations, how to do it again."""
+    """The report in Markdown: verdict, best trials, test, groups, translations, reproduction."""
     items = _items(report)
     labels = () if report.compared is None else report.compared.labels
     titles = ("gain", "source", "reference", *map(plain, labels))
@@ -41,7 +41,7 @@ def report_markdown(report: Report) -> str:
 
 
 def _best(report: Report) -> Cells:
-    """The best trials and what is no trial."""
+    """The best trials and the baselines."""
     titles = report.board.titles
     pairs = list(zip(report.board.rows, report.states, strict=True))
     best = [row for row, state in pairs if state == "complete"][:_N_ROWS]
@@ -62,7 +62,7 @@ def _lost(report: Report) -> Cells:
 
 
 def _items(report: Report) -> list[Item]:
-    """The most improved and the most harmed."""
+    """The largest gains and losses."""
     items = () if report.compared is None else report.compared.items
     harmed = [item for item in items[:_N_ITEMS] if item.gain < 0][: _N_ITEMS // 2]
     improved = [item for item in items[::-1] if item.gain > 0][: _N_ITEMS - len(harmed)]

@@ -1,4 +1,4 @@
-"""Texts that leave the machine: without its folders, nor a database's passwords."""
+"""Redaction of texts that leave the machine: its folders and a database's passwords."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ _CREDENTIALS = re.compile(r"(?<=://)[^\s/@]*@")
 
 @dataclass(frozen=True)
 class Redaction:
-    """What is taken out of texts about the studies at a place.
+    """Redacts texts about the studies at a place.
 
     Args:
-        home: Of whoever made them.
-        here: The folder relative paths are relative to.
+        home: The home folder of the user.
+        here: The base folder of relative paths.
     """
 
     place: Place
@@ -28,7 +28,7 @@ class Redaction:
     here: Path = field(default_factory=Path.cwd)
 
     def __call__(self, text: str) -> str:
-        """The text; of a folder elsewhere on this machine its last name is left, after ``…/``."""
+        """The redacted text. Of another folder only the last name stays, after ``…/``."""
         if self.place.storage_url is not None:
             text = without_secrets(text, self.place.storage_url)
         text = _CREDENTIALS.sub("***@", text)

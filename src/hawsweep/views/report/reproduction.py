@@ -1,4 +1,4 @@
-"""What a study was made with, and the commands that make it again."""
+"""The versions of a study, and the commands that reproduce it."""
 
 from importlib.metadata import version
 
@@ -10,7 +10,7 @@ from hawsweep.study.attributes import BASE, SPEC, STARTS, VERSIONS
 
 
 def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, str]]:
-    """Versions, fingerprints, how metrics were computed and where it ran, each with its name."""
+    """Versions, fingerprints, the computation of metrics, and the machine, each with its name."""
     attrs = opened.user_attrs
     found = [(name, str(version)) for name, version in attrs.get(VERSIONS, {}).items()]
     if spec is not None:
@@ -34,7 +34,7 @@ def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, s
 
 
 def commands(opened: optuna.Study, best: FrozenTrial | None) -> list[tuple[str, str]]:
-    """Commands for a terminal, each with what it is for before it."""
+    """Commands for a terminal, each after its purpose."""
     name, versions = opened.study_name, opened.user_attrs.get(VERSIONS, {})
     pinned = " ".join(
         f"'{package}=={version}'"
@@ -54,7 +54,7 @@ def commands(opened: optuna.Study, best: FrozenTrial | None) -> list[tuple[str, 
     if best is not None:
         config = f"studies/{name}/trials/{best.number:04d}/config.yaml"
         steps += [
-            ("What it found, as it was found here", f"hawsweep compare {name}"),
+            ("The comparison of the winner with the base", f"hawsweep compare {name}"),
             ("The winner's adapter and the fused model", f"hawsweep export {name} --fuse"),
             ("The winner's settings, trained by mlx_lm", f"mlx_lm.lora -c {config}"),
         ]

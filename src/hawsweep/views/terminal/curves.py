@@ -1,4 +1,4 @@
-"""Losses over iterations, drawn with characters: in a word, and as a small plot."""
+"""Losses over iterations, drawn with characters: as bars in a line, and as a small plot."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What an examination found: of the database, of the machine, of a sweep."""
+"""The findings on the database, the machine, and a sweep."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 _STATES = {"ok": ("OK", "green"), "warning": ("warning", "yellow"), "fault": ("fault", "red")}
 _ADVICE = {
     "missing": "Start a sweep: hawsweep start NAME",
-    "locked": "Another process keeps it from being read. Wait for it, or end it.",
+    "locked": "Another process has locked it. Wait for that process, or end it.",
     "not readable": "Correct its permissions, or its address.",
     "foreign": "Move it away, or choose another --studies-dir.",
 }
 
 
 def diagnosis_picture(found: "Diagnosis") -> RenderableType:
-    """The database, the studies, and what to do."""
+    """The database, the studies, and the remedy."""
     database = found.database
     style = "green" if found.is_fine else "red"
     head = Text.assemble(f"{database.where}: ", (database.state, style))
@@ -41,7 +41,7 @@ def diagnosis_picture(found: "Diagnosis") -> RenderableType:
 
 
 def machine_picture(findings: Sequence["Finding"]) -> RenderableType:
-    """What was found of machine and installation, and how it comes out."""
+    """The findings on machine and installation, and a summary."""
     n_faults, n_warnings = (
         sum(each.state == state for each in findings) for state in ("fault", "warning")
     )
@@ -50,12 +50,12 @@ def machine_picture(findings: Sequence["Finding"]) -> RenderableType:
     elif n_warnings:
         end = Text(f"Sweeps can run; {counted(n_warnings, 'warning')}.", style="yellow")
     else:
-        end = Text("All is well.", style="green")
+        end = Text("No faults found.", style="green")
     return Group("", findings_table(findings), "", end)
 
 
 def findings_table(findings: Sequence["Finding"]) -> Table:
-    """What was examined, a line each, with the remedy below where something is wrong."""
+    """The findings, one a line, each fault with its remedy below."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(style="bold", no_wrap=True)
@@ -77,7 +77,7 @@ def counted(count: int, noun: str) -> str:
 def _studies_table(found: "Diagnosis") -> Table:
     table = make_table("study | in the database | in its backup")
     studies = [found.database.studies, {} if found.backup is None else found.backup.studies]
-    # Runs with new seeds are counted with the study they confirm.
+    # Confirming runs are counted with the study they confirm.
     names = {name for each in studies for name in each if not name.endswith(".confirm")}
     for name in sorted(names):
         table.add_row(name, *(_counts(each.get(name)) for each in studies))
@@ -94,7 +94,7 @@ def _advice(found: "Diagnosis") -> list[str]:
     if found.is_fine and found.database.state == "fine":
         return []
     if found.restore is not None:
-        intro = "To put the backup back, end what uses the database, then:"
+        intro = "To restore the backup, end all processes that use the database, then run:"
         return ["", intro, f"  {found.restore}"]
     lost = "There is no usable backup of it. Adapters and translations in the folders stay."
     if found.database.state == "missing" and not found.is_fine:

@@ -1,4 +1,4 @@
-"""What a person is told of a sweep's events, in words."""
+"""The events of a sweep in words."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,17 +12,17 @@ from hawsweep.views.terminal.verdict import self_check_lines
 
 
 def event_lines(kind: str, values: Mapping[str, Any]) -> list[Text]:
-    """An event in words, the most important line first; none where there is nothing to tell."""
+    """An event in words, the most important line first; empty for events that are not printed."""
     tell = _TOLD.get(kind)
     return [] if tell is None else [Text.from_markup(line) for line in tell(values)]
 
 
 def start_line(kind: str, values: Mapping[str, Any]) -> Text | None:
-    """That a trial starts, which a live picture shows by itself."""
+    """The line for the start of a trial, without a live picture; else None."""
     if kind == "trial_start":
         return Text(f"trial {values['number']} starts: {settings_text(values['settings'])}")
     if kind == "confirm_start":
-        return Text(f"trial {values['confirms']} again with seed {values['seed']} starts")
+        return Text(f"trial {values['confirms']} confirming run with seed {values['seed']} starts")
     return None
 
 
@@ -72,7 +72,7 @@ def _trial_end(values: Mapping[str, Any]) -> list[str]:
 
 def _confirm_end(values: Mapping[str, Any]) -> list[str]:
     name = str(values.get("confirms", values["number"]))
-    text = f"[{STYLES.get(values['state'], 'white')}]trial {name:<3}[/] again"
+    text = f"[{STYLES.get(values['state'], 'white')}]trial {name:<3}[/] confirming run"
     text += f" with seed {values['seed']}" if "seed" in values else ""
     if values["state"] != "complete":
         text += f": {values['state']}"
@@ -101,7 +101,7 @@ def _died(values: Mapping[str, Any]) -> list[str]:
 def _reaped(values: Mapping[str, Any]) -> list[str]:
     return [
         f"[yellow]trial {values['number']} was left running by a worker that is gone: its "
-        "settings are tried again[/yellow]"
+        "settings are retried[/yellow]"
     ]
 
 

@@ -1,4 +1,4 @@
-"""What an export wrote, how it was checked, and what to type next."""
+"""The result of an export: its parts, their checks, and the next commands."""
 
 import shlex
 from typing import TYPE_CHECKING
@@ -29,8 +29,8 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
     if exported.score is not None:
         head += f", {exported.metric.replace('_', ' ')} {exported.score:.4f}"
     said = (
-        f"Each was loaded anew and translated the same {n_prompts} prompts: its score, and the "
-        "share of answers that are the trial's to the letter, or nearly (chrF 90)."
+        f"Each part was loaded and translated the same {n_prompts} prompts: its score, and the "
+        "share of answers equal to the trial's, or nearly equal (chrF 90)."
     )
     lines: list[RenderableType] = [Text(head, style="bold"), "", table, "", Text(said)]
     if exported.lost is not None:
@@ -50,7 +50,7 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
 
 
 def next_commands(exported: "Exported", prompt: str) -> list[str]:
-    """What to type next: let it answer, make a model of Ollama's or llama.cpp's, upload."""
+    """The next commands: let it answer, make a model for Ollama or llama.cpp, upload."""
     from hawsweep.export.fuse import is_quantized
     from hawsweep.export.model_card import generate_command
 

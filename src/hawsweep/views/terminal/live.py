@@ -1,4 +1,4 @@
-"""A sweep while it runs: a live picture on a terminal; elsewhere a line now and then."""
+"""The display of a running sweep: a live picture on a terminal, else lines."""
 
 import time
 from types import TracebackType
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 _PLAIN_INTERVAL_S = 60.0
-# A picture takes some milliseconds to draw, on a machine that has better to do.
+# A picture takes some milliseconds of a busy machine.
 _PICTURES_PER_S = 1
-# Lines above the picture for what was told last.
+# Lines above the picture for the last events.
 _LINES_ABOVE = 6
 
 
 class SweepDisplay:
-    """Follows a sweep's events: a live picture on a terminal, else a line now and then.
+    """Shows a sweep's events: a live picture on a terminal, else lines.
 
     Args:
-        n_trials: How many are to be finished.
-        plain: Lines on a terminal too.
+        n_trials: The number to finish.
+        plain: Lines also on a terminal.
     """
 
     def __init__(self, console: Console, n_trials: int, *, plain: bool = False) -> None:
@@ -97,7 +97,7 @@ class SweepDisplay:
 
 
 def _doing_text(worker: WorkerState) -> str | None:
-    """What a worker does, in words; None where it does nothing."""
+    """A worker's activity in words; None for a waiting worker."""
     trial = f"trial {worker.trial}"
     return {
         "trial": trial,

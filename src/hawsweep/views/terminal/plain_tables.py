@@ -1,4 +1,4 @@
-"""What tables and texts for a terminal hold, for pages: the words and figures have one place."""
+"""Plain texts of the terminal's tables and lines, for pages, which show the same words."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ class Cells:
     """A table as plain texts.
 
     Attributes:
-        are_numbers: Of each column, whether it is set to the right.
+        are_numbers: For each column, whether it is aligned right.
         rows: Of texts, as many as titles.
     """
 

@@ -1,4 +1,4 @@
-"""What a sweep will need, and how well a calibration fits."""
+"""The plan of a sweep, and the fit of a calibration."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from hawsweep.planning.sweep_time import Timing
 
 
-# A plan, and how long it takes where it fits.
+# A plan, and its time if it fits.
 Timed = tuple["SweepPlan", "Timing | None"]
 
 
 def plans_picture(plans: Sequence[Timed]) -> RenderableType:
-    """The plan of each model of a sweep, and of several what tells them apart."""
+    """The plan of each model of a sweep; for several models also a table."""
     if len(plans) == 1:
         ((plan, timing),) = plans
         return Group(*_body(plan), "", *_end(plan, timing))
@@ -54,12 +54,12 @@ def _models_end(plans: Sequence[Timed]) -> list[str]:
 
 
 def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
-    """How long it takes, as the mean of several models."""
+    """The sweep's time, as the mean of several models."""
     spec, total_s = plan.spec, fmean(timing.total_s for timing in timings)
     again = f" and {plan.n_again} runs with new seeds" if plan.n_again else ""
     n_pruned = timings[0].n_pruned
     pruned = f"; about {n_pruned} of the trials will be pruned" if n_pruned else ""
-    share = " where every model has as many" if len(timings) > 1 else ""
+    share = " with equally many for each model" if len(timings) > 1 else ""
     lines = [
         f"{spec.trials} trials{again} take about {duration(total_s)}{share}, with base, "
         f"evaluations and translations{pruned}."
@@ -101,7 +101,7 @@ def _body(plan: "SweepPlan") -> list[RenderableType]:
         for number, (value, *ends) in enumerate(rows):
             cells = [cell for verdict in ends for cell in _verdict_cells(verdict)]
             table.add_row(short_name(key) if number == 0 else "", setting(value), *cells)
-    meaning = "smallest, largest: the other keys at what needs the least and the most memory"
+    meaning = "smallest, largest: the other keys at the values of least and most memory"
     return [make_grid(facts.items(), "bold", ""), "", table, f"[dim]{meaning}[/dim]"]
 
 
@@ -132,7 +132,7 @@ def _end(plan: "SweepPlan", timing: "Timing | None") -> list[str]:
 
 
 def residuals_table(residuals: Sequence[Any]) -> Table:
-    """Measured steps beside what the fitted memory model says of them."""
+    """Measured steps beside the fitted memory model's predictions."""
     table = make_table(
         ">layers | >rank | >rows | >width | >targets | >how | >measured GB | >fitted GB | >error"
     )

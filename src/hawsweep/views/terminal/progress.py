@@ -16,11 +16,11 @@ from hawsweep.views.terminal.curves import loss_at, sparkline
 from hawsweep.views.terminal.events import event_lines
 from hawsweep.views.terminal.tables import leaderboard_table, then_text
 
-# Columns from which a worker's settings stand in its line.
+# From this many columns on a worker's settings are in its line.
 _ROOMY = 120
 _N_EVENTS = 6
 _BAR = 10
-# Columns that settings need in such a line, be they cut.
+# The fewest columns for settings in such a line, even if cut.
 _LEAST_SETTINGS = 36
 _FEWEST_ROWS = 1
 
@@ -29,8 +29,8 @@ class RunningPicture:
     """A sweep's state now, as wide as the terminal and at most as high.
 
     Args:
-        with_events: Also the last events, where they do not stand above it already.
-        height: Lines it may take; by default the terminal's.
+        with_events: Show the last events too, unless they are printed above it.
+        height: The most lines; by default the terminal's.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class _WorkerDrawing:
         self._longest = max((len(_doing(each)[0]) for each in state.workers), default=0)
 
     def table(self, workers: Sequence[WorkerState], width: int) -> Table | None:
-        """One line each, with everything in it; None where their settings have no room."""
+        """One full line for each worker; None if there is no room for settings."""
         to = "" if self._best is None else f"to trial {self._best}"
         titles = ("iteration", "train", "val", "", to, "tok/s", "GB", "time")
         rows = [self._cells(worker) for worker in workers]
@@ -152,7 +152,7 @@ class _WorkerDrawing:
         )
 
     def two_lines(self, worker: WorkerState, width: int) -> RenderableType:
-        """What it is at and its losses; below its settings, speed, memory and time."""
+        """A worker's activity and losses; in a second line settings, speed, memory and time."""
         who, what = _doing(worker)
         if not worker.iters:
             line = Text.assemble((f"{who}  " if who else ""), what)
@@ -211,7 +211,7 @@ class _WorkerDrawing:
 
 
 def _doing(worker: WorkerState) -> tuple[str, Text]:
-    """Who it is, and what it does or is given."""
+    """A worker's name, and its activity or settings."""
     trial = f"trial {worker.trial}"
     if worker.doing == "trial":
         where = f"  on {worker.host}" if worker.host else ""
@@ -232,7 +232,7 @@ def _loss(loss: float | None) -> str:
 
 
 def _memory(worker: WorkerState) -> str:
-    """The trial's peak of what it may take."""
+    """The trial's peak and its budget."""
     if worker.peak_memory_bytes is None:
         return ""
     of = "" if worker.budget_bytes is None else f"/{worker.budget_bytes / 1e9:.2f}"

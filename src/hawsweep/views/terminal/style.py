@@ -1,4 +1,4 @@
-"""Colours, widths and tables of what a terminal shows."""
+"""Colours, widths and tables for terminals."""
 
 from collections.abc import Iterable, Sequence
 

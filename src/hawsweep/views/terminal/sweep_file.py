@@ -1,4 +1,4 @@
-"""What somebody sees who has no sweep yet: keys, a sweep that was written, a sweep's faults."""
+"""Sweep files in the terminal: keys, a drafted sweep, the faults of a sweep."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hawsweep.spec.reference import Key
 
 
-# Of a drafted sweep, what a person wants to know at once.
+# The keys of a drafted sweep to show.
 _SHOWN = (
     "trials",
     "train.iters",
@@ -38,7 +38,7 @@ _SHOWN = (
 
 
 def key_picture(key: "Key") -> RenderableType:
-    """One key: what it means, what it may be, and how it is written."""
+    """One key: its meaning, allowed values, and an example."""
     facts = {
         "allowed": _plain(key.allowed),
         "default": "required" if key.is_required else key.default or "not set",
@@ -72,12 +72,12 @@ def keys_picture(keys: Sequence["Key"]) -> RenderableType:
             name = key.name.removeprefix(f"{group}.")
             table.add_row(f"  {name}", is_searched, Text(default), Text(key.meaning))
         parts += ["", Text(group or "of the sweep itself", style="bold cyan"), table]
-    legend = "~ can be searched. In the third column the default. hawsweep explain KEY says more."
+    legend = "~: can be searched. Third column: the default. More: hawsweep explain KEY"
     return Group(*parts[1:], "", Text(legend, style="dim"))
 
 
 def draft_picture(draft: "Draft", path: str, name: str, hours: float) -> RenderableType:
-    """What was seen, what was decided and why, when it ends, and what to type next."""
+    """The facts found, the choices and their reasons, the time, and the next commands."""
     saw = Table.grid(padding=(0, 2, 0, 0))
     saw.add_column(style="bold", no_wrap=True)
     saw.add_column()
@@ -92,10 +92,10 @@ def draft_picture(draft: "Draft", path: str, name: str, hours: float) -> Rendera
         decided.add_row(
             short or key.rpartition(".")[2], Text(value), Text(draft.reasons.get(key, ""))
         )
-    parts: list[RenderableType] = [Text("Seen", style="bold cyan"), Padding(saw, (0, 2)), ""]
+    parts: list[RenderableType] = [Text("Found", style="bold cyan"), Padding(saw, (0, 2)), ""]
     parts += [Text("Decided", style="bold cyan"), Padding(decided, (0, 2)), ""]
     if draft.warnings:
-        parts.append(Text("Mind", style="bold yellow"))
+        parts.append(Text("Warnings", style="bold yellow"))
         minded = make_grid((("-", Text(each)) for each in draft.warnings), gap=1)
         parts += [Padding(minded, (0, 2)), ""]
     return Group(*parts, *_ending(draft, path, name, hours))
@@ -175,13 +175,13 @@ def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[Renderab
 
 
 def verdict_picture(name: str, findings: Sequence["Finding"]) -> RenderableType:
-    """What was found of a sweep, and whether it can be started."""
+    """The findings on a sweep, and whether it can be started."""
     n_faults = sum(each.state == "fault" for each in findings)
     n_warnings = sum(each.state == "warning" for each in findings)
     if n_faults:
-        end = Text(f"{counted(n_faults, 'fault')}: start would not get far.", style="red")
+        end = Text(f"{counted(n_faults, 'fault')}: start would fail.", style="red")
     else:
-        mind = f"; mind {counted(n_warnings, 'warning')}" if n_warnings else ""
+        mind = f", with {counted(n_warnings, 'warning')}" if n_warnings else ""
         end = Text(f"It can be started{mind}: hawsweep start {name}", style="green")
     return Group(findings_table(findings), "", end)
 

@@ -1,4 +1,4 @@
-"""Studies, their trials, one trial, and how a start ends."""
+"""Tables of studies and trials, and the picture at the end of a start."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,34 +30,48 @@ if TYPE_CHECKING:
     from hawsweep.running.status import Overview
 
 
-# Lines of a leaderboard, unless all are asked for.
+# The most lines of a leaderboard without --all.
 MOST_ROWS = 30
 
-# Of the column with models' names: about what it adds to a table, and the least it may take.
+# The column of models: about the width it adds to a table, and its smallest width.
 _MODEL_WIDTH = 50
 _MODEL_LEAST = 9
 
+# The meanings of columns, by their titles; a narrow table has the shorter ones.
+_SEEDS = "mean score with new seeds"
+_MEANINGS = {
+    "accum": "grad_accumulation_steps",
+    "per byte": "validation loss in nats per byte",
+    "/byte": "validation loss in nats per byte",
+    "at": "iteration of the best evaluation",
+    "95 %": "interval of the score",
+    "confirmed": _SEEDS,
+    "conf.": _SEEDS,
+    "tok/s": "tokens trained per second",
+}
+
 
 def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
-    """The trials, one a line, with shorter titles where the terminal is narrow."""
+    """The trials, one a line; a narrow table has fewer columns and shorter titles."""
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     keys.sort(key=lambda key: key != MODEL)
     models = short_names({row.settings[MODEL] for row in rows if MODEL in row.settings})
     is_narrow = width < WIDE + (_MODEL_WIDTH if models else 0)
-    again = ["again"] if any(row.confirmed is not None for row in rows) else []
+    is_confirmed = any(row.confirmed is not None for row in rows)
+    confirmed = ["conf." if is_narrow else "confirmed"] if is_confirmed else []
     by_byte = ["per byte"] if any(row.nats_per_byte is not None for row in rows) else []
     losses = ["val loss", *by_byte, "at"]
-    titles = [*losses, "score", "95 %", *again, "chrF", "tok/s", "peak GB", "time"]
+    titles = [*losses, "score", "95 %", *confirmed, "chrF", "tok/s", "peak GB", "time"]
     if is_narrow:
-        # Between models the loss per token says nothing.
+        # The loss per token cannot be compared between models.
         last = [] if models and width < WIDE else ["GB", "time"]
-        titles = ["/byte" if by_byte else "val", "score", "95 %", *again, *last]
+        titles = ["/byte" if by_byte else "val", "score", "95 %", *confirmed, *last]
     padding = (0, 1 if is_narrow else 2, 0, 0)
     table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
     table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for title in (*map(short_name, keys), *titles):
-        if title == MODEL:  # where there is little room it takes several lines; numbers stay whole
+        if title == MODEL:  # in a narrow table a name takes several lines; numbers stay whole
             table.add_column(title, overflow="fold", min_width=_MODEL_LEAST)
         else:
             table.add_column(title, justify="right", no_wrap=True)
@@ -77,18 +91,26 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
             *([] if is_narrow else [number(row.best_iteration, "{}")]),
             number(row.score, "{:.4f}"),
             score_range(row.low, row.high, is_short=is_narrow),
-            *(number(row.confirmed, "{:.4f}") for _ in again),
+            *(number(row.confirmed, "{:.4f}") for _ in confirmed),
             *rest,
             style=STYLES.get(row.state, ""),
         )
     if any(row.state == "reference" for row in rows):
-        table.caption = "elsewhere: not measured here, on whatever items that was"
+        table.caption = "elsewhere: not measured here; perhaps a score on other items"
         table.caption_justify = "left"
     return table
 
 
+def _board_parts(rows: Sequence["TrialRow"], width: int) -> list[RenderableType]:
+    """A leaderboard, and below it the meanings of its columns."""
+    table = leaderboard_table(rows, width)
+    titles = [str(column.header) for column in table.columns]
+    meanings = [f"{title}: {_MEANINGS[title]}" for title in titles if title in _MEANINGS]
+    return [table, Text("; ".join(meanings), style="dim")]
+
+
 def _label(row: "TrialRow", models: Mapping[str, str]) -> str:
-    """Without the model's name, which has a column."""
+    """The row's label, without the model's name, which has a column."""
     name = models.get(row.settings.get(MODEL, ""), "")
     return row.label.removesuffix(f" {name}") if row.state == "base" and name else row.label
 
@@ -126,7 +148,7 @@ def studies_table(studies: Sequence["StudyRow"]) -> Table:
 
 
 def test_text(test: Mapping[str, Any] | None) -> str:
-    """The result on the test split, and whether it was opened before; or nothing."""
+    """The result on the test split, with a warning if it was opened before; empty without one."""
     if test is None:
         return ""
     base, tuned = test["base"], test["trial"]
@@ -139,7 +161,7 @@ def test_text(test: Mapping[str, Any] | None) -> str:
         f"{base['bleu']:.1f}"
     )
     if test["n_opened"] > 1:
-        warning = f"Opened {test['n_opened']} times: each time makes it less of a test."
+        warning = f"Opened {test['n_opened']} times: choosing by it makes the result too high."
         text += f". [yellow]{warning}[/yellow]"
     return text
 
@@ -147,14 +169,14 @@ def test_text(test: Mapping[str, Any] | None) -> str:
 def status_picture(
     status: "Overview", width: int, most_rows: int | None, *, with_left: bool = True
 ) -> RenderableType:
-    """The trials of a study, what they allow to say, and what is left.
+    """The trials of a study, the verdict, and the work left.
 
     Args:
         most_rows: Lines of the leaderboard; None for all.
     """
     head = Text.from_markup(f"[bold]{escape(status.study)}[/bold]  {escape(status.description)}")
     rows, n_more = shown_rows(status.rows, most_rows)
-    parts: list[RenderableType] = [head, leaderboard_table(rows, width)]
+    parts: list[RenderableType] = [head, *_board_parts(rows, width)]
     if n_more:
         parts.append(Text(f"{n_more:,} more trials: --all shows them", style="dim"))
     said = [
@@ -170,7 +192,7 @@ def status_picture(
 
 
 def shown_rows(rows: Sequence["TrialRow"], most: int | None) -> tuple[list["TrialRow"], int]:
-    """The best rows, all that are no trials or run now, and how many others there are."""
+    """The best rows, all baselines and running trials, and the number of rows left out."""
     if most is None or len(rows) <= most:
         return list(rows), 0
     always = ("base", "reference", "running")
@@ -179,7 +201,7 @@ def shown_rows(rows: Sequence["TrialRow"], most: int | None) -> tuple[list["Tria
 
 
 def left_lines(status: "Overview") -> list[RenderableType]:
-    """What is left of a study, how long that takes, and what goes on with it."""
+    """The work left of a study, its time, and the next command."""
     standing, takes = status.standing, status.seconds_left
     done = f"{standing.finished} of {standing.n_trials} trials are done"
     if standing.is_done:
@@ -193,15 +215,15 @@ def left_lines(status: "Overview") -> list[RenderableType]:
         lines, next_line = [f"{done}; left: {rest}{about}."], "Go on: "
     if status.running is not None:
         who = status.supervisor or {}
-        by = f" by process {who['pid']}" if "pid" in who else " on another machine"
-        lines.append(f"It is being run{by}. Watch it: hawsweep status {status.study} --watch")
+        by = f" as process {who['pid']}" if "pid" in who else " on another machine"
+        lines.append(f"It runs{by}. Watch it: hawsweep status {status.study} --watch")
     elif status.command:
         lines.append(f"{next_line}{status.command}")
     return ["", *(Text(line, overflow="fold") for line in lines)] if lines else []
 
 
 def then_text(again_left: int, test_left: bool) -> str:
-    """What follows the trials."""
+    """The work after the trials."""
     runs = f"{again_left} run{'s' * (again_left > 1)} with new seeds" if again_left else ""
     return " and ".join(each for each in (runs, "the test split" if test_left else "") if each)
 
@@ -211,10 +233,10 @@ def _commands(commands: Iterable[str], options: Sequence[str]) -> list[str]:
 
 
 def end_picture(end: "EndOfStudy", ended: str, width: int) -> RenderableType:
-    """What is shown when a start ends."""
+    """The picture at the end of a start."""
     name = end.name
     rows, n_more = shown_rows(end.rows, MOST_ROWS)
-    parts: list[RenderableType] = ["", leaderboard_table(rows, width)]
+    parts: list[RenderableType] = ["", *_board_parts(rows, width)]
     if n_more:
         parts.append(Text(f"{n_more:,} more trials: hawsweep status {name} --all", style="dim"))
     parts.append("")

@@ -1,4 +1,4 @@
-"""All of one trial: what it was given, how it went, what it says."""
+"""One trial: its settings, losses, scores and answers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _WIDEST_PLOT = 110
 
 
 def trial_picture(described: Mapping[str, Any], width: int) -> RenderableType:
-    """A trial, as ``one_trial.describe_trial`` tells of it."""
+    """The picture of a trial described by ``one_trial.describe_trial``."""
     state = str(described["state"])
     head = Text.assemble(
         ("Trial ", "bold"),
@@ -79,7 +79,7 @@ def _numbers(described: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _curves(described: Mapping[str, Any]) -> list[Series]:
-    """Behind: the median and the best trial; before them this one's losses."""
+    """The plot of losses: this trial's above the best trial's and the median."""
     best = described["best"]
     is_best = best is not None and str(best["trial"]) == described["label"]
     curves = [Series("median val", _points(described["median_evaluations"]), "bright_black")]
@@ -97,7 +97,7 @@ def _points(losses: Mapping[int, float | None]) -> list[tuple[int, float]]:
 
 
 class _LossPlot:
-    """As wide as the terminal, in the characters it has."""
+    """The plot with the terminal's width and characters."""
 
     def __init__(self, curves: Sequence[Series]) -> None:
         self._curves = curves

@@ -1,4 +1,4 @@
-"""What scores allow to say: scale, verdict, groups, systems and what mattered."""
+"""Scale, verdict, groups, comparisons and importance for the terminal."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def self_check_lines(check: Mapping[str, Any]) -> list[str]:
-    """The scale of the metric and what its prompts can tell apart, then each warning."""
+    """The metric's scale, the smallest difference its prompts tell apart, then each warning."""
     floor, ceiling = check["floor"], check["ceiling"]
     span = ceiling - floor
     share = f", {(check['base'] - floor) / span:.0%} of the way" if span > 0 else ""
     is_enough = check["n_prompts"] > 1 and check["detectable"] <= check["wanted"]
     if math.isinf(check["detectable"]):
         resolution = (
-            "The base scores every prompt the same: what they tell apart is not known yet."
+            "The base scores every prompt the same, so the smallest difference is not known yet."
             if check["n_prompts"] > 1
             else "One prompt tells nothing apart."
         )
@@ -52,7 +52,7 @@ def self_check_lines(check: Mapping[str, Any]) -> list[str]:
 
 
 def verdict_lines(verdict: "Verdict | None") -> list[str]:
-    """What can be said of the winner, one sentence a line."""
+    """The sentences of the verdict, one a line."""
     if verdict is None:
         return []
     style = "bold green" if verdict.ships else "bold yellow"
@@ -61,7 +61,7 @@ def verdict_lines(verdict: "Verdict | None") -> list[str]:
 
 
 def confirmation_lines(confirmed: Sequence["Confirmation"]) -> list[str]:
-    """How the best settings did with new seeds, and how much of the winner's score was luck."""
+    """The scores with new seeds, and how much of the winner's score was luck."""
     if not confirmed:
         return []
     first, *others = confirmed
@@ -80,7 +80,7 @@ def confirmation_lines(confirmed: Sequence["Confirmation"]) -> list[str]:
 
 
 def regression_lines(rows: Sequence["GroupRow"]) -> list[str]:
-    """The groups in which the second scores lower than the first, the base mostly, in words."""
+    """The groups in which the second system scores lower than the first, in words."""
     worse = [row for row in rows if row.gain.mean < 0]
     if not worse:
         return []
@@ -117,7 +117,7 @@ def groups_table(rows: Sequence["GroupRow"]) -> Table:
 
 
 def ranking_picture(ranking: "Ranking") -> RenderableType:
-    """Systems on the same items, best first, and where metrics disagree."""
+    """Systems on the same items, best first, and the disagreements of metrics."""
     table = make_table(
         "system | >score | >95 % | >lead over the next | >similarity | >chrF | >BLEU | >exact "
         "| >length | faults",
@@ -138,7 +138,7 @@ def ranking_picture(ranking: "Ranking") -> RenderableType:
             faults_text(score.faults),
         )
     n_items = len(ranking.systems[0].score.samples)
-    lines = [f"{n_items} items. A lead whose interval holds 0 is no lead by these items."]
+    lines = [f"{n_items} items. A lead with 0 in its interval may be chance."]
     if ranking.agreement is not None:
         lines.append(f"Rank correlation of score and chrF: {ranking.agreement:.2f}.")
     for one, other in ranking.reversed_pairs[:5]:
@@ -147,7 +147,7 @@ def ranking_picture(ranking: "Ranking") -> RenderableType:
 
 
 def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
-    """Two answers to the same prompts: the most harmed and the most improved items, and groups."""
+    """Two systems on the same prompts: the largest gains and losses, and groups."""
     one, other = map(escape, compared.labels)
     n = len(compared.items)
     head = (
@@ -157,7 +157,7 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
     parts: list[RenderableType] = [Text.from_markup(head)]
     harmed = [item for item in compared.items[:n_items] if item.gain < 0]
     improved = [item for item in compared.items[::-1][:n_items] if item.gain > 0]
-    for title, items in (("Most improved", improved), ("Most harmed", harmed)):
+    for title, items in (("Largest gains", improved), ("Largest losses", harmed)):
         if items:
             table = Table(title=title, title_justify="left", header_style="bold", show_lines=True)
             for name in ("Source", "Reference", one, other):
@@ -171,7 +171,7 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
 
 
 def insight_picture(insight: "Insight") -> RenderableType:
-    """Importance and marginal of each parameter, and what validation loss was worth."""
+    """Importance and marginal of each parameter, and the agreement of validation loss."""
     from hawsweep.results.importance import FEWEST_TRIALS
 
     lines = agreement_lines(insight)
@@ -200,11 +200,11 @@ def insight_table(insight: "Insight") -> Table:
 
 
 def agreement_lines(insight: "Insight") -> list[str]:
-    """What validation loss was worth."""
+    """How well validation loss predicts the score."""
     from hawsweep.results.importance import LOW_AGREEMENT
 
     if insight.agreement is None:
-        return ["Too few trials to say whether validation loss foretells the score."]
+        return ["Too few trials to say whether validation loss predicts the score."]
     lines = [
         f"Rank correlation of validation loss (lower is better) with the score: "
         f"{insight.agreement:.2f} over {insight.n_trials} complete trials."

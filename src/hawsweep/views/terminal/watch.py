@@ -1,4 +1,4 @@
-"""A picture shown again and again while what it shows changes."""
+"""A picture that is updated while its study changes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 # Look by look what was drawn last, when, and why nothing was since.
 Looks = Iterator[tuple[RenderableType, datetime, Exception | None]]
 
-# What a leaderboard is followed by: the test, the verdict, what is left.
+# Lines below a leaderboard: the test, the verdict, the work left.
 _LINES_BELOW = 7
 
-# A sweep writes while it is looked at: a database in use, a file that was there a moment ago.
+# Faults that pass while a sweep writes: a locked database, a removed file.
 _PASSING = (HawsweepError, *STORAGE_FAULTS, OSError, LookupError, ValueError)
 
 
 def watched_picture(status: "Overview", console: Console, *, is_screen: bool) -> RenderableType:
-    """What is watched of a study: what runs, then its trials, as many as there is room for.
+    """The picture of a watched study: its workers, then as many trials as there is room for.
 
-    Where it is no screen, what changes with every second is left out.
+    Without a terminal, values that change every second are left out.
     """
     if not is_screen:
         return status_picture(status, console.width, MOST_ROWS)
@@ -57,10 +57,10 @@ def watch_status(
     plain: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Show what ``draw`` gives until Ctrl-C; where it fails, what it gave last, and why it failed.
+    """Show the result of ``draw`` until Ctrl-C; after a fault, the last picture and the fault.
 
-    On a terminal it takes the whole screen and leaves it as it was; elsewhere it prints what has
-    changed. ``plain`` does that on a terminal too.
+    On a terminal it takes the whole screen and restores it at the end; elsewhere, or with
+    ``plain``, it prints changes.
 
     Raises:
         HawsweepError: The first picture cannot be drawn.
@@ -93,7 +93,7 @@ def _on_screen(console: Console, looks: Looks) -> None:
             foot = Text(f"{drawn:%H:%M:%S}  Ctrl-C ends", style="dim")
             if fault is not None:
                 foot = Text(f"As it was at {drawn:%H:%M:%S}. {fault}", style="yellow")
-            # Above the picture: a long one is cut below.
+            # Above the picture, whose end may be cut.
             live.update(Group(foot, picture), refresh=True)
 
 
