@@ -43,9 +43,20 @@ def printed(picture, width):
 
 @pytest.mark.parametrize(("width", "title"), [(80, "conf."), (140, "confirmed")])
 def test_columns_that_need_words_are_explained_below_the_table(tmp_path, width, title):
-    end = {"name": "x", "rows": [replace(COMPLETE, confirmed=0.7032), BASE], "test": None}
-    end |= {"samples": [], "best_trial": None, "study_dir": tmp_path, "trial_dir": None}
-    end |= {"verdict": None, "options": [], "groups": [], "confirmed": [], "self_check": None}
+    end = EndOfStudy(
+        name="x",
+        options=[],
+        rows=[replace(COMPLETE, confirmed=0.7032), BASE],
+        test=None,
+        verdict=None,
+        confirmed=[],
+        groups=[],
+        self_check=None,
+        samples=[],
+        best_trial=None,
+        study_dir=tmp_path,
+        trial_dir=None,
+    )
     text = " ".join(printed(end_picture(end, "finished", width), width).split())
     head, _, said = text.partition("accum: grad_accumulation_steps; ")
     assert title in head
