@@ -55,7 +55,7 @@ def main() -> None:
     settings = [*_SETTINGS, f"data={asked.data}", f"trials={asked.trials}"]
     spec = read_sweep(find_sweep("lr-rank"), dict(map(parse_override, settings)))
     path = resolve_model(spec.model)
-    known = calibration.memory_model(path)
+    known = calibration.cost_model(path)
     known = calibration.ensure_calibrated(path, known, 64e9, print)
     plan = plan_sweep(spec)
     needed = process_bytes(plan.largest.least.needed_bytes, known.coefficients)

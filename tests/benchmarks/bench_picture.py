@@ -18,7 +18,7 @@ from rich.console import Console
 
 from hawsweep.running.events import Event
 from hawsweep.running.progress import Follower, read_progress, recording
-from hawsweep.running.status import Onlooker
+from hawsweep.running.status import StatusReader
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.progress import RunningPicture
 
@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder) / "studies")
         make_study(place, 700)
-        onlooker = Onlooker(place, "long")
+        onlooker = StatusReader(place, "long")
         standing = onlooker.look().standing.to_plain()
         events = [Event("standing", values=standing), *_events(2)]
         follow = Follower(10)

@@ -158,9 +158,9 @@ def stopped_trial(lab, worker, learning_rate):
     """A trial that was stopped half-way, with its state on disk."""
     lab.study.enqueue_trial({**SETTINGS, "learning_rate": learning_rate})
     calls = iter(range(1000))
-    worker.bench.should_stop = lambda: next(calls) > 2.5 * INTERVAL - 1
+    worker.context.should_stop = lambda: next(calls) > 2.5 * INTERVAL - 1
     lab.run_next(worker)
-    worker.bench.should_stop = worker.should_stop
+    worker.context.should_stop = worker.should_stop
     number = max(t.number for t in lab.trials() if t.state == TrialState.FAIL)
     return Place(lab.studies).trial_dir("tiny", number)
 

@@ -150,7 +150,7 @@ def test_calibration_is_read_as_it_was_written(written):
 
 def test_model_that_was_never_calibrated_goes_by_its_shape(folder):
     assert calibrated(folder) is None
-    found = calibration.memory_model(folder)
+    found = calibration.cost_model(folder)
     assert found.coefficients == CPU
     assert found.shape == SHAPE
 
@@ -210,8 +210,8 @@ def test_damaged_calibration_is_as_none(written, damage):
     damaged = damage(path.read_text()).encode(errors="surrogateescape")
     path.write_bytes(damaged)
     assert calibrated(written) is None
-    assert calibration.memory_model(written).coefficients == CPU
-    assert not calibration.memory_model(written).is_calibrated  # so that it is measured again
+    assert calibration.cost_model(written).coefficients == CPU
+    assert not calibration.cost_model(written).is_calibrated  # so that it is measured again
     note_trial(written, observed_with(CPU)[0])  # nor does it end a trial
 
 
@@ -255,7 +255,7 @@ def test_calibration_of_which_no_step_was_measured_is_an_error(folder, monkeypat
 
 def test_start_goes_by_the_shape_where_nothing_could_be_measured(folder, monkeypatch):
     without_measuring(monkeypatch, [])
-    known = calibration.memory_model(folder)
+    known = calibration.cost_model(folder)
     told = []
     assert calibration.ensure_calibrated(folder, known, 1e9, told.append) is known
     assert "its shape alone" in told[-1]
@@ -263,7 +263,7 @@ def test_start_goes_by_the_shape_where_nothing_could_be_measured(folder, monkeyp
 
 def test_start_measures_a_model_once(folder, monkeypatch):
     without_measuring(monkeypatch, observed_with(CPU))
-    known = calibration.memory_model(folder)
+    known = calibration.cost_model(folder)
     first = calibration.ensure_calibrated(folder, known, 64e9, lambda _: None)
     assert first.how.startswith("calibrated")
     told = []
@@ -298,16 +298,16 @@ def test_child_measures_a_real_model_and_its_calibration_is_kept(tiny_model_dir,
 
 
 def test_unknown_architecture_is_known_by_calibration_alone(tiny_model_dir, own_cache, monkeypatch):
-    known = calibration.memory_model(tiny_model_dir)
+    known = calibration.cost_model(tiny_model_dir)
     monkeypatch.setattr(shape, "_FAMILIES", {})  # the child's own still knows it
-    assert calibration.memory_model(tiny_model_dir) is None
+    assert calibration.cost_model(tiny_model_dir) is None
     told = []
     found = calibration.ensure_calibrated(tiny_model_dir, None, 64e9, told.append)
     assert "calibrated here by 2 steps alone: the architecture" in found.how
     assert found.error >= calibration._UNKNOWN_ERROR
     assert found.shape.weight_bytes() == known.shape.weight_bytes()
     assert found.shape.linears == known.shape.linears
-    assert calibration.memory_model(tiny_model_dir) == found
+    assert calibration.cost_model(tiny_model_dir) == found
 
 
 def test_unknown_architecture_that_cannot_be_loaded_has_no_memory_model(folder, monkeypatch):

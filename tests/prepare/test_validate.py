@@ -9,7 +9,7 @@ from hawsweep.cli import main
 from hawsweep.machine import memory
 from hawsweep.models import resolve
 from hawsweep.prepare.finding import worst
-from hawsweep.prepare.validate import rehearse
+from hawsweep.prepare.validate import validate_sweep
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import short_names
 from hawsweep.study.storage import open_storage
@@ -33,12 +33,12 @@ def content(tiny_model_dir, chat_data_dir):
 
 def found_in(content, place, subject):
     """What is said of a subject."""
-    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    findings = validate_sweep(check_sweep(content, "the sweep"), "a-study", place)
     return [each for each in findings if each.subject == subject]
 
 
 def test_sweep_that_can_be_started_has_no_fault(content, place):
-    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    findings = validate_sweep(check_sweep(content, "the sweep"), "a-study", place)
     by_subject = {each.subject: each for each in findings}
     assert worst(findings) != "fault"
     assert by_subject["sweep"].text == "4 trials, varying learning_rate"
@@ -149,14 +149,14 @@ def test_fault_of_the_sweep_with_model_or_machine_is_said(content, place, kind):
 
 def test_all_that_is_wrong_is_said_at_once_and_nothing_twice(content, place):
     content |= {"model": "nobody", "data": "nothing.csv", "scoring": {"metric": "nowhere:judge"}}
-    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    findings = validate_sweep(check_sweep(content, "the sweep"), "a-study", place)
     faults = [each.subject for each in findings if each.state == "fault"]
     assert faults == ["data", "model", "metric"]
 
 
 def test_each_of_several_models_is_looked_at_and_what_they_share_said_once(content, place):
     content["search"]["model"] = {"choices": [content.pop("model"), "nobody"]}
-    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    findings = validate_sweep(check_sweep(content, "the sweep"), "a-study", place)
     assert [each.state for each in findings if each.subject == "model"] == ["ok", "fault"]
     for subject in ("data", "memory", "disk", "time"):
         assert len([each for each in findings if each.subject == subject]) == 1
@@ -166,7 +166,7 @@ def test_model_that_does_not_fit_beside_one_that_does_is_left_out(content, place
     small = content.pop("model")
     content["search"]["model"] = {"choices": [small, GEMMA]}
     content["memory"] = {"budget": "1500MB"}
-    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    findings = validate_sweep(check_sweep(content, "the sweep"), "a-study", place)
     fits, not_fits = (each for each in findings if each.subject == "memory")
     names = short_names((small, GEMMA))
     assert (fits.state, fits.text.startswith(f"{names[small]}: ")) == ("ok", True)
@@ -174,7 +174,7 @@ def test_model_that_does_not_fit_beside_one_that_does_is_left_out(content, place
     assert (not_fits.state, not_fits.text.startswith(says)) == ("warning", True)
     assert not_fits.remedy == "It is left out; the other models go on."
     content["memory"] = {"budget": "1MB"}
-    findings = rehearse(check_sweep(content, "the sweep"), "a-study", place)
+    findings = validate_sweep(check_sweep(content, "the sweep"), "a-study", place)
     assert [each.state for each in findings if each.subject == "memory"] == ["fault", "fault"]
 
 

@@ -5,9 +5,9 @@ import time
 import pytest
 
 from hawsweep.machine.processes import identity
-from hawsweep.results.what_is_left import Standing
+from hawsweep.results.what_is_left import Remaining
 from hawsweep.running.events import Event
-from hawsweep.running.progress import Follower, read_progress, recording, telling_standing
+from hawsweep.running.progress import Follower, read_progress, recording, telling_remaining
 
 SETTINGS = {"learning_rate": 1e-3, "iters": 100}
 
@@ -25,7 +25,7 @@ def standing(**changes):
         "best_curve": ((20, 2.0),),
         "rows": (),
     }
-    return Standing(**{**known, **changes})
+    return Remaining(**{**known, **changes})
 
 
 class Clock:
@@ -142,7 +142,7 @@ def test_time_that_is_up_ends_it(follow, clock):
 
 def test_how_the_study_stands_is_told_after_what_changes_it():
     heard = []
-    tell = telling_standing(heard.append, lambda: {"finished": len(heard)})
+    tell = telling_remaining(heard.append, lambda: {"finished": len(heard)})
     for kind in ("study", "iteration", "trial_end", "eval", "confirm_end", "tick"):
         tell(Event(kind))
     kinds = [event.kind for event in heard]
@@ -233,4 +233,4 @@ def test_what_a_process_that_was_killed_left_is_removed_by_the_next(tmp_path):
 
 def test_how_it_stands_survives_json():
     known = standing(best_curve=((20, 2.0), (40, 1.5)))
-    assert Standing.from_plain(json.loads(json.dumps(known.to_plain()))) == known
+    assert Remaining.from_plain(json.loads(json.dumps(known.to_plain()))) == known

@@ -15,10 +15,10 @@ from hawsweep.cli import main
 from hawsweep.machine.processes import identity
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.results.verdict import judge_study
-from hawsweep.results.what_is_left import Standing, find_standing
+from hawsweep.results.what_is_left import Remaining, find_remaining
 from hawsweep.running.events import Event
-from hawsweep.running.progress import SweepState, Told, WorkerState, recording
-from hawsweep.running.status import Onlooker
+from hawsweep.running.progress import SweepState, ToldEvent, WorkerState, recording
+from hawsweep.running.status import StatusReader
 from hawsweep.spec.space import MODEL
 from hawsweep.study.attributes import CONFIRMS, SEED
 from hawsweep.study.confirm import open_confirmation
@@ -58,12 +58,12 @@ def test_long_study_shows_the_best_and_says_how_many_more_there_are(place):
 
 def rows_beside_the_best(place):
     """What is shown below the best three."""
-    shown, _ = shown_rows(Onlooker(place, "long").look().rows, 3)
+    shown, _ = shown_rows(StatusReader(place, "long").look().rows, 3)
     return [row.label for row in shown[3:]]
 
 
 def test_what_is_left_and_how_long_it_takes_is_said(place):
-    onlooker = Onlooker(place, "long")
+    onlooker = StatusReader(place, "long")
     standing = onlooker.look().standing
     spec = SPEC
     assert (standing.n_trials, standing.finished) == (spec.trials, N_TRIALS)
@@ -83,21 +83,21 @@ def test_runs_with_new_seeds_that_have_ended_are_no_more_left(place):
     storage = open_storage(place)
     opened = load_study(storage, "long")
     confirming = open_confirmation(storage, opened, SPEC)
-    before = find_standing(opened, SPEC).again_left
+    before = find_remaining(opened, SPEC).again_left
     confirming.enqueue_trial({}, user_attrs={CONFIRMS: 0, SEED: 1})
     confirming.tell(confirming.ask(), 0.5)
-    assert find_standing(opened, SPEC).again_left == before - 1
+    assert find_remaining(opened, SPEC).again_left == before - 1
     opened.set_user_attr("confirm", [{"trial_number": 0, "selected": 0.5, "scores": [0.5]}])
-    assert find_standing(opened, SPEC).again_left == 0
+    assert find_remaining(opened, SPEC).again_left == 0
 
 
 def test_test_that_was_opened_for_the_winner_is_no_more_left(place):
     opened = load_study(open_storage(place), "long")
     best = opened.best_trial.number
     opened.set_user_attr("test", {"trial_number": best})
-    assert not find_standing(opened, SPEC).test_left
+    assert not find_remaining(opened, SPEC).test_left
     opened.set_user_attr("test", {"trial_number": best + 1})
-    assert find_standing(opened, SPEC).test_left
+    assert find_remaining(opened, SPEC).test_left
 
 
 def test_study_of_another_program_has_nothing_left(place):
@@ -112,7 +112,7 @@ def test_study_of_another_program_has_nothing_left(place):
 
 
 def test_command_that_goes_on_is_the_kept_spec_where_the_sweep_is_another(place, monkeypatch):
-    look = Onlooker(place, "long").look()
+    look = StatusReader(place, "long").look()
     kept = place.study_dir("long") / "spec.yaml"
     place_option = f"--studies-dir={place.studies_dir}"
     assert look.command == f"hawsweep start {kept} --study=long {place_option}"
@@ -120,11 +120,11 @@ def test_command_that_goes_on_is_the_kept_spec_where_the_sweep_is_another(place,
     (place.studies_dir.parent / "sweeps").mkdir()
     (place.studies_dir.parent / "sweeps" / "long.yaml").write_text(kept.read_text())
     expected = f"hawsweep start long {place_option}"
-    assert Onlooker(place, "long").look().command == expected
+    assert StatusReader(place, "long").look().command == expected
     less = SPEC.model_copy(update={"trials": 3}).dump_yaml()
     (place.studies_dir.parent / "sweeps" / "long.yaml").write_text(less)
     expected = f"hawsweep start long --trials={SPEC.trials} {place_option}"
-    assert Onlooker(place, "long").look().command == expected
+    assert StatusReader(place, "long").look().command == expected
 
 
 def test_verdict_compares_with_the_next_best_and_pays_for_the_choice_among_all(
@@ -165,8 +165,8 @@ def running_trial(place, host):
 
 
 def test_trial_that_runs_on_another_machine_is_shown_by_what_the_database_has(place):
-    assert Onlooker(place, "long").look().running is None
-    onlooker = Onlooker(place, "long")
+    assert StatusReader(place, "long").look().running is None
+    onlooker = StatusReader(place, "long")
     trial = running_trial(place, "studio")
     state = onlooker.look().running
     (worker,) = state.workers
@@ -183,11 +183,11 @@ def test_trial_of_a_dead_process_is_not_shown_as_running(place):
     opened = load_study(open_storage(place), "long")
     gone = {**identity(), "started": 1.0}
     opened._storage.set_trial_user_attr(trial._trial_id, "worker", gone)
-    assert Onlooker(place, "long").look().running is None
+    assert StatusReader(place, "long").look().running is None
 
 
 def test_sweep_that_runs_here_is_shown_by_what_it_tells(place):
-    onlooker = Onlooker(place, "long")
+    onlooker = StatusReader(place, "long")
     with recording(lambda _: None, place.study_dir("long")) as tell:
         about = {"name": "long", "n_trials": 90, "n_workers": 2, "timeout_s": None}
         tell(Event("study", values=about))
@@ -198,11 +198,11 @@ def test_sweep_that_runs_here_is_shown_by_what_it_tells(place):
 
 
 def test_looking_again_reads_the_database_only_where_it_has_changed(place, monkeypatch):
-    onlooker = Onlooker(place, "long")
+    onlooker = StatusReader(place, "long")
     first = onlooker.look()
     reads = []
-    look = Onlooker._look
-    monkeypatch.setattr(Onlooker, "_look", lambda self: (reads.append(1), look(self))[1])
+    look = StatusReader._look
+    monkeypatch.setattr(StatusReader, "_look", lambda self: (reads.append(1), look(self))[1])
     assert onlooker.look().rows is first.rows
     assert reads == []
     load_study(open_storage(place), "long").set_user_attr("description", "changed")
@@ -232,7 +232,7 @@ def sweep(workers, **changes):
         TrialRow("3", "complete", {"learning_rate": 1e-3}, 1.5, 60, 0.5),
         TrialRow("base", "base", {}, 3.5, score=0.125),
     )
-    standing = Standing(
+    standing = Remaining(
         *(10, 4, 2, 60.0, 2, True, 90.0, 3), best_curve=((20, 2.0), (60, 1.5)), rows=rows
     )
     known = {"name": "lr-rank", "started": 990.0, "updated": 1010.0, "n_trials": 10}
@@ -265,7 +265,7 @@ def test_picture_has_what_is_known_of_each_worker(width):
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 140, 200])
 @pytest.mark.parametrize("n_workers", [1, 8])
 def test_picture_fits_into_its_terminal(width, n_workers):
-    told = [Told(1000.0, "died", {"reason": "the worker died " * 20})] * 8
+    told = [ToldEvent(1000.0, "died", {"reason": "the worker died " * 20})] * 8
     long = worker(7, settings={f"section.key_{n}": 1e-3 for n in range(12)})
     state = sweep([long] * n_workers, told=tuple(told))
     for height in (24, 40):
@@ -283,7 +283,7 @@ def test_picture_without_anything_known_is_drawn():
 
 def test_texts_of_others_are_shown_as_they_are():
     strange = worker(7, settings={"model": "[red]x[/red]"})
-    told = (Told(1000.0, "died", {"reason": "[bold]why[/bold]"}),)
+    told = (ToldEvent(1000.0, "died", {"reason": "[bold]why[/bold]"}),)
     for width in (80, 140):
         shown = picture(sweep([strange], told=told, name="[x]"), width)
         for text in ("[red]x[/red]", "[bold]why[/bold]", "[x]"):
@@ -299,7 +299,7 @@ def test_terminal_that_has_only_ascii_gets_only_ascii():
 
 def test_ends_on_another_day_is_said_with_the_day():
     state = sweep([worker(7)])
-    slow = Standing(**{**vars(state.standing), "trial_s": 40_000.0})
+    slow = Remaining(**{**vars(state.standing), "trial_s": 40_000.0})
     ends = datetime.fromtimestamp(1030.0 + state.ends_in(1030.0))
     later = SweepState(**{**vars(state), "standing": slow})
     ends = datetime.fromtimestamp(1030.0 + later.ends_in(1030.0))
@@ -307,6 +307,6 @@ def test_ends_on_another_day_is_said_with_the_day():
 
 
 def test_events_are_told_with_the_time_of_day():
-    told = (Told(1000.0, "trial_end", {"number": 3, "state": "pruned", "reason": "behind"}),)
+    told = (ToldEvent(1000.0, "trial_end", {"number": 3, "state": "pruned", "reason": "behind"}),)
     at = time.strftime("%H:%M", time.localtime(1000.0))
     assert f"{at}  trial 3   pruned: behind" in picture(sweep([worker(7)], told=told), 80)

@@ -12,7 +12,7 @@ from several import RATES, sweep
 from hawsweep import cli
 from hawsweep.errors import SpecError
 from hawsweep.prepare.finding import worst
-from hawsweep.prepare.validate import rehearse
+from hawsweep.prepare.validate import validate_sweep
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.search.distributions import distributions, first_of_models
 from hawsweep.spec.read import check_sweep, find_sweep, read_sweep
@@ -162,7 +162,7 @@ def looked_at(tiny_model_dir, other_model_dir, chat_data_dir, tmp_path):
             "scoring": {"metric": "chrf", "max_tokens": 8},
         }
         spec = check_sweep({**content, **changes}, "the sweep")
-        return rehearse(spec, "a-study", Place(tmp_path / "studies"))
+        return validate_sweep(spec, "a-study", Place(tmp_path / "studies"))
 
     return look
 

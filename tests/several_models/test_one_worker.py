@@ -76,7 +76,7 @@ def test_best_untuned_model_answers_the_test_prompts_too(worker, tiny_model_dir,
     lab.study.set_user_attr(BASES, scores)
     made._test_other(lab.study, one)
     assert made._model == other
-    assert len(answers.read_text().splitlines()) == len(made.bench.test_prompts)
+    assert len(answers.read_text().splitlines()) == len(made.context.test_prompts)
 
 
 def test_trial_of_a_model_that_does_not_fit_ends_at_once(worker, giant_dir):

@@ -23,7 +23,7 @@ def known_by_shape(monkeypatch):
     def known(path):
         return uncalibrated(shape_of(find_known(str(path))), "metal")
 
-    monkeypatch.setattr(calibration, "memory_model", known)
+    monkeypatch.setattr(calibration, "cost_model", known)
     monkeypatch.setattr(calibration, "ensure_calibrated", lambda path, *_: known(path))
 
 

@@ -34,7 +34,7 @@ def memory_of(loaded):
 def sweep(tiny_model, chat_data_dir, tmp_path):
     """A study whose bench knows the model's memory; there is more than enough."""
     made = Sweep(tiny_model, chat_data_dir, tmp_path / "studies")
-    made.bench.memory, made.bench.budget_bytes = memory_of(tiny_model), 1e12
+    made.context.memory, made.context.budget_bytes = memory_of(tiny_model), 1e12
     return made
 
 
@@ -43,7 +43,9 @@ def train_of(sweep, **settings):
 
 
 def smallest(sweep, **settings):
-    return smallest_plan(sweep.bench.memory, train_of(sweep, **settings), sweep.bench.workload())
+    return smallest_plan(
+        sweep.context.memory, train_of(sweep, **settings), sweep.context.workload()
+    )
 
 
 def run_next(sweep, settings=None):
@@ -54,7 +56,7 @@ def run_next(sweep, settings=None):
     folder = sweep.place.trial_dir("tiny", trial.number)
     state, value = TrialState.COMPLETE, None
     try:
-        value = run_trial(sweep.bench, trial, folder, lambda *_, **__: None)
+        value = run_trial(sweep.context, trial, folder, lambda *_, **__: None)
     except optuna.TrialPruned:
         state = TrialState.PRUNED
     except Interrupted:
@@ -73,7 +75,7 @@ def test_trial_that_fits_records_its_plan_and_violates_nothing(sweep):
     assert trial.state == TrialState.COMPLETE
     assert list(constraints_of(trial).values()) == [0.0]
     plan = trial.user_attrs["plan"]
-    fastest = plans(sweep.bench.memory, train_of(sweep), sweep.bench.workload())[0]
+    fastest = plans(sweep.context.memory, train_of(sweep), sweep.context.workload())[0]
     assert plan["peak_bytes"] == fastest.peak_bytes
     assert (plan["micro_batch"], plan["grad_checkpoint"]) == (4, False)
     assert plan["text"] == "whole"
@@ -84,13 +86,13 @@ def test_trial_that_fits_records_its_plan_and_violates_nothing(sweep):
 
 def test_trial_that_does_not_fit_is_pruned_before_it_trains(sweep):
     needed = smallest(sweep).needed_bytes
-    sweep.bench.budget_bytes = needed - 1e4
+    sweep.context.budget_bytes = needed - 1e4
     trial, folder = run_next(sweep, {})
     assert trial.state == TrialState.PRUNED
     [violation] = constraints_of(trial).values()
     assert violation > 0
     assert trial.user_attrs["infeasible"] is True
-    budget = sweep.bench.budget_bytes
+    budget = sweep.context.budget_bytes
     assert trial.user_attrs["reason"] == (
         f"needs {needed / 1e9:.2f} GB, the budget is {budget / 1e9:.2f} GB"
     )
@@ -99,7 +101,7 @@ def test_trial_that_does_not_fit_is_pruned_before_it_trains(sweep):
 
 
 def test_violation_says_how_much_is_missing(sweep):
-    sweep.bench.budget_bytes = -2e9
+    sweep.context.budget_bytes = -2e9
     trial, _ = run_next(sweep, {})
     [violation] = constraints_of(trial).values()
     assert violation == pytest.approx(2 + smallest(sweep).needed_bytes / 1e9)
@@ -107,11 +109,11 @@ def test_violation_says_how_much_is_missing(sweep):
 
 
 def test_trial_that_does_not_fit_is_no_result(sweep):
-    sweep.bench.budget_bytes = 0
+    sweep.context.budget_bytes = 0
     infeasible, _ = run_next(sweep, {})
     assert count_finished(sweep.study) == 0
     assert trial_row(infeasible).state == "infeasible"
-    sweep.bench.budget_bytes = 1e12
+    sweep.context.budget_bytes = 1e12
     run_next(sweep, {})
     assert count_finished(sweep.study) == 1
     rows = leaderboard(sweep.study)
@@ -121,14 +123,14 @@ def test_trial_that_does_not_fit_is_no_result(sweep):
 
 def test_only_settings_that_do_not_fit_are_left_out(sweep):
     small, large = (smallest(sweep, **{"lora_parameters.rank": r}).needed_bytes for r in (2, 4))
-    sweep.bench.budget_bytes = (small + large) / 2
+    sweep.context.budget_bytes = (small + large) / 2
     states = [run_next(sweep, {"lora_parameters.rank": rank})[0].state for rank in (2, 4)]
     assert states == [TrialState.COMPLETE, TrialState.PRUNED]
 
 
 def test_trial_is_executed_in_parts_where_memory_is_short(sweep):
     whole, whole_dir = run_next(sweep, {})
-    sweep.bench.budget_bytes = smallest(sweep).needed_bytes
+    sweep.context.budget_bytes = smallest(sweep).needed_bytes
     # Other dropout would be drawn for parts; a continued trial would not train at all.
     parts, parts_dir = run_next(sweep, {"learning_rate": 1.001e-3})
     plan = parts.user_attrs["plan"]
@@ -160,7 +162,7 @@ def test_death_queues_the_settings_once_for_a_smaller_plan(sweep):
 
 
 def test_repeat_for_which_there_is_no_smaller_plan_says_so(sweep):
-    sweep.bench.budget_bytes = smallest(sweep).needed_bytes
+    sweep.context.budget_bytes = smallest(sweep).needed_bytes
     first, _ = run_next(sweep, {})
     ran_out_of_memory(sweep.study, first.number)
     again, folder = run_next(sweep)
@@ -175,7 +177,7 @@ def test_repeat_for_which_there_is_no_smaller_plan_says_so(sweep):
 
 
 def test_trial_without_a_predicted_plan_is_not_repeated(sweep):
-    sweep.bench.memory = None
+    sweep.context.memory = None
     unknown, _ = run_next(sweep, {})
     assert unknown.state == TrialState.COMPLETE
     assert ran_out_of_memory(sweep.study, unknown.number) is False
@@ -192,32 +194,32 @@ def noted(sweep, monkeypatch, **settings):
 
 
 def test_whole_trial_notes_its_peak_at_the_largest_step_that_it_trained_on(sweep, monkeypatch):
-    sweep.bench.frozen.set_budget = lambda _: None  # else frozen blocks count in the peak
+    sweep.context.frozen.set_budget = lambda _: None  # else frozen blocks count in the peak
     trial, [observed] = noted(sweep, monkeypatch)
     assert observed.peak_bytes == trial.user_attrs["peak_memory_bytes"]
     assert observed.train == train_of(sweep, grad_checkpoint=False)
     # 8 batches of 4 are more than an epoch of 24: the longest was among them.
-    largest = sweep.bench.workload().largest_step(4, 4)
+    largest = sweep.context.workload().largest_step(4, 4)
     assert (observed.step.rows, observed.step.width) == (4, largest.width)
 
 
 def test_trial_that_saw_short_examples_only_does_not_pass_for_one_that_saw_all(sweep, monkeypatch):
-    sweep.bench.frozen.set_budget = lambda _: None
-    lengths = sweep.bench.workload().lengths
+    sweep.context.frozen.set_budget = lambda _: None
+    lengths = sweep.context.workload().lengths
     shortest = tuple(lengths.argsort(kind="stable")[:4].tolist())
-    sweep.bench.order = lambda train: iter([shortest] * train.iters)
+    sweep.context.order = lambda train: iter([shortest] * train.iters)
     _, [observed] = noted(sweep, monkeypatch)
-    largest = sweep.bench.workload().largest_step(4, 4)
+    largest = sweep.context.workload().largest_step(4, 4)
     assert observed.step.width < largest.width
 
 
 @pytest.mark.parametrize("what", ["frozen", "stopped"])
 def test_trial_whose_peak_is_not_its_own_notes_nothing(sweep, monkeypatch, what):
     if what == "stopped":
-        sweep.bench.frozen.set_budget = lambda _: None
+        sweep.context.frozen.set_budget = lambda _: None
         changes = {"early_stopping_patience": 1, "early_stopping_threshold": 100.0}
         train = sweep.spec.train.model_copy(update=changes)
-        sweep.bench.spec = sweep.spec.model_copy(update={"train": train})
+        sweep.context.spec = sweep.spec.model_copy(update={"train": train})
     trial, found = noted(sweep, monkeypatch, iters=12)
     assert trial.state == TrialState.COMPLETE
     assert found == []

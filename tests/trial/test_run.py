@@ -21,7 +21,7 @@ from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study
 from hawsweep.training.evaluation import make_evaluator
 from hawsweep.training.train import Interrupted
-from hawsweep.trial.context import make_bench
+from hawsweep.trial.context import make_context
 from hawsweep.trial.example_losses import hardest_and_easiest
 from hawsweep.trial.measure_base import measure_base
 from hawsweep.trial.run import run_trial
@@ -77,7 +77,7 @@ class Sweep:
         storage = open_storage(self.place, create=True)
         self.study, _ = create_study(storage, self.place, "tiny", self.spec, splits.fingerprint())
         self.base_dir = self.place.study_dir("tiny") / "base"
-        self.bench = make_bench(
+        self.context = make_context(
             self.spec, model, splits, FixedScorer(), Path(data_dir), self.base_dir
         )
 
@@ -88,7 +88,7 @@ class Sweep:
         folder = self.place.trial_dir("tiny", trial.number)
         state, value = optuna.trial.TrialState.COMPLETE, None
         try:
-            value = run_trial(self.bench, trial, folder, lambda *_, **__: None)
+            value = run_trial(self.context, trial, folder, lambda *_, **__: None)
         except Interrupted:
             state = optuna.trial.TrialState.FAIL
         except optuna.TrialPruned:
@@ -162,10 +162,10 @@ def test_config_says_what_mlx_lm_cannot(sweep):
 def test_interrupted_trial_tried_again_ends_as_one_that_was_not(sweep, stopped_at):
     _, whole_dir, whole = sweep().run()
     parts = sweep()
-    parts.bench.should_stop = stop_after(stopped_at)
+    parts.context.should_stop = stop_after(stopped_at)
     first, first_dir, _ = parts.run()
     assert first.state == optuna.trial.TrialState.FAIL
-    parts.bench.should_stop = lambda: False
+    parts.context.should_stop = lambda: False
     trial, folder, metrics = parts.run()
     assert trial.user_attrs["continues"] == {"trial": 0, "iteration": stopped_at + 1}
     assert without_times(metrics) == without_times(whole)
@@ -243,7 +243,7 @@ def test_examples_are_ranked_by_their_mean_loss(sweep):
 
 def test_examples_of_a_trial_without_an_end_are_refused(sweep):
     made = sweep()
-    made.bench.should_stop = stop_after(5)
+    made.context.should_stop = stop_after(5)
     made.run()
     with pytest.raises(HawsweepError, match="Trial 0 of study 'tiny' has no train_losses"):
         hardest_and_easiest(made.study, made.place, 0, 3)
@@ -262,12 +262,12 @@ def test_examples_of_data_that_changed_are_refused(sweep, chat_data_dir, tmp_pat
 
 def test_state_left_in_the_folder_by_an_earlier_study_is_not_used(sweep):
     made = sweep()
-    made.bench.should_stop = stop_after(5)
+    made.context.should_stop = stop_after(5)
     _, folder, _ = made.run()
     left = made.place.trial_dir("tiny", 1)
     left.mkdir()
     shutil.move(folder / "state.safetensors", left / "state.safetensors")
-    made.bench.should_stop = lambda: False
+    made.context.should_stop = lambda: False
     trial, _, metrics = made.run()
     assert "continues" not in trial.user_attrs
     assert metrics[0]["iteration"] == 2
@@ -275,9 +275,9 @@ def test_state_left_in_the_folder_by_an_earlier_study_is_not_used(sweep):
 
 def test_base_is_measured_as_trials_are(sweep, tmp_path):
     made = sweep()
-    measured = measure_base(made.bench, tmp_path / "base")
+    measured = measure_base(made.context, tmp_path / "base")
     base = measured["base"]
-    assert base["val_loss"] == made.bench.evaluator()(0).val_loss
+    assert base["val_loss"] == made.context.evaluator()(0).val_loss
     assert base["perplexity"] == pytest.approx(np.exp(base["val_loss"]))
     assert base["score"] == 0.5
     assert base["reference_perplexity"] > 1
@@ -289,25 +289,25 @@ def test_base_is_measured_as_trials_are(sweep, tmp_path):
 @pytest.mark.parametrize("n_valid", [5, 8])
 def test_perplexity_of_the_references_is_the_evaluations_where_it_has_them(sweep, n_valid):
     made = sweep(validation={"max_examples": n_valid}, scoring={"max_examples": 5})
-    evaluation = made.bench.evaluator()(0)
-    known = made.bench.reference_perplexity(evaluation)
-    assert made.bench.prompts_in_valid is not None
-    made.bench.prompts_in_valid = None
-    assert known == pytest.approx(made.bench.reference_perplexity(evaluation), rel=1e-5)
+    evaluation = made.context.evaluator()(0)
+    known = made.context.reference_perplexity(evaluation)
+    assert made.context.prompts_in_valid is not None
+    made.context.prompts_in_valid = None
+    assert known == pytest.approx(made.context.reference_perplexity(evaluation), rel=1e-5)
 
 
 def test_perplexity_of_the_references_is_measured_where_the_evaluation_is_of_others(sweep):
-    few = sweep(validation={"max_examples": 4}, scoring={"max_examples": 5}).bench
-    whole = sweep(train={"mask_prompt": False}).bench
+    few = sweep(validation={"max_examples": 4}, scoring={"max_examples": 5}).context
+    whole = sweep(train={"mask_prompt": False}).context
     assert few.prompts_in_valid is None
     assert whole.prompts_in_valid is None
 
 
 def test_base_is_shown_as_many_examples_as_fit(sweep, tmp_path):
     made = sweep(scoring={"prompt": {"examples": 3}}, train={"max_seq_length": 512})
-    measured = measure_base(made.bench, tmp_path / "base")
+    measured = measure_base(made.context, tmp_path / "base")
     assert measured["few_shot"]["n_examples"] == 3
-    plain, shown = made.bench.scorer.asked[-2:]
+    plain, shown = made.context.scorer.asked[-2:]
     train = [record.messages for record in load_data(made.spec.data).train]
     for before, after in zip(plain, shown, strict=True):
         assert after.messages[-2:] == before.messages[-2:]
@@ -316,25 +316,25 @@ def test_base_is_shown_as_many_examples_as_fit(sweep, tmp_path):
         assert all(examples[at : at + 2] in [each[-2:] for each in train] for at in (0, 2, 4))
     assert (tmp_path / "base" / "few_shot_samples.jsonl").exists()
     short = sweep(scoring={"prompt": {"examples": 3}}, train={"max_seq_length": 48})
-    assert len(short.bench.few_shot) < 3
+    assert len(short.context.few_shot) < 3
     none = sweep(scoring={"prompt": {"examples": 0}})
-    assert "few_shot" not in measure_base(none.bench, tmp_path / "none")
+    assert "few_shot" not in measure_base(none.context, tmp_path / "none")
 
 
 def test_curriculum_by_base_loss_measures_the_training_examples_once(sweep, tiny_model):
     train = {"order": "curriculum", "difficulty": "base_loss"}
     made = sweep(train=train)
-    examples = made.bench.train.examples
+    examples = made.context.train.examples
     losses = make_evaluator(tiny_model.model, examples, 1)(0).example_losses
-    assert made.bench.difficulty == pytest.approx(losses, rel=1e-4)
-    order = [next(batches) for batches in [made.bench.order(made.spec.train)] for _ in range(6)]
+    assert made.context.difficulty == pytest.approx(losses, rel=1e-4)
+    order = [next(batches) for batches in [made.context.order(made.spec.train)] for _ in range(6)]
     means = [np.mean(losses[list(batch)]) for batch in order]
     assert means == sorted(means)
     (known,) = made.base_dir.glob("train_losses-*.npy")
     np.save(known, np.arange(24, dtype=np.float32))
     splits = load_data(made.spec.data)
-    again = make_bench(
-        made.spec, tiny_model, splits, FixedScorer(), made.bench.mlx_data_dir, made.base_dir
+    again = make_context(
+        made.spec, tiny_model, splits, FixedScorer(), made.context.mlx_data_dir, made.base_dir
     )
     assert again.difficulty.tolist() == list(range(24))
     others = sweep(train={**train, "mask_prompt": False})  # other losses, a file of their own
@@ -344,7 +344,7 @@ def test_curriculum_by_base_loss_measures_the_training_examples_once(sweep, tiny
 
 def test_weights_of_data_sets_reach_the_order(sweep, chat_data_dir):
     made = sweep(data=[str(chat_data_dir), {"path": str(chat_data_dir), "weight": 2}])
-    batches = made.bench.order(made.spec.train)
+    batches = made.context.order(made.spec.train)
     seen = np.bincount([i for _ in range(18) for i in next(batches)], minlength=48)
     assert seen.tolist() == [1] * 24 + [2] * 24
 
@@ -355,10 +355,10 @@ def test_validation_set_is_chosen_by_cost_and_evaluated_in_batches_training_affo
     # The shortest trial is evaluated once, at its end: 8 iterations pay for it, not 200.
     made = sweep(data=[str(chat_data_dir)] * 3, train={"batch_size": 2, "steps_per_eval": 200})
     n_there = len(load_data(made.spec.data).valid)
-    assert len(made.bench.valid) == 16 < n_there  # the least that is worth measuring
-    assert made.bench.evaluation_tokens == 4 * 2 * made.bench.train.examples.lengths.max()
+    assert len(made.context.valid) == 16 < n_there  # the least that is worth measuring
+    assert made.context.evaluation_tokens == 4 * 2 * made.context.train.examples.lengths.max()
     asked = sweep(data=[str(chat_data_dir)] * 3, validation={"max_examples": 20})
-    assert len(asked.bench.valid) == 20
+    assert len(asked.context.valid) == 20
 
 
 @pytest.mark.parametrize(

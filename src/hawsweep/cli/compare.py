@@ -56,9 +56,9 @@ def compare(
     from hawsweep.study.storage import open_storage
     from hawsweep.study.study import load_study
 
-    opened = load_study(open_storage(place), name)
+    study = load_study(open_storage(place), name)
     first, second = (None, *trials)[-2:] if trials else (None, None)
-    compared = compare_trials.compare(opened, place, first, second)
+    compared = compare_trials.compare(study, place, first, second)
     if as_json:
         print_json(asdict(compared))
         return

@@ -75,9 +75,9 @@ def export(
 
     console = make_console(stderr=as_json)
     with console.status("exporting") as spinner:
-        opened = load_study(open_storage(place), name)
+        study = load_study(open_storage(place), name)
         target = None if upload_repo is None else check_target(upload_repo, private=private)
-        exported = export_trial(opened, place, Request(**asked, target=target), spinner.update)
+        exported = export_trial(study, place, Request(**asked, target=target), spinner.update)
     from hawsweep.views.terminal.export import export_picture, next_commands
 
     commands = next_commands(exported, exported.example)

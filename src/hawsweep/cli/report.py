@@ -40,8 +40,8 @@ def report(
     from hawsweep.views.report.content import make_report
     from hawsweep.views.report.file import MARKDOWN_MARK, PAGE_MARK, REPORT_FILE, write_report
 
-    opened = load_study(open_storage(place), name)
-    made = make_report(opened, place)
+    study = load_study(open_storage(place), name)
+    made = make_report(study, place)
     if markdown:
         from hawsweep.views.report.pull_request import report_markdown
 
@@ -54,7 +54,7 @@ def report(
         from hawsweep.views.report.page import report_page
 
         output = output or place.study_dir(name) / REPORT_FILE
-        write_report(output, report_page(made, opened), PAGE_MARK, force=force)
+        write_report(output, report_page(made, study), PAGE_MARK, force=force)
     click.echo(f"Report  {output}")
     if show:
         from hawsweep.views.dashboard.browser import open_address

@@ -68,11 +68,11 @@ def score(
     if model is not None and data is None:
         raise click.UsageError("--model needs --data.")
     from hawsweep.results.compare_systems import score_checkpoints, score_file, score_model
-    from hawsweep.spec.read import check_scoring
+    from hawsweep.spec.read import check_metric_options
     from hawsweep.study.storage import open_storage
     from hawsweep.study.study import load_study
 
-    spec = check_scoring(scoring)
+    spec = check_metric_options(scoring)
     console = make_console(stderr=as_json or as_csv)
     with console.status("scoring") as spinner:
         if file is not None:
@@ -81,8 +81,8 @@ def score(
             name, number = checkpoints
             if not number.isdecimal():
                 raise click.UsageError(f"--checkpoints: TRIAL is {number!r}, must be a number.")
-            opened = load_study(open_storage(place), name)
-            ranking = score_checkpoints(opened, place, int(number), spinner.update)
+            study = load_study(open_storage(place), name)
+            ranking = score_checkpoints(study, place, int(number), spinner.update)
         else:
             assert model is not None
             assert data is not None

@@ -30,12 +30,12 @@ def show(name: str, trial: int, examples: bool, place: Place, as_json: bool) -> 
     from hawsweep.study.storage import open_storage
     from hawsweep.study.study import load_study, read_trials
 
-    opened = read_trials(load_study(open_storage(place), name))
-    described = describe_trial(opened, place, trial)
+    study = read_trials(load_study(open_storage(place), name))
+    described = describe_trial(study, place, trial)
     if examples:
         from hawsweep.trial.example_losses import hardest_and_easiest
 
-        hardest, easiest = hardest_and_easiest(opened, place, trial, n_each=5)
+        hardest, easiest = hardest_and_easiest(study, place, trial, n_each=5)
         described["hardest_examples"] = [vars(example) for example in hardest]
         described["easiest_examples"] = [vars(example) for example in easiest]
     if as_json:

@@ -20,7 +20,7 @@ from hawsweep.study.place import Place
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from hawsweep.running.status import Onlooker
+    from hawsweep.running.status import StatusReader
 
 
 @click.command()
@@ -63,9 +63,9 @@ def status(
     """
     if watch and (as_json or as_csv):
         raise click.UsageError("--watch shows a picture: leave out --json and --csv.")
-    from hawsweep.running.status import Onlooker
+    from hawsweep.running.status import StatusReader
 
-    onlooker = Onlooker(place, name, why=why, by_group=by_group)
+    onlooker = StatusReader(place, name, why=why, by_group=by_group)
     if as_json:
         print_json(onlooker.look().to_plain())
         return
@@ -83,7 +83,7 @@ def status(
 
 
 def _watch(
-    console: "Console", onlooker: "Onlooker", place: Place, interval: float, *, plain: bool
+    console: "Console", onlooker: "StatusReader", place: Place, interval: float, *, plain: bool
 ) -> None:
     from hawsweep.prepare.examine_database import check_readable
     from hawsweep.views.terminal.watch import watch_status, watched_picture

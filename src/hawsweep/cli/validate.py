@@ -40,7 +40,7 @@ def validate(
     """
     from hawsweep.errors import HawsweepError
     from hawsweep.prepare.finding import Finding, worst
-    from hawsweep.prepare.validate import rehearse
+    from hawsweep.prepare.validate import validate_sweep
     from hawsweep.spec.read import find_sweep, read_sweep
 
     console = make_console(stderr=as_json)
@@ -53,7 +53,7 @@ def validate(
         found = [Finding("sweep", "fault", str(fault))]
     else:
         with console.status("looking") as spinner:
-            found = rehearse(spec, study_name or path.stem, place, spinner.update)
+            found = validate_sweep(spec, study_name or path.stem, place, spinner.update)
     state = worst(found)
     if as_json:
         plain = [each.to_plain() for each in found]

@@ -49,7 +49,7 @@ def _is_repository(reference: str) -> bool:
 
 
 def metadata(
-    opened: optuna.Study,
+    study: optuna.Study,
     spec: SweepSpec,
     row: TrialRow,
     *,
@@ -67,7 +67,7 @@ def metadata(
     base = known[0] if known else spec.model if _is_repository(spec.model) else None
     data_sets = [each.path for each in spec.data if _is_repository(each.path)]
     results = []
-    test = opened.user_attrs.get(TEST, {})
+    test = study.user_attrs.get(TEST, {})
     tested = test["trial"] if str(test.get("trial_number")) == row.label else {}
     for split, values in (("validation", vars(row)), ("test", tested)) if is_measured else ():
         for kind in ("score", "chrf", "bleu"):
@@ -93,7 +93,7 @@ def metadata(
         tags=["mlx", "lora", "hawsweep"],
         datasets=data_sets or None,
         license=known[1] if known else _license_of(spec.model),
-        model_name=opened.study_name if results else None,
+        model_name=study.study_name if results else None,
         eval_results=results or None,
     )
     return f"{content.to_yaml().rstrip()}\n"

@@ -11,7 +11,7 @@ from hawsweep.export.folder import MODELFILE, Origin, Part, digest_of, read_part
 from hawsweep.export.fuse import is_quantized
 from hawsweep.export.ollama import imports
 from hawsweep.export.parts import Maker
-from hawsweep.export.upload import Target
+from hawsweep.export.upload import Repository
 from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.models import resolve
 from hawsweep.study.confirm import winner
@@ -41,7 +41,7 @@ class Request:
     ollama: bool = False
     output: Path | None = None
     force: bool = False
-    target: Target | None = None
+    target: Repository | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Exported:
 
 
 def export_trial(
-    opened: optuna.Study,
+    study: optuna.Study,
     place: Place,
     asked: Request,
     progress: SayProgress = lambda _: None,
@@ -90,13 +90,13 @@ def export_trial(
             cannot be exported in this form, or the answers do not agree with the trial's.
         StudyError: There is no such trial.
     """
-    trial = _choose(opened, asked.trial_number)
-    source = _adapter_dir(opened, place, trial, asked.checkpoint)
+    trial = _choose(study, asked.trial_number)
+    source = _adapter_dir(study, place, trial, asked.checkpoint)
     digest = digest_of(source / WEIGHTS_FILE)
-    origin = Origin(opened.study_name, trial.number, asked.checkpoint, digest)
-    folder = asked.output or place.study_dir(opened.study_name) / "export"
+    origin = Origin(study.study_name, trial.number, asked.checkpoint, digest)
+    folder = asked.output or place.study_dir(study.study_name) / "export"
     there = read_parts(folder, origin, force=asked.force, is_own=asked.output is None)
-    spec = spec_of(opened, trial)
+    spec = spec_of(study, trial)
     base = resolve.resolve_model(spec.model, progress)
     wanted = _wanted(asked, spec.model, base, there)
     is_written = not asked.ollama or (there and (folder / MODELFILE).is_file())
@@ -104,7 +104,7 @@ def export_trial(
     if not missing and is_written and asked.target is None:
         names = ", ".join(part.path for part in there.values())
         raise ExportError(f"{folder} is there already, with {names}. Use --force to replace it.")
-    maker = Maker(opened, place, trial, spec, base, origin, progress)
+    maker = Maker(study, place, trial, spec, base, origin, progress)
     if missing or not is_written:
         dequantize = asked.dequantize or asked.ollama
         try:
@@ -117,7 +117,7 @@ def export_trial(
     parts = (*there.values(), *maker.new.values())
     return Exported(
         folder=folder,
-        study=opened.study_name,
+        study=study.study_name,
         trial_number=trial.number,
         checkpoint=asked.checkpoint,
         metric=spec.scoring.metric,
@@ -133,15 +133,15 @@ def export_trial(
     )
 
 
-def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
+def _choose(study: optuna.Study, number: int | None) -> FrozenTrial:
     if number is None:
-        best = winner(opened)
+        best = winner(study)
         if best is None:
             raise ExportError(
-                f"Study {opened.study_name!r} has no complete trial yet. Go on with hawsweep start."
+                f"Study {study.study_name!r} has no complete trial yet. Go on with hawsweep start."
             )
         return best
-    trial = trial_of(opened, number)
+    trial = trial_of(study, number)
     if trial.state != TrialState.COMPLETE:
         raise ExportError(
             f"Trial {number} is {trial.state.name.lower()}, only complete ones can be exported."
@@ -150,9 +150,9 @@ def _choose(opened: optuna.Study, number: int | None) -> FrozenTrial:
 
 
 def _adapter_dir(
-    opened: optuna.Study, place: Place, trial: FrozenTrial, checkpoint: int | None
+    study: optuna.Study, place: Place, trial: FrozenTrial, checkpoint: int | None
 ) -> Path:
-    folder = place.trial_dir(opened.study_name, trial.number)
+    folder = place.trial_dir(study.study_name, trial.number)
     source = folder / ADAPTER_DIR
     if checkpoint is not None:
         source = folder / CHECKPOINT_DIR / f"{checkpoint:07d}"

@@ -86,15 +86,15 @@ class Judge:
 
     def __init__(
         self,
-        opened: optuna.Study,
+        study: optuna.Study,
         place: Place,
         trial: FrozenTrial,
         *,
         is_checkpoint: bool = False,
     ) -> None:
-        self._spec = spec_of(opened, trial)
+        self._spec = spec_of(study, trial)
         valid = load_data(self._spec.data).valid
-        known = opened.user_attrs[SPEC].get("fingerprints", {}).get("valid")
+        known = study.user_attrs[SPEC].get("fingerprints", {}).get("valid")
         if known is not None and known != valid.fingerprint:
             raise ExportError(
                 f"The validation split has changed: it was {known}, is {valid.fingerprint}. An "
@@ -104,12 +104,12 @@ class Judge:
         self._records = list(choose_subset(valid, scoring.max_examples, self._spec.seed))
         embedder = resolve.resolve_embedder(scoring.embedder)
         self._scorer = Scorer(embedder, scoring, trust_remote_code=self._spec.trust_remote_code)
-        self.tolerance = tolerance(self._spec, opened.user_attrs, len(self._records))
+        self.tolerance = tolerance(self._spec, study.user_attrs, len(self._records))
         kind = SAMPLE_FILES["trial"]
-        folder = place.trial_dir(opened.study_name, trial.number)
+        folder = place.trial_dir(study.study_name, trial.number)
         self._expected: float | None = None if is_checkpoint else trial.value
         self._answers = None if is_checkpoint else self._outputs(folder / kind)
-        self._base = self._outputs(base_dir_of(opened, place, trial.number) / kind)
+        self._base = self._outputs(base_dir_of(study, place, trial.number) / kind)
 
     def __call__(self, model: Path, adapters: Path | None = None) -> Check:
         """Load a model anew, with an adapter or without, and let it answer."""

@@ -58,7 +58,7 @@ class Released:
 
 
 def card(
-    opened: optuna.Study,
+    study: optuna.Study,
     place: Place,
     trial: FrozenTrial,
     released: Released = Released(),
@@ -67,25 +67,25 @@ def card(
 
     It names no folder of this machine. ``released`` has the exported parts, if there are any.
     """
-    attrs, spec, rows = opened.user_attrs, spec_of(opened, trial), leaderboard(opened)
+    attrs, spec, rows = study.user_attrs, spec_of(study, trial), leaderboard(study)
     row = next(each for each in rows if each.label == str(trial.number))
     kind = trial.params.get("fine_tune_type", spec.train.fine_tune_type)
     check, test, verdict = (
         attrs.get(SELF_CHECK, {}),
         attrs.get(TEST, {}),
-        judge_study(opened, place),
+        judge_study(study, place),
     )
     is_winner = verdict is not None and verdict.winner == f"trial {row.label}"
     is_fused = released.fused is not None
-    base_samples = base_dir_of(opened, place, trial.number) / SAMPLE_FILES["base"]
-    again = [each for each in confirmations(opened) if each.trial_number == trial.number]
+    base_samples = base_dir_of(study, place, trial.number) / SAMPLE_FILES["base"]
+    again = [each for each in confirmations(study) if each.trial_number == trial.number]
     return render(
         _TEMPLATE,
         front=metadata(
-            opened, spec, row, is_fused=is_fused, is_measured=released.checkpoint is None
+            study, spec, row, is_fused=is_fused, is_measured=released.checkpoint is None
         ),
-        title=released.repo.split("/")[-1] if released.repo else opened.study_name,
-        study=opened,
+        title=released.repo.split("/")[-1] if released.repo else study.study_name,
+        study=study,
         spec=spec,
         trial=trial,
         released=released,
@@ -96,12 +96,12 @@ def card(
         test=test if test.get("trial_number") == trial.number else None,
         again=again[0] if again else None,
         sentences=verdict.sentences if verdict is not None and is_winner else (),
-        groups=_groups(opened, place, trial),
+        groups=_groups(study, place, trial),
         check=check,
         is_detectable=math.isfinite(check.get("detectable", math.inf)),
-        fingerprints=_fingerprints(opened, spec),
+        fingerprints=_fingerprints(study, spec),
         settings=json.dumps(_settings(spec, trial), indent=2, ensure_ascii=False),
-        commands=_commands(opened, spec, released),
+        commands=_commands(study, spec, released),
         versions=attrs.get(VERSIONS, {}),
         sweep=_shown(spec).dump_yaml().rstrip(),
         longest=_LONGEST,
@@ -111,16 +111,16 @@ def card(
     )
 
 
-def _groups(opened: optuna.Study, place: Place, trial: FrozenTrial) -> list[GroupRow]:
+def _groups(study: optuna.Study, place: Place, trial: FrozenTrial) -> list[GroupRow]:
     """Of the trial that they are known of."""
-    best = winner(opened)
-    test = opened.user_attrs.get(TEST, {}).get("trial_number")
+    best = winner(study)
+    test = study.user_attrs.get(TEST, {}).get("trial_number")
     judged = test if test is not None else best and best.number
-    return groups(opened, place) if judged == trial.number else []
+    return groups(study, place) if judged == trial.number else []
 
 
-def _fingerprints(opened: optuna.Study, spec: SweepSpec) -> dict[str, Any]:
-    prints = opened.user_attrs[SPEC].get("fingerprints", {})
+def _fingerprints(study: optuna.Study, spec: SweepSpec) -> dict[str, Any]:
+    prints = study.user_attrs[SPEC].get("fingerprints", {})
     found = {name: prints[name] for name in ("train", "valid", "test") if name in prints}
     own = prints.get(f"model {spec.model}", prints.get("model"))
     return found if own is None else {**found, "base model": own}
@@ -159,7 +159,7 @@ def generate_command(
     return shlex.join([*words, "--prompt", prompt, "--temp", "0"])
 
 
-def _commands(opened: optuna.Study, spec: SweepSpec, released: Released) -> list[str]:
+def _commands(study: optuna.Study, spec: SweepSpec, released: Released) -> list[str]:
     try:
         system = system_message(spec)
     except HawsweepError:
@@ -173,7 +173,7 @@ def _commands(opened: optuna.Study, spec: SweepSpec, released: Released) -> list
             commands.append(shlex.join(["hf", "download", repo, "--local-dir", "adapters"]))
         commands.append(generate_command(name_of(spec.model), "adapters", system))
     if released.has_modelfile:
-        name = (repo or opened.study_name).split("/")[-1].lower()
+        name = (repo or study.study_name).split("/")[-1].lower()
         commands.append(f"ollama create {shlex.quote(name)} -f Modelfile")
     return commands
 

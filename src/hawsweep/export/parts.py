@@ -26,7 +26,7 @@ from hawsweep.export.folder import (
 from hawsweep.export.fuse import fuse_checked
 from hawsweep.export.model_card import Released, card
 from hawsweep.export.ollama import FROM, common_system
-from hawsweep.export.upload import Target, upload
+from hawsweep.export.upload import Repository, upload
 from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BEST_ITERATION
@@ -47,7 +47,7 @@ class Maker:
 
     def __init__(
         self,
-        opened: optuna.Study,
+        study: optuna.Study,
         place: Place,
         trial: FrozenTrial,
         spec: SweepSpec,
@@ -55,7 +55,7 @@ class Maker:
         origin: Origin,
         progress: SayProgress,
     ) -> None:
-        self._opened, self._place, self._trial = opened, place, trial
+        self._study, self._place, self._trial = study, place, trial
         self._spec, self._base, self._origin, self._progress = spec, base, origin, progress
         splits = load_data(spec.data)
         self.system = common_system(splits.train)
@@ -99,7 +99,7 @@ class Maker:
         dequantize: bool,
     ) -> None:
         is_checkpoint = self.unmeasured is not None
-        self._judge = Judge(self._opened, self._place, self._trial, is_checkpoint=is_checkpoint)
+        self._judge = Judge(self._study, self._place, self._trial, is_checkpoint=is_checkpoint)
         adapters = folder / ADAPTER_DIR if "adapters" in there else beside / ADAPTER_DIR
         if "adapters" in missing:
             adapters.mkdir()
@@ -147,9 +147,9 @@ class Maker:
 
     def _card(self, parts: Sequence[Part], has_modelfile: bool, repo: str | None = None) -> str:
         released = Released(parts, self.unmeasured, repo, has_modelfile)
-        return card(self._opened, self._place, self._trial, released)
+        return card(self._study, self._place, self._trial, released)
 
-    def upload(self, folder: Path, parts: Sequence[Part], target: Target) -> str:
+    def upload(self, folder: Path, parts: Sequence[Part], target: Repository) -> str:
         """Upload the fused model and its Modelfile if they were made, else the adapter.
 
         The uploaded card names the repository; the local card is written afterwards.

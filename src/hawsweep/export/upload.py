@@ -9,7 +9,7 @@ from hawsweep.text import SayProgress
 
 
 @dataclass(frozen=True)
-class Target:
+class Repository:
     """A repository to upload to, and the token for it."""
 
     repo: str
@@ -17,7 +17,7 @@ class Target:
     private: bool
 
 
-def check_target(repo: str, *, private: bool) -> Target:
+def check_target(repo: str, *, private: bool) -> Repository:
     """Make sure that an upload can begin, before anything is built for it.
 
     Raises:
@@ -46,11 +46,11 @@ def check_target(repo: str, *, private: bool) -> Target:
             f"Hugging Face does not answer or refuses the token: {_told(fault, token)}. "
             "Nothing was exported."
         ) from None
-    return Target(repo, token, private)
+    return Repository(repo, token, private)
 
 
 def upload(
-    target: Target,
+    target: Repository,
     files: Iterable[tuple[str, Path | bytes]],
     message: str,
     progress: SayProgress = lambda _: None,

@@ -29,79 +29,79 @@ _MARK = "hawsweep:note:"
 _TRIAL_LINK, _STUDY_LINK = "dashboard:artifacts:{}:", "artifacts:"
 
 
-def annotate_trial(opened: optuna.Study, place: Place, number: int) -> None:
+def annotate_trial(study: optuna.Study, place: Place, number: int) -> None:
     """Write the note and the links of a trial that ended, and the study's note.
 
     An error costs the note only.
     """
-    with _only_told(opened):
-        attrs = _system_attrs(opened)
-        trial = opened.get_trials(deepcopy=False)[number]
-        _annotate_trial(opened, place, trial, attrs)
-        _annotate_study(opened, place, attrs, ended=False)
+    with _only_told(study):
+        attrs = _system_attrs(study)
+        trial = study.get_trials(deepcopy=False)[number]
+        _annotate_trial(study, place, trial, attrs)
+        _annotate_study(study, place, attrs, ended=False)
 
 
-def annotate_study(opened: optuna.Study, place: Place, *, ended: bool) -> None:
+def annotate_study(study: optuna.Study, place: Place, *, ended: bool) -> None:
     """Write the missing or outdated notes and links of a study and its trials.
 
     Args:
         ended: Whether no process runs it.
     """
-    with _only_told(opened):
-        attrs = _system_attrs(opened)
-        for trial in opened.get_trials(deepcopy=False):
+    with _only_told(study):
+        attrs = _system_attrs(study)
+        for trial in study.get_trials(deepcopy=False):
             if trial.state != TrialState.WAITING:
-                _annotate_trial(opened, place, trial, attrs)
-        _annotate_study(opened, place, attrs, ended=ended)
+                _annotate_trial(study, place, trial, attrs)
+        _annotate_study(study, place, attrs, ended=ended)
 
 
 @contextmanager
-def _only_told(opened: optuna.Study) -> Iterator[None]:
+def _only_told(study: optuna.Study) -> Iterator[None]:
     try:
         yield
     except Exception as fault:  # a note must not end a sweep
         # The fault's text could hold a storage's password.
         what = type(fault).__name__
-        logger.warning("The notes of study %r are not all written: %s", opened.study_name, what)
+        logger.warning("The notes of study %r are not all written: %s", study.study_name, what)
 
 
-def _system_attrs(opened: optuna.Study) -> dict[str, Any]:
-    return storage_of(opened).get_study_system_attrs(study_id(opened))
+def _system_attrs(study: optuna.Study) -> dict[str, Any]:
+    return storage_of(study).get_study_system_attrs(study_id(study))
 
 
-def _set(opened: optuna.Study, key: str, value: Any) -> None:
-    storage_of(opened).set_study_system_attr(study_id(opened), key, value)
+def _set(study: optuna.Study, key: str, value: Any) -> None:
+    storage_of(study).set_study_system_attr(study_id(study), key, value)
 
 
 def _annotate_trial(
-    opened: optuna.Study, place: Place, trial: FrozenTrial, attrs: Mapping[str, Any]
+    study: optuna.Study, place: Place, trial: FrozenTrial, attrs: Mapping[str, Any]
 ) -> None:
     prefix = _TRIAL_LINK.format(trial_id(trial))
-    _link(opened, prefix, offers_of(opened, place, trial), attrs)
+    _link(study, prefix, offers_of(study, place, trial), attrs)
     of = f"{_FORM} {trial.state.name} {bool(trial.user_attrs.get(INFEASIBLE))}"
     mark = attrs.get(f"{_MARK}{trial_id(trial)}")
     if mark is None or mark["of"] != of or not mark["has_files"]:
-        _write(opened, trial_id(trial), trial_note(opened, place, trial), of, attrs)
+        _write(study, trial_id(trial), trial_note(study, place, trial), of, attrs)
 
 
 def _annotate_study(
-    opened: optuna.Study, place: Place, attrs: Mapping[str, Any], *, ended: bool
+    study: optuna.Study, place: Place, attrs: Mapping[str, Any], *, ended: bool
 ) -> None:
-    offers = offers_of(opened, place, None)
-    _link(opened, _STUDY_LINK, offers, attrs)
-    of = f"{_FORM} {_fingerprint(opened)} {ended}"
+    offers = offers_of(study, place, None)
+    _link(study, _STUDY_LINK, offers, attrs)
+    of = f"{_FORM} {_fingerprint(study)} {ended}"
     if REPORT in offers.values():
         of += " report"  # a machine without the report keeps a note that links to it
     mark = attrs.get(_MARK)
     if mark is None or not mark["of"].startswith(of) or not mark["has_files"]:
-        _write(opened, None, study_note(opened, place, ended=ended), of, attrs)
+        _write(study, None, study_note(study, place, ended=ended), of, attrs)
 
 
-def _fingerprint(opened: optuna.Study) -> str:
+def _fingerprint(study: optuna.Study) -> str:
     """A hash of the facts in the study's note: how trials ended, test, confirming runs."""
-    ended = [trial.state.value for trial in opened.get_trials(deepcopy=False)]
-    known = [opened.user_attrs.get(key) for key in (BASE, FEW_SHOT, TEST, CONFIRMED, HOW)]
-    return _digest(json.dumps([ended, known, opened.user_attrs.get(DESCRIPTION)], sort_keys=True))
+    ended = [trial.state.value for trial in study.get_trials(deepcopy=False)]
+    known = [study.user_attrs.get(key) for key in (BASE, FEW_SHOT, TEST, CONFIRMED, HOW)]
+    return _digest(json.dumps([ended, known, study.user_attrs.get(DESCRIPTION)], sort_keys=True))
 
 
 def _digest(text: str) -> str:
@@ -109,7 +109,7 @@ def _digest(text: str) -> str:
 
 
 def _link(
-    opened: optuna.Study, prefix: str, offers: Mapping[str, Offer], attrs: Mapping[str, Any]
+    study: optuna.Study, prefix: str, offers: Mapping[str, Offer], attrs: Mapping[str, Any]
 ) -> None:
     for artifact_id, offer in offers.items():
         if f"{prefix}{artifact_id}" not in attrs:  # a removed link is null
@@ -119,11 +119,11 @@ def _link(
                 "mimetype": offer.mimetype,
                 "encoding": None,
             }
-            _set(opened, f"{prefix}{artifact_id}", json.dumps(link))
+            _set(study, f"{prefix}{artifact_id}", json.dumps(link))
 
 
 def _write(
-    opened: optuna.Study,
+    study: optuna.Study,
     trial_id: int | None,
     note: Note,
     of: str,
@@ -138,9 +138,9 @@ def _write(
     if mark is not None and is_known and mark["has_files"] >= note.has_files:
         return
     if note.body != there:
-        _save_note(opened, trial_id, note.body, attrs)
+        _save_note(study, trial_id, note.body, attrs)
     mark = {"of": of, "body": _digest(note.body), "has_files": note.has_files}
-    _set(opened, key, mark)
+    _set(study, key, mark)
 
 
 # Like optuna_dashboard.save_note, whose import takes a second and loads scikit-learn.
@@ -162,7 +162,7 @@ def _n_chunks(prefix: str, attrs: Mapping[str, Any]) -> int:
 
 
 def _save_note(
-    opened: optuna.Study, trial_id: int | None, body: str, attrs: Mapping[str, Any]
+    study: optuna.Study, trial_id: int | None, body: str, attrs: Mapping[str, Any]
 ) -> None:
     version, prefix = _note_keys(trial_id)
     chunks = [body[start : start + _CHUNK] for start in range(0, len(body), _CHUNK)]
@@ -170,4 +170,4 @@ def _save_note(
     values = {f"{prefix}{number}": chunk for number, chunk in enumerate(chunks)}
     for key, value in {version: attrs.get(version, 0) + 1, **values}.items():
         if attrs.get(key) != value:
-            _set(opened, key, value)
+            _set(study, key, value)

@@ -48,9 +48,9 @@ OF_STUDIES = (
 )
 
 
-def offers_of(opened: optuna.Study, place: Place, trial: FrozenTrial | None) -> dict[str, Offer]:
+def offers_of(study: optuna.Study, place: Place, trial: FrozenTrial | None) -> dict[str, Offer]:
     """The files of a study or of a trial that exist now, by artifact id."""
-    name = opened.study_name
+    name = study.study_name
     offered = OF_STUDIES if trial is None else _fitting(trial)
     if trial is None and name.endswith(CONFIRM_SUFFIX):
         return {}
@@ -63,9 +63,9 @@ def offers_of(opened: optuna.Study, place: Place, trial: FrozenTrial | None) -> 
     return found
 
 
-def address(opened: optuna.Study, offer: Offer) -> str:
+def address(study: optuna.Study, offer: Offer) -> str:
     """The path at which the dashboard serves a file of a study."""
-    return f"/artifacts/{study_id(opened)}/{_id(opened.study_name, None, offer)}"
+    return f"/artifacts/{study_id(study)}/{_id(study.study_name, None, offer)}"
 
 
 def _fitting(trial: FrozenTrial) -> tuple[Offer, ...]:

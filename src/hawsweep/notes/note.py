@@ -49,13 +49,13 @@ class Note:
     has_files: bool
 
 
-def study_note(opened: optuna.Study, place: Place, *, ended: bool) -> Note:
+def study_note(study: optuna.Study, place: Place, *, ended: bool) -> Note:
     """The note on a study: its sweep, verdict, progress, and next commands.
 
     Args:
         ended: Whether no process runs it. Only then the verdict is computed, which takes a moment.
     """
-    name = opened.study_name
+    name = study.study_name
     if name.endswith(CONFIRM_SUFFIX):
         of = code(name.removesuffix(CONFIRM_SUFFIX))
         return Note(
@@ -63,33 +63,33 @@ def study_note(opened: optuna.Study, place: Place, *, ended: bool) -> Note:
             f"in the choice. The results are in the note of {of}.",
             has_files=True,
         )
-    verdict = _judged(opened, place) if ended else None
+    verdict = _judged(study, place) if ended else None
     sentences = () if verdict is None else verdict.sentences
-    confirmed = confirmations(opened)
-    has_report = REPORT in offers_of(opened, place, None).values()
+    confirmed = confirmations(study)
+    has_report = REPORT in offers_of(study, place, None).values()
     body = _rendered(
         "study",
         study=name,
         ended=ended,
-        description=opened.user_attrs.get(DESCRIPTION) or "",
+        description=study.user_attrs.get(DESCRIPTION) or "",
         sentences=[f"{each[:1].upper()}{each[1:]}" for each in sentences],
-        test=opened.user_attrs.get(TEST),
+        test=study.user_attrs.get(TEST),
         again=confirmed[0] if confirmed else None,
-        standing=_standing(opened, ended=ended),
-        rows=_rows_table(opened),
-        about=_about(opened),
-        report=address(opened, REPORT) if has_report else None,
-        has_winner=winner(opened) is not None,
+        standing=_standing(study, ended=ended),
+        rows=_rows_table(study),
+        about=_about(study),
+        report=address(study, REPORT) if has_report else None,
+        has_winner=winner(study) is not None,
         score_of=score_of,
     )
     return Note(body, verdict is not None)
 
 
-def trial_note(opened: optuna.Study, place: Place, trial: FrozenTrial) -> Note:
+def trial_note(study: optuna.Study, place: Place, trial: FrozenTrial) -> Note:
     """The note on a trial: settings, plan, reason of its end, and some answers."""
-    folder, base_folder = _folders(opened, place, trial)
-    name, attrs, row = opened.study_name, trial.user_attrs, trial_row(trial)
-    base, is_complete = base_values(opened, row.settings), trial.state == TrialState.COMPLETE
+    folder, base_folder = _folders(study, place, trial)
+    name, attrs, row = study.study_name, trial.user_attrs, trial_row(trial)
+    base, is_complete = base_values(study, row.settings), trial.state == TrialState.COMPLETE
     settings = [[code(key), code(setting(value))] for key, value in row.settings.items()]
     commands = [f"hawsweep show {name} {trial.number}"]
     if is_complete:
@@ -100,7 +100,7 @@ def trial_note(opened: optuna.Study, place: Place, trial: FrozenTrial) -> Note:
         "trial",
         row=row,
         attrs=attrs,
-        metric=_metric(opened),
+        metric=_metric(study),
         reason="" if row.reason is None else plain(row.reason, 400),
         base=score_of(base) if base else None,
         confirms=attrs.get(CONFIRMS),
@@ -133,18 +133,18 @@ def _plan_text(plan: Mapping[str, Any] | None, row: TrialRow) -> str:
     return ", ".join((plain(str(plan.get("text", "?"))), *texts))
 
 
-def _judged(opened: optuna.Study, place: Place) -> Any:
+def _judged(study: optuna.Study, place: Place) -> Any:
     try:
-        return judge_study(opened, place)
+        return judge_study(study, place)
     except StudyError:  # commands that need the damaged file report it
         return None
 
 
-def _standing(opened: optuna.Study, *, ended: bool) -> str:
-    trials = opened.get_trials(deepcopy=False)
+def _standing(study: optuna.Study, *, ended: bool) -> str:
+    trials = study.get_trials(deepcopy=False)
     states = Counter(trial_row(trial).state for trial in trials)
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    done, asked = count_finished(opened), _how(opened).get("trials")
+    done, asked = count_finished(study), _how(study).get("trials")
     told = f" ({counted})" if counted else ""
     if not ended:
         return f"Under way: {done} of {asked or '?'} trials{told}."
@@ -153,19 +153,19 @@ def _standing(opened: optuna.Study, *, ended: bool) -> str:
     return f"Done: {done} trials{told}."
 
 
-def _how(opened: optuna.Study) -> Mapping[str, Any]:
-    attrs = opened.user_attrs
+def _how(study: optuna.Study) -> Mapping[str, Any]:
+    attrs = study.user_attrs
     return {**attrs.get(SPEC, {}), **attrs.get(HOW, {})}
 
 
-def _rows_table(opened: optuna.Study) -> str:
-    rows = leaderboard(opened)
+def _rows_table(study: optuna.Study) -> str:
+    rows = leaderboard(study)
     ranked = [row for row in rows if row.score is not None and row.state == "complete"]
     shown = [row for row in rows if row in ranked[:_N_ROWS] or row.state == "base"]
     if not shown:
         return ""
     keys = list(dict.fromkeys(key for row in shown for key in row.settings))
-    titles = ["trial", *(plain(short_name(key)) for key in keys), "val loss", _metric(opened)]
+    titles = ["trial", *(plain(short_name(key)) for key in keys), "val loss", _metric(study)]
     again = any(row.confirmed is not None for row in shown)
     titles += ["95 %", *(["confirmed"] if again else []), "peak GB", "time"]
     cells = [
@@ -184,13 +184,13 @@ def _rows_table(opened: optuna.Study) -> str:
     return table(titles, cells, right=range(1, len(titles)))
 
 
-def _metric(opened: optuna.Study) -> str:
-    names = opened.metric_names
+def _metric(study: optuna.Study) -> str:
+    names = study.metric_names
     return plain(names[0]) if names else "score"
 
 
-def _about(opened: optuna.Study) -> str:
-    spec = opened.user_attrs.get(SPEC, {})
+def _about(study: optuna.Study) -> str:
+    spec = study.user_attrs.get(SPEC, {})
     data = spec.get("data", "?")
     named = data if isinstance(data, list) else [data]
     texts = [str(each.get("path", each)) if isinstance(each, dict) else str(each) for each in named]
@@ -199,10 +199,10 @@ def _about(opened: optuna.Study) -> str:
     return f"{text}; searched: {searched}." if searched else f"{text}."
 
 
-def _folders(opened: optuna.Study, place: Place, trial: FrozenTrial) -> tuple[Path, Path]:
+def _folders(study: optuna.Study, place: Place, trial: FrozenTrial) -> tuple[Path, Path]:
     """The folders with the answers of the trial and of its base."""
-    name = opened.study_name.removesuffix(CONFIRM_SUFFIX)
-    folder_of = place.trial_dir if name == opened.study_name else place.confirm_dir
+    name = study.study_name.removesuffix(CONFIRM_SUFFIX)
+    folder_of = place.trial_dir if name == study.study_name else place.confirm_dir
     return folder_of(name, trial.number), base_dir(place, name, trial.params.get(MODEL, ""))
 
 

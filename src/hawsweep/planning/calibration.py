@@ -43,7 +43,7 @@ from hawsweep.planning.peak import (
     slice_tokens,
     training_peak,
 )
-from hawsweep.planning.trial_plan import MemoryModel, Speed, step_flops
+from hawsweep.planning.trial_plan import CostModel, Speed, step_flops
 from hawsweep.text import SayProgress
 
 # Increased when the measured values, or their reading, change.
@@ -138,14 +138,14 @@ def fit_speed(shape: ModelShape, device: Device, observed: Sequence[Observation]
     return Speed(1 / float(per_flop), float(step_s), f"measured here in {len(timed)} steps")
 
 
-def calibrated(model_path: Path) -> MemoryModel | None:
+def calibrated(model_path: Path) -> CostModel | None:
     """A model's calibration in the cache; None if there is none, or an older version made it."""
     content = _read(cache_file(model_path))
     return None if content is None else _of_content(json.dumps(content), model_path)
 
 
 @functools.lru_cache(maxsize=4)  # fitting takes a second, and a plan is made in several steps
-def _of_content(text: str, model_path: Path) -> MemoryModel | None:
+def _of_content(text: str, model_path: Path) -> CostModel | None:
     content = json.loads(text)
     try:
         observed = [Observation.of(each) for each in content["observed"]]
@@ -156,17 +156,17 @@ def _of_content(text: str, model_path: Path) -> MemoryModel | None:
     return _memory_model(shape, observed, n_workers)[0]
 
 
-def uncalibrated(shape: ModelShape, device: Device) -> MemoryModel:
+def uncalibrated(shape: ModelShape, device: Device) -> CostModel:
     """The memory model of a shape without measurements."""
     how = {
         "cpu": "coefficients of SmolLM2, gemma3, qwen3 and llama on a CPU",
         "metal": "fitted to three peaks on an M1 Ultra, not calibrated here",
         "cuda": "as for Metal, not measured",
     }[device]
-    return MemoryModel(shape, device, COEFFICIENTS[device], _ASSUMED_SPEED[device], how)
+    return CostModel(shape, device, COEFFICIENTS[device], _ASSUMED_SPEED[device], how)
 
 
-def memory_model(model_path: Path) -> MemoryModel | None:
+def cost_model(model_path: Path) -> CostModel | None:
     """A model's memory model here: by calibration, else by its shape; None without both."""
     found = calibrated(model_path)
     if found is not None:
@@ -177,7 +177,7 @@ def memory_model(model_path: Path) -> MemoryModel | None:
 
 def _memory_model(
     shape: ModelShape, observed: Sequence[Observation], n_workers: int
-) -> tuple[MemoryModel, list[Residual]]:
+) -> tuple[CostModel, list[Residual]]:
     device = backend.device_here()
     fitted, residuals = fit(shape, device, observed)
     speed = replace(fit_speed(shape, device, observed), n_workers=n_workers)
@@ -185,19 +185,19 @@ def _memory_model(
     if not is_known(shape.architecture):
         fitted = replace(fitted, error=max(_UNKNOWN_ERROR, fitted.error))
         how += f" alone: the architecture {shape.architecture} is not known"
-    return MemoryModel(shape, device, fitted, speed, how, is_calibrated=True), residuals
+    return CostModel(shape, device, fitted, speed, how, is_calibrated=True), residuals
 
 
 def ensure_calibrated(
     model_path: Path,
-    known: MemoryModel | None,
+    known: CostModel | None,
     budget_bytes: float,
     progress: SayProgress,
-) -> MemoryModel | None:
+) -> CostModel | None:
     """A model's memory model here; without a calibration the model is measured now.
 
     Args:
-        known: The result of ``memory_model``; it is kept if measuring fails, or memory for it is
+        known: The result of ``cost_model``; it is kept if measuring fails, or memory for it is
             short.
     """
     if known is not None and known.is_calibrated:
@@ -215,7 +215,7 @@ def calibrate(
     progress: SayProgress = lambda _: None,
     *,
     budget_bytes: float = math.inf,
-) -> tuple[MemoryModel, list[Residual]]:
+) -> tuple[CostModel, list[Residual]]:
     """Measure a model here, keep the result, and give it with its fit to each measurement.
 
     If a child process dies, only its current point is lost.

@@ -7,7 +7,7 @@ from hawsweep.data.validation_set import value_ends
 from hawsweep.errors import StudyError
 from hawsweep.files import existing_folder
 from hawsweep.planning.check_settings import differing_trains
-from hawsweep.planning.trial_plan import MemoryModel
+from hawsweep.planning.trial_plan import CostModel
 from hawsweep.spec.sweep import SweepSpec, keep_count
 from hawsweep.study.place import Place
 
@@ -16,7 +16,7 @@ _SPARE_BYTES = 100_000_000
 _VALUE_BYTES = 4
 
 
-def check_space(spec: SweepSpec, known: MemoryModel, place: Place, n_workers: int) -> None:
+def check_space(spec: SweepSpec, known: CostModel, place: Place, n_workers: int) -> None:
     """Refuse a sweep for which the disk has no room.
 
     Raises:
@@ -33,7 +33,7 @@ def check_space(spec: SweepSpec, known: MemoryModel, place: Place, n_workers: in
     )
 
 
-def bytes_to_write(spec: SweepSpec, known: MemoryModel, n_workers: int) -> int:
+def bytes_to_write(spec: SweepSpec, known: CostModel, n_workers: int) -> int:
     """The most bytes of a sweep's trials on disk at a time: kept adapters and running trials."""
     most = max(known.shape.trained_parameters(train) for train in differing_trains(spec))
     asked = spec.train.keep_checkpoints

@@ -6,7 +6,7 @@ import numpy as np
 
 from hawsweep.errors import MemoryBudgetError
 from hawsweep.planning.peak import generation_peak
-from hawsweep.planning.trial_plan import MemoryModel, smallest_plan
+from hawsweep.planning.trial_plan import CostModel, smallest_plan
 from hawsweep.planning.workload import Workload
 from hawsweep.spec.space import SearchValue, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec
@@ -17,7 +17,7 @@ MEMORY_KEYS = ("fine_tune_type", "batch_size", "num_layers", "optimizer", "lora_
 TIME_KEYS = ("iters", "grad_accumulation_steps")
 
 
-def check_fits(spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes: float) -> None:
+def check_fits(spec: SweepSpec, known: CostModel, work: Workload, arrays_bytes: float) -> None:
     """Refuse a sweep without a setting that fits.
 
     Raises:
@@ -38,9 +38,7 @@ def check_fits(spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes
     )
 
 
-def _check_scoring(
-    spec: SweepSpec, known: MemoryModel, work: Workload, arrays_bytes: float
-) -> None:
+def _check_scoring(spec: SweepSpec, known: CostModel, work: Workload, arrays_bytes: float) -> None:
     needed = scoring_bytes(spec, known, work)
     if needed <= arrays_bytes:
         return
@@ -57,7 +55,7 @@ def _check_scoring(
 
 
 def scoring_bytes(
-    spec: SweepSpec, known: MemoryModel, work: Workload, rows: int | None = None
+    spec: SweepSpec, known: CostModel, work: Workload, rows: int | None = None
 ) -> int:
     """The most bytes for answering the validation prompts, with the error band; ``rows`` at a time,
     by default the sweep's ``scoring.batch_size``.
@@ -70,7 +68,7 @@ def scoring_bytes(
 
 
 def extreme_settings(
-    known: MemoryModel, spec: SweepSpec, work: Workload, *, largest: bool
+    known: CostModel, spec: SweepSpec, work: Workload, *, largest: bool
 ) -> dict[str, SearchValue]:
     """The settings that need the most memory, or the least, each with its smallest plan; of equal
     ones the slower."""
@@ -89,7 +87,7 @@ def extreme_settings(
     return {**found, **{key: pick(values) for key, values in ends.items()}}
 
 
-def _what_would(known: MemoryModel, train: TrainSpec, work: Workload, arrays_bytes: float) -> str:
+def _what_would(known: CostModel, train: TrainSpec, work: Workload, arrays_bytes: float) -> str:
     if known.shape.weight_bytes() > arrays_bytes:
         return "The weights alone are more than that. Use a smaller model, or raise memory.budget."
     tried: list[tuple[str, TrainSpec, Workload]] = []

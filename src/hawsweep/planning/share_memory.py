@@ -12,7 +12,7 @@ from hawsweep.planning import calibration
 from hawsweep.planning.fits import check_fits
 from hawsweep.planning.peak import arrays_budget
 from hawsweep.planning.sweep_plan import share, worker_bytes
-from hawsweep.planning.trial_plan import MemoryModel
+from hawsweep.planning.trial_plan import CostModel
 from hawsweep.planning.workload import Workload, workload
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.text import SayProgress
@@ -38,7 +38,7 @@ class WorkerShares:
     n_workers: int
     bytes_each: float | None
     left_out: Mapping[str, LeftOut]
-    known: Mapping[str, MemoryModel]
+    known: Mapping[str, CostModel]
 
 
 def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: SayProgress) -> WorkerShares:
@@ -54,7 +54,7 @@ def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: SayProgress) -
     budget = memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
     of_each = {model: spec.of_model(model) for model in paths}
     works = {model: workload(its) for model, its in of_each.items()}
-    found: dict[str, MemoryModel | None] = {}
+    found: dict[str, CostModel | None] = {}
     left_out: dict[str, LeftOut] = {}
     for model, its in of_each.items():
         with _leaving_out(spec, model, left_out):
@@ -91,11 +91,11 @@ def _leaving_out(spec: SweepSpec, model: str, left_out: dict[str, LeftOut]) -> I
 
 def _measured(
     spec: SweepSpec, model_path: Path, work: Workload, budget: memory.Budget, say: SayProgress
-) -> MemoryModel | None:
+) -> CostModel | None:
     """A model's memory model here, measured now if it never was; None if memory cannot be
     predicted.
     """
-    known = calibration.memory_model(model_path)
+    known = calibration.cost_model(model_path)
     if known is not None:
         exact = replace(known, coefficients=replace(known.coefficients, error=0.0))
         whole = arrays_budget(worker_bytes(budget, 1), known.coefficients)

@@ -23,7 +23,7 @@ from hawsweep.planning import calibration
 from hawsweep.planning.fits import MEMORY_KEYS, TIME_KEYS, extreme_settings, scoring_bytes
 from hawsweep.planning.peak import EMBEDDER_BYTES, arrays_budget
 from hawsweep.planning.trial_plan import (
-    MemoryModel,
+    CostModel,
     Plan,
     choose_plan,
     describe,
@@ -76,7 +76,7 @@ class SweepPlan:
     """
 
     spec: SweepSpec
-    memory: MemoryModel
+    memory: CostModel
     budget: Budget
     n_workers: int
     worker_bytes: float
@@ -167,7 +167,7 @@ def plan_models(
     return plan_with(n_workers)
 
 
-def known_memory(spec: SweepSpec, device: Device) -> MemoryModel:
+def known_memory(spec: SweepSpec, device: Device) -> CostModel:
     """The memory model of a sweep's model: calibrated here, or by its shape.
 
     Raises:
@@ -175,7 +175,7 @@ def known_memory(spec: SweepSpec, device: Device) -> MemoryModel:
     """
     path = resolve.find_model(spec.model)
     if path is not None and device == backend.device_here():
-        found = calibration.memory_model(path)
+        found = calibration.cost_model(path)
         if found is not None:
             return found
     if path is not None:
@@ -206,7 +206,7 @@ def other_machine(ram: str, device: Device) -> machine_memory.Machine:
     return machine_memory.Machine(total, total, gpu_bytes=gpu, device=f"a machine with {ram}")
 
 
-def share(spec: SweepSpec, known: MemoryModel, work: Workload, budget: Budget) -> tuple[int, float]:
+def share(spec: SweepSpec, known: CostModel, work: Workload, budget: Budget) -> tuple[int, float]:
     """The number of workers, and the bytes of each.
 
     With ``workers: auto`` it is the number that calibration found worth it; without a calibration
@@ -239,7 +239,7 @@ def worker_bytes(budget: Budget, n_workers: int) -> float:
 
 
 def _fit(
-    known: MemoryModel,
+    known: CostModel,
     spec: SweepSpec,
     work: Workload,
     arrays_bytes: float,
@@ -256,7 +256,7 @@ def _fit(
 
 
 def _by_value(
-    known: MemoryModel,
+    known: CostModel,
     spec: SweepSpec,
     work: Workload,
     arrays_bytes: float,

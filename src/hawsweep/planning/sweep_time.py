@@ -10,7 +10,7 @@ import numpy as np
 
 from hawsweep.data.batches import EVALUATION_COST, validation_size
 from hawsweep.planning.sweep_plan import SweepPlan, to_plain
-from hawsweep.planning.trial_plan import MemoryModel
+from hawsweep.planning.trial_plan import CostModel
 from hawsweep.planning.workload import n_held_out
 
 # Bytes a second at which weights are read where few tokens are computed at a time.
@@ -191,7 +191,7 @@ def _pruning(plan: SweepPlan, iters: float) -> tuple[int, float]:
 
 
 def generation_s(
-    known: MemoryModel, n_prompts: int, rows: int, prompt_tokens: float, answer_tokens: float
+    known: CostModel, n_prompts: int, rows: int, prompt_tokens: float, answer_tokens: float
 ) -> float:
     """The time of answering prompts, ``rows`` at a time."""
     if not n_prompts:

@@ -67,7 +67,7 @@ def step_flops(shape: ModelShape, train: TrainSpec, step: Step, execution: Execu
 
 
 @dataclass(frozen=True)
-class MemoryModel:
+class CostModel:
     """A model's memory and speed on a device, for predictions.
 
     Attributes:
@@ -105,7 +105,7 @@ class Plan:
     seconds: float
 
 
-def plans(model: MemoryModel, train: TrainSpec, work: Workload) -> list[Plan]:
+def plans(model: CostModel, train: TrainSpec, work: Workload) -> list[Plan]:
     """All plans of a trial, fastest first."""
     found = []
     for execution in executions(model, train):
@@ -121,7 +121,7 @@ def plans(model: MemoryModel, train: TrainSpec, work: Workload) -> list[Plan]:
 
 
 def choose_plan(
-    model: MemoryModel,
+    model: CostModel,
     train: TrainSpec,
     work: Workload,
     budget_bytes: float,
@@ -141,12 +141,12 @@ def choose_plan(
     return None
 
 
-def smallest_plan(model: MemoryModel, train: TrainSpec, work: Workload) -> Plan:
+def smallest_plan(model: CostModel, train: TrainSpec, work: Workload) -> Plan:
     """The plan that takes the least memory."""
     return min(plans(model, train, work), key=lambda plan: plan.needed_bytes)
 
 
-def executions(model: MemoryModel, train: TrainSpec) -> list[Execution]:
+def executions(model: CostModel, train: TrainSpec) -> list[Execution]:
     """The plans of a trial that differ in memory or time."""
     sizes = {len(split(range(train.batch_size), m)[0]) for m in range(1, train.batch_size + 1)}
     asked = train.grad_checkpoint
@@ -158,7 +158,7 @@ def executions(model: MemoryModel, train: TrainSpec) -> list[Execution]:
 
 
 def evaluation_tokens(
-    model: MemoryModel, work: Workload, execution: Execution, budget_bytes: float, most_rows: int
+    model: CostModel, work: Workload, execution: Execution, budget_bytes: float, most_rows: int
 ) -> int:
     """The padded tokens that an evaluation may take at a time: as many as fit, at most
     ``most_rows`` times the longest example, at least the longest example.

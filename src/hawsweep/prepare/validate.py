@@ -33,7 +33,7 @@ _USUAL_DEVIATION = 0.2
 _MANY_TRUNCATED = 0.01
 
 
-def rehearse(
+def validate_sweep(
     spec: SweepSpec, name: str, place: Place, progress: SayProgress = lambda _: None
 ) -> list[Finding]:
     """Check everything that ``start`` checks before it trains, and go on after a fault.
@@ -310,8 +310,8 @@ def _study(spec: SweepSpec, name: str, place: Place) -> Iterator[Finding]:
     storage = open_storage(place)
     if name not in study_names(storage):
         return
-    opened = load_study(storage, name)
-    changed = spec_of(opened).fingerprint() != spec.fingerprint()
+    study = load_study(storage, name)
+    changed = spec_of(study).fingerprint() != spec.fingerprint()
     if changed:
         text = f"study {name!r} was made with another spec: start refuses to go on with it"
         yield Finding("study", "warning", text, "Start under another name: --study NAME.")

@@ -150,7 +150,7 @@ def score_model(
 
 
 def score_checkpoints(
-    opened: optuna.Study, place: Place, number: int, progress: SayProgress = lambda _: None
+    study: optuna.Study, place: Place, number: int, progress: SayProgress = lambda _: None
 ) -> Ranking:
     """Score every checkpoint that a trial kept, on the validation prompts.
 
@@ -158,14 +158,14 @@ def score_checkpoints(
         ScoringError: The trial kept none.
         StudyError: There is no such trial.
     """
-    trial = trial_of(opened, number)
-    folder = place.trial_dir(opened.study_name, number) / CHECKPOINT_DIR
+    trial = trial_of(study, number)
+    folder = place.trial_dir(study.study_name, number) / CHECKPOINT_DIR
     kept = sorted(folder.glob("[0-9]*"))
     if not kept:
         raise ScoringError(
             f"Trial {number} kept no checkpoints. Set train.keep_checkpoints before a sweep."
         )
-    spec: SweepSpec = spec_of(opened, trial)
+    spec: SweepSpec = spec_of(study, trial)
     scorer = _scorer(spec.scoring, trust_remote_code=spec.trust_remote_code)
     path = resolve.resolve_model(spec.model, progress)
     loaded = load_model(path, trust_remote_code=spec.trust_remote_code)

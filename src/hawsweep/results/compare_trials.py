@@ -49,7 +49,7 @@ class Comparison:
 
 
 def compare(
-    opened: optuna.Study, place: Place, first: int | None = None, second: int | None = None
+    study: optuna.Study, place: Place, first: int | None = None, second: int | None = None
 ) -> Comparison:
     """Compare two trials on the validation prompts.
 
@@ -62,14 +62,14 @@ def compare(
         StudyError: There is no such trial.
     """
     if second is None:
-        best = winner(opened)
+        best = winner(study)
         if best is None:
-            raise ScoringError(f"Study {opened.study_name!r} has no complete trial to compare yet.")
+            raise ScoringError(f"Study {study.study_name!r} has no complete trial to compare yet.")
         second = best.number
     one, before = (
-        _base_answers(opened, place, second) if first is None else _answers(opened, place, first)
+        _base_answers(study, place, second) if first is None else _answers(study, place, first)
     )
-    other, after = _answers(opened, place, second)
+    other, after = _answers(study, place, second)
     if len(before) != len(after):
         raise ScoringError(
             f"{one} answered {len(before)} prompts and {other} {len(after)}: they cannot be paired."
@@ -98,17 +98,17 @@ def _item(before: Mapping[str, Any], after: Mapping[str, Any]) -> Item:
 
 
 def _base_answers(
-    opened: optuna.Study, place: Place, trial_number: int
+    study: optuna.Study, place: Place, trial_number: int
 ) -> tuple[str, list[dict[str, Any]]]:
     """The answers of the untuned model that a trial trained."""
-    untuned = baseline_of(opened, trial_of(opened, trial_number))
+    untuned = baseline_of(study, trial_of(study, trial_number))
     label = "base" if untuned is None else untuned.label
-    return _read(label, base_dir_of(opened, place, trial_number) / SAMPLE_FILES["base"])
+    return _read(label, base_dir_of(study, place, trial_number) / SAMPLE_FILES["base"])
 
 
-def _answers(opened: optuna.Study, place: Place, number: int) -> tuple[str, list[dict[str, Any]]]:
-    trial_of(opened, number)
-    folder = place.trial_dir(opened.study_name, number)
+def _answers(study: optuna.Study, place: Place, number: int) -> tuple[str, list[dict[str, Any]]]:
+    trial_of(study, number)
+    folder = place.trial_dir(study.study_name, number)
     return _read(f"trial {number}", folder / SAMPLE_FILES["trial"])
 
 

@@ -54,7 +54,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Lead:
     """The winner's lead over another candidate, on the same items.
 
     Attributes:
@@ -86,12 +86,12 @@ class Verdict:
 
     winner: str
     ships: bool
-    baselines: tuple[Comparison, ...]
-    runner_up: Comparison | None
+    baselines: tuple[Lead, ...]
+    runner_up: Lead | None
     ties: tuple[str, ...]
     prefer: str
     sentences: tuple[str, ...]
-    models: tuple[Comparison, ...] = ()
+    models: tuple[Lead, ...] = ()
 
 
 def judge(
@@ -117,7 +117,7 @@ def judge(
     n_trials = max(len(trials), n_chosen_from or 0)
     against = tuple(_against_baseline(best, each, n_trials) for each in _to_beat(best, baselines))
     with_trials = [
-        Comparison(
+        Lead(
             each.label,
             difference_interval(best.scores, each.scores),
             on_test=False,
@@ -149,14 +149,14 @@ def _to_beat(best: Candidate, baselines: Sequence[Candidate]) -> list[Candidate]
     return [each for each in baselines if each.model == best.model or each is strongest]
 
 
-def _against_baseline(best: Candidate, baseline: Candidate, n_trials: int) -> Comparison:
+def _against_baseline(best: Candidate, baseline: Candidate, n_trials: int) -> Lead:
     if best.test_scores is not None and baseline.test_scores is not None:
         gain = difference_interval(best.test_scores, baseline.test_scores)
-        return Comparison(baseline.label, gain, on_test=True)
+        return Lead(baseline.label, gain, on_test=True)
     # It is the best of several by the same items: each could have been best by chance alone.
     level = 1 - (1 - LEVEL) / n_trials
     gain = difference_interval(best.scores, baseline.scores, level=level)
-    return Comparison(baseline.label, gain, on_test=False)
+    return Lead(baseline.label, gain, on_test=False)
 
 
 def _sentences(verdict: Verdict, prefer: Candidate, best: Candidate) -> list[str]:

@@ -21,7 +21,7 @@ _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
-class Standing:
+class Remaining:
     """The progress of a study between two events.
 
     Attributes:
@@ -62,24 +62,24 @@ class Standing:
         return asdict(self)
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "Standing":
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Remaining":
         """The inverse of ``to_plain``, also after JSON."""
         curve = tuple((int(step), float(loss)) for step, loss in plain["best_curve"])
         rows = tuple(TrialRow(**row) for row in plain["rows"])
         return cls(**{**plain, "best_curve": curve, "rows": rows})
 
 
-def find_standing(
-    opened: optuna.Study, spec: SweepSpec | None, rows: Sequence[TrialRow] | None = None
-) -> Standing:
+def find_remaining(
+    study: optuna.Study, spec: SweepSpec | None, rows: Sequence[TrialRow] | None = None
+) -> Remaining:
     """The progress of a study now.
 
     Args:
         spec: None for a study of another program, which has no work left.
         rows: Its leaderboard, if it was computed already.
     """
-    trials = opened.get_trials(deepcopy=False)
-    finished = count_finished(opened)
+    trials = study.get_trials(deepcopy=False)
+    finished = count_finished(study)
     times = [
         seconds
         for trial in trials
@@ -87,27 +87,27 @@ def find_standing(
         and not trial.user_attrs.get(INFEASIBLE)
         and (seconds := _seconds(trial)) is not None
     ]
-    best = winner(opened)
+    best = winner(study)
     n_trials = finished if spec is None else spec.trials
-    again_left = 0 if spec is None else _again_left(opened, spec, max(finished, n_trials))
+    again_left = 0 if spec is None else _again_left(study, spec, max(finished, n_trials))
     again_s = 0.0 if spec is None else again_left * _again_s(trials, spec)
-    test_left = _test_left(opened, best)
-    return Standing(
+    test_left = _test_left(study, best)
+    return Remaining(
         n_trials=n_trials,
         finished=finished,
         n_running=sum(trial.state == TrialState.RUNNING for trial in trials),
         trial_s=sum(times) / len(times) if times else None,
         again_left=again_left,
         test_left=test_left,
-        after_s=again_s + test_left * _test_s(opened, best),
+        after_s=again_s + test_left * _test_s(study, best),
         best=None if best is None else best.number,
         best_curve=() if best is None else loss_curve(best),
-        rows=_best_rows(leaderboard(opened) if rows is None else rows),
+        rows=_best_rows(leaderboard(study) if rows is None else rows),
     )
 
 
 def seconds_left(
-    standing: Standing, elapsed: Sequence[float], n_workers: int, trial_s: float | None = None
+    standing: Remaining, elapsed: Sequence[float], n_workers: int, trial_s: float | None = None
 ) -> float | None:
     """The seconds that a study still takes, roughly; None if a trial's time is not known.
 
@@ -130,15 +130,15 @@ def _seconds(trial: FrozenTrial) -> float | None:
     return known
 
 
-def _again_left(opened: optuna.Study, spec: SweepSpec, n_trials: int) -> int:
-    if confirmations(opened) or n_trials < 2:
+def _again_left(study: optuna.Study, spec: SweepSpec, n_trials: int) -> int:
+    if confirmations(study) or n_trials < 2:
         return 0
     wanted = min(spec.confirm.top, n_trials) * spec.confirm.seeds
     if not wanted:
         return 0
     try:
         runs = optuna.load_study(
-            storage=storage_of(opened), study_name=confirm_name(opened.study_name)
+            storage=storage_of(study), study_name=confirm_name(study.study_name)
         ).get_trials(deepcopy=False, states=_ENDED)
     except KeyError:  # there are no confirming runs
         return wanted
@@ -153,16 +153,16 @@ def _again_s(trials: Sequence[FrozenTrial], spec: SweepSpec) -> float:
     return sum(times) / len(times) if times else 0.0
 
 
-def _test_left(opened: optuna.Study, best: FrozenTrial | None) -> bool:
-    if n_test_records(opened) == 0:
+def _test_left(study: optuna.Study, best: FrozenTrial | None) -> bool:
+    if n_test_records(study) == 0:
         return False
-    tested = opened.user_attrs.get(TEST, {}).get("trial_number")
+    tested = study.user_attrs.get(TEST, {}).get("trial_number")
     return tested is None or best is None or tested != best.number
 
 
-def _test_s(opened: optuna.Study, best: FrozenTrial | None) -> float:
+def _test_s(study: optuna.Study, best: FrozenTrial | None) -> float:
     """Seconds of the test: base and winner answer up to twice as many prompts as before."""
-    base_s = float(opened.user_attrs.get(BASE, {}).get("time_s") or 0.0)
+    base_s = float(study.user_attrs.get(BASE, {}).get("time_s") or 0.0)
     trial_s = 0.0 if best is None else float(best.user_attrs.get(SCORE_TIME_S) or 0.0)
     return 2.0 * (base_s + trial_s)
 

@@ -92,10 +92,10 @@ class Command:
         return None if done.returncode == 0 else f"it ended with code {done.returncode}"
 
 
-Target = Service | Command
+Channel = Service | Command
 
 
-def find_targets(given: str | Sequence[str] | None = None) -> list[Target]:
+def find_targets(given: str | Sequence[str] | None = None) -> list[Channel]:
     """Where notifications go: each an apprise URL, or a command for the shell.
 
     Args:
@@ -111,7 +111,7 @@ def find_targets(given: str | Sequence[str] | None = None) -> list[Target]:
     return [_target(text.strip()) for text in ([given] if isinstance(given, str) else given)]
 
 
-def _target(text: str) -> Target:
+def _target(text: str) -> Channel:
     if not text or not text.isprintable():
         raise SpecError(f"An address to notify is empty or of several lines. {_CORRECT}")
     if text == "desktop":
@@ -152,7 +152,7 @@ def _service(url: str, scheme: str) -> Service:
 class _Delivery(threading.Thread):
     """Delivers messages to a target until it gets None; reports only the first fault."""
 
-    def __init__(self, target: Target, faults: "queue.SimpleQueue[str]") -> None:
+    def __init__(self, target: Channel, faults: "queue.SimpleQueue[str]") -> None:
         super().__init__(daemon=True)
         self.target, self._faults = target, faults
         self.messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -177,7 +177,7 @@ class News:
     """
 
     def __init__(
-        self, name: str, spec: SweepSpec, targets: Sequence[Target], listen: Listener
+        self, name: str, spec: SweepSpec, targets: Sequence[Channel], listen: Listener
     ) -> None:
         self._name, self._spec, self._listen = name, spec, listen
         self._faults: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -262,7 +262,7 @@ class News:
 
 @contextmanager
 def telling(
-    name: str, spec: SweepSpec, targets: Sequence[Target], listen: Listener
+    name: str, spec: SweepSpec, targets: Sequence[Channel], listen: Listener
 ) -> Iterator[News]:
     """Give a listener that notifies ``targets`` of the events in ``spec.notify``, also of an error
     in the block.

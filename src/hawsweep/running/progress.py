@@ -11,7 +11,7 @@ from typing import Any
 
 from hawsweep.files import HALF_WRITTEN
 from hawsweep.machine.processes import identity, is_alive_here, is_dead_here
-from hawsweep.results.what_is_left import Standing, seconds_left
+from hawsweep.results.what_is_left import Remaining, seconds_left
 from hawsweep.running.events import FREES_WORKER, Event, Listener
 
 _FILE = "progress.json"
@@ -74,7 +74,7 @@ class WorkerState:
 
 
 @dataclass(frozen=True)
-class Told:
+class ToldEvent:
     """An event that is printed, and its time, in seconds since the epoch."""
 
     at: float
@@ -102,9 +102,9 @@ class SweepState:
     timeout_s: float | None = None
     n_workers: int = 1
     workers: tuple[WorkerState, ...] = ()
-    standing: Standing | None = None
+    standing: Remaining | None = None
     best_score: float | None = None
-    told: tuple[Told, ...] = ()
+    told: tuple[ToldEvent, ...] = ()
 
     @property
     def finished(self) -> int:
@@ -158,7 +158,7 @@ class Follower:
                 "timeout_s": event.values.get("timeout_s"),
             }
         elif event.kind == "standing":
-            standing = Standing.from_plain(event.values)
+            standing = Remaining.from_plain(event.values)
             scores = [row.score for row in standing.rows if row.state == "complete"]
             best = max((score for score in scores if score is not None), default=None)
             changes |= {"standing": standing, "best_score": best}
@@ -167,7 +167,7 @@ class Follower:
         if event.values.get("is_best"):
             changes["best_score"] = event.values["score"]
         if event.kind in TOLD:
-            changes["told"] = (*state.told, Told(now, event.kind, event.values))[-_N_TOLD:]
+            changes["told"] = (*state.told, ToldEvent(now, event.kind, event.values))[-_N_TOLD:]
         self.state = replace(state, **changes)
         return event
 
@@ -221,7 +221,7 @@ def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: fl
     return replace(fresh, doing=_DOING[kind]) if kind in _DOING else before
 
 
-def telling_standing(listen: Listener, look: Callable[[], Mapping[str, Any]]) -> Listener:
+def telling_remaining(listen: Listener, look: Callable[[], Mapping[str, Any]]) -> Listener:
     """Add an event ``standing``, the study's progress, after each event that changes it."""
 
     def tell(event: Event) -> None:
@@ -313,8 +313,8 @@ def _read(path: Path) -> SweepState | None:
         workers = tuple(
             WorkerState(**{**each, "curve": _curve(each["curve"])}) for each in known["workers"]
         )
-        told = tuple(Told(**each) for each in known["told"])
-        standing = None if known["standing"] is None else Standing.from_plain(known["standing"])
+        told = tuple(ToldEvent(**each) for each in known["told"])
+        standing = None if known["standing"] is None else Remaining.from_plain(known["standing"])
         return SweepState(**{**known, "workers": workers, "told": told, "standing": standing})
     except (OSError, ValueError, KeyError, TypeError):
         return None  # being removed, or of another version

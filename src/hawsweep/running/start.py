@@ -16,11 +16,11 @@ from hawsweep.models.shape import read_config
 from hawsweep.planning.disk_space import check_space
 from hawsweep.planning.share_memory import WorkerShares, share_memory
 from hawsweep.results.study_results import StudyResults
-from hawsweep.results.what_is_left import find_standing
+from hawsweep.results.what_is_left import find_remaining
 from hawsweep.running.events import Ended, Event, Listener
 from hawsweep.running.keep_awake import keep_awake
 from hawsweep.running.notify import find_targets, telling
-from hawsweep.running.progress import joined_file, recording, telling_standing
+from hawsweep.running.progress import joined_file, recording, telling_remaining
 from hawsweep.running.supervisor import POLL_S, Supervisor
 from hawsweep.running.write_notes import writing_notes
 from hawsweep.search.distributions import first_of_models
@@ -108,9 +108,9 @@ def join_sweep(
         StudyError: There is no such study.
     """
     storage = open_storage(place)
-    opened = load_study(storage, name)
-    spec = spec_of(opened).model_copy(update={"workers": workers})
-    opened.set_user_attr(STOP, None)
+    study = load_study(storage, name)
+    spec = spec_of(study).model_copy(update={"workers": workers})
+    study.set_user_attr(STOP, None)
     with ExitStack() as held:
         held.enter_context(_optuna_quiet())
         held.enter_context(storage_faults_told(place))
@@ -119,10 +119,8 @@ def join_sweep(
             held.enter_context(keep_awake(_preparing(listen)))
         _, shares = _resolve(spec, place, _preparing(listen))
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
-        confirming = open_confirmation(storage, opened, spec)
-        ended = _supervise(
-            spec, place, opened, confirming, shares, listen, is_new=False, joins=True
-        )
+        confirming = open_confirmation(storage, study, spec)
+        ended = _supervise(spec, place, study, confirming, shares, listen, is_new=False, joins=True)
     return Outcome(load_study(storage, name), place, ended)
 
 
@@ -138,11 +136,11 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
     Raises:
         StudyError: There is no such study.
     """
-    opened = load_study(open_storage(place), name)
+    study = load_study(open_storage(place), name)
     folder = place.study_dir(name)
-    was_run = supervisor_of(folder) is not None or n_running_here(opened) > 0
-    opened.set_user_attr(STOP, 2 if now else 1)
-    while supervisor_of(folder) is not None or n_running_here(opened) > 0:
+    was_run = supervisor_of(folder) is not None or n_running_here(study) > 0
+    study.set_user_attr(STOP, 2 if now else 1)
+    while supervisor_of(folder) is not None or n_running_here(study) > 0:
         waiting()
         time.sleep(POLL_S)
     return was_run
@@ -180,22 +178,22 @@ def _run_sweep(
     prints = provenance.fingerprints(
         spec, paths[first], splits.fingerprint(), {each: paths[each] for each in others}
     )
-    opened, is_new = create_study(
+    study, is_new = create_study(
         storage, place, name, spec, prints, accept_versions=accept_versions
     )
     if is_new:
         configs = {model: read_config(path) for model, path in paths.items()}
         for settings in first_of_models(spec, configs):
-            opened.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
+            study.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
     # These keys may change at each start.
-    opened.set_user_attr(REFERENCES, spec.scoring.references or {})
-    opened.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
-    opened.set_user_attr(STOP, None)
-    confirming = open_confirmation(storage, opened, spec)
-    for each in (opened, confirming):
+    study.set_user_attr(REFERENCES, spec.scoring.references or {})
+    study.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
+    study.set_user_attr(STOP, None)
+    confirming = open_confirmation(storage, study, spec)
+    for each in (study, confirming):
         for number in reap_running(each, GONE):
             listen(Event("reaped", values={"number": number}))
-    ended = _supervise(spec, place, opened, confirming, shares, listen, is_new=is_new, joins=False)
+    ended = _supervise(spec, place, study, confirming, shares, listen, is_new=is_new, joins=False)
     return Outcome(load_study(storage, name), place, ended)
 
 
@@ -218,7 +216,7 @@ def _resolve(
 def _supervise(
     spec: SweepSpec,
     place: Place,
-    opened: optuna.Study,
+    study: optuna.Study,
     confirming: optuna.Study,
     shares: WorkerShares,
     listen: Listener,
@@ -227,21 +225,21 @@ def _supervise(
     joins: bool,
 ) -> Ended:
     """Run the study; its notes and its progress follow from the events."""
-    name = opened.study_name
-    listen = telling_standing(listen, lambda: find_standing(opened, spec).to_plain())
-    listen = writing_notes(listen, opened, confirming, place, joins=joins)
+    name = study.study_name
+    listen = telling_remaining(listen, lambda: find_remaining(study, spec).to_plain())
+    listen = writing_notes(listen, study, confirming, place, joins=joins)
     values = {
         "name": name,
         "is_new": is_new,
-        "finished": count_finished(opened),
+        "finished": count_finished(study),
         "n_trials": spec.trials,
         "n_workers": shares.n_workers,
         "timeout_s": spec.timeout,
     }
-    if (best := best_trial(opened)) is not None:
+    if (best := best_trial(study)) is not None:
         values |= {"best_trial": best.number, "best_score": best.value}
     listen(Event("study", values=values))
     for model, each in shares.left_out.items():
         listen(Event("left_out", values={"model": model, "reason": each.reason}))
-    supervisor = Supervisor(spec, name, place, opened, confirming, shares, listen, joins=joins)
+    supervisor = Supervisor(spec, name, place, study, confirming, shares, listen, joins=joins)
     return supervisor.run()

@@ -17,7 +17,7 @@ from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.importance import Insight, find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
 from hawsweep.results.verdict import Verdict, judge_study
-from hawsweep.results.what_is_left import Standing, find_standing, seconds_left
+from hawsweep.results.what_is_left import Remaining, find_remaining, seconds_left
 from hawsweep.running.progress import SweepState, WorkerState, read_progress
 from hawsweep.spec.read import find_sweep, read_sweep
 from hawsweep.spec.sweep import SweepSpec
@@ -29,7 +29,7 @@ from hawsweep.study.study import known_spec, load_study, newest, read_trials
 
 
 @dataclass(frozen=True)
-class Overview:
+class Status:
     """The status of a study.
 
     Attributes:
@@ -52,7 +52,7 @@ class Overview:
     confirmed: tuple[Confirmation, ...]
     insight: Insight | None
     groups: tuple[GroupRow, ...] | None
-    standing: Standing
+    standing: Remaining
     command: str
     running: SweepState | None = None
     supervisor: Mapping[str, Any] | None = None
@@ -82,7 +82,7 @@ class Overview:
         }
 
 
-class Onlooker:
+class StatusReader:
     """Reads the status of a study, once or repeatedly; later calls read only changes.
 
     Between two calls it holds no connection.
@@ -102,9 +102,9 @@ class Onlooker:
         self._study: optuna.Study | None = None
         self._seen: object = None
         self._judged: tuple[Any, Verdict | None] = (None, None)
-        self._last: Overview | None = None
+        self._last: Status | None = None
 
-    def look(self) -> Overview:
+    def look(self) -> Status:
         """The status now."""
         seen = self._files()
         try:
@@ -133,39 +133,39 @@ class Onlooker:
                 found.append((0, 0, 0))
         return tuple(found)
 
-    def _look(self) -> Overview:
+    def _look(self) -> Status:
         if self._database is None or self._study is None:
             self._database = open_storage(self._place)
             name = self._name or newest(self._database)
             self._study = read_trials(load_study(self._database, name))
-        opened = self._study
-        attributes = opened.user_attrs
-        rows = leaderboard(opened)
-        spec = known_spec(opened)
-        return Overview(
-            study=opened.study_name,
+        study = self._study
+        attributes = study.user_attrs
+        rows = leaderboard(study)
+        spec = known_spec(study)
+        return Status(
+            study=study.study_name,
             description=attributes.get(DESCRIPTION) or "",
             test=attributes.get(TEST),
             self_check=attributes.get(SELF_CHECK),
             rows=tuple(rows),
-            verdict=self._verdict(opened),
-            confirmed=tuple(confirmations(opened)),
-            insight=find_insight(opened) if self._why else None,
-            groups=tuple(groups(opened, self._place)) if self._by_group else None,
-            standing=(standing := find_standing(opened, spec, rows)),
-            command="" if spec is None else _command(opened, spec, self._place, standing),
+            verdict=self._verdict(study),
+            confirmed=tuple(confirmations(study)),
+            insight=find_insight(study) if self._why else None,
+            groups=tuple(groups(study, self._place)) if self._by_group else None,
+            standing=(standing := find_remaining(study, spec, rows)),
+            command="" if spec is None else _command(study, spec, self._place, standing),
         )
 
-    def _verdict(self, opened: optuna.Study) -> Verdict | None:
+    def _verdict(self, study: optuna.Study) -> Verdict | None:
         """The verdict, computed anew only after changes, because resampling takes a while."""
-        attributes = opened.user_attrs
-        complete = opened.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        attributes = study.user_attrs
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         key = (len(complete), attributes.get(TEST), attributes.get(BASE))
         if self._judged[0] != key:
-            self._judged = (key, judge_study(opened, self._place))
+            self._judged = (key, judge_study(study, self._place))
         return self._judged[1]
 
-    def _with_running(self, known: Overview) -> Overview:
+    def _with_running(self, known: Status) -> Status:
         assert self._study is not None
         folder = self._place.study_dir(known.study)
         here = read_progress(folder)
@@ -181,20 +181,20 @@ class Onlooker:
         return replace(known, running=state, supervisor=holder, seconds_left=left)
 
 
-def _seconds_left(opened: optuna.Study, standing: Standing) -> float | None:
-    spec = known_spec(opened)
+def _seconds_left(study: optuna.Study, standing: Remaining) -> float | None:
+    spec = known_spec(study)
     n_workers = 1 if spec is None or spec.workers == "auto" else spec.workers
     return seconds_left(standing, [], n_workers)
 
 
 def _in_the_database(
-    opened: optuna.Study, standing: Standing, *, is_run_here: bool
+    study: optuna.Study, standing: Remaining, *, is_run_here: bool
 ) -> SweepState | None:
     """Running trials by the database; only other machines' if this machine's states are known."""
     workers: list[WorkerState] = []
-    spec = known_spec(opened)
+    spec = known_spec(study)
     here = os.uname().nodename
-    for trial in opened.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get(WORKER) or {}
         host = owner.get("host", "")
         if is_dead_here(owner) or (is_run_here and host in (here, "")):
@@ -216,10 +216,10 @@ def _in_the_database(
         )
     if not workers:
         return None
-    starts = opened.user_attrs.get(STARTS) or [{}]
+    starts = study.user_attrs.get(STARTS) or [{}]
     started = float(starts[-1].get("time", 0.0))
     return SweepState(
-        name=opened.study_name,
+        name=study.study_name,
         started=started,
         updated=started,
         n_trials=standing.n_trials,
@@ -233,11 +233,11 @@ def _in_the_database(
     )
 
 
-def _command(opened: optuna.Study, spec: SweepSpec, place: Place, standing: Standing) -> str:
+def _command(study: optuna.Study, spec: SweepSpec, place: Place, standing: Remaining) -> str:
     """The command that goes on with a study, or that follows it."""
-    name = opened.study_name
+    name = study.study_name
     if standing.is_done:
-        words = ["hawsweep", "export", name, "--fuse"] if winner(opened) is not None else []
+        words = ["hawsweep", "export", name, "--fuse"] if winner(study) is not None else []
     else:
         words = ["hawsweep", "start", *_sweep_of(name, spec, place)]
     return shlex.join([*words, *place.options]) if words else ""

@@ -63,7 +63,7 @@ class Supervisor:
         spec: SweepSpec,
         name: str,
         place: Place,
-        opened: optuna.Study,
+        study: optuna.Study,
         confirming: optuna.Study,
         shares: WorkerShares,
         listen: Listener,
@@ -73,7 +73,7 @@ class Supervisor:
         self._joins = joins
         self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
         self._spec, self._name, self._place = spec, name, place
-        self._study, self._confirming = opened, confirming
+        self._study, self._confirming = study, confirming
         self._shares, self._listen = shares, listen
         # With more threads than cores, OpenBLAS's waiting threads slow down its working ones.
         self._starter = WorkerStarter(

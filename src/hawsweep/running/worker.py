@@ -37,7 +37,7 @@ from hawsweep.machine.without_torch import keep_torch_out
 from hawsweep.models import resolve
 from hawsweep.models.load import load_model, load_tokenizer
 from hawsweep.models.shape import read_config
-from hawsweep.planning.calibration import memory_model
+from hawsweep.planning.calibration import cost_model
 from hawsweep.planning.peak import arrays_budget
 from hawsweep.planning.workload import save_lengths
 from hawsweep.results.leaderboard import trial_row
@@ -69,7 +69,7 @@ from hawsweep.study.queue import end_failed
 from hawsweep.study.storage import STORAGE_FAULTS, disk_fault, open_storage, storage_faults_told
 from hawsweep.study.study import load_study
 from hawsweep.training.train import Interrupted
-from hawsweep.trial.context import Bench, make_bench
+from hawsweep.trial.context import TrialContext, make_context
 from hawsweep.trial.measure_base import measure_base, score_few_shot, score_test
 from hawsweep.trial.run import end_infeasible, run_trial
 
@@ -147,11 +147,11 @@ class Worker:
         self._study = load_study(self.storage, self.name, self.spec)
         self._progress("loading the model")
         self._use(next(each for each in self.spec.models if each not in self._left_out))
-        train = self.bench.train
+        train = self.context.train
         self.tell(
             "ready",
             n_train=len(train.examples),
-            n_valid=len(self.bench.valid),
+            n_valid=len(self.context.valid),
             n_truncated=train.n_truncated,
             n_dropped=train.n_dropped,
             n_empty=train.n_empty,
@@ -193,16 +193,16 @@ class Worker:
         if self._model is not None:
             self.tell("loading", model=model)
             self._model = None
-            del self.bench
+            del self.context
             backend.free_memory()
         spec = self.spec.of_model(model)
         path = resolve.resolve_model(model, self._progress)
-        self.memory = memory_model(path)
+        self.memory = cost_model(path)
         budget_bytes = None
         if self.memory is not None and self._process_bytes is not None:
             budget_bytes = arrays_budget(self._process_bytes, self.memory.coefficients)
             backend.limit_memory(budget_bytes)
-        self.bench: Bench = make_bench(
+        self.context: TrialContext = make_context(
             spec,
             load_model(path, trust_remote_code=spec.trust_remote_code),
             self.splits,
@@ -213,8 +213,8 @@ class Worker:
             budget_bytes,
             self._valid_records,
         )
-        self.bench.should_stop, self.bench.on_batch = self.should_stop, self.show_life
-        save_lengths(spec, self.splits.fingerprint()["train"], self.bench.workload())
+        self.context.should_stop, self.context.on_batch = self.should_stop, self.show_life
+        save_lengths(spec, self.splits.fingerprint()["train"], self.context.workload())
         self._model = model
 
     def _base_dir(self, model: str) -> Path:
@@ -223,14 +223,14 @@ class Worker:
 
     def base(self) -> None:
         """Measure an untuned model, and store the result in the study."""
-        opened = self._study
-        missing = unmeasured(opened, self.spec, self._left_out)
+        study = self._study
+        missing = unmeasured(study, self.spec, self._left_out)
         model = missing[0] if missing and self._model not in missing else self._model
         assert model is not None
         self._use(model)
         self.tell("base_start")
-        measured = measure_base(self.bench, self._base_dir(model), find_leaks(self.splits))
-        keep_base(opened, self.spec, model, measured, self._left_out)
+        measured = measure_base(self.context, self._base_dir(model), find_leaks(self.splits))
+        keep_base(study, self.spec, model, measured, self._left_out)
         about = {"model": model} if self.spec.searches_models else {}
         self.tell("base_end", **about, **measured)
 
@@ -240,11 +240,11 @@ class Worker:
 
     def confirm(self, number: int) -> None:
         """Run one of the confirming runs."""
-        opened = load_confirmation(self.storage, self.name, self.spec)
-        self._run(opened, "confirm", number)
+        study = load_confirmation(self.storage, self.name, self.spec)
+        self._run(study, "confirm", number)
 
-    def _run(self, opened: optuna.Study, kind: str, number: int) -> None:
-        trial = trial_to_run(opened, number)
+    def _run(self, study: optuna.Study, kind: str, number: int) -> None:
+        trial = trial_to_run(study, number)
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (CONFIRMS, SEED)}
         self.tell(f"{kind}_start", **about)
@@ -258,9 +258,9 @@ class Worker:
                 # Another machine may have taken the same trial.
                 if trial.user_attrs.get(WORKER) != self._identity:
                     trial.set_user_attr(WORKER, self._identity)
-                value, state = self._value_of(opened, trial, folder)
+                value, state = self._value_of(study, trial, folder)
                 trial.set_user_attr(TIME_S, round(time.monotonic() - started, 3))
-                opened.tell(trial, value, state=state)
+                study.tell(trial, value, state=state)
             except optuna.exceptions.UpdateFinishedTrialError:
                 from_outside = True  # for instance in the dashboard
             except Interrupted:
@@ -271,11 +271,11 @@ class Worker:
                 fault = of_exception(error)
                 traceback.print_exc()
         if fault is not None:
-            end_failed(opened, trial.number, fault)
+            end_failed(study, trial.number, fault)
         if fault is not None and fault.kind == "disk":
             raise disk_fault(self.place)
         self.is_tainted = fault is not None and fault.kind in TAINTING
-        row = trial_row(opened.get_trials(deepcopy=False)[trial.number])
+        row = trial_row(study.get_trials(deepcopy=False)[trial.number])
         self.tell(
             f"{kind}_end",
             **about,
@@ -288,7 +288,7 @@ class Worker:
         )
 
     def _value_of(
-        self, opened: optuna.Study, trial: optuna.Trial, folder: Path
+        self, study: optuna.Study, trial: optuna.Trial, folder: Path
     ) -> tuple[float | None, TrialState]:
         model = self.spec.model_of(trial.params)
         try:
@@ -296,57 +296,57 @@ class Worker:
                 reason, short = self._left_out[model]
                 end_infeasible(trial, max(short, SMALLEST_VIOLATION), reason)
             self._use(model)
-            self._make_room(opened)
-            return run_trial(self.bench, trial, folder, self.tell), TrialState.COMPLETE
+            self._make_room(study)
+            return run_trial(self.context, trial, folder, self.tell), TrialState.COMPLETE
         except optuna.TrialPruned:
             return None, TrialState.PRUNED
 
     def test(self) -> None:
         """Open the test split for the best trial and the base."""
-        opened = self._study
-        best = winner(opened)
-        if best is None or not self.bench.test_prompts:
+        study = self._study
+        best = winner(study)
+        if best is None or not self.context.test_prompts:
             self.tell("test_end")
             return
         self.tell("test_start", number=best.number)
         model = self.spec.model_of(best.params)
         self._use(model)
         folder = self.place.trial_dir(self.name, best.number)
-        scores = score_test(self.bench, best, folder / ADAPTER_DIR)
+        scores = score_test(self.context, best, folder / ADAPTER_DIR)
         for kind, score in scores.items():
             where = folder if kind == "trial" else self._base_dir(model)
             write_samples(where / f"test_{SAMPLE_FILES[kind]}", score)
-        self._test_other(opened, model)
-        opened_before = opened.user_attrs.get(TEST, {}).get("n_opened", 0)
+        self._test_other(study, model)
+        opened_before = study.user_attrs.get(TEST, {}).get("n_opened", 0)
         summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
-        opened.set_user_attr(
+        study.set_user_attr(
             TEST,
             {
                 "trial_number": best.number,
-                "n_prompts": len(self.bench.test_prompts),
+                "n_prompts": len(self.context.test_prompts),
                 "n_opened": opened_before + 1,
                 **summary,
             },
         )
         self.tell("test_end", number=best.number)
 
-    def _test_other(self, opened: optuna.Study, model: str) -> None:
+    def _test_other(self, study: optuna.Study, model: str) -> None:
         """Let the best untuned model answer the test prompts, if it is not the winner's base."""
-        other = best_other(opened, model)
+        other = best_other(study, model)
         if other is None or other.model in self._left_out:
             return
         self._use(other.model)
-        score = score_few_shot if other.kind == "few_shot" else Bench.score
-        answers = score(self.bench, self.bench.test_prompts)
+        score = score_few_shot if other.kind == "few_shot" else TrialContext.score
+        answers = score(self.context, self.context.test_prompts)
         file = f"test_{SAMPLE_FILES[other.kind]}"
         write_samples(self._base_dir(other.model) / file, answers)
 
-    def _make_room(self, opened: optuna.Study) -> None:
+    def _make_room(self, study: optuna.Study) -> None:
         """Raise the predicted memory after a trial that ran out."""
-        factor = opened.user_attrs.get(MEMORY_FACTOR, 1.0)
+        factor = study.user_attrs.get(MEMORY_FACTOR, 1.0)
         if self.memory is not None and factor != 1.0:
             scaled = self.memory.coefficients.scaled(factor)
-            self.bench.memory = replace(self.memory, coefficients=scaled)
+            self.context.memory = replace(self.memory, coefficients=scaled)
 
 
 def import_ahead() -> None:

@@ -175,7 +175,7 @@ def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
     return spec
 
 
-def check_scoring(values: dict[str, Any]) -> ScoringSpec:
+def check_metric_options(values: dict[str, Any]) -> ScoringSpec:
     """Check the section ``scoring`` alone.
 
     Raises:

@@ -16,7 +16,7 @@ from hawsweep.study.place import Place
 _BULK = (ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE)
 
 
-def remove_bulk(opened: optuna.Study, place: Place, spec: SweepSpec) -> None:
+def remove_bulk(study: optuna.Study, place: Place, spec: SweepSpec) -> None:
     """Remove the adapters and states of ended trials that ``keep`` does not keep.
 
     The files of a trial that a queued one resumes are kept.
@@ -24,11 +24,11 @@ def remove_bulk(opened: optuna.Study, place: Place, spec: SweepSpec) -> None:
     count = keep_count(spec.keep)
     if count is None:
         return
-    trials = opened.get_trials(deepcopy=False)
-    kept = _kept(trials, count, spec) | {each.trial_number for each in confirmations(opened)}
+    trials = study.get_trials(deepcopy=False)
+    kept = _kept(trials, count, spec) | {each.trial_number for each in confirmations(study)}
     for trial in trials:
         if trial.state.is_finished() and trial.number not in kept:
-            folder = place.trial_dir(opened.study_name, trial.number)
+            folder = place.trial_dir(study.study_name, trial.number)
             for name in _BULK:
                 _remove(folder / name)
 

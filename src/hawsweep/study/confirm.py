@@ -41,9 +41,9 @@ class Confirmation:
         return sum(self.scores) / len(self.scores)
 
 
-def wanted(opened: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
+def wanted(study: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
     """The trials to confirm and their new seeds; none if there is no choice."""
-    complete = complete_trials(opened)
+    complete = complete_trials(study)
     if len(complete) < 2:
         return []
     best = sorted(complete, key=lambda trial: (-_value(trial), trial.number))[: spec.confirm.top]
@@ -51,34 +51,34 @@ def wanted(opened: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
     return [(trial.number, seed) for trial in best for seed in seeds]
 
 
-def expected_s(opened: optuna.Study, spec: SweepSpec, n_workers: int) -> float:
+def expected_s(study: optuna.Study, spec: SweepSpec, n_workers: int) -> float:
     """About the seconds of the confirming runs, by the times of the trials."""
-    trials = opened.get_trials(deepcopy=False)
+    trials = study.get_trials(deepcopy=False)
     times: list[float] = [
         sum(trials[number].user_attrs.get(key, 0.0) for key in (TRAIN_TIME_S, EVAL_TIME_S))
-        for number, _ in wanted(opened, spec)
+        for number, _ in wanted(study, spec)
     ]
     return sum(times) / n_workers
 
 
-def open_confirmation(storage: RDBStorage, opened: optuna.Study, spec: SweepSpec) -> optuna.Study:
+def open_confirmation(storage: RDBStorage, study: optuna.Study, spec: SweepSpec) -> optuna.Study:
     """The confirming study, made if it is missing."""
     made = optuna.create_study(
         storage=storage,
-        study_name=confirm_name(opened.study_name),
+        study_name=confirm_name(study.study_name),
         direction="maximize",
         load_if_exists=True,
     )
-    if opened.metric_names is not None and made.metric_names is None:
-        name_metric(made, opened.metric_names[0])
-    return load_confirmation(storage, opened.study_name, spec)
+    if study.metric_names is not None and made.metric_names is None:
+        name_metric(made, study.metric_names[0])
+    return load_confirmation(storage, study.study_name, spec)
 
 
-def queue(opened: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> None:
+def queue(study: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> None:
     """Queue the confirming runs that were not queued before."""
-    trials = opened.get_trials(deepcopy=False)
+    trials = study.get_trials(deepcopy=False)
     known = {_key(trial) for trial in confirming.get_trials(deepcopy=False)}
-    for number, seed in wanted(opened, spec):
+    for number, seed in wanted(study, spec):
         if (number, seed) not in known:
             confirming.enqueue_trial(
                 trials[number].params, user_attrs={CONFIRMS: number, SEED: seed}
@@ -106,20 +106,20 @@ def n_waiting(confirming: optuna.Study) -> int:
     return len(confirming.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
-def conclude(opened: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> list[Confirmation]:
+def conclude(study: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> list[Confirmation]:
     """Store the outcome of the confirming runs, and give it, best first; empty without scores."""
     scores: defaultdict[int, list[float]] = defaultdict(list)
     for trial in confirming.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        if _key(trial) in wanted(opened, spec):
+        if _key(trial) in wanted(study, spec):
             scores[trial.user_attrs[CONFIRMS]].append(_value(trial))
-    trials = opened.get_trials(deepcopy=False)
+    trials = study.get_trials(deepcopy=False)
     found = [
         Confirmation(number, _value(trials[number]), tuple(values))
         for number, values in scores.items()
     ]
     best_first = ranked(found)
     if best_first:
-        opened.set_user_attr(CONFIRMED, [asdict(each) for each in best_first])
+        study.set_user_attr(CONFIRMED, [asdict(each) for each in best_first])
     return best_first
 
 
@@ -128,23 +128,23 @@ def ranked(found: Iterable[Confirmation]) -> list[Confirmation]:
     return sorted(found, key=lambda each: (-each.mean, each.trial_number))
 
 
-def confirmations(opened: optuna.Study) -> list[Confirmation]:
+def confirmations(study: optuna.Study) -> list[Confirmation]:
     """The stored outcome, best first; empty before it is stored."""
     return [
         Confirmation(each["trial_number"], each["selected"], tuple(each["scores"]))
-        for each in opened.user_attrs.get(CONFIRMED, ())
+        for each in study.user_attrs.get(CONFIRMED, ())
     ]
 
 
-def winner(opened: optuna.Study) -> FrozenTrial | None:
+def winner(study: optuna.Study) -> FrozenTrial | None:
     """The trial to test and to export: the best by new seeds, else by its own score.
 
     None before the first complete trial.
     """
-    confirmed = confirmations(opened)
+    confirmed = confirmations(study)
     if confirmed:
-        return opened.get_trials(deepcopy=False)[confirmed[0].trial_number]
-    return best_trial(opened)
+        return study.get_trials(deepcopy=False)[confirmed[0].trial_number]
+    return best_trial(study)
 
 
 def _key(trial: FrozenTrial) -> tuple[Any, Any]:

@@ -65,7 +65,7 @@ class NonFiniteLoss(Exception):  # noqa: N818 - a result of the trial, not an er
 
 
 @dataclass(frozen=True)
-class Report:
+class StepReport:
     """Training since the last report.
 
     Attributes:
@@ -118,7 +118,7 @@ class TrainCallback(Protocol):
     def on_iteration(self, iteration: int) -> None:
         """After every batch."""
 
-    def on_report(self, report: Report) -> None:
+    def on_report(self, report: StepReport) -> None:
         """Every ``steps_per_report`` iterations."""
 
     def on_evaluation(self, evaluation: Evaluation, is_best: bool) -> None:
@@ -304,11 +304,11 @@ class _Run:
         now.n_targets += part.n_targets
         now.n_padded += part.inputs.size
 
-    def report(self) -> Report:
+    def report(self) -> StepReport:
         """The report since the last one."""
         now = self.progress
         tokens, seconds = now.n_tokens - now.reported_tokens, now.train_time_s - now.reported_time_s
-        report = Report(
+        report = StepReport(
             now.iteration,
             now.n_updates,
             now.loss_sum / now.n_targets,

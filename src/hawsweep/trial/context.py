@@ -21,7 +21,7 @@ from hawsweep.models.load import LoadedModel
 from hawsweep.planning.check_settings import check_batch_size, check_model, differing_trains
 from hawsweep.planning.peak import Execution, slice_tokens
 from hawsweep.planning.trial_plan import (
-    MemoryModel,
+    CostModel,
     Plan,
     choose_plan,
     evaluation_tokens,
@@ -46,7 +46,7 @@ _EVALUATION_FACTOR = 4
 
 
 @dataclass
-class Bench:
+class TrialContext:
     """The objects that every trial of a worker shares.
 
     Attributes:
@@ -77,7 +77,7 @@ class Bench:
     scorer: Scorer
     mlx_data_dir: Path
     frozen: FrozenBlocks
-    memory: MemoryModel | None
+    memory: CostModel | None
     budget_bytes: float
     tokens_at_once: int
     evaluation_tokens: int
@@ -188,17 +188,17 @@ class Bench:
         )
 
 
-def make_bench(
+def make_context(
     spec: SweepSpec,
     loaded: LoadedModel,
     splits: Splits,
     scorer: Scorer,
     mlx_data_dir: Path,
     base_dir: Path,
-    memory: MemoryModel | None = None,
+    memory: CostModel | None = None,
     budget_bytes: float | None = None,
     records: Sequence[int] | None = None,
-) -> Bench:
+) -> TrialContext:
     """Tokenize the data, choose the validation subsets, and raise faults of every trial.
 
     Args:
@@ -232,7 +232,7 @@ def make_bench(
     else:
         chosen = np.searchsorted(encoded.record_indices, records).tolist()
     smallest_batch, _ = value_ends(spec, "batch_size")
-    bench = Bench(
+    context = TrialContext(
         spec,
         loaded,
         train,
@@ -250,10 +250,10 @@ def make_bench(
     )
     if records is not None:
         taken = splits.valid.take(records)
-        bench.targets_per_byte = targets_per_byte(spec, taken, bench.valid, loaded.tokenizer)
-    bench.prompts_in_valid = _prompts_in_valid(spec, encoded, chosen, len(splits.valid))
-    bench.difficulty = _difficulty(bench, splits.fingerprint()["train"], base_dir)
-    return bench
+        context.targets_per_byte = targets_per_byte(spec, taken, context.valid, loaded.tokenizer)
+    context.prompts_in_valid = _prompts_in_valid(spec, encoded, chosen, len(splits.valid))
+    context.difficulty = _difficulty(context, splits.fingerprint()["train"], base_dir)
+    return context
 
 
 def _prompts_in_valid(
@@ -296,13 +296,15 @@ def _encode(
     )
 
 
-def _difficulty(bench: Bench, fingerprint: str, base_dir: Path) -> npt.NDArray[np.float32] | None:
-    spec = bench.spec
+def _difficulty(
+    context: TrialContext, fingerprint: str, base_dir: Path
+) -> npt.NDArray[np.float32] | None:
+    spec = context.spec
     orders = spec.search.get("order", Choices(choices=(spec.train.order,)))
     if isinstance(orders, Range) or "curriculum" not in orders.choices:
         return None
     if spec.train.difficulty == "length":
-        return lengths_of(bench.train.examples).astype(np.float32)
+        return lengths_of(context.train.examples).astype(np.float32)
     train = spec.train
     measured = (spec.model, fingerprint, train.max_seq_length, train.mask_prompt)
     digest = hashlib.sha256(repr(measured).encode()).hexdigest()[:12]
@@ -310,7 +312,7 @@ def _difficulty(bench: Bench, fingerprint: str, base_dir: Path) -> npt.NDArray[n
     if path.is_file():
         known: npt.NDArray[np.float32] = np.load(path)
         return known
-    losses = bench.evaluator(bench.train.examples)(0).example_losses
+    losses = context.evaluator(context.train.examples)(0).example_losses
     base_dir.mkdir(parents=True, exist_ok=True)
     with replacing(path) as beside:
         np.save(beside, losses)

@@ -30,10 +30,10 @@ from hawsweep.study.attributes import (
 )
 from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.training.evaluation import Evaluation
-from hawsweep.trial.context import Bench
+from hawsweep.trial.context import TrialContext
 
 
-def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict[str, Any]:
+def measure_base(context: TrialContext, folder: Path, leaks: Sequence[Leak] = ()) -> dict[str, Any]:
     """Measure the untuned model like a trial: validation loss, translations, score.
 
     Returns:
@@ -42,56 +42,56 @@ def measure_base(bench: Bench, folder: Path, leaks: Sequence[Leak] = ()) -> dict
     """
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    evaluation = bench.evaluator()(0)
-    score = bench.score(bench.valid_prompts)
+    evaluation = context.evaluator()(0)
+    score = context.score(context.valid_prompts)
     write_samples(folder / "samples.jsonl", score)
     write_losses(folder, evaluation)
     measured: dict[str, Any] = {
         BASE: {
-            **loss_attributes(bench, evaluation),
+            **loss_attributes(context, evaluation),
             PERPLEXITY: evaluation.perplexity,
-            REFERENCE_PERPLEXITY: bench.reference_perplexity(evaluation),
+            REFERENCE_PERPLEXITY: context.reference_perplexity(evaluation),
             **score.summary(),
             "signatures": signatures(),
             TIME_S: time.perf_counter() - started,
         }
     }
-    if bench.few_shot:
-        few_shot = score_few_shot(bench, bench.valid_prompts)
+    if context.few_shot:
+        few_shot = score_few_shot(context, context.valid_prompts)
         write_samples(folder / SAMPLE_FILES["few_shot"], few_shot)
-        measured[FEW_SHOT] = {"n_examples": len(bench.few_shot), **few_shot.summary()}
-    spec = bench.spec.scoring
+        measured[FEW_SHOT] = {"n_examples": len(context.few_shot), **few_shot.summary()}
+    spec = context.spec.scoring
     check = check_scoring(
-        bench.scorer, bench.valid_prompts, score, spec.difference, leaks, bench.spec.seed
+        context.scorer, context.valid_prompts, score, spec.difference, leaks, context.spec.seed
     )
     return {**measured, SELF_CHECK: asdict(check)}
 
 
-def loss_attributes(bench: Bench, evaluation: Evaluation) -> dict[str, float]:
+def loss_attributes(context: TrialContext, evaluation: Evaluation) -> dict[str, float]:
     """A validation loss for the study: per token, and with several models also per byte."""
     loss = evaluation.val_loss
     per_byte = (
-        {} if bench.targets_per_byte is None else {NATS_PER_BYTE: bench.comparable_loss(loss)}
+        {} if context.targets_per_byte is None else {NATS_PER_BYTE: context.comparable_loss(loss)}
     )
     return {VAL_LOSS: loss, **per_byte}
 
 
-def score_few_shot(bench: Bench, records: Sequence[Record]) -> Score:
+def score_few_shot(context: TrialContext, records: Sequence[Record]) -> Score:
     """The model's scored answers with examples in its prompt."""
-    return bench.score([with_examples(record, bench.few_shot) for record in records])
+    return context.score([with_examples(record, context.few_shot) for record in records])
 
 
 def score_test(
-    bench: Bench, trial: optuna.trial.FrozenTrial, adapter_dir: Path
+    context: TrialContext, trial: optuna.trial.FrozenTrial, adapter_dir: Path
 ) -> dict[str, Score]:
     """Open the test split: the score of the base, of the base with examples, and the trial's."""
-    scores = {"base": bench.score(bench.test_prompts)}
-    if bench.few_shot:
-        scores["few_shot"] = score_few_shot(bench, bench.test_prompts)
-    train = apply_settings(bench.spec.train, trial.params)
-    with adapted(bench.loaded.model, train):
-        load_adapter(bench.loaded.model, adapter_dir)
-        scores["trial"] = bench.score(bench.test_prompts)
+    scores = {"base": context.score(context.test_prompts)}
+    if context.few_shot:
+        scores["few_shot"] = score_few_shot(context, context.test_prompts)
+    train = apply_settings(context.spec.train, trial.params)
+    with adapted(context.loaded.model, train):
+        load_adapter(context.loaded.model, adapter_dir)
+        scores["trial"] = context.score(context.test_prompts)
     return scores
 
 

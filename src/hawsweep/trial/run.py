@@ -49,12 +49,12 @@ from hawsweep.training.checkpoints import (
     take_state,
 )
 from hawsweep.training.train import NonFiniteLoss, TrainResult, train_adapter, trainable
-from hawsweep.trial.context import Bench
+from hawsweep.trial.context import TrialContext
 from hawsweep.trial.example_losses import write_example_losses
 from hawsweep.trial.watch import Tell, TrialWatch
 
 
-def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> float:
+def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Tell) -> float:
     """Train, prune or score one trial; it resumes from an earlier trial with the same settings.
 
     Args:
@@ -69,31 +69,31 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
             the attribute ``reason`` says why.
         Interrupted: It was asked to stop; its state is kept.
     """
-    train = apply_settings(bench.spec.train, trial.params)
+    train = apply_settings(context.spec.train, trial.params)
     train = train.model_copy(update={"seed": trial.user_attrs.get(SEED, train.seed)})
-    plan = _plan(bench, trial, train)
+    plan = _plan(context, trial, train)
     train = train.model_copy(update={"grad_checkpoint": plan.execution.grad_checkpoint})
     folder.mkdir(parents=True, exist_ok=True)
     remove_state(folder)  # left from an earlier study of that name
     shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
-    _write_config(bench, train, folder)
-    state = _take_over(bench, trial, train, folder)
-    watch = TrialWatch(bench, trial, folder, tell, train, state)
-    with trainable(bench.loaded.model, train), bench.frozen.in_use(), watch:
+    _write_config(context, train, folder)
+    state = _take_over(context, trial, train, folder)
+    watch = TrialWatch(context, trial, folder, tell, train, state)
+    with trainable(context.loaded.model, train), context.frozen.in_use(), watch:
         try:
             result = train_adapter(
-                bench.loaded.model,
+                context.loaded.model,
                 train,
-                bench.train.examples,
-                bench.order(train),
-                bench.evaluator(),
+                context.train.examples,
+                context.order(train),
+                context.evaluator(),
                 folder,
                 watch,
-                frozen=bench.frozen,
+                frozen=context.frozen,
                 micro_batch=plan.execution.micro_batch,
                 tokens_at_once=plan.execution.tokens_at_once,
                 state=state,
-                should_stop=bench.should_stop,
+                should_stop=context.should_stop,
             )
         except (NonFiniteLoss, optuna.TrialPruned) as fault:
             remove_state(folder)
@@ -101,38 +101,38 @@ def run_trial(bench: Bench, trial: optuna.Trial, folder: Path, tell: Tell) -> fl
                 trial.set_user_attr(REASON, f"{fault}: the settings diverge")
             raise optuna.TrialPruned(str(fault)) from fault
         _record_training(trial, result, train)
-        _note_peak(bench, train, plan, result)
-        write_example_losses(folder, result.example_losses, bench.train.record_indices)
-        tell("scoring", n_prompts=len(bench.valid_prompts))
-        load_adapter(bench.loaded.model, folder / ADAPTER_DIR)
-        score = bench.score(bench.valid_prompts)
-        trial.set_user_attr(REFERENCE_PERPLEXITY, bench.reference_perplexity(result.best))
+        _note_peak(context, train, plan, result)
+        write_example_losses(folder, result.example_losses, context.train.record_indices)
+        tell("scoring", n_prompts=len(context.valid_prompts))
+        load_adapter(context.loaded.model, folder / ADAPTER_DIR)
+        score = context.score(context.valid_prompts)
+        trial.set_user_attr(REFERENCE_PERPLEXITY, context.reference_perplexity(result.best))
     write_samples(folder / "samples.jsonl", score)
     for key, value in score.summary().items():
         trial.set_user_attr(SCORE_TIME_S if key == TIME_S else key, value)
-    if not (_may_be_continued(bench, train) and result.iteration == train.iters):
+    if not (_may_be_continued(context, train) and result.iteration == train.iters):
         remove_state(folder)
     return score.score
 
 
-def _plan(bench: Bench, trial: optuna.Trial, train: TrainSpec) -> Plan:
+def _plan(context: TrialContext, trial: optuna.Trial, train: TrainSpec) -> Plan:
     """Choose and record the trial's plan; end the trial if no plan fits."""
     below_bytes = trial.user_attrs.get(BELOW_BYTES)
-    plan = bench.plan(train, below_bytes)
+    plan = context.plan(train, below_bytes)
     if (other := _that_ran_out(trial)) is not None:
         end_infeasible(trial, SMALLEST_VIOLATION, f"ran out of memory as trial {other}")
     if plan is None:
-        short = bench.shortfall_bytes(train)
+        short = context.shortfall_bytes(train)
         if below_bytes is not None and short <= 0:
             reason = "ran out of memory, and there is no smaller way to execute it"
         else:
-            needed = (bench.budget_bytes + short) / 1e9
-            reason = f"needs {needed:.2f} GB, the budget is {bench.budget_bytes / 1e9:.2f} GB"
+            needed = (context.budget_bytes + short) / 1e9
+            reason = f"needs {needed:.2f} GB, the budget is {context.budget_bytes / 1e9:.2f} GB"
         end_infeasible(trial, max(short / 1e9, SMALLEST_VIOLATION), reason)
     trial.set_constraint(MEMORY_CONSTRAINT, 0.0)
     recorded = {"peak_bytes": plan.peak_bytes, "text": describe(plan, train)}
     trial.set_user_attr(PLAN, {**asdict(plan.execution), **recorded})
-    bench.execute(plan)
+    context.execute(plan)
     return plan
 
 
@@ -159,40 +159,42 @@ def _that_ran_out(trial: optuna.Trial) -> int | None:
     return None
 
 
-def _note_peak(bench: Bench, train: TrainSpec, plan: Plan, result: TrainResult) -> None:
+def _note_peak(context: TrialContext, train: TrainSpec, plan: Plan, result: TrainResult) -> None:
     """Fit the memory model to a whole trial, if its peak is its largest training step's."""
     is_split = plan.execution.micro_batch < train.batch_size
-    if plan.execution.grad_checkpoint or is_split or bench.frozen.kept_bytes:
+    if plan.execution.grad_checkpoint or is_split or context.frozen.kept_bytes:
         return  # the peak may be an evaluation's, or include outputs kept for other trials
-    if bench.memory is None or result.iteration < train.iters:
+    if context.memory is None or result.iteration < train.iters:
         return
-    shape, known = bench.memory.shape, bench.memory.coefficients
-    batches = islice(bench.order(train), train.iters)  # perhaps without the longest examples
+    shape, known = context.memory.shape, context.memory.coefficients
+    batches = islice(context.order(train), train.iters)  # perhaps without the longest examples
     largest = max(
-        bench.workload().steps(batches, plan.execution.micro_batch),
+        context.workload().steps(batches, plan.execution.micro_batch),
         key=lambda step: training_peak(shape, train, step, plan.execution, known).total,
     )
     observed = Observation(train, largest, plan.execution, result.peak_memory_bytes)
-    note_trial(bench.loaded.path, observed)
+    note_trial(context.loaded.path, observed)
 
 
-def _may_be_continued(bench: Bench, train: TrainSpec) -> bool:
+def _may_be_continued(context: TrialContext, train: TrainSpec) -> bool:
     """Whether longer trials of the search space pass through this one's end."""
-    _, most = value_ends(bench.spec, "iters")
+    _, most = value_ends(context.spec, "iters")
     return train.iters < most and can_be_extended(train)
 
 
-def _write_config(bench: Bench, train: TrainSpec, folder: Path) -> None:
-    config = mlx_lm_config(train, bench.loaded.path, bench.mlx_data_dir, folder / "mlx_lm_adapters")
+def _write_config(context: TrialContext, train: TrainSpec, folder: Path) -> None:
+    config = mlx_lm_config(
+        train, context.loaded.path, context.mlx_data_dir, folder / "mlx_lm_adapters"
+    )
     text = yaml.safe_dump(config, sort_keys=False)
-    weighted = ["data.weight"] if bench.train.weights is not None else []
+    weighted = ["data.weight"] if context.train.weights is not None else []
     if missing := beyond_mlx_lm(train) + weighted:
         text = f"# mlx_lm.lora has no key for: {'; '.join(missing)}\n{text}"
     replace_text(folder / "config.yaml", text)
 
 
 def _take_over(
-    bench: Bench, trial: optuna.Trial, train: TrainSpec, folder: Path
+    context: TrialContext, trial: optuna.Trial, train: TrainSpec, folder: Path
 ) -> TrainState | None:
     """Copy the files of the furthest earlier trial with these settings, and give its state."""
     found: list[tuple[int, FrozenTrial, Path]] = []

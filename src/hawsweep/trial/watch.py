@@ -23,8 +23,8 @@ from hawsweep.training.checkpoints import (
     TrainState,
 )
 from hawsweep.training.evaluation import Evaluation
-from hawsweep.training.train import Report
-from hawsweep.trial.context import Bench
+from hawsweep.training.train import StepReport
+from hawsweep.trial.context import TrialContext
 from hawsweep.trial.measure_base import loss_attributes, write_losses
 
 Tell = Callable[..., None]
@@ -35,24 +35,24 @@ class TrialWatch:
 
     def __init__(
         self,
-        bench: Bench,
+        context: TrialContext,
         trial: optuna.Trial,
         folder: Path,
         tell: Tell,
         train: TrainSpec,
         state: TrainState | None,
     ) -> None:
-        self._bench, self._trial, self._folder = bench, trial, folder
+        self._context, self._trial, self._folder = context, trial, folder
         self._tell, self._train, self._state = tell, train, state
-        self._last_report: Report | None = None
+        self._last_report: StepReport | None = None
 
     def __enter__(self) -> "TrialWatch":
         path = self._folder / METRICS_FILE
         known = [] if self._state is None else self._repeat(path)
         replace_text(path, "".join(f"{line}\n" for line in known))
         self._metrics = path.open("a", encoding="utf-8")
-        if self._bench.targets_per_byte is not None:
-            self._trial.set_user_attr(TARGETS_PER_BYTE, self._bench.targets_per_byte)
+        if self._context.targets_per_byte is not None:
+            self._trial.set_user_attr(TARGETS_PER_BYTE, self._context.targets_per_byte)
         return self
 
     def _repeat(self, path: Path) -> list[str]:
@@ -82,12 +82,12 @@ class TrialWatch:
         """Send the iteration."""
         self._tell("iteration", iteration=iteration, iters=self._train.iters)
 
-    def on_report(self, report: Report) -> None:
+    def on_report(self, report: StepReport) -> None:
         """Write and send a training report."""
         self._last_report = report
         self._write("train", asdict(report))
         told = ("train_loss", "tokens_per_s", "peak_memory_bytes")
-        budget_bytes = self._bench.budget_bytes
+        budget_bytes = self._context.budget_bytes
         self._tell("train", budget_bytes=budget_bytes, **{k: getattr(report, k) for k in told})
 
     def on_evaluation(self, evaluation: Evaluation, is_best: bool) -> None:
@@ -114,11 +114,11 @@ class TrialWatch:
             self._prune(evaluation)
 
     def _report(self, val_loss: float, iteration: int) -> None:
-        self._trial.report(-self._bench.comparable_loss(val_loss), iteration)
+        self._trial.report(-self._context.comparable_loss(val_loss), iteration)
 
     def _record_best(self, evaluation: Evaluation) -> None:
         write_losses(self._folder, evaluation)
-        for key, value in loss_attributes(self._bench, evaluation).items():
+        for key, value in loss_attributes(self._context, evaluation).items():
             self._trial.set_user_attr(key, value)
         self._trial.set_user_attr(BEST_ITERATION, evaluation.iteration)
 

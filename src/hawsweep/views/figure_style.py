@@ -90,7 +90,7 @@ def finite_number(value: Any) -> float | None:
     return float(value) if is_number and math.isfinite(value) else None
 
 
-def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
+def drawable_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The trials with a score that can be drawn."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return [trial for trial in trials if finite_number(trial.value) is not None]
@@ -163,7 +163,7 @@ def plain_copy(study: optuna.Study, most: int | None = None) -> optuna.Study:
     """
     trials = study.get_trials(deepcopy=False)
     names = names_of(dict.fromkeys(name for trial in trials for name in trial.params))
-    best_first = sorted(complete_trials(study), key=lambda trial: -(trial.value or 0.0))
+    best_first = sorted(drawable_trials(study), key=lambda trial: -(trial.value or 0.0))
     complete = {trial.number for trial in best_first[:most]}
     copy = _quiet_study()
     for trial in trials:

@@ -26,7 +26,7 @@ from hawsweep.views.figure_style import (
     add_level,
     bases_of,
     color_of,
-    complete_trials,
+    drawable_trials,
     emptied,
     finite_number,
     loss_of,
@@ -85,7 +85,7 @@ def score_against_loss(study: optuna.Study) -> go.Figure:
     figure = new_figure("Score against validation loss", loss_text(study), metric)
     best = winner(study)
     points: list[tuple[str, str, str, float, float]] = []
-    for trial in complete_trials(study):
+    for trial in drawable_trials(study):
         loss, score = loss_of(trial.user_attrs), finite_number(trial.value)
         if loss is not None and score is not None:
             color = BEST if _is_same(trial, best) else COMPLETE
@@ -150,7 +150,7 @@ def memory_predicted_against_measured(study: optuna.Study) -> go.Figure:
 def history(study: optuna.Study) -> go.Figure:
     """The score of each complete trial, the best so far, and the base's as a line."""
     figure = new_figure("History", "trial", metric_text(study))
-    if not complete_trials(study):
+    if not drawable_trials(study):
         return emptied(figure, _NO_COMPLETE)
     drawn = optuna.visualization.plot_optimization_history(study, target_name="trial")
     for trace in drawn.data:
@@ -200,7 +200,7 @@ def parallel_coordinates(study: optuna.Study) -> go.Figure:
     """Complete trials, the best ``MOST_LINES``, as lines through their score and settings."""
     figure = new_figure("Parallel coordinates", "", "")
     plain = plain_copy(study, MOST_LINES)
-    if not any(trial.params for trial in complete_trials(plain)):
+    if not any(trial.params for trial in drawable_trials(plain)):
         return emptied(figure, _NO_COMPLETE)
     drawn = optuna.visualization.plot_parallel_coordinate(plain, target_name=metric_text(study))
     lines = [trace for trace in drawn.data if trace.mode == "lines" and trace.x[0] is not None]
@@ -215,7 +215,7 @@ def parallel_coordinates(study: optuna.Study) -> go.Figure:
     figure.update_yaxes(range=drawn.layout.yaxis.range, visible=False, fixedrange=True)
     figure.update_layout(shapes=drawn.layout.shapes, annotations=drawn.layout.annotations)
     figure.update_annotations(bgcolor=CLEAR, font={"size": 11, "color": None})
-    say_how_many(figure, len(lines), len(complete_trials(study)))
+    say_how_many(figure, len(lines), len(drawable_trials(study)))
     figure.update_layout(showlegend=False, hovermode="closest")
     return figure
 
@@ -223,7 +223,7 @@ def parallel_coordinates(study: optuna.Study) -> go.Figure:
 def slices(study: optuna.Study) -> go.Figure:
     """The score of complete trials over each parameter; later trials are redder."""
     plain, metric = plain_copy(study), metric_text(study)
-    if not any(trial.params for trial in complete_trials(plain)):
+    if not any(trial.params for trial in drawable_trials(plain)):
         return emptied(new_figure("Slices", "", metric), _NO_COMPLETE)
     drawn = optuna.visualization.plot_slice(plain, target_name=metric)
     for trace in drawn.data:

@@ -50,28 +50,28 @@ class Refresher:
             with suppress(StudyError):  # its name cannot be a folder's
                 self._refresh(load_study(self._database, name))
 
-    def _refresh(self, opened: optuna.Study) -> None:
-        name = opened.study_name
-        trials = opened.get_trials(deepcopy=False)
+    def _refresh(self, study: optuna.Study) -> None:
+        name = study.study_name
+        trials = study.get_trials(deepcopy=False)
         folder = self._place.study_dir(name.removesuffix(CONFIRM_SUFFIX))
         is_running = any(trial.state == TrialState.RUNNING for trial in trials)
         ended = not is_running and supervisor_of(folder) is None
         now = [
-            study_id(opened),
+            study_id(study),
             [trial.state.value for trial in trials],
             sum(len(trial.intermediate_values) for trial in trials),
-            [opened.user_attrs.get(key) for key in (BASE, TEST, CONFIRMED)],
+            [study.user_attrs.get(key) for key in (BASE, TEST, CONFIRMED)],
             ended,
             (folder / REPORT.path).is_file(),
         ]
         if self._seen.get(name) != now:
-            annotate_study(opened, self._place, ended=ended)
+            annotate_study(study, self._place, ended=ended)
             if not name.endswith(CONFIRM_SUFFIX):
-                save_plots(opened)
+                save_plots(study)
             self._seen[name] = now
 
 
-def save_plots(opened: optuna.Study) -> None:
+def save_plots(study: optuna.Study) -> None:
     """Draw a study's plots, and store the changed ones for the dashboard."""
     from optuna_dashboard import save_plotly_graph_object
 
@@ -81,20 +81,20 @@ def save_plots(opened: optuna.Study) -> None:
         score_against_loss,
     )
 
-    storage = storage_of(opened)
-    known = storage.get_study_system_attrs(study_id(opened))
+    storage = storage_of(study)
+    known = storage.get_study_system_attrs(study_id(study))
     for draw in (
         learning_curves,
         score_against_loss,
         memory_predicted_against_measured,
     ):
-        figure, graph_id = draw(opened), draw.__name__.replace("_", "-")
+        figure, graph_id = draw(study), draw.__name__.replace("_", "-")
         # The dashboard's cards are narrow, without room beside the title.
         figure.update_layout(legend={"x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"})
         digest = hashlib.sha256(figure.to_json().encode()).hexdigest()
         if known.get(f"{_MARK}{graph_id}") != digest:
-            save_plotly_graph_object(opened, figure, graph_object_id=graph_id)
-            storage.set_study_system_attr(study_id(opened), f"{_MARK}{graph_id}", digest)
+            save_plotly_graph_object(study, figure, graph_object_id=graph_id)
+            storage.set_study_system_attr(study_id(study), f"{_MARK}{graph_id}", digest)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.importance import find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
 from hawsweep.results.verdict import judge_study
-from hawsweep.results.what_is_left import Standing, find_standing
+from hawsweep.results.what_is_left import Remaining, find_remaining
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK, TEST
 from hawsweep.study.baselines import baseline_of, baselines, model_of, score_of
@@ -59,7 +59,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Told:
+class EndedTrial:
     """A trial that did not complete, and the reason."""
 
     trial: str
@@ -121,31 +121,31 @@ class Report:
     memory: str
     confirmed: tuple[Confirmation, ...]
     self_check: tuple[str, ...]
-    ended: tuple[Told, ...]
+    ended: tuple[EndedTrial, ...]
     made_with: tuple[tuple[str, str], ...]
     spec: str
     reproduce: tuple[tuple[str, str], ...]
 
 
-def make_report(opened: optuna.Study, place: Place, now: datetime | None = None) -> Report:
+def make_report(study: optuna.Study, place: Place, now: datetime | None = None) -> Report:
     """The content of the report of a study in any state.
 
     Args:
         now: The time of the report.
     """
     redact = Redaction(place)
-    rows, best, spec = leaderboard(opened), winner(opened), _spec(opened)
+    rows, best, spec = leaderboard(study), winner(study), _spec(study)
     shown, n_more = shown_rows(rows, _MOST_ROWS)
-    verdict, insight = judge_study(opened, place), find_insight(opened)
-    confirmed, found_groups = confirmations(opened), groups(opened, place)
-    test, check = opened.user_attrs.get(TEST), opened.user_attrs.get(SELF_CHECK)
+    verdict, insight = judge_study(study, place), find_insight(study)
+    confirmed, found_groups = confirmations(study), groups(study, place)
+    test, check = study.user_attrs.get(TEST), study.user_attrs.get(SELF_CHECK)
     headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
-    standing, is_run = find_standing(opened, spec, rows), _is_run(opened, place)
-    compared, not_compared = _compared(opened, place)
-    metrics = opened.metric_names
+    standing, is_run = find_remaining(study, spec, rows), _is_run(study, place)
+    compared, not_compared = _compared(study, place)
+    metrics = study.metric_names
     return Report(
-        name=opened.study_name,
-        description=str(opened.user_attrs.get(DESCRIPTION) or ""),
+        name=study.study_name,
+        description=str(study.user_attrs.get(DESCRIPTION) or ""),
         metric=metrics[0] if metrics else "score",
         made=f"{now or datetime.now().astimezone():%Y-%m-%d %H:%M %Z}".strip(),
         version=version("hawsweep"),
@@ -154,13 +154,13 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         headline=headline,
         ships=None if verdict is None else verdict.ships,
         said=(*said, *_plain([test_text(test)]), *_plain(confirmation_lines(confirmed))),
-        numbers=tuple(_numbers(opened, rows, best)),
+        numbers=tuple(_numbers(study, rows, best)),
         winner=None if best is None else best.number,
         settings="" if best is None else redact(settings_text(best.params)),
         board=cells_of(leaderboard_table(shown, WIDE)).changed(redact),
         states=tuple(row.state for row in shown),
         n_more=n_more,
-        test=None if test is None else _test_cells(opened, test),
+        test=None if test is None else _test_cells(study, test),
         compared=compared,
         not_compared=not_compared,
         groups=tuple(found_groups),
@@ -168,13 +168,13 @@ def make_report(opened: optuna.Study, place: Place, now: datetime | None = None)
         losses=tuple(_plain(regression_lines(found_groups))),
         marginals=cells_of(insight_table(insight)).changed(redact),
         agreement=tuple(_plain(agreement_lines(insight))),
-        memory=_memory_text(opened),
+        memory=_memory_text(study),
         confirmed=tuple(confirmed),
         self_check=tuple(_plain(self_check_lines(check) if check else [])),
-        ended=tuple(_ended(opened, redact)),
-        made_with=tuple((redact(title), redact(text)) for title, text in made_with(opened, spec)),
+        ended=tuple(_ended(study, redact)),
+        made_with=tuple((redact(title), redact(text)) for title, text in made_with(study, spec)),
         spec="" if spec is None else redact(spec.dump_yaml()),
-        reproduce=tuple(commands(opened, best)),
+        reproduce=tuple(commands(study, best)),
     )
 
 
@@ -182,23 +182,23 @@ def _plain(lines: Sequence[str]) -> list[str]:
     return [plain_text(line) for line in lines if line]
 
 
-def _spec(opened: optuna.Study) -> SweepSpec | None:
-    spec = known_spec(opened)
+def _spec(study: optuna.Study) -> SweepSpec | None:
+    spec = known_spec(study)
     if spec is None:
         return None
-    return spec.model_copy(update={"description": opened.user_attrs.get(DESCRIPTION, "")})
+    return spec.model_copy(update={"description": study.user_attrs.get(DESCRIPTION, "")})
 
 
 def _nothing_yet(rows: Sequence[TrialRow]) -> str:
     return "No trial is complete yet." if rows else "This study has no trials yet."
 
 
-def _is_run(opened: optuna.Study, place: Place) -> bool:
-    is_watched = supervisor_of(place.study_dir(opened.study_name)) is not None
-    return is_watched or n_running_here(opened) > 0
+def _is_run(study: optuna.Study, place: Place) -> bool:
+    is_watched = supervisor_of(place.study_dir(study.study_name)) is not None
+    return is_watched or n_running_here(study) > 0
 
 
-def _state(standing: Standing, *, is_run: bool) -> str:
+def _state(standing: Remaining, *, is_run: bool) -> str:
     of = f"{standing.finished} of {standing.n_trials} trials"
     if is_run:
         return f"The study is still running: {of} are done."
@@ -210,9 +210,9 @@ def _state(standing: Standing, *, is_run: bool) -> str:
 
 
 def _numbers(
-    opened: optuna.Study, rows: Sequence[TrialRow], best: optuna.trial.FrozenTrial | None
+    study: optuna.Study, rows: Sequence[TrialRow], best: optuna.trial.FrozenTrial | None
 ) -> list[Number]:
-    untuned = None if best is None else baseline_of(opened, best)
+    untuned = None if best is None else baseline_of(study, best)
     label = None if untuned is None else untuned.label
     bases = [row for row in rows if row.state == "base"]
     base = next((row for row in bases if label in (None, row.label)), None)
@@ -222,7 +222,7 @@ def _numbers(
     for label, row in found:
         ends = score_range(row.low, row.high, is_short=False)
         numbers.append(Number(label, number(row.score, "{:.4f}"), f"95 % {ends}" if ends else ""))
-    if (test := opened.user_attrs.get(TEST)) is not None:
+    if (test := study.user_attrs.get(TEST)) is not None:
         gain = score_of(test["trial"]) - score_of(test["base"])
         numbers.append(Number("gain on the test split", f"{gain:+.4f}", "over the base"))
     if len(found) > 1:
@@ -231,13 +231,13 @@ def _numbers(
     states = Counter(row.state for row in rows if row.state not in ("base", "reference"))
     counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     numbers.append(Number("trials", str(states.total()), counted))
-    if (seconds := _time_s(opened)) is not None:
+    if (seconds := _time_s(study)) is not None:
         numbers.append(Number("time", duration(seconds), "from first to last trial"))
     return numbers
 
 
-def _time_s(opened: optuna.Study) -> float | None:
-    trials = opened.get_trials(deepcopy=False)
+def _time_s(study: optuna.Study) -> float | None:
+    trials = study.get_trials(deepcopy=False)
     begun = [trial.datetime_start for trial in trials if trial.datetime_start]
     ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]
     if not begun or not ended:
@@ -245,10 +245,10 @@ def _time_s(opened: optuna.Study) -> float | None:
     return max(0.0, (max(ended) - min(begun)).total_seconds())
 
 
-def _test_cells(opened: optuna.Study, test: Mapping[str, Any]) -> Cells:
+def _test_cells(study: optuna.Study, test: Mapping[str, Any]) -> Cells:
     labels = {"trial": f"trial {test['trial_number']}"}
-    model = model_of(opened, trial_of(opened, test["trial_number"]))
-    of_it = [each for each in baselines(opened) if each.model == model]
+    model = model_of(study, trial_of(study, test["trial_number"]))
+    of_it = [each for each in baselines(study) if each.model == model]
     labels |= {each.kind: each.label for each in of_it[::-1]}
     rows = [
         (
@@ -268,15 +268,15 @@ def _test_cells(opened: optuna.Study, test: Mapping[str, Any]) -> Cells:
     return Cells(titles, (False, *[True] * 6, False), tuple(rows))
 
 
-def _compared(opened: optuna.Study, place: Place) -> tuple[Comparison | None, str]:
+def _compared(study: optuna.Study, place: Place) -> tuple[Comparison | None, str]:
     try:
-        return compare(opened, place), ""
+        return compare(study, place), ""
     except ScoringError as fault:
         return None, str(fault)
 
 
-def _memory_text(opened: optuna.Study) -> str:
-    trials = opened.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+def _memory_text(study: optuna.Study) -> str:
+    trials = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     peaks = [each for trial in trials if (each := peak_bytes(trial)) is not None]
     if not peaks:
         return ""
@@ -289,12 +289,14 @@ def _memory_text(opened: optuna.Study) -> str:
     )
 
 
-def _ended(opened: optuna.Study, redact: Callable[[str], str]) -> list[Told]:
+def _ended(study: optuna.Study, redact: Callable[[str], str]) -> list[EndedTrial]:
     order = ["fail", "infeasible", "pruned", "complete"]
     told = []
-    for trial in opened.get_trials(deepcopy=False):
+    for trial in study.get_trials(deepcopy=False):
         row = trial_row(trial)
         if row.state in order[:3] or (row.state == "complete" and row.reason):
             reason = redact(str(row.reason or "not recorded"))
-            told.append(Told(row.label, row.state, redact(settings_text(row.settings)), reason))
+            told.append(
+                EndedTrial(row.label, row.state, redact(settings_text(row.settings)), reason)
+            )
     return sorted(told, key=lambda each: order.index(each.state))

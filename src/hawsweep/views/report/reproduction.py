@@ -9,9 +9,9 @@ from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BASE, SPEC, STARTS, VERSIONS
 
 
-def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, str]]:
+def made_with(study: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, str]]:
     """Versions, fingerprints, the computation of metrics, and the machine, each with its name."""
-    attrs = opened.user_attrs
+    attrs = study.user_attrs
     found = [(name, str(version)) for name, version in attrs.get(VERSIONS, {}).items()]
     if spec is not None:
         found.append(("sweep, fingerprint", spec.digest()))
@@ -33,9 +33,9 @@ def made_with(opened: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, s
     return found
 
 
-def commands(opened: optuna.Study, best: FrozenTrial | None) -> list[tuple[str, str]]:
+def commands(study: optuna.Study, best: FrozenTrial | None) -> list[tuple[str, str]]:
     """Commands for a terminal, each after its purpose."""
-    name, versions = opened.study_name, opened.user_attrs.get(VERSIONS, {})
+    name, versions = study.study_name, study.user_attrs.get(VERSIONS, {})
     pinned = " ".join(
         f"'{package}=={version}'"
         for package, version in versions.items()

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from hawsweep.running.progress import SweepState, Told, WorkerState
+from hawsweep.running.progress import SweepState, ToldEvent, WorkerState
 from hawsweep.text import clock, duration, settings_text, when
 from hawsweep.views.terminal.curves import loss_at, sparkline
 from hawsweep.views.terminal.events import event_lines
@@ -91,7 +91,7 @@ def _height_of(parts: Sequence[RenderableType], console: Console, options: Conso
     return sum(len(console.render_lines(each, options)) for each in parts)
 
 
-def _told_line(told: Told) -> Text | None:
+def _told_line(told: ToldEvent) -> Text | None:
     lines = event_lines(told.kind, told.values)
     if not lines:
         return None

@@ -27,7 +27,7 @@ from hawsweep.views.terminal.verdict import (
 if TYPE_CHECKING:
     from hawsweep.results.leaderboard import StudyRow, TrialRow
     from hawsweep.results.study_results import EndOfStudy
-    from hawsweep.running.status import Overview
+    from hawsweep.running.status import Status
 
 
 # The most lines of a leaderboard without --all.
@@ -167,7 +167,7 @@ def test_text(test: Mapping[str, Any] | None) -> str:
 
 
 def status_picture(
-    status: "Overview", width: int, most_rows: int | None, *, with_left: bool = True
+    status: "Status", width: int, most_rows: int | None, *, with_left: bool = True
 ) -> RenderableType:
     """The trials of a study, the verdict, and the work left.
 
@@ -200,7 +200,7 @@ def shown_rows(rows: Sequence["TrialRow"], most: int | None) -> tuple[list["Tria
     return shown, len(rows) - len(shown)
 
 
-def left_lines(status: "Overview") -> list[RenderableType]:
+def left_lines(status: "Status") -> list[RenderableType]:
     """The work left of a study, its time, and the next command."""
     standing, takes = status.standing, status.seconds_left
     done = f"{standing.finished} of {standing.n_trials} trials are done"

@@ -16,7 +16,7 @@ from hawsweep.views.terminal.progress import RunningPicture
 from hawsweep.views.terminal.tables import MOST_ROWS, status_picture
 
 if TYPE_CHECKING:
-    from hawsweep.running.status import Overview
+    from hawsweep.running.status import Status
 
 
 # Look by look what was drawn last, when, and why nothing was since.
@@ -29,7 +29,7 @@ _LINES_BELOW = 7
 _PASSING = (HawsweepError, *STORAGE_FAULTS, OSError, LookupError, ValueError)
 
 
-def watched_picture(status: "Overview", console: Console, *, is_screen: bool) -> RenderableType:
+def watched_picture(status: "Status", console: Console, *, is_screen: bool) -> RenderableType:
     """The picture of a watched study: its workers, then as many trials as there is room for.
 
     Without a terminal, values that change every second are left out.
