@@ -142,7 +142,7 @@ class Maker:
 
         trusted = self._spec.trust_remote_code
         tokenizer = AutoTokenizer.from_pretrained(str(self._base), trust_remote_code=trusted)
-        title = f"Trial {self._trial.number} of the hawsweep sweep {self._opened.study_name}"
+        title = f"Trial {self._trial.number} of the hawsweep sweep {self._study.study_name}"
         return ollama.modelfile(tokenizer, self.system, title)
 
     def _card(self, parts: Sequence[Part], has_modelfile: bool, repo: str | None = None) -> str:
@@ -168,7 +168,7 @@ class Maker:
             # The top of the repository has the files of the local folder `fused`.
             files.append((MODELFILE, modelfile.replace(FROM, "FROM .\n", 1).encode()))
         files.append((CARD, text.encode()))
-        message = f"Trial {self._trial.number} of the hawsweep sweep {self._opened.study_name}"
+        message = f"Trial {self._trial.number} of the hawsweep sweep {self._study.study_name}"
         url = upload(target, files, message, self._progress)
         write_card(folder, parts, text)
         return url

@@ -127,7 +127,7 @@ class TrialWatch:
             self._trial.set_user_attr(TOKENS_PER_S, round(self._last_report.tokens_per_s, 1))
             self._trial.set_user_attr(PEAK_MEMORY_BYTES, self._last_report.peak_memory_bytes)
         reason = (
-            f"behind the {self._bench.spec.pruning.name} of earlier trials "
+            f"behind the {self._context.spec.pruning.name} of earlier trials "
             f"at iteration {evaluation.iteration}"
         )
         self._trial.set_user_attr(REASON, reason)
