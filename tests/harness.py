@@ -50,7 +50,7 @@ class Lab:
     """A folder with a sweep of the tiny model; ``start`` runs it as ``hawsweep start`` does."""
 
     def __init__(self, folder, model_dir, data_dir, **changes):
-        self.folder, self.studies = folder, folder / "studies"
+        self.folder, self.studies, self._storage = folder, folder / "studies", None
         content = tiny_sweep(model_dir, data_dir) | changes
         (folder / "sweep.yaml").write_text(json.dumps(content), encoding="utf-8")
 

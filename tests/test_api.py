@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
-from tiny_sweep import tiny_sweep
+from tiny_sweep import really_embedded, tiny_sweep
 
 import hawsweep
 from hawsweep import Outcome, StudyResults, load_sweep, open_study, run_sweep
@@ -95,7 +95,7 @@ def test_readme_example_has_types(tmp_path):
 def test_readme_example_runs_as_a_script(tmp_path, tiny_model_dir, chat_data_dir):
     # A sweep in sweeps/ here comes before hawsweep's own of that name: the tiny model's instead.
     (tmp_path / "sweeps").mkdir()
-    sweep = tiny_sweep(tiny_model_dir, chat_data_dir)
+    sweep = really_embedded(tiny_sweep(tiny_model_dir, chat_data_dir))
     (tmp_path / "sweeps" / "lr-rank.yaml").write_text(json.dumps(sweep))
     (tmp_path / "example.py").write_text(EXAMPLE + OPTUNA_EXAMPLE)
     done = python("-W", "error::ResourceWarning", "example.py", cwd=tmp_path)
@@ -237,7 +237,8 @@ def test_what_on_event_raises_ends_a_sweep_that_goes_on(tmp_path, tiny_model_dir
 
 
 def test_interrupted_script_has_its_outcome(tmp_path, tiny_model_dir, chat_data_dir):
-    (tmp_path / "tiny.json").write_text(json.dumps(tiny_sweep(tiny_model_dir, chat_data_dir)))
+    sweep = really_embedded(tiny_sweep(tiny_model_dir, chat_data_dir))
+    (tmp_path / "tiny.json").write_text(json.dumps(sweep))
     (tmp_path / "script.py").write_text(
         "import json\n"
         "from hawsweep import load_sweep, run_sweep\n"

@@ -65,7 +65,7 @@ def test_source_is_mlx_lm_for_exactly_its_own_keys():
         if name.removeprefix("train.") in CONFIG_DEFAULTS
         and (name.startswith("train.") or "." not in name)
     }
-    assert named == _SAME_IN_MLX_LM
+    assert named == {key for key in _SAME_IN_MLX_LM if key.count(".") < 2}
 
 
 def test_every_key_has_a_meaning_and_what_is_allowed():
@@ -124,7 +124,7 @@ def test_command_shows_one_key_whole():
 
 def test_command_lists_every_key_once_in_its_section():
     lines = explain().output.splitlines()
-    sections = [line for line in lines if line and line[0] != " " and "~ can" not in line]
+    sections = [line for line in lines if line and line[0] != " " and "~: can" not in line]
     assert sections == list(dict.fromkeys(k.group or "of the sweep itself" for k in all_keys()))
     names = [line.split()[0] for line in lines if line[:2] == "  " and line[2] != " "]
     assert sorted(names) == sorted(key.name.removeprefix(f"{key.group}.") for key in all_keys())

@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
+from command import COMMAND
 from fakehub import TOKEN, FakeHub
 from huggingface_hub import close_session, constants
 
@@ -64,7 +64,7 @@ def test_what_arrives_is_what_was_exported(made, hub, tmp_path):
         "HF_TOKEN": TOKEN,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "hawsweep.cli", "export", "tiny", "--fuse", "--ollama"]
+        [*COMMAND, "export", "tiny", "--fuse", "--ollama"]
         + ["--upload-repo", "me/haw", "--studies-dir", str(made.studies)],
         env=environment,
         capture_output=True,

@@ -1,10 +1,12 @@
 """A sweep in the background: it runs without the terminal it was started from."""
 
+import json
 import os
 
 import pytest
 from click.testing import CliRunner
 from harness import wait_until
+from tiny_sweep import really_embedded
 
 from hawsweep.cli import main
 from hawsweep.errors import StudyBusyError, WorkerError
@@ -21,6 +23,8 @@ def command(here, *more):
 
 def test_sweep_goes_on_in_the_background_until_it_is_stopped(lab):
     here = lab(trials=50)
+    path = here.folder / "sweep.yaml"
+    path.write_text(json.dumps(really_embedded(json.loads(path.read_text()))))
     place = Place(here.studies)
     pid, log = start_detached(command(here), "tiny", place)
     assert supervisor_of(place.study_dir("tiny"))["pid"] == pid

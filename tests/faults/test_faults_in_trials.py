@@ -23,7 +23,7 @@ from hawsweep.study.place import Place
 from hawsweep.study.queue import reap_running
 from hawsweep.study.storage import storage_faults_told
 from hawsweep.training import train
-from hawsweep.trial import run
+from hawsweep.trial import run, watch
 
 SETTINGS = {"learning_rate": 1e-3, "lora_parameters.rank": 2, "iters": 24}
 # Everything a trial calls on its way; each fails at some call.
@@ -35,7 +35,7 @@ PLACES = {
     "adapter": (train, "save_adapter", 4),
     "state": (train, "save_state", 6),
     "checkpoint": (train, "keep_checkpoint", 6),
-    "losses of validation": (run, "_write_losses", 4),
+    "losses of validation": (watch, "write_losses", 4),
     "losses of training": (run, "write_example_losses", 1),
     "loading the best": (run, "load_adapter", 1),
     "answers": (score, "translate", 1),

@@ -4,9 +4,9 @@ import json
 import re
 import signal
 import subprocess
-import sys
 
 import pytest
+from command import COMMAND
 from harness import N_THREADS, wait_until
 from screens import Screen
 
@@ -24,7 +24,7 @@ def start_command(here, *more):
 
 
 def hawsweep(here, *words):
-    return [sys.executable, "-m", "hawsweep.cli", *words, f"--studies-dir={here.studies}"]
+    return [*COMMAND, *words, f"--studies-dir={here.studies}"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_command_that_goes_on_does(lab):
     words = shown["left"]["command"].split()
     assert words[:2] == ["hawsweep", "start"]
     goes_on = subprocess.run(
-        [sys.executable, "-m", "hawsweep.cli", *words[1:]],
+        [*COMMAND, *words[1:]],
         capture_output=True,
         text=True,
         check=False,
@@ -128,7 +128,7 @@ def test_command_that_goes_on_does(lab):
 
 def test_error_is_not_coloured_where_no_colour_is_wanted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # an error's line is as long as the path it names
-    command = [sys.executable, "-m", "hawsweep.cli", "status", "--studies-dir=none"]
+    command = [*COMMAND, "status", "--studies-dir=none"]
     for variables, expected in (({}, True), ({"NO_COLOR": "1"}, False)):
         with Screen(command, 240, 24, **variables) as screen:
             assert screen.finish() == 1

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import psutil
 import pytest
 from click.testing import CliRunner
-from tiny_sweep import tiny_sweep
+from tiny_sweep import really_embedded, tiny_sweep
 
 from hawsweep.cli import main
 from hawsweep.errors import SpecError, StudyError
@@ -442,7 +442,8 @@ def test_sweep_in_the_background_tells_and_keeps_no_secret(
     tmp_path, monkeypatch, tiny_model_dir, chat_data_dir
 ):
     sweep = tmp_path / "tiny.yaml"
-    sweep.write_text(json.dumps({**tiny_sweep(tiny_model_dir, chat_data_dir), "trials": 1}))
+    tiny = really_embedded(tiny_sweep(tiny_model_dir, chat_data_dir))
+    sweep.write_text(json.dumps({**tiny, "trials": 1}))
     studies = tmp_path / "studies"
     with Receiver() as receiver:
         asked = ["start", str(sweep), "--detach", f"--studies-dir={studies}"]

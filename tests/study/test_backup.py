@@ -260,7 +260,8 @@ def test_no_database_is_made_where_one_was_lost(place, left):
     place.database_path.unlink()
     if left is not None:
         place.database_path.write_bytes(left)
-    with pytest.raises(StudyError, match=r"hawsweep\.db is missing, but its backup is") as caught:
+    missing = r"hawsweep\.db is missing, but its backup exists"
+    with pytest.raises(StudyError, match=missing) as caught:
         check_database_not_lost(place)
     run_shell(str(caught.value).split("`")[1])
     check_database_not_lost(place)

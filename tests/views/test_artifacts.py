@@ -168,4 +168,4 @@ def test_card_of_an_adapter_that_is_no_longer_kept_says_so(study, place):
     adapter = place.trial_dir("rates", number) / "adapters"
     for path in adapter.iterdir():
         path.unlink()
-    assert "no longer kept" in read(place, artifact_id).decode()
+    assert "It was removed" in read(place, artifact_id).decode()

@@ -413,7 +413,7 @@ def test_open_shows_the_page_where_there_is_a_screen(place, monkeypatch):
     path = place.study_dir("rates") / "report.html"
     assert run(place, "rates", "--open").output == f"Report  {path}\n"
     assert opened == [path.absolute().as_uri()]
-    assert "there is no screen here" in run(place, "rates", "--open").output
+    assert "this machine has no screen" in run(place, "rates", "--open").output
     wrong = run(place, "rates", "--open", "--markdown")
     assert wrong.exit_code == 2
     assert "leave out --markdown" in wrong.output

@@ -84,7 +84,7 @@ def test_request_for_another_host_is_refused(place, host):
     with serving(place) as served:
         status, _, text = served.ask("/api/studies", Host=host)
     assert status == 403
-    assert "This is served as 127.0.0.1, ::1, localhost alone" in text
+    assert "This is served as 127.0.0.1, ::1, localhost only" in text
     assert "rates" not in text
 
 

@@ -180,8 +180,8 @@ def repeated_or_empty(view: DataView) -> Iterator[Finding]:
     """Records that are twice in their split, or lack a source or an answer."""
     for name, split in view.splits.items():
         if split.n_repeated:
-            text = f"{split.n_repeated} of {split.n_records} records of {name} are in it before"
-            yield Finding("duplicates", "warning", text, "Remove them, or know that they count.")
+            text = f"{split.n_repeated} of {split.n_records} records of {name} are duplicates"
+            yield Finding("duplicates", "warning", text, "Remove them: they are counted twice.")
         if split.n_empty:
             text = f"{split.n_empty} of {split.n_records} records of {name} are empty on one side"
             yield Finding("empty", "warning", text, "Fill or remove them.")

@@ -160,7 +160,7 @@ class PlanOutput(_Output):
 
     model: str
     device: str
-    cost_model: str
+    memory_model: str
     error: float
     speed: str
     budget_bytes: float
