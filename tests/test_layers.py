@@ -26,7 +26,7 @@ ROOT = Path(hawsweep.__file__).parent
 # Of a package from elsewhere, the files and folders that may import it, also for its types.
 DOORS = {
     "click": ["cli/"],
-    "rich": ["views/terminal/", "cli/"],  # the console that a command prints to
+    "rich": ["views/terminal/"],
     "plotly": ["views/"],
     "mlx": ["machine/backend.py"],
     "sqlalchemy": ["study/"],

@@ -9,15 +9,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hawsweep.errors import HawsweepError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
 
 Command = Callable[..., Any]
 
@@ -132,12 +128,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(_finite(value), ensure_ascii=False)
     return "" if _finite(value) is None else value
-
-
-def make_console(stderr: bool = False) -> "Console":
-    """The console for standard output."""
-    from rich.console import Console
-
-    # A log has no width, so its tables must not be cut.
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
-    return Console(stderr=stderr, width=width)

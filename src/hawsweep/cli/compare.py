@@ -4,17 +4,11 @@ from dataclasses import asdict
 
 import click
 
-from hawsweep.cli.common import (
-    csv_option,
-    json_option,
-    make_console,
-    place_options,
-    print_csv,
-    print_json,
-)
+from hawsweep.cli.common import csv_option, json_option, place_options, print_csv, print_json
 from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.cli.csv_columns import item_records
 from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
 
 
 @click.command()

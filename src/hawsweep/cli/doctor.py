@@ -5,8 +5,9 @@ import sys
 
 import click
 
-from hawsweep.cli.common import json_option, make_console, place_options
+from hawsweep.cli.common import json_option, place_options
 from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
 
 
 @click.command()

@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 import click
 
-from hawsweep.cli.common import json_option, make_console
+from hawsweep.cli.common import json_option
+from hawsweep.views.terminal.console import make_console
 
 
 @click.command()

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from hawsweep.cli.common import json_option, make_console, option_that_went, place_options
+from hawsweep.cli.common import json_option, option_that_went, place_options
 from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
 
 
 @click.command()

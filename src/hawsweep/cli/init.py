@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hawsweep.cli.common import json_option, make_console
+from hawsweep.cli.common import json_option
+from hawsweep.views.terminal.console import make_console
 
 if TYPE_CHECKING:
     from hawsweep.prepare.draft import Draft

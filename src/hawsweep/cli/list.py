@@ -2,15 +2,9 @@
 
 import click
 
-from hawsweep.cli.common import (
-    csv_option,
-    json_option,
-    make_console,
-    place_options,
-    print_csv,
-    print_json,
-)
+from hawsweep.cli.common import csv_option, json_option, place_options, print_csv, print_json
 from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
 
 
 @click.command("list")

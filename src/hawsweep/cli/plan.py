@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hawsweep.cli.common import json_option, make_console, print_json
+from hawsweep.cli.common import json_option, print_json
 from hawsweep.cli.completion import sweep_completion
+from hawsweep.views.terminal.console import make_console
 
 if TYPE_CHECKING:
     from hawsweep.machine.backend import Device
 
-    from rich.console import Console
-
     from hawsweep.spec.sweep import SweepSpec
+    from hawsweep.views.terminal.console import Console
 from hawsweep.cli.start import overrides_of
 
 

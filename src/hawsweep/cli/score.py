@@ -5,16 +5,10 @@ from typing import Any
 
 import click
 
-from hawsweep.cli.common import (
-    csv_option,
-    json_option,
-    make_console,
-    place_options,
-    print_csv,
-    print_json,
-)
+from hawsweep.cli.common import csv_option, json_option, place_options, print_csv, print_json
 from hawsweep.cli.csv_columns import system_records
 from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
 
 
 @click.command()

@@ -2,14 +2,10 @@
 
 import click
 
-from hawsweep.cli.common import (
-    json_option,
-    make_console,
-    place_options,
-    print_json,
-)
+from hawsweep.cli.common import json_option, place_options, print_json
 from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
 
 
 @click.command()

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hawsweep.cli.common import make_console, place_options, plain_option
+from hawsweep.cli.common import place_options, plain_option
 from hawsweep.cli.completion import sweep_completion
 from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from hawsweep.running.start import Outcome
+    from hawsweep.views.terminal.console import Console
 
 
 @click.command()

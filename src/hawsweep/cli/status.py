@@ -7,7 +7,6 @@ import click
 from hawsweep.cli.common import (
     csv_option,
     json_option,
-    make_console,
     place_options,
     plain_option,
     print_csv,
@@ -16,11 +15,11 @@ from hawsweep.cli.common import (
 from hawsweep.cli.completion import study_completion
 from hawsweep.cli.csv_columns import trial_records
 from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
     from hawsweep.running.status import StatusReader
+    from hawsweep.views.terminal.console import Console, RenderableType
 
 
 @click.command()

@@ -2,9 +2,10 @@
 
 import click
 
-from hawsweep.cli.common import make_console, place_options
+from hawsweep.cli.common import place_options
 from hawsweep.cli.completion import study_completion
 from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
 
 
 @click.command()

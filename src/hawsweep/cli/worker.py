@@ -4,9 +4,10 @@ import sys
 
 import click
 
-from hawsweep.cli.common import make_console, place_options, plain_option
+from hawsweep.cli.common import place_options, plain_option
 from hawsweep.cli.completion import study_completion
 from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
 
 
 @click.command()
