@@ -63,7 +63,7 @@ def test_wheel_holds_the_package_its_data_and_nothing_else(built):
     assert names == package | {f"hawsweep/{name}" for name in tracked("sweeps")}
     assert "hawsweep/py.typed" in names
     assert "hawsweep/sweeps/lr-rank.yaml" in names
-    assert "hawsweep/phrasebook/train.jsonl" in names
+    assert "hawsweep/data/phrasebook/train.jsonl" in names
 
 
 def test_source_distribution_builds_the_same_wheel(built, tmp_path):
@@ -132,7 +132,9 @@ def test_installed_package_is_the_wheel_and_has_its_own_sweeps(installed):
     assert Path(file) == installed.package / "__init__.py"
     assert {Path(each).parent for each in sweeps.values()} == {installed.package / "sweeps"}
     assert {"lr-rank", "gemma-lr-rank"} <= set(sweeps)
-    lines = (ROOT / "src/hawsweep/phrasebook/train.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (
+        (ROOT / "src/hawsweep/data/phrasebook/train.jsonl").read_text(encoding="utf-8").splitlines()
+    )
     assert n_records == len(lines)
     assert not [each for each in path if Path(each).is_relative_to(ROOT / "src")]
 

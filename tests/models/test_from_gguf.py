@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 from hawsweep.machine.backend import mx, nn
@@ -12,7 +15,7 @@ from mlx_lm.models import llama
 
 from hawsweep.errors import ModelError
 from hawsweep.models import resolve
-from hawsweep.models.from_gguf import unpermute
+from hawsweep.models.from_gguf import unpermute, write_tokenizer
 from hawsweep.models.load import load_model
 from hawsweep.models.resolve import BundledModel, resolve_model
 
@@ -192,3 +195,26 @@ def test_cache_that_cannot_be_made_is_named(packaged, tmp_path, monkeypatch):
     monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path / "file"))
     with pytest.raises(ModelError, match=f"'tiny' cannot be converted into {tmp_path}/file"):
         resolve_model("tiny")
+
+
+def test_bundled_model_is_converted_where_torch_is_kept_out(tmp_path):
+    code = (
+        "from hawsweep.machine.without_torch import keep_torch_out\n"
+        "keep_torch_out()\n"
+        "from hawsweep.models.resolve import resolve_model\n"
+        "import sys\n"
+        "folder = resolve_model('smollm2-135m-instruct')\n"
+        "print(folder.parents[1], 'torch' in sys.modules)\n"
+    )
+    environment = {**os.environ, "HAWSWEEP_CACHE": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout == f"{tmp_path} False\n", done.stderr
+
+
+def test_tokenizer_that_cannot_be_read_is_said(tmp_path):
+    (tmp_path / "none.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match=r"tokenizer of none\.gguf cannot be read"):
+        write_tokenizer(tmp_path / "none.gguf", tmp_path)

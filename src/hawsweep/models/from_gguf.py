@@ -1,8 +1,12 @@
 """A llama checkpoint in GGUF becomes an MLX folder in float32."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+from hawsweep.errors import ModelError
 
 # llama.cpp's names of the parameters inside and outside of blocks, and MLX's.
 _NAMES = {
@@ -19,21 +23,45 @@ _NAMES = {
     "output_norm": "model.norm",
     "output": "lm_head",
 }
+# transformers reads a GGUF only if it finds torch, which hawsweep's own processes keep out.
+_CONVERT_TOKENIZER = """
+import sys
+from transformers import AutoTokenizer
+folder, name, target = sys.argv[1:]
+AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrained(target)
+"""
 # The factors by which llama 3 divides its rotary frequencies.
 _ROPE_FACTORS = "rope_freqs.weight"
 
 
 def convert_llama(source: Path, target: Path) -> None:
-    """Write a llama GGUF as an MLX folder in float32."""
-    from hawsweep.machine.backend import mx
+    """Write a llama GGUF as an MLX folder in float32.
 
-    from transformers import AutoTokenizer
+    Raises:
+        ModelError: Its tokenizer cannot be read.
+    """
+    from hawsweep.machine.backend import mx
 
     weights, config = _read_llama(source)
     mx.save_safetensors(str(target / "model.safetensors"), weights, metadata={"format": "mlx"})
     (target / "config.json").write_text(json.dumps(config, indent=2))
-    tokenizer = AutoTokenizer.from_pretrained(str(source.parent), gguf_file=source.name)
-    tokenizer.save_pretrained(str(target))
+    write_tokenizer(source, target)
+
+
+def write_tokenizer(source: Path, target: Path) -> None:
+    """Write the tokenizer of a GGUF into an MLX folder.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    arguments = [str(source.parent), source.name, str(target)]
+    child = [sys.executable, "-c", _CONVERT_TOKENIZER, *arguments]
+    done = subprocess.run(child, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ModelError(
+            f"The tokenizer of {source.name} cannot be read: {words[-1]}. Reinstall its package."
+        )
 
 
 def _read_llama(source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
