@@ -96,7 +96,8 @@ def test_validation_split_may_be_named_validation(folder):
         ('{"messages": ["a"]}', "has a message without role and content"),
         ('{"messages": [{"role": "user"}]}', "has a message without role and content"),
         ('{"messages": [{"role": "user", "content": null}]}', "has a text that is not a string"),
-        ("[" * 100_000, "is not JSON"),
+        # Pythons differ in how deep they read before they see that it is cut off.
+        ("[" * 100_000, ("is not JSON", "is JSON that is nested too deep")),
         (r'{"text": "\ud800"}', r"has '\ud800', half of a character. Correct or remove the line."),
     ],
 )
@@ -104,7 +105,9 @@ def test_broken_line_is_named_by_file_and_number(folder, line, fault):
     path = folder(train=[TEXT, line], valid=[TEXT])
     with pytest.raises(DataError) as caught:
         load(path)
-    assert str(caught.value).startswith(f"{path}/train.jsonl:2 {fault}")
+    where, faults = f"{path}/train.jsonl:2 ", fault if isinstance(fault, tuple) else (fault,)
+    assert str(caught.value).removeprefix(where).startswith(faults)
+    assert str(caught.value).startswith(where)
 
 
 def test_file_in_another_encoding_is_named(folder):
