@@ -35,6 +35,24 @@ FEW_SHOT = TrialRow("4-shot base", "base", {}, score=0.2)
 KNOWN = TrialRow("gpt-4o-mini", "reference", {}, score=0.8787)
 
 
+def ended(folder, rows, options=()):
+    """The end of a study with these rows and nothing else."""
+    return EndOfStudy(
+        name="x",
+        options=list(options),
+        rows=rows,
+        test=None,
+        verdict=None,
+        confirmed=[],
+        groups=[],
+        self_check=None,
+        samples=[],
+        best_trial=None,
+        study_dir=folder,
+        trial_dir=None,
+    )
+
+
 def printed(picture, width):
     console = Console(file=io.StringIO(), width=width)
     console.print(picture)
@@ -43,20 +61,7 @@ def printed(picture, width):
 
 @pytest.mark.parametrize(("width", "title"), [(80, "conf."), (140, "confirmed")])
 def test_columns_that_need_words_are_explained_below_the_table(tmp_path, width, title):
-    end = EndOfStudy(
-        name="x",
-        options=[],
-        rows=[replace(COMPLETE, confirmed=0.7032), BASE],
-        test=None,
-        verdict=None,
-        confirmed=[],
-        groups=[],
-        self_check=None,
-        samples=[],
-        best_trial=None,
-        study_dir=tmp_path,
-        trial_dir=None,
-    )
+    end = ended(tmp_path, rows=[replace(COMPLETE, confirmed=0.7032), BASE])
     text = " ".join(printed(end_picture(end, "finished", width), width).split())
     head, _, said = text.partition("accum: grad_accumulation_steps; ")
     assert title in head
@@ -84,20 +89,7 @@ def test_leaderboard_fits_and_shows_every_number(width):
 
 
 def test_end_without_any_complete_trial_says_how_to_go_on(tmp_path):
-    end = EndOfStudy(
-        name="x",
-        options=["--studies-dir=else where"],
-        rows=[BASE],
-        test=None,
-        verdict=None,
-        confirmed=[],
-        groups=[],
-        self_check=None,
-        samples=[],
-        best_trial=None,
-        study_dir=tmp_path,
-        trial_dir=None,
-    )
+    end = ended(tmp_path, rows=[BASE], options=["--studies-dir=else where"])
     text = printed(end_picture(end, "timeout", 140), 140)
     assert "The time is up. The same command goes on." in text
     assert "export" not in text
