@@ -36,7 +36,7 @@ import torch
 from transformers.utils import is_torch_available
 
 def f(source, reference, output):
-    return float(torch.tensor([len(output)])) + is_torch_available()
+    return float(torch.tensor([is_torch_available()]))
 """
 
 
@@ -140,5 +140,5 @@ def test_metric_of_ones_own_finds_torch_also_in_transformers(lab):
     Path(here.folder, "mine.py").write_text(METRIC)
     with here.start(warm=False) as run:
         assert run.wait() == 0, run.events
-    (trial,) = here.trials()
-    assert trial.value >= 1
+    ((state, score, *_),) = here.finished().values()
+    assert (state, score) == (TrialState.COMPLETE, 1)
