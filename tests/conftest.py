@@ -123,7 +123,7 @@ def chat_data_dir(tmp_path_factory):
 def encode_split(tiny_model, chat_data_dir, split, *, mask_prompt):
     records = getattr(load_data([DataSpec(path=str(chat_data_dir))]), split)
     return encode(
-        records, tiny_model.tokenizer, max_seq_length=256, mask_prompt=mask_prompt
+        records, tiny_model.template, max_seq_length=256, mask_prompt=mask_prompt
     ).examples
 
 

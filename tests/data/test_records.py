@@ -11,19 +11,18 @@ from hawsweep.data.load import load_data
 from hawsweep.data.records import concatenate, read_records, store_records, write_records
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
+from hawsweep.models.chat_template import Conversation
 from hawsweep.spec.sweep import DataSpec
 
 # Longer than the buffer of an open file, so that a record is read from the disk again.
 LONG = 20_000
 
 
-class WordTokenizer:
-    """A token for each word."""
+class WordTemplate:
+    """A token for each word, and one for the end."""
 
-    eos_token_id = 0
-
-    def encode(self, text):
-        return [len(word) for word in text.split()]
+    def encode_text(self, text):
+        return Conversation([*map(len, text.split()), 0])
 
 
 def text_of(content):
@@ -169,7 +168,7 @@ def memory_of(tmp_path):
 
     def load_and_encode():
         train = load_data([DataSpec(path=str(tmp_path))]).train
-        return train, encode(train, WordTokenizer(), max_seq_length=LONG, mask_prompt=False)
+        return train, encode(train, WordTemplate(), max_seq_length=LONG, mask_prompt=False)
 
     def measure(n_records, n_words):
         line = text_of({"text": "ae " * n_words})

@@ -6,6 +6,7 @@ from hawsweep.data.batches import lengths_of
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode, encode_prompt
 from hawsweep.errors import DataError
+from hawsweep.models.chat_template import Conversation
 
 CHAT = {
     "messages": [
@@ -30,7 +31,7 @@ def test_encode_agrees_with_mlx_lm(tiny_model, content, mask_prompt):
         )
     tokens, offset = theirs.process(content)
     (ours,) = encode(
-        [Record(content)], tokenizer, max_seq_length=256, mask_prompt=mask_prompt
+        [Record(content)], tiny_model.template, max_seq_length=256, mask_prompt=mask_prompt
     ).examples
     assert ours.tokens.tolist() == list(tokens)
     assert ours.offset == max(offset, 1)
@@ -41,7 +42,7 @@ def test_encode_agrees_with_mlx_lm(tiny_model, content, mask_prompt):
 def test_encode_of_plain_text_agrees_with_mlx_lm(tiny_model):
     tokens, _ = mlx_datasets.TextDataset([TEXT], tiny_model.tokenizer).process(TEXT)
     (ours,) = encode(
-        [Record(TEXT)], tiny_model.tokenizer, max_seq_length=256, mask_prompt=False
+        [Record(TEXT)], tiny_model.template, max_seq_length=256, mask_prompt=False
     ).examples
     assert ours.tokens.tolist() == tokens
     assert ours.tokens[-1] == tiny_model.tokenizer.eos_token_id
@@ -52,19 +53,22 @@ def test_plain_text_has_no_prompt_to_mask(tiny_model):
     with pytest.raises(DataError, match=r"a\.jsonl:3 is plain text.*Set train\.mask_prompt: false"):
         encode(
             [Record(TEXT, "a.jsonl:3")],
-            tiny_model.tokenizer,
+            tiny_model.template,
             max_seq_length=256,
             mask_prompt=True,
         )
 
 
 def test_record_the_chat_template_refuses_is_named(tiny_model, monkeypatch):
-    refusing = "{{ raise_exception('only user and assistant') }}"
+    refusing = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('only user and assistant') }}"
+        "{% endif %}" + tiny_model.tokenizer.chat_template
+    )
     monkeypatch.setattr(tiny_model.tokenizer._tokenizer, "chat_template", refusing)
     with pytest.raises(DataError, match=r"a\.jsonl:3.*refuses the record: only user and assistant"):
         encode(
             [Record(CHAT, "a.jsonl:3")],
-            tiny_model.tokenizer,
+            tiny_model.template,
             max_seq_length=256,
             mask_prompt=False,
         )
@@ -72,21 +76,21 @@ def test_record_the_chat_template_refuses_is_named(tiny_model, monkeypatch):
 
 def test_encode_cuts_long_records_and_drops_those_without_targets(tiny_model):
     records = [Record(CHAT), Record(COMPLETION)]
-    whole = encode(records, tiny_model.tokenizer, max_seq_length=256, mask_prompt=True)
+    whole = encode(records, tiny_model.template, max_seq_length=256, mask_prompt=True)
     assert (whole.n_truncated, whole.n_dropped) == (0, 0)
     chat, completion = whole.examples
     assert chat.offset >= len(completion.tokens)  # else the limit below does not divide them
     limit = len(completion.tokens) - 1
-    cut = encode(records, tiny_model.tokenizer, max_seq_length=limit, mask_prompt=True)
+    cut = encode(records, tiny_model.template, max_seq_length=limit, mask_prompt=True)
     assert (cut.n_truncated, cut.n_dropped) == (2, 1)
     assert cut.record_indices.tolist() == [1]
     assert cut.examples[0].tokens.tolist() == completion.tokens[:limit].tolist()
 
 
 def test_records_all_too_long_are_refused_with_the_longest(tiny_model):
-    longest = encode([Record(CHAT)], tiny_model.tokenizer, max_seq_length=256, mask_prompt=True)
+    longest = encode([Record(CHAT)], tiny_model.template, max_seq_length=256, mask_prompt=True)
     with pytest.raises(DataError) as caught:
-        encode([Record(CHAT)], tiny_model.tokenizer, max_seq_length=8, mask_prompt=True)
+        encode([Record(CHAT)], tiny_model.template, max_seq_length=8, mask_prompt=True)
     message = str(caught.value)
     assert "max_seq_length=8" in message
     assert f"the longest of 1 has {len(longest.examples[0].tokens)}" in message
@@ -95,22 +99,24 @@ def test_records_all_too_long_are_refused_with_the_longest(tiny_model):
 
 def test_encoded_prompt_is_what_stands_before_the_answer(tiny_model):
     (example,) = encode(
-        [Record(CHAT)], tiny_model.tokenizer, max_seq_length=256, mask_prompt=True
+        [Record(CHAT)], tiny_model.template, max_seq_length=256, mask_prompt=True
     ).examples
-    prompt = encode_prompt(Record(CHAT), tiny_model.tokenizer)
+    prompt = encode_prompt(Record(CHAT), tiny_model.template)
     assert prompt == example.tokens[: example.offset].tolist()
 
 
-class WordTokenizer:
-    """A token for each word, and none around a message."""
+class WordTemplate:
+    """A token for each word, its length, and none around a message."""
 
-    eos_token_id = 0
+    def encode(self, messages, tools):
+        question, answer = ([*map(len, each["content"].split())] for each in messages)
+        return Conversation(question + answer, len(question))
 
-    def encode(self, text):
-        return [len(word) for word in text.split()]
+    def answer(self, tokens):
+        return " ".join("c" * token for token in tokens)
 
-    def apply_chat_template(self, messages, **_):
-        return [token for message in messages for token in self.encode(message["content"])]
+    def marker_in(self, text):
+        return None
 
 
 def pair(n_prompt, n_completion, where=""):
@@ -119,7 +125,7 @@ def pair(n_prompt, n_completion, where=""):
 
 def encode_words(records, max_seq_length=10, **options):
     return encode(
-        records, WordTokenizer(), max_seq_length=max_seq_length, mask_prompt=True, **options
+        records, WordTemplate(), max_seq_length=max_seq_length, mask_prompt=True, **options
     )
 
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from hawsweep.data.records import Record
 from hawsweep.errors import ExportError
 from hawsweep.export.ollama import common_system, find_turns, imports, modelfile
+from hawsweep.models.chat_template import ChatTemplate
 
 CHATML = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -134,7 +135,7 @@ CONVERSATIONS = [
 def test_template_says_what_the_models_own_says(tokenizer, template, conversation):
     own = with_template(tokenizer, template)
     system = 'Translate "Hawaiian".\nBe brief.'
-    turns, found = find_turns(own, system)
+    turns, found = find_turns(ChatTemplate(own), system)
     assert found == system
     messages = [("system", system), *conversation]
     wanted = own.apply_chat_template(
@@ -151,7 +152,7 @@ def test_template_says_what_the_models_own_says(tokenizer, template, conversatio
 )
 def test_system_message_is_the_templates_own_where_the_data_has_none(tokenizer, template, system):
     own = with_template(tokenizer, template)
-    turns, found = find_turns(own, None)
+    turns, found = find_turns(ChatTemplate(own), None)
     assert found == system
     question = [{"role": "user", "content": "Aloha."}]
     wanted = own.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
@@ -162,32 +163,31 @@ def test_system_message_is_the_templates_own_where_the_data_has_none(tokenizer, 
 
 def test_what_begins_every_turn_is_not_taken_for_the_beginning_of_a_sequence(tokenizer):
     own = with_template(tokenizer, CHATML, bos="<|im_start|>")
-    turns, _ = find_turns(own, "S")
+    turns, _ = find_turns(ChatTemplate(own), "S")
     assert turns.user == ("<|im_start|>user\n", "<|im_end|>\n")
     assert turns.system == ("<|im_start|>system\n", "<|im_end|>\n")
 
 
-@pytest.mark.parametrize("template", [MISTRAL, "{{ messages[0]['content'] }}", "{{ nothing() }}"])
-def test_template_that_is_not_of_turns_is_left_to_ollama(tokenizer, template):
-    own = with_template(tokenizer, template)
-    assert find_turns(own, "Be brief.") is None
+def test_template_that_is_not_of_turns_is_left_to_ollama(tokenizer):
+    own = with_template(tokenizer, MISTRAL)
+    assert find_turns(ChatTemplate(own), "Be brief.") is None
 
 
 def test_modelfile_is_read_back_as_it_was_meant(tokenizer):
     own = with_template(tokenizer, CHATML)
     system = 'Say "no" to """this""" and end with "quotes"'
-    text = modelfile(own, system, "Trial 1\nof a sweep")
+    text = modelfile(ChatTemplate(own), system, "Trial 1\nof a sweep")
     found = parse_modelfile(text)
     assert found[0] == ("FROM", "./fused")
     assert dict(found)["SYSTEM"] == system
-    turns, _ = find_turns(own, system)
+    turns, _ = find_turns(ChatTemplate(own), system)
     assert dict(found)["TEMPLATE"] == turns.to_go()
     parameters = [value for name, value in found if name == "PARAMETER"]
     assert parameters == ["temperature 0", "repeat_penalty 1", 'stop "<|im_end|>"']
 
 
 def test_modelfile_of_an_unknown_template_has_none(tokenizer):
-    text = modelfile(with_template(tokenizer, MISTRAL), None, "Trial 1")
+    text = modelfile(ChatTemplate(with_template(tokenizer, MISTRAL)), None, "Trial 1")
     assert [name for name, _ in parse_modelfile(text)][:2] == ["FROM", "PARAMETER"]
     assert "takes its own template" in text
 
@@ -196,11 +196,11 @@ def test_modelfile_of_an_unknown_template_has_none(tokenizer):
 def test_text_that_a_modelfile_cannot_hold_is_refused(tokenizer, system):
     own = with_template(tokenizer, CHATML)
     if '"""' not in system:
-        text = modelfile(own, system, "Trial 1")
+        text = modelfile(ChatTemplate(own), system, "Trial 1")
         assert dict(parse_modelfile(text))["SYSTEM"] == system
         return
     with pytest.raises(ExportError, match=r"system message has a line that ends in three quotes"):
-        modelfile(own, system, "Trial 1")
+        modelfile(ChatTemplate(own), system, "Trial 1")
 
 
 def test_system_message_is_common_where_all_records_have_the_same():

@@ -21,7 +21,7 @@ from hawsweep.prepare.inspect_data import (
     SplitView,
     check_rows,
     choose_columns,
-    find_tokenizer,
+    find_template,
     inspect_data,
 )
 from hawsweep.prepare.sweep_text import render, scalar, short
@@ -144,8 +144,8 @@ def test_view_counts_splits_tokens_duplicates_empty_texts_and_leaks(tmp_path, ti
         },
         "a sweep",
     )
-    tokenizer = find_tokenizer(tiny_model_dir)
-    view = inspect_data(spec, tokenizer)
+    template = find_template(tiny_model_dir, trust_remote_code=False)
+    view = inspect_data(spec, template)
     assert view.splits == {"train": SplitView(4, 1, 1), "valid": SplitView(2, 0, 0)}
     assert [(leak.part, leak.n_identical) for leak in view.leaks] == [
         ("source", 1),
@@ -155,7 +155,7 @@ def test_view_counts_splits_tokens_duplicates_empty_texts_and_leaks(tmp_path, ti
         {"role": "user", "content": one["prompt"]},
         {"role": "assistant", "content": one["completion"]},
     ]
-    whole = tokenizer.apply_chat_template(messages, return_dict=False)
+    whole = template.encode(messages).tokens
     assert view.lengths[0] == len(whole)
     assert view.n_longer(len(whole) - 1) == 2  # it is there twice
     assert view.is_tokenized
@@ -164,9 +164,8 @@ def test_view_counts_splits_tokens_duplicates_empty_texts_and_leaks(tmp_path, ti
     assert estimated.splits == view.splits
 
 
-def test_model_folder_without_a_tokenizer_has_none(tmp_path):
-    assert find_tokenizer(None) is None
-    assert find_tokenizer(tmp_path) is None
+def test_no_model_folder_has_no_template():
+    assert find_template(None, trust_remote_code=False) is None
 
 
 # Sizes

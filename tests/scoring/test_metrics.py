@@ -4,6 +4,8 @@ import pytest
 
 from hawsweep.errors import ScoringError, SpecError
 from hawsweep.scoring.metrics import (
+    CUT,
+    REASONING_CUT,
     bleu,
     chrf,
     corpus_scores,
@@ -49,30 +51,31 @@ def test_length_ratio_is_of_all_characters():
 
 
 @pytest.mark.parametrize(
-    ("output", "is_cut", "fault"),
+    ("output", "cut", "fault"),
     [
-        (REFERENCE, False, None),
-        ("", False, "empty"),
-        (" \n", True, "empty"),
-        ("The book was read by Leilani and her friend", True, "cut"),
-        (SOURCE, False, "copied source"),
-        (SOURCE.upper(), False, "copied source"),
+        (REFERENCE, None, None),
+        ("", None, "empty"),
+        (" \n", CUT, "empty"),
+        ("", REASONING_CUT, "reasoning cut"),
+        ("The book was read by Leilani and her friend", CUT, "cut"),
+        (SOURCE, None, "copied source"),
+        (SOURCE.upper(), None, "copied source"),
         (
             "the book the book the book the book the book the book the book the book",
-            True,
+            CUT,
             "repetition",
         ),
-        ("no no no", False, None),
+        ("no no no", None, None),
         (
             "A man went to the sea with his sister, and there they saw a canoe full of fish from "
             "the island where their grandmother had lived when she was young.",
-            False,
+            None,
             None,
         ),
     ],
 )
-def test_faults_are_seen_at_sight(output, is_cut, fault):
-    assert fault_of(SOURCE, REFERENCE, output, is_cut=is_cut) == fault
+def test_faults_are_seen_at_sight(output, cut, fault):
+    assert fault_of(SOURCE, REFERENCE, output, cut) == fault
 
 
 def test_answer_that_is_right_is_no_copy_and_no_repetition():

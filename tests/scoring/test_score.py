@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from hawsweep.data.records import Record
-from hawsweep.data.tokens import encode_prompt, end_of_turn, with_examples
+from hawsweep.data.tokens import with_examples
 from hawsweep.errors import DataError, ScoringError
 from hawsweep.scoring import embedding
 from hawsweep.scoring.embedding import Embedder, prompt_for
+from hawsweep.scoring.metrics import CUT
 from hawsweep.scoring.score import Sample, Scorer, translate, write_samples
 from hawsweep.spec.sweep import ScoringSpec
 
@@ -138,20 +139,20 @@ def test_answers_come_back_in_the_records_order_and_say_what_was_cut(tiny_model)
     found = translate(tiny_model, records, spec)
     assert found == translate(tiny_model, records, spec)
     assert all(isinstance(each.text, str) for each in found)
-    assert all(each.is_cut for each in found)  # an untrained model does not end by itself
+    assert all(each.cut == CUT for each in found)  # an untrained model does not end by itself
     alone = [translate(tiny_model, [each], spec)[0] for each in records]
     assert [each.text for each in alone] == [each.text for each in found]
 
 
 def test_generation_ends_where_the_chat_template_ends_a_turn(tiny_model, monkeypatch):
     tokenizer = tiny_model.tokenizer
-    end = end_of_turn(tokenizer)
-    assert end is not None
-    prompt = encode_prompt(record("a", "b"), tokenizer)
-    whole = tokenizer.apply_chat_template(record("a", "b").messages, return_dict=False)
-    assert end in whole[len(prompt) :]
     translate(tiny_model, [record("a", "b")], ScoringSpec(max_tokens=1))
-    assert end in tokenizer.eos_token_ids
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in tokenizer.eos_token_ids
+
+
+def example_of(system, prompt, completion):
+    messages = record(prompt, completion).messages
+    return Record({"messages": [{"role": "system", "content": system}, *messages]})
 
 
 def test_examples_go_between_the_system_and_the_question():
@@ -166,7 +167,9 @@ def test_examples_go_between_the_system_and_the_question():
         },
         "line 9",
     )
-    found = with_examples(asked, [record("p1", "c1"), record("p2", "c2")])
+    examples = [example_of("Translate.", "p1", "c1"), example_of("Translate.", "p2", "c2")]
+    other = example_of("Summarize.", "p3", "c3")  # asked otherwise: no example here
+    found = with_examples(asked, [*examples, other, record("p4", "c4")])
     assert [each["content"] for each in found.messages] == [
         *("Translate.", "p1", "c1", "p2", "c2", "q", "a"),
     ]

@@ -26,7 +26,7 @@ def test_folders_of_untuned_models_stay_below_the_study(tmp_path):
 
 
 def encoded(loaded, records, length=256):
-    return encode(records, loaded.tokenizer, max_seq_length=length, mask_prompt=True)
+    return encode(records, loaded.template, max_seq_length=length, mask_prompt=True)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_text_that_was_cut_away_does_not_count_as_bytes(both, splits):
 
 
 def test_validation_records_are_those_every_model_learns_from(both, splits):
-    tokenizers = {str(number): loaded.tokenizer for number, loaded in enumerate(both)}
+    templates = {str(number): loaded.template for number, loaded in enumerate(both)}
     prompts = [
         [len(each.tokens) - each.n_targets for each in encoded(loaded, splits.valid).examples]
         for loaded in both
@@ -81,16 +81,16 @@ def test_validation_records_are_those_every_model_learns_from(both, splits):
     expected = [i for i, tokens in enumerate(longest) if tokens < length]
     assert 0 < len(expected) < len(splits.valid)
     spec = sweep(train={"mask_prompt": True, "max_seq_length": length})
-    assert shared_records(spec, splits, tokenizers) == expected
+    assert shared_records(spec, splits, templates) == expected
     fewer = sweep(
         train={"mask_prompt": True, "max_seq_length": length}, validation={"max_examples": 2}
     )
-    chosen = shared_records(fewer, splits, tokenizers)
+    chosen = shared_records(fewer, splits, templates)
     assert len(chosen) == 2
     assert set(chosen) <= set(expected)
     none = sweep(train={"mask_prompt": True, "max_seq_length": 8})
     with pytest.raises(DataError, match="has anything to learn from within"):
-        shared_records(none, splits, tokenizers)
+        shared_records(none, splits, templates)
 
 
 # Verdict

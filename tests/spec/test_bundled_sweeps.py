@@ -93,7 +93,7 @@ def test_every_kind_of_trial_trains_on_the_tiny_model(
     spec = read_sweep(SWEEPS[name], {"train.steps_per_eval": 4})
     loaded = load_model(tiny_model_dir)
     records = load_data([DataSpec(path=str(chat_data_dir))]).train
-    examples = encode(records, loaded.tokenizer, max_seq_length=128, mask_prompt=True).examples
+    examples = encode(records, loaded.template, max_seq_length=128, mask_prompt=True).examples
     kinds = ("fine_tune_type", "optimizer", "lr_schedule.name", "grad_accumulation_steps")
     middle = first_settings(spec, LLAMA)[0]
     for number, kind in enumerate(corners(spec.search, kinds)):

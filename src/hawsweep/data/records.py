@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hawsweep.errors import DataError
+from hawsweep.models.chat_template import without_thoughts
 
 MAX_LINE = 10_000_000
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation")
@@ -52,17 +53,23 @@ class Record:
 
     @property
     def reference(self) -> str | None:
-        """The reference answer; None if the record has none."""
+        """The reference answer, without reasoning; None if the record has none."""
         messages = self.messages
         if messages is None or messages[-1].get("role") != "assistant":
             return None
-        return str(messages[-1]["content"])
+        answer = str(messages[-1]["content"])
+        return without_thoughts(answer) or answer
 
     @property
     def source(self) -> str:
         """The last user's message."""
         users = [m for m in self.messages or () if m.get("role") == "user"]
         return str(users[-1]["content"]) if users else ""
+
+    @property
+    def tools(self) -> list[Any] | None:
+        """The tools that the conversation may call."""
+        return self.content.get("tools")
 
     @property
     def group(self) -> str | None:

@@ -1,7 +1,9 @@
-"""Records become tokens by the model's chat template; the tokens lie on disk."""
+"""Records become tokens by the contract of the model's chat template; the tokens lie on disk."""
 
 import mmap
+import unicodedata
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -11,6 +13,7 @@ import numpy.typing as npt
 
 from hawsweep.data.records import Record, scratch_file
 from hawsweep.errors import DataError
+from hawsweep.models.chat_template import ChatTemplate, Conversation
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class Encoded:
         n_dropped: Records with no token to learn from, before or after the cut.
         n_empty: Dropped records that had no such token before the cut; not in ``n_truncated``.
         weights: How often each example comes in an epoch, ``[examples]``; None: each once.
+        warnings: What is learned otherwise than it stands in the records, in sentences.
     """
 
     examples: Examples
@@ -83,17 +87,18 @@ class Encoded:
     n_dropped: int
     n_empty: int
     weights: npt.NDArray[np.float32] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def encode(
     records: Iterable[Record],
-    tokenizer: Any,
+    template: ChatTemplate,
     *,
     max_seq_length: int,
     mask_prompt: bool,
     weights: npt.NDArray[np.float32] | None = None,
 ) -> Encoded:
-    """Turn records into tokens as mlx-lm does, by the model's chat template.
+    """Turn records into tokens by the model's chat template.
 
     Records are read one at a time. Their tokens go to a temporary file, removed with the examples.
 
@@ -101,14 +106,17 @@ def encode(
         weights: How often each record comes in an epoch, ``[records]``; None: each once.
 
     Raises:
-        DataError: Nothing is left to learn from, or the chat template refuses a record.
+        DataError: Nothing is left to learn from, or a record does not keep the template's contract.
     """
     kept, lengths, n_targets = array("i"), array("i"), array("i")
     n_truncated = n_dropped = n_empty = longest = 0
     first_empty = ""
+    doubts = _Doubts(template, mask_prompt=mask_prompt)
     with scratch_file() as file:
         for index, record in enumerate(records):
-            tokens, offset = _tokenize(record, tokenizer, mask_prompt)
+            found = encode_record(record, template, mask_prompt=mask_prompt)
+            doubts.look_at(record, found)
+            tokens, offset = found.tokens, found.start if mask_prompt else 0
             longest = max(longest, len(tokens))
             example = Example(np.array(tokens[:max_seq_length], np.int32), max(offset, 1))
             is_empty = len(tokens) <= example.offset
@@ -136,75 +144,106 @@ def encode(
         n_dropped,
         n_empty,
         None if weights is None else weights[record_indices],
+        doubts.warnings(),
     )
 
 
-def encode_prompt(record: Record, tokenizer: Any) -> list[int]:
-    """The tokens after which the model answers."""
+def encode_record(record: Record, template: ChatTemplate, *, mask_prompt: bool) -> Conversation:
+    """A record's tokens, uncut, and where its answer begins.
+
+    Raises:
+        DataError: It does not keep the template's contract, or it is plain text with a prompt to
+            mask. The message names file and line.
+    """
     messages = record.messages
-    assert messages is not None
-    return list(
-        tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
-    )
+    if messages is None and mask_prompt:
+        raise DataError(
+            f"{record.where} is plain text, which has no prompt to mask. Set "
+            "train.mask_prompt: false."
+        )
+    try:
+        if messages is None:
+            return template.encode_text(record.content["text"])
+        return template.encode(messages, record.tools)
+    except DataError as fault:
+        raise DataError(f"{record.where}: {fault}") from fault
+
+
+def encode_prompt(record: Record, template: ChatTemplate) -> list[int]:
+    """The tokens after which the model answers; see ``encode_record``."""
+    found = encode_record(record, template, mask_prompt=True)
+    return found.tokens[: found.start]
 
 
 def with_examples(record: Record, examples: Sequence[Record]) -> Record:
-    """The record with other records' questions and answers before its own, as a few-shot prompt."""
+    """The record with other records' conversations before its own, as a few-shot prompt.
+
+    Only those with the record's own system message are shown.
+    """
+    system, own = _split_system(record)
+    shown = [
+        message
+        for example in examples
+        if _split_system(example)[0] == system
+        for message in _split_system(example)[1]
+    ]
+    return Record({**record.content, "messages": [*system, *shown, *own]}, record.where)
+
+
+def is_example(record: Record) -> bool:
+    """Whether a record can be shown in a few-shot prompt: questions and answers in turn, and no
+    tools.
+    """
+    if record.reference is None or record.tools:
+        return False
+    roles = [message["role"] for message in _split_system(record)[1]]
+    return roles == ["user", "assistant"] * (len(roles) // 2)
+
+
+def _split_system(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The system message, if there is one, and the other messages."""
     messages = record.messages
     assert messages is not None
-    first = [each for each in messages[:1] if each.get("role") == "system"]
-    shown = [each for example in examples for each in (example.messages or ())[-2:]]
-    return Record(
-        {**record.content, "messages": [*first, *shown, *messages[len(first) :]]}, record.where
-    )
+    n_first = int(messages[0].get("role") == "system")
+    return messages[:n_first], messages[n_first:]
 
 
-def end_of_turn(tokenizer: Any) -> int | None:
-    """The token that the chat template puts after an answer; None if it is an ordinary token.
+class _Doubts:
+    """What is not learned as it stands in the records: how often, and the first place."""
 
-    In some models the end-of-sequence token never follows an answer.
-    """
-    question = {"role": "user", "content": "a"}
-    before = encode_prompt(Record({"messages": [question, {}]}), tokenizer)
-    whole = tokenizer.apply_chat_template(
-        [question, {"role": "assistant", "content": "b"}], return_dict=False
-    )
-    special = {
-        *tokenizer.all_special_ids,
-        *(number for number, token in tokenizer.added_tokens_decoder.items() if token.special),
-    }
-    after = [token for token in whole[len(before) :] if token in special]
-    return after[0] if after else None
+    def __init__(self, template: ChatTemplate, *, mask_prompt: bool) -> None:
+        self._template, self._mask_prompt = template, mask_prompt
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def look_at(self, record: Record, found: Conversation) -> None:
+        if found.is_begun_twice:
+            self._add("had a second begin-of-text token, which is dropped", record)
+        if record.messages is None:
+            return
+        texts = [str(message["content"]) for message in record.messages]
+        marker = next(filter(None, map(self._template.marker_in, texts)), None)
+        if marker is not None:
+            self._add("spell a control token, which becomes that token", record, marker)
+        elif record.reference is not None:
+            answer = self._template.answer(found.tokens[found.start :])
+            if answer is None or _words(answer) != _words(record.reference):
+                told = f"{record.reference[:60]!r} becomes {(answer or '')[:60]!r}"
+                self._add("have an answer that the template or the tokenizer changes", record, told)
+        elif self._mask_prompt:
+            self._add("end without an answer, so nothing of them is learned", record)
+
+    def _add(self, kind: str, record: Record, told: str = "") -> None:
+        self._counts[kind] += 1
+        self._first.setdefault(kind, f"{record.where}{told and f', {told}'}")
+
+    def warnings(self) -> tuple[str, ...]:
+        counted = self._counts.items()
+        return tuple(f"{n} records {kind}; the first is {self._first[kind]}" for kind, n in counted)
 
 
-def _tokenize(record: Record, tokenizer: Any, mask_prompt: bool) -> tuple[list[int], int]:
-    messages = record.messages
-    if messages is None:
-        if mask_prompt:
-            raise DataError(
-                f"{record.where} is plain text, which has no prompt to mask. Set "
-                "train.mask_prompt: false."
-            )
-        tokens = list(tokenizer.encode(record.content["text"]))
-        if tokens[-1:] != [tokenizer.eos_token_id]:
-            tokens.append(tokenizer.eos_token_id)
-        return tokens, 0
-    tools = record.content.get("tools")
-    try:
-        tokens = list(tokenizer.apply_chat_template(messages, tools=tools, return_dict=False))
-        if not mask_prompt:
-            return tokens, 0
-        prompt = tokenizer.apply_chat_template(
-            messages[:-1],
-            tools=tools,
-            add_generation_prompt=messages[-1].get("role") == "assistant",
-            return_dict=False,
-        )
-    except Exception as fault:  # a chat template is the model's code and may raise anything
-        raise DataError(
-            f"{record.where}: the model's chat template refuses the record: {fault}"
-        ) from fault
-    return tokens, len(prompt)
+def _words(text: str) -> list[str]:
+    return unicodedata.normalize("NFC", text).split()
 
 
 def _nothing_to_learn(

@@ -16,6 +16,7 @@ from hawsweep.data.load import Splits, choose_indices
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import Example, encode
 from hawsweep.errors import DataError
+from hawsweep.models.chat_template import ChatTemplate
 from hawsweep.spec.space import Choices, Range
 from hawsweep.spec.sweep import SweepSpec
 
@@ -45,23 +46,25 @@ def choose_size(
     return validation_size(train_lengths, valid_lengths, smallest, between)
 
 
-def shared_records(spec: SweepSpec, splits: Splits, tokenizers: Mapping[str, Any]) -> list[int]:
+def shared_records(
+    spec: SweepSpec, splits: Splits, templates: Mapping[str, ChatTemplate]
+) -> list[int]:
     """The validation records for the loss of several models: a seeded choice of records from which
     each model has something to learn.
 
     Args:
-        tokenizers: By model.
+        templates: By model.
 
     Raises:
         DataError: There are none, or a model's chat template refuses one.
     """
     train = spec.train
     usable = set(range(len(splits.valid)))
-    for model, tokenizer in tokenizers.items():
+    for model, template in templates.items():
         try:
             encoded = encode(
                 splits.valid,
-                tokenizer,
+                template,
                 max_seq_length=train.max_seq_length,
                 mask_prompt=train.mask_prompt,
             )

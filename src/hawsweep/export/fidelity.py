@@ -25,7 +25,7 @@ from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import SELF_CHECK, SPEC
 from hawsweep.study.baselines import base_dir_of
 from hawsweep.study.place import Place
-from hawsweep.study.study import spec_of
+from hawsweep.study.study import date_of, spec_of
 
 # The largest change of the mean score of the same prompts, as a share of the metric's scale.
 TOLERANCE = 0.01
@@ -92,7 +92,7 @@ class Judge:
         *,
         is_checkpoint: bool = False,
     ) -> None:
-        self._spec = spec_of(study, trial)
+        self._spec, self._today = spec_of(study, trial), date_of(study)
         valid = load_data(self._spec.data).valid
         known = study.user_attrs[SPEC].get("fingerprints", {}).get("valid")
         if known is not None and known != valid.fingerprint:
@@ -113,7 +113,8 @@ class Judge:
 
     def __call__(self, model: Path, adapters: Path | None = None) -> Check:
         """Load a model anew, with an adapter or without, and let it answer."""
-        loaded = load_model(model, adapters, trust_remote_code=self._spec.trust_remote_code)
+        trusted = self._spec.trust_remote_code
+        loaded = load_model(model, adapters, trust_remote_code=trusted, today=self._today)
         score = self._scorer.score(loaded, self._records)
         outputs = [sample.output for sample in score.samples]
         check = Check(

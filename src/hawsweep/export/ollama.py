@@ -7,11 +7,10 @@ the text around the placeholders is the template. It is used only if it renders 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hawsweep.data.records import Record
-from hawsweep.data.tokens import end_of_turn
 from hawsweep.errors import ExportError
+from hawsweep.models.chat_template import ChatTemplate
 from hawsweep.models.shape import read_config
 
 # Architectures that Ollama imports from a folder of safetensors (its convert/convert.go).
@@ -88,39 +87,39 @@ class Turns:
         )
 
 
-def find_turns(tokenizer: Any, system: str | None) -> tuple[Turns, str | None] | None:
-    """A tokenizer's chat template as turns, and its system message: ``system``, else the template's
+def find_turns(template: ChatTemplate, system: str | None) -> tuple[Turns, str | None] | None:
+    """A chat template as turns, and its system message: ``system``, else the template's
     default. None if the template does not consist of such turns.
     """
     try:
-        turns = _probe(tokenizer)
+        turns = _probe(template)
         if turns is None:
             return None
         if system is None:
-            system = _default_system(tokenizer, turns)
+            system = _default_system(template, turns)
         first = [] if system is None else [("system", system)]
         for conversation in (
             [*first, ("user", "a b")],
             [*first, ("user", "a"), ("assistant", "c"), ("user", "d")],
             [("system", "Do."), ("user", "a"), ("assistant", "c"), ("user", "d")],
         ):
-            if turns.render(conversation) != _rendered(tokenizer, conversation):
+            if turns.render(conversation) != _rendered(template, conversation):
                 return None
     except Exception:  # a template may raise anything for messages it does not support
         return None
     return turns, system
 
 
-def _probe(tokenizer: Any) -> Turns | None:
+def _probe(template: ChatTemplate) -> Turns | None:
     system, question, answer = ("system", _SYSTEM), ("user", _QUESTION), ("assistant", _ANSWER)
     marks = (_SYSTEM, _QUESTION, _ANSWER, _AGAIN)
-    text = _rendered(tokenizer, [system, question, answer, ("user", _AGAIN)])
+    text = _rendered(template, [system, question, answer, ("user", _AGAIN)])
     if [each for each in text if each in marks] != list(marks):
         return None
     before, to_question, to_answer, to_again, end = _split(text, marks)
     # Without a generation prompt the text ends with the part after the last message.
-    after_user = _rendered(tokenizer, [system, question], to_go_on=False).partition(_QUESTION)[2]
-    last = _rendered(tokenizer, [system, question, answer], to_go_on=False)
+    after_user = _rendered(template, [system, question], to_go_on=False).partition(_QUESTION)[2]
+    last = _rendered(template, [system, question, answer], to_go_on=False)
     after_assistant = last.partition(_ANSWER)[2]
     user = (to_again.removeprefix(after_assistant), after_user)
     assistant = (to_answer.removeprefix(after_user), after_assistant)
@@ -131,10 +130,10 @@ def _probe(tokenizer: Any) -> Turns | None:
     return Turns(None, (before.removeprefix(user[0]), to_question), user, assistant, go_on)
 
 
-def _default_system(tokenizer: Any, turns: Turns) -> str | None:
+def _default_system(template: ChatTemplate, turns: Turns) -> str | None:
     """The system message that a template adds to a conversation without one."""
     question = [("user", _QUESTION)]
-    text = _rendered(tokenizer, question)
+    text = _rendered(template, question)
     if turns.system is None or text == turns.render(question):
         return None
     before, after = turns.system
@@ -142,23 +141,19 @@ def _default_system(tokenizer: Any, turns: Turns) -> str | None:
     return found if turns.render([("system", found), *question]) == text else None
 
 
-def _rendered(tokenizer: Any, messages: Messages, *, to_go_on: bool = True) -> str:
+def _rendered(template: ChatTemplate, messages: Messages, *, to_go_on: bool = True) -> str:
     """Messages rendered by the model's own template, without the begin-of-sequence token, which
     llama.cpp adds itself.
     """
-    text = str(
-        tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
-            add_generation_prompt=to_go_on,
-            tokenize=False,
-        )
+    text = template.text(
+        [{"role": role, "content": content} for role, content in messages], to_answer=to_go_on
     )
-    bos = tokenizer.bos_token
+    bos = template.tokenizer.bos_token
     # In ChatML the token begins every turn, so there it is part of the turns.
     return text.removeprefix(bos) if bos and text.count(bos) == 1 else text
 
 
-def modelfile(tokenizer: Any, system: str | None, title: str) -> str:
+def modelfile(template: ChatTemplate, system: str | None, title: str) -> str:
     """The text of a Modelfile beside the folder ``fused``.
 
     Args:
@@ -167,7 +162,7 @@ def modelfile(tokenizer: Any, system: str | None, title: str) -> str:
     Raises:
         ExportError: A text cannot be written in a Modelfile.
     """
-    found = find_turns(tokenizer, system)
+    found = find_turns(template, system)
     lines = [f"# {' '.join(title.split())}", FROM]
     if found is None:
         lines += ["# No TEMPLATE: Ollama takes its own template for this model.", ""]
@@ -178,7 +173,7 @@ def modelfile(tokenizer: Any, system: str | None, title: str) -> str:
         lines += [f"SYSTEM {_quoted('system message', system)}", ""]
     lines += ["# As in the study: greedy decoding without a repetition penalty."]
     lines += ["PARAMETER temperature 0", "PARAMETER repeat_penalty 1"]
-    lines += [f'PARAMETER stop "{each}"' for each in stops(tokenizer)]
+    lines += [f'PARAMETER stop "{each}"' for each in template.ends]
     return "\n".join(lines) + "\n"
 
 
@@ -192,13 +187,6 @@ def _quoted(name: str, text: str) -> str:
             "Export without --ollama."
         )
     return f"{_QUOTES}{text}{_QUOTES}"
-
-
-def stops(tokenizer: Any) -> list[str]:
-    """The tokens that end an answer, as text."""
-    numbers = [end_of_turn(tokenizer), tokenizer.eos_token_id]
-    known = [tokenizer.convert_ids_to_tokens(each) for each in numbers if each is not None]
-    return list(dict.fromkeys(known))
 
 
 def common_system(records: Sequence[Record]) -> str | None:

@@ -28,9 +28,11 @@ from hawsweep.export.model_card import Released, card
 from hawsweep.export.ollama import FROM, common_system
 from hawsweep.export.upload import Repository, upload
 from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.models.load import load_template
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BEST_ITERATION
 from hawsweep.study.place import Place
+from hawsweep.study.study import date_of
 from hawsweep.text import SayProgress
 
 
@@ -138,12 +140,10 @@ class Maker:
         self.new[name] = replace(part, n_bytes=size_of(path))
 
     def _modelfile(self) -> str:
-        from transformers import AutoTokenizer
-
-        trusted = self._spec.trust_remote_code
-        tokenizer = AutoTokenizer.from_pretrained(str(self._base), trust_remote_code=trusted)
+        trusted, today = self._spec.trust_remote_code, date_of(self._study)
+        template = load_template(self._base, trust_remote_code=trusted, today=today)
         title = f"Trial {self._trial.number} of the hawsweep sweep {self._study.study_name}"
-        return ollama.modelfile(tokenizer, self.system, title)
+        return ollama.modelfile(template, self.system, title)
 
     def _card(self, parts: Sequence[Part], has_modelfile: bool, repo: str | None = None) -> str:
         released = Released(parts, self.unmeasured, repo, has_modelfile)

@@ -1,14 +1,19 @@
 """A model's folder becomes a loaded model, a tokenizer, an embedder."""
 
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hawsweep.errors import ModelError
 from hawsweep.machine import backend
 from hawsweep.machine.memory import available_bytes
+from hawsweep.models.chat_template import ChatTemplate
+from hawsweep.models.shape import read_config
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -29,25 +34,69 @@ _LOAD_FAULTS = (
 
 @dataclass
 class LoadedModel:
-    """A model in memory with its tokenizer, and the folder they came from."""
+    """A model in memory with its tokenizer, and the folder they came from.
+
+    Attributes:
+        today: The date for chat templates that ask the clock; None for the present day.
+    """
 
     model: Any
     tokenizer: Any
     config: dict[str, Any]
     path: Path
+    today: date | None = None
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The contract of its chat template.
+
+        Raises:
+            ModelError: No answer can be learned by it.
+        """
+        return _make_template(self.tokenizer, self.config, self.path, self.today)
 
 
 def load_model(
-    path: Path, adapter_path: Path | None = None, *, trust_remote_code: bool = False
+    path: Path,
+    adapter_path: Path | None = None,
+    *,
+    trust_remote_code: bool = False,
+    today: date | None = None,
 ) -> LoadedModel:
     """Load a model and its tokenizer for training and generation; see ``load_weights``.
+
+    Args:
+        today: See ``LoadedModel``.
 
     Raises:
         ModelError: The folder is not a model that mlx-lm reads, or it has no chat template.
     """
     model, config = load_weights(path, adapter_path, trust_remote_code=trust_remote_code)
     tokenizer = load_tokenizer(path, config, trust_remote_code=trust_remote_code)
-    return LoadedModel(model, tokenizer, config, path)
+    return LoadedModel(model, tokenizer, config, path, today)
+
+
+def load_template(
+    path: Path, *, trust_remote_code: bool = False, today: date | None = None
+) -> ChatTemplate:
+    """The contract of a model's chat template, without its weights.
+
+    Raises:
+        ModelError: The tokenizer cannot be loaded, or no answer can be learned by its template.
+    """
+    config = read_config(path)
+    tokenizer = load_tokenizer(path, config, trust_remote_code=trust_remote_code)
+    return _make_template(tokenizer, config, path, today)
+
+
+def _make_template(
+    tokenizer: Any, config: Mapping[str, Any], path: Path, today: date | None
+) -> ChatTemplate:
+    n_embeddings = {**config, **(config.get("text_config") or {})}.get("vocab_size")
+    try:
+        return ChatTemplate(tokenizer, n_embeddings, today)
+    except ModelError as fault:
+        raise ModelError(f"{path}: {fault}") from fault
 
 
 def load_tokenizer(
@@ -58,6 +107,8 @@ def load_tokenizer(
     Raises:
         ModelError: It cannot be loaded, or has no chat template.
     """
+    from hawsweep.machine.backend import mx  # noqa: F401 - before mlx_lm imports MLX
+
     from mlx_lm.utils import load_tokenizer
 
     options = {"trust_remote_code": trust_remote_code}
@@ -66,8 +117,19 @@ def load_tokenizer(
     except _LOAD_FAULTS as fault:
         raise _cannot_load(path, fault) from fault
     if tokenizer.chat_template is None:
+        tokenizer.chat_template = _template_beside(path)
+    if tokenizer.chat_template is None:
         raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.")
     return tokenizer
+
+
+def _template_beside(path: Path) -> str | None:
+    """The template where older checkpoints have it, in a file that transformers reads no more."""
+    try:
+        content = json.loads((path / "chat_template.json").read_text(encoding="utf-8"))
+        return str(content["chat_template"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def load_weights(

@@ -31,7 +31,7 @@ from hawsweep.prepare.inspect_data import (
     DataView,
     check_rows,
     choose_columns,
-    find_tokenizer,
+    find_template,
     inspect_data,
 )
 from hawsweep.prepare.reasons import reasons_of
@@ -113,7 +113,8 @@ def _look(model: str, keys: str | dict[str, Any], seconds: float, progress: SayP
     }
     uncut = check_sweep(least, "the drafted sweep")
     known = known_memory(uncut, backend.device_here())  # unknown models fail at once
-    view = inspect_data(uncut, find_tokenizer(path, progress), progress)
+    template = find_template(path, trust_remote_code=False, progress=progress)
+    view = inspect_data(uncut, template, progress)
     if not view.has_answers:
         raise DataError(
             f"{uncut.data[0].path}: there are records without an answer to compare with. A sweep "
@@ -224,6 +225,7 @@ def _head(reference: str, model: str, hours: float, design: Design) -> list[str]
 def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
     view, n_prompts = basis.view, spec.scoring.max_examples
     yield from (f"{each.text}." for each in repeated_or_empty(view))
+    yield from (f"{each}." for each in view.warnings)
     for leak in view.leaks:
         yield f"{leak}: on these the score measures memory."
     if n_prompts < FEW_PROMPTS:

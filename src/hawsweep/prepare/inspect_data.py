@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from hawsweep.data.csv_file import open_csv
 from hawsweep.data.leaks import Leak, find_leaks
-from hawsweep.data.load import Splits, choose_subset, csv_path, load_data, named_columns
-from hawsweep.data.records import Record, Records
+from hawsweep.data.load import csv_path, load_data, named_columns
+from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
+from hawsweep.models.chat_template import ChatTemplate
+from hawsweep.models.load import load_template
 from hawsweep.planning.workload import workload
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.text import SayProgress
@@ -25,8 +27,6 @@ _SOURCES = ("source", "src", "input", "prompt", "question", "hawaiian", "haw", "
 _TARGETS = ("target", "tgt", "output", "completion", "answer", "english", "eng", "en", "reference")
 _ROWS_LOOKED_AT = 200
 _LINES_NAMED = 8
-# The most records tokenized for their lengths; of more records a seeded subset is taken.
-_MOST_TOKENIZED = 20_000
 # Longer than any example: nothing is cut.
 UNCUT = 2**24
 
@@ -71,6 +71,7 @@ class DataView:
         how: The origin of these numbers.
         is_tokenized: Whether the model's tokenizer counted them.
         has_answers: Whether each record has a reference answer.
+        warnings: What is not learned as it stands in the records, in sentences.
     """
 
     splits: Mapping[str, SplitView]
@@ -80,6 +81,7 @@ class DataView:
     how: str
     is_tokenized: bool
     has_answers: bool
+    warnings: tuple[str, ...] = ()
 
     def count(self, split: str) -> int:
         """Records of a split; 0 where there is none."""
@@ -146,15 +148,16 @@ def check_rows(path: Path, source: str, target: str) -> int:
 
 
 def inspect_data(
-    spec: SweepSpec, tokenizer: Any | None, progress: SayProgress = lambda _: None
+    spec: SweepSpec, template: ChatTemplate | None, progress: SayProgress = lambda _: None
 ) -> DataView:
     """Inspect the data of a sweep.
 
     Args:
-        tokenizer: The model's; None if it is not on this machine: lengths are then estimated.
+        template: The model's; None if it is not on this machine: lengths are then estimated.
 
     Raises:
-        DataError: It cannot be found, read or used.
+        DataError: It cannot be found, read or used, or a record of a split does not keep the
+            template's contract.
     """
     for each in spec.data:
         if path := csv_path(each.path):
@@ -163,42 +166,47 @@ def inspect_data(
             check_rows(path, *chosen)
     splits = load_data(spec.data, progress)
     has_answers = all(record.reference is not None for record in splits.valid)
-    if tokenizer is None:
+    warnings: list[str] = []
+    if template is None:
         uncut = spec.train.model_copy(update={"max_seq_length": UNCUT})
         work = workload(spec.model_copy(update={"train": uncut}))
         lengths, n_targets = work.lengths, work.n_targets
         how = "estimated from characters: the model's tokenizer is not here"
     else:
         progress("counting tokens")
-        lengths, n_targets = _count_tokens(splits, tokenizer, spec.train.mask_prompt)
+        found = {}
+        for name in SPLITS:
+            if records := getattr(splits, name):
+                found[name] = encode(
+                    records,
+                    template,
+                    max_seq_length=UNCUT,
+                    mask_prompt=spec.train.mask_prompt,
+                )
+                warnings += [f"{name}: {each}" for each in found[name].warnings]
+        lengths, n_targets = found["train"].examples.lengths, found["train"].examples.n_targets
         how = "by the model's tokenizer"
     progress("looking for duplicates and leaks")
     views = {name: _view(records) for name in SPLITS if (records := getattr(splits, name))}
     leaks = tuple(find_leaks(splits))
-    return DataView(views, leaks, lengths, n_targets, how, tokenizer is not None, has_answers)
+    is_tokenized = template is not None
+    return DataView(
+        views, leaks, lengths, n_targets, how, is_tokenized, has_answers, tuple(warnings)
+    )
 
 
-def find_tokenizer(path: Path | None, progress: SayProgress = lambda _: None) -> Any:
-    """The tokenizer in a model's folder; None if it cannot be read."""
+def find_template(
+    path: Path | None, *, trust_remote_code: bool, progress: SayProgress = lambda _: None
+) -> ChatTemplate | None:
+    """The contract of a model's chat template; None where there is no model's folder.
+
+    Raises:
+        ModelError: See ``load_template``.
+    """
     if path is None:
         return None
     progress("reading the tokenizer")
-    from hawsweep.machine.backend import mx  # noqa: F401 - before mlx_lm imports MLX
-
-    from mlx_lm.utils import load_tokenizer
-
-    try:
-        return load_tokenizer(path)
-    except (AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError):
-        return None  # `start` names the fault
-
-
-def _count_tokens(
-    splits: Splits, tokenizer: Any, mask_prompt: bool
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    records: Records = choose_subset(splits.train, _MOST_TOKENIZED, 0)
-    found = encode(records, tokenizer, max_seq_length=UNCUT, mask_prompt=mask_prompt).examples
-    return found.lengths, found.n_targets
+    return load_template(path, trust_remote_code=trust_remote_code)
 
 
 def _view(records: Iterable[Record]) -> SplitView:

@@ -118,7 +118,7 @@ def _bundled(path: Path) -> tuple[Any, Sequence[Any]]:
 
     loaded = load_model(path)
     records = load_data([DataSpec.model_validate({"path": "phrasebook"})]).train[:_EXAMPLES]
-    encoded = encode(records, loaded.tokenizer, max_seq_length=64, mask_prompt=True)
+    encoded = encode(records, loaded.template, max_seq_length=64, mask_prompt=True)
     return loaded.model, encoded.examples
 
 

@@ -19,7 +19,7 @@ from hawsweep.planning.fits import check_fits
 from hawsweep.planning.sweep_plan import SweepPlan, known_memory, plan_sweep
 from hawsweep.planning.sweep_time import Timing, time_sweep
 from hawsweep.prepare.finding import Finding, State, worst
-from hawsweep.prepare.inspect_data import DataView, find_tokenizer, inspect_data
+from hawsweep.prepare.inspect_data import DataView, find_template, inspect_data
 from hawsweep.scoring.intervals import detectable_difference
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.place import Place
@@ -134,13 +134,13 @@ def _data(
     spec: SweepSpec, path: Path | None, progress: SayProgress
 ) -> tuple[DataView | None, list[Finding]]:
     try:
-        tokenizer = find_tokenizer(path, progress)
-        if tokenizer is not None and tokenizer.chat_template is None:
-            raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.")
-        view = inspect_data(spec, tokenizer, progress)
+        trusted = spec.trust_remote_code
+        template = find_template(path, trust_remote_code=trusted, progress=progress)
+        view = inspect_data(spec, template, progress)
     except HawsweepError as fault:
         return None, [Finding("data", "fault", str(fault))]
-    return view, list(_of_view(spec, view))
+    repairs = template.repairs if template is not None else ()
+    return view, [*_of_view(spec, view), *(Finding("template", "ok", each) for each in repairs)]
 
 
 def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
@@ -159,6 +159,8 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
         yield Finding("data", "fault", str(fault))
     yield from _lengths(spec, view)
     yield from repeated_or_empty(view)
+    for each in view.warnings:
+        yield Finding("tokens", "warning", f"{each}.", "hawsweep preview shows what is learned.")
     for leak in view.leaks:
         yield Finding("leak", "warning", str(leak), "The score then measures memory: remove them.")
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))

@@ -20,7 +20,7 @@ from hawsweep.scoring.score import Score, Scorer
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import DataSpec, ScoringSpec, SweepSpec
 from hawsweep.study.place import Place
-from hawsweep.study.study import spec_of
+from hawsweep.study.study import date_of, spec_of
 from hawsweep.study.trials import trial_of
 from hawsweep.text import SayProgress
 from hawsweep.training.adapters import adapted, load_adapter
@@ -168,7 +168,8 @@ def score_checkpoints(
     spec: SweepSpec = spec_of(study, trial)
     scorer = _scorer(spec.scoring, trust_remote_code=spec.trust_remote_code)
     path = resolve.resolve_model(spec.model, progress)
-    loaded = load_model(path, trust_remote_code=spec.trust_remote_code)
+    trusted = spec.trust_remote_code
+    loaded = load_model(path, trust_remote_code=trusted, today=date_of(study))
     valid = load_data(spec.data, progress).valid
     records = list(choose_subset(valid, spec.scoring.max_examples, spec.seed))
     scores = {}

@@ -35,8 +35,7 @@ from hawsweep.machine import backend
 from hawsweep.machine.processes import identity
 from hawsweep.machine.without_torch import keep_torch_out
 from hawsweep.models import resolve
-from hawsweep.models.load import load_model, load_tokenizer
-from hawsweep.models.shape import read_config
+from hawsweep.models.load import load_model, load_template
 from hawsweep.planning.calibration import cost_model
 from hawsweep.planning.peak import arrays_budget
 from hawsweep.planning.workload import save_lengths
@@ -67,7 +66,7 @@ from hawsweep.study.optuna_door import trial_to_run
 from hawsweep.study.place import Place
 from hawsweep.study.queue import end_failed
 from hawsweep.study.storage import STORAGE_FAULTS, disk_fault, open_storage, storage_faults_told
-from hawsweep.study.study import load_study
+from hawsweep.study.study import check_tokens, date_of, load_study
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
 from hawsweep.trial.measure_base import measure_base, score_few_shot, score_test
@@ -141,10 +140,10 @@ class Worker:
             trust_remote_code=self.spec.trust_remote_code,
             encode=self._embedder_client(),
         )
-        self._valid_records = self._share_records() if self.spec.searches_models else None
         self.storage: RDBStorage = open_storage(self.place)
         # The study is kept: reading takes about a second for each thousand trials.
         self._study = load_study(self.storage, self.name, self.spec)
+        self._valid_records = self._share_records() if self.spec.searches_models else None
         self._progress("loading the model")
         self._use(next(each for each in self.spec.models if each not in self._left_out))
         train = self.context.train
@@ -172,13 +171,13 @@ class Worker:
         self.tell("preparing", text=text)
 
     def _share_records(self) -> list[int]:
-        tokenizers = {}
+        templates = {}
         for model in self.spec.models:
             path = resolve.resolve_model(model, self._progress)
-            tokenizers[model] = load_tokenizer(
-                path, read_config(path), trust_remote_code=self.spec.trust_remote_code
+            templates[model] = load_template(
+                path, trust_remote_code=self.spec.trust_remote_code, today=date_of(self._study)
             )
-        return shared_records(self.spec, self.splits, tokenizers)
+        return shared_records(self.spec, self.splits, templates)
 
     def _use(self, model: str) -> None:
         """Make the bench for this model; the memory of another model is freed first.
@@ -202,9 +201,12 @@ class Worker:
         if self.memory is not None and self._process_bytes is not None:
             budget_bytes = arrays_budget(self._process_bytes, self.memory.coefficients)
             backend.limit_memory(budget_bytes)
+        today = date_of(self._study)
+        loaded = load_model(path, trust_remote_code=spec.trust_remote_code, today=today)
+        check_tokens(self._study, differs=loaded.template.differs)
         self.context: TrialContext = make_context(
             spec,
-            load_model(path, trust_remote_code=spec.trust_remote_code),
+            loaded,
             self.splits,
             self._scorer,
             self._mlx_data_dir,

@@ -13,7 +13,8 @@ from hawsweep.machine.without_torch import let_torch_in
 Metric = Callable[[str, str, str], float]
 
 BUILT_IN = ("semantic_similarity", "chrf", "bleu", "exact_match")
-FAULTS = ("empty", "cut", "repetition", "copied source")
+CUT, REASONING_CUT = "cut", "reasoning cut"
+FAULTS = ("empty", CUT, REASONING_CUT, "repetition", "copied source")
 # Shorter texts are not checked for repetition.
 _LEAST_REPEATED = 60
 # Deflate compresses prose to about half, and repeated words to far less.
@@ -50,15 +51,16 @@ def length_ratio(references: Sequence[str], outputs: Sequence[str]) -> float:
     return sum(map(len, outputs)) / max(1, sum(map(len, references)))
 
 
-def fault_of(source: str, reference: str, output: str, *, is_cut: bool = False) -> str | None:
+def fault_of(source: str, reference: str, output: str, cut: str | None = None) -> str | None:
     """The obvious fault of an output: one of ``FAULTS``, or None.
 
     Args:
-        is_cut: Whether it was ended because it had ``max_tokens`` tokens.
+        cut: ``CUT`` where it was ended because it had ``max_tokens`` tokens; ``REASONING_CUT``
+            where none of them was of an answer.
     """
     text = normalized(output)
     if not text:
-        return "empty"
+        return REASONING_CUT if cut == REASONING_CUT else "empty"
     encoded = text.encode()
     if (
         len(encoded) >= _LEAST_REPEATED
@@ -66,8 +68,8 @@ def fault_of(source: str, reference: str, output: str, *, is_cut: bool = False) 
         and text != normalized(reference)
     ):
         return "repetition"
-    if is_cut:
-        return "cut"
+    if cut:
+        return cut
     if text == normalized(source) and text != normalized(reference):
         return "copied source"
     return None

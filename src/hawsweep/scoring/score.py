@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from hawsweep.data.records import Record
-from hawsweep.data.tokens import encode_prompt, end_of_turn
+from hawsweep.data.tokens import encode_prompt
 from hawsweep.errors import DataError
 from hawsweep.files import replace_text
 from hawsweep.models.load import LoadedModel
 from hawsweep.scoring import metrics
 from hawsweep.scoring.embedding import Embedder, Encode, prompt_for
 from hawsweep.scoring.intervals import Unbounded, mean_interval
-from hawsweep.scoring.metrics import corpus_scores, fault_of, find_metric
+from hawsweep.scoring.metrics import CUT, REASONING_CUT, corpus_scores, fault_of, find_metric
 from hawsweep.spec.sweep import ScoringSpec
 
 
@@ -140,7 +140,7 @@ class Scorer:
         return self.compare(
             records,
             [each.text for each in answers],
-            [each.is_cut for each in answers],
+            [each.cut for each in answers],
             started=started,
         )
 
@@ -148,7 +148,7 @@ class Scorer:
         self,
         records: Sequence[Record],
         outputs: Sequence[str],
-        are_cut: Sequence[bool] | None = None,
+        cuts: Sequence[str | None] | None = None,
         *,
         started: float | None = None,
     ) -> Score:
@@ -157,13 +157,13 @@ class Scorer:
         references = [reference_of(record) for record in records]
         similarities = self.embedder.similarity(references, outputs)
         samples = tuple(
-            self._sample(record, reference, output, similarity, is_cut)
-            for record, reference, output, similarity, is_cut in zip(
+            self._sample(record, reference, output, similarity, cut)
+            for record, reference, output, similarity, cut in zip(
                 records,
                 references,
                 outputs,
                 similarities,
-                are_cut or [False] * len(outputs),
+                cuts or [None] * len(outputs),
                 strict=True,
             )
         )
@@ -183,7 +183,7 @@ class Scorer:
         )
 
     def _sample(
-        self, record: Record, reference: str, output: str, similarity: float, is_cut: bool
+        self, record: Record, reference: str, output: str, similarity: float, cut: str | None
     ) -> Sample:
         texts = (record.source, reference, output)
         return Sample(
@@ -191,7 +191,7 @@ class Scorer:
             similarity if self._metric is None else self._metric(*texts),
             similarity,
             round(metrics.chrf(*texts), 3),
-            fault_of(*texts, is_cut=is_cut),
+            fault_of(*texts, cut),
             record.group,
         )
 
@@ -213,10 +213,15 @@ def reference_of(record: Record) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer, and whether it was cut at ``max_tokens``."""
+    """A model's answer.
+
+    Attributes:
+        text: Without reasoning; empty where reasoning took all tokens.
+        cut: ``CUT`` or ``REASONING_CUT`` where it had ``max_tokens`` tokens; see ``fault_of``.
+    """
 
     text: str
-    is_cut: bool
+    cut: str | None
 
 
 def translate(
@@ -234,13 +239,11 @@ def translate(
 
     from mlx_lm import batch_generate
 
-    prompts = [encode_prompt(record, loaded.tokenizer) for record in records]
+    prompts = [encode_prompt(record, loaded.template) for record in records]
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    end = end_of_turn(loaded.tokenizer)
-    if end is not None:
-        loaded.tokenizer.add_eos_token(str(end))
+    loaded.tokenizer.add_eos_token(str(loaded.template.end))
     loaded.model.eval()
-    answers = [Answer("", False)] * len(prompts)
+    answers = [Answer("", None)] * len(prompts)
     for at in range(0, len(order), spec.batch_size):
         chosen = order[at : at + spec.batch_size]
         response = batch_generate(
@@ -252,8 +255,10 @@ def translate(
             prefill_batch_size=spec.batch_size,
             return_token_ids=True,
         )
-        for i, text, tokens in zip(chosen, response.texts, response.token_ids, strict=True):
-            answers[i] = Answer(text.strip(), len(tokens) >= spec.max_tokens)
+        for i, tokens in zip(chosen, response.token_ids, strict=True):
+            text = loaded.template.answer(tokens)
+            cut = CUT if text is not None else REASONING_CUT
+            answers[i] = Answer(text or "", cut if len(tokens) >= spec.max_tokens else None)
         on_batch()
     mx.clear_cache()
     return answers

@@ -14,6 +14,8 @@ DESCRIPTION = "description"
 REFERENCES = "references"
 # Versions of packages that it was made with, by name.
 VERSIONS = "versions"
+# The date for chat templates that ask the clock, as 2026-11-27.
+DATE = "date"
 # The last starts: time (seconds since 1970), host, versions, commit.
 STARTS = "starts"
 # By which another process asks the supervisor to stop: 1 after the current evaluation, 2 now.

@@ -5,6 +5,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import optuna
@@ -18,7 +19,17 @@ from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
 from hawsweep.layout import CONFIRM_SUFFIX
 from hawsweep.spec.sweep import SweepSpec, without_gone_keys
-from hawsweep.study.attributes import BASE, BASES, DESCRIPTION, HOW, SPEC, STARTS, STOP, VERSIONS
+from hawsweep.study.attributes import (
+    BASE,
+    BASES,
+    DATE,
+    DESCRIPTION,
+    HOW,
+    SPEC,
+    STARTS,
+    STOP,
+    VERSIONS,
+)
 from hawsweep.study.optuna_door import study_id
 from hawsweep.study.place import Place, folder_name, printable
 from hawsweep.study.provenance import start_record, versions
@@ -94,6 +105,7 @@ def create_study(
     study.set_user_attr(SPEC, asked)
     study.set_user_attr(VERSIONS, versions())
     study.set_user_attr(DESCRIPTION, spec.description)
+    study.set_user_attr(DATE, date.today().isoformat())
     _note_start(study)
     return study, True
 
@@ -176,6 +188,31 @@ def make_pruner(spec: SweepSpec) -> BasePruner:
     if asked.name == "median":
         return MedianPruner(**when)
     return PercentilePruner(asked.percentile, **when)
+
+
+def date_of(study: optuna.Study) -> date:
+    """The date for chat templates that ask the clock, the same all study long: of its start."""
+    kept, starts = study.user_attrs.get(DATE), study.user_attrs.get(STARTS)
+    if kept is not None:
+        return date.fromisoformat(kept)
+    return date.fromtimestamp(starts[0]["time"]) if starts else date.today()
+
+
+def check_tokens(study: optuna.Study, *, differs: bool) -> None:
+    """Refuse to go on with a study of an earlier version that learned other tokens.
+
+    Args:
+        differs: Whether the model's tokens differ from mlx_lm's, which earlier versions took.
+
+    Raises:
+        SpecChangedError: They do, and it has results.
+    """
+    if DATE not in study.user_attrs and differs and not _is_untouched(study):
+        raise SpecChangedError(
+            f"Study {study.study_name!r} was begun by a version of hawsweep that trained other "
+            "tokens with this model's chat template, so its numbers and new ones are not "
+            "comparable. Start it under another name with --study."
+        )
 
 
 def stop_asked(study: optuna.Study) -> int:

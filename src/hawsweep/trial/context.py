@@ -13,7 +13,15 @@ import numpy.typing as npt
 from hawsweep.data.batches import lengths_of, targets_of, training_order
 from hawsweep.data.load import Splits, choose_indices, choose_subset
 from hawsweep.data.records import Record
-from hawsweep.data.tokens import Encoded, Example, encode, encode_prompt, with_examples
+from hawsweep.data.tokens import (
+    Encoded,
+    Example,
+    encode,
+    encode_prompt,
+    encode_record,
+    is_example,
+    with_examples,
+)
 from hawsweep.data.validation_set import choose_size, targets_per_byte, value_ends
 from hawsweep.files import replacing
 from hawsweep.machine.memory import available_bytes
@@ -134,7 +142,7 @@ class TrialContext:
             return replace(evaluation, val_loss=loss).perplexity
         examples = encode(
             self.valid_prompts,
-            self.loaded.tokenizer,
+            self.loaded.template,
             max_seq_length=self.spec.train.max_seq_length,
             mask_prompt=True,
         ).examples
@@ -222,6 +230,8 @@ def make_context(
     check_batch_size(spec, len(train.examples))
     encoded = _encode(spec, loaded, splits.valid)
     valid = encoded.examples
+    for record in splits.test:  # a record refused after the night would cost the night
+        encode_record(record, loaded.template, mask_prompt=spec.train.mask_prompt)
     prompts = list(choose_subset(splits.valid, spec.scoring.max_examples, spec.seed))
     test = list(choose_subset(splits.test, 2 * spec.scoring.max_examples, spec.seed))
     for record in (*prompts, *test):
@@ -271,10 +281,10 @@ def _few_shot(
 ) -> list[Record]:
     """The examples for the prompt: as many as keep the longest prompt within ``max_seq_length``."""
     asked = choose_subset(splits.train, spec.scoring.prompt.examples, spec.seed)
-    chosen = [each for each in asked if each.reference is not None]
-    longest = max(prompts, key=lambda each: len(encode_prompt(each, loaded.tokenizer)))
+    chosen = [each for each in asked if is_example(each)]
+    longest = max(prompts, key=lambda each: len(encode_prompt(each, loaded.template)))
     while chosen:
-        prompt = encode_prompt(with_examples(longest, chosen), loaded.tokenizer)
+        prompt = encode_prompt(with_examples(longest, chosen), loaded.template)
         if len(prompt) <= spec.train.max_seq_length:
             break
         chosen.pop()
@@ -289,7 +299,7 @@ def _encode(
 ) -> Encoded:
     return encode(
         records,
-        loaded.tokenizer,
+        loaded.template,
         max_seq_length=spec.train.max_seq_length,
         mask_prompt=spec.train.mask_prompt,
         weights=weights,
