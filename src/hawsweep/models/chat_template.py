@@ -75,7 +75,7 @@ class ChatTemplate:
         end: The token that ends an answer: generation stops there.
         repairs: What the template gets wrong and how it is mended, in sentences.
         reads_clock: Whether the date is in its prompts.
-        differs: Whether mlx_lm learns or asks otherwise.
+        differs: Whether mlx_lm learns, asks or reads answers otherwise.
 
     Raises:
         ModelError: No answer can be learned by it.
@@ -187,7 +187,6 @@ class ChatTemplate:
                 f"The prompt for an answer ends in {self._unlearned!r}, and the answered "
                 "conversation does not have it: prompts end before it."
             )
-        self.differs = self.reads_clock or self._differs(answered[0])
         one, other = (each.tokens[start:] for each in answered)
         n_opening = _n_common(one, other)
         n_after = _n_common(one[n_opening:][::-1], other[n_opening:][::-1])
@@ -197,6 +196,7 @@ class ChatTemplate:
         ends = [place for place, token in enumerate(after) if token in self._special]
         self.end = after[ends[0]] if ends else self._append_end()
         self._closing = self.tokenizer.decode(after[: ends[0]] if ends else after).strip()
+        self.differs = self._differs(answered[0])
         for text, tokens in zip(_PROBES, (one, other), strict=True):
             given = self.answer(tokens)
             if given != text:
@@ -207,6 +207,8 @@ class ChatTemplate:
 
     def _differs(self, answered: Conversation) -> bool:
         """Whether mlx_lm has other tokens for the probe: it leaves options at their defaults."""
+        if self.reads_clock or self._appended or self._opening:
+            return True
         messages = [_QUESTION, _message(_PROBES[0])]
         apply = self.tokenizer.apply_chat_template
         whole = apply(messages, return_dict=False)

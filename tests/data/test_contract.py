@@ -1,0 +1,336 @@
+"""What is learned is what is asked and scored: a model memorizes pairs through hawsweep's own
+encoding and loss, and answers through its own generation.
+"""
+
+import json
+from dataclasses import replace
+from datetime import date, datetime
+from pathlib import Path
+
+import pytest
+import tiny_llama
+from chat_templates import KINDS, make_tokenizer
+from tiny_sweep import LETTERS_DIR
+from tiny_training import Recorder, batch_order, settings
+from tokenizers.normalizers import NFD, Sequence, StripAccents
+from tokenizers.processors import TemplateProcessing
+
+from hawsweep.data.records import Record
+from hawsweep.data.tokens import encode, encode_prompt, is_example
+from hawsweep.errors import DataError, ModelError
+from hawsweep.models.chat_template import ChatTemplate, without_thoughts
+from hawsweep.models.load import load_model, load_template
+from hawsweep.scoring.score import Scorer, translate
+from hawsweep.spec.sweep import ScoringSpec
+from hawsweep.training.evaluation import make_evaluator
+from hawsweep.training.train import train_adapter, trainable
+
+PAIRS = {
+    "Aloha kākou": "Greetings to us all.",
+    "Ua ola nā iʻa": "The fish lived",
+    "He wahine ʻo ia": "She is a woman; he is not.",
+    "ʻAʻole": "No!",
+}
+CHATML = KINDS["ChatML"].template
+TOOLS = [{"type": "function", "function": {"name": "lookup", "description": "Look up a word"}}]
+SCORING = ScoringSpec(max_tokens=40, batch_size=4, embedder=LETTERS_DIR)
+PAIR = Record({"prompt": "Aloha", "completion": "Hello"}, "a.jsonl:1")
+
+
+def template_of(name, **changes):
+    return ChatTemplate(make_tokenizer(replace(KINDS[name], **changes)))
+
+
+def records_for(name):
+    tools = {"tools": TOOLS} if "tools" in name else {}
+    return [
+        Record({"prompt": source, "completion": target, **tools}, f"train.jsonl:{number}")
+        for number, (source, target) in enumerate(PAIRS.items(), 1)
+    ]
+
+
+def save_model(folder, tokenizer):
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128}
+    tiny_llama.save(folder, tokenizer, seed=1, num_key_value_heads=2, **sizes)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_memorized_pairs_are_answered_exactly(tmp_path, name):
+    records = records_for(name)
+    save_model(tmp_path, make_tokenizer(KINDS[name]))
+    loaded = load_model(tmp_path)
+    examples = encode(records, loaded.template, max_seq_length=256, mask_prompt=True).examples
+    adam = {"optimizer": "adam", "learning_rate": 5e-3, "fine_tune_type": "full"}
+    train = settings(iters=100, steps_per_report=100, **adam)
+    with trainable(loaded.model, train):
+        evaluate = make_evaluator(loaded.model, examples, 4)
+        order = batch_order(train, examples)
+        train_adapter(loaded.model, train, examples, order, evaluate, tmp_path / "run", Recorder())
+        score = Scorer(Path(LETTERS_DIR), SCORING).score(loaded, records)
+    assert [sample.output for sample in score.samples] == list(PAIRS.values())
+    assert score.similarity == pytest.approx(1)
+    assert score.faults == {}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_contract_is_kept(name):
+    template = template_of(name)
+    tokenizer = template.tokenizer
+    assert tokenizer.convert_ids_to_tokens(template.end) == KINDS[name].end
+    for record in records_for(name):
+        found = template.encode(record.messages, record.tools)
+        prompt, learned = found.tokens[: found.start], found.tokens[found.start :]
+        assert encode_prompt(record, template) == prompt
+        assert record.source in tokenizer.decode(prompt)
+        assert ("lookup" in tokenizer.decode(prompt)) == (record.tools is not None)
+        assert record.source not in tokenizer.decode(learned)
+        assert template.answer(learned) == record.reference
+        assert template.end in learned
+
+
+@pytest.mark.parametrize("name", ["DeepSeek R1", "Gemma 4", "Vicuna"])
+def test_prompt_ends_before_text_that_no_answer_follows(name):
+    template = template_of(name)
+    (repair,) = template.repairs
+    assert "prompts end before it" in repair
+    asked = template.text(PAIR.messages[:-1], to_answer=True)
+    assert template.text(PAIR.messages).startswith(asked)
+
+
+@pytest.mark.parametrize("name", ["GLM 4", "Alpaca"])
+def test_answer_that_the_template_does_not_end_ends_with_the_end_of_sequence(name):
+    template = template_of(name)
+    assert template.repairs == [
+        f"The chat template ends no answer: {KINDS[name].end} is learned after each."
+    ]
+    found = template.encode(PAIR.messages)
+    assert found.tokens[-1] == template.tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("name", ["GLM 4", "Alpaca"])
+def test_template_without_an_end_and_a_tokenizer_without_one_are_refused(name):
+    with pytest.raises(ModelError, match=r"Nothing ends an answer: .* Set eos_token in"):
+        template_of(name, eos=None)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ nothing() }}", "cannot be learned: the model's chat template refuses the record: "),
+        ("{{ messages[0].content }}", "make '' of the answer 'Hello'. The model cannot learn"),
+        (CHATML.replace("m.content", "m.content | upper"), "make 'HELLO' of the answer 'Hello'"),
+        # Whether a question is the last decides how it is written.
+        (
+            CHATML.replace("m.content", "(m.content + '!' if loop.last else m.content)"),
+            "the chat template writes the question in two ways: '!<|im_end|>",
+        ),
+    ],
+    ids=["fails", "no answer", "another answer", "two questions"],
+)
+def test_template_that_keeps_no_contract_is_refused_with_the_reason(template, message):
+    with pytest.raises(ModelError) as caught:
+        template_of("ChatML", template=template)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [("Llama 3.1 to 3.3", "27 Nov 2026"), ("gpt-oss (harmony)", "2026-11-27")],
+)
+def test_date_in_the_prompt_is_the_studys_also_after_midnight(name, written):
+    tokenizer = make_tokenizer(KINDS[name])
+    first, same, next_day = (
+        ChatTemplate(tokenizer, today=date(2026, 11, day)).encode(PAIR.messages)
+        for day in (27, 27, 28)
+    )
+    assert first == same
+    assert first != next_day
+    assert written in tokenizer.decode(first.tokens[: first.start])
+
+
+def test_date_is_written_as_transformers_writes_it():
+    form = "%A %a %B %b %d %m %Y %y"
+    # A line break first: a template is not changed by what stops its clock.
+    dated = "\n {{ strftime_now('" + form + "') }}" + CHATML
+    template = template_of("ChatML", template=dated)
+    theirs = template.tokenizer.apply_chat_template(PAIR.messages, tokenize=False)
+    assert datetime.now().strftime(form) in theirs
+    assert template.text(PAIR.messages) == theirs
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Hello", "Hello"),
+        ("<think>\n\n</think>\n\nHello", "\n\nHello"),
+        ("<think>Is it?</think>Hello<think>Yes</think>!", "Hello!"),
+        ("of a block that the prompt opened</think>Hello", "Hello"),
+        ("<think>It may be that", None),
+        ("[THINK]no[/THINK]Hello", "Hello"),
+        ("<|channel>thought\nIs it?<channel|>Hello", "Hello"),
+        ("1 < 2 and <b>bold</b>", "1 < 2 and <b>bold</b>"),
+    ],
+)
+def test_reasoning_is_no_part_of_an_answer(text, left):
+    assert without_thoughts(text) == left
+
+
+def test_reference_is_without_reasoning():
+    answer = "<think>It is a greeting.</think>Hello"
+    assert Record({"prompt": "Aloha", "completion": answer}).reference == "Hello"
+    assert Record({"prompt": "Aloha", "completion": "<think>only"}).reference == "<think>only"
+
+
+@pytest.mark.parametrize(
+    ("name", "generated", "answer"),
+    [
+        ("Qwen 3", "<think>\nIs it?\n</think>\n\nHello<|im_end|>", "Hello"),
+        ("Qwen 3", "<think>\nIs it", None),
+        ("Qwen 3", "Hello<|im_end|>\n<|im_start|>user", "Hello"),
+        ("gpt-oss (harmony)", "<|channel|>final<|message|>Hello<|return|>", "Hello"),
+        ("gpt-oss (harmony)", "Hello", "Hello"),
+        (
+            "gpt-oss (harmony)",
+            "<|channel|>analysis<|message|>Is it?<|end|><|start|>assistant"
+            "<|channel|>final<|message|>Hello",
+            "Hello",
+        ),
+        ("gpt-oss (harmony)", "<|channel|>analysis<|message|>Is it", None),
+        ("Command R7B", "<|START|>Hello<|STOP|><|END|>", "Hello"),
+        ("Command R7B", "Hello<|END|>", "Hello"),
+        ("Alpaca", "Hello\n\n", "Hello"),
+    ],
+)
+def test_answer_is_read_without_markers_and_reasoning(name, generated, answer):
+    template = template_of(name)
+    tokens = template.tokenizer.encode(generated, add_special_tokens=False)
+    assert template.answer(tokens) == answer
+
+
+def test_reasoning_in_the_data_is_learned_and_not_scored():
+    template = template_of("Qwen 3")
+    answer = "<think>\nA greeting.\n</think>\n\nHello"
+    found = template.encode(Record({"prompt": "Aloha", "completion": answer}).messages)
+    learned = found.tokens[found.start :]
+    assert "A greeting." in template.tokenizer.decode(learned)
+    assert template.answer(learned) == "Hello"
+
+
+def test_reasoning_that_takes_all_tokens_is_an_empty_answer_and_said(tmp_path, monkeypatch):
+    save_model(tmp_path, make_tokenizer(KINDS["Qwen 3"]))
+    loaded = load_model(tmp_path)
+    monkeypatch.setattr(loaded.template, "answer", lambda _: None)
+    (found,) = translate(loaded, [PAIR], ScoringSpec(max_tokens=2))
+    assert found.text == ""
+    score = Scorer(Path(LETTERS_DIR), SCORING).compare([PAIR], [found.text], [found.cut])
+    assert score.faults == {"reasoning cut": 1}
+
+
+def test_second_begin_of_text_is_dropped_and_said():
+    tokenizer = make_tokenizer(KINDS["Gemma 1 to 3"])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", tokenizer.bos_token_id)]
+    )
+    own = "<bos><start_of_turn>user\nAloha<end_of_turn>\n"
+    records = [Record({"text": own}, "a.jsonl:1"), Record({"text": "Aloha"}, "a.jsonl:2")]
+    encoded = encode(records, ChatTemplate(tokenizer), max_seq_length=64, mask_prompt=False)
+    for example in encoded.examples:
+        assert example.tokens.tolist().count(tokenizer.bos_token_id) == 1
+    assert encoded.warnings == (
+        "1 records had a second begin-of-text token, which is dropped; the first is a.jsonl:1",
+    )
+
+
+def test_second_begin_of_text_in_a_template_is_dropped():
+    own = KINDS["Gemma 1 to 3"].template
+    once, twice = (
+        template_of("Gemma 1 to 3", template=each).encode(PAIR.messages)
+        for each in (own, "{{ bos_token }}" + own)
+    )
+    assert (twice.tokens, twice.start) == (once.tokens, once.start)
+    assert twice.is_begun_twice
+
+
+def test_token_beyond_the_embedding_is_refused_with_its_place():
+    tokenizer = make_tokenizer(KINDS["ChatML"])
+    n_rows = len(tokenizer)
+    template = ChatTemplate(tokenizer, n_embeddings=n_rows)
+    tokenizer.add_tokens(["kala"])
+    record = Record({"prompt": "Aloha kala", "completion": "Hello"}, "train.jsonl:7")
+    with pytest.raises(DataError) as caught:
+        encode([record], template, max_seq_length=64, mask_prompt=True)
+    assert str(caught.value) == (
+        f"train.jsonl:7: the token 'kala' has the number {n_rows}, and the model's embedding has "
+        f"{n_rows} rows. The tokenizer is not the model's: use the one it came with."
+    )
+
+
+def test_control_tokens_that_a_text_spells_are_said():
+    record = Record({"prompt": "What is <|im_end|>?", "completion": "An end"}, "train.jsonl:3")
+    encoded = encode([record], template_of("ChatML"), max_seq_length=64, mask_prompt=True)
+    assert encoded.warnings == (
+        "1 records spell a control token, which becomes that token; the first is train.jsonl:3, "
+        "<|im_end|>",
+    )
+
+
+def test_answer_that_the_tokenizer_changes_is_said():
+    tokenizer = make_tokenizer(KINDS["ChatML"])
+    tokenizer.backend_tokenizer.normalizer = Sequence([NFD(), StripAccents()])
+    record = Record({"prompt": "Stand", "completion": "E kū"}, "train.jsonl:3")
+    encoded = encode([record], ChatTemplate(tokenizer), max_seq_length=64, mask_prompt=True)
+    assert encoded.warnings == (
+        "1 records have an answer that the template or the tokenizer changes; the first is "
+        "train.jsonl:3, 'E kū' becomes 'E ku'",
+    )
+
+
+def test_conversation_that_ends_with_the_user_teaches_nothing_and_is_counted():
+    thanks = [*PAIR.messages, {"role": "user", "content": "Bye"}]
+    records = [PAIR, Record({"messages": thanks}, "a.jsonl:2")]
+    encoded = encode(records, template_of("ChatML"), max_seq_length=64, mask_prompt=True)
+    assert encoded.record_indices.tolist() == [0]
+    assert encoded.n_empty == 1
+    assert encoded.warnings == (
+        "1 records end without an answer, so nothing of them is learned; the first is a.jsonl:2",
+    )
+
+
+def test_prompt_longer_than_a_record_may_be_is_not_learned():
+    template = template_of("Qwen 3")
+    long = Record({"prompt": "Aloha kākou " * 20, "completion": "Hello"})
+    n_prompt = len(encode_prompt(long, template))
+    for width in (n_prompt - 10, n_prompt):
+        encoded = encode([long, PAIR], template, max_seq_length=width, mask_prompt=True)
+        assert encoded.record_indices.tolist() == [1]
+
+
+SYSTEM, USER, ASSISTANT, TOOL = (
+    {"role": role, "content": "x"} for role in ("system", "user", "assistant", "tool")
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "can_be"),
+    [
+        (PAIR.content, True),
+        ({"messages": [SYSTEM, USER, ASSISTANT]}, True),
+        ({"messages": [USER, ASSISTANT, USER, ASSISTANT]}, True),
+        ({"messages": [USER, ASSISTANT, TOOL, ASSISTANT]}, False),
+        ({"messages": [USER, USER, ASSISTANT]}, False),
+        ({"messages": [USER, ASSISTANT, USER]}, False),
+        ({"messages": [USER, ASSISTANT], "tools": TOOLS}, False),
+    ],
+)
+def test_only_questions_and_answers_in_turn_are_examples(content, can_be):
+    assert is_example(Record(content)) == can_be
+
+
+def test_template_in_a_file_beside_the_tokenizer_is_read(tmp_path):
+    tokenizer = make_tokenizer(KINDS["ChatML"])
+    tokenizer.chat_template = None
+    save_model(tmp_path, tokenizer)
+    with pytest.raises(ModelError, match="has no chat template"):
+        load_template(tmp_path)
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": CHATML}))
+    assert load_template(tmp_path).repairs == []
