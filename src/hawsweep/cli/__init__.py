@@ -12,6 +12,7 @@ from hawsweep.cli.export import export
 from hawsweep.cli.init import init
 from hawsweep.cli.list import list_studies
 from hawsweep.cli.plan import plan
+from hawsweep.cli.preview import preview
 from hawsweep.cli.report import report
 from hawsweep.cli.score import score
 from hawsweep.cli.show import show
@@ -39,6 +40,7 @@ def main() -> None:
 for _command in (
     init,
     explain,
+    preview,
     validate,
     start,
     stop,

@@ -111,7 +111,7 @@ def encode(
     kept, lengths, n_targets = array("i"), array("i"), array("i")
     n_truncated = n_dropped = n_empty = longest = 0
     first_empty = ""
-    doubts = _Doubts(template, mask_prompt=mask_prompt)
+    doubts = Doubts(template, mask_prompt=mask_prompt)
     with scratch_file() as file:
         for index, record in enumerate(records):
             found = encode_record(record, template, mask_prompt=mask_prompt)
@@ -208,7 +208,7 @@ def _split_system(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, 
     return messages[:n_first], messages[n_first:]
 
 
-class _Doubts:
+class Doubts:
     """What is not learned as it stands in the records: how often, and the first place."""
 
     def __init__(self, template: ChatTemplate, *, mask_prompt: bool) -> None:
@@ -217,6 +217,7 @@ class _Doubts:
         self._first: dict[str, str] = {}
 
     def look_at(self, record: Record, found: Conversation) -> None:
+        """Compare a record with its tokens."""
         if found.is_begun_twice:
             self._add("had a second begin-of-text token, which is dropped", record)
         if record.messages is None:
@@ -238,6 +239,7 @@ class _Doubts:
         self._first.setdefault(kind, f"{record.where}{told and f', {told}'}")
 
     def warnings(self) -> tuple[str, ...]:
+        """What was found, in sentences."""
         counted = self._counts.items()
         return tuple(f"{n} records {kind}; the first is {self._first[kind]}" for kind, n in counted)
 

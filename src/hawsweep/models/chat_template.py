@@ -311,6 +311,5 @@ def _stopped_clock(today: date) -> str:
 
 def _special_tokens(tokenizer: Any) -> frozenset[int]:
     added = tokenizer.added_tokens_decoder.items()
-    special = {*tokenizer.all_special_ids, *(number for number, token in added if token.special)}
-    ends = getattr(tokenizer, "eos_token_ids", None)  # mlx-lm's, of the model's configuration
-    return frozenset(special | ends if isinstance(ends, set) else special)
+    special = (number for number, token in added if token.special)
+    return frozenset((*tokenizer.all_special_ids, *special))

@@ -79,13 +79,21 @@ def load_model(
 def load_template(
     path: Path, *, trust_remote_code: bool = False, today: date | None = None
 ) -> ChatTemplate:
-    """The contract of a model's chat template, without its weights.
+    """The contract of a model's chat template, without its weights and without MLX.
 
     Raises:
         ModelError: The tokenizer cannot be loaded, or no answer can be learned by its template.
     """
+    from transformers import AutoTokenizer
+
     config = read_config(path)
-    tokenizer = load_tokenizer(path, config, trust_remote_code=trust_remote_code)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
+    except _LOAD_FAULTS as fault:
+        raise _cannot_load(path, fault) from fault
+    if "chat_template_type" in tokenizer.init_kwargs:  # mlx-lm's own, in code
+        tokenizer = load_tokenizer(path, config, trust_remote_code=trust_remote_code)
+    _give_template(tokenizer, path)
     return _make_template(tokenizer, config, path, today)
 
 
@@ -116,20 +124,23 @@ def load_tokenizer(
         tokenizer = load_tokenizer(path, options, eos_token_ids=config.get("eos_token_id"))
     except _LOAD_FAULTS as fault:
         raise _cannot_load(path, fault) from fault
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = _template_beside(path)
-    if tokenizer.chat_template is None:
-        raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.")
+    _give_template(tokenizer, path)
     return tokenizer
 
 
-def _template_beside(path: Path) -> str | None:
-    """The template where older checkpoints have it, in a file that transformers reads no more."""
+def _give_template(tokenizer: Any, path: Path) -> None:
+    """Have the template where older checkpoints keep it, in a file that transformers reads no more.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if tokenizer.chat_template is not None:
+        return
     try:
         content = json.loads((path / "chat_template.json").read_text(encoding="utf-8"))
-        return str(content["chat_template"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+        tokenizer.chat_template = str(content["chat_template"])
+    except (OSError, ValueError, LookupError, TypeError) as fault:
+        raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.") from fault
 
 
 def load_weights(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, with_config
 
 from hawsweep.prepare.examine_database import Database
 from hawsweep.prepare.finding import Finding
+from hawsweep.prepare.preview import Preview
 from hawsweep.results.compare_trials import Comparison
 from hawsweep.results.groups import GroupRow
 from hawsweep.results.importance import Insight
@@ -192,6 +193,12 @@ class ExportOutput(BaseModel):
     next: list[Any] = Field(description="Commands to type next.")
 
 
+@with_config(_ALL_KEYS)
+@dataclass(frozen=True)
+class PreviewOutput(Preview):
+    """`hawsweep preview`: a data set as a model sees it."""
+
+
 class ValidateOutput(_Output):
     """`hawsweep validate`."""
 
@@ -233,6 +240,7 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "compare": TypeAdapter(CompareOutput),
     "score": TypeAdapter(ScoreOutput),
     "init": TypeAdapter(InitOutput),
+    "preview": TypeAdapter(PreviewOutput),
     "validate": TypeAdapter(ValidateOutput),
     "explain": TypeAdapter(list[Key], config=_ALL_KEYS),
     "plan": TypeAdapter(PlanOutput | PlansOutput),

@@ -1,0 +1,47 @@
+"""Records as the model sees them, in the terminal."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from hawsweep.prepare.preview import Preview, RecordView
+from hawsweep.views.terminal.style import make_grid
+
+
+def preview_picture(found: Preview) -> RenderableType:
+    """The records one below the other, then what holds for all of them."""
+    parts: list[RenderableType] = []
+    for record in found.records:
+        parts += [_record(record), ""]
+    return Group(*parts, Padding(make_grid(_facts(found), "bold", "", gap=3), (0, 0)))
+
+
+def _record(record: RecordView) -> RenderableType:
+    n_learned = sum(end - start for start, end in record.learned)
+    head = Text.assemble((record.where, "bold cyan"), f"  {record.split}, ")
+    head.append(f"{len(record.tokens)} tokens, {n_learned} learned")
+    rows = []
+    if record.prompt_text is not None:
+        rows.append(("prompt", Text(record.prompt_text.rstrip("\n"), style="dim")))
+    if record.dropped is None:
+        rows.append(("learned", Text(record.learned_markup.rstrip("\n"), style="green")))
+    else:
+        rows.append(("dropped", Text(record.dropped, style="yellow")))
+    if record.n_cut:
+        rows.append(("cut", Text(f"{record.n_cut} tokens beyond max_seq_length", style="yellow")))
+    return Group(head, Padding(make_grid(rows, "bold", "", gap=3), (0, 2)))
+
+
+def _facts(found: Preview) -> Iterator[tuple[str, Text]]:
+    for name, count in found.splits.items():
+        text = f"{count.n_records} records, {count.n_used} used"
+        yield name, Text(f"{text}, {count.n_cut} cut" if count.n_cut else text)
+    if found.columns:
+        yield "columns", Text(", ".join(f"{use}: {name}" for use, name in found.columns.items()))
+    yield "end", Text(f"{found.end_of_turn_text} ends an answer")
+    for repair in found.repairs:
+        yield "template", Text(repair)
+    for warning in found.warnings:
+        yield "warning", Text(f"{warning}.", style="yellow")
