@@ -1,18 +1,23 @@
 """Systems on the same items: a CSV's columns, two trials of a study."""
 
 import json
+import math
 
 import numpy as np
 import optuna
 import pytest
 from click.testing import CliRunner
+from tiny_sweep import LETTERS_DIR
+from tiny_training import mlx_lm_loss
 
 from hawsweep.cli import main
+from hawsweep.data.load import load_data
+from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError, ScoringError, SpecError, StudyError
 from hawsweep.results import compare_systems
 from hawsweep.results.compare_trials import compare
 from hawsweep.scoring.score import Scorer
-from hawsweep.spec.sweep import ScoringSpec
+from hawsweep.spec.sweep import DataSpec, ScoringSpec
 from hawsweep.study.place import Place
 
 REFERENCES = [
@@ -143,6 +148,22 @@ def test_unknown_metric_is_refused_in_the_terminal(tmp_path):
     assert "metric" in done.output
     with pytest.raises(SpecError):
         compare_systems.score_file(path, "Hawaiian", "English", ScoringSpec(metric="absent:f"))
+
+
+def test_loss_of_a_model_is_that_of_all_answers_of_the_split(
+    tiny_model, tiny_model_dir, chat_data_dir
+):
+    spec = ScoringSpec(embedder=LETTERS_DIR, max_tokens=2, max_examples=4)
+    given = (str(tiny_model_dir), None, str(chat_data_dir), "test", spec)
+    (system,) = compare_systems.score_model(*given).systems
+    records = load_data([DataSpec(path=str(chat_data_dir))]).test
+    encoded = encode(records, tiny_model.template, max_seq_length=256, mask_prompt=True)
+    losses = [mlx_lm_loss(tiny_model.model, each) for each in encoded.examples]
+    n_tokens = sum(count.item() for _, count in losses)
+    expected = sum(loss.item() * count.item() for loss, count in losses) / n_tokens
+    assert system.loss == pytest.approx(expected, rel=1e-4)
+    assert system.perplexity == pytest.approx(math.exp(expected), rel=1e-3)
+    assert len(system.score.samples) == 4
 
 
 @pytest.mark.parametrize("arguments", [[], ["a.csv", "--model", "x"], ["--model", "x"]])

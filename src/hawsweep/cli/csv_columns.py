@@ -47,5 +47,6 @@ def system_records(ranking: "Ranking") -> list[dict[str, Any]]:
         numbers = {key: value for key, value in asdict(each.score).items() if key != "samples"}
         lead = {} if each.lead is None else asdict(each.lead)
         leads = {f"lead_{key}": lead.get(key) for key in ("mean", "low", "high")}
-        records.append({"name": each.name, **numbers, **leads})
+        losses = {"loss": each.loss, "perplexity": each.perplexity}
+        records.append({"name": each.name, **numbers, **leads, **losses})
     return records

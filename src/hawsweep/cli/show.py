@@ -14,13 +14,23 @@ from hawsweep.views.terminal.console import make_console
 @click.option(
     "--examples", is_flag=True, help="Also show the training examples of highest and lowest loss."
 )
+@click.option(
+    "--tokens",
+    "n_tokens",
+    metavar="N",
+    type=click.IntRange(1),
+    help="Also show the N tokens of validation answers that the trial finds hardest.",
+)
 @json_option
 @place_options
-def show(name: str, trial: int, examples: bool, place: Place, as_json: bool) -> None:
+def show(
+    name: str, trial: int, examples: bool, n_tokens: int | None, place: Place, as_json: bool
+) -> None:
     """Show one TRIAL of the study NAME: settings, numbers, files, translations.
 
     \b
     Example: hawsweep show lr-rank 3 --examples
+             hawsweep show lr-rank 3 --tokens 10
     """
     from hawsweep.results.one_trial import describe_trial
     from hawsweep.study.storage import open_storage
@@ -34,6 +44,12 @@ def show(name: str, trial: int, examples: bool, place: Place, as_json: bool) -> 
         hardest, easiest = hardest_and_easiest(study, place, trial, n_each=5)
         described["hardest_examples"] = [vars(example) for example in hardest]
         described["easiest_examples"] = [vars(example) for example in easiest]
+    if n_tokens is not None:
+        from hawsweep.trial.token_losses import hardest_tokens
+
+        with make_console(stderr=True).status("loading the model") as spinner:
+            tokens = hardest_tokens(study, place, trial, n_tokens, spinner.update)
+        described["hardest_tokens"] = [vars(token) for token in tokens]
     if as_json:
         print_json(described)
         return

@@ -1,6 +1,8 @@
 """Systems side by side on the same items: columns of a CSV, a model, or a trial's checkpoints."""
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,20 +12,23 @@ import optuna
 
 from hawsweep.data.csv_file import open_csv
 from hawsweep.data.load import choose_subset, load_data
-from hawsweep.data.records import Record
+from hawsweep.data.records import Record, Records
+from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError, ModelError, ScoringError
 from hawsweep.layout import CHECKPOINT_DIR, CONFIG_FILE
 from hawsweep.models import resolve
-from hawsweep.models.load import load_model
+from hawsweep.models.load import LoadedModel, load_model
 from hawsweep.scoring.intervals import Interval, difference_interval, rank_correlation
 from hawsweep.scoring.score import Score, Scorer
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import DataSpec, ScoringSpec, SweepSpec
+from hawsweep.spec.train import TrainSpec
 from hawsweep.study.place import Place
 from hawsweep.study.study import date_of, spec_of
 from hawsweep.study.trials import trial_of
 from hawsweep.text import SayProgress
 from hawsweep.training.adapters import adapted, load_adapter
+from hawsweep.training.evaluation import make_evaluator, perplexity
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,18 @@ class System:
 
     Attributes:
         lead: The difference of its score to the next one's; None for the last.
+        loss: Of the split's answers, in nats per token; None where no model was loaded for it.
     """
 
     name: str
     score: Score
     lead: Interval | None
+    loss: float | None = None
+
+    @property
+    def perplexity(self) -> float | None:
+        """Perplexity of a token of the split's answers."""
+        return None if self.loss is None else perplexity(self.loss)
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,8 @@ class Ranking:
                     "name": each.name,
                     **each.score.summary(),
                     "lead": None if each.lead is None else vars(each.lead),
+                    "loss": each.loss,
+                    "perplexity": each.perplexity,
                 }
                 for each in self.systems
             ],
@@ -69,15 +83,19 @@ class Ranking:
         }
 
 
-def rank(scores: Mapping[str, Score]) -> Ranking:
-    """Order systems that answered the same items, and compare each with the next."""
+def rank(scores: Mapping[str, Score], losses: Mapping[str, float] | None = None) -> Ranking:
+    """Order systems that answered the same items, and compare each with the next.
+
+    Args:
+        losses: Of systems by name; see ``System``.
+    """
     ordered = sorted(scores.items(), key=lambda item: -item[1].score)
     leads: list[Interval | None] = [
         difference_interval(_values(one), _values(other))
         for (_, one), (_, other) in pairwise(ordered)
     ]
     systems = tuple(
-        System(name, score, lead)
+        System(name, score, lead, (losses or {}).get(name))
         for (name, score), lead in zip(ordered, [*leads, None], strict=True)
     )
     pairs = tuple(
@@ -126,7 +144,8 @@ def score_model(
     spec: ScoringSpec,
     progress: SayProgress = lambda _: None,
 ) -> Ranking:
-    """Let a model answer a split's prompts; with an adapter, both without and with it.
+    """Let a model answer a split's prompts, and measure its loss on the whole split; with an
+    adapter, both without and with it.
 
     Raises:
         DataError: The split is empty.
@@ -140,13 +159,37 @@ def score_model(
         raise DataError(f"{data_reference} has no records in its split {split}.")
     scorer = _scorer(spec)
     path = resolve.resolve_model(reference, progress)
-    scores = {}
+    scores, losses = {}, {}
+    train = _trained_as(adapter_path)
     for name, adapter in (("model", None), ("with adapter", adapter_path)):
         if name == "model" or adapter is not None:
-            progress(f"{name}: answering {len(records)} prompts of {split}")
             loaded = load_model(path, adapter)
+            progress(f"{name}: loss on {len(getattr(splits, split))} records of {split}")
+            losses[name] = _loss(loaded, getattr(splits, split), train)
+            progress(f"{name}: answering {len(records)} prompts of {split}")
             scores[name] = scorer.score(loaded, records)
-    return rank(scores)
+    return rank(scores, losses)
+
+
+def _trained_as(adapter_path: Path | None) -> TrainSpec:
+    """How an adapter was trained, as far as a loss depends on it."""
+    known: dict[str, Any] = {}
+    if adapter_path is not None:
+        with suppress(ValueError, OSError):  # loading the adapter names the fault
+            config = json.loads((adapter_path / CONFIG_FILE).read_text(encoding="utf-8"))
+            known = {key: config[key] for key in ("mask_prompt", "max_seq_length") if key in config}
+    return TrainSpec.model_validate({"mask_prompt": True, **known})
+
+
+def _loss(loaded: LoadedModel, records: Records, train: TrainSpec) -> float:
+    examples = encode(
+        records,
+        loaded.template,
+        max_seq_length=train.max_seq_length,
+        mask_prompt=train.mask_prompt,
+    ).examples
+    longest = int(examples.lengths.max())  # no batch needs more memory than the longest alone
+    return make_evaluator(loaded.model, examples, None, max_tokens=longest)(0).val_loss
 
 
 def score_checkpoints(

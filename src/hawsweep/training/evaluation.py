@@ -33,8 +33,13 @@ class Evaluation:
 
     @property
     def perplexity(self) -> float:
-        """Perplexity of a target token: exp(val_loss); infinite if that is too large."""
-        return math.exp(self.val_loss) if self.val_loss < 700 else math.inf
+        """Perplexity of a target token."""
+        return perplexity(self.val_loss)
+
+
+def perplexity(loss: float) -> float:
+    """The perplexity of a loss in nats; infinite if that is too large."""
+    return math.exp(loss) if loss < 700 else math.inf
 
 
 def make_evaluator(

@@ -23,6 +23,7 @@ from hawsweep.scoring.self_check import SelfCheck
 from hawsweep.spec.reference import Key
 from hawsweep.study.confirm import Confirmation
 from hawsweep.trial.example_losses import ExampleLoss
+from hawsweep.trial.token_losses import TokenLoss
 
 _ALL_KEYS = ConfigDict(extra="forbid")  # of the dataclasses inside too
 
@@ -97,7 +98,7 @@ class BestOutput(_Output):
 @with_config(_ALL_KEYS)
 @dataclass(frozen=True, kw_only=True)
 class ShowOutput(TrialRow):
-    """`hawsweep show`; examples where they were asked for. Losses are by iteration."""
+    """`hawsweep show`; examples and tokens where they were asked for. Losses are by iteration."""
 
     study: str
     plan: dict[str, Any] | None
@@ -111,6 +112,7 @@ class ShowOutput(TrialRow):
     samples: list[dict[str, Any]]
     hardest_examples: list[ExampleLoss] | None = None
     easiest_examples: list[ExampleLoss] | None = None
+    hardest_tokens: list[TokenLoss] | None = None
 
 
 @with_config(_ALL_KEYS)
@@ -126,6 +128,8 @@ class SystemOutput(Scores):
 
     name: str
     lead: Annotated[Interval | None, Field(description="Over the next one.")]
+    loss: float | None
+    perplexity: float | None
 
 
 class ScoreOutput(_Output):

@@ -13,6 +13,8 @@ from hawsweep.views.terminal.curves import Series, plot
 from hawsweep.views.terminal.style import STYLES, make_grid
 
 _PLOT_HEIGHT = 12
+# Characters of an answer before a token and behind it.
+_AROUND = 60
 _WIDEST_PLOT = 110
 
 
@@ -35,6 +37,8 @@ def trial_picture(described: Mapping[str, Any], width: int) -> RenderableType:
     for kind in ("hardest", "easiest"):
         if examples := described.get(f"{kind}_examples"):
             parts += ["", _examples_table(kind, examples)]
+    if tokens := described.get("hardest_tokens"):
+        parts += ["", _tokens_table(tokens)]
     files = escape("  ".join(described["files"]))
     rows = [("Folder", escape(described["folder"])), ("Files", files)]
     return Group(*parts, "", make_grid(rows))
@@ -118,6 +122,20 @@ def _samples_table(samples: Sequence[Mapping[str, Any]]) -> Table:
     for sample in samples:
         texts = (escape(shorten(sample[key])) for key in ("source", "reference", "output"))
         table.add_row(*texts, f"{sample.get('score', sample['similarity']):.3f}")
+    return table
+
+
+def _tokens_table(tokens: Sequence[Mapping[str, Any]]) -> Table:
+    title = "The hardest tokens of the validation answers, by loss, in brackets in their sentence"
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("loss", justify="right", no_wrap=True)
+    table.add_column("Answer", overflow="fold", ratio=1)
+    table.add_column("Record", overflow="fold")
+    for each in tokens:
+        text = Text(f"{each['before'][-_AROUND:]}")
+        text.append(f"[{each['token']}]", "bold red").append(each["after"][:_AROUND])
+        file_and_line = each["where"].rpartition("/")[2]
+        table.add_row(f"{each['loss']:.2f}", text, file_and_line)
     return table
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hawsweep.results.verdict import lead_text
-from hawsweep.text import faults_text, finite, score_range, short_name, shorten
+from hawsweep.text import faults_text, finite, number, score_range, short_name, shorten
 from hawsweep.views.terminal.style import make_table
 
 if TYPE_CHECKING:
@@ -118,13 +118,15 @@ def groups_table(rows: Sequence["GroupRow"]) -> Table:
 
 def ranking_picture(ranking: "Ranking") -> RenderableType:
     """Systems on the same items, best first, and the disagreements of metrics."""
+    has_losses = any(each.loss is not None for each in ranking.systems)
     table = make_table(
         "system | >score | >95 % | >lead over the next | >similarity | >chrF | >BLEU | >exact "
-        "| >length | faults",
+        f"| >length | {'>loss | >perplexity | ' * has_losses}faults",
         no_wrap=True,
     )
     for each in ranking.systems:
         score, lead = each.score, each.lead
+        losses = (number(each.loss, "{:.3f}"), number(each.perplexity, "{:.2f}"))
         table.add_row(
             escape(each.name),
             f"{score.score:.4f}",
@@ -135,6 +137,7 @@ def ranking_picture(ranking: "Ranking") -> RenderableType:
             f"{score.bleu:.1f}",
             f"{score.exact_match:.0%}",
             f"{score.length_ratio:.2f}",
+            *(losses if has_losses else ()),
             faults_text(score.faults),
         )
     n_items = len(ranking.systems[0].score.samples)
@@ -187,10 +190,10 @@ def insight_table(insight: "Insight") -> Table:
     names = [*insight.importance, *(n for n in insight.marginals if n not in insight.importance)]
     for name in names:
         share = insight.importance.get(name)
-        for number, part in enumerate(insight.marginals[name]):
+        for place, part in enumerate(insight.marginals[name]):
             table.add_row(
-                short_name(name) if number == 0 else "",
-                f"{share:.0%}" if number == 0 and share is not None else "",
+                short_name(name) if place == 0 else "",
+                f"{share:.0%}" if place == 0 and share is not None else "",
                 escape(part.part),
                 str(part.n_trials),
                 f"{part.mean:.4f}",
