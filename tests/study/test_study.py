@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from datetime import date
 
 import optuna
 import pytest
@@ -18,7 +19,7 @@ from hawsweep.study.faults import GONE, Fault
 from hawsweep.study.optuna_door import storage_of, trial_id
 from hawsweep.study.queue import end_failed, next_trial, reap_running, repeat_trial
 from hawsweep.study.storage import open_storage, study_names
-from hawsweep.study.study import create_study, load_study, newest, spec_of
+from hawsweep.study.study import check_tokens, create_study, date_of, load_study, newest, spec_of
 from hawsweep.study.trials import best_trial, count_finished
 
 DATA = {"train": "24:abc", "valid": "8:def", "test": "8:fed"}
@@ -123,6 +124,29 @@ def test_changed_spec_is_refused_with_each_key_and_both_values(
 def test_changed_data_is_refused_with_the_split(measured, storage, place):
     with pytest.raises(SpecChangedError, match=r"fingerprints\.valid was 8:def, is 9:xyz"):
         create_study(storage, place, "rates", sweep(), {**DATA, "valid": "9:xyz"})
+
+
+def test_study_keeps_the_date_of_its_first_start(study, storage, place):
+    assert date_of(study) == date.today()
+    study.set_user_attr("date", "2026-01-31")
+    again, _ = create_study(storage, place, "rates", sweep(), DATA)
+    assert date_of(again) == date(2026, 1, 31)
+
+
+def test_study_of_an_earlier_version_has_the_date_of_its_first_start(study):
+    study.set_user_attr("date", None)
+    study.set_user_attr("starts", [{"time": 86400.0 * 365}, {"time": 86400.0 * 400}])
+    assert date_of(study) == date.fromtimestamp(86400.0 * 365)
+    study.set_user_attr("starts", [])
+    assert date_of(study) == date.today()
+
+
+def test_study_of_an_earlier_version_is_refused_where_it_learned_other_tokens(measured):
+    check_tokens(measured, differs=True)  # made by this version
+    measured.set_user_attr("date", None)
+    check_tokens(measured, differs=False)
+    with pytest.raises(SpecChangedError, match=r"trained other tokens .* another name with"):
+        check_tokens(measured, differs=True)
 
 
 def test_changed_spec_is_refused_once_a_trial_has_begun(study, storage, place):

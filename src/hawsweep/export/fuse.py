@@ -1,5 +1,6 @@
 """A fused model of an adapter and its base, made by mlx-lm in a child process."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from hawsweep.errors import ExportError
 from hawsweep.export.fidelity import Check
+from hawsweep.files import replace_text
+from hawsweep.models.load import load_template
 from hawsweep.models.shape import read_config
 from hawsweep.text import SayProgress
 
@@ -53,6 +56,7 @@ def fuse_checked(
         progress("fusing" + (" dequantized" if way else ""))
         shutil.rmtree(target, ignore_errors=True)
         run_fuse(base, adapters, target, dequantize=way, trust_remote_code=trust_remote_code)
+        stop_at_end(target, trust_remote_code=trust_remote_code)
         progress("checking the fused model's translations")
         tried.append(judge(target))
         if tried[-1].holds:
@@ -63,6 +67,20 @@ def fuse_checked(
         f"The fused model scores {scores}: fusing lost the adapter. Use the adapter with "
         "mlx_lm.generate --adapter-path instead (export without --fuse)."
     )
+
+
+def stop_at_end(model: Path, *, trust_remote_code: bool = False) -> None:
+    """Add the token that ends an answer to those at which a model's users stop generating."""
+    end = load_template(model, trust_remote_code=trust_remote_code).end
+    for path in (model / "config.json", model / "generation_config.json"):
+        if not path.is_file():
+            continue
+        config = json.loads(path.read_text(encoding="utf-8"))
+        known = config.get("eos_token_id")
+        stops = known if isinstance(known, list) else [] if known is None else [known]
+        if end not in stops:
+            config["eos_token_id"] = [*stops, end]
+            replace_text(path, json.dumps(config, indent=2) + "\n")
 
 
 def run_fuse(

@@ -207,7 +207,8 @@ def check_tokens(study: optuna.Study, *, differs: bool) -> None:
     Raises:
         SpecChangedError: They do, and it has results.
     """
-    if DATE not in study.user_attrs and differs and not _is_untouched(study):
+    is_older = study.user_attrs.get(DATE) is None
+    if is_older and differs and not _is_untouched(study):
         raise SpecChangedError(
             f"Study {study.study_name!r} was begun by a version of hawsweep that trained other "
             "tokens with this model's chat template, so its numbers and new ones are not "

@@ -1,0 +1,43 @@
+from datetime import date
+
+import pytest
+import tiny_llama
+from chat_templates import KINDS, make_tokenizer
+from harness import Lab
+
+from hawsweep.study import study as study_module
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+
+
+@pytest.fixture
+def dated(tmp_path, chat_data_dir, monkeypatch):
+    """A sweep of a model whose template asks the clock, and the calendar to turn."""
+
+    class Calendar(date):
+        now = date(2026, 1, 31)
+
+        @classmethod
+        def today(cls):
+            return cls.now
+
+    monkeypatch.setattr(study_module, "date", Calendar)
+    monkeypatch.setattr("hawsweep.models.chat_template.date", Calendar)
+    folder = tmp_path / "model"
+    tokenizer = make_tokenizer(KINDS["Llama 3.1 to 3.3"])
+    tiny_llama.save(folder, tokenizer, seed=1, num_key_value_heads=2, **SIZES)
+    (tmp_path / "lab").mkdir()
+    return Lab(tmp_path / "lab", folder, chat_data_dir), folder, Calendar
+
+
+def test_study_over_midnight_keeps_its_tokens(dated):
+    lab, folder, calendar = dated
+    before = lab.worker(folder).context
+    calendar.now = date(2026, 2, 1)
+    after = lab.worker(folder).context  # as one started anew for the next trial
+    prompts = [
+        context.loaded.tokenizer.decode(context.train.examples[0].tokens.tolist())
+        for context in (before, after)
+    ]
+    assert "31 Jan 2026" in prompts[0]
+    assert prompts[0] == prompts[1]
