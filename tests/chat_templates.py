@@ -144,6 +144,12 @@ _VICUNA = (
     "{% else %}{{ 'USER: ' + m.content + ' ' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'ASSISTANT: ' }}{% endif %}"
 )
+# What ends an answer also begins the text.
+_OLMO = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content }}"
+    "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' if not loop.last }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '\\n<|assistant|>\\n' }}{% endif %}"
+)
 _S = ("<unk>", "<s>", "</s>")
 
 KINDS = {
@@ -214,6 +220,17 @@ KINDS = {
         _ALWAYS_THINKING, _CHATML_TOKENS, "<|im_end|>", None, "<|im_end|>", THINK
     ),
     "SmolLM3": Kind(_SMOLLM3, _CHATML_TOKENS, "<|im_end|>", None, "<|im_end|>", THINK),
+    "Granite 3 and 4": Kind(
+        _turns(("<|start|>", "<|end|>"), "<|eot|>\\n", "<|start|>assistant<|end|>"),
+        ("<|start|>", "<|end|>", "<|eot|>"),
+        "<|eot|>",
+        "<|eot|>",
+        "<|eot|>",
+    ),
+    "Zephyr, TinyLlama": Kind(
+        _turns(("<|", "|>\\n"), "</s>\\n", "<|assistant|>\\n"), _S, "</s>", "<s>", "</s>"
+    ),
+    "OLMo 2": Kind(_OLMO, ("<|endoftext|>",), "<|endoftext|>", "<|endoftext|>", "<|endoftext|>"),
     "Alpaca": Kind(_ALPACA, _S, "</s>", "<s>", "</s>"),
     "Vicuna": Kind(_VICUNA, _S, "</s>", "<s>", "</s>"),
 }

@@ -334,3 +334,29 @@ def test_template_in_a_file_beside_the_tokenizer_is_read(tmp_path):
         load_template(tmp_path)
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": CHATML}))
     assert load_template(tmp_path).repairs == []
+
+
+def difference(template):
+    """What the contract does beyond mlx_lm's way, in words."""
+    found = ["date of the study"] if template.reads_clock else []
+    if template._unlearned:
+        found.append(f"prompt without {code(template._unlearned)}")
+    if template._appended:
+        found.append(f"{code(template.ends[0])} is added")
+    if template._opening:
+        found.append(f"{code(template._opening)} is no part of the answer")
+    return "; ".join(found) or ("thinking is off" if template.differs else "nothing")
+
+
+def code(text):
+    return f"`{text}`".replace("\n", "\\n").replace("|", "\\|")
+
+
+def test_table_of_templates_in_the_documents_is_right():
+    rows = [
+        f"| {name} | {code(kind.end)} | {difference(template_of(name))} |"
+        for name, kind in KINDS.items()
+    ]
+    page = Path(__file__).parents[2] / "docs" / "templates.md"
+    written = page.read_text().partition("| template |")[2].splitlines()[2:]
+    assert [line for line in written if line.startswith("|")] == rows
