@@ -1,7 +1,7 @@
 """Inspects a data set before a sweep: columns, lengths, duplicates, leaks."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hawsweep.data.csv_file import open_csv
 from hawsweep.data.leaks import Leak, find_leaks
 from hawsweep.data.load import Splits, choose_subset, csv_path, load_data, named_columns
+from hawsweep.data.normal_text import Writing, folded
 from hawsweep.data.records import Record, Records
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
@@ -51,7 +52,8 @@ class SplitView:
     """One split.
 
     Attributes:
-        n_repeated: Records whose source and answer occur before in the split.
+        n_repeated: Records whose source and answer occur before in the split, in whatever Unicode
+            form and with whatever character as the okina.
         n_empty: Records with an empty source or answer.
     """
 
@@ -71,6 +73,7 @@ class DataView:
         how: The origin of these numbers.
         is_tokenized: Whether the model's tokenizer counted them.
         has_answers: Whether each record has a reference answer.
+        writing: How the texts of all splits are written.
     """
 
     splits: Mapping[str, SplitView]
@@ -80,6 +83,7 @@ class DataView:
     how: str
     is_tokenized: bool
     has_answers: bool
+    writing: Writing = field(default_factory=Writing)
 
     def count(self, split: str) -> int:
         """Records of a split; 0 where there is none."""
@@ -173,9 +177,11 @@ def inspect_data(
         lengths, n_targets = _count_tokens(splits, tokenizer, spec.train.mask_prompt)
         how = "by the model's tokenizer"
     progress("looking for duplicates and leaks")
-    views = {name: _view(records) for name in SPLITS if (records := getattr(splits, name))}
+    writing = Writing()
+    views = {name: _view(each, writing) for name in SPLITS if (each := getattr(splits, name))}
     leaks = tuple(find_leaks(splits))
-    return DataView(views, leaks, lengths, n_targets, how, tokenizer is not None, has_answers)
+    is_tokenized = tokenizer is not None
+    return DataView(views, leaks, lengths, n_targets, how, is_tokenized, has_answers, writing)
 
 
 def find_tokenizer(path: Path | None, progress: SayProgress = lambda _: None) -> Any:
@@ -201,12 +207,14 @@ def _count_tokens(
     return found.lengths, found.n_targets
 
 
-def _view(records: Iterable[Record]) -> SplitView:
+def _view(records: Iterable[Record], writing: Writing) -> SplitView:
     seen: set[tuple[str, str]] = set()
     n_records = n_repeated = n_empty = 0
     for record in records:
         text = str(record.content.get("text", ""))
-        pair = (record.source or text, record.reference or text)
+        for each in record.texts:
+            writing.add(each)
+        pair = (folded(record.source or text), folded(record.reference or text))
         n_records += 1
         n_repeated += pair in seen
         n_empty += not all(part.strip() for part in pair)
