@@ -23,10 +23,9 @@ _RENAMES: dict[tuple[str, ...], str] = {
         "Rename instruction to prompt and output to completion, and put input at the end of prompt."
     ),
     ("conversations",): f"Rename conversations to messages, and in each {_SHAREGPT}",
-    **{
-        (one, other): f"Rename {one} to prompt and {other} to completion."
-        for one, other in (("prompt", "response"), ("question", "answer"), ("input", "output"))
-    },
+    ("prompt", "response"): "Rename response to completion.",
+    ("question", "answer"): "Rename question to prompt and answer to completion.",
+    ("input", "output"): "Rename input to prompt and output to completion.",
 }
 
 

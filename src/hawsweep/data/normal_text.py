@@ -24,8 +24,8 @@ _PASSAGE = re.compile(r'[^\n".:!?“”]+')
 _HAWAIIAN_LETTERS = frozenset("aeiouhklmnpw")
 # In Hawaiian no two consonants meet, and a word ends in a vowel.
 _HAWAIIAN_WORD = re.compile(r"(?:[^\Waeiou]?[aeiou])+")
-# The least share of letters, and of letters in such words. Names may be foreign.
-_LEAST_HAWAIIAN = 0.9
+# The least shares of its letters, and of letters in such words, in a passage: names are foreign.
+_LEAST_LETTERS, _LEAST_IN_WORDS = 0.9, 0.75
 
 
 def nfc(text: str) -> str:
@@ -115,4 +115,8 @@ def _is_hawaiian(passage: str) -> bool:
     n_letters = sum(map(len, words))
     n_known = sum(letter in _HAWAIIAN_LETTERS for word in words for letter in word)
     n_in_words = sum(len(word) for word in words if _HAWAIIAN_WORD.fullmatch(word))
-    return n_letters > 0 and min(n_known, n_in_words) >= _LEAST_HAWAIIAN * n_letters
+    return (
+        n_letters > 0
+        and n_known >= _LEAST_LETTERS * n_letters
+        and n_in_words >= _LEAST_IN_WORDS * n_letters
+    )

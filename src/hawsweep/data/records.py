@@ -3,6 +3,7 @@
 import codecs
 import hashlib
 import json
+import re
 import tempfile
 import weakref
 from array import array
@@ -25,6 +26,8 @@ MAX_LINE = 10_000_000
 _HEAD = 65_536
 # The byte-order marks of UTF-16, and its first character without one.
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{")
+# Records with CR alone between them. Inside of one, a comma would be there too.
+_CR_ALONE = re.compile(rb"\}[ \t]*\r+[ \t]*(?:\xef\xbb\xbf)?\{")
 # The place of a record: its first byte, its line for messages, and the number of its file. Memory
 # holds nothing else of it.
 _PLACE = np.dtype([("position", np.int64), ("line", np.uint32), ("file", np.uint16)])
@@ -213,7 +216,7 @@ def _check_encoding(head: bytes, path: Path) -> None:
     """Refuse a file that no line can be read of."""
     if head[:2] in _UTF_16:
         raise DataError(f"{path} is not UTF-8 text: it is UTF-16. Save it as UTF-8.")
-    if b"\r" in head.strip() and b"\n" not in head.rstrip():
+    if _CR_ALONE.search(head):
         raise DataError(
             f"{path} has lines that end in CR alone, as on an old Mac. Save it with lines that end "
             "in LF."

@@ -198,7 +198,9 @@ def mixed_writing(view: DataView) -> Iterator[Finding]:
         )
         yield Finding("writing", "warning", text, "Set data.normalize: nfc, or okina.")
     if writing.is_mixed_okina:
-        counts = ", ".join(f"{each} {n:,} times" for each, n in writing.okinas.most_common() if n)
+        counts = ", ".join(
+            f"{each} {n:,} time{'s' * (n > 1)}" for each, n in writing.okinas.most_common() if n
+        )
         text = f"the okina is written {counts}"
         yield Finding("writing", "warning", text, "Set data.normalize: okina.")
 
