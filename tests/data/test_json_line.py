@@ -212,12 +212,15 @@ def test_content_that_is_not_text_is_refused(message, says):
 
 
 @pytest.mark.parametrize("content", [{"content": None}, {}])
-def test_tool_calls_without_content_are_named_as_such(content):
-    called = {"role": "assistant", "tool_calls": [{"function": {"name": "lookup"}}], **content}
+@pytest.mark.parametrize(
+    "call", [{"tool_calls": [{"function": {"name": "lookup"}}]}, {"function_call": {"name": "a"}}]
+)
+def test_call_without_content_is_named_as_such(call, content):
     with pytest.raises(DataError) as caught:
-        read({"messages": [ASKED, called]})
-    assert "has a message with tool_calls and no content: only text can be" in str(caught.value)
-    assert "Write the call into content as the model writes it" in str(caught.value)
+        read({"messages": [ASKED, {"role": "assistant", **call, **content}]})
+    says = f"has a message with {next(iter(call))} and no content: only text can be learned. Write"
+    assert says in str(caught.value)
+    assert "the call into content as the model writes it, or remove the" in str(caught.value)
 
 
 @pytest.mark.parametrize("messages", [[ANSWER], [ANSWER, ANSWER]])

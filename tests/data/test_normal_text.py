@@ -1,5 +1,6 @@
 """Texts that are written in more than one way."""
 
+import time
 import unicodedata
 
 import pytest
@@ -21,6 +22,8 @@ OKINAS = "ʻ‘'ʼ’`"
         "What is said here?\nNo Ni{}ihau a me O{}ahu",
         "The word “{}ano{}ai” is old.",
         "Nā {}āina o kā{}ū",
+        "“Hele,” wahi ona’\n{}O ia nō.",  # the end of a quotation on another line
+        "’Ae’ wahi {}ana",  # and before it
         "Ua hele {}o Smith i ka hale o ke ali{}i ma ka pō nui nei.",  # a foreign name
     ],
 )
@@ -60,6 +63,13 @@ def test_mending_asked_for_alone_is_done(text):
     assert mend(text, "none") == text
     assert mend(text, "nfc") == unicodedata.normalize("NFC", text)
     assert mend(mend(text, "okina"), "okina") == mend(text, "okina")
+
+
+def test_long_text_with_many_marks_is_mended_in_time_that_grows_with_its_length():
+    text = "‘o ia. " * 20_000 + "ua pau’"
+    started = time.process_time()
+    assert mend(text + "\n" + text.replace("’", ""), "okina").count("ʻ") == 20_000
+    assert time.process_time() - started < 5
 
 
 def test_folded_texts_are_the_same_but_for_form_and_okina():

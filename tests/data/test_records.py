@@ -291,7 +291,7 @@ def test_file_is_plain_if_mlx_lm_reads_the_same(tmp_path, content, is_plain):
 
 def test_record_knows_its_tools_and_texts(write):
     tools = [{"type": "function", "function": {"name": "lookup"}}]
-    contents = [{**PAIR, "tools": json.dumps(tools)}, CHAT, {"text": "ae"}]
+    contents = [{**PAIR, "tools": json.dumps(tools)}, CHAT, {"text": "ae", "tools": "hammer"}]
     records = read_records(write(contents))
     assert [record.tools for record in records] == [tools, None, None]
     assert [record.texts for record in records] == [["Aloha", "Hello"]] * 2 + [["ae"]]

@@ -98,7 +98,11 @@ DATA = {
     ),
     "composed and decomposed": (
         {"train": [*MANY, pair("kāu", "a"), pair("pā", "b")], "valid": [pair("ka\u0304", "c")]},
-        ("writing", "warning", "2 texts have composed characters (Unicode NFC), 1 decomposed ones"),
+        (
+            "writing",
+            "warning",
+            "composed characters (Unicode NFC): 2, with decomposed ones (NF",
+        ),
     ),
     "several okinas": (
         {"train": [*MANY, pair("u'i, ʻaʻole", "I'd")], "valid": [pair("No ‘oe.", "It’s yours")]},

@@ -171,9 +171,10 @@ def _message(found: Any, where: str) -> dict[str, Any]:
 
 
 def _incomplete(found: Any, message: Mapping[str, Any], where: str) -> DataError:
-    if "role" in message and "tool_calls" in message:
+    called = next((k for k in ("tool_calls", "function_call") if message.get(k)), None)
+    if "role" in message and called:
         return DataError(
-            f"{where} has a message with tool_calls and no content: only text can be learned. "
+            f"{where} has a message with {called} and no content: only text can be learned. "
             "Write the call into content as the model writes it, or remove the line."
         )
     if "role" in message and "content" in found:

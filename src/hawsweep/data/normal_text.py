@@ -17,7 +17,7 @@ _VOWELS = "aeiouāēīōū"
 _MARK = re.compile(f"{OKINA}|{_LOOK_ALIKE.pattern}")
 # Between two vowels, or before a vowel that begins a word.
 _AT_PLACE = re.compile(rf"(?:(?<=[{_VOWELS}])|(?<!\w))(?:{_MARK.pattern})(?=[{_VOWELS}])", re.I)
-# A quotation that ends. Where one does, a mark before a word may begin it.
+# The end of a quotation. On a line with one, a mark before a word and before it may begin it.
 _CLOSING = re.compile(r"(?<=\S)['’`](?!\w)")
 # A part of a text in one language, more or less: a prompt may quote a sentence.
 _PASSAGE = re.compile(r'[^\n".:!?“”]+')
@@ -92,21 +92,26 @@ def _replaced(text: str, sign: str, places: Iterator[int]) -> str:
 
 def _places(text: str) -> Iterator[int]:
     """Where an okina or a look-alike stands as an okina does, in NFC."""
-    is_quoting = _CLOSING.search(text) is not None
-    for found in _AT_PLACE.finditer(text):
-        place = found.start()
-        if not is_quoting or (place > 0 and text[place - 1].isalpha()):
-            yield place
+    start = 0
+    for line in text.split("\n"):
+        closing = max((found.start() for found in _CLOSING.finditer(line)), default=-1)
+        for found in _AT_PLACE.finditer(line):
+            place = found.start()
+            if place > closing or (place > 0 and line[place - 1].isalpha()):
+                yield start + place
+        start += len(line) + 1
 
 
 def _hawaiian_places(text: str) -> Iterator[int]:
     """The same, in passages in Hawaiian alone."""
     if not _MARK.search(text):
         return
-    hawaiian = [found.span() for found in _PASSAGE.finditer(text) if _is_hawaiian(found[0])]
-    for place in _places(text):
-        if any(start <= place < end for start, end in hawaiian):
-            yield place
+    places = set(_places(text))
+    for passage in _PASSAGE.finditer(text):
+        marks = (found.start() for found in _MARK.finditer(text, *passage.span()))
+        inside = [mark for mark in marks if mark in places]
+        if inside and _is_hawaiian(passage[0]):
+            yield from inside
 
 
 def _is_hawaiian(passage: str) -> bool:

@@ -60,7 +60,7 @@ class Record:
     @property
     def tools(self) -> list[dict[str, Any]] | None:
         """The tools that the chat template shows; None if the record names none."""
-        return self.content.get("tools")
+        return None if self.messages is None else self.content.get("tools")
 
     @property
     def reference(self) -> str | None:

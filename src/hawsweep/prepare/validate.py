@@ -193,8 +193,8 @@ def mixed_writing(view: DataView) -> Iterator[Finding]:
     writing = view.writing
     if writing.is_mixed_unicode:
         text = (
-            f"{writing.n_composed:,} texts have composed characters (Unicode NFC), "
-            f"{writing.n_decomposed:,} decomposed ones (NFD)"
+            f"texts with composed characters (Unicode NFC): {writing.n_composed:,}, "
+            f"with decomposed ones (NFD): {writing.n_decomposed:,}"
         )
         yield Finding("writing", "warning", text, "Set data.normalize: nfc, or okina.")
     if writing.is_mixed_okina:
