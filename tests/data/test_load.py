@@ -1,8 +1,10 @@
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mlx_lm.tuner import datasets as mlx_datasets
 
 from hawsweep.data.load import choose_subset, load_data
 from hawsweep.errors import DataError
@@ -259,3 +261,89 @@ def test_dataset_in_another_format_asks_for_the_library(hub_cache, monkeypatch):
         DataError, match=r"'org/parquet' has no train\.jsonl.*pip install datasets\."
     ):
         load("org/parquet")
+
+
+SYSTEM = {"system": "Answer in pidgin.", **COMPLETION}
+MIXED = {
+    "pairs and chats": [COMPLETION, {**CHAT, "id": 7}],
+    "a chat that is a pair too": [CHAT, {**CHAT, **COMPLETION}],
+    "a system text": [COMPLETION, SYSTEM, {**COMPLETION, "tools": []}],
+    "tools as text": [{**CHAT, "tools": '[{"type": "function"}]'}],
+    "null in a message": [{"messages": [{**each, "name": None} for each in CHAT["messages"]]}],
+    "null first": [{"prompt": None, "completion": None, **CHAT}, CHAT],
+    "parts": [{"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]}],
+    "a blank line": [COMPLETION, "", COMPLETION],
+    "a byte-order mark": ["\ufeff" + json.dumps(COMPLETION), COMPLETION],
+    "plain texts": [TEXT, {**TEXT, "messages": None}],
+}
+
+
+class Template:
+    """A tokenizer whose tokens are what it is given."""
+
+    eos_token_id = "end"
+
+    def apply_chat_template(self, messages, tools=None, **_):
+        return [messages, tools]
+
+    def encode(self, text):
+        return [text]
+
+
+def tokens_of_mlx_lm(folder):
+    sets = mlx_datasets.load_local_dataset(folder, Template(), SimpleNamespace())
+    return [[each.process(each[i])[0] for i in range(len(each))] for each in sets[:2]]
+
+
+def tokens_of(records):
+    given = [(r.messages, r.tools) for r in records]
+    return [
+        [record.content["text"], "end"] if messages is None else [messages, tools]
+        for record, (messages, tools) in zip(records, given, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("kind", MIXED)
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_mlx_lm_reads_the_same_records_of_a_copy(folder, tmp_path_factory, kind, split):
+    splits = load(folder(**{"train": [COMPLETION], "valid": [COMPLETION], split: MIXED[kind]}))
+    assert splits.folder is None
+    splits.write(copy := tmp_path_factory.mktemp("copy"))
+    (copy / "test.jsonl").unlink()  # it refuses an empty one
+    assert tokens_of_mlx_lm(copy) == [tokens_of(splits.train), tokens_of(splits.valid)]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [CHAT, {**COMPLETION, "text": "a", "group": None}, {**COMPLETION, "messages": None}, TEXT],
+)
+def test_mlx_lm_reads_the_same_records_of_the_folder_where_that_is_so(folder, record):
+    splits = load(folder(train=[record] * 2, valid=[record]))
+    assert splits.folder is not None
+    assert tokens_of_mlx_lm(splits.folder) == [tokens_of(splits.train), tokens_of(splits.valid)]
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_each_split_is_read_to_its_end(folder, split):
+    alone = {"messages": [{"role": "assistant", "content": "a"}]}
+    records = {"train": [TEXT], "valid": [TEXT], "test": [TEXT]}
+    path = folder(**{**records, split: [TEXT] * 9 + [alone]})
+    with pytest.raises(DataError, match=rf"{split}\.jsonl:10 has only the assistant's messages"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        ("Translate to English: {source}", "Translate to English: He uʻi ʻo ia"),
+        ("Translate this to English {source}", "Translate this to English He uʻi ʻo ia"),
+    ],
+)
+def test_texts_of_a_csv_and_a_folder_are_normalized(folder, prompt, asked):
+    right = {"prompt": asked, "completion": "Kākou"}
+    table = folder(train=[{"text": "He u'i"}], valid=[TEXT]) / "pairs.csv"
+    table.write_text("haw,en\n" + "He u'i ‘o ia,Ka\u0304kou\n" * 9, encoding="utf-8")
+    splits = load(table, prompt=prompt, normalize="okina")
+    assert contents(splits.train) == [right] * 7
+    assert contents(load(folder(), normalize="okina").train) == [{"text": "He uʻi"}]
+    assert contents(load(table, prompt=prompt).train)[0]["completion"] == "Ka\u0304kou"

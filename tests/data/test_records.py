@@ -217,3 +217,108 @@ def test_memory_holds_places_alone_of_the_rows_of_a_csv(tmp_path):
     assert (held - held_of_few) / (many - few) < places + 6
     # Before they are in three splits, and their order with 8 bytes each.
     assert (peak - peak_of_few) / (many - few) < 3 * places + 8
+
+
+# How a file is written
+
+
+PAIR = {"prompt": "Aloha", "completion": "Hello"}
+CHAT = {
+    "messages": [{"role": "user", "content": "Aloha"}, {"role": "assistant", "content": "Hello"}]
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (b'\xef\xbb\xbf{"text": "a"}\n\xef\xbb\xbf{"text": "b"}\n', ["a", "b"]),
+        (b'{"text": "a"}\n\xef\xbb\xbf{"text": "b"}', ["a", "b"]),
+        (b'\xef\xbb\xbf\n{"text": "a"}\n\xef\xbb\xbf', ["a"]),
+        (b'\xef\xbb\xbf{"text": "\xef\xbb\xbfa"}', ["\ufeffa"]),
+    ],
+    ids=["each-line", "second-line", "blank-lines", "in-a-text"],
+)
+def test_byte_order_mark_at_the_start_of_a_line_is_skipped(tmp_path, content, texts):
+    (tmp_path / "a.jsonl").write_bytes(content)
+    records = read_records(tmp_path / "a.jsonl")
+    assert [record.content for record in records] == [{"text": text} for text in texts]
+    assert (
+        records.fingerprint
+        == store_records(((1, {"text": text}) for text in texts), "b").fingerprint
+    )
+    assert not records.is_plain  # mlx-lm refuses the mark
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_file_in_utf_16_is_refused_as_such(tmp_path, encoding):
+    (tmp_path / "a.jsonl").write_bytes('{"text": "kākou"}\n'.encode(encoding))
+    with pytest.raises(DataError) as caught:
+        read_records(tmp_path / "a.jsonl")
+    says = f"{tmp_path}/a.jsonl is not UTF-8 text: it is UTF-16. Save it as UTF-8."
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize("end", [b"", b"\r", b"\n", b'\n{"text": "ae"}\n'])
+@pytest.mark.parametrize("between", [b"\r", b" \r\r", b"\r\xef\xbb\xbf"])
+def test_file_with_lines_that_end_in_cr_alone_is_refused_as_such(tmp_path, between, end):
+    (tmp_path / "a.jsonl").write_bytes(between.join([b'{"text": "ae"}'] * 2_000) + end)
+    with pytest.raises(DataError) as caught:
+        read_records(tmp_path / "a.jsonl")
+    assert f"{tmp_path}/a.jsonl has lines that end in CR alone" in str(caught.value)
+    assert "Save it with lines that end in LF." in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_plain"),
+    [
+        (text_of(PAIR) * 2, True),
+        (text_of(PAIR).replace("\n", "\r\n") * 2, True),
+        (text_of(CHAT) + text_of({**CHAT, "group": "a"}), True),
+        (text_of(PAIR) + text_of(CHAT), False),  # it takes the format of the first
+        (text_of(CHAT) + text_of({**CHAT, **PAIR}), False),
+        (text_of(PAIR) + "\n", False),  # it reads no blank lines
+        (text_of(PAIR).replace("\n", "\r\r\n"), False),
+        (text_of(PAIR).replace(", ", ",\r"), False),  # a CR ends its line
+        (text_of({"system": "a", **PAIR}), False),
+        ("", False),
+    ],
+)
+def test_file_is_plain_if_mlx_lm_reads_the_same(tmp_path, content, is_plain):
+    (tmp_path / "a.jsonl").write_bytes(content.encode())
+    assert read_records(tmp_path / "a.jsonl").is_plain is is_plain
+
+
+def test_record_knows_its_tools_and_texts(write):
+    tools = [{"type": "function", "function": {"name": "lookup"}}]
+    contents = [{**PAIR, "tools": json.dumps(tools)}, CHAT, {"text": "ae", "tools": "hammer"}]
+    records = read_records(write(contents))
+    assert [record.tools for record in records] == [tools, None, None]
+    assert [record.texts for record in records] == [["Aloha", "Hello"]] * 2 + [["ae"]]
+
+
+def test_records_are_normalized_in_any_order_of_access_and_so_is_their_fingerprint(write):
+    written, right = (
+        [{"text": "He u'i"}, {"text": "ka\u0304"}],
+        [{"text": "He uʻi"}, {"text": "kā"}],
+    )
+    path = write(written)
+    records = read_records(path, "okina")
+    stored = store_records([(1, written[0]), (2, written[1])], "pairs.csv", "okina")
+    expected = read_records(write(right, "right.jsonl")).fingerprint
+    for each in (records, stored, concatenate([records.take([0]), stored.take([1])])):
+        assert [each[n].content for n in (1, 0)] == [right[1], right[0]]
+        assert each.fingerprint == expected
+    assert not records.is_plain
+    assert read_records(path).fingerprint != expected
+
+
+def test_records_with_keys_that_are_left_out_have_one_fingerprint_however_it_is_computed(write):
+    contents = [{**PAIR, "text": "a", "group": None}, {**PAIR, **CHAT}, {**PAIR, "messages": None}]
+    records = read_records(write(contents))
+    assert [record.content for record in records] == [PAIR] * 3
+    digest = hashlib.sha256()
+    # The first was read so before; the others were not.
+    for content in (contents[0], PAIR, PAIR):
+        digest.update(json.dumps(content, sort_keys=True).encode())
+    assert records.fingerprint == f"3:{digest.hexdigest()[:16]}"
+    assert records.take([0, 1, 2]).fingerprint == records.fingerprint

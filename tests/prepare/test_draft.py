@@ -305,6 +305,14 @@ def test_twenty_pairs_get_high_rates_few_iterations_and_a_warning(mac):
     assert any("There is no test split" in each for each in few.warnings)
 
 
+def test_draft_for_texts_in_several_writings_says_so_and_what_mends_them(mac):
+    rows = [*pairs(40), ("He u'i ʻo ia", "She is pretty."), ("ka\u0304u", "yours"), ("kāna", "his")]
+    warnings = draft_sweep(GEMMA, write_csv("mixed.csv", rows), 8).warnings
+    assert "the okina is written ʻ 1 time, ' 1 time. Set data.normalize: okina." in warnings
+    says = "texts with composed characters (Unicode NFC): 1, with decomposed ones (NFD): 1. Set "
+    assert any(each.startswith(says) for each in warnings)
+
+
 def test_more_time_is_used_and_too_little_is_refused_with_what_would_do(mac):
     data = write_csv("pairs.csv", pairs(2831))
     used = []

@@ -88,6 +88,38 @@ DATA = {
         ("test", "warning", "there is no test split"),
     ),
     "no validation": ({"train": MANY}, ("data", "fault", "has no valid.jsonl")),
+    "duplicates in another writing": (
+        {"train": [*MANY, pair("kāu ʻili", "a"), pair("ka\u0304u 'ili", "a")], "valid": MANY[:1]},
+        ("duplicates", "warning", "1 of 14 records of train are duplicates"),
+    ),
+    "leak in another writing": (
+        {"train": [*MANY, pair("He keiki ʻuʻuku", "a")], "valid": [pair("He keiki ‘u`uku", "b")]},
+        ("leak", "warning", "1 of 1 sources of valid are in train too"),
+    ),
+    "composed and decomposed": (
+        {"train": [*MANY, pair("kāu", "a"), pair("pā", "b")], "valid": [pair("ka\u0304", "c")]},
+        (
+            "writing",
+            "warning",
+            "composed characters (Unicode NFC): 2, with decomposed ones (NF",
+        ),
+    ),
+    "several okinas": (
+        {"train": [*MANY, pair("u'i, ʻaʻole", "I'd")], "valid": [pair("No ‘oe.", "It’s yours")]},
+        ("writing", "warning", "the okina is written ʻ 2 times, ' 1 time, ‘ 1 time"),
+    ),
+    "answer to nothing": (
+        {"train": MANY, "valid": [{"messages": [{"role": "assistant", "content": "a"}]}]},
+        ("data", "fault", "valid.jsonl:1 has only the assistant's messages"),
+    ),
+    "refused in test alone": (
+        {"train": MANY, "valid": MANY[:1], "test": [MANY[2], {"prompt": "a", "response": "b"}]},
+        ("data", "fault", "test.jsonl:2 has the keys prompt, response, must be one of"),
+    ),
+    "tools as text": (
+        {"train": MANY, "valid": [{**MANY[0], "tools": "lookup"}]},
+        ("data", "fault", "valid.jsonl:1, in its tools, is not JSON"),
+    ),
     "too few for a batch": (
         {"train": MANY[:2], "valid": MANY[:1]},
         ("data", "fault", "batch_size is 4, but the split train has 2 examples"),
@@ -101,6 +133,19 @@ def test_fault_of_the_data_is_said(content, place, tmp_path, kind):
     content["data"] = records(tmp_path / "data", **splits)
     found = found_in(content, place, subject)
     assert any(each.state == state and says in each.text for each in found), found
+
+
+def test_mixed_writing_is_not_said_of_normalized_data(content, place, tmp_path):
+    mixed = [pair("u'i", "a"), pair("kāu ʻili", "b"), pair("ka\u0304", "c")]
+    folder = records(tmp_path / "data", train=[*MANY, *mixed], valid=[pair("lā", "sun")])
+    content["data"] = {"path": folder, "normalize": "none"}
+    for found in found_in(content, place, "writing"):
+        assert "Set data.normalize: " in found.remedy
+    assert len(found_in(content, place, "writing")) == 2
+    content["data"] = {"path": folder, "normalize": "nfc"}
+    assert len(found_in(content, place, "writing")) == 1
+    content["data"] = {"path": folder, "normalize": "okina"}
+    assert found_in(content, place, "writing") == []
 
 
 CHANGES = {

@@ -1,5 +1,7 @@
 """Numbers for one answer, faults seen at sight, and metrics of one's own."""
 
+import unicodedata
+
 import pytest
 
 from hawsweep.errors import ScoringError, SpecError
@@ -36,6 +38,26 @@ def test_sentence_metrics_order_answers():
         assert values[0] == pytest.approx(100)
         assert values == sorted(values, reverse=True)
         assert values[1] > values[2]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("other", ["NFC", "NFD"])
+@pytest.mark.parametrize("text", ["Ua hele ke kāne i Hāna.", "Café à la crème brûlée", "ŌLELO"])
+def test_unicode_form_makes_no_difference(text, form, other):
+    reference, output = unicodedata.normalize(form, text), unicodedata.normalize(other, text)
+    assert exact_match(SOURCE, reference, output) == 1
+    assert length_ratio([reference], [output]) == 1
+    assert fault_of(output, SOURCE, reference) == "copied source"
+    for metric in (chrf, bleu):
+        assert metric(SOURCE, reference, output) == metric(SOURCE, text, text)
+    corpus = corpus_scores([reference, "a b c d"], [output, "a b d"])
+    assert corpus == corpus_scores([text, "a b c d"], [text, "a b d"])
+
+
+def test_other_okina_is_another_answer():
+    # A model is to write the okina of its data; data.normalize mends the data.
+    assert exact_match(SOURCE, "Ka ʻāina", "Ka 'āina") == 0
+    assert chrf(SOURCE, "Ka ʻāina", "Ka 'āina") < 100
 
 
 def test_corpus_scores_are_sacrebleus():

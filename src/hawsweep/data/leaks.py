@@ -8,6 +8,7 @@ from itertools import combinations
 from math import ceil
 
 from hawsweep.data.load import Splits
+from hawsweep.data.normal_text import folded
 from hawsweep.data.records import Record
 
 # Two texts are nearly identical if they share this part of the words in either.
@@ -26,7 +27,8 @@ class Leak:
         part: ``source`` or ``reference``.
         split: The later split; its scores are too high.
         other: The split that has the same texts.
-        n_identical: Texts that differ in case, punctuation and spaces only.
+        n_identical: Texts that differ in case, punctuation, spaces, Unicode form and the character
+            of the okina only.
         n_near: Other texts that share nine tenths of their words with a text of ``other``.
         n_texts: All texts of ``split``.
         example: One of the shared texts.
@@ -83,7 +85,7 @@ def _compare(
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", text.casefold()))
+    return tuple(re.findall(r"\w+", folded(text).casefold()))
 
 
 def _nearly_in(texts: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> list[bool]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hawsweep.data.csv_file import open_csv
+from hawsweep.data.normal_text import mend
 from hawsweep.data.records import Records, concatenate, read_records, store_records, write_records
 from hawsweep.errors import DataError
 from hawsweep.models.hub import NotFoundOnHub, cache_path, fetch, here
@@ -33,7 +34,7 @@ class Splits:
 
     Attributes:
         test: May be empty.
-        folder: The folder in which mlx-lm finds the same splits; None without such a folder.
+        folder: The folder in which mlx-lm reads the same splits; None without such a folder.
         weights: How often each training record comes in an epoch, ``[records]``; None: each once.
     """
 
@@ -99,12 +100,14 @@ def _read(spec: DataSpec, progress: SayProgress, *, is_alone: bool) -> Splits:
     needed = ("train", "valid") if is_alone else ("train",)
     path = here(spec.path)
     if spec.path in BUNDLED:
-        return _read_folder(Path(str(resources.files("hawsweep"))) / "data" / spec.path, needed)
+        return _read_folder(
+            Path(str(resources.files("hawsweep"))) / "data" / spec.path, spec, needed
+        )
     if os.path.isdir(path):
-        return _read_folder(path, needed)
+        return _read_folder(path, spec, needed)
     if csv_path(spec.path):
         return _read_csv(path, spec)
-    return _read_folder(_download(spec.path, progress), needed)
+    return _read_folder(_download(spec.path, progress), spec, needed)
 
 
 def _concatenate(sets: Sequence[Splits]) -> Splits:
@@ -125,7 +128,7 @@ def _explain_empty(split: str, specs: Sequence[DataSpec]) -> str:
     return f"{specs[0].path}: the split {split} is empty. {remedy}"
 
 
-def _read_folder(folder: Path, needed: Sequence[str]) -> Splits:
+def _read_folder(folder: Path, spec: DataSpec, needed: Sequence[str]) -> Splits:
     found: dict[str, Records] = {}
     for split, names in _SPLIT_FILES.items():
         paths = [folder / f"{name}.jsonl" for name in names if (folder / f"{name}.jsonl").is_file()]
@@ -133,8 +136,8 @@ def _read_folder(folder: Path, needed: Sequence[str]) -> Splits:
             there = ", ".join(sorted(_names(folder))[:10]) or "nothing"
             files = " and ".join(f"{name}.jsonl" for name in needed)
             raise DataError(f"{folder} has no {split}.jsonl; it has {there}. Put {files} there.")
-        found[split] = read_records(paths[0]) if paths else Records()
-    plain = all(not (folder / f"{s}.jsonl").exists() or found[s] for s in found)
+        found[split] = read_records(paths[0], spec.normalize) if paths else Records()
+    plain = all(not (folder / f"{s}.jsonl").exists() or found[s].is_plain for s in found)
     as_mlx_lm = plain and (folder / "valid.jsonl").exists()
     return Splits(found["train"], found["valid"], found["test"], folder if as_mlx_lm else None)
 
@@ -150,10 +153,9 @@ def _read_csv(path: Path, spec: DataSpec) -> Splits:
     with open_csv(path) as (columns, numbered):
         source, target = named_columns(path, spec, columns)
         pairs = (
-            (line, _pair(row, source, target, spec.prompt, f"{path}:{line}"))
-            for line, row in numbered
+            (line, _pair(row, source, target, spec, f"{path}:{line}")) for line, row in numbered
         )
-        rows = store_records(pairs, str(path))
+        rows = store_records(pairs, str(path), spec.normalize)
     order = array("q", range(len(rows)))
     random.Random(spec.seed).shuffle(order)
     n_valid, n_test = (
@@ -193,14 +195,16 @@ def named_columns(path: Path, spec: DataSpec, columns: list[str]) -> tuple[str, 
 
 
 def _pair(
-    row: Mapping[str, str], source: str, target: str, prompt: str, where: str
+    row: Mapping[str, str], source: str, target: str, spec: DataSpec, where: str
 ) -> dict[str, Any]:
     text, translation = row[source], row[target]
     if not text or not translation:
         raise DataError(
             f"{where} has an empty {source if not text else target}. Fill or remove the row."
         )
-    return {"prompt": prompt.replace("{source}", text), "completion": translation}
+    # By itself: in a prompt of another language an okina may not be known as one.
+    text = mend(text, spec.normalize)
+    return {"prompt": spec.prompt.replace("{source}", text), "completion": translation}
 
 
 def _download(repo: str, progress: SayProgress) -> Path:

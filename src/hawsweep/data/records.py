@@ -1,7 +1,9 @@
 """Records: lines of JSON, each checked once when loaded and read from its file when asked for."""
 
+import codecs
 import hashlib
 import json
+import re
 import tempfile
 import weakref
 from array import array
@@ -15,12 +17,18 @@ from typing import IO, Any, AnyStr, overload
 import numpy as np
 import numpy.typing as npt
 
+from hawsweep.data.json_line import Line, as_chat, conversation, format_of, read_line
 from hawsweep.errors import DataError
 from hawsweep.models.chat_template import without_thoughts
+from hawsweep.spec.sweep import Normalize
 
 MAX_LINE = 10_000_000
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation")
-_FORMATS = 'one of {"messages": [...]}, {"prompt": ..., "completion": ...} and {"text": ...}'
+# Bytes read to see how a file is encoded.
+_HEAD = 65_536
+# The byte-order marks of UTF-16, and its first character without one.
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{")
+# Records with CR alone between them. Inside of one, a comma would be there too.
+_CR_ALONE = re.compile(rb"\}[ \t]*\r+[ \t]*(?:\xef\xbb\xbf)?\{")
 # The place of a record: its first byte, its line for messages, and the number of its file. Memory
 # holds nothing else of it.
 _PLACE = np.dtype([("position", np.int64), ("line", np.uint32), ("file", np.uint16)])
@@ -31,7 +39,8 @@ class Record:
     """One example in one of mlx-lm's formats.
 
     Attributes:
-        content: The JSON object, with ``messages``, ``prompt`` and ``completion``, or ``text``.
+        content: The JSON object, with ``messages``, ``prompt`` and ``completion``, or ``text``; see
+            ``json_line.Line``.
         where: File and line, for messages about it.
     """
 
@@ -41,15 +50,18 @@ class Record:
     @property
     def messages(self) -> list[dict[str, Any]] | None:
         """The record as a chat, or None where it is plain text."""
-        if "messages" in self.content:
-            messages: list[dict[str, Any]] = self.content["messages"]
-            return messages
-        if "prompt" in self.content:
-            return [
-                {"role": "user", "content": self.content["prompt"]},
-                {"role": "assistant", "content": self.content["completion"]},
-            ]
-        return None
+        return conversation(self.content)
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts of the record: the messages' contents, or the plain text."""
+        messages = self.messages
+        return [self.content["text"]] if messages is None else [m["content"] for m in messages]
+
+    @property
+    def tools(self) -> list[dict[str, Any]] | None:
+        """The tools that the chat template shows; None if the record names none."""
+        return None if self.messages is None else self.content.get("tools")
 
     @property
     def reference(self) -> str | None:
@@ -67,11 +79,6 @@ class Record:
         return str(users[-1]["content"]) if users else ""
 
     @property
-    def tools(self) -> list[Any] | None:
-        """The tools that the conversation may call."""
-        return self.content.get("tools")
-
-    @property
     def group(self) -> str | None:
         """The record's group; None if the data names none."""
         group = self.content.get("group")
@@ -81,15 +88,16 @@ class Record:
 class _File:
     """An open file of JSON lines, closed with the last reference to it."""
 
-    def __init__(self, name: str, handle: IO[bytes]) -> None:
-        self._name, self._handle = name, handle
+    def __init__(self, name: str, handle: IO[bytes], normalize: Normalize) -> None:
+        self._name, self._handle, self._normalize = name, handle, normalize
         weakref.finalize(self, handle.close)
 
-    def read(self, position: int, line: int) -> Record:
+    def read(self, position: int, line: int) -> Line:
         where = f"{self._name}:{line}"
         try:
             self._handle.seek(position)
-            return _check_record(self._handle.readline(MAX_LINE + 1).decode(), where)
+            text = self._handle.readline(MAX_LINE + 1).decode()
+            return read_line(text, where, self._normalize)
         except (DataError, UnicodeDecodeError, OSError) as fault:
             raise DataError(
                 f"{where} changed after it was checked: its record is not there now. "
@@ -102,6 +110,9 @@ class Records(Sequence[Record]):
 
     Each access reads and parses a line, so keep often-used records in a list. A slice is such a
     list. Use them from one thread: they share the position in an open file.
+
+    Attributes:
+        is_plain: Whether mlx-lm itself reads the same records from their file.
     """
 
     def __init__(
@@ -109,7 +120,10 @@ class Records(Sequence[Record]):
         files: Sequence[_File] = (),
         places: npt.NDArray[np.void] | None = None,
         fingerprint: str | None = None,
+        *,
+        is_plain: bool = False,
     ) -> None:
+        self.is_plain = is_plain
         self._files = tuple(files)
         self._places = np.empty(0, _PLACE) if places is None else places
         if fingerprint is not None:
@@ -125,7 +139,10 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        place: tuple[int, int, int] = self._places[index].item()
+        line = self._read(self._places[index].item())
+        return Record(line.content, line.where)
+
+    def _read(self, place: tuple[int, int, int]) -> Line:
         position, line, file = place
         return self._files[file].read(position, line)
 
@@ -137,8 +154,8 @@ class Records(Sequence[Record]):
     def fingerprint(self) -> str:
         """Number of records and a hash of their content, order included."""
         digest = hashlib.sha256()
-        for record in self:
-            digest.update(_canonical(record))
+        for place in self._places:
+            digest.update(_canonical(self._read(place.item())))
         return _fingerprint(len(self), digest.hexdigest())
 
 
@@ -156,29 +173,56 @@ def concatenate(parts: Sequence[Records]) -> Records:
     return Records(files, np.concatenate(places))
 
 
-def read_records(path: Path) -> Records:
+def read_records(path: Path, normalize: Normalize = "none") -> Records:
     """Check every line of a file once, and note the places of its records. Blank lines are skipped.
+
+    Args:
+        normalize: ``data.normalize``.
 
     Raises:
         DataError: The file or a record is broken; the message names the file and the line.
     """
     positions, lines, digest = array("q"), array("I"), hashlib.sha256()
-    position = 0
+    formats: set[str] = set()
+    position, is_plain = 0, True
     try:
-        file = _File(str(path), handle := path.open("rb"))
+        file = _File(str(path), handle := path.open("rb"), normalize)
+        _check_encoding(handle.read(_HEAD), path)
+        handle.seek(0)
         for number, line in enumerate(limited_lines(handle, str(path)), 1):
             text = line.decode()
-            if text.strip():
-                digest.update(_canonical(_check_record(text, f"{path}:{number}")))
+            if text.removeprefix("\ufeff").strip():
+                read = read_line(text, f"{path}:{number}", normalize)
+                digest.update(_canonical(read))
                 positions.append(position)
                 lines.append(number)
+                formats.add(read.format)
+                # For mlx-lm each CR ends a line.
+                is_plain &= read.is_plain and b"\r" not in line.rstrip(b"\n").removesuffix(b"\r")
+            else:
+                is_plain = False  # mlx-lm reads no blank lines
             position += len(line)
     except UnicodeDecodeError as fault:
         raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
     except OSError as fault:
         raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
-    fingerprint = _fingerprint(len(positions), digest.hexdigest())
-    return Records([file], _places(positions, lines), fingerprint)
+    return Records(
+        [file],
+        _places(positions, lines),
+        _fingerprint(len(positions), digest.hexdigest()),
+        is_plain=is_plain and len(formats) == 1,
+    )
+
+
+def _check_encoding(head: bytes, path: Path) -> None:
+    """Refuse a file that no line can be read of."""
+    if head[:2] in _UTF_16:
+        raise DataError(f"{path} is not UTF-8 text: it is UTF-16. Save it as UTF-8.")
+    if _CR_ALONE.search(head):
+        raise DataError(
+            f"{path} has lines that end in CR alone, as on an old Mac. Save it with lines that end "
+            "in LF."
+        )
 
 
 def limited_lines(file: IO[AnyStr], name: str) -> Iterator[AnyStr]:
@@ -201,12 +245,15 @@ def limited_lines(file: IO[AnyStr], name: str) -> Iterator[AnyStr]:
         yield line
 
 
-def store_records(numbered: Iterable[tuple[int, dict[str, Any]]], name: str) -> Records:
+def store_records(
+    numbered: Iterable[tuple[int, dict[str, Any]]], name: str, normalize: Normalize = "none"
+) -> Records:
     """Write records into a temporary file of JSON lines, which ends with the process.
 
     Args:
         numbered: The line each comes from, and its content.
         name: The file they come from, for messages.
+        normalize: ``data.normalize``.
     """
     positions, lines = array("q"), array("I")
     position = 0
@@ -215,13 +262,19 @@ def store_records(numbered: Iterable[tuple[int, dict[str, Any]]], name: str) -> 
             positions.append(position)
             lines.append(number)
             position += file.write(_line(content))
-    return Records([_File(name, file)], _places(positions, lines))
+    return Records([_File(name, file, normalize)], _places(positions, lines))
 
 
-def write_records(records: Iterable[Record], path: Path) -> None:
-    """Write records as JSON lines."""
+def write_records(records: Sequence[Record], path: Path) -> None:
+    """Write records as JSON lines that mlx-lm reads as the same.
+
+    It takes the format of the first record for all. So pairs beside chats are written as chats;
+    plain text beside others it cannot read.
+    """
+    is_mixed = {format_of(record.content) for record in records} == {"pair", "chat"}
     with path.open("wb") as file:
-        file.writelines(_line(record.content) for record in records)
+        for record in records:
+            file.write(_line(as_chat(record.content) if is_mixed else record.content))
 
 
 @contextmanager
@@ -254,58 +307,15 @@ def _line(content: dict[str, Any]) -> bytes:
     return f"{json.dumps(content, ensure_ascii=False)}\n".encode()
 
 
-def _canonical(record: Record) -> bytes:
+def _canonical(line: Line) -> bytes:
     try:
-        return json.dumps(record.content, sort_keys=True, ensure_ascii=False).encode()
+        return json.dumps(line.fingerprinted, sort_keys=True, ensure_ascii=False).encode()
     except UnicodeEncodeError as fault:
         half = ascii(fault.object[fault.start])
         raise DataError(
-            f"{record.where} has {half}, half of a character. Correct or remove the line."
+            f"{line.where} has {half}, half of a character. Correct or remove the line."
         ) from fault
 
 
 def _fingerprint(n_records: int, digest: str) -> str:
     return f"{n_records}:{digest[:16]}"
-
-
-def _check_record(line: str, where: str) -> Record:
-    try:
-        content = json.loads(line)
-    except RecursionError as fault:
-        raise DataError(
-            f"{where} is JSON that is nested too deep to be read. Correct or remove the line."
-        ) from fault
-    except ValueError as fault:  # also of a number with thousands of digits
-        raise DataError(f"{where} is not JSON: {fault}. Correct or remove the line.") from fault
-    if not isinstance(content, dict):
-        raise DataError(f"{where} holds a {type(content).__name__}, must be {_FORMATS}.")
-    if "prompt" in content and "completion" in content:
-        fields = [content["prompt"], content["completion"]]
-    elif "messages" in content:
-        fields = _message_texts(content["messages"], where)
-    elif "text" in content:
-        fields = [content["text"]]
-    else:
-        keys = ", ".join(content)[:200] or "none"
-        raise DataError(f"{where} has the keys {keys}, must be {_FORMATS}.")
-    if not all(isinstance(text, str) for text in fields):
-        raise DataError(f"{where} has a text that is not a string. Correct or remove the line.")
-    return Record(content, where)
-
-
-def _message_texts(messages: Any, where: str) -> list[Any]:
-    if not isinstance(messages, list) or not messages:
-        raise DataError(
-            f"{where} has messages that are not a list of at least one. Correct or remove the line."
-        )
-    for message in messages:
-        if not isinstance(message, dict) or "role" not in message or "content" not in message:
-            raise DataError(
-                f"{where} has a message without role and content. Correct or remove the line."
-            )
-        if message["role"] not in _ROLES:
-            raise DataError(
-                f"{where} has a message with the role {repr(message['role'])[:80]}, must be user "
-                f"or assistant, or one of {', '.join(_ROLES)}. Correct the role."
-            )
-    return [message["content"] for message in messages]

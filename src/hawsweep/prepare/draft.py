@@ -36,7 +36,13 @@ from hawsweep.prepare.inspect_data import (
 )
 from hawsweep.prepare.reasons import reasons_of
 from hawsweep.prepare.sweep_text import render
-from hawsweep.prepare.validate import FEW_PROMPTS, narrowest_layer, repeated_or_empty, told_apart
+from hawsweep.prepare.validate import (
+    FEW_PROMPTS,
+    mixed_writing,
+    narrowest_layer,
+    repeated_or_empty,
+    told_apart,
+)
 from hawsweep.search.distributions import suggested_learning_rate
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import SweepSpec
@@ -226,6 +232,7 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
     view, n_prompts = basis.view, spec.scoring.max_examples
     yield from (f"{each.text}." for each in repeated_or_empty(view))
     yield from (f"{each}." for each in view.warnings)
+    yield from (f"{each.text}. {each.remedy}" for each in mixed_writing(view))
     for leak in view.leaks:
         yield f"{leak}: on these the score measures memory."
     if n_prompts < FEW_PROMPTS:

@@ -1,7 +1,7 @@
 """Inspects a data set before a sweep: columns, lengths, duplicates, leaks."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hawsweep.data.csv_file import open_csv
 from hawsweep.data.leaks import Leak, find_leaks
 from hawsweep.data.load import csv_path, load_data, named_columns
+from hawsweep.data.normal_text import Writing, folded
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
@@ -51,7 +52,8 @@ class SplitView:
     """One split.
 
     Attributes:
-        n_repeated: Records whose source and answer occur before in the split.
+        n_repeated: Records whose source and answer occur before in the split, in whatever Unicode
+            form and with whatever character as the okina.
         n_empty: Records with an empty source or answer.
     """
 
@@ -72,6 +74,7 @@ class DataView:
         is_tokenized: Whether the model's tokenizer counted them.
         has_answers: Whether each record has a reference answer.
         warnings: What is not learned as it stands in the records, in sentences.
+        writing: How the texts of all splits are written.
     """
 
     splits: Mapping[str, SplitView]
@@ -82,6 +85,7 @@ class DataView:
     is_tokenized: bool
     has_answers: bool
     warnings: tuple[str, ...] = ()
+    writing: Writing = field(default_factory=Writing)
 
     def count(self, split: str) -> int:
         """Records of a split; 0 where there is none."""
@@ -187,11 +191,12 @@ def inspect_data(
         lengths, n_targets = found["train"].examples.lengths, found["train"].examples.n_targets
         how = "by the model's tokenizer"
     progress("looking for duplicates and leaks")
-    views = {name: _view(records) for name in SPLITS if (records := getattr(splits, name))}
+    writing = Writing()
+    views = {name: _view(each, writing) for name in SPLITS if (each := getattr(splits, name))}
     leaks = tuple(find_leaks(splits))
     is_tokenized = template is not None
     return DataView(
-        views, leaks, lengths, n_targets, how, is_tokenized, has_answers, tuple(warnings)
+        views, leaks, lengths, n_targets, how, is_tokenized, has_answers, tuple(warnings), writing
     )
 
 
@@ -209,12 +214,14 @@ def find_template(
     return load_template(path, trust_remote_code=trust_remote_code)
 
 
-def _view(records: Iterable[Record]) -> SplitView:
+def _view(records: Iterable[Record], writing: Writing) -> SplitView:
     seen: set[tuple[str, str]] = set()
     n_records = n_repeated = n_empty = 0
     for record in records:
         text = str(record.content.get("text", ""))
-        pair = (record.source or text, record.reference or text)
+        for each in record.texts:
+            writing.add(each)
+        pair = (folded(record.source or text), folded(record.reference or text))
         n_records += 1
         n_repeated += pair in seen
         n_empty += not all(part.strip() for part in pair)

@@ -161,6 +161,7 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     yield from repeated_or_empty(view)
     for each in view.warnings:
         yield Finding("tokens", "warning", f"{each}.", "hawsweep preview shows what is learned.")
+    yield from mixed_writing(view)
     for leak in view.leaks:
         yield Finding("leak", "warning", str(leak), "The score then measures memory: remove them.")
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
@@ -187,6 +188,23 @@ def repeated_or_empty(view: DataView) -> Iterator[Finding]:
         if split.n_empty:
             text = f"{split.n_empty} of {split.n_records} records of {name} are empty on one side"
             yield Finding("empty", "warning", text, "Fill or remove them.")
+
+
+def mixed_writing(view: DataView) -> Iterator[Finding]:
+    """Texts that are written in more than one way."""
+    writing = view.writing
+    if writing.is_mixed_unicode:
+        text = (
+            f"texts with composed characters (Unicode NFC): {writing.n_composed:,}, "
+            f"with decomposed ones (NFD): {writing.n_decomposed:,}"
+        )
+        yield Finding("writing", "warning", text, "Set data.normalize: nfc, or okina.")
+    if writing.is_mixed_okina:
+        counts = ", ".join(
+            f"{each} {n:,} time{'s' * (n > 1)}" for each, n in writing.okinas.most_common() if n
+        )
+        text = f"the okina is written {counts}"
+        yield Finding("writing", "warning", text, "Set data.normalize: okina.")
 
 
 def _lengths(spec: SweepSpec, view: DataView) -> Iterator[Finding]:

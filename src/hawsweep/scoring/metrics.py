@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hawsweep.data.normal_text import nfc
 from hawsweep.errors import ScoringError, SpecError
 from hawsweep.machine.without_torch import let_torch_in
 
@@ -23,32 +24,33 @@ _RAW = -15  # deflate without a header
 
 
 def normalized(text: str) -> str:
-    """A text as exact match compares it: without case, and with single spaces."""
-    return " ".join(text.split()).casefold()
+    """A text as exact match compares it: in NFC, without case, and with single spaces."""
+    return " ".join(nfc(text).split()).casefold()
 
 
 def exact_match(source: str, reference: str, output: str) -> float:
-    """1 where the output is the reference, but for case and spaces."""
+    """1 where the output is the reference, but for case, spaces and Unicode form."""
     return float(normalized(output) == normalized(reference))
 
 
 def chrf(source: str, reference: str, output: str) -> float:
-    """Sentence chrF, 0 to 100 (sacrebleu)."""
+    """Sentence chrF in NFC, 0 to 100 (sacrebleu)."""
     import sacrebleu
 
-    return float(sacrebleu.sentence_chrf(output, [reference]).score)
+    return float(sacrebleu.sentence_chrf(nfc(output), [nfc(reference)]).score)
 
 
 def bleu(source: str, reference: str, output: str) -> float:
-    """Sentence BLEU, 0 to 100 (sacrebleu, smoothed)."""
+    """Sentence BLEU in NFC, 0 to 100 (sacrebleu, smoothed)."""
     import sacrebleu
 
-    return float(sacrebleu.sentence_bleu(output, [reference]).score)
+    return float(sacrebleu.sentence_bleu(nfc(output), [nfc(reference)]).score)
 
 
 def length_ratio(references: Sequence[str], outputs: Sequence[str]) -> float:
-    """Characters of all outputs for each of all references."""
-    return sum(map(len, outputs)) / max(1, sum(map(len, references)))
+    """Characters of all outputs for each of all references, in NFC."""
+    n_out, n_right = (sum(len(nfc(each)) for each in texts) for texts in (outputs, references))
+    return n_out / max(1, n_right)
 
 
 def fault_of(source: str, reference: str, output: str, cut: str | None = None) -> str | None:
@@ -76,12 +78,13 @@ def fault_of(source: str, reference: str, output: str, cut: str | None = None) -
 
 
 def corpus_scores(references: Sequence[str], outputs: Sequence[str]) -> dict[str, float]:
-    """chrF and BLEU of all outputs together, 0 to 100 (sacrebleu)."""
+    """chrF and BLEU of all outputs together in NFC, 0 to 100 (sacrebleu)."""
     import sacrebleu
 
+    answers, right = [nfc(each) for each in outputs], [nfc(each) for each in references]
     return {
-        "chrf": float(sacrebleu.corpus_chrf(list(outputs), [list(references)]).score),
-        "bleu": float(sacrebleu.corpus_bleu(list(outputs), [list(references)]).score),
+        "chrf": float(sacrebleu.corpus_chrf(answers, [right]).score),
+        "bleu": float(sacrebleu.corpus_bleu(answers, [right]).score),
     }
 
 

@@ -39,6 +39,7 @@ _MOST_WORKERS = 64
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 AutoOrCount = Annotated[int | Literal["auto"], count_or("auto", 1)]
+Normalize = Literal["none", "nfc", "okina"]
 
 
 class DataSpec(Section):
@@ -68,6 +69,10 @@ class DataSpec(Section):
     )
     """In a list of data sets: how often its training records come in an epoch; 0.5 is a random half
     of them each time."""
+    normalize: Normalize = Field("none", examples=["path: pairs.csv, normalize: okina"])
+    """How texts are written: nfc composes characters (Unicode NFC); okina also writes the okina of
+    Hawaiian texts as ʻ (U+02BB) where an apostrophe, quotation mark or grave accent stands for it;
+    none leaves them as they are."""
 
     @model_validator(mode="after")
     def _something_to_train_on(self) -> "DataSpec":
