@@ -344,7 +344,7 @@ def test_smaller_ranks_or_fewer_blocks_are_taken_where_memory_is_short(mac, monk
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
-        ("plain text", "there are records without an answer to compare with"),
+        ("plain text", "valid.jsonl:1 has no answer to compare with"),
         ("options", "is no CSV: --source and --target name its columns"),
         ("model", "The model 'who/knows' is not here, and its shape is not known"),
         ("half a character", r"data\.path is .* should be a valid string"),

@@ -69,7 +69,7 @@ DATA = {
     ),
     "no answers": (
         {"train": MANY, "valid": [{"messages": [{"role": "user", "content": "a"}]}]},
-        ("data", "fault", "validation records without an answer"),
+        ("data", "fault", "valid.jsonl:1 has no answer to compare with"),
     ),
     "duplicates": (
         {"train": [*MANY, MANY[0]], "valid": [pair("lā", "sun")]},

@@ -121,11 +121,6 @@ def _look(model: str, keys: str | dict[str, Any], seconds: float, progress: SayP
     known = known_memory(uncut, backend.device_here())  # unknown models fail at once
     template = find_template(path, trust_remote_code=False, progress=progress)
     view = inspect_data(uncut, template, progress)
-    if not view.has_answers:
-        raise DataError(
-            f"{uncut.data[0].path}: there are records without an answer to compare with. A sweep "
-            "needs prompt and completion, or messages that end with the assistant's."
-        )
     progress("planning")
     width = choose_width(view)
     _keep_lengths(uncut, view, width)

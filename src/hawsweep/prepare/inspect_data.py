@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hawsweep.data.csv_file import open_csv
 from hawsweep.data.leaks import Leak, find_leaks
-from hawsweep.data.load import csv_path, load_data, named_columns
+from hawsweep.data.load import Splits, csv_path, load_data, named_columns
 from hawsweep.data.normal_text import Writing, folded
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode
@@ -19,6 +19,7 @@ from hawsweep.errors import DataError
 from hawsweep.models.chat_template import ChatTemplate
 from hawsweep.models.load import load_template
 from hawsweep.planning.workload import workload
+from hawsweep.scoring.score import reference_of
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.text import SayProgress
 
@@ -72,7 +73,6 @@ class DataView:
         n_targets: Tokens learned from in each, ``[examples]``.
         how: The origin of these numbers.
         is_tokenized: Whether the model's tokenizer counted them.
-        has_answers: Whether each record has a reference answer.
         warnings: What is not learned as it stands in the records, in sentences.
         writing: How the texts of all splits are written.
     """
@@ -83,7 +83,6 @@ class DataView:
     n_targets: npt.NDArray[np.integer[Any]]
     how: str
     is_tokenized: bool
-    has_answers: bool
     warnings: tuple[str, ...] = ()
     writing: Writing = field(default_factory=Writing)
 
@@ -160,8 +159,8 @@ def inspect_data(
         template: The model's; None if it is not on this machine: lengths are then estimated.
 
     Raises:
-        DataError: It cannot be found, read or used, or a record of a split does not keep the
-            template's contract.
+        DataError: It cannot be found, read or used, a record to be scored has no answer, or one
+            does not keep the template's contract.
     """
     for each in spec.data:
         if path := csv_path(each.path):
@@ -169,9 +168,9 @@ def inspect_data(
                 chosen = named_columns(path, each, columns)
             check_rows(path, *chosen)
     splits = load_data(spec.data, progress)
-    has_answers = all(record.reference is not None for record in splits.valid)
     warnings: list[str] = []
     if template is None:
+        _check_answers(splits)
         uncut = spec.train.model_copy(update={"max_seq_length": UNCUT})
         work = workload(spec.model_copy(update={"train": uncut}))
         lengths, n_targets = work.lengths, work.n_targets
@@ -180,6 +179,8 @@ def inspect_data(
         progress("counting tokens")
         found = {}
         for name in SPLITS:
+            if name == "valid":
+                _check_answers(splits)
             if records := getattr(splits, name):
                 found[name] = encode(
                     records,
@@ -195,9 +196,12 @@ def inspect_data(
     views = {name: _view(each, writing) for name in SPLITS if (each := getattr(splits, name))}
     leaks = tuple(find_leaks(splits))
     is_tokenized = template is not None
-    return DataView(
-        views, leaks, lengths, n_targets, how, is_tokenized, has_answers, tuple(warnings), writing
-    )
+    return DataView(views, leaks, lengths, n_targets, how, is_tokenized, tuple(warnings), writing)
+
+
+def _check_answers(splits: Splits) -> None:
+    for record in chain(splits.valid, splits.test):
+        reference_of(record)
 
 
 def find_template(

@@ -146,13 +146,6 @@ def _data(
 def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     counts = ", ".join(f"{each.n_records} {name}" for name, each in view.splits.items())
     yield Finding("data", "ok", counts)
-    if not view.has_answers:
-        yield Finding(
-            "data",
-            "fault",
-            "there are validation records without an answer to compare with",
-            "Scoring needs prompt and completion, or messages that end with the assistant's.",
-        )
     try:
         check_batch_size(spec, view.count("train"))
     except DataError as fault:
