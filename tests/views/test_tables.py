@@ -102,6 +102,7 @@ def test_plain_display_says_each_event_in_a_line():
         display(Event("study", values={"name": "lr-rank", "is_new": True, "finished": 0}))
         for worker in (0, 1):
             ready = {"n_train": 10, "n_valid": 2, "n_truncated": 3, "n_dropped": 5, "n_empty": 4}
+            ready["warnings"] = ["[eos] is added"]
             display(Event("ready", worker, ready))
         display(Event("trial_start", 0, {"number": 0, "settings": SETTINGS}))
         ended = {"number": 0, "state": "pruned", "val_loss": 2.5, "reason": "behind [the] median"}
@@ -112,6 +113,7 @@ def test_plain_display_says_each_event_in_a_line():
         "New study lr-rank",
         "Training on 10 examples, validating on 2; 4 left out: nothing to learn in them; "
         "1 left out: nothing to learn within max_seq_length; 2 truncated at max_seq_length",
+        "[eos] is added",
         "trial 0 starts: lr 1.32e-03  rank 32  iters 2000  accum 4",
         "trial 0   pruned, val loss 2.500: behind [the] median",
         "the worker died by SIGKILL; starting another",

@@ -154,6 +154,7 @@ class Worker:
             n_truncated=train.n_truncated,
             n_dropped=train.n_dropped,
             n_empty=train.n_empty,
+            warnings=[*self.context.loaded.template.repairs, *train.warnings],
         )
 
     def _embedder_client(self) -> EmbedderClient | None:

@@ -41,7 +41,7 @@ def _ready(values: Mapping[str, Any]) -> list[str]:
         (values["n_truncated"] - cut_away, "truncated at max_seq_length"),
     ):
         text += f"; [yellow]{count} {what}[/yellow]" if count else ""
-    return [text]
+    return [text, *(f"  [yellow]{escape(each)}[/yellow]" for each in values["warnings"])]
 
 
 def _base_end(values: Mapping[str, Any]) -> list[str]:
