@@ -140,8 +140,8 @@ def test_first_row_that_is_named_is_a_header(table):
 
 
 def test_columns_in_words_name_those_not_used():
-    assert str(Columns("haw", "en", "by their names", ("id", "note"))) == (
-        "haw to en, by their names; not used: id, note"
+    assert str(Columns("haw", "en", "by their names", ("id", "note"), "group")) == (
+        "haw to en, by their names; groups: group; not used: id, note"
     )
 
 
@@ -150,8 +150,11 @@ def load(path, **options):
     return load_data([spec])
 
 
-def test_column_group_is_the_records_group(table):
-    splits = load(table("haw,group,en", "a,verb,b", "c,,d"))
+@pytest.mark.parametrize("name", ["group", "Group"])
+def test_column_group_is_the_records_group(table, name):
+    path = table(f"haw,{name},en", "a,verb,b", "c,,d")
+    splits = load(path)
+    assert splits.columns[str(path)].group == name
     groups = {record.reference: record.group for record in (*splits.train, *splits.valid)}
     assert groups == {"b": "verb", "d": None}
     (ungrouped,) = (r for r in (*splits.train, *splits.valid) if r.reference == "d")

@@ -39,16 +39,19 @@ class Columns:
     Attributes:
         why: The reason for the choice, in words.
         others: Columns that are not used.
+        group: The column of each row's group; None where there is none.
     """
 
     source: str
     target: str
     why: str
     others: tuple[str, ...] = ()
+    group: str | None = None
 
     def __str__(self) -> str:
+        groups = "" if self.group is None else f"; groups: {self.group}"
         unused = f"; not used: {', '.join(self.others)}" if self.others else ""
-        return f"{self.source} to {self.target}, {self.why}{unused}"
+        return f"{self.source} to {self.target}, {self.why}{groups}{unused}"
 
 
 @contextmanager
@@ -123,8 +126,9 @@ def choose_columns(
             f"{', '.join(columns)[:200]}. Put a line such as source,target before it. If these "
             f"are names: {_REMEDY[0].lower()}{_REMEDY[1:]}"
         )
-    others = tuple(name for name in columns if name not in (first, second) and not is_group(name))
-    return Columns(first, second, why, others)
+    left = [name for name in columns if name not in (first, second)]
+    others = tuple(name for name in left if not is_group(name))
+    return Columns(first, second, why, others, next(filter(is_group, left), None))
 
 
 def is_group(column: str) -> bool:

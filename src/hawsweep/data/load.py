@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hawsweep.data import parquet
-from hawsweep.data.columns import GROUP, Columns, is_group, open_pairs
+from hawsweep.data.columns import GROUP, Columns, open_pairs
 from hawsweep.data.record_file import RECORD_FILES, holds_records, read_record_file
 from hawsweep.data.records import Records, concatenate, read_records, store_records, write_records
 from hawsweep.data.table import TEXT_TABLES
@@ -207,8 +207,7 @@ def _pair(row: Mapping[str, str], columns: Columns, prompt: str) -> dict[str, An
         "prompt": prompt.replace("{source}", row[columns.source]),
         "completion": row[columns.target],
     }
-    chosen = (columns.source, columns.target)
-    group = next((row[name] for name in row if is_group(name) and name not in chosen), "")
+    group = "" if columns.group is None else row[columns.group]
     return {**pair, GROUP: group} if group else pair
 
 

@@ -85,7 +85,9 @@ def full_rows(path: Path, rows: Rows, needed: Sequence[str]) -> Rows:
 
 def is_blank(text: str) -> bool:
     """Whether nothing of a text is seen: no-break and zero-width spaces are blank too."""
-    return not any(character.isprintable() and character != " " for character in text)
+    return not text[:1].isalnum() and not any(
+        character.isprintable() and character != " " for character in text
+    )
 
 
 @dataclass(frozen=True)
@@ -183,15 +185,19 @@ def _width(cells: Sequence[str]) -> int:
     return max((n for n, cell in enumerate(cells, 1) if not is_blank(cell)), default=0)
 
 
+def _is_longer(cells: Sequence[str], width: int) -> bool:
+    return len(cells) > width and not all(map(is_blank, cells[width:]))
+
+
 def _fit(way: _Way, file: IO[str], path: Path) -> _Fit:
     fit = _Fit(_header_width(way, file, path))
     try:
         for line, cells in way.cut(file, path):
-            if _width(cells) > fit.width or len(cells) < min(2, fit.width):
+            if _is_longer(cells, fit.width) or len(cells) < min(2, fit.width):
                 fit.misfit = line
                 break
             fit.is_full &= len(cells) >= fit.width
-            fit.is_spaced |= any(cell.startswith(" ") for cell in cells)
+            fit.is_spaced |= any(cell[:1] == " " for cell in cells)
     except _QuotingError as fault:
         fit.misfit = fault.line
     return fit
@@ -223,9 +229,8 @@ def _quoted_rows(lines: Iterator[str], separator: str, path: Path) -> _Cells:
             raise _QuotingError(path, line, fault) from fault
         if cells is None:
             return
-        if any(cell.lstrip(" ").startswith('"') and cell[0] == " " for cell in cells) and (
-            spaced.search("".join(read))
-        ):
+        may_be = any(cell[:1] == " " and cell.lstrip(" ")[:1] == '"' for cell in cells)
+        if may_be and spaced.search("".join(read)):
             raise _QuotingError(path, line, "a space stands before a quotation mark")
         yield line, cells
 
@@ -238,7 +243,8 @@ def _kept(lines: Iterator[str], read: list[str]) -> Iterator[str]:
 
 def _tsv_rows(lines: Iterator[str], separator: str, _: Path) -> _Cells:
     for number, line in enumerate(lines, 1):
-        yield number, [_unquoted(cell) for cell in line.rstrip("\r\n").split(separator)]
+        cells = line.rstrip("\r\n").split(separator)
+        yield number, [_unquoted(cell) for cell in cells] if '"' in line else cells
 
 
 def _unquoted(cell: str) -> str:
@@ -271,7 +277,7 @@ def _rows(numbered: _Cells, header: Sequence[str], path: Path) -> Rows:
     width, empty = _width(header), {name: "" for name in header if name}
     has_rows = False
     for line, cells in numbered:
-        if _width(cells) > width:
+        if _is_longer(cells, width):
             raise DataError(
                 f"{path}:{line} has {_width(cells)} cells, more cells than the header has "
                 f"columns: {width}. Put a text that contains a separator into quotation "
