@@ -252,6 +252,11 @@ def test_revision_of_a_dataset_is_read(hub_cache):
         load("org/pairs", revision="v2.0")
 
 
+def test_revision_in_the_name_of_a_dataset_is_refused_with_the_key(hub_cache):
+    with pytest.raises(DataError, match=r"such names\. Name a revision by data\.revision\.$"):
+        load("org/pairs@main")
+
+
 def test_revision_of_a_folder_is_refused(folder):
     path = folder(train=[TEXT], valid=[TEXT])
     with pytest.raises(DataError) as caught:

@@ -220,6 +220,8 @@ def _download(spec: DataSpec, progress: SayProgress) -> Path:
             f"The data {repo!r} was not found. Looked for: a bundled name ({', '.join(BUNDLED)}); "
             f"a folder or a file ({', '.join(_FILES)}) at {here(repo)}; "
             f"the Hugging Face cache {cache_path()}; {fault}."
+            + " Name a revision by data.revision."
+            * ("@" in repo)
         ) from fault
     if (folder / "train.jsonl").exists():
         return folder
