@@ -93,6 +93,26 @@ def choose_columns(
             is a row of data.
     """
     source, target = (name if name is None else name.strip() for name in (source, target))
+    _check_asked(path, columns, source, target)
+    texts = [name for name in columns if _holds_words(row[name] for row in rows)]
+    found = _find(columns, texts, source, target)
+    is_asked = bool(source or target)
+    if not is_asked and _reads_like_data(found[:2] if found else columns, columns):
+        raise DataError(
+            f"{path}: its first row reads like data, not like the names of columns: "
+            f"{', '.join(columns)[:200]}. Put a line such as source,target before it. If these "
+            f"are names: {_REMEDY[0].lower()}{_REMEDY[1:]}"
+        )
+    if found is None:
+        raise DataError(_explain(path, columns, [each for each in texts if not is_group(each)]))
+    left = [name for name in columns if name not in found[:2]]
+    others = tuple(name for name in left if not is_group(name))
+    return Columns(*found, others, next(filter(is_group, left), None))
+
+
+def _check_asked(
+    path: Path, columns: Sequence[str], source: str | None, target: str | None
+) -> None:
     for key, name in (("source", source), ("target", target)):
         if name is not None and name not in columns:
             raise DataError(
@@ -104,31 +124,29 @@ def choose_columns(
             f"{path}: the texts and their translations are both from the column {source!r}. Set "
             "data.source and data.target."
         )
-    asked = [name for name in (source, target) if name is not None]
-    free = [name for name in columns if name not in asked and not is_group(name)]
-    named = (source or _called(SOURCES, free), target or _called(TARGETS, free))
+
+
+def _find(
+    columns: Sequence[str], texts: Sequence[str], source: str | None, target: str | None
+) -> tuple[str, str, str] | None:
+    """The columns of texts and translations and why these; None where they cannot be told.
+
+    Args:
+        texts: The columns that hold words.
+    """
     if source and target:
-        first, second, why = source, target, "asked for"
-    elif named[0] and named[1]:
-        first, second, why = named[0], named[1], "by their names"
-    else:
-        texts = [name for name in free if _holds_words(row[name] for row in rows)]
-        n_missing = 2 - len(asked)
-        found = free if len(free) == n_missing else texts
-        if len(found) != n_missing:
-            raise DataError(_explain(path, columns, [*asked, *texts]))
-        first, second = _ordered(found) if n_missing == 2 else (source or found[0], found[0])
-        second = target or second
-        why = "the only two" if found is free else "the two that hold words"
-    if not asked and _reads_like_data((first, second), columns):
-        raise DataError(
-            f"{path}: its first row reads like data, not like the names of columns: "
-            f"{', '.join(columns)[:200]}. Put a line such as source,target before it. If these "
-            f"are names: {_REMEDY[0].lower()}{_REMEDY[1:]}"
-        )
-    left = [name for name in columns if name not in (first, second)]
-    others = tuple(name for name in left if not is_group(name))
-    return Columns(first, second, why, others, next(filter(is_group, left), None))
+        return source, target, "asked for"
+    free = [name for name in columns if name not in (source, target) and not is_group(name)]
+    named = (source or _called(SOURCES, free), target or _called(TARGETS, free))
+    if named[0] and named[1]:
+        return named[0], named[1], "by their names"
+    n_missing = 1 if source or target else 2
+    ways = (free, "the only two"), ([n for n in free if n in texts], "the two that hold words")
+    for found, why in ways:
+        if len(found) == n_missing:
+            first, second = _ordered(found) if n_missing == 2 else (found[0], found[0])
+            return source or first, target or second, why
+    return None
 
 
 def is_group(column: str) -> bool:
@@ -149,9 +167,9 @@ def _explain(path: Path, columns: Sequence[str], texts: Sequence[str]) -> str:
     )
 
 
-def _ordered(found: Sequence[str]) -> tuple[str, str]:
+def _ordered(two: Sequence[str]) -> tuple[str, str]:
     """Two columns as text and translation; the name of one may tell."""
-    first, second = found
+    first, second = two
     is_turned = _called(TARGETS, [first]) or _called(SOURCES, [second])
     return (second, first) if is_turned else (first, second)
 
