@@ -1,3 +1,4 @@
+import hashlib
 import os
 import statistics
 import sys
@@ -148,12 +149,12 @@ class HubCache:
     def __init__(self, folder):
         self.folder = folder
 
-    def add(self, kind, repo):
-        """Give the folder for the files of a ``model`` or ``dataset``."""
-        commit = "0123456789abcdef0123456789abcdef01234567"
+    def add(self, kind, repo, revision="main"):
+        """Give the folder for the files of a revision of a ``model`` or ``dataset``."""
+        commit = hashlib.sha1(revision.encode(), usedforsecurity=False).hexdigest()
         root = self.folder / f"{kind}s--{repo.replace('/', '--')}"
-        (root / "refs").mkdir(parents=True)
-        (root / "refs" / "main").write_text(commit)
+        (root / "refs").mkdir(parents=True, exist_ok=True)
+        (root / "refs" / revision).write_text(commit)
         snapshot = root / "snapshots" / commit
         snapshot.mkdir(parents=True)
         return snapshot

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import sys
 from types import SimpleNamespace
@@ -240,12 +241,40 @@ def test_cached_dataset_is_read(hub_cache):
     ]
 
 
+def test_revision_of_a_dataset_is_read(hub_cache):
+    for revision, record in (("main", TEXT), ("v1.0", COMPLETION)):
+        snapshot = hub_cache.add("dataset", "org/pairs", revision)
+        for split in ("train", "valid"):
+            (snapshot / f"{split}.jsonl").write_text(json.dumps(record))
+    assert contents(load("org/pairs").train) == [TEXT]
+    assert contents(load("org/pairs", revision="v1.0").train) == [COMPLETION]
+    commit = hashlib.sha1(b"v1.0").hexdigest()
+    assert contents(load("org/pairs", revision=commit).train) == [COMPLETION]
+    with pytest.raises(DataError, match="'org/pairs' was not found"):
+        load("org/pairs", revision="v2.0")
+
+
+def test_revision_in_the_name_of_a_dataset_is_refused_with_the_key(hub_cache):
+    with pytest.raises(DataError, match=r"such names\. Name a revision by data\.revision\.$"):
+        load("org/pairs@main")
+
+
+def test_revision_of_a_folder_is_refused(folder):
+    path = folder(train=[TEXT], valid=[TEXT])
+    with pytest.raises(DataError) as caught:
+        load(path, revision="main")
+    assert str(caught.value) == (
+        f"{path} is on this machine, and data.revision is 'main': only a Hugging Face data set has "
+        "revisions. Remove the key."
+    )
+
+
 def test_name_that_is_nowhere_lists_every_place(hub_cache):
     with pytest.raises(DataError) as caught:
         load("org/nowhere")
     message = str(caught.value)
     assert "'org/nowhere' was not found" in message
-    for place in ("bundled name (phrasebook)", "a folder or a CSV", str(hub_cache.folder)):
+    for place in ("bundled name (phrasebook)", "a folder or a file (.csv", str(hub_cache.folder)):
         assert place in message
 
 

@@ -82,6 +82,15 @@ def test_base_and_data_on_the_hub_are_named(made, monkeypatch):
     assert read.data.eval_results[0].dataset_type == "someone/pairs"
 
 
+def test_base_of_a_revision_is_its_repository(made, monkeypatch):
+    change(made, model="mlx-community/some-4bit@v1.0")
+    monkeypatch.setattr(model_card, "system_message", lambda _: None)
+    read = ModelCard(card_of(made))
+    assert read.data.base_model == "mlx-community/some-4bit"
+    assert "`mlx-community/some-4bit@v1.0`, fine-tuned on" in read.text
+    assert "--model mlx-community/some-4bit --" in read.text  # mlx-lm takes no revision
+
+
 def test_license_is_the_bases_own(made):
     path = made.model_dir / "README.md"
     assert "license" not in ModelCard(card_of(made)).data.to_dict()

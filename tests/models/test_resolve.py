@@ -46,6 +46,30 @@ def test_cached_repository_is_the_model(hub_cache, tiny_model_dir):
     assert told == []
 
 
+def test_revision_of_a_cached_repository_is_the_model(hub_cache, tiny_model_dir):
+    snapshots = {
+        revision: hub_cache.add("model", "org/tiny", revision) for revision in ("main", "v1.0")
+    }
+    for revision, snapshot in snapshots.items():
+        shutil.copytree(tiny_model_dir, snapshot, dirs_exist_ok=True)
+        assert resolve_model(f"org/tiny@{revision}").resolve() == snapshot.resolve()
+        assert resolve.find_model(f"org/tiny@{revision}").resolve() == snapshot.resolve()
+    assert resolve.find_model("org/tiny").resolve() == snapshots["main"].resolve()
+
+
+@pytest.mark.parametrize("revision", ["v2.0", ""])
+def test_revision_that_is_not_there_is_refused(hub_cache, revision):
+    hub_cache.add("model", "org/tiny")
+    assert resolve.find_model(f"org/tiny@{revision}") is None
+    with pytest.raises(ModelError, match=f"The model 'org/tiny@{revision}' was not found"):
+        resolve_model(f"org/tiny@{revision}")
+
+
+def test_folder_with_an_at_in_its_name_is_the_model(copied_model_dir):
+    path = copied_model_dir.rename(copied_model_dir.with_name("model@home"))
+    assert resolve_model(str(path)) == resolve.find_model(str(path)) == path
+
+
 def test_unknown_model_lists_every_place(hub_cache):
     told = []
     with pytest.raises(ModelError) as caught:

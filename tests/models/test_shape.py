@@ -332,7 +332,7 @@ def test_known_model_is_found_by_its_name(reference, name, quantization):
 
 @pytest.mark.parametrize("name", KNOWN_MODELS)
 def test_known_model_is_found_to_the_letter(name):
-    assert find_known(name) == KNOWN_MODELS[name]
+    assert find_known(name) == find_known(f"{name}@main") == KNOWN_MODELS[name]
 
 
 @pytest.mark.parametrize("name", ["", "gemma", "mlx-community/gemma-3-12b-it-4bit", "-4bit"])

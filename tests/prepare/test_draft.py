@@ -10,17 +10,16 @@ import pytest
 from click.testing import CliRunner
 
 from hawsweep.cli import main
+from hawsweep.data.columns import Columns
+from hawsweep.data.load import load_data
 from hawsweep.errors import DataError, MemoryBudgetError, ModelError, SpecError
 from hawsweep.machine import backend, memory
 from hawsweep.prepare.design import choose_batch, choose_width, nice
 from hawsweep.prepare.draft import draft_sweep, write_draft
 from hawsweep.prepare.inspect_data import (
     UNCUT,
-    Columns,
     DataView,
     SplitView,
-    check_rows,
-    choose_columns,
     find_template,
     inspect_data,
 )
@@ -67,57 +66,6 @@ def view_of(lengths, n_train=1000):
     lengths = np.array(lengths)
     splits = {"train": SplitView(n_train, 0, 0), "valid": SplitView(100, 0, 0)}
     return DataView(splits, (), lengths, lengths // 2, "counted", True, True)
-
-
-# Columns and rows
-
-
-@pytest.mark.parametrize(
-    ("header", "rows", "asked", "found"),
-    [
-        (("English", "Hawaiian"), [("a b", "c d")], {}, ("Hawaiian", "English", "by their names")),
-        (("tgt", "src"), [("a", "b")], {}, ("src", "tgt", "by their names")),
-        (("x", "y"), [("a b", "c d")], {}, ("x", "y", "the first that hold words")),
-        (("n", "x", "y"), [("1", "a b", "c")], {}, ("x", "y", "the first that hold words")),
-        (("id", "English", "x"), [("7", "a", "b")], {}, ("x", "English", "the first that")),
-        (("a", "b"), [("c", "d")], {"source": "b", "target": "a"}, ("b", "a", "asked for")),
-        (("en", "haw"), [("c", "d")], {"source": "en"}, ("en", "haw", "the first that hold words")),
-    ],
-)
-def test_columns_are_those_asked_for_or_named_so_or_the_first_with_words(
-    tmp_path, header, rows, asked, found
-):
-    write_csv(path := tmp_path / "a.csv", rows, header)
-    chosen = choose_columns(path, **asked)
-    assert (chosen.source, chosen.target) == found[:2]
-    assert chosen.why.startswith(found[2])
-    assert {chosen.source, chosen.target, *chosen.others} == set(header)
-
-
-@pytest.mark.parametrize(
-    ("header", "asked", "says"),
-    [
-        (("a", "b"), {"source": "c"}, r"has no column 'c' \(--source\)\. Its columns: a, b\."),
-        (("a", "b"), {"target": "c"}, r"has no column 'c' \(--target\)"),
-        (("a", "b"), {"source": "a", "target": "a"}, "needs two: the text and its translation"),
-        (("a",), {}, "has 1 columns that hold words, needs two.*--source and --target"),
-    ],
-)
-def test_columns_that_are_not_there_are_refused(tmp_path, header, asked, says):
-    write_csv(path := tmp_path / "a.csv", [["word"] * len(header)], header)
-    with pytest.raises(DataError, match=says):
-        choose_columns(path, **asked)
-
-
-def test_rows_that_lack_a_text_are_all_counted_and_the_first_named(tmp_path):
-    rows = [("a", ""), *[("a", "b")] * 3, *[(" ", "b")] * 9]
-    write_csv(path := tmp_path / "a.csv", rows)
-    # Lines 2 and 6 to 14: the header is the first.
-    says = r"10 of 13 rows have an empty Hawaiian or English, in line 2, 6, 7, .*, 12 and 2 more\."
-    with pytest.raises(DataError, match=says):
-        check_rows(path, "Hawaiian", "English")
-    write_csv(path, rows[1:4])
-    assert check_rows(path, "Hawaiian", "English") == 3
 
 
 # Looking at data
@@ -345,7 +293,7 @@ def test_smaller_ranks_or_fewer_blocks_are_taken_where_memory_is_short(mac, monk
     ("kind", "says"),
     [
         ("plain text", "valid.jsonl:1 has no answer to compare with"),
-        ("options", "is no CSV: --source and --target name its columns"),
+        ("options", "is no table: --source and --target name its columns"),
         ("model", "The model 'who/knows' is not here, and its shape is not known"),
         ("half a character", r"data\.path is .* should be a valid string"),
     ],
@@ -381,6 +329,48 @@ def test_bundled_model_is_converted_first_so_that_its_tokenizer_counts(
     assert draft.view.is_tokenized
 
 
+def test_file_of_records_is_split_by_its_size(mac, folder):
+    lines = (json.dumps({"prompt": a, "completion": b}) for a, b in pairs(100))
+    (folder / "pairs.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    draft = draft_sweep(GEMMA, "pairs.jsonl", 8)
+    assert {name: each.n_records for name, each in draft.view.splits.items()} == {
+        "train": 60,
+        "valid": 20,
+        "test": 20,
+    }
+    assert draft.columns is None
+    assert draft.reasons["data.path"] == "100 records"
+
+
+FAULTS = {
+    "blank cells": (
+        "haw,en\nAloha,Hi\nMahalo,\u00a0\n",
+        "1 of 2 rows have an empty haw or en, in line 3",
+    ),
+    "no header": ("Aloha nui,Big hello\nMahalo,Thanks\n", "its first row reads like data"),
+    "three texts": ("a,b,c\nd,e,f\n", "3 of its columns hold words, must be two"),
+    "open quotation mark": ('haw,en\n"Aloha,Hi\nMahalo,Thanks\n', ":2: the row that begins here"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), FAULTS.values(), ids=FAULTS)
+def test_table_is_refused_alike_by_init_validate_and_start(mac, folder, text, says):
+    (folder / "a.csv").write_text(text, encoding="utf-8")
+    spec = check_sweep(
+        {"model": GEMMA, "data": "a.csv", "search": {"learning_rate": {"choices": [1e-3]}}}, "a"
+    )
+    found = set()
+    for refuse in (
+        lambda: draft_sweep(GEMMA, "a.csv", 8),
+        lambda: inspect_data(spec, None),
+        lambda: load_data(spec.data),
+    ):
+        with pytest.raises(DataError, match=says) as caught:
+            refuse()
+        found.add(str(caught.value))
+    assert len(found) == 1
+
+
 # The command
 
 
@@ -397,7 +387,7 @@ def test_command_writes_shows_why_and_never_overwrites(mac, folder):
     text = " ".join(done.output.split())
     for said in (
         "data pairs.csv: 320 train, 40 valid, 40 test",
-        "columns a to b, the first that hold words; not used: n",
+        "columns a to b, the two that hold words; not used: n",
         "Wrote sweeps/pairs.yaml. Expected to end after",
         "hawsweep plan pairs",
         "hawsweep start pairs",

@@ -281,6 +281,21 @@ def test_study_of_that_name_is_gone_on_with_or_refused(content, place):
     assert (found.state, "start refuses to go on" in found.text) == ("warning", True)
 
 
+def test_revision_of_a_repository_that_is_not_here_is_a_warning(content, place, hub_cache):
+    model = "mlx-community/gemma-3-4b-it-4bit@main"
+    (found,) = found_in({**content, "model": model}, place, "model")
+    says = f"{model} is not here; start downloads it from Hugging Face"
+    assert (found.state, found.text) == ("warning", says)
+
+
+def test_columns_of_a_table_are_said(content, place, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,x,haw\n" + "".join(f"{n},word {n},haw {n}\n" for n in range(40)))
+    (found,) = found_in({**content, "data": str(path)}, place, "columns")
+    says = f"{path}: haw to x, the two that hold words; not used: id"
+    assert (found.state, found.text) == ("ok", says)
+
+
 def validate(content, tmp_path, *options):
     path = tmp_path / "a.yaml"
     path.write_text(json.dumps(content), encoding="utf-8")

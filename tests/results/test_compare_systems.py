@@ -127,10 +127,15 @@ def test_one_row_has_no_interval(letters, tmp_path):
         (lambda p: p.write_text("Hawaiian,English\na,b\n"), "no column beside"),
         (lambda p: p.write_text("Hawaiian,English,x\n"), "no rows"),
         (lambda p: p.write_text("Hawaiian,Deutsch,x\na,b,c\n"), "no column 'English'. Its columns"),
-        (lambda p: p.write_text("Hawaiian,English,x\na,,c\n"), "p.csv:2 has an empty English"),
+        (lambda p: p.write_text("Hawaiian,English,x\na,,c\n"), "1 of 1 rows have an empty H"),
+        (
+            lambda p: p.write_text("Hawaiian,English,x\n ,b,c\n"),
+            "have an empty Hawaiian or English",
+        ),
         (lambda p: p.write_text("Hawaiian,English,x\na,b,c,d\n"), "more cells than the header"),
         (lambda p: p.write_bytes(b"Hawaiian,English,x\n\xff,b,c\n"), "as a CSV in UTF-8"),
-        (lambda p: p.write_text(""), "Its columns: none"),
+        (lambda p: p.write_text(""), "p.csv is empty"),
+        (lambda p: p.write_text("Hawaiian,English,group\na,b,c\n"), "no column beside"),
         (lambda p: p.unlink(), "No such file"),
     ],
 )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--data", required=True, metavar="REF", help="A name, folder, CSV or HF data set.")
+@click.option("--data", required=True, metavar="REF", help="A name, folder, file or HF data set.")
 @click.option("--model", required=True, metavar="REF", help="A name, folder or HF repository.")
 @click.option(
     "--hours",
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Hours that the sweep may take.",
 )
-@click.option("--source", metavar="COLUMN", help="The CSV's column to translate from.")
-@click.option("--target", metavar="COLUMN", help="The CSV's column to translate to.")
+@click.option("--source", metavar="COLUMN", help="The table's column to translate from.")
+@click.option("--target", metavar="COLUMN", help="The table's column to translate to.")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Default: sweeps/NAME.yaml.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 @json_option

@@ -50,7 +50,7 @@ def score(
     as_csv: bool,
     **scoring: Any,
 ) -> None:
-    """Score without a sweep: each column of a CSV FILE, a model, or a trial's checkpoints.
+    """Score without a sweep: each column of a table FILE, a model, or a trial's checkpoints.
 
     \b
     Example: hawsweep score predictions.csv --source Hawaiian --reference English

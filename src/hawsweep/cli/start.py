@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     metavar="REF",
-    help="Other data than the sweep's: a name, folder, CSV or Hugging Face data set.",
+    help="Other data than the sweep's: a name, folder, file or Hugging Face data set.",
 )
 @click.option(
     "--trials", metavar="N", help="Trials to finish, including earlier ones of the study."

@@ -1,14 +1,14 @@
 """A data reference becomes train, valid and test records.
 
-A reference is a bundled name, a folder with ``{train,valid,test}.jsonl`` in mlx-lm's formats, a CSV
-of two columns, or a Hugging Face data set. Records: records.py. Their tokens: tokens.py.
+A reference is a bundled name, a folder with ``{train,valid,test}.jsonl`` in mlx-lm's formats, a
+file of pairs or records, or a Hugging Face data set. Records: records.py. Their tokens: tokens.py.
 """
 
 import os
 import random
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hawsweep.data.csv_file import open_csv
+from hawsweep.data import parquet
+from hawsweep.data.columns import GROUP, Columns, open_pairs
 from hawsweep.data.normal_text import mend
+from hawsweep.data.record_file import RECORD_FILES, holds_records, read_record_file
 from hawsweep.data.records import Records, concatenate, read_records, store_records, write_records
+from hawsweep.data.table import TEXT_TABLES
 from hawsweep.errors import DataError
 from hawsweep.models.hub import NotFoundOnHub, cache_path, fetch, here
 from hawsweep.spec.sweep import DataSpec
 from hawsweep.text import SayProgress
 
 BUNDLED = ("phrasebook",)
+_FILES = (*TEXT_TABLES, *RECORD_FILES, parquet.SUFFIX)
 _SPLIT_FILES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
 
 
@@ -36,6 +40,7 @@ class Splits:
         test: May be empty.
         folder: The folder in which mlx-lm reads the same splits; None without such a folder.
         weights: How often each training record comes in an epoch, ``[records]``; None: each once.
+        columns: Those taken of each table among the data sets, by its path.
     """
 
     train: Records
@@ -43,6 +48,7 @@ class Splits:
     test: Records
     folder: Path | None = None
     weights: npt.NDArray[np.float32] | None = None
+    columns: Mapping[str, Columns] = field(default_factory=dict)
 
     def fingerprint(self) -> dict[str, str]:
         """Number of records and content hash of each split."""
@@ -60,10 +66,23 @@ def is_local(reference: str) -> bool:
     return reference in BUNDLED or os.path.exists(here(reference))
 
 
-def csv_path(reference: str) -> Path | None:
-    """The CSV or TSV a data reference names; None where it names something else."""
+def data_file(reference: str) -> Path | None:
+    """The file that a data reference names, which is split here; None where it names something
+    else.
+    """
     path = here(reference)
-    return path if path.suffix.lower() in (".csv", ".tsv") and os.path.isfile(path) else None
+    return path if path.suffix.lower() in _FILES and os.path.isfile(path) else None
+
+
+def is_table(path: Path, source: str | None = None, target: str | None = None) -> bool:
+    """Whether a file has columns to choose from; with ``source`` or ``target``, whether it may.
+
+    Raises:
+        DataError: It is a Parquet file that cannot be read.
+    """
+    if path.suffix.lower() != parquet.SUFFIX:
+        return path.suffix.lower() in TEXT_TABLES
+    return bool(source or target) or not holds_records(path)
 
 
 def load_data(specs: Sequence[DataSpec], progress: SayProgress = lambda _: None) -> Splits:
@@ -103,11 +122,21 @@ def _read(spec: DataSpec, progress: SayProgress, *, is_alone: bool) -> Splits:
         return _read_folder(
             Path(str(resources.files("hawsweep"))) / "data" / spec.path, spec, needed
         )
+    if spec.revision is not None and os.path.exists(path):
+        raise DataError(
+            f"{path} is on this machine, and data.revision is {spec.revision!r}: only a Hugging "
+            "Face data set has revisions. Remove the key."
+        )
     if os.path.isdir(path):
         return _read_folder(path, spec, needed)
-    if csv_path(spec.path):
-        return _read_csv(path, spec)
-    return _read_folder(_download(spec.path, progress), spec, needed)
+    if data_file(spec.path):
+        return _read_file(path, spec)
+    if os.path.isfile(path):
+        raise DataError(
+            f"The data {spec.path!r} was not found: the file of that name is none that is read "
+            f"({', '.join(_FILES)}). Save it as one of these."
+        )
+    return _read_folder(_download(spec, progress), spec, needed)
 
 
 def _concatenate(sets: Sequence[Splits]) -> Splits:
@@ -115,6 +144,7 @@ def _concatenate(sets: Sequence[Splits]) -> Splits:
         concatenate([each.train for each in sets]),
         concatenate([each.valid for each in sets]),
         concatenate([each.test for each in sets]),
+        columns={path: columns for each in sets for path, columns in each.columns.items()},
     )
 
 
@@ -123,8 +153,8 @@ def _explain_empty(split: str, specs: Sequence[DataSpec]) -> str:
         paths = ", ".join(spec.path for spec in specs)
         return f"The split {split} is empty in all of {paths}. Put at least one record in one."
     remedy = "Put at least one record in it."
-    if csv_path(specs[0].path):
-        remedy = "Add rows, or change data.valid_fraction and data.test_fraction."
+    if data_file(specs[0].path):
+        remedy = "Add records, or change data.valid_fraction and data.test_fraction."
     return f"{specs[0].path}: the split {split} is empty. {remedy}"
 
 
@@ -149,79 +179,61 @@ def _names(folder: Path) -> list[str]:
         raise DataError(f"{folder} cannot be read: {fault.strerror}.") from fault
 
 
-def _read_csv(path: Path, spec: DataSpec) -> Splits:
-    with open_csv(path) as (columns, numbered):
-        source, target = named_columns(path, spec, columns)
-        pairs = (
-            (line, _pair(row, source, target, spec, f"{path}:{line}")) for line, row in numbered
+def _read_file(path: Path, spec: DataSpec) -> Splits:
+    columns: dict[str, Columns] = {}
+    if is_table(path, spec.source, spec.target):
+        with open_pairs(path, spec.source, spec.target) as (chosen, numbered):
+            pairs = ((line, _pair(row, chosen, spec)) for line, row in numbered)
+            records = store_records(pairs, str(path), spec.normalize)
+        columns[spec.path] = chosen
+    elif spec.source or spec.target:
+        raise DataError(
+            f"{path} is no table: data.source and data.target name columns. Remove them."
         )
-        rows = store_records(pairs, str(path), spec.normalize)
-    order = array("q", range(len(rows)))
+    else:
+        records = read_record_file(path, spec.normalize)
+    order = array("q", range(len(records)))
     random.Random(spec.seed).shuffle(order)
     n_valid, n_test = (
-        round(len(rows) * share) for share in (spec.valid_fraction, spec.test_fraction)
+        round(len(records) * share) for share in (spec.valid_fraction, spec.test_fraction)
     )
     return Splits(
-        rows.take(order[n_valid + n_test :]),
-        rows.take(order[:n_valid]),
-        rows.take(order[n_valid : n_valid + n_test]),
+        records.take(order[n_valid + n_test :]),
+        records.take(order[:n_valid]),
+        records.take(order[n_valid : n_valid + n_test]),
+        columns=columns,
     )
 
 
-def named_columns(path: Path, spec: DataSpec, columns: list[str]) -> tuple[str, str]:
-    """The columns of a CSV that a sweep takes.
-
-    Raises:
-        DataError: They are not there, or the same.
-    """
-    if len(columns) < 2:
-        raise DataError(
-            f"{path} has {len(columns)} columns, needs two: the text and its translation, "
-            "separated by commas, or in a .tsv by tabs."
-        )
-    source, target = spec.source or columns[0], spec.target or columns[1]
-    for key, column in (("source", source), ("target", target)):
-        if column not in columns:
-            raise DataError(
-                f"{path} has no column {column!r} (data.{key}). Its columns: "
-                f"{', '.join(columns)[:500]}."
-            )
-    if source == target:
-        raise DataError(
-            f"{path}: the texts and their translations are both from the column {source!r}. Set "
-            "data.source and data.target."
-        )
-    return source, target
-
-
-def _pair(
-    row: Mapping[str, str], source: str, target: str, spec: DataSpec, where: str
-) -> dict[str, Any]:
-    text, translation = row[source], row[target]
-    if not text or not translation:
-        raise DataError(
-            f"{where} has an empty {source if not text else target}. Fill or remove the row."
-        )
+def _pair(row: Mapping[str, str], columns: Columns, spec: DataSpec) -> dict[str, Any]:
     # By itself: in a prompt of another language an okina may not be known as one.
-    text = mend(text, spec.normalize)
-    return {"prompt": spec.prompt.replace("{source}", text), "completion": translation}
+    text = mend(row[columns.source], spec.normalize)
+    pair = {
+        "prompt": spec.prompt.replace("{source}", text),
+        "completion": row[columns.target],
+    }
+    group = "" if columns.group is None else row[columns.group]
+    return {**pair, GROUP: group} if group else pair
 
 
-def _download(repo: str, progress: SayProgress) -> Path:
+def _download(spec: DataSpec, progress: SayProgress) -> Path:
+    repo = spec.path
     try:
-        folder = fetch(repo, "dataset", ["*.jsonl"], progress)
+        folder = fetch(repo, "dataset", ["*.jsonl"], progress, spec.revision)
     except NotFoundOnHub as fault:
         raise DataError(
             f"The data {repo!r} was not found. Looked for: a bundled name ({', '.join(BUNDLED)}); "
-            f"a folder or a CSV at {here(repo)}; "
+            f"a folder or a file ({', '.join(_FILES)}) at {here(repo)}; "
             f"the Hugging Face cache {cache_path()}; {fault}."
+            + " Name a revision by data.revision."
+            * ("@" in repo)
         ) from fault
     if (folder / "train.jsonl").exists():
         return folder
-    return _export_with_datasets(repo)
+    return _export_with_datasets(repo, spec.revision)
 
 
-def _export_with_datasets(repo: str) -> Path:
+def _export_with_datasets(repo: str, revision: str | None) -> Path:
     # The library `datasets` reads Parquet and applies loading rules.
     try:
         import datasets  # type: ignore[import-not-found]
@@ -233,10 +245,11 @@ def _export_with_datasets(repo: str) -> Path:
     from hawsweep.machine.backend import cache_dir
 
     try:
-        loaded = datasets.load_dataset(repo)
+        loaded = datasets.load_dataset(repo, revision=revision)
     except Exception as fault:  # each data set's code raises its own classes
         raise DataError(f"The data set {repo!r} cannot be loaded: {fault}") from fault
-    folder = cache_dir() / "data" / repo.replace("/", "--")
+    name = repo if revision is None else f"{repo}@{revision}"
+    folder = cache_dir() / "data" / name.replace("/", "--")
     folder.mkdir(parents=True, exist_ok=True)
     for split in loaded:
         loaded[split].to_json(str(folder / f"{split}.jsonl"))

@@ -3,19 +3,18 @@
 Nothing in it is guessed: the license comes from the base's card, and languages are left out.
 """
 
-import re
 from pathlib import Path
 
 import optuna
 
 from hawsweep.models import resolve
+from hawsweep.models.hub import is_repository, split_revision
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import TEST
 
 # The origin of the bundled models, and the licenses of their packages.
 _BUNDLED = {"smollm2-135m-instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _METRICS = {
     "semantic_similarity": "semantic similarity",
     "chrf": "chrF",
@@ -44,7 +43,7 @@ def reference_name(reference: str) -> str:
 
 
 def _is_repository(reference: str) -> bool:
-    is_named = bool(_REPOSITORY.fullmatch(reference)) and reference not in resolve.BUNDLED
+    is_named = is_repository(reference) and reference not in resolve.BUNDLED
     return is_named and not reference.startswith(".") and not Path(reference).exists()
 
 
@@ -64,7 +63,8 @@ def metadata(
     from huggingface_hub import EvalResult, ModelCardData
 
     known = _BUNDLED.get(spec.model)
-    base = known[0] if known else spec.model if _is_repository(spec.model) else None
+    repo, _ = split_revision(spec.model)
+    base = known[0] if known else repo if _is_repository(spec.model) else None
     data_sets = [each.path for each in spec.data if _is_repository(each.path)]
     results = []
     test = study.user_attrs.get(TEST, {})

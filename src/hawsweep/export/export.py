@@ -14,6 +14,7 @@ from hawsweep.export.parts import Maker
 from hawsweep.export.upload import Repository
 from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.models import resolve
+from hawsweep.models.hub import split_revision
 from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
@@ -115,6 +116,8 @@ def export_trial(
                 "unchanged. Make room, or choose another folder with --output."
             ) from fault
     parts = (*there.values(), *maker.new.values())
+    # mlx-lm knows no bundled names and takes no revision.
+    is_plain = spec.model not in resolve.BUNDLED and split_revision(spec.model)[1] is None
     return Exported(
         folder=folder,
         study=study.study_name,
@@ -125,7 +128,7 @@ def export_trial(
         parts=parts,
         new=tuple(maker.new),
         has_modelfile=(folder / MODELFILE).is_file(),
-        base=str(base) if spec.model in resolve.BUNDLED else spec.model,
+        base=spec.model if is_plain else str(base),
         system=maker.system,
         example=maker.example,
         lost=maker.lost,

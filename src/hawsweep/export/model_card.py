@@ -19,6 +19,7 @@ from hawsweep.export.ollama import common_system
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.markdown import render
+from hawsweep.models.hub import split_revision
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.leaderboard import leaderboard
 from hawsweep.results.verdict import judge_study
@@ -171,7 +172,8 @@ def _commands(study: optuna.Study, spec: SweepSpec, released: Released) -> list[
     else:
         if repo:
             commands.append(shlex.join(["hf", "download", repo, "--local-dir", "adapters"]))
-        commands.append(generate_command(name_of(spec.model), "adapters", system))
+        base, _ = split_revision(name_of(spec.model))  # mlx-lm takes no revision
+        commands.append(generate_command(base, "adapters", system))
     if released.has_modelfile:
         name = (repo or study.study_name).split("/")[-1].lower()
         commands.append(f"ollama create {shlex.quote(name)} -f Modelfile")

@@ -22,11 +22,24 @@ def here(reference: str) -> Path:
     return Path(os.path.expanduser(reference))
 
 
-def fetch(repo: str, kind: str, patterns: Sequence[str], progress: SayProgress) -> Path:
+def split_revision(reference: str) -> tuple[str, str | None]:
+    """A repository's name, and the revision after ``@``; None where there is none."""
+    repo, _, revision = reference.partition("@")
+    return (repo, revision) if revision else (reference, None)
+
+
+def fetch(
+    repo: str,
+    kind: str,
+    patterns: Sequence[str],
+    progress: SayProgress,
+    revision: str | None = None,
+) -> Path:
     """The folder with a repository's files that match ``patterns``.
 
     Args:
         kind: ``model`` or ``dataset``.
+        revision: A branch, a tag or a commit; None for the main branch.
 
     Raises:
         NotFoundOnHub: It is not in the cache and cannot be downloaded.
@@ -37,7 +50,11 @@ def fetch(repo: str, kind: str, patterns: Sequence[str], progress: SayProgress) 
     def snapshot(*, local: bool) -> Path:
         return Path(
             snapshot_download(
-                repo, repo_type=kind, allow_patterns=list(patterns), local_files_only=local
+                repo,
+                repo_type=kind,
+                revision=revision,
+                allow_patterns=list(patterns),
+                local_files_only=local,
             )
         )
 
@@ -46,7 +63,8 @@ def fetch(repo: str, kind: str, patterns: Sequence[str], progress: SayProgress) 
     except HFValidationError as fault:
         raise NotFoundOnHub("the hub has no such names") from fault
     except LocalEntryNotFoundError:
-        progress(f"downloading {repo} from Hugging Face")
+        named = repo if revision is None else f"{repo}@{revision}"
+        progress(f"downloading {named} from Hugging Face")
     try:
         return snapshot(local=False)
     except Exception as fault:  # the hub client lets many classes of its transport through
@@ -54,13 +72,18 @@ def fetch(repo: str, kind: str, patterns: Sequence[str], progress: SayProgress) 
         raise NotFoundOnHub(f"the hub: {lines[0] if lines else type(fault).__name__}") from fault
 
 
-def cached(repo: str, file: str) -> Path | None:
-    """The cached folder of a model's repository that has ``file``; None where there is none."""
+def cached(reference: str, file: str) -> Path | None:
+    """The cached folder of a model's repository that has ``file``; None where there is none.
+
+    Args:
+        reference: The repository, maybe with ``@`` and a revision.
+    """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
+    repo, revision = split_revision(reference)
     try:
-        found = try_to_load_from_cache(repo, file)
+        found = try_to_load_from_cache(repo, file, revision=revision)
     except HFValidationError:
         return None
     return Path(found).parent if isinstance(found, str) else None
@@ -74,5 +97,7 @@ def cache_path() -> Path:
 
 
 def is_repository(reference: str) -> bool:
-    """Whether a reference has the form of a repository's name on the hub."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", reference) is not None
+    """Whether a reference has the form of a repository's name on the hub, maybe with ``@`` and a
+    revision.
+    """
+    return re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", reference) is not None

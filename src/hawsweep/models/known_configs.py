@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from hawsweep.models.hub import split_revision
+
 _4BIT = {"group_size": 64, "bits": 4}
 # Parts of names that describe a tuning or a packaging, not the shape.
 _VARIANTS = {"base", "bf16", "chat", "fp16", "instruct", "it", "meta", "mlx", "pt", "qat"}
@@ -83,13 +85,14 @@ KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = {
 def find_known(reference: str) -> Mapping[str, Any] | None:
     """The config of a model by its name; None for an unknown name.
 
-    Organisation, case and the name's words for a tuning are ignored. A suffix such as -4bit (in
-    groups of 64) or -bf16 decides the format; without one it is 16 bit. Only an exact key of
-    ``KNOWN_MODELS`` has that entry's own format.
+    Revision, organisation, case and the name's words for a tuning are ignored. A suffix such as
+    -4bit (in groups of 64) or -bf16 decides the format; without one it is 16 bit. Only an exact key
+    of ``KNOWN_MODELS`` has that entry's own format.
     """
-    if reference in KNOWN_MODELS:
-        return KNOWN_MODELS[reference]
-    stem, bits = _read_name(reference)
+    name, _ = split_revision(reference)
+    if name in KNOWN_MODELS:
+        return KNOWN_MODELS[name]
+    stem, bits = _read_name(name)
     if (known := _BY_STEM.get(stem)) is None:
         return None
     dense = {key: value for key, value in known.items() if key != "quantization"}

@@ -17,7 +17,7 @@ from hawsweep.errors import ModelError
 from hawsweep.machine import backend
 from hawsweep.models.check_files import check_files
 from hawsweep.models.from_gguf import convert_llama
-from hawsweep.models.hub import NotFoundOnHub, cache_path, cached, fetch, here
+from hawsweep.models.hub import NotFoundOnHub, cache_path, cached, fetch, here, split_revision
 from hawsweep.models.load import load_model
 from hawsweep.text import SayProgress
 
@@ -69,7 +69,8 @@ def resolve_model(reference: str, progress: SayProgress = lambda _: None) -> Pat
     """Find the folder of a model, converting or downloading it where needed.
 
     Args:
-        reference: A bundled name, a folder, or a Hugging Face repository.
+        reference: A bundled name, a folder, or a Hugging Face repository, maybe with ``@`` and a
+            revision.
         progress: Called with a text before each slow step.
 
     Raises:
@@ -145,21 +146,22 @@ def _package_dir(package: str) -> Path | None:
 
 
 def _download(
-    repo: str,
+    reference: str,
     kind: str,
     bundled: list[str],
     progress: SayProgress,
     looked: str = "no package carries it",
 ) -> Path:
     patterns = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
+    repo, revision = split_revision(reference)
     try:
-        return fetch(repo, "model", patterns, progress)
+        return fetch(repo, "model", patterns, progress, revision)
     except NotFoundOnHub as fault:
         reason = str(fault)
     raise ModelError(
-        f"The {kind} {repo!r} was not found. Looked for: a bundled name "
+        f"The {kind} {reference!r} was not found. Looked for: a bundled name "
         f"({', '.join(bundled)}; {looked}); "
-        f"a folder {here(repo)}; the Hugging Face cache {cache_path()}; "
+        f"a folder {here(reference)}; the Hugging Face cache {cache_path()}; "
         f"{reason}. Check the spelling, or download it where there is a network."
     )
 

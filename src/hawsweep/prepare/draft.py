@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from hawsweep.data.load import csv_path, load_data
+from hawsweep.data.columns import Columns, open_pairs
+from hawsweep.data.load import data_file, is_table, load_data
+from hawsweep.data.record_file import read_record_file
 from hawsweep.errors import DataError, SpecError
 from hawsweep.files import replace_text
 from hawsweep.machine import backend
@@ -27,10 +29,7 @@ from hawsweep.prepare.design import (
 )
 from hawsweep.prepare.inspect_data import (
     UNCUT,
-    Columns,
     DataView,
-    check_rows,
-    choose_columns,
     find_template,
     inspect_data,
 )
@@ -55,7 +54,7 @@ class Draft:
     """A drafted sweep.
 
     Attributes:
-        columns: The columns taken of a CSV; else None.
+        columns: The columns taken of a table; else None.
         reasons: The reason for each key's value.
         warnings: Faults of the data or the plan, in words.
         text: The content of the file.
@@ -84,7 +83,7 @@ def draft_sweep(
 
     Args:
         reference: The data reference.
-        source: The CSV's column to translate from; None: chosen by its name or content.
+        source: The table's column to translate from; None: chosen by its name or content.
         target: The same for the translations.
 
     Raises:
@@ -166,38 +165,51 @@ def check_free(path: Path, *, force: bool) -> None:
 def _choose_data(
     reference: str, source: str | None, target: str | None
 ) -> tuple[str | dict[str, Any], Columns | None, dict[str, str]]:
-    path = csv_path(reference)
-    if path is None:
+    path = data_file(reference)
+    if path is None or not is_table(path, source, target):
         if source or target:
-            raise DataError(f"{reference} is no CSV: --source and --target name its columns.")
-        return reference, None, {"data": "as given"}
-    chosen = choose_columns(path, source, target)
-    n_rows = check_rows(path, chosen.source, chosen.target)
-    named = chosen.target.strip()
+            raise DataError(f"{reference} is no table: --source and --target name its columns.")
+        if path is None:
+            return reference, None, {"data": "as given"}
+        keys, reasons = _choose_shares(len(read_record_file(path)), "records")
+        return {"path": reference, **keys}, None, _of_data(reasons)
+    with open_pairs(path, source, target) as (chosen, rows):
+        shares, reasons = _choose_shares(sum(1 for _ in rows), "pairs")
+    named = chosen.target
     language = named if named.isalpha() and named[:1].isupper() else "English"
-    # Enough of both to tell trials apart, but never most of a small data set.
-    valid, test = (0.1, 0.1) if n_rows >= 300 else (0.2, 0.2) if n_rows >= 80 else (0.3, 0.0)
     keys = {
         "path": reference,
         "source": chosen.source,
         "target": chosen.target,
         "prompt": f"Translate to {language}: {{source}}",
-        "valid_fraction": valid,
-        "test_fraction": test,
+        **shares,
     }
-    reasons = {
-        "path": f"{n_rows} pairs",
+    reasons |= {
         "source": f"the column to translate from, {chosen.why}",
         "target": "the column to translate to",
         "prompt": "what the model is asked; another language, another prompt",
-        "valid_fraction": f"{round(n_rows * valid)} pairs judge the trials",
+    }
+    return keys, chosen, _of_data(reasons)
+
+
+def _choose_shares(n_records: int, kind: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The shares of a file's records for validation and test, and the reasons."""
+    # Enough of both to tell trials apart, but never most of a small data set.
+    valid, test = (0.1, 0.1) if n_records >= 300 else (0.2, 0.2) if n_records >= 80 else (0.3, 0.0)
+    reasons = {
+        "path": f"{n_records} {kind}",
+        "valid_fraction": f"{round(n_records * valid)} {kind} judge the trials",
         "test_fraction": (
-            f"{round(n_rows * test)} pairs for the winner alone, at the end"
+            f"{round(n_records * test)} {kind} for the winner alone, at the end"
             if test
             else "none: the data is too small for a test split"
         ),
     }
-    return keys, chosen, {f"data.{key}": reason for key, reason in reasons.items()}
+    return {"valid_fraction": valid, "test_fraction": test}, reasons
+
+
+def _of_data(reasons: Mapping[str, str]) -> dict[str, str]:
+    return {f"data.{key}": reason for key, reason in reasons.items()}
 
 
 def _keep_lengths(spec: SweepSpec, view: DataView, width: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hawsweep.data.load import load_data
+from hawsweep.data.load import Splits, load_data
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import Doubts, encode_prompt, encode_record
 from hawsweep.errors import DataError, ModelError
@@ -66,7 +66,8 @@ class Preview:
         end_of_turn: The tokens that end an answer, as ids.
         n_records: All records.
         n_used: Those with something to learn from.
-        columns: The columns taken of a table, by their use; None where the data is no table.
+        columns: The columns taken of the first table among the data, by their use; None where
+            there is no table.
         repairs: What the chat template gets wrong and how it is mended, in sentences.
         warnings: What is not learned as it stands in the records, in sentences.
     """
@@ -135,12 +136,19 @@ def preview(
         template.ends[0],
         sum(each.n_records for each in counts.values()),
         sum(each.n_used for each in counts.values()),
-        None,
+        _columns(found),
         counts,
         template.repairs,
         warnings,
         shown,
     )
+
+
+def _columns(splits: Splits) -> dict[str, str] | None:
+    for taken in splits.columns.values():
+        used = {"source": taken.source, "target": taken.target, "group": taken.group}
+        return {use: name for use, name in used.items() if name is not None}
+    return None
 
 
 def _see(record: Record, found: Conversation, split: str, spec: SweepSpec) -> RecordView:

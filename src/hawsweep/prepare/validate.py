@@ -146,6 +146,8 @@ def _data(
 def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     counts = ", ".join(f"{each.n_records} {name}" for name, each in view.splits.items())
     yield Finding("data", "ok", counts)
+    for path, columns in view.columns.items():
+        yield Finding("columns", "ok", f"{path}: {columns}")
     try:
         check_batch_size(spec, view.count("train"))
     except DataError as fault:

@@ -1,4 +1,4 @@
-"""Systems side by side on the same items: columns of a CSV, a model, or a trial's checkpoints."""
+"""Systems side by side on the same items: columns of a table, a model, or a trial's checkpoints."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,10 @@ from typing import Any
 
 import optuna
 
-from hawsweep.data.csv_file import open_csv
+from hawsweep.data.columns import is_group
 from hawsweep.data.load import choose_subset, load_data
 from hawsweep.data.records import Record, Records
+from hawsweep.data.table import full_rows, open_table
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError, ModelError, ScoringError
 from hawsweep.layout import CHECKPOINT_DIR, CONFIG_FILE
@@ -110,23 +111,20 @@ def rank(scores: Mapping[str, Score], losses: Mapping[str, float] | None = None)
 
 
 def score_file(path: Path, source: str, reference: str, spec: ScoringSpec) -> Ranking:
-    """Score every other column of a CSV against its column ``reference``.
+    """Score every other column of a table against its column ``reference``.
 
-    An empty cell is an empty answer, and counted as a fault.
+    An empty cell is an empty answer, and counted as a fault. A column ``group`` is no system.
 
     Raises:
-        DataError: The file is not a CSV in UTF-8, has no such columns, no rows, or no reference in
-            a row.
+        DataError: The file is no table, has no such columns, no rows, or rows without a source or a
+            reference.
     """
     rows = _read_rows(path, (source, reference))
     records = [
         Record({"prompt": row[source], "completion": row[reference]}, f"{path}:{number}")
         for number, row in rows
     ]
-    for record in records:
-        if not record.reference:
-            raise DataError(f"{record.where} has an empty {reference}. Fill or remove the row.")
-    names = [name for name in rows[0][1] if name and name not in (source, reference)]
+    names = [name for name in rows[0][1] if name not in (source, reference) and not is_group(name)]
     if not names:
         raise DataError(f"{path} has no column beside {source} and {reference} to score.")
     scorer = _scorer(spec)
@@ -234,14 +232,10 @@ def _values(score: Score) -> list[float]:
 
 
 def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
-    with open_csv(path) as (columns, numbered):
+    with open_table(path) as (columns, numbered):
         for name in needed:
             if name not in columns:
                 raise DataError(
-                    f"{path} has no column {name!r}. Its columns: "
-                    f"{', '.join(columns)[:500] or 'none'}."
+                    f"{path} has no column {name!r}. Its columns: {', '.join(columns)[:500]}."
                 )
-        rows = list(numbered)
-    if not rows:
-        raise DataError(f"{path} has no rows below its header.")
-    return rows
+        return list(full_rows(path, numbered, needed))

@@ -86,6 +86,8 @@ def run_sweep(
         held.enter_context(_optuna_quiet())
         # Quick checks come before a model is converted and measured.
         splits = load_data(spec.data, _preparing(listen))
+        for path, columns in splits.columns.items():
+            _preparing(listen)(f"columns of {path}: {columns}")
         held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
         listen = held.enter_context(recording(listen, place.study_dir(name)))
         news = held.enter_context(telling(name, spec, targets, listen))

@@ -46,24 +46,30 @@ class DataSpec(Section):
     """The source of the records, if it needs more than a name."""
 
     path: str = Field(min_length=1, examples=["path: pairs.csv"])
-    """A bundled name, a folder, a CSV or a Hugging Face data set."""
+    """A bundled name, a folder, a file (.csv, .tsv, .jsonl, .json, .parquet or .txt) or a Hugging
+    Face data set."""
+    revision: str | None = Field(
+        None, min_length=1, examples=["path: my-name/my-pairs, revision: v1.0"]
+    )
+    """Of a Hugging Face data set: its branch, tag or commit; the main branch by default."""
     source: str | None = Field(None, examples=["path: pairs.csv, source: Hawaiian"])
-    """CSV: the column to translate from; the first by default."""
+    """Table: the column to translate from; by default chosen by the names and contents of the
+    columns."""
     target: str | None = Field(None, examples=["path: pairs.csv, target: English"])
-    """CSV: the column to translate to; the second by default."""
+    """Table: the column to translate to; by default chosen as source is."""
     prompt: str = Field(
         "Translate to English: {source}",
         examples=['path: pairs.csv, prompt: "Translate to English: {source}"'],
     )
-    """CSV: the user's message."""
+    """Table: the user's message."""
     valid_fraction: float = Field(
         0.1, gt=0, lt=1, examples=["path: pairs.csv, valid_fraction: 0.2"]
     )
-    """CSV: share of the rows for validation."""
+    """File: share of its records for validation."""
     test_fraction: float = Field(0.1, ge=0, lt=1, examples=["path: pairs.csv, test_fraction: 0.2"])
-    """CSV: share of the rows for the final test."""
+    """File: share of its records for the final test."""
     seed: int = Field(0, ge=0, lt=2**32, examples=["path: pairs.csv, seed: 1"])
-    """CSV: seed of the split."""
+    """File: seed of the split."""
     weight: float = Field(
         1.0, gt=0, le=1000, examples=["data: [pairs.csv, {path: proverbs, weight: 3}]"]
     )
@@ -273,8 +279,8 @@ class SweepSpec(Section):
             "{choices: [smollm2-135m-instruct, mlx-community/gemma-3-1b-it]}",
         ],
     )
-    """A bundled name, a folder, or a Hugging Face repository; left out where search.model has
-    several."""
+    """A bundled name, a folder, or a Hugging Face repository, maybe with @ and a revision; left out
+    where search.model has several."""
     data: Annotated[tuple[DataSpec, ...], BeforeValidator(_data_specs)]
     train: TrainSpec = Field(default_factory=TrainSpec)
     search: dict[str, Search] = Field(

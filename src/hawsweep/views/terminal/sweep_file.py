@@ -106,9 +106,7 @@ def _seen(draft: "Draft") -> list[tuple[str, str]]:
     counts = ", ".join(f"{each.n_records} {name}" for name, each in view.splits.items())
     rows = [("data", f"{', '.join(each.path for each in draft.spec.data)}: {counts}")]
     if draft.columns is not None:
-        unused = f"; not used: {', '.join(draft.columns.others)}" if draft.columns.others else ""
-        chosen = f"{draft.columns.source} to {draft.columns.target}, {draft.columns.why}"
-        rows.append(("columns", f"{chosen}{unused}"))
+        rows.append(("columns", str(draft.columns)))
     rows.append(("lengths", lengths_text(view)))
     known = plan.memory
     rows.append(

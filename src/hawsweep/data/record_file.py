@@ -1,0 +1,122 @@
+"""Records in a single file: JSON lines, a JSON list, plain text, or a Parquet file."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hawsweep.data import parquet
+from hawsweep.data.columns import SOURCES, TARGETS
+from hawsweep.data.json_line import read_line
+from hawsweep.data.records import MAX_LINE, Records, limited_lines, read_records, store_records
+from hawsweep.errors import DataError
+from hawsweep.spec.sweep import Normalize
+
+RECORD_FILES = (".jsonl", ".json", ".txt")
+# The number of a line or row, and its record as JSON.
+_Numbered = Iterator[tuple[int, str]]
+
+
+def read_record_file(path: Path, normalize: Normalize = "none") -> Records:
+    """The records of a file, in its order.
+
+    Args:
+        normalize: ``data.normalize``.
+
+    Raises:
+        DataError: The file or a record is broken; the message names the file and the line, in a
+            Parquet file the row.
+    """
+    kind = path.suffix.lower()
+    try:
+        if kind == parquet.SUFFIX:
+            found = _rows(path)
+        elif kind == ".txt":
+            found = _texts(path)
+        elif kind == ".json" and _is_list(path):
+            found = _listed(path)
+        else:
+            return read_records(path, normalize)
+        return store_records(_checked(found, path), str(path), normalize)
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
+    except OSError as fault:
+        raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
+
+
+def holds_records(path: Path) -> bool:
+    """Whether a Parquet file has columns of one of mlx-lm's formats, and is no table of texts and
+    translations.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    columns, _ = parquet.open_rows(path)
+    if "messages" in columns or {"prompt", "completion"} <= set(columns):
+        return True
+    names = {column.lower() for column in columns}
+    return "text" in columns and (names.isdisjoint(SOURCES) or names.isdisjoint(TARGETS))
+
+
+def _checked(numbered: _Numbered, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, text in numbered:
+        where = f"{path}:{number}"
+        read_line(text, where)
+        content = json.loads(text)
+        try:
+            size = len(json.dumps(content, ensure_ascii=False).encode())
+        except UnicodeEncodeError as fault:
+            half = ascii(fault.object[fault.start])
+            raise DataError(
+                f"{where} has {half}, half of a character. Correct or remove the record."
+            ) from fault
+        if size > MAX_LINE:
+            raise DataError(f"{where} is longer than {MAX_LINE / 1e6:g} MB. Shorten the record.")
+        yield number, content
+
+
+def _rows(path: Path) -> _Numbered:
+    for number, row in parquet.open_rows(path)[1]:
+        yield number, json.dumps(_without_nulls(row), ensure_ascii=False, default=str)
+
+
+def _without_nulls(value: Any) -> Any:
+    """A value without the nulls by which Parquet says that a key is not there."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
+    return list(map(_without_nulls, value)) if isinstance(value, list) else value
+
+
+def _texts(path: Path) -> _Numbered:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(limited_lines(file, str(path)), 1):
+            if line.strip():
+                yield number, json.dumps({"text": line.rstrip("\n")})
+
+
+def _is_list(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig") as file:
+        lines = (line.strip() for line in limited_lines(file, str(path)))
+        return next(filter(None, lines), "").startswith("[")
+
+
+def _listed(path: Path) -> _Numbered:
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        json.loads(text)
+    except RecursionError as fault:
+        raise DataError(f"{path} is JSON that is nested too deep to be read.") from fault
+    except ValueError as fault:  # also of a number with thousands of digits
+        line = getattr(fault, "lineno", 1)
+        raise DataError(f"{path}:{line} is not JSON: {fault}. Correct it there.") from fault
+    # Each element is cut out of the text, so that its line is known.
+    decoder, line, at, counted = json.JSONDecoder(), 1, text.index("[") + 1, 0
+    while True:
+        while text[at] == "," or text[at].isspace():
+            at += 1
+        if text[at] == "]":
+            return
+        line += text.count("\n", counted, at)
+        counted = at
+        _, at = decoder.raw_decode(text, at)
+        yield line, text[counted:at]

@@ -1,0 +1,227 @@
+import json
+import random
+import sys
+
+import pytest
+
+from hawsweep.data.columns import Columns
+from hawsweep.data.load import load_data
+from hawsweep.data.records import MAX_LINE
+from hawsweep.errors import DataError
+from hawsweep.spec.sweep import DataSpec
+
+N = 20
+PAIRS = [{"prompt": f"ʻōlelo {n}", "completion": f"word {n}"} for n in range(N)]
+CHATS = [
+    {"messages": [{"role": "user", "content": f"a {n}"}, {"role": "assistant", "content": "b"}]}
+    for n in range(N)
+]
+TEXTS = [{"text": f"He moʻolelo {n}."} for n in range(N)]
+ROWS = [{"id": n, "haw": f"ʻōlelo {n}", "en": f"word {n}"} for n in range(N)]
+
+
+def json_lines(records):
+    return "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
+
+
+def json_list(records):
+    return json.dumps(records, indent=2)
+
+
+def text_lines(records):
+    return "\n\n".join(record["text"] for record in records)
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    def write(rows, name="a.parquet"):
+        write_table(pyarrow.Table.from_pylist(rows), tmp_path / name, row_group_size=7)
+        return tmp_path / name
+
+    return write
+
+
+def load(path, **options):
+    return load_data([DataSpec(path=str(path), **options)])
+
+
+def fault_of(path, **options):
+    with pytest.raises(DataError) as caught:
+        load(path, **options)
+    return str(caught.value)
+
+
+def contents(records):
+    return [record.content for record in records]
+
+
+FILES = {
+    "json lines": ("a.jsonl", json_lines, PAIRS),
+    "json lines of chats": ("a.jsonl", json_lines, CHATS),
+    "json list": ("a.json", json_list, PAIRS),
+    "json list of texts": ("a.json", json_list, TEXTS),
+    "json list on one line, with a mark": ("a.JSON", lambda r: f"\ufeff{json.dumps(r)}", PAIRS),
+    "json lines in a .json": ("a.json", json_lines, CHATS),
+    "text": ("a.txt", text_lines, TEXTS),
+    "text of Windows": ("a.txt", lambda r: f"\ufeff{text_lines(r)}".replace("\n", "\r\n"), TEXTS),
+}
+
+
+@pytest.mark.parametrize(("name", "form", "records"), FILES.values(), ids=FILES)
+def test_records_of_a_file_are_split_as_the_rows_of_a_table_are(file, name, form, records):
+    splits = load(file(name, form(records)), seed=3, valid_fraction=0.25, test_fraction=0.1)
+    order = list(records)
+    random.Random(3).shuffle(order)
+    n_valid, n_test = N // 4, N // 10
+    assert contents(splits.valid) == order[:n_valid]
+    assert contents(splits.test) == order[n_valid : n_valid + n_test]
+    assert contents(splits.train) == order[n_valid + n_test :]
+    assert (splits.folder, splits.columns) == (None, {})
+
+
+def test_fingerprint_is_alike_in_each_form(file, parquet):
+    paths = [file("a.jsonl", json_lines(PAIRS)), file("a.json", json_list(PAIRS)), parquet(PAIRS)]
+    first, *others = [load(path).fingerprint() for path in paths]
+    assert others == [first] * 2
+
+
+def test_record_of_a_list_is_named_by_its_line(file):
+    splits = load(file("a.json", json_list(PAIRS)), valid_fraction=0.5, test_fraction=0)
+    lines = {r.content["completion"]: int(r.where.rpartition(":")[2]) for r in splits.train}
+    # Line 1 has the bracket; each record has a line for its brace, two for its keys, and one.
+    assert lines.items() <= {f"word {n}": 2 + 4 * n for n in range(N)}.items()
+
+
+BROKEN = {
+    "record of a list": (
+        "a.json",
+        '[\n{"text": "a"},\n{"prompt": "a"}\n]',
+        3,
+        "has the keys prompt",
+    ),
+    "no record": ("a.json", "[1]", 1, "holds a int"),
+    "no JSON": ("a.json", '[\n{"text": "a"},\n{"text": }\n]', 3, "is not JSON"),
+    "text behind a list": ("a.json", '[{"text": "a"}]\n]', 2, "is not JSON: Extra data"),
+    "half a character": (
+        "a.json",
+        r'[{"text": "\ud800"}]',
+        1,
+        r"has '\ud800', half of a character",
+    ),
+    "a number without end": ("a.json", f"[{'1' * 5000}]", 1, "is not JSON: Exceeds the limit"),
+    "long record": ("a.json", f'[{{"text": "{"a" * MAX_LINE}"}}]', 1, "is longer than 10 MB"),
+    "json lines": ("a.jsonl", '{"text": "a"}\n{"prompt": "a"}\n', 2, "has the keys prompt"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "line", "says"), BROKEN.values(), ids=BROKEN)
+def test_broken_record_is_named_by_file_and_line(file, name, content, line, says):
+    path = file(name, content)
+    assert fault_of(path).startswith(f"{path}:{line} {says}")
+
+
+def test_list_that_is_nested_too_deep_is_refused(file):
+    assert "nested too deep" in fault_of(file("a.json", "[" * 100_000 + "]" * 100_000))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.txt"])
+def test_file_in_another_encoding_is_refused(file, name):
+    path = file(name, '[{"text": "kākou"}]'.encode("utf-16"))
+    assert fault_of(path).startswith(f"{path} is not UTF-8 text")
+    assert fault_of(path).endswith("Save it as UTF-8.")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.txt"])
+def test_file_with_too_few_records_says_what_to_do(file, name):
+    text = "one" if name == "a.txt" else '{"text": "one"}'
+    fault = fault_of(file(name, text))
+    assert "the split valid is empty. Add records, or change data.valid_fraction" in fault
+
+
+@pytest.mark.parametrize("key", ["source", "target"])
+def test_columns_of_a_file_of_records_are_refused(file, key):
+    path = file("a.jsonl", json_lines(PAIRS))
+    assert fault_of(path, **{key: "haw"}).startswith(f"{path} is no table: data.source and")
+
+
+def test_file_of_another_kind_lists_the_kinds(file):
+    path = file("a.xlsx", "")
+    assert fault_of(path) == (
+        f"The data {str(path)!r} was not found: the file of that name is none that is read "
+        "(.csv, .tsv, .jsonl, .json, .txt, .parquet). Save it as one of these."
+    )
+
+
+def test_file_and_table_are_mixed(file):
+    table = file("a.csv", "haw,en\n" + "".join(f"haw {n},en {n}\n" for n in range(N)))
+    options = {"valid_fraction": 0.25, "test_fraction": 0}
+    specs = [
+        DataSpec(path=str(path), **options) for path in (file("a.jsonl", json_lines(PAIRS)), table)
+    ]
+    splits = load_data(specs)
+    assert len(splits.train) == 2 * N * 3 // 4
+    assert list(splits.columns) == [str(table)]
+
+
+# Parquet
+
+
+def test_parquet_is_a_table(parquet):
+    splits = load(parquet(ROWS), prompt="{source}")
+    assert splits.columns[str(parquet(ROWS))] == Columns("haw", "en", "by their names", ("id",))
+    found = {(r.source, r.reference) for r in (*splits.train, *splits.valid, *splits.test)}
+    assert found == {(row["haw"], row["en"]) for row in ROWS}
+
+
+def test_parquet_with_nulls_in_a_text_names_the_rows(parquet):
+    path = parquet([*ROWS, {"id": None, "haw": "x", "en": None}])
+    says = f"{path}: 1 of {N + 1} rows have an empty haw or en, in line {N + 1}."
+    assert fault_of(path).startswith(says)
+
+
+@pytest.mark.parametrize("records", [PAIRS, CHATS, TEXTS], ids=["pairs", "chats", "texts"])
+def test_parquet_has_records(parquet, records):
+    splits = load(parquet([{**record, "group": None} for record in records]))
+    found = contents([*splits.train, *splits.valid, *splits.test])
+    assert sorted(map(str, found)) == sorted(map(str, records))
+
+
+def test_parquet_of_records_is_a_table_where_columns_are_asked_for(parquet):
+    path = parquet([{"text": f"a {n}", "en": f"b {n}", "prompt": "x"} for n in range(N)])
+    record = load(path, source="text", target="en", prompt="{source}").train[0]
+    assert record.content.keys() == {"prompt", "completion"}
+    assert record.source.startswith("a ")
+
+
+def test_broken_record_of_a_parquet_file_is_named_by_its_row(parquet):
+    path = parquet([*TEXTS, {"text": None}])
+    assert fault_of(path).startswith(f"{path}:{N + 1} ")
+
+
+def test_file_that_is_no_parquet_is_refused(file):
+    pytest.importorskip("pyarrow")
+    path = file("a.parquet", "haw,en\n")
+    assert fault_of(path).startswith(f"{path} cannot be read as a Parquet file: ")
+
+
+def test_parquet_without_pyarrow_says_what_to_install(file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    path = file("a.parquet", "")
+    assert fault_of(path) == (
+        f"{path} is a Parquet file, which pyarrow reads. In the clone of hawsweep: "
+        "pip install '.[parquet]'"
+    )
