@@ -237,7 +237,7 @@ def test_second_begin_of_text_is_dropped_and_said():
     for example in encoded.examples:
         assert example.tokens.tolist().count(tokenizer.bos_token_id) == 1
     assert encoded.warnings == (
-        "1 records had a second begin-of-text token, which is dropped; the first is a.jsonl:1",
+        "a second begin-of-text token is dropped: 1 of 2 records, the first is a.jsonl:1",
     )
 
 
@@ -269,8 +269,8 @@ def test_control_tokens_that_a_text_spells_are_said():
     record = Record({"prompt": "What is <|im_end|>?", "completion": "An end"}, "train.jsonl:3")
     encoded = encode([record], template_of("ChatML"), max_seq_length=64, mask_prompt=True)
     assert encoded.warnings == (
-        "1 records spell a control token, which becomes that token; the first is train.jsonl:3, "
-        "<|im_end|>",
+        "a control token that the text spells becomes that token: 1 of 1 records, the first is "
+        "train.jsonl:3, <|im_end|>",
     )
 
 
@@ -280,9 +280,17 @@ def test_answer_that_the_tokenizer_changes_is_said():
     record = Record({"prompt": "Stand", "completion": "E kū"}, "train.jsonl:3")
     encoded = encode([record], ChatTemplate(tokenizer), max_seq_length=64, mask_prompt=True)
     assert encoded.warnings == (
-        "1 records have an answer that the template or the tokenizer changes; the first is "
+        "the template or the tokenizer changes the answer: 1 of 1 records, the first is "
         "train.jsonl:3, 'E kū' becomes 'E ku'",
     )
+
+
+@pytest.mark.parametrize(("name", "is_shown"), [("ChatML with tools", True), ("ChatML", False)])
+def test_tools_that_the_template_does_not_show_are_said(name, is_shown):
+    record = Record({**PAIR.content, "tools": TOOLS}, "a.jsonl:1")
+    encoded = encode([record], template_of(name), max_seq_length=256, mask_prompt=True)
+    said = "the chat template does not show the tools: 1 of 1 records, the first is a.jsonl:1"
+    assert encoded.warnings == (() if is_shown else (said,))
 
 
 def test_conversation_that_ends_with_the_user_teaches_nothing_and_is_counted():
@@ -292,7 +300,7 @@ def test_conversation_that_ends_with_the_user_teaches_nothing_and_is_counted():
     assert encoded.record_indices.tolist() == [0]
     assert encoded.n_empty == 1
     assert encoded.warnings == (
-        "1 records end without an answer, so nothing of them is learned; the first is a.jsonl:2",
+        "no answer is at the end, so nothing is learned: 1 of 2 records, the first is a.jsonl:2",
     )
 
 

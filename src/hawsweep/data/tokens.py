@@ -213,26 +213,30 @@ class Doubts:
 
     def __init__(self, template: ChatTemplate, *, mask_prompt: bool) -> None:
         self._template, self._mask_prompt = template, mask_prompt
+        self._n_records = 0
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
 
     def look_at(self, record: Record, found: Conversation) -> None:
         """Compare a record with its tokens."""
+        self._n_records += 1
         if found.is_begun_twice:
-            self._add("had a second begin-of-text token, which is dropped", record)
+            self._add("a second begin-of-text token is dropped", record)
         if record.messages is None:
             return
         texts = [str(message["content"]) for message in record.messages]
         marker = next(filter(None, map(self._template.marker_in, texts)), None)
         if marker is not None:
-            self._add("spell a control token, which becomes that token", record, marker)
+            self._add("a control token that the text spells becomes that token", record, marker)
         elif record.reference is not None:
             answer = self._template.answer(found.tokens[found.start :])
             if answer is None or _words(answer) != _words(record.reference):
                 told = f"{record.reference[:60]!r} becomes {(answer or '')[:60]!r}"
-                self._add("have an answer that the template or the tokenizer changes", record, told)
+                self._add("the template or the tokenizer changes the answer", record, told)
         elif self._mask_prompt:
-            self._add("end without an answer, so nothing of them is learned", record)
+            self._add("no answer is at the end, so nothing is learned", record)
+        if record.tools and self._template.encode(record.messages).tokens == found.tokens:
+            self._add("the chat template does not show the tools", record)
 
     def _add(self, kind: str, record: Record, told: str = "") -> None:
         self._counts[kind] += 1
@@ -240,8 +244,10 @@ class Doubts:
 
     def warnings(self) -> tuple[str, ...]:
         """What was found, in sentences."""
-        counted = self._counts.items()
-        return tuple(f"{n} records {kind}; the first is {self._first[kind]}" for kind, n in counted)
+        return tuple(
+            f"{kind}: {n} of {self._n_records} records, the first is {self._first[kind]}"
+            for kind, n in self._counts.items()
+        )
 
 
 def _words(text: str) -> list[str]:

@@ -7,6 +7,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from hawsweep.prepare.preview import Preview, RecordView
+from hawsweep.views.terminal.doctor import counted
 from hawsweep.views.terminal.style import make_grid
 
 
@@ -36,10 +37,11 @@ def _record(record: RecordView) -> RenderableType:
 
 def _facts(found: Preview) -> Iterator[tuple[str, Text]]:
     for name, count in found.splits.items():
-        text = f"{count.n_records} records, {count.n_used} used"
+        text = f"{counted(count.n_records, 'record')}, {count.n_used} used"
         yield name, Text(f"{text}, {count.n_cut} cut" if count.n_cut else text)
     if found.columns:
-        yield "columns", Text(", ".join(f"{use}: {name}" for use, name in found.columns.items()))
+        used = ", ".join(f"{use} {name!r}" for use, name in found.columns.items())
+        yield "columns", Text(used)
     yield "end", Text(f"{found.end_of_turn_text} ends an answer")
     for repair in found.repairs:
         yield "template", Text(repair)
