@@ -265,12 +265,26 @@ def test_token_beyond_the_embedding_is_refused_with_its_place():
     )
 
 
-def test_control_tokens_that_a_text_spells_are_said():
-    record = Record({"prompt": "What is <|im_end|>?", "completion": "An end"}, "train.jsonl:3")
-    encoded = encode([record], template_of("ChatML"), max_seq_length=64, mask_prompt=True)
+@pytest.mark.parametrize(
+    ("name", "messages", "marker"),
+    [
+        ("ChatML", [("user", "What is <|im_end|>?"), ("assistant", "An end")], "<|im_end|>"),
+        ("ChatML", [("user", "What ends it?"), ("assistant", "<|im_end|> does")], "<|im_end|>"),
+        (
+            "ChatML",
+            [("system", "Use <|im_start|>."), ("user", "Aloha"), ("assistant", "Hello")],
+            "<|im_start|>",
+        ),
+        ("Mistral", [("user", "Is [INST] a tag?"), ("assistant", "Yes")], "[INST]"),
+    ],
+)
+def test_control_tokens_that_a_text_spells_are_said(name, messages, marker):
+    content = [{"role": role, "content": text} for role, text in messages]
+    records = [PAIR, Record({"messages": content}, "train.jsonl:3")]
+    encoded = encode(records, template_of(name), max_seq_length=64, mask_prompt=True)
     assert encoded.warnings == (
-        "a control token that the text spells becomes that token: 1 of 1 records, the first is "
-        "train.jsonl:3, <|im_end|>",
+        "a control token that the text spells becomes that token: 1 of 2 records, the first is "
+        f"train.jsonl:3, {marker}",
     )
 
 
@@ -293,8 +307,9 @@ def test_tools_that_the_template_does_not_show_are_said(name, is_shown):
     assert encoded.warnings == (() if is_shown else (said,))
 
 
-def test_conversation_that_ends_with_the_user_teaches_nothing_and_is_counted():
-    thanks = [*PAIR.messages, {"role": "user", "content": "Bye"}]
+@pytest.mark.parametrize("role", ["user", "tool", "system"])
+def test_conversation_that_does_not_end_with_an_answer_teaches_nothing_and_is_counted(role):
+    thanks = [*PAIR.messages, {"role": role, "content": "Bye"}]
     records = [PAIR, Record({"messages": thanks}, "a.jsonl:2")]
     encoded = encode(records, template_of("ChatML"), max_seq_length=64, mask_prompt=True)
     assert encoded.record_indices.tolist() == [0]

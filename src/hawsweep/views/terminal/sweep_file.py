@@ -181,6 +181,8 @@ def verdict_picture(name: str, findings: Sequence["Finding"]) -> RenderableType:
     else:
         mind = f", with {counted(n_warnings, 'warning')}" if n_warnings else ""
         end = Text(f"It can be started{mind}: hawsweep start {name}", style="green")
+    if n_faults or n_warnings:
+        end.append(f" hawsweep preview {name} shows the records as the model sees them.", "dim")
     return Group(findings_table(findings), "", end)
 
 
