@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny_llama
-from chat_templates import KINDS, make_tokenizer
+from chat_templates import KINDS, THINK, Kind, make_tokenizer
 from tiny_sweep import LETTERS_DIR
 from tiny_training import Recorder, batch_order, settings
 from tokenizers.normalizers import NFD, Sequence, StripAccents
@@ -37,8 +37,30 @@ SCORING = ScoringSpec(max_tokens=40, batch_size=4, embedder=LETTERS_DIR)
 PAIR = Record({"prompt": "Aloha", "completion": "Hello"}, "a.jsonl:1")
 
 
+# Of these no pairs are memorized.
+MORE_KINDS = {
+    # A line break stands between the prompt and the answer.
+    "break first": replace(
+        KINDS["ChatML"], template=CHATML.replace("assistant\\n' }}", "assistant' }}")
+    ),
+    # A marker of its own opens an answer, and another one reasoning.
+    "marked content": Kind(
+        "{% for m in messages %}{{ '<|start|>' + m.role }}{{ '<|content|>' + m.content + '<|end|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}",
+        ("<|start|>", "<|content|>", "<|think|>", "<|end|>"),
+        "<|end|>",
+        None,
+        "<|end|>",
+    ),
+    # It asks for the next answer in any case.
+    "always asking": replace(
+        KINDS["ChatML"], template=CHATML.replace("{% if add_generation_prompt %}", "{% if true %}")
+    ),
+}
+
+
 def template_of(name, **changes):
-    return ChatTemplate(make_tokenizer(replace(KINDS[name], **changes)))
+    return ChatTemplate(make_tokenizer(replace({**KINDS, **MORE_KINDS}[name], **changes)))
 
 
 def records_for(name):
@@ -72,11 +94,11 @@ def test_memorized_pairs_are_answered_exactly(tmp_path, name):
     assert score.faults == {}
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, *MORE_KINDS])
 def test_contract_is_kept(name):
     template = template_of(name)
     tokenizer = template.tokenizer
-    assert tokenizer.convert_ids_to_tokens(template.end) == KINDS[name].end
+    assert tokenizer.convert_ids_to_tokens(template.end) == {**KINDS, **MORE_KINDS}[name].end
     for record in records_for(name):
         found = template.encode(record.messages, record.tools)
         prompt, learned = found.tokens[: found.start], found.tokens[found.start :]
@@ -95,6 +117,21 @@ def test_prompt_ends_before_text_that_no_answer_follows(name):
     assert "prompts end before it" in repair
     asked = template.text(PAIR.messages[:-1], to_answer=True)
     assert template.text(PAIR.messages).startswith(asked)
+
+
+def test_prompt_does_not_depend_on_the_answer():
+    template = template_of("Vicuna")  # its prompt ends in a space, which is part of some answers
+    prompts = {
+        tuple(encode_prompt(Record({"prompt": "Aloha", "completion": answer}), template))
+        for answer in ("Hello", "2", "Greetings to you", "ʻAe", "!")
+    }
+    assert prompts == {tuple(template.prompt(PAIR.messages[:-1]))}
+
+
+def test_next_answer_that_a_template_always_opens_is_not_learned():
+    template = template_of("always asking")
+    found = template.encode(PAIR.messages)
+    assert template.tokenizer.decode(found.tokens[found.start :]) == "Hello<|im_end|>"
 
 
 @pytest.mark.parametrize("name", ["GLM 4", "Alpaca"])
@@ -119,13 +156,17 @@ def test_template_without_an_end_and_a_tokenizer_without_one_are_refused(name):
         ("{{ nothing() }}", "cannot be learned: the model's chat template refuses the record: "),
         ("{{ messages[0].content }}", "make '' of the answer 'Hello'. The model cannot learn"),
         (CHATML.replace("m.content", "m.content | upper"), "make 'HELLO' of the answer 'Hello'"),
+        (
+            CHATML.replace("m.content", "(m.content if m.role == 'assistant' else '')"),
+            "The chat template does not show the question.",
+        ),
         # Whether a question is the last decides how it is written.
         (
             CHATML.replace("m.content", "(m.content + '!' if loop.last else m.content)"),
             "the chat template writes the question in two ways: '!<|im_end|>",
         ),
     ],
-    ids=["fails", "no answer", "another answer", "two questions"],
+    ids=["fails", "no answer", "another answer", "no question", "two questions"],
 )
 def test_template_that_keeps_no_contract_is_refused_with_the_reason(template, message):
     with pytest.raises(ModelError) as caught:
@@ -149,9 +190,9 @@ def test_date_in_the_prompt_is_the_studys_also_after_midnight(name, written):
 
 
 def test_date_is_written_as_transformers_writes_it():
-    form = "%A %a %B %b %d %m %Y %y"
+    form = "%A %a %B %b %d %m %Y %y %-d %-m %e %F %D %j"
     # A line break first: a template is not changed by what stops its clock.
-    dated = "\n {{ strftime_now('" + form + "') }}" + CHATML
+    dated = "\n {{ strftime_now(format='" + form + "') }}" + CHATML
     template = template_of("ChatML", template=dated)
     theirs = template.tokenizer.apply_chat_template(PAIR.messages, tokenize=False)
     assert datetime.now().strftime(form) in theirs
@@ -168,6 +209,7 @@ def test_date_is_written_as_transformers_writes_it():
         ("<think>It may be that", None),
         ("[THINK]no[/THINK]Hello", "Hello"),
         ("<|channel>thought\nIs it?<channel|>Hello", "Hello"),
+        ("<mm:think>no</mm:think>Hello", "Hello"),
         ("1 < 2 and <b>bold</b>", "1 < 2 and <b>bold</b>"),
     ],
 )
@@ -199,6 +241,11 @@ def test_reference_is_without_reasoning():
         ("Command R7B", "<|START|>Hello<|STOP|><|END|>", "Hello"),
         ("Command R7B", "Hello<|END|>", "Hello"),
         ("Alpaca", "Hello\n\n", "Hello"),
+        ("break first", "\nOne.\nTwo.", "One.\nTwo."),
+        ("break first", "\nYes\n", "Yes"),
+        ("marked content", "<|content|>Hello", "Hello"),
+        ("marked content", "<|think|>let me see", None),
+        ("marked content", "<|think|>let me see<|content|>Hello", "Hello"),
     ],
 )
 def test_answer_is_read_without_markers_and_reasoning(name, generated, answer):
@@ -299,6 +346,27 @@ def test_answer_that_the_tokenizer_changes_is_said():
     )
 
 
+def test_system_message_that_the_template_does_not_show_is_said():
+    silent = CHATML.replace(
+        "{% for m in messages %}", "{% for m in messages if m.role != 'system' %}"
+    )
+    system = {"role": "system", "content": "Translate."}
+    record = Record({"messages": [system, *PAIR.messages]}, "a.jsonl:1")
+    for template, is_shown in ((CHATML, True), (silent, False)):
+        contract = template_of("ChatML", template=template)
+        encoded = encode([record, PAIR], contract, max_seq_length=256, mask_prompt=True)
+        said = "the chat template does not show the system message: 1 of 2 records, the first is "
+        assert encoded.warnings == (() if is_shown else (f"{said}a.jsonl:1",))
+
+
+def test_template_that_needs_tools_shows_them():
+    needing = "{% if not tools %}{{ raise_exception('no tools') }}{% endif %}" + CHATML
+    record = Record({**PAIR.content, "tools": TOOLS}, "a.jsonl:1")
+    template = template_of("ChatML with tools")
+    template.tokenizer.chat_template = needing
+    assert encode([record], template, max_seq_length=256, mask_prompt=True).warnings == ()
+
+
 @pytest.mark.parametrize(("name", "is_shown"), [("ChatML with tools", True), ("ChatML", False)])
 def test_tools_that_the_template_does_not_show_are_said(name, is_shown):
     record = Record({**PAIR.content, "tools": TOOLS}, "a.jsonl:1")
@@ -383,3 +451,21 @@ def test_table_of_templates_in_the_documents_is_right():
     page = Path(__file__).parents[2] / "docs" / "templates.md"
     written = page.read_text().partition("| template |")[2].splitlines()[2:]
     assert [line for line in written if line.startswith("|")] == rows
+
+
+def test_template_of_mlx_lms_own_in_code_is_used(tmp_path):
+    """As DeepSeek V3.2 has it: no Jinja, its own tokens, a switch for thinking."""
+    special = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")
+    kind = Kind("", special, special[1], special[0], special[1], THINK)
+    tokenizer = make_tokenizer(kind)
+    tokenizer.chat_template = None
+    save_model(tmp_path, tokenizer)
+    path = tmp_path / "tokenizer_config.json"
+    config = json.loads(path.read_text()) | {"chat_template_type": "deepseek_v32"}
+    path.write_text(json.dumps(config))
+    template = load_template(tmp_path)
+    found = template.encode(PAIR.messages)
+    prompt = template.tokenizer.decode(found.tokens[: found.start])
+    assert prompt.startswith(f"{special[0]}{special[2]}Aloha{special[3]}")
+    assert template.answer(found.tokens[found.start :]) == "Hello"
+    assert load_model(tmp_path).template.encode(PAIR.messages) == found

@@ -235,8 +235,16 @@ class Doubts:
                 self._add("the template or the tokenizer changes the answer", record, told)
         elif self._mask_prompt:
             self._add("no answer is at the end, so nothing is learned", record)
-        if record.tools and self._template.encode(record.messages).tokens == found.tokens:
+        if record.tools and self._hides_tools(record, found):
             self._add("the chat template does not show the tools", record)
+        if record.messages[0]["role"] == "system" and not self._template.shows_system:
+            self._add("the chat template does not show the system message", record)
+
+    def _hides_tools(self, record: Record, found: Conversation) -> bool:
+        try:
+            return self._template.encode(record.messages or ()).tokens == found.tokens
+        except DataError:  # it needs them
+            return False
 
     def _add(self, kind: str, record: Record, told: str = "") -> None:
         self._counts[kind] += 1

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from hawsweep.errors import DataError, ModelError
@@ -24,11 +26,18 @@ _THOUGHTS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("<seed:think>", "</seed:think>"),
     ("<longcat_think>", "</longcat_think>"),
+    ("<mm:think>", "</mm:think>"),
+    ("<think:opensource>", "</think:opensource>"),
+    ("<thinking>", "</thinking>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("<|think:start|>", "<|think:end|>"),
 )
 _QUESTION = {"role": "user", "content": "Is it?"}
+_SYSTEM = {"role": "system", "content": "Answer briefly."}
 # They differ in their first and in their last character.
 _PROBES = ("Hello", "Yes")
+# Directives of ``strftime``, those of two letters first.
+_DIRECTIVES = (*(f"-{each}" for each in "dmHIMSyj"), *"aAbBcdDeFHhIjklmMnpRSTuUVwWxXyYZ")
 
 
 def without_thoughts(text: str) -> str | None:
@@ -89,8 +98,9 @@ class ChatTemplate:
         self.reads_clock = "strftime_now" in str(tokenizer.chat_template)
         self._clock = _stopped_clock(date.today() if today is None else today)
         # Names of the switch in public templates; in others they have no meaning.
-        self._options = {"enable_thinking": False, "thinking": False}
+        self._options = {"enable_thinking": False, "thinking": False, "return_dict": False}
         self._appended: list[int] = []
+        self._n_unlearned = self._n_beyond = 0
         self._special = _special_tokens(tokenizer)
         self._markers = re.compile("|".join(re.escape(self._name(each)) for each in self._special))
         self._probe()
@@ -98,8 +108,9 @@ class ChatTemplate:
     def encode(self, messages: Messages, tools: Tools = None) -> Conversation:
         """The tokens of a conversation, and where its answer begins.
 
-        The prompt is the longest part that a prompt for an answer and the answered conversation
-        have in common: some templates end a prompt in text that no answer follows.
+        The prompt is the part that a prompt for an answer and the answered conversation have in
+        common: some templates end a prompt in text that no answer follows. It does not depend on
+        the answer, but where that begins with reasoning.
 
         Raises:
             DataError: The template refuses it or writes its question in two ways, or it has a token
@@ -112,7 +123,8 @@ class ChatTemplate:
             start = _n_common(prompt, whole)
             if start < len(prompt):
                 self._check_question(messages, tools)
-            whole += self._appended
+            start = min(start, len(prompt) - self._n_unlearned)
+            whole = whole[: len(whole) - self._n_beyond] + self._appended
         self._check_known(whole)
         return Conversation(whole, start, is_begun_twice)
 
@@ -142,17 +154,19 @@ class ChatTemplate:
         Returns:
             The text; None if reasoning does not end.
         """
-        tokens = list(tokens)
-        if self.end in tokens:
-            tokens = tokens[: tokens.index(self.end)]
+        ends = (self.end, self.tokenizer.eos_token_id)
+        tokens = list(takewhile(lambda token: token not in ends, tokens))
+        markers = self._special.intersection(tokens)
         text = without_thoughts(self.tokenizer.decode(tokens))
         if text is None:
             return None
-        if self._opening and self._opening in text:
+        if not self._is_marked:
+            text = text.removeprefix(self._opening)
+        elif self._opening in text:
             text = text.rpartition(self._opening)[2]
-        elif self._first_marker and self._first_marker in text:
+        elif markers:
             return None  # it opened another channel than the answer's
-        for token in self._special.intersection(tokens):
+        for token in markers:
             text = text.replace(self._name(token), "")
         return text.strip().removesuffix(self._closing).rstrip()
 
@@ -167,6 +181,14 @@ class ChatTemplate:
         numbers = (self.end, self.tokenizer.eos_token_id)
         return [self._name(each) for each in dict.fromkeys(numbers) if each is not None]
 
+    @cached_property
+    def shows_system(self) -> bool:
+        """Whether a system message changes the prompt."""
+        try:
+            return self.prompt([_SYSTEM, _QUESTION]) != self.prompt([_QUESTION])
+        except DataError:  # then it refuses the record
+            return True
+
     def marker_in(self, text: str) -> str | None:
         """The first special token that a text spells, which becomes that token; mostly None."""
         found = self._markers.search(text)
@@ -180,7 +202,13 @@ class ChatTemplate:
             answered = [self.encode([_QUESTION, _message(text)]) for text in _PROBES]
         except DataError as fault:
             raise ModelError(f"A question with its answer cannot be learned: {fault}") from fault
-        start = answered[0].start
+        start = min(each.start for each in answered)
+        self._n_unlearned = len(asked) - start
+        if _QUESTION["content"].casefold() not in self.tokenizer.decode(asked).casefold():
+            raise ModelError(
+                "The chat template does not show the question. The model would answer nothing: use "
+                "another one."
+            )
         self._unlearned = self.tokenizer.decode(asked[start:])
         if self._unlearned:
             self.repairs.append(
@@ -191,11 +219,15 @@ class ChatTemplate:
         n_opening = _n_common(one, other)
         n_after = _n_common(one[n_opening:][::-1], other[n_opening:][::-1])
         self._opening = self.tokenizer.decode(one[:n_opening])
-        self._first_marker = self._name(one[0]) if {*one[:n_opening][:1]} & self._special else ""
+        self._is_marked = not self._special.isdisjoint(one[:n_opening])
         after = one[len(one) - n_after :]
         ends = [place for place, token in enumerate(after) if token in self._special]
         self.end = after[ends[0]] if ends else self._append_end()
         self._closing = self.tokenizer.decode(after[: ends[0]] if ends else after).strip()
+        if len(ends) > 1 and self._rendered([_QUESTION]) == asked:
+            # It begins the next answer in any case: nothing follows this one.
+            self._n_beyond = len(after) - ends[0] - 1
+            answered = [self.encode([_QUESTION, _message(text)]) for text in _PROBES]
         self.differs = self._differs(answered[0])
         for text, tokens in zip(_PROBES, (one, other), strict=True):
             given = self.answer(tokens)
@@ -210,9 +242,16 @@ class ChatTemplate:
         if self.reads_clock or self._appended or self._opening:
             return True
         messages = [_QUESTION, _message(_PROBES[0])]
-        apply = self.tokenizer.apply_chat_template
-        whole = apply(messages, return_dict=False)
-        asked = apply(messages[:-1], add_generation_prompt=True, return_dict=False)
+        plain = {key: value for key, value in self._options.items() if key == "return_dict"}
+        try:
+            whole, asked = (
+                self.tokenizer.apply_chat_template(
+                    messages[:n], add_generation_prompt=n < len(messages), **plain
+                )
+                for n in (2, 1)
+            )
+        except Exception:  # with thinking on, a template may ask for a message's reasoning
+            return True
         return (list(whole), len(asked)) != (answered.tokens, answered.start)
 
     def _append_end(self) -> int:
@@ -241,7 +280,11 @@ class ChatTemplate:
         asked = self._text(messages[:-1], tools, to_answer=True)
         answered = self._text(messages, tools)
         n_same = _n_common(asked, answered)
-        if n_same < _n_common(asked, self._text(messages[:-1], tools)):
+        plain = self._text(messages[:-1], tools)
+        if plain == asked:  # it opens an answer in any case: only the question counts
+            last = str(messages[-2].get("content")).strip() if len(messages) > 1 else ""
+            plain = asked[: asked.rfind(last) + len(last)]
+        if n_same < _n_common(asked, plain):
             raise DataError(
                 "the chat template writes the question in two ways: "
                 f"{asked[n_same:][:60]!r} to have it answered, and {answered[n_same:][:60]!r} with "
@@ -257,18 +300,13 @@ class ChatTemplate:
         return str(self._apply(messages, tools, to_answer=to_answer, tokenize=False))
 
     def _apply(self, messages: Messages, tools: Tools, *, to_answer: bool, tokenize: bool) -> Any:
-        options: dict[str, Any] = dict(self._options)
+        options: dict[str, Any] = self._options | ({} if tools is None else {"tools": tools})
         try:
             if self.reads_clock:
                 template = self.tokenizer.get_chat_template(tools=tools)
                 options["chat_template"] = f"{self._clock}\n{template}"
             return self.tokenizer.apply_chat_template(
-                list(messages),
-                tools=tools,
-                add_generation_prompt=to_answer,
-                tokenize=tokenize,
-                return_dict=False,
-                **options,
+                list(messages), add_generation_prompt=to_answer, tokenize=tokenize, **options
             )
         except Exception as fault:  # a chat template is the model's code and may raise anything
             raise DataError(f"the model's chat template refuses the record: {fault}") from fault
@@ -304,9 +342,9 @@ def _n_common(one: Sequence[Any], other: Sequence[Any]) -> int:
 def _stopped_clock(today: date) -> str:
     """A macro in place of ``strftime_now``, which transformers gives to each template."""
     replaced = "".join(
-        f" | replace('%{each}', '{today.strftime(f'%{each}')}')" for each in "aAbBdHIjmMpSyY"
+        f" | replace('%{each}', {today.strftime(f'%{each}')!r})" for each in _DIRECTIVES
     )
-    return f"{{% macro strftime_now(form) %}}{{{{ form{replaced} }}}}{{% endmacro %}}"
+    return f"{{% macro strftime_now(format) %}}{{{{ format{replaced} }}}}{{% endmacro %}}"
 
 
 def _special_tokens(tokenizer: Any) -> frozenset[int]:

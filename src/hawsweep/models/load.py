@@ -134,7 +134,7 @@ def _give_template(tokenizer: Any, path: Path) -> None:
     Raises:
         ModelError: There is none.
     """
-    if tokenizer.chat_template is not None:
+    if tokenizer.chat_template is not None or getattr(tokenizer, "has_chat_template", False):
         return
     try:
         content = json.loads((path / "chat_template.json").read_text(encoding="utf-8"))

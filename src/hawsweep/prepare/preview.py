@@ -1,5 +1,6 @@
 """Records as the model sees them: what is learned, what is asked, what is cut and dropped."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,8 +122,8 @@ def preview(
             n_records, n_used = n_records + 1, n_used + (seen.dropped is None)
             n_cut += seen.n_cut > 0
             if n_records <= n_each if record is None else _is_at(entry.where, record):
-                shown.append(_with_texts(seen, entry, template))
-        if n_records:
+                shown.append(_with_texts(seen, tokens, entry, template))
+        if n_records or len(splits) == 1:
             counts[split] = SplitCount(n_records, n_used, n_cut)
         warnings += (f"{split}: {each}" for each in doubts.warnings())
     if record is not None and not shown:
@@ -172,7 +173,9 @@ def _see(record: Record, found: Conversation, split: str, spec: SweepSpec) -> Re
     )
 
 
-def _with_texts(seen: RecordView, record: Record, template: ChatTemplate) -> RecordView:
+def _with_texts(
+    seen: RecordView, found: Conversation, record: Record, template: ChatTemplate
+) -> RecordView:
     learned = [token for start, end in seen.learned for token in seen.tokens[start:end]]
     text = template.answer(learned)
     prompt = None if record.messages is None else encode_prompt(record, template)
@@ -183,13 +186,13 @@ def _with_texts(seen: RecordView, record: Record, template: ChatTemplate) -> Rec
         ends_turn=template.end in learned,
         prompt_tokens=prompt,
         prompt_text=None if prompt is None else template.tokenizer.decode(prompt),
-        prompt_is_prefix=None if prompt is None else seen.tokens[: len(prompt)] == prompt,
+        prompt_is_prefix=None if prompt is None else found.tokens[: len(prompt)] == prompt,
     )
 
 
 def _is_at(where: str, asked: str) -> bool:
     """Whether a record's place is the one asked for, which may leave out folders."""
-    return where == asked or where.endswith(f"/{asked}")
+    return where.endswith(f"/{asked}") or os.path.abspath(where) == os.path.abspath(asked)
 
 
 def _model_path(model: str, progress: SayProgress) -> Path:

@@ -181,9 +181,11 @@ def verdict_picture(name: str, findings: Sequence["Finding"]) -> RenderableType:
     else:
         mind = f", with {counted(n_warnings, 'warning')}" if n_warnings else ""
         end = Text(f"It can be started{mind}: hawsweep start {name}", style="green")
+    parts: list[RenderableType] = [findings_table(findings), "", end]
     if n_faults or n_warnings:
-        end.append(f" hawsweep preview {name} shows the records as the model sees them.", "dim")
-    return Group(findings_table(findings), "", end)
+        preview = f"The records as the model sees them: hawsweep preview {name}"
+        parts.append(Text(preview, style="dim"))
+    return Group(*parts)
 
 
 def _plain(markdown: str) -> str:
