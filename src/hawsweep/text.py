@@ -41,6 +41,15 @@ def number(value: float | None, form: str, factor: float = 1) -> str:
     return form.format(value * factor if factor != 1 else value)
 
 
+def visible(text: str) -> str:
+    """A text with its control characters written out, all but line breaks and tabs: in a terminal
+    they would do something.
+    """
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
+    )
+
+
 def score_range(low: float | None, high: float | None, *, is_short: bool) -> str:
     """An interval's ends, without their zeros where there is little room."""
     if low is None or high is None:

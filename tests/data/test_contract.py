@@ -45,8 +45,9 @@ MORE_KINDS = {
     ),
     # A marker of its own opens an answer, and another one reasoning.
     "marked content": Kind(
-        "{% for m in messages %}{{ '<|start|>' + m.role }}{{ '<|content|>' + m.content + '<|end|>' }}"
-        "{% endfor %}{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}",
+        "{% for m in messages %}{{ '<|start|>' + m.role + '<|content|>' + m.content }}"
+        "{{ '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}",
         ("<|start|>", "<|content|>", "<|think|>", "<|end|>"),
         "<|end|>",
         None,
@@ -347,9 +348,7 @@ def test_answer_that_the_tokenizer_changes_is_said():
 
 
 def test_system_message_that_the_template_does_not_show_is_said():
-    silent = CHATML.replace(
-        "{% for m in messages %}", "{% for m in messages if m.role != 'system' %}"
-    )
+    silent = CHATML.replace("in messages %}", "in messages if m.role != 'system' %}")
     system = {"role": "system", "content": "Translate."}
     record = Record({"messages": [system, *PAIR.messages]}, "a.jsonl:1")
     for template, is_shown in ((CHATML, True), (silent, False)):

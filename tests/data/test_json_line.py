@@ -211,7 +211,7 @@ def test_content_that_is_not_text_is_refused(message, says):
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [{"content": None}, {}])
+@pytest.mark.parametrize("content", [{"content": None}, {"content": ""}, {}])
 @pytest.mark.parametrize(
     "call", [{"tool_calls": [{"function": {"name": "lookup"}}]}, {"function_call": {"name": "a"}}]
 )

@@ -2,7 +2,9 @@ import json
 import random
 import sys
 
+import pyarrow
 import pytest
+from pyarrow.parquet import write_table
 
 from hawsweep.data.columns import Columns
 from hawsweep.data.load import load_data
@@ -44,9 +46,6 @@ def file(tmp_path):
 
 @pytest.fixture
 def parquet(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow.parquet import write_table
-
     def write(rows, name="a.parquet"):
         write_table(pyarrow.Table.from_pylist(rows), tmp_path / name, row_group_size=7)
         return tmp_path / name
@@ -204,6 +203,40 @@ def test_parquet_of_records_is_a_table_where_columns_are_asked_for(parquet):
     record = load(path, source="text", target="en", prompt="{source}").train[0]
     assert record.content.keys() == {"prompt", "completion"}
     assert record.source.startswith("a ")
+
+
+def test_parquet_with_structures_in_place_of_texts_says_so(parquet):
+    path = parquet([{"id": n, "translation": {"haw": "a", "en": "b"}} for n in range(N)])
+    assert fault_of(path) == (
+        f"{path} has lists or structures in the columns translation, which are no texts. Write "
+        "each text into a column of its own, such as source and target."
+    )
+    path = parquet([{**row, "vector": [0.5, 1.5]} for row in ROWS], "b.parquet")
+    assert len(load(path).train) > 0  # nobody asks for it
+
+
+def test_bytes_in_parquet_are_read_as_text(parquet):
+    rows = [{"haw": row["haw"].encode(), "en": row["en"].encode()} for row in ROWS]
+    splits, plain = load(parquet(rows)), load(parquet(ROWS, "b.parquet"))
+    assert [each.messages for each in splits.train] == [each.messages for each in plain.train]
+    path = parquet([*rows, {"haw": b"\xff", "en": b"a"}], "c.parquet")
+    assert f"{path}:{N + 1}: the column 'haw' holds bytes that are no UTF-8 text" in fault_of(path)
+
+
+def test_text_beside_a_translation_is_a_table(parquet):
+    splits = load(parquet([{"text": f"a {n}", "english": f"b {n}"} for n in range(N)]))
+    assert {record.reference[0] for record in splits.train} == {"b"}
+
+
+def test_columns_of_a_parquet_file_are_named_as_those_of_a_csv(parquet):
+    rows = [{"": n, " haw ": row["haw"], "en ": row["en"]} for n, row in enumerate(ROWS)]
+    (columns,) = load(parquet(rows)).columns.values()
+    assert (columns.source, columns.target) == ("haw", "en")
+
+
+def test_list_of_json_in_one_line_is_read(file):
+    splits = load(file("a.json", "\n " + json.dumps(PAIRS)))
+    assert len(splits.train) + len(splits.valid) + len(splits.test) == N
 
 
 def test_broken_record_of_a_parquet_file_is_named_by_its_row(parquet):

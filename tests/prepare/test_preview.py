@@ -84,6 +84,7 @@ def test_preview_says_what_is_cut_and_why_a_record_is_dropped(data, tiny_model_d
     longer = found["records"][1]
     assert longer["tokens"] == whole[1]["tokens"][:n_prompt]
     assert longer["n_cut"] == len(whole[1]["tokens"]) - n_prompt
+    assert longer["prompt_is_prefix"]
     assert longer["learned"] == []
     assert longer["dropped"] == f"its prompt has {n_prompt} tokens and max_seq_length is {n_prompt}"
     assert found["n_used"] == sum(each["dropped"] is None for each in found["records"])
@@ -112,6 +113,22 @@ def test_preview_of_a_sweep_shows_text_and_end(data, tiny_model_dir, tmp_path):
     assert "prompt    <|im_start|>user" in text
     assert "<|im_end|> ends an answer" in text
     assert "train   3 records, 3 used" in text
+
+
+def test_preview_of_control_characters_shows_them_and_obeys_none(data, tiny_model_dir):
+    bell = {"prompt": "\x1b]0;title\x07\x1b[2J", "completion": "a\u202eb"}
+    (data / "train.jsonl").write_text(json.dumps(bell) + "\n")
+    text = show("--data", data, "--model", tiny_model_dir, "--split", "train")
+    assert "\x1b" not in text
+    assert r"\x1b]0;title\x07\x1b[2J" in text
+    assert r"a\u202eb" in text
+
+
+@pytest.mark.parametrize("form", ["train.jsonl:3", "./train.jsonl:3", "{data}/train.jsonl:3"])
+def test_preview_finds_a_record_by_any_form_of_its_path(data, tiny_model_dir, monkeypatch, form):
+    monkeypatch.chdir(data)
+    given = ("--data", ".", "--model", tiny_model_dir, "--record", form.format(data=data))
+    assert [each["learned_text"] for each in show_json(*given)["records"]] == ["Yes"]
 
 
 def test_preview_without_a_sweep_asks_for_data_and_model(data):

@@ -13,6 +13,7 @@ from hawsweep.data.normal_text import mend
 from hawsweep.errors import DataError
 from hawsweep.spec.sweep import Normalize
 
+_CALLS = ("tool_calls", "function_call")
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation")
 _FORMATS = 'one of {"messages": [...]}, {"prompt": ..., "completion": ...} and {"text": ...}'
 _PAIR, _CHAT, _TEXT = ("prompt", "completion"), ("messages",), ("text",)
@@ -157,7 +158,8 @@ def _messages(messages: Any, where: str) -> list[dict[str, Any]]:
 
 def _message(found: Any, where: str) -> dict[str, Any]:
     message = _without_null_values(found) if isinstance(found, dict) else {}
-    if "role" not in message or "content" not in message:
+    is_call = message.get("content") == "" and any(message.get(each) for each in _CALLS)
+    if "role" not in message or "content" not in message or is_call:
         raise _incomplete(found, message, where)
     if message["role"] not in _ROLES:
         raise DataError(
@@ -171,7 +173,7 @@ def _message(found: Any, where: str) -> dict[str, Any]:
 
 
 def _incomplete(found: Any, message: Mapping[str, Any], where: str) -> DataError:
-    called = next((k for k in ("tool_calls", "function_call") if message.get(k)), None)
+    called = next((each for each in _CALLS if message.get(each)), None)
     if "role" in message and called:
         return DataError(
             f"{where} has a message with {called} and no content: only text can be learned. "

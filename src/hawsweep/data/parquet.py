@@ -9,14 +9,16 @@ from hawsweep.errors import DataError
 SUFFIX = ".parquet"
 
 
-def open_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]]]]:
-    """The names of the columns, and an iterator of the rows: number from 1, and values by column.
+def open_rows(path: Path) -> tuple[list[str], set[str], Iterator[tuple[int, dict[str, Any]]]]:
+    """The names of the columns; those of them that hold lists or structures; and an iterator of the
+    rows: number from 1, and values by column. Bytes are read as text in UTF-8.
 
     Raises:
         DataError: pyarrow is not installed, or the file cannot be read.
     """
     try:
         from pyarrow.parquet import ParquetFile
+        from pyarrow.types import is_nested
     except ImportError as fault:
         raise DataError(
             f"{path} is a Parquet file, which pyarrow reads. In the clone of hawsweep: "
@@ -26,7 +28,9 @@ def open_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, Any]
         file = ParquetFile(path)
     except (OSError, ValueError) as fault:
         raise _unreadable(path, fault) from fault
-    return list(file.schema_arrow.names), _rows(file, path)
+    schema = file.schema_arrow
+    nested = {field.name for field in schema if is_nested(field.type)}
+    return list(schema.names), nested, _rows(file, path)
 
 
 def _rows(file: Any, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -36,9 +40,21 @@ def _rows(file: Any, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for batch in file.iter_batches():
                 for row in batch.to_pylist():
                     number += 1
-                    yield number, row
+                    where = f"{path}:{number}"
+                    yield number, {name: _text(row[name], name, where) for name in row}
         except (OSError, ValueError) as fault:
             raise _unreadable(path, fault) from fault
+
+
+def _text(value: Any, name: str, where: str) -> Any:
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError as fault:
+        raise DataError(
+            f"{where}: the column {name!r} holds bytes that are no UTF-8 text: {fault}. Write text."
+        ) from fault
 
 
 def _unreadable(path: Path, fault: Exception) -> DataError:

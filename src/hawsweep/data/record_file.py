@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hawsweep.data import parquet
-from hawsweep.data.columns import SOURCES, TARGETS
+from hawsweep.data.columns import TARGETS
 from hawsweep.data.json_line import read_line
 from hawsweep.data.records import MAX_LINE, Records, limited_lines, read_records, store_records
 from hawsweep.errors import DataError
@@ -51,11 +51,10 @@ def holds_records(path: Path) -> bool:
     Raises:
         DataError: It cannot be read.
     """
-    columns, _ = parquet.open_rows(path)
+    columns, _, _ = parquet.open_rows(path)
     if "messages" in columns or {"prompt", "completion"} <= set(columns):
         return True
-    names = {column.lower() for column in columns}
-    return "text" in columns and (names.isdisjoint(SOURCES) or names.isdisjoint(TARGETS))
+    return "text" in columns and {column.lower() for column in columns}.isdisjoint(TARGETS)
 
 
 def _checked(numbered: _Numbered, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -76,7 +75,7 @@ def _checked(numbered: _Numbered, path: Path) -> Iterator[tuple[int, dict[str, A
 
 
 def _rows(path: Path) -> _Numbered:
-    for number, row in parquet.open_rows(path)[1]:
+    for number, row in parquet.open_rows(path)[2]:
         yield number, json.dumps(_without_nulls(row), ensure_ascii=False, default=str)
 
 
@@ -96,8 +95,9 @@ def _texts(path: Path) -> _Numbered:
 
 def _is_list(path: Path) -> bool:
     with path.open(encoding="utf-8-sig") as file:
-        lines = (line.strip() for line in limited_lines(file, str(path)))
-        return next(filter(None, lines), "").startswith("[")
+        while (first := file.read(1)).isspace():
+            pass
+        return first == "["
 
 
 def _listed(path: Path) -> _Numbered:

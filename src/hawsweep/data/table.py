@@ -32,10 +32,17 @@ def open_table(path: Path) -> Iterator[tuple[list[str], Rows]]:
             table. The message names the file and, for a row, its first line.
     """
     if path.suffix.lower() == parquet.SUFFIX:
-        columns, numbered = parquet.open_rows(path)
+        names, nested, numbered = parquet.open_rows(path)
+        taken = [name for name in names if name.strip() and name not in nested]
+        columns = [name.strip() for name in taken]
         _check_names(columns, path)
+        if len(columns) < 2 and nested:
+            raise DataError(
+                f"{path} has lists or structures in the columns {', '.join(sorted(nested))}, which "
+                "are no texts. Write each text into a column of its own, such as source and target."
+            )
         texts = (
-            (n, ["" if row[name] is None else str(row[name]) for name in columns])
+            (n, ["" if row[name] is None else str(row[name]) for name in taken])
             for n, row in numbered
         )
         yield columns, _rows(texts, columns, path)

@@ -63,7 +63,7 @@ class DataSpec(Section):
     )
     """Table: the user's message."""
     valid_fraction: float = Field(
-        0.1, gt=0, lt=1, examples=["path: pairs.csv, valid_fraction: 0.2"]
+        0.1, ge=0, lt=1, examples=["path: pairs.csv, valid_fraction: 0.2"]
     )
     """File: share of its records for validation."""
     test_fraction: float = Field(0.1, ge=0, lt=1, examples=["path: pairs.csv, test_fraction: 0.2"])

@@ -7,6 +7,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from hawsweep.prepare.preview import Preview, RecordView
+from hawsweep.text import visible
 from hawsweep.views.terminal.doctor import counted
 from hawsweep.views.terminal.style import make_grid
 
@@ -25,9 +26,9 @@ def _record(record: RecordView) -> RenderableType:
     head.append(f"{len(record.tokens)} tokens, {n_learned} learned")
     rows = []
     if record.prompt_text is not None:
-        rows.append(("prompt", Text(record.prompt_text.rstrip("\n"), style="dim")))
+        rows.append(("prompt", Text(visible(record.prompt_text.rstrip("\n")), style="dim")))
     if record.dropped is None:
-        rows.append(("learned", Text(record.learned_markup.rstrip("\n"), style="green")))
+        rows.append(("learned", Text(visible(record.learned_markup.rstrip("\n")), style="green")))
     else:
         rows.append(("dropped", Text(record.dropped, style="yellow")))
     if record.n_cut:
@@ -46,4 +47,4 @@ def _facts(found: Preview) -> Iterator[tuple[str, Text]]:
     for repair in found.repairs:
         yield "template", Text(repair)
     for warning in found.warnings:
-        yield "warning", Text(f"{warning}.", style="yellow")
+        yield "warning", Text(visible(f"{warning}."), style="yellow")
