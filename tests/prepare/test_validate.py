@@ -3,6 +3,8 @@ import shutil
 from collections import namedtuple
 
 import pytest
+import tiny_llama
+from chat_templates import KINDS, make_tokenizer
 from click.testing import CliRunner
 
 from hawsweep.cli import main
@@ -133,6 +135,45 @@ def test_fault_of_the_data_is_said(content, place, tmp_path, kind):
     content["data"] = records(tmp_path / "data", **splits)
     found = found_in(content, place, subject)
     assert any(each.state == state and says in each.text for each in found), found
+
+
+SYSTEM, USER, ASSISTANT = (
+    {"role": role, "content": "a"} for role in ("system", "user", "assistant")
+)
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+@pytest.mark.parametrize(
+    "messages", [[SYSTEM, USER, ASSISTANT], [USER, USER, ASSISTANT], [USER, ASSISTANT, ASSISTANT]]
+)
+def test_record_that_the_chat_template_refuses_is_named_in_any_split(
+    content, place, tmp_path, split, messages
+):
+    """Gemma's template knows no system message, and roles must alternate."""
+    tokenizer = make_tokenizer(KINDS["Gemma 1 to 3"])
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
+    tiny_llama.save(tmp_path / "gemma", tokenizer, seed=1, num_key_value_heads=2, **sizes)
+    splits = {name: [*MANY] for name in ("train", "valid", "test")}
+    splits[split].append({"messages": messages})
+    content["data"] = records(tmp_path / "data", **splits)
+    content["model"] = str(tmp_path / "gemma")
+    (found,) = (each for each in found_in(content, place, "data") if each.state == "fault")
+    assert found.text == (
+        f"{content['data']}/{split}.jsonl:{len(MANY) + 1}: the model's chat template refuses the "
+        "record: Conversation roles must alternate user/assistant"
+    )
+
+
+def test_what_is_not_learned_as_it_stands_is_said(content, place, tmp_path):
+    splits = {"train": [*MANY, pair("What is <|im_end|>?", "An end")], "valid": MANY[:1]}
+    content["data"] = records(tmp_path / "data", **splits)
+    (found,) = found_in(content, place, "tokens")
+    assert found.state == "warning"
+    assert found.text == (
+        f"train: a control token that the text spells becomes that token: 1 of {len(MANY) + 1} "
+        f"records, the first is {content['data']}/train.jsonl:{len(MANY) + 1}, <|im_end|>."
+    )
+    assert found.remedy == "hawsweep preview shows what is learned."
 
 
 def test_mixed_writing_is_not_said_of_normalized_data(content, place, tmp_path):
