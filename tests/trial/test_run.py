@@ -130,6 +130,19 @@ def stop_after(n_iterations):
     return lambda: next(calls) > n_iterations
 
 
+def test_record_refused_in_the_test_split_alone_is_named_before_training(
+    tiny_model, chat_data_dir, tmp_path
+):
+    data = tmp_path / "data"
+    shutil.copytree(chat_data_dir, data)
+    with (data / "test.jsonl").open("a") as file:
+        file.write('{"text": "Aloha"}\n')
+    with pytest.raises(
+        DataError, match=rf"{data}/test\.jsonl:9 is plain text, which has no prompt"
+    ):
+        Sweep(tiny_model, data, tmp_path / "studies", train={"mask_prompt": True})
+
+
 def test_trial_writes_what_the_readme_says(sweep):
     trial, folder, metrics = sweep().run()
     reports = [line for line in metrics if line["type"] == "train"]
