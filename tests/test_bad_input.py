@@ -429,7 +429,7 @@ CASES = [
     csv_case("long-cell", f"haw,en\na,{'b' * 200_000}\n", "pairs.csv:2", "field limit (131072)"),
     csv_case("long-line", f"haw,en\n{'b' * (MAX_LINE + 1)}", "pairs.csv:2 is longer than 10 MB"),
     csv_case("bom", f"\ufeff{CSV}", "weights", settings=["data.source=haw"], code=0, args=PLAN),
-    Case("csv-negative-share", (*START, "--set", "data.valid_fraction=-1"), "must be 0 or more"),
+    Case("csv-negative-share", (*START, "--set", "data.valid_fraction=-1"), "must be 0.0 or more"),
     # a model
     Case(
         "model-missing",
