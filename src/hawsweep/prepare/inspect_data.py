@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hawsweep.data.columns import Columns
 from hawsweep.data.leaks import Leak, find_leaks
-from hawsweep.data.load import Splits, load_data
+from hawsweep.data.load import load_data
 from hawsweep.data.normal_text import Writing, folded
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode
@@ -91,7 +91,7 @@ def inspect_data(
     splits = load_data(spec.data, progress)
     warnings: list[str] = []
     if template is None:
-        _check_answers(splits)
+        _check_answers(chain(splits.valid, splits.test))
         uncut = spec.train.model_copy(update={"max_seq_length": UNCUT})
         work = workload(spec.model_copy(update={"train": uncut}))
         lengths, n_targets = work.lengths, work.n_targets
@@ -100,8 +100,8 @@ def inspect_data(
         progress("counting tokens")
         found = {}
         for name in SPLITS:
-            if name == "valid":
-                _check_answers(splits)
+            if name != "train":  # what is scored
+                _check_answers(getattr(splits, name))
             if records := getattr(splits, name):
                 found[name] = encode(
                     records,
@@ -129,8 +129,8 @@ def inspect_data(
     )
 
 
-def _check_answers(splits: Splits) -> None:
-    for record in chain(splits.valid, splits.test):
+def _check_answers(records: Iterable[Record]) -> None:
+    for record in records:
         reference_of(record)
 
 

@@ -17,7 +17,7 @@ def preview_picture(found: Preview) -> RenderableType:
     parts: list[RenderableType] = []
     for record in found.records:
         parts += [_record(record), ""]
-    return Group(*parts, Padding(make_grid(_facts(found), "bold", "", gap=3), (0, 0)))
+    return Group(*parts, make_grid(_facts(found), "bold", "", gap=3))
 
 
 def _record(record: RecordView) -> RenderableType:
