@@ -269,6 +269,7 @@ def _started(process):
 
 
 def children_of(process, command):
+    """Children with this in their command; one that just ended has none."""
     found = set()
     for child in process.children():
         with suppress(psutil.Error):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import N_THREADS, count, kill, wait_until
+from harness import N_THREADS, children_of, count, kill, wait_until
 from optuna.trial import TrialState
 from tiny_sweep import LETTERS_DIR
 
@@ -41,11 +41,7 @@ def f(source, reference, output):
 
 
 def embedders_of(pid):
-    return [
-        each
-        for each in psutil.Process(pid).children()
-        if any(part.endswith("fake_embedder.py") for part in each.cmdline())
-    ]
+    return children_of(psutil.Process(pid), "fake_embedder.py")
 
 
 def test_killed_embedder_costs_no_trial_and_changes_no_score(lab):
