@@ -84,7 +84,7 @@ def test_request_for_another_host_is_refused(place, host):
     with serving(place) as served:
         status, _, text = served.ask("/api/studies", Host=host)
     assert status == 403
-    assert "This is served as 127.0.0.1, ::1, localhost only" in text
+    assert "This is served as 127.0.0.1, [::1] and localhost only" in text
     assert "rates" not in text
 
 
@@ -98,7 +98,7 @@ def test_names_of_loopback_are_served(place, host):
 def test_another_page_may_not_write(place, origin):
     with serving(place) as served:
         status, _, text = served.ask("/api/studies/1", "DELETE", Origin=origin)
-    assert (status, text) == (403, "Another page may not write here.\n")
+    assert (status, text) == (403, "Another page may neither read nor write here.\n")
     assert names(place) == ["rates"]
 
 

@@ -33,6 +33,10 @@ class StudyFiles:
     def __init__(self, place: Place) -> None:
         self._place = place
 
+    def is_offered(self, artifact_id: str) -> bool:
+        """Whether it is a file of a study or a trial, not an upload."""
+        return _named(artifact_id) is not None
+
     def is_here(self, artifact_id: str) -> bool:
         """Whether it can be opened; it may be on the machine that ran the trial."""
         try:

@@ -1,8 +1,10 @@
 """The server of optuna-dashboard, for this machine only."""
 
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from socketserver import ThreadingMixIn
+from threading import BoundedSemaphore, Timer
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -14,10 +16,13 @@ from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import load_study
 from hawsweep.views.dashboard.artifacts import StudyFiles
-from hawsweep.views.dashboard.gate import Files, Gate
+from hawsweep.views.dashboard.gate import Gate
 from hawsweep.views.dashboard.refresh import Refresher, refreshed
 
 HOST = "127.0.0.1"
+# Of one request, and of all at a time: a page may keep neither the machine nor its threads busy.
+_LIMIT_S = 120.0
+_MOST_REQUESTS = 64
 
 
 def serve(
@@ -49,7 +54,31 @@ class DashboardServer(ThreadingMixIn, WSGIServer):
     url = ""
 
     def __init__(self, port: int) -> None:
+        self._free = BoundedSemaphore(_MOST_REQUESTS)
         super().__init__((HOST, port), _SilentHandler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread; what comes while all are busy is closed."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """End a request that takes too long, whatever it waits for."""
+        timer = Timer(_LIMIT_S, _hang_up, [request])
+        timer.daemon = True
+        timer.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            timer.cancel()
+            self._free.release()
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _SilentHandler(WSGIRequestHandler):
@@ -71,7 +100,7 @@ def make_server(place: Place, port: int | None, *, name: str | None = None) -> D
     storage, files = open_storage(place), StudyFiles(place)
     path = "" if name is None else f"dashboard/studies/{study_id(load_study(storage, name))}"
     server = _bind(port)
-    server.set_app(Gate(Files(wsgi(storage, artifact_store=files), files)))
+    server.set_app(Gate(wsgi(storage, artifact_store=files), files))
     server.url = f"http://{HOST}:{server.server_port}/{path}"
     return server
 
