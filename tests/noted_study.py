@@ -1,11 +1,14 @@
-"""A study with files that nothing trained, for notes, artifacts and pages."""
+"""A study with files that nothing trained, for notes, artifacts and pages, and its dashboard."""
 
 import json
+import threading
+from contextlib import contextmanager
 
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import check_sweep
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study
+from hawsweep.views.dashboard.serve import make_server
 
 SPEC = check_sweep(
     {
@@ -85,3 +88,16 @@ def write_samples(folder, outputs, scores):
         for source, output, score in zip(SOURCES, outputs, scores, strict=True)
     ]
     (folder / "samples.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in samples))
+
+
+@contextmanager
+def serving(place):
+    """A dashboard's server that answers in a thread."""
+    with make_server(place, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

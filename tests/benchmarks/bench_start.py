@@ -24,7 +24,7 @@ sys.path.insert(0, str(TESTS))
 
 import conftest
 import tiny_llama
-from tiny_sweep import phrasebook_lines, tiny_sweep
+from tiny_sweep import phrasebook_lines, really_embedded, tiny_sweep
 
 SRC = TESTS.parent / "src"
 # Runs in a process of its own, with either checkout.
@@ -89,7 +89,8 @@ def main() -> None:
         for split, n_records in conftest.N_RECORDS.items():
             lines = phrasebook_lines(split, n_records)
             (data / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        sweep.write_text(json.dumps(tiny_sweep(model, data)), encoding="utf-8")
+        made = really_embedded(tiny_sweep(model, data))
+        sweep.write_text(json.dumps(made), encoding="utf-8")
         pairs = []
         for number in range(asked.pairs):
             sides = [SRC] if asked.beside is None else [SRC, asked.beside][:: (-1) ** number]

@@ -1,38 +1,22 @@
-import base64
-import threading
-from contextlib import contextmanager
-
 import noted_study
 import pytest
+from noted_study import serving
 from optuna.trial import TrialState
 from playwright.sync_api import expect
 
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.views.dashboard.refresh import Refresher
-from hawsweep.views.dashboard.serve import make_server
 
 EVIL = '<script>alert(1)</script><img src="http://evil.example/a.png"> ![b](http://evil.example/b)'
 PLOTS = ["Learning curves", "Score against validation loss", "Memory: predicted and measured"]
 
 
-@contextmanager
-def serving(place):
-    Refresher(open_storage(place), place).look()
-    with make_server(place, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server.url.rstrip("/")
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.fixture(scope="module")
 def swept(tiny_study):
-    with serving(tiny_study) as address:
-        yield address
+    Refresher(open_storage(tiny_study), tiny_study).look()
+    with serving(tiny_study) as server:
+        yield server.url.rstrip("/")
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +29,9 @@ def noted(tmp_path_factory):
     (folder / "log.txt").write_text("Killed by <b>something</b>")
     trial.set_user_attr("reason", "it was <i>killed</i>")
     study.tell(trial, state=TrialState.FAIL)
-    with serving(place) as address:
-        yield address
+    Refresher(open_storage(place), place).look()
+    with serving(place) as server:
+        yield server.url.rstrip("/")
 
 
 def test_study_is_listed_and_opens_with_its_plots(page, swept):
@@ -96,23 +81,3 @@ def test_failed_trial_shows_why_and_its_log(page, noted):
     page.goto(f"{noted}/dashboard/studies/1/trials?numbers=1")
     expect(page.locator("p", has_text="Failed: it was <i>killed</i>.")).to_be_visible()
     expect(page.get_by_text("log.txt", exact=True)).to_be_visible()
-
-
-def test_uploaded_page_may_not_speak_to_the_dashboard(browser, noted):
-    script = "fetch('/api/studies').then(() => { document.title = 'it may' })"
-    body = f"<title>shown</title><script>document.title += '!'; {script}</script>"
-    context = browser.new_context()
-    sent = context.request.post(
-        f"{noted}/api/artifacts/1",
-        data={
-            "file": f"data:text/html;base64,{base64.b64encode(body.encode()).decode()}",
-            "filename": "page.html",
-        },
-    )
-    assert sent.status == 201
-    page = context.new_page()
-    with page.expect_event("pageerror", timeout=60_000) as error:  # of the promise that fails
-        page.goto(f"{noted}/artifacts/1/{sent.json()['artifact_id']}")
-    assert "Failed to fetch" in str(error.value)
-    assert page.title() == "shown!"
-    context.close()

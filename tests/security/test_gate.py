@@ -4,12 +4,11 @@ import http.client
 import json
 import re
 import socket
-import threading
-from contextlib import contextmanager
 
 import noted_study
 import optuna
 import pytest
+from noted_study import serving
 from optuna_dashboard import wsgi
 
 from hawsweep.study.place import Place
@@ -17,7 +16,6 @@ from hawsweep.study.storage import open_storage
 from hawsweep.views.dashboard import serve as serve_module
 from hawsweep.views.dashboard.gate import ALLOWED
 from hawsweep.views.dashboard.refresh import Refresher
-from hawsweep.views.dashboard.serve import make_server
 
 SECRET = "This is my milk."  # of a translation
 # Routes of optuna-dashboard that hawsweep does not offer.
@@ -50,18 +48,6 @@ def place(tmp_path_factory):
 def served(place):
     with serving(place) as server:
         yield server
-
-
-@contextmanager
-def serving(place):
-    with make_server(place, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def ask(server, path, method="GET", body=None, headers=None):

@@ -2,7 +2,6 @@ import base64
 import http.client
 import json
 import socket
-import threading
 import time
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -55,14 +54,8 @@ class Served:
 
 @contextmanager
 def serving(place):
-    with make_server(place, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield Served(server)
-        finally:
-            server.shutdown()
-            thread.join()
+    with noted_study.serving(place) as server:
+        yield Served(server)
 
 
 def names(place):
