@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hawsweep.machine.backend import code_dir
+
 from hawsweep.errors import ExportError
 from hawsweep.export.fidelity import Check
 from hawsweep.files import replace_text
@@ -95,9 +97,8 @@ def run_fuse(
     command += ["--adapter-path", str(adapters), "--save-path", str(target)]
     command += ["--dequantize"] if dequantize else []
     command += ["--trust-remote-code"] if trust_remote_code else []
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=child_environment()
-    )
+    environment = {**child_environment(), "TMPDIR": str(code_dir())}  # see machine.backend
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise ExportError(f"mlx_lm.fuse failed with exit code {done.returncode}: {last}")
