@@ -65,6 +65,10 @@ def python(code, *, expect_failure=False, **environment):
     return done.stderr if expect_failure else json.loads(done.stdout)
 
 
+def blas_dir(cache):
+    return cache / f"code-{os.geteuid()}" / "blas"
+
+
 def warnings_of(code):
     return (
         "import json, warnings\n"
@@ -149,7 +153,7 @@ def test_fast_blas_is_the_one_the_process_resolves(tmp_path):
     assert name == "scipy-openblas32"
     assert Path(path).is_file()
     # The shim has MLX's name for it and hands it on to the library's own.
-    assert Path(files["cblas_sgemm"]).parent == tmp_path / "blas"
+    assert Path(files["cblas_sgemm"]).parent == blas_dir(tmp_path)
     assert os.path.samefile(files["scipy_cblas_sgemm"], path)
 
 
@@ -181,11 +185,11 @@ def test_products_are_right_with_each_blas(choice):
 def test_shim_is_compiled_once(tmp_path):
     code = "import json\nfrom hawsweep.machine.backend import blas\nprint(json.dumps(blas().name))"
     first = python(code, HAWSWEEP_CACHE=str(tmp_path))
-    (shim,) = (tmp_path / "blas").iterdir()
+    (shim,) = blas_dir(tmp_path).iterdir()
     made = shim.stat().st_mtime_ns
     without_compiler = python(code, HAWSWEEP_CACHE=str(tmp_path), PATH="")
     assert first == without_compiler == "scipy-openblas32"
-    assert [path.stat().st_mtime_ns for path in (tmp_path / "blas").iterdir()] == [made]
+    assert [path.stat().st_mtime_ns for path in blas_dir(tmp_path).iterdir()] == [made]
 
 
 @on_linux

@@ -150,16 +150,18 @@ def test_caches_are_named_with_their_sizes(monkeypatch, tmp_path):
     assert next(iter(cache_findings())).text.endswith("cache: models 3 MB")
 
 
-def test_kernels_of_another_user_are_a_fault(monkeypatch, tmp_path):
-    kernels = tmp_path / "mlx" / "1.2" / "cpu"
-    kernels.mkdir(parents=True)
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.2")
+@pytest.mark.parametrize("mode", [0o700, 0o770, 0o755])
+def test_folder_of_compiled_code_that_others_may_read_or_write_is_a_fault(
+    mode, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path))
     monkeypatch.setattr(backend, "device_here", lambda: "cpu")
     assert worst(cache_findings()) == "ok"
-    monkeypatch.setattr(os, "access", lambda path, mode: path != kernels)
+    assert list(tmp_path.iterdir()) == []  # nothing is made
+    (tmp_path / f"code-{os.geteuid()}").mkdir()
+    (tmp_path / f"code-{os.geteuid()}").chmod(mode)
     last = list(cache_findings())[-1]
-    assert (last.state, "another user" in last.text) == ("fault", True)
+    assert (last.state == "fault") == ("must be 0700" in last.text) == (mode != 0o700)
 
 
 def test_products_are_measured():

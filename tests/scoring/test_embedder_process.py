@@ -14,6 +14,7 @@ from fake_embedder import LETTERS_DIR, Letters
 from harness import children_of, kill, wait_until
 
 from hawsweep.errors import ModelError, ScoringError
+from hawsweep.machine.children import child_command
 from hawsweep.models.load import load_embedder
 from hawsweep.models.resolve import resolve_embedder
 from hawsweep.scoring import embedder_process
@@ -21,7 +22,7 @@ from hawsweep.scoring.embedder_process import EmbedderClient, EmbedderProcess
 from hawsweep.scoring.embedding import Embedder
 
 TEXTS = ["the sea is calm", "ʻo ke kai", "the sea is calm and wide", ""]
-REAL = (sys.executable, "-m", "hawsweep.scoring.embedder_process")
+REAL = child_command("-m", "hawsweep.scoring.embedder_process")
 
 
 @pytest.fixture

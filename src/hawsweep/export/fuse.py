@@ -3,14 +3,16 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from hawsweep.machine.backend import code_dir
+
 from hawsweep.errors import ExportError
 from hawsweep.export.fidelity import Check
 from hawsweep.files import replace_text
+from hawsweep.machine.children import child_command, child_environment
 from hawsweep.models.load import load_template
 from hawsweep.models.shape import read_config
 from hawsweep.text import SayProgress
@@ -91,11 +93,12 @@ def run_fuse(
     Raises:
         ExportError: It failed; the message has its last line.
     """
-    command = [sys.executable, "-m", "mlx_lm", "fuse", "--model", str(base)]
+    command = child_command("-m", "mlx_lm", "fuse", "--model", str(base))
     command += ["--adapter-path", str(adapters), "--save-path", str(target)]
     command += ["--dequantize"] if dequantize else []
     command += ["--trust-remote-code"] if trust_remote_code else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**child_environment(), "TMPDIR": str(code_dir())}  # see machine.backend
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise ExportError(f"mlx_lm.fuse failed with exit code {done.returncode}: {last}")

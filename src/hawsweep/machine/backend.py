@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import platformdirs
 
 from hawsweep.errors import BackendError
+from hawsweep.machine import compiled_code
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -46,6 +47,8 @@ __all__ = [
     "Device",
     "blas",
     "cache_dir",
+    "check_folders",
+    "code_dir",
     "device_here",
     "is_cpu",
     "load_fast_blas",
@@ -93,12 +96,31 @@ class Blas:
 
 
 def cache_dir() -> Path:
-    """The folder for files that can be made again: converted models, the compiled BLAS shim.
+    """The folder for files that can be made again: converted models, measured steps.
 
     ``HAWSWEEP_CACHE`` overrides the user's cache directory.
     """
     override = os.environ.get("HAWSWEEP_CACHE")
     return Path(override) if override else platformdirs.user_cache_path("hawsweep")
+
+
+def code_dir() -> Path:
+    """The folder for this user's compiled code, the BLAS shim and MLX's kernels, in ``cache_dir``.
+
+    Raises:
+        BackendError: It cannot be made, or another user could write there.
+    """
+    return compiled_code.own_folder(cache_dir())
+
+
+def check_folders() -> None:
+    """Check that what runs MLX can compile its kernels and write temporary files.
+
+    Raises:
+        BackendError: The message has the folder and the remedy.
+    """
+    if device_here() == "cpu":
+        compiled_code.check_room(code_dir())
 
 
 def load_fast_blas() -> Blas:
@@ -169,10 +191,10 @@ def _scipy_openblas() -> Path:
 
 def _compile_shim(library: Path) -> Path:
     key = hashlib.sha256(f"{_SHIM_SOURCE}{library}".encode()).hexdigest()[:16]
-    shim = cache_dir() / "blas" / f"{key}.so"
+    shim = code_dir() / "blas" / f"{key}.so"
     if shim.exists():
         return shim
-    shim.parent.mkdir(parents=True, exist_ok=True)
+    shim.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=shim.parent) as folder:
         source, built = Path(folder, "shim.c"), Path(folder, "shim.so")
         source.write_text(_SHIM_SOURCE)
@@ -223,8 +245,24 @@ def __getattr__(name: str) -> ModuleType:
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     blas()
+    _keep_kernels_private()
     module = globals()[name] = importlib.import_module(modules[name])
     return module
+
+
+@functools.cache
+def _keep_kernels_private() -> None:
+    """Have MLX keep its CPU kernels in ``code_dir``.
+
+    It compiles them below the temporary folder, whose name it reads at each compilation
+    (mlx/backend/cpu/compiled.cpp), and loads what has the right name there: in a shared folder
+    another user's library. Python's temporary files stay where they were.
+    """
+    if device_here() == "cpu":
+        folder = code_dir()
+        with suppress(FileNotFoundError):  # where none can be written, the first use reports it
+            tempfile.gettempdir()  # which is remembered
+        os.environ["TMPDIR"] = str(folder)
 
 
 def _core() -> Any:

@@ -1,20 +1,44 @@
 """Processes that this one starts, tells in lines and hears in lines, and how they ended."""
 
+import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 
-def start_child(
-    command: Sequence[str], log: Path, environment: Mapping[str, str] | None
-) -> "subprocess.Popen[str]":
-    """Start a program whose standard error goes to the end of ``log``.
+def child_command(*arguments: str) -> list[str]:
+    """The command of a Python process that imports nothing from the current folder.
 
-    Args:
-        environment: This process's by default.
+    A stranger's ``json.py`` may lie there, beside the data. ``-m`` and ``-c`` would import it
+    before all else; ``-P`` prevents that. It goes with ``child_environment``.
     """
+    return [sys.executable, "-P", *arguments]
+
+
+def child_environment() -> dict[str, str]:
+    """This process's environment, without relative names of the current folder in ``PYTHONPATH``.
+
+    An empty entry is one of them, and often an accident: ``PYTHONPATH=$PYTHONPATH:/more``. An
+    absolute path was chosen by the person.
+    """
+    environment, here = dict(os.environ), os.path.realpath(os.curdir)
+    if paths := environment.get("PYTHONPATH"):
+        kept = [
+            path
+            for path in paths.split(os.pathsep)
+            if os.path.isabs(path) or os.path.realpath(path) != here
+        ]
+        environment["PYTHONPATH"] = os.pathsep.join(kept)
+    return environment
+
+
+def start_child(
+    command: Sequence[str], log: Path, environment: Mapping[str, str]
+) -> "subprocess.Popen[str]":
+    """Start a program whose standard error goes to the end of ``log``."""
     with log.open("ab") as errors:
         return subprocess.Popen(
             command,

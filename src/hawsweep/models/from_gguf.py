@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from hawsweep.errors import ModelError
+from hawsweep.machine.children import child_command, child_environment
 
 # llama.cpp's names of the parameters inside and outside of blocks, and MLX's.
 _NAMES = {
@@ -55,8 +55,10 @@ def write_tokenizer(source: Path, target: Path) -> None:
         ModelError: It cannot be read.
     """
     arguments = [str(source.parent), source.name, str(target)]
-    child = [sys.executable, "-c", _CONVERT_TOKENIZER, *arguments]
-    done = subprocess.run(child, capture_output=True, text=True, check=False)
+    command = child_command("-c", _CONVERT_TOKENIZER, *arguments)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=child_environment()
+    )
     if done.returncode != 0:
         words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ModelError(

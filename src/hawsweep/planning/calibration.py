@@ -227,6 +227,7 @@ def calibrate(
         BackendError: No point could be measured.
     """
     device = backend.device_here()
+    backend.check_folders()
     known = _known_shape(model_path)
     if known is None:
         _check_weights(model_path, budget_bytes)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from hawsweep.machine import backend
+from hawsweep.machine.children import child_command, child_environment
 from hawsweep.machine.without_torch import keep_torch_out
 from hawsweep.models.shape import ModelShape
 from hawsweep.planning.peak import Execution, Step
@@ -201,13 +202,13 @@ def _start_child(
     model_path: Path, part: Sequence[Point], n_threads: int, *, shape: bool = False
 ) -> "subprocess.Popen[str]":
     child = subprocess.Popen(
-        [sys.executable, "-m", "hawsweep.planning.measured_steps"],
+        child_command("-m", "hawsweep.planning.measured_steps"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         env={
-            **os.environ,
+            **child_environment(),
             "OPENBLAS_NUM_THREADS": str(n_threads),
             "OMP_NUM_THREADS": str(n_threads),
         },

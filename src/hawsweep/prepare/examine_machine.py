@@ -2,7 +2,6 @@
 caches. The database: examine_database.py.
 """
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from hawsweep.errors import BackendError
 from hawsweep.files import existing_folder
-from hawsweep.machine import backend, memory
+from hawsweep.machine import backend, compiled_code, memory
 from hawsweep.models import resolve
 from hawsweep.models.hub import cache_path
 from hawsweep.prepare.finding import Finding
@@ -191,10 +190,9 @@ def cache_findings() -> Iterator[Finding]:
     if hugging_face.is_dir():
         yield Finding("cache", "ok", f"{hugging_face}: {_size(hugging_face) / 1e6:.0f} MB")
     if backend.device_here() == "cpu":
-        kernels = Path(tempfile.gettempdir(), "mlx", importlib.metadata.version("mlx"), "cpu")
-        if kernels.is_dir() and not os.access(kernels, os.W_OK):
-            text = f"{kernels} belongs to another user: mx.compile cannot write its kernels"
-            yield Finding("cache", "fault", text, "Set TMPDIR to a folder that you own.")
+        code = compiled_code.folder_in(folder)
+        if os.path.lexists(code) and (fault := compiled_code.fault_of(code)) is not None:
+            yield Finding("cache", "fault", fault)
 
 
 def _size(folder: Path) -> int:

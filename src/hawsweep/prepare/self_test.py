@@ -5,9 +5,7 @@ so that a crash ends only the test.
 """
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from typing import Any
 
 from hawsweep.errors import BackendError, is_out_of_memory
 from hawsweep.machine import backend
+from hawsweep.machine.children import child_command, child_environment
 from hawsweep.machine.without_torch import keep_torch_out
 from hawsweep.models import resolve
 from hawsweep.models.load import load_model
@@ -66,9 +65,9 @@ def run_selftest() -> SelfTest:
     Raises:
         BackendError: The process died, hung or could not train; the message says how.
     """
-    command = [sys.executable, "-m", "hawsweep.prepare.self_test"]
+    command = child_command("-m", "hawsweep.prepare.self_test")
     # As in workers: waiting threads slow the others down if other programs use the cores.
-    environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **os.environ}
+    environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **child_environment()}
     try:
         done = subprocess.run(
             command,

@@ -1,13 +1,12 @@
 """Sweeps in the background, independent of the terminal that started them."""
 
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from hawsweep.errors import StudyBusyError, WorkerError
+from hawsweep.machine.children import child_command, child_environment
 from hawsweep.machine.processes import supervisor_of
 from hawsweep.running.notify import NOTIFY_VARIABLE, find_targets
 from hawsweep.study.place import STORAGE_VARIABLE, Place
@@ -42,7 +41,7 @@ def start_detached(
         )
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "sweep.log"
-    environment = {**os.environ}
+    environment = child_environment()
     if place.storage_url is not None:
         # Not as an argument: every user of the machine could read a password in it.
         environment[STORAGE_VARIABLE] = place.storage_url
@@ -50,7 +49,7 @@ def start_detached(
         environment[NOTIFY_VARIABLE] = "\n".join(notify)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "hawsweep.cli", *command],
+            child_command("-m", "hawsweep.cli", *command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

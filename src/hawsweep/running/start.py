@@ -10,6 +10,7 @@ from typing import Literal
 import optuna
 
 from hawsweep.data.load import Splits, load_data
+from hawsweep.machine import backend
 from hawsweep.machine.processes import supervising, supervisor_of
 from hawsweep.models import resolve
 from hawsweep.models.shape import read_config
@@ -205,8 +206,9 @@ def _resolve(
     """Fetch what the sweep needs: the models' folders, and what each worker may take.
 
     Raises:
-        HawsweepError: Something cannot be fetched, or memory or the disk have no room for it.
+        HawsweepError: Something cannot be fetched, or memory or a disk have no room for it.
     """
+    backend.check_folders()
     resolve.resolve_embedder(spec.scoring.embedder, preparing)
     paths = {model: resolve.resolve_model(model, preparing) for model in spec.models}
     shares = share_memory(spec, paths, preparing)

@@ -1,11 +1,9 @@
 """A worker as its supervisor sees it: commands, events, and its end."""
 
 import json
-import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -14,11 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from hawsweep.errors import HawsweepError
-from hawsweep.machine.children import log_size, start_child, tell_child
+from hawsweep.machine.children import (
+    child_command,
+    child_environment,
+    log_size,
+    start_child,
+    tell_child,
+)
 from hawsweep.machine.processes import identity
 from hawsweep.machine.without_torch import WITH_TORCH
 
-_COMMAND = (sys.executable, "-m", "hawsweep.running.worker")
+_COMMAND = child_command("-m", "hawsweep.running.worker")
 # Seconds for a hung worker to write its stack.
 _LAST_WORDS_S = 5.0
 
@@ -40,7 +44,7 @@ class WorkerStarter:
             "TOKENIZERS_PARALLELISM": "false",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             **({WITH_TORCH: "1"} if with_torch else {}),
-            **os.environ,
+            **child_environment(),
         }
         self._spare: subprocess.Popen[str] | None = None
 

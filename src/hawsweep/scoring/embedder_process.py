@@ -30,12 +30,20 @@ import numpy.typing as npt
 
 from hawsweep import errors
 from hawsweep.errors import HawsweepError, ScoringError
-from hawsweep.machine.children import how_it_ended, last_words, log_size, start_child, tell_child
+from hawsweep.machine.children import (
+    child_command,
+    child_environment,
+    how_it_ended,
+    last_words,
+    log_size,
+    start_child,
+    tell_child,
+)
 from hawsweep.models.load import load_embedder
 
 Vectors = npt.NDArray[np.float32]
 
-_COMMAND = (sys.executable, "-m", "hawsweep.scoring.embedder_process")
+_COMMAND = child_command("-m", "hawsweep.scoring.embedder_process")
 _MAX_DEATHS_IN_A_ROW = 3
 _SIGN_OF_LIFE_S = 1.0
 _RETRY_S = 0.1
@@ -51,7 +59,7 @@ class EmbedderProcess:
     Args:
         path: A sentence-transformers model.
         log: The file for its output; by default a temporary file.
-        environment: Of the process; this one's by default.
+        environment: Of the process; by default ``child_environment``.
 
     Attributes:
         contact: The address and key for ``EmbedderClient``.
@@ -76,7 +84,7 @@ class EmbedderProcess:
             "nice": nice,
         }
         self._log, self._log_start = log or folder / "log", 0
-        self._environment = environment
+        self._environment = environment or child_environment()
         self._process: subprocess.Popen[str] | None = None
         self._n_deaths = 0
         self._lock = threading.Lock()  # clients may ask from several threads

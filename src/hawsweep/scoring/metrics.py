@@ -136,6 +136,12 @@ def find_metric(name: str) -> Metric | None:
     let_torch_in()
     try:
         loaded.loader.exec_module(code)
+    except ModuleNotFoundError as fault:
+        raise SpecError(
+            f"scoring.metric: {path} imports {fault.name}, which is not installed. Nothing is "
+            "imported from the current folder: install it, or name its folder in PYTHONPATH, as "
+            "an absolute path."
+        ) from fault
     except Exception as fault:  # whatever a person's code does
         raise SpecError(f"scoring.metric: {path} fails: {fault!r}.") from fault
     found = getattr(code, function, None)
