@@ -15,7 +15,7 @@ _LEAST_INTERVAL_S = 5.0
 # At most one part in this many of the time is spent on backups.
 _SHARE = 20
 # Beside a database in WAL mode: SQLite would apply its log to another database in its place.
-_SIDE_FILES = ("", "-wal", "-shm")
+SIDE_FILES = ("", "-wal", "-shm")
 
 
 def backup_path(database: Path) -> Path:
@@ -83,9 +83,20 @@ class Backups:
         self._earliest = time.monotonic() + max(_LEAST_INTERVAL_S, _SHARE * took_s)
 
 
+def has_study(database: Path, name: str) -> bool:
+    """Whether a database file can be read and has a study; nothing is changed."""
+    uri = f"{database.absolute().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, _BUSY_TIMEOUT_S, uri=True)) as connection:
+            found = connection.execute("SELECT 1 FROM studies WHERE study_name = ?", (name,))
+            return found.fetchone() is not None
+    except (sqlite3.Error, OSError):
+        return False
+
+
 def restore_command(database: Path) -> str:
     """A shell command that restores the backup, and moves the present file aside."""
-    there = [database.with_name(database.name + end) for end in _SIDE_FILES]
+    there = [database.with_name(database.name + end) for end in SIDE_FILES]
     moves = [["mv", str(path), f"{path}.damaged"] for path in there if path.exists()]
     copy = ["cp", str(backup_path(database)), str(database)]
     return " && ".join(map(shlex.join, [*moves, copy]))

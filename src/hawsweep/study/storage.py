@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import optuna
 import sqlalchemy.exc
 from optuna.storages import RDBStorage
 
-from hawsweep.errors import StudyError
+from hawsweep.errors import HawsweepError, StudyError
 from hawsweep.layout import CONFIRM_SUFFIX
 from hawsweep.study.credentials import parse_storage_url, without_secrets
 from hawsweep.study.faults import is_disk_fault
@@ -60,13 +61,14 @@ def _open_given(url: str) -> RDBStorage:
 
 @contextmanager
 def storage_faults_told(place: Place) -> Iterator[None]:
-    """Turn the faults of a database in use, and of a full disk, into a StudyError."""
+    """Turn all that a storage in use raises, and a full disk, into a StudyError."""
     try:
         yield
-    except (*STORAGE_FAULTS, OSError) as fault:
-        if is_disk_fault(fault):
+    except Exception as fault:
+        is_storage = is_storage_fault(fault)
+        if (is_storage or isinstance(fault, OSError)) and is_disk_fault(fault):
             raise disk_fault(place) from None
-        if isinstance(fault, OSError):
+        if not is_storage:
             raise
         path, said = place.database_path, _first_line(fault)
         where = "the database given as storage" if path is None else str(path)
@@ -76,6 +78,18 @@ def storage_faults_told(place: Place) -> Iterator[None]:
         raise StudyError(
             f"{where} cannot be used: {said}. Finished trials are kept; the same command goes on."
         ) from None
+
+
+def is_storage_fault(fault: BaseException) -> bool:
+    """Whether an exception comes out of Optuna's storage: also a KeyError, which it raises for a
+    study or trial that was deleted.
+    """
+    if isinstance(fault, STORAGE_FAULTS):
+        return True
+    frames = (frame for frame, _ in traceback.walk_tb(fault.__traceback__))
+    return not isinstance(fault, MemoryError | HawsweepError) and any(
+        frame.f_globals.get("__name__", "").startswith("optuna.storages.") for frame in frames
+    )
 
 
 def disk_fault(place: Place) -> StudyError:
@@ -140,5 +154,6 @@ def _check_sqlite(path: Path, create: bool) -> None:
 
 
 def _first_line(fault: BaseException) -> str:
-    lines: Sequence[str] = str(fault).strip().splitlines()
-    return lines[0] if lines else type(fault).__name__
+    text = str(fault.args[0]) if isinstance(fault, KeyError) and fault.args else str(fault)
+    lines: Sequence[str] = text.strip().splitlines()
+    return lines[0].removesuffix(".") if lines else type(fault).__name__
