@@ -13,6 +13,7 @@ from optuna.storages import RDBStorage
 
 from hawsweep.errors import HawsweepError, StudyError
 from hawsweep.layout import CONFIRM_SUFFIX
+from hawsweep.study.backup import tell_what_is_left
 from hawsweep.study.credentials import parse_storage_url, without_secrets
 from hawsweep.study.faults import is_disk_fault
 from hawsweep.study.place import Place
@@ -39,7 +40,7 @@ def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
     path = place.database_path
     if path is None:
         return _open_given(place.url)
-    _check_sqlite(path, create)
+    _check_sqlite(path, place, create)
     try:
         return RDBStorage(place.url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
     except _OPENING_FAULTS as fault:
@@ -111,13 +112,11 @@ def confirm_name(name: str) -> str:
     return name + CONFIRM_SUFFIX
 
 
-def _check_sqlite(path: Path, create: bool) -> None:
+def _check_sqlite(path: Path, place: Place, create: bool) -> None:
     if not path.exists():
         if not create:
-            raise StudyError(
-                f"There are no studies in {path.parent}: {path} is missing. Start one: "
-                "hawsweep start NAME."
-            )
+            left = tell_what_is_left(place) or "Start one: hawsweep start NAME."
+            raise StudyError(f"There are no studies in {path.parent}: {path} is missing. {left}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
