@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# $0 is the descriptor of the pipe, the rest the command, and $$ the child. It has eight seconds to
+# $0 is the descriptor of the pipe, the rest the command, and $$ the child. It has six seconds to
 # save what it has. If the pipe cannot be opened nothing is killed.
 _TIED = """
 (
     exec <"/dev/fd/$0" || exit
     read -r _
-    for _ in 1 2 3 4 5 6 7 8; do kill -0 $$ || break; sleep 1; done
+    for _ in 1 2 3 4 5 6; do kill -0 $$ || break; sleep 1; done
     kill -9 0
 ) >/dev/null 2>&1 &
 exec "$@"
