@@ -11,7 +11,8 @@ value, and what to do. Any other exception is a bug and keeps its traceback.
     ├── DataError        a data set that cannot be found, read or used
     ├── StudyError       the storage, or a study that cannot be opened or continued
     │   ├── SpecChangedError  a study was made with another spec
-    │   └── StudyBusyError    another process runs the study
+    │   ├── StudyBusyError    another process runs the study
+    │   └── StudyGoneError    what a running study needs was removed or replaced
     ├── ScoringError     an answer cannot be judged
     ├── MemoryBudgetError  nothing of a sweep fits into memory
     ├── WorkerError      workers keep dying; the study stops
@@ -62,6 +63,10 @@ class SpecChangedError(StudyError):
 
 class StudyBusyError(StudyError):
     """Another process on this machine runs the study."""
+
+
+class StudyGoneError(StudyError):
+    """The database, a folder or a row of a running study was removed, moved or replaced."""
 
 
 class WorkerError(HawsweepError):

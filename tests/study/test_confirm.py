@@ -37,7 +37,7 @@ class Sweep:
     def __init__(self, place, scores, **changes):
         self.spec = spec_with(**changes)
         self.space = distributions(self.spec.search)
-        self.storage = open_storage(place, create=True)
+        self.place, self.storage = place, open_storage(place, create=True)
         self.study, _ = create_study(self.storage, place, "s", self.spec, DATA)
         for score in scores:
             self.add(score)
@@ -166,7 +166,7 @@ def test_confirming_study_is_not_listed_and_goes_with_its_own(sweep, tmp_path):
     made = sweep(0.5, 0.6)
     assert study_names(made.storage) == ["s"]
     assert [each.name for each in list_studies(made.storage)] == ["s"]
-    assert newest(made.storage) == "s"
+    assert newest(made.storage, made.place) == "s"
     made.queue()
     optuna.delete_study(study_name="s", storage=made.storage)
     create_study(made.storage, Place(tmp_path), "s", made.spec, DATA)

@@ -178,13 +178,13 @@ def test_unknown_study_lists_those_there_are(study, storage):
 
 def test_newest_study_is_the_one_made_last(study, storage, place):
     create_study(storage, place, "a-later-one", sweep(), DATA)
-    assert newest(storage) == "a-later-one"
+    assert newest(storage, place) == "a-later-one"
     assert study_names(storage) == ["a-later-one", "rates"]
 
 
-def test_newest_of_no_studies_says_how_to_start_one(storage):
+def test_newest_of_no_studies_says_how_to_start_one(storage, place):
     with pytest.raises(StudyError, match=r"no studies yet\. Start one: hawsweep start"):
-        newest(storage)
+        newest(storage, place)
 
 
 def test_studies_are_listed_with_trials_and_best(study, storage):

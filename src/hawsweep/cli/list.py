@@ -19,13 +19,17 @@ def list_studies(place: Place, as_json: bool, as_csv: bool) -> None:
     """
     from hawsweep.results.leaderboard import list_studies
     from hawsweep.spec.read import sweep_names
+    from hawsweep.study.backup import folders_without_study, tell_what_is_left
     from hawsweep.study.storage import open_storage
 
     path = place.database_path
     studies = [] if path is not None and not path.exists() else list_studies(open_storage(place))
     sweeps = {name: str(path) for name, path in sweep_names().items()}
+    known = [study.name for study in studies]
     if as_json:
-        print_json({"studies": [vars(study) for study in studies], "sweeps": sweeps})
+        folders = folders_without_study(place, known)
+        listed = [vars(study) for study in studies]
+        print_json({"studies": listed, "folders_without_study": folders, "sweeps": sweeps})
         return
     if as_csv:
         print_csv([vars(study) for study in studies])
@@ -33,7 +37,11 @@ def list_studies(place: Place, as_json: bool, as_csv: bool) -> None:
     from hawsweep.views.terminal.tables import studies_table
 
     console = make_console()
-    console.print(
-        studies_table(studies) if studies else "No studies yet. Start one: hawsweep start lr-rank"
-    )
+    left = tell_what_is_left(place, known)
+    if studies:
+        console.print(studies_table(studies))
+    elif not left:
+        console.print("No studies yet. Start one: hawsweep start lr-rank")
+    if left:
+        console.print(left, markup=False, highlight=False)
     console.print(f"Sweeps: {', '.join(sorted(sweeps))}", style="dim")

@@ -129,7 +129,8 @@ def _print_end(console: "Console", outcome: "Outcome") -> None:
     from hawsweep.results.study_results import end_of_study
     from hawsweep.views.terminal.tables import end_picture
 
-    end = end_of_study(outcome.study, outcome.place)
+    with outcome.presence.noticed():
+        end = end_of_study(outcome.study, outcome.place)
     console.print(end_picture(end, outcome.ended, console.width))
 
 

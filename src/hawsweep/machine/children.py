@@ -1,12 +1,30 @@
-"""Processes that this one starts, tells in lines and hears in lines, and how they ended."""
+"""Processes that this one starts, tells in lines and hears in lines, and how they ended.
+
+A child ends with this process wherever it is, also in native code that holds Python's lock, so that
+none of its threads can run: a shell in the child's process group waits for the end of a pipe that
+this process holds, gives the child time to end by itself, and then kills the group.
+"""
 
 import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+# $0 is the descriptor of the pipe, the rest the command, and $$ the child. It has six seconds to
+# save what it has. If the pipe cannot be opened nothing is killed.
+_TIED = """
+(
+    exec <"/dev/fd/$0" || exit
+    read -r _
+    for _ in 1 2 3 4 5 6; do kill -0 $$ || break; sleep 1; done
+    kill -9 0
+) >/dev/null 2>&1 &
+exec "$@"
+"""
 
 
 def child_command(*arguments: str) -> list[str]:
@@ -36,20 +54,36 @@ def child_environment() -> dict[str, str]:
 
 
 def start_child(
-    command: Sequence[str], log: Path, environment: Mapping[str, str]
+    command: Sequence[str], log: Path | None, environment: Mapping[str, str] | None
 ) -> "subprocess.Popen[str]":
-    """Start a program whose standard error goes to the end of ``log``."""
-    with log.open("ab") as errors:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            encoding="utf-8",
-            env=environment,
-            start_new_session=True,  # Ctrl-C reaches this process alone
-        )
+    """Start a program whose standard error goes to the end of ``log``. It, and what it starts, are
+    killed some seconds after this process ends or forgets it.
+
+    Args:
+        log: Without one, its standard error is lost.
+        environment: This process's by default.
+    """
+    reads, writes = os.pipe()
+    try:
+        with Path(os.devnull if log is None else log).open("ab") as errors:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", _TIED, str(reads), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                encoding="utf-8",
+                env=environment,
+                pass_fds=(reads,),
+                start_new_session=True,  # Ctrl-C reaches this process alone
+            )
+    except BaseException:
+        os.close(writes)
+        raise
+    finally:
+        os.close(reads)
+    weakref.finalize(process, os.close, writes)
+    return process
 
 
 def tell_child(process: "subprocess.Popen[str]", line: str) -> None:

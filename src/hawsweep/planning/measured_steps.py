@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from hawsweep.machine import backend
-from hawsweep.machine.children import child_command, child_environment
+from hawsweep.machine.children import child_command, child_environment, start_child, tell_child
 from hawsweep.machine.without_torch import keep_torch_out
 from hawsweep.models.shape import ModelShape
 from hawsweep.planning.peak import Execution, Step
@@ -195,29 +195,26 @@ def _output(child: "subprocess.Popen[str]") -> str:
     except subprocess.TimeoutExpired:
         child.kill()
         out, _ = child.communicate()
+    except BaseException:
+        child.kill()  # Ctrl-C does not reach it
+        raise
     return out
 
 
 def _start_child(
     model_path: Path, part: Sequence[Point], n_threads: int, *, shape: bool = False
 ) -> "subprocess.Popen[str]":
-    child = subprocess.Popen(
+    child = start_child(
         child_command("-m", "hawsweep.planning.measured_steps"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={
+        None,
+        {
             **child_environment(),
             "OPENBLAS_NUM_THREADS": str(n_threads),
             "OMP_NUM_THREADS": str(n_threads),
         },
     )
-    assert child.stdin is not None
     points = [asdict(each) for each in part]
-    asked = {"model_path": str(model_path), "points": points, "shape": shape}
-    child.stdin.write(json.dumps(asked) + "\n")
-    child.stdin.flush()
+    tell_child(child, json.dumps({"model_path": str(model_path), "points": points, "shape": shape}))
     return child
 
 

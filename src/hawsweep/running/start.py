@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import optuna
+from optuna.storages import RDBStorage
 
 from hawsweep.data.load import Splits, load_data
 from hawsweep.machine import backend
@@ -32,6 +33,7 @@ from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
 from hawsweep.study.faults import GONE
 from hawsweep.study.place import Place, check_name, find_place
+from hawsweep.study.presence import Presence, watching
 from hawsweep.study.queue import n_running_here, reap_running
 from hawsweep.study.storage import open_storage, storage_faults_told, study_names
 from hawsweep.study.study import create_study, load_study, spec_of
@@ -47,9 +49,11 @@ class Outcome(StudyResults):
         ended: ``finished``; ``timeout``, if ``spec.timeout`` left trials undone; or
             ``interrupted``, by Ctrl-C or ``hawsweep stop``. After the last two the same start
             goes on.
+        presence: Looks whether the study is still there.
     """
 
     ended: Ended
+    presence: Presence = field(repr=False)
 
 
 def run_sweep(
@@ -122,9 +126,12 @@ def join_sweep(
             held.enter_context(keep_awake(_preparing(listen)))
         _, shares = _resolve(spec, place, _preparing(listen))
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
+        presence = held.enter_context(watching(place, name))
         confirming = open_confirmation(storage, study, spec)
-        ended = _supervise(spec, place, study, confirming, shares, listen, is_new=False, joins=True)
-    return Outcome(load_study(storage, name), place, ended)
+        ended = _supervise(
+            spec, place, study, confirming, shares, listen, presence, is_new=False, joins=True
+        )
+        return Outcome(load_study(storage, name), place, ended, presence)
 
 
 def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bool = False) -> bool:
@@ -174,6 +181,21 @@ def _run_sweep(
 ) -> Outcome:
     check_database_not_lost(place)
     storage = open_storage(place, create=True)
+    with watching(place, name) as presence:
+        ended = _run_study(spec, name, place, storage, listen, splits, presence, accept_versions)
+        return Outcome(load_study(storage, name), place, ended, presence)
+
+
+def _run_study(
+    spec: SweepSpec,
+    name: str,
+    place: Place,
+    storage: RDBStorage,
+    listen: Listener,
+    splits: Splits,
+    presence: Presence,
+    accept_versions: bool,
+) -> Ended:
     paths, shares = _resolve(spec, place, _preparing(listen))
     if name not in study_names(storage):
         check_trials_not_lost(name, place)
@@ -196,8 +218,9 @@ def _run_sweep(
     for each in (study, confirming):
         for number in reap_running(each, GONE):
             listen(Event("reaped", values={"number": number}))
-    ended = _supervise(spec, place, study, confirming, shares, listen, is_new=is_new, joins=False)
-    return Outcome(load_study(storage, name), place, ended)
+    return _supervise(
+        spec, place, study, confirming, shares, listen, presence, is_new=is_new, joins=False
+    )
 
 
 def _resolve(
@@ -224,12 +247,14 @@ def _supervise(
     confirming: optuna.Study,
     shares: WorkerShares,
     listen: Listener,
+    presence: Presence,
     *,
     is_new: bool,
     joins: bool,
 ) -> Ended:
     """Run the study; its notes and its progress follow from the events."""
     name = study.study_name
+    presence.add_studies(study, confirming)
     listen = telling_remaining(listen, lambda: find_remaining(study, spec).to_plain())
     listen = writing_notes(listen, study, confirming, place, joins=joins)
     values = {
@@ -245,5 +270,7 @@ def _supervise(
     listen(Event("study", values=values))
     for model, each in shares.left_out.items():
         listen(Event("left_out", values={"model": model, "reason": each.reason}))
-    supervisor = Supervisor(spec, name, place, study, confirming, shares, listen, joins=joins)
+    supervisor = Supervisor(
+        spec, name, place, study, confirming, shares, listen, presence, joins=joins
+    )
     return supervisor.run()

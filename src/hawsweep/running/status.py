@@ -22,9 +22,10 @@ from hawsweep.running.progress import SweepState, WorkerState, read_progress
 from hawsweep.spec.read import find_sweep, read_sweep
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BASE, DESCRIPTION, SELF_CHECK, STARTS, TEST, WORKER
+from hawsweep.study.backup import check_study_not_lost
 from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place
-from hawsweep.study.storage import open_storage
+from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import known_spec, load_study, newest, read_trials
 
 
@@ -136,7 +137,8 @@ class StatusReader:
     def _look(self) -> Status:
         if self._database is None or self._study is None:
             self._database = open_storage(self._place)
-            name = self._name or newest(self._database)
+            name = self._name or newest(self._database, self._place)
+            check_study_not_lost(name, self._place, study_names(self._database))
             self._study = read_trials(load_study(self._database, name))
         study = self._study
         attributes = study.user_attrs

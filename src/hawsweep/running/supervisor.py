@@ -33,6 +33,7 @@ from hawsweep.study.clean_up import remove_bulk
 from hawsweep.study.confirm import conclude, expected_s, spec_to_confirm, winner
 from hawsweep.study.faults import GONE, INTERRUPTED, TAINTING, WANTS_SUCCESSOR, Kind, of_worker
 from hawsweep.study.place import Place
+from hawsweep.study.presence import Presence
 from hawsweep.study.queue import ask, n_running_here, orphans_here, reap_running
 from hawsweep.study.study import stop_asked
 from hawsweep.study.trials import count_finished, n_test_records
@@ -55,6 +56,7 @@ class Supervisor:
     """Hands out a study's work to workers until it is done or asked to stop.
 
     Args:
+        presence: Looks whether the study is still there.
         joins: This process runs trials only; another one does the rest.
     """
 
@@ -67,6 +69,7 @@ class Supervisor:
         confirming: optuna.Study,
         shares: WorkerShares,
         listen: Listener,
+        presence: Presence,
         *,
         joins: bool,
     ) -> None:
@@ -74,7 +77,7 @@ class Supervisor:
         self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
         self._spec, self._name, self._place = spec, name, place
         self._study, self._confirming = study, confirming
-        self._shares, self._listen = shares, listen
+        self._shares, self._listen, self._presence = shares, listen, presence
         # With more threads than cores, OpenBLAS's waiting threads slow down its working ones.
         self._starter = WorkerStarter(
             max(1, memory.usable_cores() // shares.n_workers),
@@ -108,6 +111,7 @@ class Supervisor:
         """
         with self._interrupts_noted():
             try:
+                self._presence.check()
                 work = self._work()
                 if not work.wants_trials and work.may_confirm:
                     work = self._work(n_to_confirm=self._queue_confirmations())
@@ -118,6 +122,7 @@ class Supervisor:
                     self._loop()
             finally:
                 self._end_workers()
+                self._presence.check()  # else notes and the backup would be of something else
                 self._listen(Event("ended"))
                 self._backups.make()
         if self._interrupted:
@@ -149,6 +154,7 @@ class Supervisor:
             while self._interrupts_asked > self._interrupts_done:
                 self._interrupts_done += 1
                 self._interrupt()
+            self._presence.check_files()
             if time.monotonic() >= self._next_look:
                 self._next_look = time.monotonic() + _LOOK_S
                 self._look()
@@ -161,7 +167,10 @@ class Supervisor:
             self._handle(process, event)
 
     def _look(self) -> None:
-        """Check for changes without an event: memory, hung workers, requests in the study."""
+        """Check for changes without an event: memory, hung workers, requests in the study, and
+        whether that is still there.
+        """
+        self._presence.check()
         self._memory_watch.look()
         self._end_hung()
         self._backups.look()
@@ -198,6 +207,8 @@ class Supervisor:
             self._bury(process)
             return
         kind = event.pop("event")
+        if kind in FREES_WORKER:
+            self._presence.check()
         if kind in ("embedder", "base_start", "scoring"):
             self._embedder.ensure()
         if kind == "embedder":
@@ -381,9 +392,13 @@ class Supervisor:
                 worker.ask_to_stop()
 
     def _end_workers(self) -> None:
+        gone = self._presence.fault() is not None
         for worker in self._workers.values():
-            worker.ask_to_stop()
-            worker.command("exit")
+            if gone:
+                worker.kill()  # what it would save now has no place
+            else:
+                worker.ask_to_stop()
+                worker.command("exit")
         deadline = time.monotonic() + _GRACE_S
         for worker in self._workers.values():
             while worker.is_alive() and time.monotonic() < deadline:

@@ -64,8 +64,14 @@ from hawsweep.study.faults import (
 )
 from hawsweep.study.optuna_door import trial_to_run
 from hawsweep.study.place import Place
+from hawsweep.study.presence import Presence
 from hawsweep.study.queue import end_failed
-from hawsweep.study.storage import STORAGE_FAULTS, disk_fault, open_storage, storage_faults_told
+from hawsweep.study.storage import (
+    disk_fault,
+    is_storage_fault,
+    open_storage,
+    storage_faults_told,
+)
 from hawsweep.study.study import check_tokens, date_of, load_study
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
@@ -141,6 +147,7 @@ class Worker:
             encode=self._embedder_client(),
         )
         self.storage: RDBStorage = open_storage(self.place)
+        self._presence = Presence(self.place, self.name)
         # The study is kept: reading takes about a second for each thousand trials.
         self._study = load_study(self.storage, self.name, self.spec)
         self._valid_records = self._share_records() if self.spec.searches_models else None
@@ -268,9 +275,11 @@ class Worker:
                 from_outside = True  # for instance in the dashboard
             except Interrupted:
                 fault = INTERRUPTED
-            except STORAGE_FAULTS:
-                raise  # not the trial's fault; its state is on disk
-            except Exception as error:  # any other exception ends this trial only
+            except Exception as error:
+                self._presence.check()
+                if is_storage_fault(error):
+                    raise  # not the trial's fault; its state is on disk
+                # Any other exception ends this trial only.
                 fault = of_exception(error)
                 traceback.print_exc()
         if fault is not None:

@@ -3,19 +3,20 @@
 import shlex
 import sqlite3
 import time
+from collections.abc import Collection
 from contextlib import closing, suppress
 from pathlib import Path
 
 from hawsweep.errors import StudyError
 from hawsweep.files import replacing
-from hawsweep.study.place import Place
+from hawsweep.study.place import Place, printable
 
 _BUSY_TIMEOUT_S = 1.0
 _LEAST_INTERVAL_S = 5.0
 # At most one part in this many of the time is spent on backups.
 _SHARE = 20
 # Beside a database in WAL mode: SQLite would apply its log to another database in its place.
-_SIDE_FILES = ("", "-wal", "-shm")
+SIDE_FILES = ("", "-wal", "-shm")
 
 
 def backup_path(database: Path) -> Path:
@@ -83,9 +84,20 @@ class Backups:
         self._earliest = time.monotonic() + max(_LEAST_INTERVAL_S, _SHARE * took_s)
 
 
+def has_study(database: Path, name: str) -> bool:
+    """Whether a database file can be read and has a study; nothing is changed."""
+    uri = f"{database.absolute().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, _BUSY_TIMEOUT_S, uri=True)) as connection:
+            found = connection.execute("SELECT 1 FROM studies WHERE study_name = ?", (name,))
+            return found.fetchone() is not None
+    except (sqlite3.Error, OSError):
+        return False
+
+
 def restore_command(database: Path) -> str:
     """A shell command that restores the backup, and moves the present file aside."""
-    there = [database.with_name(database.name + end) for end in _SIDE_FILES]
+    there = [database.with_name(database.name + end) for end in SIDE_FILES]
     moves = [["mv", str(path), f"{path}.damaged"] for path in there if path.exists()]
     copy = ["cp", str(backup_path(database)), str(database)]
     return " && ".join(map(shlex.join, [*moves, copy]))
@@ -123,6 +135,45 @@ def check_trials_not_lost(name: str, place: Place) -> None:
         f"{place.study_dir(name)} has files of {n_trials} trials, but the database has no such "
         f"study.{known} Move that folder away, or start under another name with --study."
     )
+
+
+def folders_without_study(place: Place, known: Collection[str]) -> list[str]:
+    """The names of studies' folders whose studies are not among the ``known`` ones, sorted."""
+    found = (
+        path for kept in ("spec.yaml", "trials") for path in place.studies_dir.glob(f"*/{kept}")
+    )
+    return sorted({path.parent.name for path in found}.difference(known))
+
+
+def check_study_not_lost(name: str, place: Place, known: Collection[str]) -> None:
+    """Refuse a study that has a folder, but is not among the ``known`` ones of the database.
+
+    Raises:
+        StudyError: It is such a study.
+    """
+    if name in folders_without_study(place, known):
+        raise StudyError(
+            f"Study {name!r} is not in the database, only its folder is there. "
+            f"{tell_what_is_left(place, known)}"
+        )
+
+
+def tell_what_is_left(place: Place, known: Collection[str] = ()) -> str:
+    """Say in a sentence or two that there are folders of studies that the database lacks, or a
+    backup without its database; empty if there are neither.
+
+    Args:
+        known: The studies of the database.
+    """
+    folders, path = folders_without_study(place, known), place.database_path
+    lost = path is not None and not path.exists() and backup_path(path).exists()
+    if not folders and not lost:
+        return ""
+    told = [f"{path} is missing, but its backup exists."] if lost else []
+    if folders:
+        names = ", ".join(map(printable, folders))
+        told.append(f"{place.studies_dir} has folders of studies that are in no database: {names}.")
+    return " ".join([*told, "`hawsweep doctor` shows whether a backup can be restored."])
 
 
 def count_trial_dirs(place: Place, name: str = "*") -> int:

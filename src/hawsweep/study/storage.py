@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,8 +11,9 @@ import optuna
 import sqlalchemy.exc
 from optuna.storages import RDBStorage
 
-from hawsweep.errors import StudyError
+from hawsweep.errors import HawsweepError, StudyError
 from hawsweep.layout import CONFIRM_SUFFIX
+from hawsweep.study.backup import tell_what_is_left
 from hawsweep.study.credentials import parse_storage_url, without_secrets
 from hawsweep.study.faults import is_disk_fault
 from hawsweep.study.place import Place
@@ -38,7 +40,7 @@ def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
     path = place.database_path
     if path is None:
         return _open_given(place.url)
-    _check_sqlite(path, create)
+    _check_sqlite(path, place, create)
     try:
         return RDBStorage(place.url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
     except _OPENING_FAULTS as fault:
@@ -60,13 +62,14 @@ def _open_given(url: str) -> RDBStorage:
 
 @contextmanager
 def storage_faults_told(place: Place) -> Iterator[None]:
-    """Turn the faults of a database in use, and of a full disk, into a StudyError."""
+    """Turn all that a storage in use raises, and a full disk, into a StudyError."""
     try:
         yield
-    except (*STORAGE_FAULTS, OSError) as fault:
-        if is_disk_fault(fault):
+    except Exception as fault:
+        is_storage = is_storage_fault(fault)
+        if (is_storage or isinstance(fault, OSError)) and is_disk_fault(fault):
             raise disk_fault(place) from None
-        if isinstance(fault, OSError):
+        if not is_storage:
             raise
         path, said = place.database_path, _first_line(fault)
         where = "the database given as storage" if path is None else str(path)
@@ -76,6 +79,18 @@ def storage_faults_told(place: Place) -> Iterator[None]:
         raise StudyError(
             f"{where} cannot be used: {said}. Finished trials are kept; the same command goes on."
         ) from None
+
+
+def is_storage_fault(fault: BaseException) -> bool:
+    """Whether an exception comes out of Optuna's storage: also a KeyError, which it raises for a
+    study or trial that was deleted.
+    """
+    if isinstance(fault, STORAGE_FAULTS):
+        return True
+    frames = (frame for frame, _ in traceback.walk_tb(fault.__traceback__))
+    return not isinstance(fault, MemoryError | HawsweepError) and any(
+        frame.f_globals.get("__name__", "").startswith("optuna.storages.") for frame in frames
+    )
 
 
 def disk_fault(place: Place) -> StudyError:
@@ -97,13 +112,11 @@ def confirm_name(name: str) -> str:
     return name + CONFIRM_SUFFIX
 
 
-def _check_sqlite(path: Path, create: bool) -> None:
+def _check_sqlite(path: Path, place: Place, create: bool) -> None:
     if not path.exists():
         if not create:
-            raise StudyError(
-                f"There are no studies in {path.parent}: {path} is missing. Start one: "
-                "hawsweep start NAME."
-            )
+            left = tell_what_is_left(place) or "Start one: hawsweep start NAME."
+            raise StudyError(f"There are no studies in {path.parent}: {path} is missing. {left}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
@@ -140,5 +153,6 @@ def _check_sqlite(path: Path, create: bool) -> None:
 
 
 def _first_line(fault: BaseException) -> str:
-    lines: Sequence[str] = str(fault).strip().splitlines()
-    return lines[0] if lines else type(fault).__name__
+    text = str(fault.args[0]) if isinstance(fault, KeyError) and fault.args else str(fault)
+    lines: Sequence[str] = text.strip().splitlines()
+    return lines[0].removesuffix(".") if lines else type(fault).__name__

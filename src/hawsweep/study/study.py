@@ -30,6 +30,7 @@ from hawsweep.study.attributes import (
     STOP,
     VERSIONS,
 )
+from hawsweep.study.backup import tell_what_is_left
 from hawsweep.study.optuna_door import study_id
 from hawsweep.study.place import Place, folder_name, printable
 from hawsweep.study.provenance import start_record, versions
@@ -242,11 +243,11 @@ def known_spec(study: optuna.Study) -> SweepSpec | None:
         return None
 
 
-def newest(storage: RDBStorage) -> str:
+def newest(storage: RDBStorage, place: Place) -> str:
     """The name of the study started last.
 
     Raises:
-        StudyError: There is none.
+        StudyError: There is none. The message says what is left of others in ``place``.
     """
     summaries = [
         each
@@ -254,7 +255,12 @@ def newest(storage: RDBStorage) -> str:
         if not each.study_name.endswith(CONFIRM_SUFFIX)
     ]
     if not summaries:
-        raise StudyError("There are no studies yet. Start one: hawsweep start lr-rank")
+        left = tell_what_is_left(place)
+        raise StudyError(
+            f"The database has no studies. {left}"
+            if left
+            else "There are no studies yet. Start one: hawsweep start lr-rank"
+        )
     return str(max(summaries, key=study_id).study_name)
 
 

@@ -84,6 +84,7 @@ class ListOutput(_Output):
     """`hawsweep list`."""
 
     studies: list[StudyOutput]
+    folders_without_study: list[str] = Field(description="Their studies are in no database.")
     sweeps: dict[str, str] = Field(description="The file of each sweep.")
 
 
