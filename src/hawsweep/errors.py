@@ -19,18 +19,28 @@ value, and what to do. Any other exception is a bug and keeps its traceback.
     └── ExportError      what was written does not do what the adapter does
 """
 
+from collections.abc import Sequence
+
+from hawsweep.text import visible
+
 
 class HawsweepError(Exception):
     """A fault with one clear message. The command line prints it and exits with 1.
 
-    Control characters in a quoted text are made visible, so that a terminal does not obey them.
+    Control characters in a quoted text are made visible, so that a terminal does not obey them, and
+    its line breaks become spaces.
+
+    Args:
+        lines: Lines below the message. They are indented, as no quoted text can be.
     """
 
+    def __init__(self, message: str = "", *, lines: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.lines = tuple(lines)
+
     def __str__(self) -> str:
-        text = super().__str__()
-        return "".join(
-            each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text
-        )
+        texts = (super().__str__(), *self.lines)
+        return "\n  ".join(visible(" ".join(each.split("\n"))) for each in texts)
 
 
 class SpecError(HawsweepError):
@@ -84,9 +94,18 @@ class ScoringError(HawsweepError):
 class MemoryBudgetError(HawsweepError):
     """The sweep does not fit into memory: ``short_bytes`` more would be enough."""
 
-    def __init__(self, message: str, short_bytes: float = 0.0) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, short_bytes: float = 0.0, *, lines: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, lines=lines)
         self.short_bytes = short_bytes
+
+
+def told_error(name: str, text: str) -> HawsweepError:
+    """An exception that another process tells by the name of its class and its text."""
+    message, *lines = text.split("\n  ")
+    kind: type[HawsweepError] = globals()[name]
+    return kind(message, lines=lines)
 
 
 def is_out_of_memory(message: str) -> bool:

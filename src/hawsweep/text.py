@@ -1,9 +1,16 @@
 """Formats of numbers, settings and texts."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
+
+# Controls but LF and tab (category Cc), separators of lines (Zl, Zp), embeddings, overrides and
+# isolates of the writing direction, and surrogates (Cs). Unicode adds no more to these.
+ACTING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 # What a long task does now, in words; the caller shows it.
 SayProgress = Callable[[str], None]
@@ -43,11 +50,15 @@ def number(value: float | None, form: str, factor: float = 1) -> str:
 
 def visible(text: str) -> str:
     """A text with its control characters written out, all but line breaks and tabs: in a terminal
-    they would do something.
+    they would do something. Separators of lines and paragraphs, marks that set the direction of
+    writing, and halves of characters are written out too. Letters, marks and joiners stay.
     """
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
-    )
+    return ACTING.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def visible_line(text: str) -> str:
+    """``visible`` with the line breaks written out too: a text that cannot begin a line."""
+    return visible(text).replace("\n", "\\n")
 
 
 def score_range(low: float | None, high: float | None, *, is_short: bool) -> str:

@@ -21,6 +21,7 @@ from hawsweep.cli.status import status
 from hawsweep.cli.stop import stop
 from hawsweep.cli.validate import validate
 from hawsweep.cli.worker import worker
+from hawsweep.machine.output import make_output_visible
 from hawsweep.machine.without_torch import keep_torch_out
 
 
@@ -64,4 +65,5 @@ for _command in (
 def run() -> None:
     """Run the command line as the program ``hawsweep``."""
     keep_torch_out()
+    make_output_visible()
     main()

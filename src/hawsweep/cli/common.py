@@ -14,8 +14,12 @@ from typing import Any
 import click
 
 from hawsweep.errors import HawsweepError
+from hawsweep.machine.output import plain_stream, visible_output
+from hawsweep.text import ACTING, visible
 
 Command = Callable[..., Any]
+# What a spreadsheet takes for the beginning of a formula, also in full width.
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 class ErrorGroup(click.Group):
@@ -23,16 +27,15 @@ class ErrorGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            # A letter that the terminal cannot show becomes a question mark, not an error.
-            sys.stdout.reconfigure(errors="replace")
-        try:
-            return super().invoke(ctx)
-        except HawsweepError as fault:
-            click.echo(f"{_error_label()} {fault}", err=True)
-            ctx.exit(1)
-        except KeyboardInterrupt:
-            ctx.exit(130)
+        with visible_output():
+            try:
+                return super().invoke(ctx)
+            except HawsweepError as fault:
+                # The label may be red; the message is visible already.
+                click.echo(f"{_error_label()} {fault}", file=plain_stream(sys.stderr))
+                ctx.exit(1)
+            except KeyboardInterrupt:
+                ctx.exit(130)
 
 
 def _error_label() -> str:
@@ -94,13 +97,15 @@ def option_that_went(name: str, instead: str, **kind: Any) -> Callable[[Command]
 
 
 def print_json(content: Any) -> None:
-    """Print plain values as JSON. Infinity and NaN become null, because JSON has neither."""
+    """Print plain values as JSON, in which what a terminal would obey is escaped. Infinity and NaN
+    become null, because JSON has neither.
+    """
     how: dict[str, Any] = {"indent": 2, "ensure_ascii": False, "allow_nan": False}
     try:
         text = json.dumps(content, **how)
     except ValueError:
         text = json.dumps(_finite(content), **how)
-    click.echo(text)
+    click.echo(ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def _finite(content: Any) -> Any:
@@ -114,17 +119,24 @@ def _finite(content: Any) -> Any:
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print records as CSV with a header. Missing values are empty, nested values are JSON."""
+    """Print records as CSV with a header. Missing values are empty, nested values are JSON.
+
+    A text that a spreadsheet would run begins with an apostrophe, as OWASP advises. Control
+    characters are written out; a line break stays, within quotes. Numbers stay numbers, also below
+    0.
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: _cell(value) for key, value in row.items()})
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_cell, columns))
+    writer.writerows([_cell(row.get(key)) for key in columns] for row in rows)
     click.echo(text.getvalue(), nl=False)
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, Mapping | list | tuple):
-        return json.dumps(_finite(value), ensure_ascii=False)
+        value = json.dumps(_finite(value), ensure_ascii=False)
+    if isinstance(value, str):
+        quote = "'" if value.startswith(_FORMULA) else ""
+        return f"{quote}{visible(value)}"
     return "" if _finite(value) is None else value

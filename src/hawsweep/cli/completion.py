@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from hawsweep.cli.common import print_json
 from hawsweep.study.place import (
     DEFAULT_STUDIES_DIR,
     STORAGE_VARIABLE,
@@ -53,14 +54,13 @@ def schema(command: str | None) -> None:
     \b
     Example: hawsweep schema status
     """
-    import json
 
     from hawsweep.views.json_schema import OUTPUTS
 
     if command is not None and command not in OUTPUTS:
         raise click.UsageError(f"{command!r} has no --json. Known: {', '.join(OUTPUTS)}.")
     found = {name: output.json_schema() for name, output in OUTPUTS.items()}
-    click.echo(json.dumps(found if command is None else found[command], indent=2))
+    print_json(found if command is None else found[command])
 
 
 def study_completion(

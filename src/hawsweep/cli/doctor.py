@@ -1,11 +1,10 @@
 """``hawsweep doctor``."""
 
-import json
 import sys
 
 import click
 
-from hawsweep.cli.common import json_option, place_options
+from hawsweep.cli.common import json_option, place_options, print_json
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
@@ -39,7 +38,7 @@ def doctor(rebuild: bool, quick: bool, place: Place, as_json: bool) -> None:
         machine = examine_machine(place, made_with, quick=quick, progress=spinner.update)
     if as_json:
         examined = [each.to_plain() for each in machine]
-        click.echo(json.dumps({**found.to_plain(), "machine": examined}, indent=2))
+        print_json({**found.to_plain(), "machine": examined})
     else:
         from hawsweep.views.terminal.doctor import diagnosis_picture, machine_picture
 

@@ -1,11 +1,10 @@
 """``hawsweep explain``."""
 
-import json
 from dataclasses import asdict
 
 import click
 
-from hawsweep.cli.common import json_option
+from hawsweep.cli.common import json_option, print_json
 from hawsweep.views.terminal.console import make_console
 
 
@@ -26,7 +25,7 @@ def explain(key: str | None, as_json: bool) -> None:
 
     found = all_keys() if key is None else find_keys(key)
     if as_json:
-        click.echo(json.dumps([asdict(each) for each in found], indent=2))
+        print_json([asdict(each) for each in found])
         return
     from hawsweep.views.terminal.sweep_file import key_picture, keys_picture
 

@@ -1,13 +1,12 @@
 """``hawsweep export``."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hawsweep.cli.common import json_option, option_that_went, place_options
+from hawsweep.cli.common import json_option, option_that_went, place_options, print_json
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
@@ -84,6 +83,6 @@ def export(
     commands = next_commands(exported, exported.example)
     if as_json:
         content = {**asdict(exported), "folder": str(exported.folder), "next": commands}
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json(content)
         return
     console.print(export_picture(exported, commands), soft_wrap=True)

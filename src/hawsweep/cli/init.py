@@ -1,13 +1,12 @@
 """``hawsweep init``."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hawsweep.cli.common import json_option
+from hawsweep.cli.common import json_option, print_json
 from hawsweep.views.terminal.console import make_console
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def init(
         )
     write_draft(draft, path, force=force)
     if as_json:
-        click.echo(json.dumps(_plain_draft(draft, path), indent=2, ensure_ascii=False))
+        print_json(_plain_draft(draft, path))
         return
     from hawsweep.views.terminal.sweep_file import draft_picture
 

@@ -116,13 +116,13 @@ def _start_detached(
 
     with console.status("starting"):
         pid, log = start_detached(command, study_name, place, notify)
-    console.print(
-        f"Study [bold]{study_name}[/bold] runs in the background as process {pid}.\n"
-        f"Watch it    hawsweep status {study_name} --watch\n"
-        f"Stop it     hawsweep stop {study_name}\n"
+    for line in (
+        f"Study [bold]{study_name}[/bold] runs in the background as process {pid}.",
+        f"Watch it    hawsweep status {study_name} --watch",
+        f"Stop it     hawsweep stop {study_name}",
         f"Its output is in {log}",
-        highlight=False,
-    )
+    ):
+        console.print(line, highlight=False)
 
 
 def _print_end(console: "Console", outcome: "Outcome") -> None:

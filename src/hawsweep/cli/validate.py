@@ -1,11 +1,10 @@
 """``hawsweep validate``."""
 
-import json
 import sys
 
 import click
 
-from hawsweep.cli.common import json_option, place_options
+from hawsweep.cli.common import json_option, place_options, print_json
 from hawsweep.cli.start import overrides_of
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
@@ -58,7 +57,7 @@ def validate(
     state = worst(found)
     if as_json:
         plain = [each.to_plain() for each in found]
-        click.echo(json.dumps({"is_valid": state != "fault", "findings": plain}, indent=2))
+        print_json({"is_valid": state != "fault", "findings": plain})
     else:
         from hawsweep.views.terminal.sweep_file import verdict_picture
 

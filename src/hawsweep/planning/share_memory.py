@@ -72,8 +72,8 @@ def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: SayProgress) -
             arrays = arrays_budget(bytes_each, each.coefficients)
             check_fits(of_each[model], each, works[model], arrays)
     if len(left_out) == len(paths):
-        reasons = "\n".join(f"  {model}: {each.reason}" for model, each in left_out.items())
-        raise MemoryBudgetError(f"No model of this sweep fits into memory:\n{reasons}")
+        reasons = [f"{model}: {each.reason}" for model, each in left_out.items()]
+        raise MemoryBudgetError("No model of this sweep fits into memory:", lines=reasons)
     say(f"memory: {budget.how}; {bytes_each / 1e9:.1f} GB for each of {n_workers} workers")
     return WorkerShares(n_workers, bytes_each, left_out, known)
 

@@ -64,4 +64,7 @@ def start_detached(
     said = log.read_text(encoding="utf-8", errors="replace").strip()
     if process.returncode == 0:
         return process.pid, log
-    raise WorkerError(said.removeprefix("Error: ") or f"It ended with {process.returncode}.")
+    message, *lines = said.removeprefix("Error: ").splitlines() or [
+        f"It ended with {process.returncode}."
+    ]
+    raise WorkerError(message, lines=[each.strip() for each in lines])

@@ -11,8 +11,7 @@ from typing import Any
 
 import optuna
 
-from hawsweep import errors
-from hawsweep.errors import MemoryBudgetError, WorkerError
+from hawsweep.errors import MemoryBudgetError, WorkerError, told_error
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE
 from hawsweep.machine import memory
 from hawsweep.models import resolve
@@ -214,7 +213,7 @@ class Supervisor:
         if kind == "embedder":
             return
         if kind == "fatal":
-            process.told_fatal = getattr(errors, event["error"])(event["message"])
+            process.told_fatal = told_error(event["error"], event["message"])
         elif kind in ("trial_start", "confirm_start"):
             process.trial_number = event["number"]
         elif kind in ("trial_end", "confirm_end"):

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -32,6 +31,7 @@ from hawsweep.data.validation_set import shared_records
 from hawsweep.errors import HawsweepError, MemoryBudgetError
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE, SAMPLE_FILES
 from hawsweep.machine import backend
+from hawsweep.machine.output import make_output_visible, print_traceback
 from hawsweep.machine.processes import identity
 from hawsweep.machine.without_torch import keep_torch_out
 from hawsweep.models import resolve
@@ -281,7 +281,7 @@ class Worker:
                     raise  # not the trial's fault; its state is on disk
                 # Any other exception ends this trial only.
                 fault = of_exception(error)
-                traceback.print_exc()
+                print_traceback(error)
         if fault is not None:
             end_failed(study, trial.number, fault)
         if fault is not None and fault.kind == "disk":
@@ -375,6 +375,7 @@ def main() -> None:
         import_ahead()
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # the output of libraries is no event
+    make_output_visible()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     first = sys.stdin.readline()
     if not first:

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -28,8 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hawsweep import errors
-from hawsweep.errors import HawsweepError, ScoringError
+from hawsweep.errors import HawsweepError, ScoringError, told_error
 from hawsweep.machine.children import (
     child_command,
     child_environment,
@@ -39,6 +37,7 @@ from hawsweep.machine.children import (
     start_child,
     tell_child,
 )
+from hawsweep.machine.output import make_output_visible, print_traceback
 from hawsweep.models.load import load_embedder
 
 Vectors = npt.NDArray[np.float32]
@@ -113,7 +112,8 @@ class EmbedderProcess:
         raise ScoringError(
             f"The embedder's process died {self._n_deaths} times in a row before it answered, "
             f"the last time {how_it_ended(process.returncode)}. The end of "
-            f"{self._log.name}:\n{words or '(empty)'}"
+            f"{self._log.name}:",
+            lines=words.splitlines() or ["(empty)"],
         )
 
     def kill(self) -> None:
@@ -181,8 +181,7 @@ class EmbedderClient:
             raise
         self._connection = connection
         if vectors is None:
-            fault: HawsweepError = getattr(errors, told["error"])(told["message"])
-            raise fault
+            raise told_error(told["error"], told["message"])
         return np.frombuffer(vectors, np.float32).reshape(told["shape"])
 
 
@@ -238,7 +237,7 @@ class _Answers:
         except HawsweepError as fault:
             return [_fault(type(fault).__name__, str(fault))]
         except Exception as fault:  # the client decides about it
-            traceback.print_exc()
+            print_traceback(fault)
             return [_fault("ScoringError", f"The embedder fails: {fault!r}")]
         return [
             json.dumps({"shape": np.shape(vectors)}).encode(),
@@ -255,8 +254,8 @@ def _listen(address: str, key: str, answers: _Answers) -> None:
         with suppress(FileNotFoundError):
             os.unlink(address)  # of a process that died
         listener = Listener(address, "AF_UNIX", backlog=16, authkey=bytes.fromhex(key))
-    except OSError:
-        traceback.print_exc()
+    except OSError as fault:
+        print_traceback(fault)
         os._exit(1)  # no client could reach it
     with listener:
         while True:
@@ -269,6 +268,7 @@ def main() -> None:
     """Answer clients until standard input ends."""
     told = os.dup(1)
     os.dup2(2, 1)  # the output of libraries goes to the log
+    make_output_visible()
     line = sys.stdin.readline()
     if not line:
         return  # the process that started it is gone

@@ -170,7 +170,7 @@ def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
         if len(faults) == 1:
             raise SpecError(f"{where}: {said[0]}")
         count = f"{len(said)} faults" if len(faults) == len(said) else f"over {len(said)} faults"
-        raise SpecError(f"{where} has {count}:\n" + "\n".join(f"  {fault}" for fault in said))
+        raise SpecError(f"{where} has {count}:", lines=said)
     assert spec is not None
     return spec
 

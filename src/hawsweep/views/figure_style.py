@@ -17,7 +17,7 @@ from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
 from hawsweep.study.attributes import BASES, NATS_PER_BYTE, PEAK_MEMORY_BYTES, PLAN, VAL_LOSS
 from hawsweep.study.baselines import baselines
-from hawsweep.text import setting, short_name
+from hawsweep.text import setting, short_name, visible
 
 BEST, COMPLETE, PRUNED, BASE, OTHER = "#e8690b", "#4a83dc", "#7f8794", "#0f9d8a", "#a35bd1"
 # From the lowest to the highest value; both ends are visible on white and on black.
@@ -117,7 +117,7 @@ def trial_text(trial: FrozenTrial) -> str:
 
 def shown(text: str) -> str:
     """A text escaped for plotly's markup and templates."""
-    return escape(text).replace("{", "&#123;")
+    return escape(visible(text)).replace("{", "&#123;")
 
 
 def metric_text(study: optuna.Study) -> str:

@@ -10,6 +10,7 @@ import jinja2
 import optuna
 import plotly.offline
 
+from hawsweep.text import visible
 from hawsweep.views.figures import (
     history,
     importance,
@@ -44,6 +45,7 @@ def report_page(report: Report, study: optuna.Study) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
+        finalize=_visible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -70,6 +72,11 @@ def report_page(report: Report, study: optuna.Study) -> str:
 def script_json(value: Any) -> str:
     """JSON for a script, escaped so that it cannot end the script."""
     return json.dumps(value, ensure_ascii=True, allow_nan=False).translate(_UNSAFE)
+
+
+def _visible(value: Any) -> Any:
+    """A text with the characters written out that would turn round what stands beside it."""
+    return visible(value) if type(value) is str else value
 
 
 def _drawn(study: optuna.Study) -> tuple[dict[str, Any], dict[str, str]]:

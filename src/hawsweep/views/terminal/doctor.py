@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from hawsweep.views.terminal.style import make_table
+from hawsweep.views.terminal.text import Text
 
 if TYPE_CHECKING:
     from hawsweep.prepare.examine_database import Diagnosis
@@ -62,10 +62,10 @@ def findings_table(findings: Sequence["Finding"]) -> Table:
     table.add_column()
     for each in findings:
         word, style = _STATES[each.state]
-        text = Text(each.text)
-        if each.remedy:
-            text.append(f"\n{each.remedy}", style="dim")
-        table.add_row(Text(word, style=style), Text(each.subject), text)
+        # The lines of an error come after spaces, which nothing that it quotes can begin a line by.
+        lines = [Text(line) for line in each.text.split("\n")]
+        lines += [Text(each.remedy, style="dim")] if each.remedy else []
+        table.add_row(Text(word, style=style), Text(each.subject), Group(*lines))
     return table
 
 

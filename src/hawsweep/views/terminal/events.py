@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.markup import escape
-from rich.text import Text
 
 from hawsweep.text import settings_text
 from hawsweep.views.terminal.style import STYLES
+from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import self_check_lines
 
 

@@ -4,9 +4,9 @@ import shlex
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
 from hawsweep.views.terminal.style import make_table
+from hawsweep.views.terminal.text import Text
 
 if TYPE_CHECKING:
     from hawsweep.export.export import Exported

@@ -1,16 +1,18 @@
 """The display of a running sweep: a live picture on a terminal, else lines."""
 
 import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.text import Text
 
+from hawsweep.machine.output import visible_output
 from hawsweep.running.progress import Follower, WorkerState
 from hawsweep.views.terminal.events import event_lines, start_line
 from hawsweep.views.terminal.progress import RunningPicture
+from hawsweep.views.terminal.text import Text
 
 if TYPE_CHECKING:
     from hawsweep.running.events import Event
@@ -38,6 +40,7 @@ class SweepDisplay:
         self._told_ready = False
         self._told_at: dict[int, float] = {}
         self._told_text: dict[int, str] = {}
+        self._shown = ExitStack()
         self._live = Live(
             get_renderable=self._picture,
             console=console,
@@ -47,7 +50,9 @@ class SweepDisplay:
 
     def __enter__(self) -> "SweepDisplay":
         if self._is_live:
-            self._live.start()
+            self._shown.enter_context(self._live)
+            # What is printed meanwhile goes through the live picture.
+            self._shown.enter_context(visible_output())
         return self
 
     def __exit__(
@@ -56,8 +61,7 @@ class SweepDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._is_live:
-            self._live.stop()
+        self._shown.close()
 
     def __call__(self, event: "Event") -> None:
         """Show an event."""

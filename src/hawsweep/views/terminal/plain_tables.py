@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rich.table import Table
-from rich.text import Text
+from rich.text import Text as RichText
+
+from hawsweep.views.terminal.text import Text
 
 
 @dataclass(frozen=True)
@@ -39,4 +41,4 @@ def cells_of(table: Table) -> Cells:
 
 def plain_text(marked: object) -> str:
     """A line for a terminal without its markup."""
-    return marked.plain if isinstance(marked, Text) else Text.from_markup(str(marked)).plain
+    return marked.plain if isinstance(marked, RichText) else Text.from_markup(str(marked)).plain

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.text import Text
 
 from hawsweep.prepare.preview import Preview, RecordView
-from hawsweep.text import visible
 from hawsweep.views.terminal.doctor import counted
 from hawsweep.views.terminal.style import make_grid
+from hawsweep.views.terminal.text import Text
 
 
 def preview_picture(found: Preview) -> RenderableType:
@@ -24,16 +23,21 @@ def _record(record: RecordView) -> RenderableType:
     n_learned = sum(end - start for start, end in record.learned)
     head = Text.assemble((record.where, "bold cyan"), f"  {record.split}, ")
     head.append(f"{len(record.tokens)} tokens, {n_learned} learned")
-    rows = []
+    rows: list[tuple[str, RenderableType]] = []
     if record.prompt_text is not None:
-        rows.append(("prompt", Text(visible(record.prompt_text.rstrip("\n")), style="dim")))
+        rows.append(("prompt", _lines(record.prompt_text, "dim")))
     if record.dropped is None:
-        rows.append(("learned", Text(visible(record.learned_markup.rstrip("\n")), style="green")))
+        rows.append(("learned", _lines(record.learned_markup, "green")))
     else:
         rows.append(("dropped", Text(record.dropped, style="yellow")))
     if record.n_cut:
         rows.append(("cut", Text(f"{record.n_cut} tokens beyond max_seq_length", style="yellow")))
     return Group(head, Padding(make_grid(rows, "bold", "", gap=3), (0, 2)))
+
+
+def _lines(text: str, style: str) -> RenderableType:
+    """The lines of a record, in its column: its line breaks are those of the template too."""
+    return Group(*(Text(line, style=style) for line in text.rstrip("\n").split("\n")))
 
 
 def _facts(found: Preview) -> Iterator[tuple[str, Text]]:
@@ -47,4 +51,4 @@ def _facts(found: Preview) -> Iterator[tuple[str, Text]]:
     for repair in found.repairs:
         yield "template", Text(repair)
     for warning in found.warnings:
-        yield "warning", Text(visible(f"{warning}."), style="yellow")
+        yield "warning", Text(f"{warning}.", style="yellow")

@@ -8,13 +8,13 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from hawsweep.running.progress import SweepState, ToldEvent, WorkerState
 from hawsweep.text import clock, duration, settings_text, when
 from hawsweep.views.terminal.curves import loss_at, sparkline
 from hawsweep.views.terminal.events import event_lines
 from hawsweep.views.terminal.tables import leaderboard_table, then_text
+from hawsweep.views.terminal.text import Text
 
 # From this many columns on a worker's settings are in its line.
 _ROOMY = 120

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from hawsweep.text import clock, duration
 from hawsweep.views.terminal.doctor import counted, findings_table
 from hawsweep.views.terminal.style import make_grid
+from hawsweep.views.terminal.text import Text
 
 if TYPE_CHECKING:
     from hawsweep.prepare.draft import Draft

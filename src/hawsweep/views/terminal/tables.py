@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from hawsweep.layout import ADAPTER_DIR
 from hawsweep.spec.space import MODEL
@@ -16,6 +15,7 @@ from hawsweep.study.baselines import score_of
 from hawsweep.study.place import printable
 from hawsweep.text import duration, number, score_range, setting, short_name, shorten
 from hawsweep.views.terminal.style import STYLES, WIDE, make_table
+from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import (
     confirmation_lines,
     groups_parts,
@@ -261,5 +261,6 @@ def end_picture(end: "EndOfStudy", ended: str, width: int) -> RenderableType:
         where.add_row("Best adapter", str(end.trial_dir / ADAPTER_DIR))
         shown = f"show {name} {end.best_trial}"
         nexts = [f"export {name} --fuse", shown, f"report {name} --open"]
-    where.add_row("Next", "\n".join(_commands([*nexts, f"dashboard {name}"], end.options)))
+    commands = _commands([*nexts, f"dashboard {name}"], end.options)
+    where.add_row("Next", Group(*map(Text, commands)))
     return Group(*parts, where)

@@ -6,11 +6,11 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
-from hawsweep.text import duration, faults_text, number, score_range, setting, shorten, visible
+from hawsweep.text import duration, faults_text, number, score_range, setting, shorten
 from hawsweep.views.terminal.curves import Series, plot
 from hawsweep.views.terminal.style import STYLES, make_grid
+from hawsweep.views.terminal.text import Text
 
 _PLOT_HEIGHT = 12
 # Characters of an answer before a token and behind it.
@@ -132,9 +132,9 @@ def _tokens_table(tokens: Sequence[Mapping[str, Any]]) -> Table:
     table.add_column("Answer", overflow="fold", ratio=1)
     table.add_column("Record", overflow="fold")
     for each in tokens:
-        text = Text(visible(each["before"][-_AROUND:]))
-        text.append(visible(f"[{each['token']}]"), "bold red")
-        text.append(visible(each["after"][:_AROUND]))
+        text = Text(each["before"][-_AROUND:])
+        text.append(f"[{each['token']}]", "bold red")
+        text.append(each["after"][:_AROUND])
         file_and_line = each["where"].rpartition("/")[2]
         table.add_row(f"{each['loss']:.2f}", text, file_and_line)
     return table

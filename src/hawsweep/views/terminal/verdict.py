@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from hawsweep.results.verdict import lead_text
 from hawsweep.text import faults_text, finite, number, score_range, short_name, shorten
 from hawsweep.views.terminal.style import make_table
+from hawsweep.views.terminal.text import Text
 
 if TYPE_CHECKING:
     from hawsweep.results.compare_systems import Ranking

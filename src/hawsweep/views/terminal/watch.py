@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.text import Text
 
 from hawsweep.errors import HawsweepError
+from hawsweep.machine.output import visible_output
 from hawsweep.study.storage import STORAGE_FAULTS
 from hawsweep.views.terminal.progress import RunningPicture
 from hawsweep.views.terminal.tables import MOST_ROWS, status_picture
+from hawsweep.views.terminal.text import Text
 
 if TYPE_CHECKING:
     from hawsweep.running.status import Status
@@ -88,7 +89,7 @@ def _looks(
 
 
 def _on_screen(console: Console, looks: Looks) -> None:
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    with Live(console=console, screen=True, auto_refresh=False) as live, visible_output():
         for picture, drawn, fault in looks:
             foot = Text(f"{drawn:%H:%M:%S}  Ctrl-C ends", style="dim")
             if fault is not None:

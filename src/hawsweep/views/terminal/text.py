@@ -1,0 +1,79 @@
+"""The texts that terminals show, and the console that prints them.
+
+Whatever a text quotes, it stays text: control characters and line breaks in it are written out.
+What stands on a line of its own is a part of a ``Group``, a row, or a ``print`` by itself.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderableType
+from rich.live import Live
+from rich.segment import Segment
+from rich.spinner import Spinner
+from rich.style import StyleType
+from rich.text import Text as RichText
+
+from hawsweep.machine.output import visible_output
+from hawsweep.text import visible, visible_line
+
+
+class Text(RichText):
+    """A text without line breaks of its own."""
+
+    def __init__(self, text: str = "", *args: Any, **kwargs: Any) -> None:
+        super().__init__(visible_line(text), *args, **kwargs)
+
+    def append(self, text: RichText | str, style: StyleType | None = None) -> "Text":
+        """Add a text to the end."""
+        super().append(visible_line(text) if isinstance(text, str) else text, style)
+        return self
+
+    @classmethod
+    def assemble(cls, *parts: Any, **kwargs: Any) -> "Text":
+        """A text of several, with their styles."""
+        return cast(Text, super().assemble(*parts, **kwargs))
+
+    @classmethod
+    def from_markup(cls, text: str, **kwargs: Any) -> "Text":
+        """A text by rich's markup; escape what is quoted in it."""
+        return cls().append(super().from_markup(visible_line(text), **kwargs))
+
+
+class Status:
+    """A text beside a turning sign."""
+
+    def __init__(self, text: str) -> None:
+        self.spinner = Spinner("dots", Text(text), style="status.spinner")
+
+    def update(self, text: str = "") -> None:
+        """Show another text; without one, what is shown stays."""
+        self.spinner.update(text=Text(text))
+
+
+class Console(RichConsole):
+    """A console that writes no control character but those of its own styles and pictures."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """The segments of a renderable: the one way by which all texts come to be printed."""
+        for segment in super().render(renderable, options):
+            shown = segment.text if segment.control else visible(segment.text)
+            yield segment if shown == segment.text else segment._replace(text=shown)
+
+    def render_str(self, text: str, **kwargs: Any) -> RichText:
+        """A string as text."""
+        return super().render_str(visible_line(text), **kwargs)
+
+    @contextmanager
+    def status(self, text: str) -> Iterator[Status]:  # type: ignore[override]
+        """Show a text beside a turning sign meanwhile; nothing without a terminal."""
+        status = Status(text)
+        with (
+            Live(status.spinner, console=self, refresh_per_second=12.5, transient=True),
+            visible_output(),  # what is printed meanwhile goes through the console
+        ):
+            yield status
