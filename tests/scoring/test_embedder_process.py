@@ -118,7 +118,7 @@ def test_process_that_dies_again_and_again_is_given_up_with_its_last_words(proce
         client_of(process)(TEXTS)
     assert "died 3 times in a row before it answered" in str(caught.value)
     assert "exit code 1" in str(caught.value)
-    assert "embedder.log:\nno such library" in str(caught.value)
+    assert "embedder.log:\n  no such library" in str(caught.value)
 
 
 def test_deaths_after_answers_are_not_in_a_row(process):
