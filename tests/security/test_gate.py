@@ -174,13 +174,7 @@ HOSTS = [
     *("evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "evil.example:8080"),
     *("localhost@evil.example", "127.0.0.1@evil.example", "evil.example#localhost", "localhost."),
     *("127.1", "0.0.0.0", "0177.0.0.1", "2130706433", "[::]", "[::ffff:127.0.0.1]", "localhost:x"),
-    *(
-        "localhost:123456",
-        "localhost:80:80",
-        "localhost evil",
-        "127.0.0.1%00",
-        "",
-    ),
+    *("localhost:123456", "localhost:80:80", "localhost evil", "127.0.0.1%00", ""),
 ]
 
 
@@ -193,16 +187,9 @@ def test_request_for_another_name_is_refused(served, host):
 
 ORIGINS = [
     *("http://evil.example", "null", "", "http://127.0.0.1", "http://127.0.0.1:1", "http://[::1]"),
-    *(
-        "https://127.0.0.1:{port}",
-        "http://127.0.0.1:{port}/",
-        "http://127.0.0.1:{port}.evil.example",
-    ),
-    *(
-        "http://evil.example#127.0.0.1:{port}",
-        "http://u@127.0.0.1:{port}",
-        "http://localhost:{port}",
-    ),
+    *("https://127.0.0.1:{port}", "http://127.0.0.1:{port}/", "http://localhost:{port}"),
+    *("http://127.0.0.1:{port}.evil.example", "http://evil.example#127.0.0.1:{port}"),
+    "http://u@127.0.0.1:{port}",
     *("file://", "chrome-extension://abc", "HTTP://EVIL.EXAMPLE", "http://127.0.0.1:{port}0"),
 ]
 
@@ -283,3 +270,20 @@ def test_request_that_takes_too_long_is_ended_and_leaves_room(place, monkeypatch
         assert ask(server, "/api/meta")[0] == 200
         for each in slow:
             each.close()
+
+
+def test_request_for_which_no_thread_starts_leaves_room(place, monkeypatch):
+    monkeypatch.setattr(serve_module, "_MOST_REQUESTS", 1)
+    refused = []
+
+    def start(thread):
+        refused.append(thread)
+        raise RuntimeError("can't start new thread")
+
+    with serving(place) as server:
+        with monkeypatch.context() as patched:
+            patched.setattr("socketserver.threading.Thread.start", start)
+            with pytest.raises((http.client.HTTPException, OSError)):
+                ask(server, "/api/meta")
+        assert len(refused) == 1
+        assert ask(server, "/api/meta")[0] == 200

@@ -41,7 +41,7 @@ ALLOWED = tuple(
         ("DELETE", "/api/artifacts/(?:[0-9]+/){1,2}[0-9a-fA-F-]+"),
     )
 )
-# Of pages, as optuna-dashboard has it, and no other page may hold them in a frame.
+# Of pages: optuna-dashboard's own, closed further. No other page may hold them in a frame.
 _OF_PAGES = (
     "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' data: 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' blob:; object-src 'none'; "

@@ -62,14 +62,18 @@ class DashboardServer(ThreadingMixIn, WSGIServer):
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread was started, so none will make room
+            self._free.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """End a request that takes too long, whatever it waits for."""
         timer = Timer(_LIMIT_S, _hang_up, [request])
         timer.daemon = True
-        timer.start()
         try:
+            timer.start()
             super().process_request_thread(request, client_address)
         finally:
             timer.cancel()
