@@ -5,10 +5,10 @@ import io
 import json
 import subprocess
 import sys
-import unicodedata
 
 import pytest
 from click.testing import CliRunner
+from hostile_texts import ATTACKS, acts, is_harmless
 from rich.console import Group
 from rich.table import Table
 
@@ -20,25 +20,6 @@ from hawsweep.text import visible, visible_line
 from hawsweep.views.figure_style import shown
 from hawsweep.views.terminal.text import Console, Text
 
-FORGED = "Error: all is well"
-ATTACKS = {
-    "title": "\x1b]0;owned\x07",
-    "clear": "\x1b[2J\x1b[H",
-    "colour": "\x1b[8mhidden",
-    "link": "\x1b]8;;http://evil\x1b\\here\x1b]8;;\x1b\\",
-    "c1": "\x9b31mred",
-    "return": f"name\r{FORGED}",
-    "backspace": "rank 8\b\b16",
-    "line": f"name\n{FORGED}",
-    "next line": f"name\x85{FORGED}",
-    "separator": f"name\u2028{FORGED}",
-    "paragraph": f"name\u2029{FORGED}",
-    "override": "score \u202e9.0\u202c",
-    "isolate": "score \u20669.0\u2069",
-    "half": "a\ud800b",
-    "delete": "a\x7fb",
-    "null": "a\0b",
-}
 PEACEFUL = (
     "ʻO ka ʻōlelo Hawaiʻi, nā kūpuna",
     "👩\u200d🌾 🏴\u200d☠️",
@@ -47,20 +28,6 @@ PEACEFUL = (
     "\t",
 )
 each_attack = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
-
-
-def acts(character):
-    """By Unicode: whether a terminal may obey a character."""
-    return character not in "\n\t" and (
-        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
-        or unicodedata.bidirectional(character)
-        in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-    )
-
-
-def is_harmless(text):
-    lines = text.split("\n")
-    return not any(map(acts, text)) and not any(line.startswith(FORGED) for line in lines)
 
 
 def printed(*parts, terminal=False):
@@ -191,7 +158,7 @@ def test_a_cell_of_csv_cannot_act(attack):
     text = command_printing(print_csv, [{"name": attack, "other": {"a": attack}}])
     assert not any(map(acts, text))
     (row,) = csv.DictReader(io.StringIO(text))
-    assert row["name"] == visible(attack)
+    assert row["name"] == visible_line(attack)
 
 
 FORMULAS = ("=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1", "-5", "＠x")
@@ -201,7 +168,7 @@ FORMULAS = ("=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1+1"
 def test_a_text_that_a_spreadsheet_would_run_is_quoted(formula):
     text = command_printing(print_csv, [{formula: formula}])
     header, row = csv.reader(io.StringIO(text))
-    assert header == row == [f"'{visible(formula)}"]
+    assert header == row == [f"'{visible_line(formula)}"]
 
 
 def test_numbers_in_csv_are_no_texts():

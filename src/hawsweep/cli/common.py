@@ -15,7 +15,7 @@ import click
 
 from hawsweep.errors import HawsweepError
 from hawsweep.machine.output import plain_stream, visible_output
-from hawsweep.text import ACTING, visible
+from hawsweep.text import ACTING, visible_line
 
 Command = Callable[..., Any]
 # What a spreadsheet takes for the beginning of a formula, also in full width.
@@ -119,11 +119,10 @@ def _finite(content: Any) -> Any:
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print records as CSV with a header. Missing values are empty, nested values are JSON.
+    """Print records as CSV with a header, a line each. Missing values are empty, nested ones JSON.
 
     A text that a spreadsheet would run begins with an apostrophe, as OWASP advises. Control
-    characters are written out; a line break stays, within quotes. Numbers stay numbers, also below
-    0.
+    characters and line breaks are written out. Numbers stay numbers, also below 0.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
@@ -138,5 +137,5 @@ def _cell(value: Any) -> Any:
         value = json.dumps(_finite(value), ensure_ascii=False)
     if isinstance(value, str):
         quote = "'" if value.startswith(_FORMULA) else ""
-        return f"{quote}{visible(value)}"
+        return f"{quote}{visible_line(value)}"
     return "" if _finite(value) is None else value

@@ -44,4 +44,4 @@ def list_studies(place: Place, as_json: bool, as_csv: bool) -> None:
         console.print("No studies yet. Start one: hawsweep start lr-rank")
     if left:
         console.print(left, markup=False, highlight=False)
-    console.print(f"Sweeps: {', '.join(sorted(sweeps))}", style="dim")
+    console.print(f"Sweeps: {', '.join(sorted(sweeps))}", style="dim", markup=False)

@@ -6,6 +6,7 @@ import click
 
 from hawsweep.cli.common import place_options
 from hawsweep.study.place import Place
+from hawsweep.text import visible_line
 
 
 @click.command()
@@ -55,7 +56,7 @@ def report(
 
         output = output or place.study_dir(name) / REPORT_FILE
         write_report(output, report_page(made, study), PAGE_MARK, force=force)
-    click.echo(f"Report  {output}")
+    click.echo(visible_line(f"Report  {output}"))
     if show:
         from hawsweep.views.dashboard.browser import open_address
 

@@ -120,9 +120,9 @@ def _start_detached(
         f"Study [bold]{study_name}[/bold] runs in the background as process {pid}.",
         f"Watch it    hawsweep status {study_name} --watch",
         f"Stop it     hawsweep stop {study_name}",
-        f"Its output is in {log}",
     ):
         console.print(line, highlight=False)
+    console.print(f"Its output is in {log}", highlight=False, markup=False)
 
 
 def _print_end(console: "Console", outcome: "Outcome") -> None:

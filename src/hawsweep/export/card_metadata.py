@@ -12,6 +12,7 @@ from hawsweep.models.hub import is_repository, split_revision
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import TEST
+from hawsweep.text import visible_line
 
 # The origin of the bundled models, and the licenses of their packages.
 _BUNDLED = {"smollm2-135m-instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
@@ -78,7 +79,7 @@ def metadata(
                 EvalResult(
                     task_type="text-generation",
                     dataset_type=data_sets[0] if data_sets else "custom",
-                    dataset_name=", ".join(name_of(each.path) for each in spec.data),
+                    dataset_name=", ".join(visible_line(name_of(each.path)) for each in spec.data),
                     dataset_split=split,
                     metric_type=own,
                     metric_name=f"{'mean' if kind == 'score' else 'corpus'} {metric_name(own)}",
