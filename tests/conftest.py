@@ -60,6 +60,11 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter, config):
     if hasattr(config, "workerinput"):
         return
+    passed = (Path(each.nodeid.split("::")[0]) for each in terminalreporter.stats.get("passed", ()))
+    held = Counter(path.stem[5:] for path in passed if path.parent.name == "security")
+    if held:
+        each = ", ".join(f"{kind} {number}" for kind, number in sorted(held.items()))
+        terminalreporter.write_line(f"attacks held: {held.total()} ({each})")
     path = Path(os.environ[FAULTS_FILE])
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     path.unlink(missing_ok=True)
