@@ -52,6 +52,16 @@ def test_every_relative_link_of_a_document_leads_somewhere(path):
     assert broken_links(path, path.read_text(encoding="utf-8")) == []
 
 
+def test_each_test_that_the_threat_model_names_exists_and_none_is_left_out():
+    named = {
+        name if name.startswith("tests/") else f"tests/security/{name}"
+        for name in re.findall(r"`((?:tests/)?[\w/]*test_\w+\.py)`", read("docs/security.md"))
+    }
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+    security = {f"tests/security/{path.name}" for path in ROOT.glob("tests/security/test_*.py")}
+    assert security - named == set()
+
+
 def test_links_that_lead_nowhere_are_found():
     text = "# A `b`: c, d\n\n[a](none.md) [b](#a-b-c-d) [c](#e) [d](README.md#e) `[e](f)`\n"
     text += "```\n# e\n[g](h)\n```\n[i](https://example.org/i) [j](LICENSE)\n"
