@@ -1,0 +1,108 @@
+"""Settings as points, for the Gaussian process, and the points that may be proposed."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hawsweep.search.gaussian_process import Array
+from hawsweep.spec.space import SEARCHABLE, Choices, Range, SearchValue, nearest
+
+# Learning rates half a decade apart differ in loss; of all else, the ends of the space do.
+_DECADES_OF_RATE = 0.5
+_MOST_CANDIDATES = 2048
+_VALUES_OF_RANGE = 49
+
+
+class Coordinates:
+    """The coordinates of settings in a search space, in units of the distance that matters.
+
+    Learning rates and other logarithmic ranges count in decades, whole numbers in powers of two,
+    other numbers as they are, names by equality.
+    """
+
+    def __init__(self, search: Mapping[str, Range | Choices]) -> None:
+        self._search = dict(search)
+        self._names: dict[str, tuple[SearchValue, ...]] = {}
+        self._scales: dict[str, tuple[bool, float, float]] = {}
+        for key, asked in search.items():
+            if isinstance(asked, Choices) and SEARCHABLE[key] in (str, bool):
+                self._names[key] = asked.choices
+                continue
+            ends = (
+                [float(value) for value in asked.choices]
+                if isinstance(asked, Choices)
+                else [asked.low, asked.high]
+            )
+            low, high = min(ends), max(ends)
+            is_log = low > 0 and (
+                key == "learning_rate"
+                or SEARCHABLE[key] is int
+                or (isinstance(asked, Range) and asked.log)
+            )
+            span = math.log10(high / low) if is_log else high - low
+            unit = _DECADES_OF_RATE if key == "learning_rate" and is_log else span
+            self._scales[key] = (is_log, low, unit or 1.0)
+        self.kinds = np.array([key in self._names for key in self._search])
+
+    def of(self, settings: Mapping[str, SearchValue]) -> list[float]:
+        """The coordinates of a setting.
+
+        Raises:
+            KeyError: It lacks a key of the space.
+            ValueError: It has a name that is no choice.
+        """
+        return [self._coordinate(key, settings[key]) for key in self._search]
+
+    def _coordinate(self, key: str, value: SearchValue) -> float:
+        if key in self._names:
+            return float(self._names[key].index(value))
+        is_log, low, unit = self._scales[key]
+        number = float(value)
+        return (math.log10(number / low) if is_log else number - low) / unit
+
+    def count(self) -> float:
+        """How many settings the space has; infinite with a range that has no steps."""
+        return math.prod(_n_values(key, asked) for key, asked in self._search.items())
+
+    def candidates(self, seed: int) -> list[dict[str, SearchValue]]:
+        """Settings that may be proposed: all of them, or a grid of ranges; of more than 2048
+        some by chance.
+        """
+        values = {key: _values(key, asked) for key, asked in self._search.items()}
+        if math.prod(map(len, values.values())) <= _MOST_CANDIDATES:
+            return [
+                dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())
+            ]
+        random = np.random.default_rng(seed)
+        drawn = [
+            [of_key[i] for i in random.integers(len(of_key), size=_MOST_CANDIDATES)]
+            for of_key in values.values()
+        ]
+        return [dict(zip(values, each, strict=True)) for each in zip(*drawn, strict=True)]
+
+    def array(self, settings: Sequence[Mapping[str, SearchValue]]) -> Array:
+        """The coordinates of several settings, (n, d)."""
+        return np.array([self.of(each) for each in settings]).reshape(len(settings), -1)
+
+
+def _n_values(key: str, asked: Range | Choices) -> float:
+    if isinstance(asked, Choices):
+        return len(asked.choices)
+    if asked.low == asked.high:
+        return 1
+    step = asked.step or (1 if SEARCHABLE[key] is int else None)
+    return math.inf if step is None else round((asked.high - asked.low) / step) + 1
+
+
+def _values(key: str, asked: Range | Choices) -> list[SearchValue]:
+    if isinstance(asked, Choices):
+        return list(asked.choices)
+    n_values = int(min(_n_values(key, asked), _VALUES_OF_RANGE))
+    spaced = np.geomspace if asked.log else np.linspace
+    found = (
+        nearest(asked, float(value), SEARCHABLE[key])
+        for value in spaced(asked.low, asked.high, n_values)
+    )
+    return list(dict.fromkeys(found))

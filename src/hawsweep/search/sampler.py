@@ -1,0 +1,194 @@
+"""What proposes the next setting: hawsweep's own sampler, and two of Optuna's."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.search.coordinates import Coordinates
+from hawsweep.search.distributions import distributions
+from hawsweep.search.gaussian_process import GaussianProcess
+from hawsweep.spec.space import SearchValue
+from hawsweep.spec.sweep import SweepSpec
+
+# Losses further above the leader's count as this far: how badly a rate diverges says nothing more.
+_MOST_BEHIND = 0.12
+# The standard deviation of a relative loss: of one that was trained whole, and how much more an
+# earlier one is in doubt about the end.
+_NOISE, _NOISE_OF_EARLY = 0.001, 0.006
+
+Settings = dict[str, SearchValue]
+
+
+def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:
+    """The sampler for the next proposal.
+
+    Its seed depends on the spec's seed and on the number of the trial. So a proposal does not
+    depend on the process that makes it, and a restarted process does not repeat earlier proposals.
+    """
+    seed = (spec.seed * 1_000_003 + n_trials) % 2**32
+    if spec.sampler.name == "random":
+        return RandomSampler(seed=seed)
+    if spec.sampler.name == "tpe":
+        return TPESampler(seed=seed, n_startup_trials=spec.sampler.n_startup_trials)
+    return GaussianProcessSampler(spec, seed)
+
+
+def is_exhausted(spec: SweepSpec, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether hawsweep's sampler has nothing to propose: each setting of the space was tried."""
+    n_settings = Coordinates(spec.search).count()
+    return spec.sampler.name == "gp" and n_settings <= len(_tried(spec, trials))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a trial has shown.
+
+    Attributes:
+        loss: The logarithm of its lowest validation loss over the leader's at equal steps.
+        noise: The standard deviation of ``loss`` as a forecast of the end.
+    """
+
+    settings: Settings
+    loss: float
+    noise: float
+
+
+def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]:
+    """Compare trials with their leader: the best of those that were trained longest.
+
+    Complete, pruned and running trials count alike, as far as they were trained. Losses of the same
+    step are of the same validation examples, so that their ratio is known far better than a score.
+
+    Args:
+        most_iters: Iterations of a trial whose settings do not say.
+    """
+    curves = {trial.number: _lowest_so_far(trial) for trial in trials}
+    seen = [trial for trial in trials if curves[trial.number]]
+    if not seen:
+        return []
+    longest = max(max(curves[trial.number]) for trial in seen)
+    leader = min((curve[longest], n) for n, curve in curves.items() if longest in curve)[1]
+    found = []
+    for trial in seen:
+        step = max(curves[trial.number])
+        best = _at(curves[leader], step)
+        if best is None or best <= 0:
+            continue
+        loss = curves[trial.number][step]
+        behind = math.log(loss / best) if 0 < loss < math.inf else _MOST_BEHIND
+        done = min(1.0, step / trial.params.get("iters", most_iters))
+        noise = _NOISE + _NOISE_OF_EARLY * (1 - done)
+        found.append(Observation(trial.params, min(behind, _MOST_BEHIND), noise))
+    return found
+
+
+def _lowest_so_far(trial: FrozenTrial) -> dict[int, float]:
+    """The lowest loss until each evaluation, by iteration: a trial's result is its best one."""
+    lowest, found = math.inf, {}
+    for step, value in sorted(trial.intermediate_values.items()):
+        lowest = min(lowest, math.inf if math.isnan(value) else -value)
+        found[step] = lowest
+    return found
+
+
+def _at(curve: Mapping[int, float], step: int) -> float | None:
+    """A curve's last value until a step."""
+    return next((curve[each] for each in sorted(curve, reverse=True) if each <= step), None)
+
+
+class GaussianProcessSampler(BaseSampler):
+    """Proposes the setting of which most is expected, given all that trials have shown.
+
+    It never proposes a setting that a trial had. Trials that wait or have shown nothing stand at
+    their expected loss, so that several workers get different settings.
+    """
+
+    def __init__(self, spec: SweepSpec, seed: int) -> None:
+        self._spec, self._seed = spec, seed
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """All of the space that has a choice: settings are proposed as a whole."""
+        space = distributions(self._spec.search)
+        return {key: each for key, each in space.items() if not each.single()}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """The proposal; without one that is left, nothing is proposed."""
+        others = [
+            each for each in study.get_trials(deepcopy=False) if each.number != trial.number
+        ]
+        return propose(self._spec, others, self._seed) or {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """A value by chance, for a key that a queued setting lacks."""
+        random = RandomSampler(seed=self._seed)
+        return random.sample_independent(study, trial, param_name, param_distribution)
+
+
+def propose(spec: SweepSpec, trials: Sequence[FrozenTrial], seed: int) -> Settings | None:
+    """The setting to try next; None if all were tried."""
+    space = Coordinates(spec.search)
+    tried = _tried(spec, trials)
+    left = [each for each in space.candidates(seed) if _key(each) not in tried]
+    if not left:
+        return None
+    np.random.default_rng(seed).shuffle(left)  # type: ignore[arg-type] # of equal ones any
+    whole = [trial for trial in trials if _key(_settings(trial)) in tried]
+    observed = observe([t for t in whole if t.state != TrialState.FAIL], spec.train.iters)
+    if not observed:
+        return left[0]
+    at = space.array([each.settings for each in observed])
+    losses = np.array([each.loss for each in observed])
+    noise = np.array([each.noise for each in observed])
+    pending = [_settings(trial) for trial in whole if not trial.intermediate_values]
+    pending = [each for trial, each in zip(whole, pending, strict=False) if not trial.state.is_finished()]
+    process = GaussianProcess(at, losses, noise, space.kinds)
+    if pending:
+        added = space.array(pending)
+        at = np.concatenate([at, added])
+        losses = np.concatenate([losses, process.posterior(added).mean])
+        noise = np.concatenate([noise, np.full(len(added), _NOISE)])
+        process = GaussianProcess(at, losses, noise, space.kinds)
+    below = float(process.posterior(at).mean.min())
+    return left[int(process.posterior(space.array(left)).expected_improvement(below).argmax())]
+
+
+def _settings(trial: FrozenTrial) -> Settings:
+    """A trial's settings; of one that waits, the queued ones."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def _key(settings: Mapping[str, SearchValue]) -> tuple[tuple[str, SearchValue], ...]:
+    return tuple(sorted(settings.items()))
+
+
+def _tried(spec: SweepSpec, trials: Sequence[FrozenTrial]) -> set[tuple[tuple[str, SearchValue], ...]]:
+    """The settings of the space that a trial has or had."""
+    space = distributions(spec.search)
+    found = set()
+    for trial in trials:
+        settings = _settings(trial)
+        if settings.keys() == space.keys() and all(
+            space[key]._contains(space[key].to_internal_repr(value)) for key, value in settings.items()
+        ):
+            found.add(_key(settings))
+    return found
