@@ -240,7 +240,7 @@ CASES = [
     spec_case("alias-bomb", BOMB, "more than 100,000 values, aliases written out", "line 5"),
     spec_case("merge-bomb", MERGE_BOMB, "more than 100,000 values", "aliases written out"),
     spec_case("alias-of-itself", "data: &a [*a]", "*a stands inside of what it stands for"),
-    spec_case("huge", f"model: {'x' * 1_000_001}", "is larger than 1 MB: that is no sweep"),
+    spec_case("huge", f"model: {'x' * 1_000_001}", "bytes, and at most 1,000,000 are read"),
     # a sweep that is YAML
     spec_case("missing-keys", "model: a", "has 2 faults", "data is missing", "search is missing"),
     spec_case("unknown-key", sweep(trails="3"), "trails is not a key", "did you mean 'trials'?"),
