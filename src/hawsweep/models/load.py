@@ -15,6 +15,7 @@ from hawsweep.machine import backend
 from hawsweep.machine.memory import available_bytes
 from hawsweep.models.chat_template import ChatTemplate
 from hawsweep.models.check_files import TEMPLATE_BYTES, check_adapter, check_folder
+from hawsweep.models.check_template import check_templates
 from hawsweep.models.config_file import read_config
 
 if TYPE_CHECKING:
@@ -133,13 +134,18 @@ def load_tokenizer(
 
 
 def _give_template(tokenizer: Any, path: Path) -> None:
-    """Have the template where older checkpoints keep it, in a file that transformers reads no more.
+    """Have the template, if it is nowhere else from where older checkpoints keep it, a file that
+    transformers reads no more; and check its limits before its first use here.
 
     Raises:
-        ModelError: There is none.
+        ModelError: There is none, or it does not keep its limits.
     """
-    if tokenizer.chat_template is not None or getattr(tokenizer, "has_chat_template", False):
-        return
+    if tokenizer.chat_template is None and not getattr(tokenizer, "has_chat_template", False):
+        _read_old_template(tokenizer, path)
+    check_templates(tokenizer, path)
+
+
+def _read_old_template(tokenizer: Any, path: Path) -> None:
     try:
         content = json.loads(read_regular(path / "chat_template.json", TEMPLATE_BYTES))
         tokenizer.chat_template = str(content["chat_template"])
