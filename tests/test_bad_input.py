@@ -310,7 +310,12 @@ CASES = [
     spec_case("nothing-to-train-on", sweep(data="{path: a, valid_fraction: 0.9}"), "nothing to tr"),
     # where the sweep is
     Case("sweep-missing-file", ("start", "no/where.yaml"), "no sweep file no/where.yaml"),
-    Case("sweep-a-folder", ("start", "folder.yaml"), "no sweep file", files={"folder.yaml/x": ""}),
+    Case(
+        "sweep-a-folder",
+        ("start", "folder.yaml"),
+        "folder.yaml cannot be read: Is a directory",
+        files={"folder.yaml/x": ""},
+    ),
     Case("sweep-unknown", ("start", "lr-rnak"), ("no sweep 'lr-rnak'", "did you mean 'lr-rank'?")),
     Case(
         "sweep-unreadable",
@@ -491,7 +496,7 @@ CASES = [
     model_case(
         "text-as-width",
         changed_config(hidden_size="wide"),
-        "model cannot be loaded as an MLX model",
+        "model/config.json: hidden_size is 'wide', but must be a whole number above 0",
         args=("score", "--data", "data"),
     ),
     model_case(

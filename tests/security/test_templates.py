@@ -10,8 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
+from hawsweep.cli import main
 from hawsweep.errors import DataError, ModelError
 from hawsweep.machine.children import child_command
 from hawsweep.models import check_template, render_template
@@ -225,6 +227,21 @@ def test_template_of_an_older_checkpoint_is_checked(folder, one_second):
     with pytest.raises(ModelError, match="takes more than 1 s") as fault:
         load_template(folder)
     assert str(fault.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("command", ["validate", "preview"])
+def test_commands_refuse_a_template_without_an_end_in_a_sentence(folder, command, one_second):
+    path = put(folder, "chat_template.jinja", ENDLESS)
+    sweep = folder.with_name("try.yaml")
+    sweep.write_text(
+        f"model: {folder}\ndata: phrasebook\n"
+        "search: {learning_rate: {choices: [0.001, 0.002]}}\ntrials: 2\n"
+    )
+    done = CliRunner().invoke(main, [command, str(sweep)])
+    said = " ".join(done.output.split())
+    assert done.exit_code == 1, said
+    assert "takes more than 1 s for a conversation" in said
+    assert str(path) in said.replace(" ", "")
 
 
 def test_each_of_several_templates_is_checked(tmp_path, one_second):

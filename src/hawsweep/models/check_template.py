@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -100,4 +101,4 @@ def _render(template: str, variables: Mapping[str, Any]) -> str | None:
 def _file_of(folder: Path, name: str) -> Path:
     files = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
     places = (folder / "additional_chat_templates" / f"{name}.jinja", *map(folder.joinpath, files))
-    return next((path for path in places if path.exists()), folder)
+    return next((path for path in places if os.path.exists(path)), folder)

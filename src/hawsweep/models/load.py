@@ -149,7 +149,7 @@ def _read_old_template(tokenizer: Any, path: Path) -> None:
     try:
         content = json.loads(read_regular(path / "chat_template.json", TEMPLATE_BYTES))
         tokenizer.chat_template = str(content["chat_template"])
-    except (OSError, ValueError, LookupError, TypeError) as fault:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as fault:
         raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.") from fault
 
 
