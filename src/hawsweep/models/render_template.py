@@ -1,7 +1,7 @@
 """A process that renders a chat template for the first time, within limits of time and memory.
 
 A template is a stranger's program. The sandbox of jinja2 decides what it may touch, not how long it
-runs and how much it holds. This process imports nothing large, so that it starts in half a second.
+runs and how much it holds. This process imports nothing large, so that it starts fast.
 """
 
 import json
