@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optuna
 
+from hawsweep.files import read_regular
 from hawsweep.models import resolve
 from hawsweep.models.hub import is_repository, split_revision
 from hawsweep.results.leaderboard import TrialRow
@@ -16,6 +17,7 @@ from hawsweep.text import visible_line
 
 # The origin of the bundled models, and the licenses of their packages.
 _BUNDLED = {"smollm2-135m-instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
+_CARD_BYTES = 10_000_000
 _METRICS = {
     "semantic_similarity": "semantic similarity",
     "chrf": "chrF",
@@ -109,7 +111,8 @@ def _license_of(model: str) -> str | None:
     if path is None or not path.is_file():
         return None
     try:
-        found = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+        text = read_regular(path, _CARD_BYTES).decode()
+        found = ModelCard(text, ignore_metadata_errors=True)
     except (OSError, ValueError):
         return None
     named = getattr(found.data, "license", None)
