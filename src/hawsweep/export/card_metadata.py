@@ -12,7 +12,7 @@ from hawsweep.models import resolve
 from hawsweep.models.hub import is_repository, split_revision
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import TEST
+from hawsweep.study.trials import read_test
 from hawsweep.text import visible_line
 
 # The origin of the bundled models, and the licenses of their packages.
@@ -70,7 +70,7 @@ def metadata(
     base = known[0] if known else repo if _is_repository(spec.model) else None
     data_sets = [each.path for each in spec.data if _is_repository(each.path)]
     results = []
-    test = study.user_attrs.get(TEST, {})
+    test = read_test(study) or {}
     tested = test["trial"] if str(test.get("trial_number")) == row.label else {}
     for split, values in (("validation", vars(row)), ("test", tested)) if is_measured else ():
         for kind in ("score", "chrf", "bleu"):
