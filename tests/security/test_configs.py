@@ -104,6 +104,13 @@ def test_size_beyond_its_bound_is_refused_and_the_bound_is_not(tmp_path, key, wh
 def test_heads_times_their_width_beyond_the_bound_are_refused(tmp_path):
     write(tmp_path, json.dumps({"num_attention_heads": 2_000, "head_dim": 1_000}))
     assert "num_attention_heads times head_dim is 2,000,000" in refused(tmp_path)
+    write(tmp_path, json.dumps({"num_attention_heads": [1, 2_000], "head_dim": 1_000}))
+    assert "num_attention_heads times head_dim is 2,000,000" in refused(tmp_path)
+
+
+def test_size_in_a_list_of_configs_is_refused(tmp_path):
+    write(tmp_path, json.dumps({"block_configs": [{}, {"hidden_size": 10**9}]}))
+    assert "block_configs.hidden_size is 1000000000, but must be at most" in refused(tmp_path)
 
 
 @pytest.mark.parametrize("kinds", ["full_attention", "sliding_attention"])
@@ -187,6 +194,8 @@ HEADERS = {
     "float-shape": ({**TENSOR, "shape": [2.0, 2]}, "no whole number"),
     "bool-shape": ({**TENSOR, "shape": [True, 4]}, "no whole number"),
     "text-offset": ({**TENSOR, "data_offsets": ["0", "16"]}, "no whole number"),
+    "many-dimensions": ({**TENSOR, "shape": [1] * 1_000_000}, "1,000,000 dimensions"),
+    "long-dimension": ({**TENSOR, "shape": [2**64]}, "no whole number"),
     "one-offset": ({**TENSOR, "data_offsets": [16]}, "not a safetensors file"),
     "no-offsets": ({"dtype": "F32", "shape": []}, "not a safetensors file"),
     "unknown-type": ({**TENSOR, "dtype": "F31"}, "not a safetensors file"),

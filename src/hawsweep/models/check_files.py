@@ -25,6 +25,7 @@ _MOST_BYTES = {
     "*.jinja": TEMPLATE_BYTES,
     **dict.fromkeys(("*.json", "*.model", "*.tiktoken", "*.txt", "vocab.*"), 100_000_000),
 }
+_MOST_DIMENSIONS = 16
 _LONGEST_HEADER = 16_000_000
 # Bits of a value, by its type in a safetensors file.
 _BITS = {
@@ -127,7 +128,9 @@ def _check_weights(path: Path) -> None:
 def _end(name: str, tensor: Mapping[str, Any]) -> int:
     """Where a tensor ends, after the header."""
     (start, end), shape, kind = tensor["data_offsets"], tensor["shape"], tensor["dtype"]
-    if any(type(each) is not int or each < 0 for each in (start, end, *shape)):
+    if len(shape) > _MOST_DIMENSIONS:  # their product would take hours
+        raise ValueError(f"the tensor {name[:100]!r} has {len(shape):,} dimensions")
+    if any(type(each) is not int or not 0 <= each < 2**63 for each in (start, end, *shape)):
         raise ValueError(f"the tensor {name[:100]!r} has a size that is no whole number")
     if (end - start) * 8 != prod(shape) * _BITS[kind]:
         raise ValueError(

@@ -80,10 +80,11 @@ def check_sizes(config: Mapping[str, Any], path: Path) -> None:
         where, section = sections.pop()
         for key, value in section.items():
             _check_size(f"{path}: {where}{key[:_MOST_SHOWN]}", key, value)
-            if isinstance(value, Mapping):
-                sections.append((f"{where}{key}."[-_MOST_SHOWN:], value))
-        heads, each = section.get("num_attention_heads"), section.get("head_dim")
-        if isinstance(heads, int) and isinstance(each, int) and heads * each > _MOST_WIDTH:
+            within = value if isinstance(value, list) else [value]
+            below = f"{where}{key}."[-_MOST_SHOWN:]
+            sections.extend((below, each) for each in within if isinstance(each, Mapping))
+        heads, each = map(_largest, (section.get("num_attention_heads"), section.get("head_dim")))
+        if heads * each > _MOST_WIDTH:
             product = f"{path}: {where}num_attention_heads times head_dim"
             raise _bad(product, f"{heads * each:,}", f"at most {_MOST_WIDTH:,}")
 
@@ -103,6 +104,12 @@ def _check_size(name: str, key: str, value: Any) -> None:
         raise _bad(name, _shown(value), "a mapping")
     if most is not None and any(_is_beyond(one, most) for one in each):
         raise _bad(name, _shown(value), f"at most {most:,}")
+
+
+def _largest(value: Any) -> int:
+    """The largest of a size of all layers, or of each; 0 without one."""
+    each = value if isinstance(value, list) else [value]
+    return max((one for one in each if isinstance(one, int)), default=0)
 
 
 def _is_count(value: Any) -> bool:
