@@ -240,7 +240,7 @@ CASES = [
     spec_case("alias-bomb", BOMB, "more than 100,000 values, aliases written out", "line 5"),
     spec_case("merge-bomb", MERGE_BOMB, "more than 100,000 values", "aliases written out"),
     spec_case("alias-of-itself", "data: &a [*a]", "*a stands inside of what it stands for"),
-    spec_case("huge", f"model: {'x' * 1_000_001}", "is larger than 1 MB: that is no sweep"),
+    spec_case("huge", f"model: {'x' * 1_000_001}", "bytes, and at most 1,000,000 are read"),
     # a sweep that is YAML
     spec_case("missing-keys", "model: a", "has 2 faults", "data is missing", "search is missing"),
     spec_case("unknown-key", sweep(trails="3"), "trails is not a key", "did you mean 'trials'?"),
@@ -310,7 +310,12 @@ CASES = [
     spec_case("nothing-to-train-on", sweep(data="{path: a, valid_fraction: 0.9}"), "nothing to tr"),
     # where the sweep is
     Case("sweep-missing-file", ("start", "no/where.yaml"), "no sweep file no/where.yaml"),
-    Case("sweep-a-folder", ("start", "folder.yaml"), "no sweep file", files={"folder.yaml/x": ""}),
+    Case(
+        "sweep-a-folder",
+        ("start", "folder.yaml"),
+        "folder.yaml cannot be read: Is a directory",
+        files={"folder.yaml/x": ""},
+    ),
     Case("sweep-unknown", ("start", "lr-rnak"), ("no sweep 'lr-rnak'", "did you mean 'lr-rank'?")),
     Case(
         "sweep-unreadable",
@@ -491,7 +496,7 @@ CASES = [
     model_case(
         "text-as-width",
         changed_config(hidden_size="wide"),
-        "model cannot be loaded as an MLX model",
+        "model/config.json: hidden_size is 'wide', but must be a whole number above 0",
         args=("score", "--data", "data"),
     ),
     model_case(

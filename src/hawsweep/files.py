@@ -1,16 +1,93 @@
-"""Files that are whole or missing: a process killed while writing leaves the earlier file."""
+"""Only regular files are read. Written ones are whole or missing: a process killed while writing
+leaves the earlier file.
+"""
 
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hawsweep.errors import StudyError
 
 # The prefix of files that are being written. No code reads them.
 HALF_WRITTEN = "~"
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class UnfitFileError(OSError):
+    """A path leads to no regular file, or to one that is too large."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(errno.EINVAL, reason)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+def check_regular(path: Path, most_bytes: int | None = None) -> None:
+    """Check a file that another library opens; see ``open_regular``. It is not opened."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise UnfitFileError("it is a link to a file that is not there") from None
+        raise
+    except ValueError as fault:
+        raise UnfitFileError(f"its name is no path: {fault}") from fault
+    _check(found, most_bytes)
+
+
+def open_regular(path: Path, most_bytes: int | None = None) -> BinaryIO:
+    """Open a file that a stranger may have placed. A FIFO would let the reader wait without end,
+    and a device has no end.
+
+    A link to a regular file is one: the hub's cache consists of links.
+
+    Raises:
+        OSError: It is not a regular file, has more than ``most_bytes``, or cannot be read;
+            ``strerror`` says which.
+    """
+    check_regular(path, most_bytes)
+    # Without waiting, and checked again: another file may have taken its place.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _check(os.fstat(descriptor), most_bytes)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The content of a file; see ``open_regular``."""
+    with open_regular(path, most_bytes) as file:
+        content = file.read(most_bytes + 1)  # it may have grown, and in /proc sizes are 0
+    if len(content) > most_bytes:
+        raise _too_large(len(content), most_bytes)
+    return content
+
+
+def _check(found: os.stat_result, most_bytes: int | None) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "of another kind")
+        raise UnfitFileError(f"it is {kind}, not a regular file; save its content as a file")
+    if most_bytes is not None and found.st_size > most_bytes:
+        raise _too_large(found.st_size, most_bytes)
+
+
+def _too_large(n_bytes: int, most_bytes: int) -> UnfitFileError:
+    return UnfitFileError(f"it has {n_bytes:,} bytes, and at most {most_bytes:,} are read")
 
 
 @contextmanager

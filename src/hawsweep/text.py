@@ -80,6 +80,16 @@ def faults_text(faults: Mapping[str, int] | None) -> str:
     return ", ".join(f"{count} {fault}" for fault, count in sorted((faults or {}).items()))
 
 
+def opened_text(n_opened: int) -> str:
+    """A warning where the test split was opened more than once; else empty."""
+    if n_opened < 2:
+        return ""
+    return (
+        f"The test split was opened {n_opened} times, which counts each time that answering it "
+        "began: a choice made after the first makes the result too high."
+    )
+
+
 def clock(seconds: float) -> str:
     """``1:02:03``, or ``2:03`` below an hour."""
     minutes, rest = divmod(round(seconds), 60)

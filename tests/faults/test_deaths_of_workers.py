@@ -18,9 +18,13 @@ from harness import (
     workers_of,
 )
 from optuna.trial import TrialState
+from tiny_sweep import tiny_sweep
 
 from hawsweep.running.start import run_sweep
+from hawsweep.running.status import StatusReader
 from hawsweep.spec.read import read_sweep
+from hawsweep.study.place import Place
+from hawsweep.views.terminal.tables import test_text as text_of_test
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGABRT, signal.SIGSEGV)
 N_STRIKES = 18  # of each seed
@@ -192,3 +196,25 @@ def test_address_limit_that_is_met_ends_no_sweep(lab, after):
         assert run.wait() == 0
     here.check(2)
     assert here.trials()[0].user_attrs["fault"] in ("out_of_memory", "crashed")
+
+
+def test_worker_that_dies_while_it_answers_the_test_split_has_opened_it(lab):
+    scoring = tiny_sweep("", "")["scoring"] | {"max_examples": 100, "max_tokens": 100}
+    here, struck = lab(trials=1, scoring=scoring), []
+
+    def listen(event):
+        if event.kind == "test_start" and not struck:
+            (worker,) = workers_of(psutil.Process())
+            wait_until(lambda: here.study.user_attrs.get("test_opened") == 1)
+            assert kill(worker.pid, signal.SIGKILL)
+            count("worker killed by a signal")
+            struck.append(here.study.user_attrs.get("test"))
+
+    run_sweep(
+        read_sweep(here.folder / "sweep.yaml"), "tiny", studies_dir=here.studies, on_event=listen
+    )
+    here.check(1)
+    assert struck == [None]  # it died before there were scores
+    assert here.study.user_attrs["test_opened"] == here.study.user_attrs["test"]["n_opened"] == 2
+    test = StatusReader(Place(here.studies), "tiny").look().test
+    assert "The test split was opened 2 times" in text_of_test(test)

@@ -141,7 +141,6 @@ def test_loaded_model_is_what_mlx_lm_loads(tiny_model_dir):
     [
         ("config.json", "{}"),
         ("config.json", '{"model_type": "unheard_of"}'),
-        ("config.json", "{"),
         ("model.safetensors", "not tensors"),
     ],
 )

@@ -22,6 +22,7 @@ from hawsweep.scoring import embedder_process
 from hawsweep.scoring.embedder_process import own_embedder
 from hawsweep.scoring.metrics import find_metric
 from hawsweep.study.place import Place
+from hawsweep.study.provenance import git_state
 
 TRAPS = (
     *("json", "os", "random", "sitecustomize", "usercustomize"),
@@ -213,3 +214,58 @@ def test_metric_imports_from_a_folder_that_was_named(tmp_path):
         text=True,
     )
     assert done.stdout == "3.0\n", done.stderr
+
+
+# Settings of a repository that name a program, which ``{trap}`` is, for Git's comparing of files.
+GIT_TRAPS = {
+    "monitor": {"core.fsmonitor": "{trap}"},
+    "filter": {"filter.trap.clean": "{trap}"},
+    "required filter": {"filter.trap.clean": "{trap}", "filter.trap.required": "true"},
+    "filter process": {"filter.trap.process": "{trap}"},
+    "odd filter": {"filter.a=b.clean": "{trap}"},
+    "hooks": {"core.hooksPath": "{hooks}"},
+    "included": {"include.path": "{included}"},
+}
+
+
+def git(folder, *arguments):
+    known = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run(["git", "-C", folder, *known, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def trapped_repository(tmp_path, request):
+    """A repository whose settings name a program, which leaves the file ``git.was-run`` beside."""
+    folder, marker = tmp_path / "stranger", tmp_path / "git.was-run"
+    folder.mkdir()
+    trap, hooks, included = (tmp_path / name for name in ("trap", "hooks", "included"))
+    trap.write_text(f"#!/bin/sh\ntouch '{marker}'\ncat\n")
+    trap.chmod(0o755)
+    hooks.mkdir()
+    (hooks / "post-index-change").symlink_to(trap)
+    included.write_text(f'[core]\n\tfsmonitor = "{trap}"\n')
+    git(folder, "init")
+    (folder / "data.txt").write_text("a")
+    (folder / ".gitattributes").write_text("data.txt filter=trap\n")
+    if request.param == "odd filter":
+        (folder / ".gitattributes").write_text("data.txt filter=a=b\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "first")
+    for key, value in GIT_TRAPS[request.param].items():
+        git(folder, "config", key, value.format(trap=trap, hooks=hooks, included=included))
+    marker.unlink(missing_ok=True)
+    os.utime(folder / "data.txt", (1, 1))  # Git has to read it
+    return folder, marker
+
+
+@pytest.mark.parametrize("trapped_repository", GIT_TRAPS, indirect=True)
+def test_state_of_a_strangers_repository_runs_none_of_its_programs(trapped_repository):
+    folder, marker = trapped_repository
+    state = git_state(folder)
+    assert not marker.exists()
+    assert state["dirty"] is False
+    (folder / "data.txt").write_text("b")
+    assert git_state(folder)["dirty"] is True
+    assert not marker.exists()
+    subprocess.run(["git", "-C", folder, "status"], check=False, capture_output=True)
+    assert marker.exists()  # the trap is one

@@ -169,6 +169,6 @@ def test_csv_keeps_what_would_break_a_line(tmp_path):
     finally:
         del main.commands["print-rows"]
     assert rows_of(text) == [
-        {"a": 'x, "y"\nz', "b": "", "c": ""},
+        {"a": 'x, "y"\\nz', "b": "", "c": ""},
         {"a": "0.30000000000000004", "b": "", "c": ""},
     ]

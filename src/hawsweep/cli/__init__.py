@@ -1,5 +1,11 @@
 """The command line: parse, one call into the core, print."""
 
+import ast
+import inspect
+import sys
+import textwrap
+from contextlib import suppress
+
 import click
 
 from hawsweep.cli.common import ErrorGroup
@@ -21,7 +27,12 @@ from hawsweep.cli.status import status
 from hawsweep.cli.stop import stop
 from hawsweep.cli.validate import validate
 from hawsweep.cli.worker import worker
-from hawsweep.machine.output import make_output_visible
+from hawsweep.machine.output import (
+    OutputError,
+    discard_output,
+    make_output_visible,
+    open_missing_streams,
+)
 from hawsweep.machine.without_torch import keep_torch_out
 
 
@@ -62,8 +73,28 @@ for _command in (
     main.add_command(_command)
 
 
+def _read_help(command: click.Command) -> None:
+    """Give a command the docstring of its source: ``python -OO`` takes it from the function."""
+    if command.callback is not None:
+        source = textwrap.dedent(inspect.getsource(inspect.unwrap(command.callback)))
+        function = ast.parse(source).body[0]
+        command.help = ast.get_docstring(function) if isinstance(function, ast.FunctionDef) else ""
+
+
+if sys.flags.optimize > 1:
+    for _command in (main, *main.commands.values()):
+        _read_help(_command)
+
+
 def run() -> None:
     """Run the command line as the program ``hawsweep``."""
+    open_missing_streams()
     keep_torch_out()
     make_output_visible()
-    main()
+    try:
+        main()
+    except OutputError as fault:
+        with suppress(OSError):
+            click.echo(f"Error: The output cannot be written: {fault.strerror}.", err=True)
+        discard_output()
+        sys.exit(1)

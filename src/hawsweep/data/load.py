@@ -63,7 +63,7 @@ class Splits:
 
 def is_local(reference: str) -> bool:
     """Whether a data reference needs no network: a bundled name, or a path on this machine."""
-    return reference in BUNDLED or os.path.exists(here(reference))
+    return reference in BUNDLED or os.path.lexists(here(reference))
 
 
 def data_file(reference: str) -> Path | None:
@@ -71,7 +71,12 @@ def data_file(reference: str) -> Path | None:
     else.
     """
     path = here(reference)
-    return path if path.suffix.lower() in _FILES and os.path.isfile(path) else None
+    return path if path.suffix.lower() in _FILES and _is_no_folder(path) else None
+
+
+def _is_no_folder(path: Path) -> bool:
+    """Whether there is anything else. Reading says if it is no regular file."""
+    return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def is_table(path: Path, source: str | None = None, target: str | None = None) -> bool:
@@ -131,7 +136,7 @@ def _read(spec: DataSpec, progress: SayProgress, *, is_alone: bool) -> Splits:
         return _read_folder(path, spec, needed)
     if data_file(spec.path):
         return _read_file(path, spec)
-    if os.path.isfile(path):
+    if _is_no_folder(path):
         raise DataError(
             f"The data {spec.path!r} was not found: the file of that name is none that is read "
             f"({', '.join(_FILES)}). Save it as one of these."
@@ -161,7 +166,7 @@ def _explain_empty(split: str, specs: Sequence[DataSpec]) -> str:
 def _read_folder(folder: Path, spec: DataSpec, needed: Sequence[str]) -> Splits:
     found: dict[str, Records] = {}
     for split, names in _SPLIT_FILES.items():
-        paths = [folder / f"{name}.jsonl" for name in names if (folder / f"{name}.jsonl").is_file()]
+        paths = [path for name in names if os.path.lexists(path := folder / f"{name}.jsonl")]
         if not paths and split in needed:
             there = ", ".join(sorted(_names(folder))[:10]) or "nothing"
             files = " and ".join(f"{name}.jsonl" for name in needed)

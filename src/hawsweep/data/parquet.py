@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hawsweep.errors import DataError
+from hawsweep.files import check_regular
 
 SUFFIX = ".parquet"
 
@@ -25,6 +26,7 @@ def open_rows(path: Path) -> tuple[list[str], set[str], Iterator[tuple[int, dict
             "pip install '.[parquet]'"
         ) from fault
     try:
+        check_regular(path)
         file = ParquetFile(path)
     except (OSError, ValueError) as fault:
         raise _unreadable(path, fault) from fault

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hawsweep.data.columns import TARGETS
 from hawsweep.data.json_line import read_line
 from hawsweep.data.records import MAX_LINE, Records, limited_lines, read_records, store_records
 from hawsweep.errors import DataError
+from hawsweep.files import open_regular
 from hawsweep.spec.sweep import Normalize
 
 RECORD_FILES = (".jsonl", ".json", ".txt")
@@ -32,7 +34,7 @@ def read_record_file(path: Path, normalize: Normalize = "none") -> Records:
         if kind == parquet.SUFFIX:
             found = _rows(path)
         elif kind == ".txt":
-            found = _texts(path)
+            found = _texts(_open_text(path), path)
         elif kind == ".json" and _is_list(path):
             found = _listed(path)
         else:
@@ -86,22 +88,27 @@ def _without_nulls(value: Any) -> Any:
     return list(map(_without_nulls, value)) if isinstance(value, list) else value
 
 
-def _texts(path: Path) -> _Numbered:
-    with path.open(encoding="utf-8-sig") as file:
+def _texts(opened: TextIOWrapper, path: Path) -> _Numbered:
+    with opened as file:
         for number, line in enumerate(limited_lines(file, str(path)), 1):
             if line.strip():
                 yield number, json.dumps({"text": line.rstrip("\n")})
 
 
+def _open_text(path: Path) -> TextIOWrapper:
+    return TextIOWrapper(open_regular(path), encoding="utf-8-sig")
+
+
 def _is_list(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig") as file:
+    with _open_text(path) as file:
         while (first := file.read(1)).isspace():
             pass
         return first == "["
 
 
 def _listed(path: Path) -> _Numbered:
-    text = path.read_text(encoding="utf-8-sig")
+    with _open_text(path) as file:
+        text = file.read()
     try:
         json.loads(text)
     except RecursionError as fault:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from hawsweep.data.json_line import Line, as_chat, conversation, format_of, read_line
 from hawsweep.errors import DataError
+from hawsweep.files import open_regular
 from hawsweep.models.chat_template import without_thoughts
 from hawsweep.spec.sweep import Normalize
 
@@ -186,7 +187,7 @@ def read_records(path: Path, normalize: Normalize = "none") -> Records:
     formats: set[str] = set()
     position, is_plain = 0, True
     try:
-        file = _File(str(path), handle := path.open("rb"), normalize)
+        file = _File(str(path), handle := open_regular(path), normalize)
         _check_encoding(handle.read(_HEAD), path)
         handle.seek(0)
         for number, line in enumerate(limited_lines(handle, str(path)), 1):

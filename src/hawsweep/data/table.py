@@ -5,12 +5,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
 
 from hawsweep.data import parquet
 from hawsweep.data.records import limited_lines
 from hawsweep.errors import DataError
+from hawsweep.files import open_regular
 
 TEXT_TABLES = (".csv", ".tsv")
 # A line's number, and its cells by column or in order.
@@ -49,7 +51,9 @@ def open_table(path: Path) -> Iterator[tuple[list[str], Rows]]:
         return
     try:
         # A byte that is no UTF-8 becomes a surrogate, which `_lines` finds and names by its line.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with TextIOWrapper(
+            open_regular(path), encoding="utf-8-sig", errors="surrogateescape", newline=""
+        ) as file:
             way = _choose_tsv(file, path) if _is_tsv(path) else _choose_csv(file, path)
             cells = way.cut(file, path)
             _, names = next(cells, (0, []))

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import optuna
 
+from hawsweep.files import read_regular
 from hawsweep.models import resolve
 from hawsweep.models.hub import is_repository, split_revision
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import TEST
+from hawsweep.study.trials import read_test
 from hawsweep.text import visible_line
 
 # The origin of the bundled models, and the licenses of their packages.
 _BUNDLED = {"smollm2-135m-instruct": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
+_CARD_BYTES = 10_000_000
 _METRICS = {
     "semantic_similarity": "semantic similarity",
     "chrf": "chrF",
@@ -68,7 +70,7 @@ def metadata(
     base = known[0] if known else repo if _is_repository(spec.model) else None
     data_sets = [each.path for each in spec.data if _is_repository(each.path)]
     results = []
-    test = study.user_attrs.get(TEST, {})
+    test = read_test(study) or {}
     tested = test["trial"] if str(test.get("trial_number")) == row.label else {}
     for split, values in (("validation", vars(row)), ("test", tested)) if is_measured else ():
         for kind in ("score", "chrf", "bleu"):
@@ -109,7 +111,8 @@ def _license_of(model: str) -> str | None:
     if path is None or not path.is_file():
         return None
     try:
-        found = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+        text = read_regular(path, _CARD_BYTES).decode()
+        found = ModelCard(text, ignore_metadata_errors=True)
     except (OSError, ValueError):
         return None
     named = getattr(found.data, "license", None)

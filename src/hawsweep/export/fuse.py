@@ -11,10 +11,10 @@ from hawsweep.machine.backend import code_dir
 
 from hawsweep.errors import ExportError
 from hawsweep.export.fidelity import Check
-from hawsweep.files import replace_text
+from hawsweep.files import read_regular, replace_text
 from hawsweep.machine.children import child_command, child_environment
+from hawsweep.models.config_file import CONFIG_BYTES, read_config
 from hawsweep.models.load import load_template
-from hawsweep.models.shape import read_config
 from hawsweep.text import SayProgress
 
 
@@ -75,9 +75,9 @@ def stop_at_end(model: Path, *, trust_remote_code: bool = False) -> None:
     """Add the token that ends an answer to those at which a model's users stop generating."""
     end = load_template(model, trust_remote_code=trust_remote_code).end
     for path in (model / "config.json", model / "generation_config.json"):
-        if not path.is_file():
+        if not path.exists():
             continue
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_regular(path, CONFIG_BYTES))
         known = config.get("eos_token_id")
         stops = known if isinstance(known, list) else [] if known is None else [known]
         if end not in stops:

@@ -25,12 +25,13 @@ from hawsweep.results.leaderboard import leaderboard
 from hawsweep.results.verdict import judge_study
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import SELF_CHECK, SPEC, TEST, VERSIONS
+from hawsweep.study.attributes import SELF_CHECK, SPEC, VERSIONS
 from hawsweep.study.baselines import base_dir_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
-from hawsweep.text import number
+from hawsweep.study.trials import read_test
+from hawsweep.text import number, opened_text
 
 _TEMPLATE = Path(__file__).parent / "pages" / "model_card.md.j2"
 # The most characters of a quoted sentence.
@@ -73,7 +74,7 @@ def card(
     kind = trial.params.get("fine_tune_type", spec.train.fine_tune_type)
     check, test, verdict = (
         attrs.get(SELF_CHECK, {}),
-        attrs.get(TEST, {}),
+        read_test(study) or {},
         judge_study(study, place),
     )
     is_winner = verdict is not None and verdict.winner == f"trial {row.label}"
@@ -106,6 +107,7 @@ def card(
         versions=attrs.get(VERSIONS, {}),
         sweep=_shown(spec).dump_yaml().rstrip(),
         longest=_LONGEST,
+        opened=opened_text(test.get("n_opened", 0)),
         name_of=name_of,
         metric_name=metric_name,
         number=number,
@@ -115,7 +117,7 @@ def card(
 def _groups(study: optuna.Study, place: Place, trial: FrozenTrial) -> list[GroupRow]:
     """Of the trial that they are known of."""
     best = winner(study)
-    test = study.user_attrs.get(TEST, {}).get("trial_number")
+    test = (read_test(study) or {}).get("trial_number")
     judged = test if test is not None else best and best.number
     return groups(study, place) if judged == trial.number else []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from hawsweep.data.records import Record
 from hawsweep.errors import ExportError
 from hawsweep.models.chat_template import ChatTemplate
-from hawsweep.models.shape import read_config
+from hawsweep.models.config_file import read_config
 
 # Architectures that Ollama imports from a folder of safetensors (its convert/convert.go).
 IMPORTED = (

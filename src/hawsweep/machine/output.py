@@ -6,15 +6,55 @@ itself, and then adds colours (``views/terminal/text.py``).
 """
 
 import io
+import os
 import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, TextIO, cast
 
 from hawsweep.text import visible, visible_line
+
+# Ways in which a stream refuses letters, or writes bytes that no text has; the second is that of
+# the locale C.
+_STRICT = ("strict", "surrogateescape")
+
+
+class OutputError(OSError):
+    """Standard output or error cannot be written, for instance to a full disk."""
+
+
+class _PlainStream:
+    """A text stream whose faults can be told from those of files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._file = stream
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in _STRICT:
+            # A letter that the terminal cannot show becomes a question mark, not an error.
+            stream.reconfigure(errors="replace")
+
+    def write(self, text: str) -> int:
+        with _output_faults():
+            return self._file.write(text)
+
+    def flush(self) -> None:
+        with _output_faults():
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@contextmanager
+def _output_faults() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # the reader has enough: click and rich end quietly
+        raise
+    except OSError as fault:
+        raise OutputError(fault.errno, fault.strerror) from fault
 
 
 class _VisibleStream:
@@ -24,10 +64,7 @@ class _VisibleStream:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            # A letter that the terminal cannot show becomes a question mark, not an error.
-            stream.reconfigure(errors="replace")
+        self.stream = cast(TextIO, _PlainStream(stream))
 
     def write(self, text: str) -> int:
         self.stream.write(visible(text))
@@ -46,6 +83,31 @@ class _VisibleStream:
 def plain_stream(stream: TextIO) -> TextIO:
     """The stream below a visible one, for texts with colours of hawsweep's own."""
     return cast(TextIO, getattr(stream, "stream", stream))
+
+
+def open_missing_streams() -> None:
+    """Open standard input, output and error at nothing where this process was given none.
+
+    Else a file or database that it opens gets such a number, and what is printed goes into it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the smallest free number, which is this one
+        if getattr(sys, name) is None:
+            stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+
+
+def discard_output() -> None:
+    """Send what is still to be printed nowhere: the interpreter would fail at it as it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
 
 
 def make_output_visible() -> None:

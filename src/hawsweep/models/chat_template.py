@@ -32,10 +32,10 @@ _THOUGHTS = (
     ("<|inner_prefix|>", "<|inner_suffix|>"),
     ("<|think:start|>", "<|think:end|>"),
 )
-_QUESTION = {"role": "user", "content": "Is it?"}
-_SYSTEM = {"role": "system", "content": "Answer briefly."}
+QUESTION = {"role": "user", "content": "Is it?"}
+SYSTEM = {"role": "system", "content": "Answer briefly."}
 # They differ in their first and in their last character.
-_PROBES = ("Hello", "Yes")
+PROBES = ("Hello", "Yes")
 # Directives of ``strftime``, those of two letters first.
 _DIRECTIVES = (*(f"-{each}" for each in "dmHIMSyj"), *"aAbBcdDeFHhIjklmMnpRSTuUVwWxXyYZ")
 
@@ -144,7 +144,7 @@ class ChatTemplate:
             messages: With the answer, which is not in the prompt; without one an answer is assumed.
         """
         if messages[-1].get("role") != "assistant":
-            messages = [*messages, _message(_PROBES[0])]
+            messages = [*messages, _message(PROBES[0])]
         found = self.encode(messages, tools)
         return found.tokens[: found.start]
 
@@ -185,7 +185,7 @@ class ChatTemplate:
     def shows_system(self) -> bool:
         """Whether a system message changes the prompt."""
         try:
-            return self.prompt([_SYSTEM, _QUESTION]) != self.prompt([_QUESTION])
+            return self.prompt([SYSTEM, QUESTION]) != self.prompt([QUESTION])
         except DataError:  # then it refuses the record
             return True
 
@@ -198,13 +198,13 @@ class ChatTemplate:
         """Learn from a question and two answers what opens an answer and what ends it."""
         try:
             self._use_options()
-            asked, _ = self._begun_once(self._rendered([_QUESTION], to_answer=True))
-            answered = [self.encode([_QUESTION, _message(text)]) for text in _PROBES]
+            asked, _ = self._begun_once(self._rendered([QUESTION], to_answer=True))
+            answered = [self.encode([QUESTION, _message(text)]) for text in PROBES]
         except DataError as fault:
             raise ModelError(f"A question with its answer cannot be learned: {fault}") from fault
         start = min(each.start for each in answered)
         self._n_unlearned = len(asked) - start
-        if _QUESTION["content"].casefold() not in self.tokenizer.decode(asked).casefold():
+        if QUESTION["content"].casefold() not in self.tokenizer.decode(asked).casefold():
             raise ModelError(
                 "The chat template does not show the question. The model would answer nothing: use "
                 "another one."
@@ -224,12 +224,12 @@ class ChatTemplate:
         ends = [place for place, token in enumerate(after) if token in self._special]
         self.end = after[ends[0]] if ends else self._append_end()
         self._closing = self.tokenizer.decode(after[: ends[0]] if ends else after).strip()
-        if len(ends) > 1 and self._rendered([_QUESTION]) == asked:
+        if len(ends) > 1 and self._rendered([QUESTION]) == asked:
             # It begins the next answer in any case: nothing follows this one.
             self._n_beyond = len(after) - ends[0] - 1
-            answered = [self.encode([_QUESTION, _message(text)]) for text in _PROBES]
+            answered = [self.encode([QUESTION, _message(text)]) for text in PROBES]
         self.differs = self._differs(answered[0])
-        for text, tokens in zip(_PROBES, (one, other), strict=True):
+        for text, tokens in zip(PROBES, (one, other), strict=True):
             given = self.answer(tokens)
             if given != text:
                 raise ModelError(
@@ -241,7 +241,7 @@ class ChatTemplate:
         """Whether mlx_lm has other tokens for the probe: it leaves options at their defaults."""
         if self.reads_clock or self._appended or self._opening:
             return True
-        messages = [_QUESTION, _message(_PROBES[0])]
+        messages = [QUESTION, _message(PROBES[0])]
         plain = {key: value for key, value in self._options.items() if key == "return_dict"}
         try:
             whole, asked = (
@@ -269,7 +269,7 @@ class ChatTemplate:
 
     def _use_options(self) -> None:
         try:
-            self._rendered([_QUESTION], to_answer=True)
+            self._rendered([QUESTION], to_answer=True)
         except DataError as fault:
             if not isinstance(fault.__cause__, TypeError):
                 raise

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hawsweep.errors import ModelError
+from hawsweep.files import read_regular
 from hawsweep.machine import backend
 from hawsweep.machine.memory import available_bytes
 from hawsweep.models.chat_template import ChatTemplate
-from hawsweep.models.shape import read_config
+from hawsweep.models.check_files import TEMPLATE_BYTES, check_adapter, check_folder
+from hawsweep.models.check_template import check_templates
+from hawsweep.models.config_file import read_config
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -87,6 +90,7 @@ def load_template(
     from transformers import AutoTokenizer
 
     config = read_config(path)
+    check_folder(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
     except _LOAD_FAULTS as fault:
@@ -119,6 +123,7 @@ def load_tokenizer(
 
     from mlx_lm.utils import load_tokenizer
 
+    check_folder(path)
     options = {"trust_remote_code": trust_remote_code}
     try:
         tokenizer = load_tokenizer(path, options, eos_token_ids=config.get("eos_token_id"))
@@ -129,17 +134,22 @@ def load_tokenizer(
 
 
 def _give_template(tokenizer: Any, path: Path) -> None:
-    """Have the template where older checkpoints keep it, in a file that transformers reads no more.
+    """Have the template, if it is nowhere else from where older checkpoints keep it, a file that
+    transformers reads no more; and check its limits before its first use here.
 
     Raises:
-        ModelError: There is none.
+        ModelError: There is none, or it does not keep its limits.
     """
-    if tokenizer.chat_template is not None or getattr(tokenizer, "has_chat_template", False):
-        return
+    if tokenizer.chat_template is None and not getattr(tokenizer, "has_chat_template", False):
+        _read_old_template(tokenizer, path)
+    check_templates(tokenizer, path)
+
+
+def _read_old_template(tokenizer: Any, path: Path) -> None:
     try:
-        content = json.loads((path / "chat_template.json").read_text(encoding="utf-8"))
+        content = json.loads(read_regular(path / "chat_template.json", TEMPLATE_BYTES))
         tokenizer.chat_template = str(content["chat_template"])
-    except (OSError, ValueError, LookupError, TypeError) as fault:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as fault:
         raise ModelError(f"{path} has no chat template. Use an instruction-tuned model.") from fault
 
 
@@ -159,6 +169,10 @@ def load_weights(
 
     from mlx_lm import utils
 
+    read_config(path)
+    check_folder(path)
+    if adapter_path is not None:
+        check_adapter(adapter_path)
     try:
         model, config = utils.load_model(
             path, lazy=backend.is_cpu(), trust_remote_code=trust_remote_code
@@ -182,8 +196,10 @@ def load_embedder(path: Path, *, trust_remote_code: bool = False) -> "SentenceTr
     """Load a sentence-transformers model; importing that library takes seconds.
 
     Raises:
-        ModelError: The folder is not one, or its weights are a pickle.
+        ModelError: The folder is not one, has a file that is not regular, or its weights are a
+            pickle.
     """
+    check_folder(path)
     _refuse_pickles(path)
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer

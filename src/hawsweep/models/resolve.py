@@ -81,7 +81,7 @@ def resolve_model(reference: str, progress: SayProgress = lambda _: None) -> Pat
         return _resolve_bundled(reference, progress)
     folder = here(reference)
     if os.path.isdir(folder):
-        if not (folder / "config.json").exists():
+        if not os.path.lexists(folder / "config.json"):
             raise ModelError(
                 f"{reference} is a folder without config.json. Point `model` at an MLX "
                 "model's folder."
@@ -98,7 +98,7 @@ def find_model(reference: str) -> Path | None:
         folder = _converted_dir(reference)
         return folder if folder.is_dir() else None
     folder = here(reference)
-    if os.path.isfile(folder / "config.json"):
+    if os.path.lexists(folder / "config.json"):  # what it is, reading it says
         return folder
     return cached(reference, "config.json")
 

@@ -3,11 +3,9 @@
 The numbers are those of the model that mlx-lm builds. MLX is not imported, which takes seconds.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from hawsweep.errors import ModelError, UnknownArchitectureError
@@ -197,22 +195,6 @@ class ModelShape:
             yield from ((inputs, rank), (rank, outputs))
             if train.fine_tune_type == "dora":
                 yield (outputs,)
-
-
-def read_config(model_path: Path) -> dict[str, Any]:
-    """A model's ``config.json``.
-
-    Raises:
-        ModelError: It cannot be read.
-    """
-    path = model_path / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as fault:
-        raise ModelError(f"{path} cannot be read: {fault}. Fetch the model again.") from fault
-    if not isinstance(config, dict):
-        raise ModelError(f"{path} does not hold a model's keys. Fetch the model again.")
-    return config
 
 
 def is_known(architecture: object) -> bool:

@@ -25,13 +25,21 @@ from hawsweep.study.attributes import (
     PLAN,
     SEED,
     SPEC,
-    TEST,
 )
 from hawsweep.study.baselines import base_dir, base_values, score_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
-from hawsweep.study.trials import count_finished
-from hawsweep.text import duration, faults_text, finite, number, score_range, setting, short_name
+from hawsweep.study.trials import count_finished, read_test
+from hawsweep.text import (
+    duration,
+    faults_text,
+    finite,
+    number,
+    opened_text,
+    score_range,
+    setting,
+    short_name,
+)
 
 _TEMPLATES = Path(__file__).parent / "pages"
 _N_SAMPLES, _N_ROWS = 5, 5
@@ -73,7 +81,8 @@ def study_note(study: optuna.Study, place: Place, *, ended: bool) -> Note:
         ended=ended,
         description=study.user_attrs.get(DESCRIPTION) or "",
         sentences=[f"{each[:1].upper()}{each[1:]}" for each in sentences],
-        test=study.user_attrs.get(TEST),
+        test=(test := read_test(study)),
+        opened="" if test is None else opened_text(test["n_opened"]),
         again=confirmed[0] if confirmed else None,
         standing=_standing(study, ended=ended),
         rows=_rows_table(study),

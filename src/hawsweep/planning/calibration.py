@@ -24,7 +24,8 @@ import numpy as np
 from hawsweep.errors import BackendError, UnknownArchitectureError
 from hawsweep.files import replace_text
 from hawsweep.machine import backend, memory
-from hawsweep.models.shape import ModelShape, is_known, read_config, shape_of
+from hawsweep.models.config_file import read_config, read_config_text
+from hawsweep.models.shape import ModelShape, is_known, shape_of
 from hawsweep.planning import measured_steps
 from hawsweep.planning.measured_steps import (
     PACE,
@@ -283,7 +284,7 @@ def note_trial(model_path: Path, observation: Observation) -> None:
 def cache_file(model_path: Path) -> Path:
     """The file of a model's calibration, named by its files, MLX's version and the device."""
     parts = [_VERSION, importlib.metadata.version("mlx"), backend.device_here(), platform.machine()]
-    parts += [os.cpu_count(), (model_path / "config.json").read_text(encoding="utf-8")]
+    parts += [os.cpu_count(), read_config_text(model_path)]
     parts += [(p.name, p.stat().st_size) for p in sorted(model_path.glob("*.safetensors"))]
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
     return backend.cache_dir() / "calibration" / f"{digest}.json"

@@ -17,8 +17,9 @@ from hawsweep.machine import backend
 from hawsweep.machine import memory as machine_memory
 from hawsweep.machine.memory import Budget
 from hawsweep.models import resolve
+from hawsweep.models.config_file import read_config
 from hawsweep.models.known_configs import KNOWN_MODELS, find_known
-from hawsweep.models.shape import read_config, shape_of
+from hawsweep.models.shape import shape_of
 from hawsweep.planning import calibration
 from hawsweep.planning.fits import MEMORY_KEYS, TIME_KEYS, extreme_settings, scoring_bytes
 from hawsweep.planning.peak import EMBEDDER_BYTES, arrays_budget

@@ -14,8 +14,8 @@ from hawsweep.errors import DataError, SpecError
 from hawsweep.files import replace_text
 from hawsweep.machine import backend
 from hawsweep.models import resolve
+from hawsweep.models.config_file import read_config
 from hawsweep.models.known_configs import find_known
-from hawsweep.models.shape import read_config
 from hawsweep.planning.sweep_plan import SweepPlan, known_memory
 from hawsweep.planning.sweep_time import Timing
 from hawsweep.planning.workload import Workload, save_lengths

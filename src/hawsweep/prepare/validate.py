@@ -11,8 +11,9 @@ from hawsweep.errors import DataError, HawsweepError, ModelError
 from hawsweep.machine import backend
 from hawsweep.models import resolve
 from hawsweep.models.check_files import check_files
+from hawsweep.models.config_file import read_config
 from hawsweep.models.hub import cache_path, is_repository
-from hawsweep.models.shape import ModelShape, read_config
+from hawsweep.models.shape import ModelShape
 from hawsweep.planning.check_settings import check_batch_size, check_model, differing_trains
 from hawsweep.planning.disk_space import bytes_to_write, check_space
 from hawsweep.planning.fits import check_fits

@@ -1,6 +1,7 @@
 """Systems side by side on the same items: columns of a table, a model, or a trial's checkpoints."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from hawsweep.data.records import Record, Records
 from hawsweep.data.table import full_rows, open_table
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError, ModelError, ScoringError
+from hawsweep.files import read_regular
 from hawsweep.layout import CHECKPOINT_DIR, CONFIG_FILE
 from hawsweep.models import resolve
+from hawsweep.models.config_file import CONFIG_BYTES
 from hawsweep.models.load import LoadedModel, load_model
 from hawsweep.scoring.intervals import Interval, difference_interval, rank_correlation
 from hawsweep.scoring.score import Score, Scorer
@@ -149,7 +152,7 @@ def score_model(
         DataError: The split is empty.
         ModelError: The model or the adapter cannot be loaded.
     """
-    if adapter_path is not None and not (adapter_path / CONFIG_FILE).is_file():
+    if adapter_path is not None and not os.path.lexists(adapter_path / CONFIG_FILE):
         raise ModelError(f"{adapter_path} has no {CONFIG_FILE}. Give an adapter's folder.")
     splits = load_data((DataSpec(path=data_reference),), progress)
     records = list(choose_subset(getattr(splits, split), spec.max_examples, 0))
@@ -174,7 +177,7 @@ def _trained_as(adapter_path: Path | None) -> TrainSpec:
     known: dict[str, Any] = {}
     if adapter_path is not None:
         with suppress(ValueError, OSError):  # loading the adapter names the fault
-            config = json.loads((adapter_path / CONFIG_FILE).read_text(encoding="utf-8"))
+            config = json.loads(read_regular(adapter_path / CONFIG_FILE, CONFIG_BYTES))
             known = {key: config[key] for key in ("mask_prompt", "max_seq_length") if key in config}
     return TrainSpec.model_validate({"mask_prompt": True, **known})
 

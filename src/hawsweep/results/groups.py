@@ -11,10 +11,10 @@ import optuna
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.scoring.intervals import Interval, difference_interval
-from hawsweep.study.attributes import TEST
 from hawsweep.study.baselines import base_dir_of, score_of
 from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
+from hawsweep.study.trials import read_test
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
     The prompts are those of the test split if it was opened, else the validation prompts.
     Without groups the list is empty.
     """
-    test = study.user_attrs.get(TEST)
+    test = read_test(study)
     best = winner(study)
     if best is None:
         return []

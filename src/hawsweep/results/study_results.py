@@ -14,13 +14,13 @@ from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.leaderboard import TrialRow, leaderboard
 from hawsweep.results.verdict import Verdict, judge_study
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import SELF_CHECK, TEST
+from hawsweep.study.attributes import SELF_CHECK
 from hawsweep.study.baselines import base_dir, base_dir_of, score_of
 from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place, find_place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import load_study, spec_of
-from hawsweep.study.trials import trial_of
+from hawsweep.study.trials import read_test, trial_of
 
 if TYPE_CHECKING:
     from hawsweep.scoring.score import Sample
@@ -54,7 +54,7 @@ class EndOfStudy:
 
 def end_of_study(study: optuna.Study, place: Place) -> EndOfStudy:
     """The values shown at the end of a start: leaderboard, test, samples of base and best trial."""
-    test = study.user_attrs.get(TEST)
+    test = read_test(study)
     samples: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if test is not None:
         base = base_dir_of(study, place, test["trial_number"])

@@ -21,9 +21,10 @@ from hawsweep.layout import SAMPLE_FILES
 from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
-from hawsweep.study.attributes import TEST, TRAIN_TIME_S
+from hawsweep.study.attributes import TRAIN_TIME_S
 from hawsweep.study.baselines import base_dir, baselines, score_of
 from hawsweep.study.place import Place
+from hawsweep.study.trials import read_test
 from hawsweep.text import finite
 
 Scores = npt.NDArray[np.floating[Any]]
@@ -223,7 +224,7 @@ def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
 
     The winner is compared with the next best trials only.
     """
-    name, tested = study.study_name, study.user_attrs.get(TEST, {}).get("trial_number")
+    name, tested = study.study_name, (read_test(study) or {}).get("trial_number")
     untuned = [
         _candidate(
             each.label,

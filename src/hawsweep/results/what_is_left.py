@@ -9,11 +9,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import BASE, INFEASIBLE, SCORE_TIME_S, TEST, TIME_S
+from hawsweep.study.attributes import BASE, INFEASIBLE, SCORE_TIME_S, TIME_S
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.storage import confirm_name
-from hawsweep.study.trials import count_finished, n_test_records
+from hawsweep.study.trials import count_finished, n_test_records, read_test
 
 # The lines of a leaderboard that a running sweep shows.
 _N_ROWS = 5
@@ -156,7 +156,7 @@ def _again_s(trials: Sequence[FrozenTrial], spec: SweepSpec) -> float:
 def _test_left(study: optuna.Study, best: FrozenTrial | None) -> bool:
     if n_test_records(study) == 0:
         return False
-    tested = study.user_attrs.get(TEST, {}).get("trial_number")
+    tested = (read_test(study) or {}).get("trial_number")
     return tested is None or best is None or tested != best.number
 
 

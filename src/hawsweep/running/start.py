@@ -14,7 +14,7 @@ from hawsweep.data.load import Splits, load_data
 from hawsweep.machine import backend
 from hawsweep.machine.processes import supervising, supervisor_of
 from hawsweep.models import resolve
-from hawsweep.models.shape import read_config
+from hawsweep.models.config_file import read_config
 from hawsweep.planning.disk_space import check_space
 from hawsweep.planning.share_memory import WorkerShares, share_memory
 from hawsweep.results.study_results import StudyResults

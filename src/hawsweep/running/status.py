@@ -21,12 +21,13 @@ from hawsweep.results.what_is_left import Remaining, find_remaining, seconds_lef
 from hawsweep.running.progress import SweepState, WorkerState, read_progress
 from hawsweep.spec.read import find_sweep, read_sweep
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import BASE, DESCRIPTION, SELF_CHECK, STARTS, TEST, WORKER
+from hawsweep.study.attributes import BASE, DESCRIPTION, SELF_CHECK, STARTS, WORKER
 from hawsweep.study.backup import check_study_not_lost
 from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import known_spec, load_study, newest, read_trials
+from hawsweep.study.trials import read_test
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class StatusReader:
         return Status(
             study=study.study_name,
             description=attributes.get(DESCRIPTION) or "",
-            test=attributes.get(TEST),
+            test=read_test(study),
             self_check=attributes.get(SELF_CHECK),
             rows=tuple(rows),
             verdict=self._verdict(study),
@@ -162,7 +163,7 @@ class StatusReader:
         """The verdict, computed anew only after changes, because resampling takes a while."""
         attributes = study.user_attrs
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        key = (len(complete), attributes.get(TEST), attributes.get(BASE))
+        key = (len(complete), read_test(study), attributes.get(BASE))
         if self._judged[0] != key:
             self._judged = (key, judge_study(study, self._place))
         return self._judged[1]

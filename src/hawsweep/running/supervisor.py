@@ -25,7 +25,6 @@ from hawsweep.scoring.metrics import BUILT_IN
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
-from hawsweep.study.attributes import TEST
 from hawsweep.study.backup import Backups
 from hawsweep.study.baselines import unmeasured
 from hawsweep.study.clean_up import remove_bulk
@@ -35,7 +34,7 @@ from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
 from hawsweep.study.queue import ask, n_running_here, orphans_here, reap_running
 from hawsweep.study.study import stop_asked
-from hawsweep.study.trials import count_finished, n_test_records
+from hawsweep.study.trials import count_finished, n_test_records, read_test
 
 MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
@@ -298,7 +297,7 @@ class Supervisor:
 
     def _wants_test(self) -> bool:
         best = winner(self._study)
-        tested = self._study.user_attrs.get(TEST, {}).get("trial_number")
+        tested = (read_test(self._study) or {}).get("trial_number")
         if best is None or tested == best.number or n_test_records(self._study) == 0:
             return False
         # A trial that another program added has no adapter.

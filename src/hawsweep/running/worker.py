@@ -73,6 +73,7 @@ from hawsweep.study.storage import (
     storage_faults_told,
 )
 from hawsweep.study.study import check_tokens, date_of, load_study
+from hawsweep.study.trials import n_test_opened, record_test_opened
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
 from hawsweep.trial.measure_base import measure_base, score_few_shot, score_test
@@ -324,19 +325,19 @@ class Worker:
         model = self.spec.model_of(best.params)
         self._use(model)
         folder = self.place.trial_dir(self.name, best.number)
+        record_test_opened(study)  # before the first answer: a worker that dies here has opened it
         scores = score_test(self.context, best, folder / ADAPTER_DIR)
         for kind, score in scores.items():
             where = folder if kind == "trial" else self._base_dir(model)
             write_samples(where / f"test_{SAMPLE_FILES[kind]}", score)
         self._test_other(study, model)
-        opened_before = study.user_attrs.get(TEST, {}).get("n_opened", 0)
         summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
         study.set_user_attr(
             TEST,
             {
                 "trial_number": best.number,
                 "n_prompts": len(self.context.test_prompts),
-                "n_opened": opened_before + 1,
+                "n_opened": n_test_opened(study),
                 **summary,
             },
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hawsweep.data.normal_text import nfc
 from hawsweep.errors import ScoringError, SpecError
+from hawsweep.files import check_regular
 from hawsweep.machine.without_torch import let_torch_in
 
 # A metric of one item: (source, reference, output) to a number, more is better.
@@ -124,11 +125,15 @@ def find_metric(name: str) -> Metric | None:
             f"scoring.metric is {name!r}, must be one of {', '.join(BUILT_IN)}, or "
             "module:function, with module.py in the current folder."
         )
-    if not path.is_file():
+    try:
+        check_regular(path)
+    except FileNotFoundError as fault:
         raise SpecError(
             f"scoring.metric is {name!r}, but {path} is not in the current folder "
             f"({Path.cwd().name}). Start hawsweep in its folder."
-        )
+        ) from fault
+    except OSError as fault:
+        raise SpecError(f"scoring.metric: {path} cannot be read: {fault.strerror}.") from fault
     loaded = importlib.util.spec_from_file_location(module, path)
     assert loaded is not None
     assert loaded.loader is not None

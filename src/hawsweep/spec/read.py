@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from hawsweep.errors import SpecError
+from hawsweep.files import read_regular
 from hawsweep.spec.space import (
     MODEL,
     SEARCHABLE,
@@ -68,7 +69,7 @@ def find_sweep(name: str) -> Path:
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
+        if os.path.lexists(path):  # what it is, reading it says
             return path
         raise SpecError(f"There is no sweep file {name}. Check the path.")
     sweeps = sweep_names()
@@ -138,11 +139,7 @@ def read_sweep(path: Path, overrides: Mapping[str, Any] | None = None) -> SweepS
 
 def _read_text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise SpecError(f"{path} is larger than {_MAX_BYTES / 1e6:g} MB: that is no sweep.")
-        return content.decode("utf-8-sig")
+        return read_regular(path, _MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as fault:
         raise SpecError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
     except OSError as fault:

@@ -31,6 +31,9 @@ BASES = "bases"
 SELF_CHECK = "self_check"
 # The scores on the test split, of which trial, and how often the split was opened.
 TEST = "test"
+# How often the split was opened: written before its first prompt is answered. Earlier versions
+# counted with the scores only; see ``trials.n_test_opened``.
+TEST_OPENED = "test_opened"
 # The best trials with new seeds, best first; see ``confirm``.
 CONFIRMED = "confirm"
 # By which predicted activations are multiplied, after trials that ran out of memory.

@@ -3,6 +3,8 @@ messages.
 """
 
 import os
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
@@ -14,18 +16,34 @@ if TYPE_CHECKING:
 
 PASSWORD_VARIABLE = "HAWSWEEP_STORAGE_PASSWORD"
 KEYRING_SERVICE = "hawsweep"
+# Keys of a URL's query that hold no secret; all others may. Drivers have
+# dozens, and new ones come.
+_OPEN_KEYS = re.compile(
+    r"""(?x) application_name | autocommit | cache | charset | check_same_thread | client_encoding
+    | collation | connect_timeout | database | dbname | driver | encoding | encrypt | host
+    | isolation_level | mode | passfile | port | read_timeout | server | service | ssl
+    | ssl_?(ca|cert|key|mode|crl) | sslrootcert | target_session_attrs | timeout
+    | trusted_connection | trustservercertificate | uid | unix_socket | uri | user
+    | write_timeout"""
+)
+# The keys and values of an ODBC string; in braces a value may hold a semicolon.
+_ODBC = re.compile(r"([^=;]+)=(?:\{([^}]*)\}|([^;]*))")
+# Shorter values are numbers and switches: to hide them would hide all digits of a message.
+_SHORTEST = 4
 
 
 def refuse_shown_password(url: str) -> None:
     """Refuse a URL whose password was given on the command line.
 
     Raises:
-        StudyError: There is one in it, or it cannot be told.
+        StudyError: There is one in it, or a value of its query that may be one, or it cannot be
+            told.
     """
     parsed = parse_storage_url(url)
-    if _secrets(parsed):
+    if found := _secrets(parsed):
+        holds = "holds" if found[:1] == _passwords(parsed)[:1] else "holds what may be"
         raise StudyError(
-            "--storage holds a password, and every user of this machine can read it in the list "
+            f"--storage {holds} a password, and every user of this machine can read it in the list "
             "of processes. Set HAWSWEEP_STORAGE to the URL instead; or leave the password out of "
             f"the URL and set {PASSWORD_VARIABLE}, or store it once: "
             f"keyring set {KEYRING_SERVICE} {_account(parsed)}"
@@ -42,7 +60,7 @@ def with_password(url: str) -> str:
         StudyError: It is no URL, or the keyring cannot be read.
     """
     parsed = parse_storage_url(url)
-    if not parsed.username or _secrets(parsed):
+    if not parsed.username or _passwords(parsed):
         return url
     password = os.environ.get(PASSWORD_VARIABLE) or _from_keyring(_account(parsed))
     if not password:
@@ -87,15 +105,33 @@ def _account(url: "URL") -> str:
     return f"{url.username}@{url.host or 'localhost'}/{url.database or ''}"
 
 
-def _secrets(url: "URL") -> list[str]:
+def _passwords(url: "URL") -> list[str]:
     found = [str(url.password)] if url.password else []
+    return found + [value for key, value in _query(url) if _is_password(key)]
+
+
+def _secrets(url: "URL") -> list[str]:
+    """Passwords, then all values of the query that are not known to be open."""
+    closed = [value for key, value in _query(url) if not _OPEN_KEYS.fullmatch(key.lower())]
+    hidden = [value for value in closed if len(value) >= _SHORTEST]
+    return list(dict.fromkeys([*_passwords(url), *hidden]))
+
+
+def _is_password(key: str) -> bool:
+    name = key.lower().replace("_", "")
+    return name == "pass" or name.endswith(("password", "passwd", "pwd"))
+
+
+def _query(url: "URL") -> Iterator[tuple[str, str]]:
+    """The keys and values of a URL's query, also of an ODBC string in it."""
     for key, values in url.normalized_query.items():
-        name = key.lower().replace("_", "")
-        if name == "pass" or name.endswith(("password", "passwd", "pwd")):
-            found += values
-        elif name == "odbcconnect":
-            found += [value for value in values if "pwd=" in value.lower()]
-    return [secret for secret in found if secret]
+        for value in filter(None, values):
+            if key.lower() != "odbc_connect":
+                yield key, value
+                continue
+            for name, braced, bare in _ODBC.findall(value):
+                if said := braced or bare.strip():
+                    yield name.strip(), said
 
 
 def _from_keyring(account: str) -> str | None:

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,20 +63,40 @@ def start_record() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """The commit checked out in a folder, and whether tracked files differ from it; None outside of
-    a repository.
+    """The commit checked out in a folder, and whether tracked files differ from it, those of
+    submodules aside; None outside of a repository.
+
+    The repository may be a stranger's, whose settings name programs: monitors, filters, hooks. Git
+    compares the files under an empty folder of settings beside those of the user.
     """
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
+    kinds = ("--show-toplevel", "--git-path", "index", "--git-path", "objects", "HEAD")
+    said = _git("-C", str(folder), "rev-parse", "--path-format=absolute", *kinds)
+    if said is None or len(said.splitlines()) != 4:
         return None
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    top, index, objects, commit = said.splitlines()
+    with tempfile.TemporaryDirectory() as own:
+        for name in ("objects", "refs"):
+            Path(own, name).mkdir()
+        Path(own, "HEAD").write_text(f"{commit}\n", encoding="ascii")
+        where = {"GIT_DIR": own, "GIT_INDEX_FILE": index, "GIT_OBJECT_DIRECTORY": objects}
+        changed = _git(
+            *("--no-optional-locks", f"--work-tree={top}", "status", "--porcelain"),
+            *("--untracked-files=no", "--ignore-submodules=all"),
+            **where,
+        )
     return {"commit": commit, "dirty": changed != ""}
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(folder), *arguments]
+def _git(*arguments: str, **environment: str) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            ["git", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+            env={**os.environ, **environment},
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

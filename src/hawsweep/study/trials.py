@@ -1,14 +1,15 @@
 """The trials of a study: a trial by its number, the best, the number of finished ones; and the
-number of records to test one on.
+number of records to test one on, and how often that was begun.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
-from hawsweep.study.attributes import INFEASIBLE, SPEC
+from hawsweep.study.attributes import INFEASIBLE, SPEC, TEST, TEST_OPENED
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
@@ -49,3 +50,23 @@ def n_test_records(study: optuna.Study) -> int:
     prints = study.user_attrs.get(SPEC, {}).get("fingerprints", {})
     n_records, _, _ = str(prints.get("test", "0:")).partition(":")
     return int(n_records) if n_records.isdecimal() else 0
+
+
+def record_test_opened(study: optuna.Study) -> None:
+    """Count an opening of the test split; to be called before its first prompt is answered."""
+    study.set_user_attr(TEST_OPENED, n_test_opened(study) + 1)
+
+
+def n_test_opened(study: optuna.Study) -> int:
+    """How often the test split was opened, also by workers that died while they answered it."""
+    attrs = study.user_attrs
+    said = (attrs.get(TEST) or {}).get("n_opened", 0)
+    return max(int(attrs.get(TEST_OPENED, 0)), int(said))
+
+
+def read_test(study: optuna.Study) -> dict[str, Any] | None:
+    """The scores on the test split, of which trial, and as ``n_opened`` how often it was opened;
+    None before the first scores.
+    """
+    known = study.user_attrs.get(TEST)
+    return None if known is None else {**known, "n_opened": n_test_opened(study)}

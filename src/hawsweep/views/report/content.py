@@ -21,13 +21,13 @@ from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
 from hawsweep.results.verdict import judge_study
 from hawsweep.results.what_is_left import Remaining, find_remaining
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK, TEST
+from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK
 from hawsweep.study.baselines import baseline_of, baselines, model_of, score_of
 from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.queue import n_running_here
 from hawsweep.study.study import known_spec
-from hawsweep.study.trials import trial_of
+from hawsweep.study.trials import read_test, trial_of
 from hawsweep.text import duration, faults_text, number, score_range, settings_text
 from hawsweep.views.figure_style import peak_bytes
 from hawsweep.views.report.redaction import Redaction
@@ -138,7 +138,7 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
     shown, n_more = shown_rows(rows, _MOST_ROWS)
     verdict, insight = judge_study(study, place), find_insight(study)
     confirmed, found_groups = confirmations(study), groups(study, place)
-    test, check = study.user_attrs.get(TEST), study.user_attrs.get(SELF_CHECK)
+    test, check = read_test(study), study.user_attrs.get(SELF_CHECK)
     headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
     standing, is_run = find_remaining(study, spec, rows), _is_run(study, place)
     compared, not_compared = _compared(study, place)
@@ -222,7 +222,7 @@ def _numbers(
     for label, row in found:
         ends = score_range(row.low, row.high, is_short=False)
         numbers.append(Number(label, number(row.score, "{:.4f}"), f"95 % {ends}" if ends else ""))
-    if (test := study.user_attrs.get(TEST)) is not None:
+    if (test := read_test(study)) is not None:
         gain = score_of(test["trial"]) - score_of(test["base"])
         numbers.append(Number("gain on the test split", f"{gain:+.4f}", "over the base"))
     if len(found) > 1:

@@ -16,6 +16,8 @@ def make_console(stderr: bool = False) -> "Console":
     """The console for standard output."""
     from hawsweep.views.terminal.text import Console
 
+    if not os.environ.get("COLUMNS", "").strip("0"):
+        os.environ.pop("COLUMNS", None)  # rich would print nothing in 0 columns
     # A log has no width, so its tables must not be cut.
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
     return Console(file=plain_stream(sys.stderr if stderr else sys.stdout), width=width)

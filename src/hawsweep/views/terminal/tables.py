@@ -13,7 +13,7 @@ from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
 from hawsweep.study.baselines import score_of
 from hawsweep.study.place import printable
-from hawsweep.text import duration, number, score_range, setting, short_name, shorten
+from hawsweep.text import duration, number, opened_text, score_range, setting, short_name, shorten
 from hawsweep.views.terminal.style import STYLES, WIDE, make_table
 from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import (
@@ -160,8 +160,7 @@ def test_text(test: Mapping[str, Any] | None) -> str:
         f"chrF {tuned['chrf']:.1f} and {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f} and "
         f"{base['bleu']:.1f}"
     )
-    if test["n_opened"] > 1:
-        warning = f"Opened {test['n_opened']} times: choosing by it makes the result too high."
+    if warning := opened_text(test["n_opened"]):
         text += f". [yellow]{warning}[/yellow]"
     return text
 
