@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from hawsweep.machine.backend import device_here
@@ -23,6 +24,7 @@ from hawsweep.data.load import load_data
 from hawsweep.machine.processes import identity
 from hawsweep.running.worker import Worker
 from hawsweep.search.distributions import distributions
+from hawsweep.search.sampler import make_sampler
 from hawsweep.spec.read import read_sweep
 from hawsweep.study.place import Place
 from hawsweep.study.provenance import fingerprints
@@ -88,7 +90,8 @@ class Lab:
         """Have a worker in this process run the next trial."""
         spec, folder = worker.spec, self.studies / "tiny"
         owner, space = worker._identity, distributions(spec.search)
-        worker.trial(ask(worker._study, spec, space, folder, owner, spec.trials))
+        make = partial(make_sampler, spec)
+        worker.trial(ask(worker._study, make, space, folder, owner, spec.trials))
 
     @property
     def study(self):

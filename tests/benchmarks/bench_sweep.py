@@ -28,10 +28,11 @@ from hawsweep.machine import backend
 from hawsweep.models import resolve
 from hawsweep.running.start import run_sweep
 from hawsweep.search.distributions import distributions, first_settings
+from hawsweep.search.sampler import make_sampler
 from hawsweep.spec.read import find_sweep, parse_override, read_sweep
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.study import make_pruner, make_sampler
+from hawsweep.study.study import make_pruner
 from hawsweep.training.adapters import mlx_lm_config
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")

@@ -7,15 +7,13 @@ from contextlib import closing
 import optuna
 import pytest
 from optuna.pruners import MedianPruner, NopPruner, PercentilePruner
-from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import create_trial
 
 from hawsweep.errors import StudyError
-from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import check_sweep
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
-from hawsweep.study.study import create_study, load_study, make_pruner, make_sampler
+from hawsweep.study.study import create_study, make_pruner
 
 
 def sweep(**changes):
@@ -26,7 +24,6 @@ def sweep(**changes):
             "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
             "lora_parameters.rank": {"choices": [4, 8, 16]},
         },
-        "sampler": {"name": "tpe", "n_startup_trials": 2},
     }
     return check_sweep({**content, **changes}, "a sweep")
 
@@ -172,59 +169,6 @@ def test_storage_url_is_used_in_place_of_the_folders_database(tmp_path):
     make_study(place)
     assert (tmp_path / "other.db").exists()
     assert not (tmp_path / "studies" / "hawsweep.db").exists()
-
-
-def proposals(study, spec, n_trials):
-    """What samplers made anew for each trial propose, as processes of their own would."""
-    found = []
-    for _ in range(n_trials):
-        study.sampler = make_sampler(spec, len(study.get_trials(deepcopy=False)))
-        trial = study.ask(distributions(spec.search))
-        found.append(trial.params)
-        study.tell(trial, trial.params["learning_rate"])
-    return found
-
-
-@pytest.mark.parametrize("name", ["tpe", "random"])
-def test_proposals_depend_on_the_seed_and_the_history_alone(place, tmp_path, name):
-    spec = sweep(sampler={"name": name, "n_startup_trials": 2})
-    first = proposals(make_study(place, spec=spec), spec, 6)
-    # The other is closed halfway and goes on.
-    other_place = Place(tmp_path / "elsewhere")
-    second = proposals(make_study(other_place, spec=spec), spec, 3)
-    second += proposals(load_study(open_storage(other_place), "rates", spec), spec, 3)
-    assert second == first
-    assert len({tuple(params.values()) for params in first}) == 6
-    reseeded = sweep(seed=1, sampler={"name": name, "n_startup_trials": 2})
-    assert proposals(make_study(place, "reseeded", reseeded), reseeded, 6) != first
-
-
-def test_study_opened_with_its_spec_goes_on_with_the_next_proposal(place, tmp_path):
-    spec = sweep()
-    expected = proposals(make_study(place, spec=spec), spec, 4)
-    elsewhere = Place(tmp_path / "elsewhere")
-    proposals(make_study(elsewhere, spec=spec), spec, 3)
-    opened = load_study(open_storage(elsewhere), "rates", spec)
-    assert opened.ask(distributions(spec.search)).params == expected[3]
-
-
-def test_tpe_learns_from_the_history(place):
-    spec = sweep()
-    histories = []
-    for sign in (1, -1):
-        study = make_study(place, f"sign{sign}", spec)
-        for rate in (1e-5, 3e-5, 1e-4, 3e-4, 1e-3):
-            params = {"learning_rate": rate, "lora_parameters.rank": 8}
-            space = distributions(spec.search)
-            study.add_trial(create_trial(value=sign * rate, params=params, distributions=space))
-        study.sampler = make_sampler(spec, 5)
-        histories.append(study.ask(distributions(spec.search)).params)
-    assert histories[0] != histories[1]
-
-
-@pytest.mark.parametrize(("name", "kind"), [("tpe", TPESampler), ("random", RandomSampler)])
-def test_sampler_is_made_by_name(name, kind):
-    assert type(make_sampler(sweep(sampler={"name": name}), 0)) is kind
 
 
 @pytest.mark.parametrize(

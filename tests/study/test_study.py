@@ -365,12 +365,15 @@ from pathlib import Path
 from hawsweep.study.place import Place
 from hawsweep.study.study import load_study, spec_of
 from hawsweep.study.storage import open_storage
+from functools import partial
 from hawsweep.search.distributions import distributions
+from hawsweep.search.sampler import make_sampler
 from hawsweep.study.queue import ask
 place, worker, n_each = Place(Path(sys.argv[1])), {"pid": int(sys.argv[2])}, int(sys.argv[3])
 study = load_study(open_storage(place), "rates")
 spec = spec_of(study)
-asked = study, spec, distributions(spec.search), place.study_dir("rates"), worker
+make, space = partial(make_sampler, spec), distributions(spec.search)
+asked = study, make, space, place.study_dir("rates"), worker
 print("ready", flush=True)
 sys.stdin.readline()
 print(json.dumps([ask(*asked) for _ in range(n_each)]), flush=True)

@@ -14,6 +14,7 @@ class Work:
 
     Attributes:
         doing: The command of each worker; None for a waiting one.
+        is_exhausted: Whether each setting of the space was tried.
         is_interrupted: Whether the sweep must end.
         joins: This process runs trials only; another one does the rest.
         misses_base: Whether an untuned model must still be measured.
@@ -29,6 +30,7 @@ class Work:
     n_trials: int
     n_finished: int
     n_running: int
+    is_exhausted: bool = False
     is_interrupted: bool = False
     joins: bool = False
     misses_base: bool = False
@@ -41,7 +43,8 @@ class Work:
     def wants_trials(self) -> bool:
         """Whether another trial may begin and leave time for the confirming runs."""
         is_late = self.is_over(self.confirm_s)
-        return not is_late and self.n_finished + self.n_running < self.n_trials
+        is_enough = self.n_finished + self.n_running >= self.n_trials
+        return not (is_late or is_enough or self.is_exhausted)
 
     @property
     def may_confirm(self) -> bool:

@@ -208,7 +208,7 @@ def _run_study(
     )
     if is_new:
         configs = {model: read_config(path) for model, path in paths.items()}
-        for settings in first_of_models(spec, configs):
+        for settings in first_of_models(spec, configs, len(splits.train)):
             study.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
     # These keys may change at each start.
     study.set_user_attr(REFERENCES, spec.scoring.references or {})

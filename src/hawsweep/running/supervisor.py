@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from hawsweep.errors import MemoryBudgetError, WorkerError, told_error
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE
@@ -23,6 +25,7 @@ from hawsweep.running.worker_process import WorkerProcess, WorkerStarter
 from hawsweep.scoring.embedder_process import EmbedderProcess
 from hawsweep.scoring.metrics import BUILT_IN
 from hawsweep.search.distributions import distributions
+from hawsweep.search.sampler import is_exhausted, make_sampler
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
 from hawsweep.study.backup import Backups
@@ -95,7 +98,7 @@ class Supervisor:
         self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
         self._interrupted = False
         self._interrupts_asked = self._interrupts_done = 0
-        self._timed_out = False
+        self._timed_out = self._told_exhausted = False
         self._memory_watch = MemoryWatch()
         self._backups = Backups(place)
         self._next_look = self._next_look_at_others = 0.0
@@ -125,7 +128,7 @@ class Supervisor:
                 self._backups.make()
         if self._interrupted:
             return "interrupted"
-        left = count_finished(self._study) < self._spec.trials
+        left = count_finished(self._study) < self._spec.trials and not self._is_exhausted()
         left = left or confirm.n_waiting(self._confirming) > 0
         return "timeout" if self._timed_out and left else "finished"
 
@@ -269,6 +272,7 @@ class Supervisor:
             n_trials=self._spec.trials,
             n_finished=count_finished(self._study),
             n_running=n_running_here(self._study),
+            is_exhausted=self._is_exhausted(),
             is_interrupted=self._interrupted,
             joins=self._joins,
             misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),
@@ -279,6 +283,17 @@ class Supervisor:
         )
         self._timed_out = self._timed_out or work.is_over(work.confirm_s)
         return work
+
+    def _is_exhausted(self) -> bool:
+        """Whether no trial waits and no setting is left to propose; said once."""
+        trials = self._study.get_trials(deepcopy=False)
+        waits = any(trial.state == TrialState.WAITING for trial in trials)
+        if waits or not is_exhausted(self._spec, trials):
+            return False
+        if not self._told_exhausted and count_finished(self._study) < self._spec.trials:
+            self._told_exhausted = True
+            self._listen(Event("exhausted", values={"n_trials": self._spec.trials}))
+        return True
 
     def _queue_confirmations(self) -> int:
         """Queue the confirming runs; give how many wait. If none waits, the outcome is stored."""
@@ -293,7 +308,8 @@ class Supervisor:
     ) -> int:
         assert process.identity is not None
         folder, space = self._place.study_dir(self._name), distributions(spec.search)
-        return ask(asked, spec, space, folder, process.identity, n_trials)
+        make = partial(make_sampler, spec)
+        return ask(asked, make, space, folder, process.identity, n_trials)
 
     def _wants_test(self) -> bool:
         best = winner(self._study)

@@ -11,7 +11,7 @@ from hawsweep.spec.space import SEARCHABLE, Choices, Range, SearchValue, nearest
 
 # Learning rates half a decade apart differ in loss; of all else, the ends of the space do.
 _DECADES_OF_RATE = 0.5
-_MOST_CANDIDATES = 2048
+MOST_CANDIDATES = 2048
 _VALUES_OF_RANGE = 49
 
 
@@ -47,13 +47,14 @@ class Coordinates:
         self.kinds = np.array([key in self._names for key in self._search])
 
     def of(self, settings: Mapping[str, SearchValue]) -> list[float]:
-        """The coordinates of a setting.
-
-        Raises:
-            KeyError: It lacks a key of the space.
-            ValueError: It has a name that is no choice.
-        """
+        """The coordinates of a setting that the space contains."""
         return [self._coordinate(key, settings[key]) for key in self._search]
+
+    def contains(self, settings: Mapping[str, object]) -> bool:
+        """Whether settings have the keys of the space, each with a value that it allows."""
+        return settings.keys() == self._search.keys() and all(
+            _is_allowed(key, asked, settings[key]) for key, asked in self._search.items()
+        )
 
     def _coordinate(self, key: str, value: SearchValue) -> float:
         if key in self._names:
@@ -71,13 +72,13 @@ class Coordinates:
         some by chance.
         """
         values = {key: _values(key, asked) for key, asked in self._search.items()}
-        if math.prod(map(len, values.values())) <= _MOST_CANDIDATES:
+        if math.prod(map(len, values.values())) <= MOST_CANDIDATES:
             return [
                 dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())
             ]
         random = np.random.default_rng(seed)
         drawn = [
-            [of_key[i] for i in random.integers(len(of_key), size=_MOST_CANDIDATES)]
+            [of_key[i] for i in random.integers(len(of_key), size=MOST_CANDIDATES)]
             for of_key in values.values()
         ]
         return [dict(zip(values, each, strict=True)) for each in zip(*drawn, strict=True)]
@@ -85,6 +86,15 @@ class Coordinates:
     def array(self, settings: Sequence[Mapping[str, SearchValue]]) -> Array:
         """The coordinates of several settings, (n, d)."""
         return np.array([self.of(each) for each in settings]).reshape(len(settings), -1)
+
+
+def _is_allowed(key: str, asked: Range | Choices, value: object) -> bool:
+    if isinstance(asked, Choices):
+        return value in asked.choices
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    is_whole = SEARCHABLE[key] is not int or value == round(value)
+    return is_whole and asked.low <= value <= asked.high and asked.is_on_step(value)
 
 
 def _n_values(key: str, asked: Range | Choices) -> float:

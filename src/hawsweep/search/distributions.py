@@ -14,9 +14,15 @@ from optuna.distributions import (
 from hawsweep.spec.space import MODEL, SEARCHABLE, Choices, Range, SearchValue, nearest, values_of
 from hawsweep.spec.sweep import SweepSpec
 
+_FEW_RECORDS = 100
+# Of more iterations, layers or warmup comes no harm; of all other numbers the lowest is the safest.
+_SAFE_WHEN_HIGH = {"iters", "num_layers", "lr_schedule.warmup_ratio"}
+# The suggested rate is for this alpha; the scale is mlx-lm's own.
+_USUAL = {"lora_parameters.alpha": 32.0, "lora_parameters.scale": 20.0}
+
 
 def distributions(search: Mapping[str, Range | Choices]) -> dict[str, BaseDistribution]:
-    """One distribution per key, the same for every trial: TPE needs that to learn jointly."""
+    """One distribution per key, the same for every trial: samplers need that to learn jointly."""
     return {key: _distribution(key, asked) for key, asked in search.items()}
 
 
@@ -39,32 +45,45 @@ def suggested_learning_rate(config: Mapping[str, Any]) -> float:
     return float(5e-4 * (2000 / config.get("hidden_size", 2000)) ** power)
 
 
-def first_settings(spec: SweepSpec, config: Mapping[str, Any]) -> list[dict[str, SearchValue]]:
+def first_settings(
+    spec: SweepSpec, config: Mapping[str, Any], n_train: int | None = None
+) -> list[dict[str, SearchValue]]:
     """Settings to try before the sampler proposes any.
 
-    The sweep's ``enqueue``; else the suggested learning rate and a third of it, with the middle and
-    the highest rank, the most iterations and the fewest accumulated batches.
+    The sweep's ``enqueue``; else the suggested rate, its double and its third with the highest
+    rank, and the suggested rate with the lowest. All else has the value that risks least.
+
+    Args:
+        n_train: Training records. With fewer than 100, the first setting has the middle rank.
     """
     if spec.enqueue is not None:
         return [dict(settings) for settings in spec.enqueue]
     rate = suggested_learning_rate(config)
-    middle: dict[str, SearchValue] = {}
-    widest: dict[str, SearchValue] = {}
-    for key, asked in spec.search.items():
-        if key == "learning_rate":
-            middle[key], widest[key] = (nearest(asked, value) for value in (rate, rate / 3))
-        elif key == "iters":
-            middle[key] = widest[key] = values_of(key, asked)[-1]
-        elif key == "grad_accumulation_steps":
-            middle[key] = widest[key] = values_of(key, asked)[0]
-        else:
-            values = values_of(key, asked)
-            middle[key], widest[key] = values[(len(values) - 1) // 2], values[-1]
-    return [middle] if middle == widest else [middle, widest]
+    first = "middle" if n_train is not None and n_train < _FEW_RECORDS else "highest"
+    points = ((rate, first), (2 * rate, "highest"), (rate / 3, "highest"), (rate, "lowest"))
+    found = [
+        {key: _first_value(key, asked, *point) for key, asked in spec.search.items()}
+        for point in points
+    ]
+    return [each for n, each in enumerate(found) if each not in found[:n]]
+
+
+def _first_value(key: str, asked: Range | Choices, rate: float, rank: str) -> SearchValue:
+    values = values_of(key, asked)
+    if key == "learning_rate":
+        return nearest(asked, rate)
+    if key == "lora_parameters.rank":
+        at = {"lowest": 0, "middle": (len(values) - 1) // 2, "highest": -1}
+        return values[at[rank]]
+    if key in ("lora_parameters.alpha", "lora_parameters.scale"):
+        return nearest(asked, _USUAL[key])
+    return values[-1] if key in _SAFE_WHEN_HIGH else values[0]
 
 
 def first_of_models(
-    spec: SweepSpec, configs: Mapping[str, Mapping[str, Any]]
+    spec: SweepSpec,
+    configs: Mapping[str, Mapping[str, Any]],
+    n_train: int | None = None,
 ) -> list[dict[str, SearchValue]]:
     """``first_settings`` of the models in turn: the first of each model, then the second of each.
 
@@ -72,9 +91,12 @@ def first_of_models(
         configs: Each model's ``config.json``.
     """
     if not spec.searches_models or spec.enqueue is not None:
-        return first_settings(spec, configs[spec.model])
+        return first_settings(spec, configs[spec.model], n_train)
     of_each = [
-        [{MODEL: model, **settings} for settings in first_settings(spec.of_model(model), config)]
+        [
+            {MODEL: model, **settings}
+            for settings in first_settings(spec.of_model(model), config, n_train)
+        ]
         for model, config in configs.items()
     ]
     return [each for turn in zip_longest(*of_each) for each in turn if each is not None]

@@ -11,11 +11,12 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.search.coordinates import Coordinates
+from hawsweep.search.coordinates import MOST_CANDIDATES, Coordinates
 from hawsweep.search.distributions import distributions
 from hawsweep.search.gaussian_process import GaussianProcess
 from hawsweep.spec.space import SearchValue
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import INFEASIBLE
 
 # Losses further above the leader's count as this far: how badly a rate diverges says nothing more.
 _MOST_BEHIND = 0.12
@@ -23,7 +24,15 @@ _MOST_BEHIND = 0.12
 # earlier one is in doubt about the end.
 _NOISE, _NOISE_OF_EARLY = 0.001, 0.006
 
+# Keys whose value changes no peak of memory.
+_WITHOUT_MEMORY = {
+    *("learning_rate", "iters", "order", "max_grad_norm", "optimizer_config.adamw.weight_decay"),
+    *("lora_parameters.scale", "lora_parameters.alpha", "lora_parameters.loraplus_lr_ratio"),
+    *("lr_schedule.name", "lr_schedule.warmup_ratio", "lr_schedule.end_factor"),
+}
+
 Settings = dict[str, SearchValue]
+Key = tuple[tuple[str, SearchValue], ...]
 
 
 def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:
@@ -42,8 +51,11 @@ def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:
 
 def is_exhausted(spec: SweepSpec, trials: Sequence[FrozenTrial]) -> bool:
     """Whether hawsweep's sampler has nothing to propose: each setting of the space was tried."""
-    n_settings = Coordinates(spec.search).count()
-    return spec.sampler.name == "gp" and n_settings <= len(_tried(spec, trials))
+    space = Coordinates(spec.search)
+    if spec.sampler.name != "gp" or space.count() > MOST_CANDIDATES:
+        return False
+    known = [trial for trial in trials if space.contains(_settings(trial))]
+    return not _untried(space.candidates(0), known)
 
 
 @dataclass(frozen=True)
@@ -127,9 +139,7 @@ class GaussianProcessSampler(BaseSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """The proposal; without one that is left, nothing is proposed."""
-        others = [
-            each for each in study.get_trials(deepcopy=False) if each.number != trial.number
-        ]
+        others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
         return propose(self._spec, others, self._seed) or {}
 
     def sample_independent(
@@ -145,23 +155,22 @@ class GaussianProcessSampler(BaseSampler):
 
 
 def propose(spec: SweepSpec, trials: Sequence[FrozenTrial], seed: int) -> Settings | None:
-    """The setting to try next; None if all were tried."""
+    """The setting to try next; None if each that may fit into memory was tried."""
     space = Coordinates(spec.search)
-    tried = _tried(spec, trials)
-    left = [each for each in space.candidates(seed) if _key(each) not in tried]
+    known = [trial for trial in trials if space.contains(_settings(trial))]
+    left = _untried(space.candidates(seed), known)
     if not left:
         return None
-    np.random.default_rng(seed).shuffle(left)  # type: ignore[arg-type] # of equal ones any
-    whole = [trial for trial in trials if _key(_settings(trial)) in tried]
-    observed = observe([t for t in whole if t.state != TrialState.FAIL], spec.train.iters)
+    random = np.random.default_rng(seed)
+    left = [left[n] for n in random.permutation(len(left))]  # of equally good ones any
+    observed = observe([t for t in known if t.state != TrialState.FAIL], spec.train.iters)
     if not observed:
         return left[0]
     at = space.array([each.settings for each in observed])
     losses = np.array([each.loss for each in observed])
     noise = np.array([each.noise for each in observed])
-    pending = [_settings(trial) for trial in whole if not trial.intermediate_values]
-    pending = [each for trial, each in zip(whole, pending, strict=False) if not trial.state.is_finished()]
     process = GaussianProcess(at, losses, noise, space.kinds)
+    pending = [_settings(t) for t in known if not t.intermediate_values and _is_to_come(t)]
     if pending:
         added = space.array(pending)
         at = np.concatenate([at, added])
@@ -172,23 +181,30 @@ def propose(spec: SweepSpec, trials: Sequence[FrozenTrial], seed: int) -> Settin
     return left[int(process.posterior(space.array(left)).expected_improvement(below).argmax())]
 
 
+def _is_to_come(trial: FrozenTrial) -> bool:
+    return not trial.state.is_finished()
+
+
+def _untried(candidates: Sequence[Settings], trials: Sequence[FrozenTrial]) -> list[Settings]:
+    """Candidates that no trial had, and whose memory is not that of one that did not fit."""
+    tried = {_key(_settings(trial)) for trial in trials}
+    too_large = {_memory_key(t.params) for t in trials if t.user_attrs.get(INFEASIBLE)}
+    return [
+        each
+        for each in candidates
+        if _key(each) not in tried and _memory_key(each) not in too_large
+    ]
+
+
 def _settings(trial: FrozenTrial) -> Settings:
     """A trial's settings; of one that waits, the queued ones."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
-def _key(settings: Mapping[str, SearchValue]) -> tuple[tuple[str, SearchValue], ...]:
+def _key(settings: Mapping[str, SearchValue]) -> Key:
     return tuple(sorted(settings.items()))
 
 
-def _tried(spec: SweepSpec, trials: Sequence[FrozenTrial]) -> set[tuple[tuple[str, SearchValue], ...]]:
-    """The settings of the space that a trial has or had."""
-    space = distributions(spec.search)
-    found = set()
-    for trial in trials:
-        settings = _settings(trial)
-        if settings.keys() == space.keys() and all(
-            space[key]._contains(space[key].to_internal_repr(value)) for key, value in settings.items()
-        ):
-            found.add(_key(settings))
-    return found
+def _memory_key(settings: Mapping[str, SearchValue]) -> Key:
+    """The part of a setting that decides how much memory it needs."""
+    return _key({key: value for key, value in settings.items() if key not in _WITHOUT_MEMORY})

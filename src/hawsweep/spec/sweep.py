@@ -19,7 +19,10 @@ from hawsweep.spec.yaml_text import dump_yaml
 from hawsweep.units import parse_duration, parse_share, parse_size
 
 # Keys of a sweep that have no influence on a trial's numbers.
-HOW_IT_RUNS = ("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify")
+HOW_IT_RUNS = (
+    *("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify"),
+    "sampler",
+)
 # Keys that sweeps of earlier versions have, and what to do instead.
 GONE_KEYS = {
     "machine.window": (
@@ -170,10 +173,11 @@ class PruningSpec(Section):
 
 
 class SamplerSpec(Section):
-    """How settings are proposed; Optuna's samplers."""
+    """How settings are proposed."""
 
-    name: Literal["tpe", "random"] = Field("tpe", examples=["name: random"])
-    """tpe learns from earlier trials what to try next; random does not."""
+    name: Literal["gp", "tpe", "random"] = Field("gp", examples=["name: random"])
+    """gp learns what to try next from the val losses of all trials, also unfinished ones, and never
+    repeats a setting; tpe, Optuna's, learns from scores; random does not learn."""
     n_startup_trials: int = Field(10, ge=0, examples=["n_startup_trials: 6"])
     """tpe: random trials before the model decides."""
 

@@ -1,6 +1,6 @@
 """The queue of trials: which trial is next, its worker, and the retry of failed ones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +8,10 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hawsweep.machine.processes import asking, is_alive_here, is_dead_here
-from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import (
     BELOW_BYTES,
     CONFIRMS,
@@ -29,7 +29,6 @@ from hawsweep.study.attributes import (
 )
 from hawsweep.study.faults import FROM_OUTSIDE, Fault
 from hawsweep.study.optuna_door import storage_of, study_id, suggest, trial_id, trial_to_run
-from hawsweep.study.study import renew_sampler
 from hawsweep.study.trials import count_finished
 
 _TIGHTENED = 1.15
@@ -149,7 +148,7 @@ def ran_out_of_memory(study: optuna.Study, number: int) -> bool:
 
 def ask(
     study: optuna.Study,
-    spec: SweepSpec,
+    make_sampler: Callable[[int], BaseSampler],
     space: Mapping[str, BaseDistribution],
     folder: Path,
     worker: Mapping[str, Any],
@@ -161,13 +160,13 @@ def ask(
     lock, Optuna would let two processes read that a trial waits, and both would run it.
 
     Args:
-        spec: Names the sampler.
+        make_sampler: Gives the sampler of a proposal, of the number of trials before it.
         folder: The study's, which holds the lock.
         worker: See ``next_trial``.
         n_trials: See ``next_trial``.
     """
     with asking(folder):
-        renew_sampler(study, spec)
+        study.sampler = make_sampler(len(study.get_trials(deepcopy=False)))
         return next_trial(study, space, worker, n_trials).number
 
 

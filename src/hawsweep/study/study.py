@@ -1,4 +1,4 @@
-"""Creating, opening and continuing studies, with their samplers and pruners."""
+"""Creating, opening and continuing studies, with their pruners."""
 
 import gc
 import json
@@ -10,7 +10,6 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
@@ -99,7 +98,6 @@ def create_study(
         storage=storage,
         study_name=name,
         direction="maximize",
-        sampler=make_sampler(spec, 0),
         pruner=make_pruner(spec),
     )
     name_metric(study, spec.scoring.metric.replace("_", " "))
@@ -124,7 +122,7 @@ def _note_start(study: optuna.Study) -> None:
 
 
 def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) -> optuna.Study:
-    """Open a study; with ``spec``, to go on with its sampler and pruner.
+    """Open a study; with ``spec``, to go on with its pruner.
 
     Raises:
         StudyError: There is no such study; the message lists the studies. Or hawsweep does not
@@ -140,7 +138,6 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
         ) from fault
     if spec is not None:
         study.pruner = make_pruner(spec)
-        renew_sampler(study, spec)
     return study
 
 
@@ -157,23 +154,6 @@ def read_trials(study: optuna.Study) -> optuna.Study:
         if was_enabled:
             gc.enable()
     return study
-
-
-def renew_sampler(study: optuna.Study, spec: SweepSpec) -> None:
-    """Give a study the sampler for its next proposal; its trials are not read again."""
-    study.sampler = make_sampler(spec, len(study.get_trials(deepcopy=False)))
-
-
-def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:
-    """The sampler for the next proposal.
-
-    Its seed depends on the spec's seed and on the number of trials. So a proposal does not depend
-    on the process that makes it, and a restarted process does not repeat earlier proposals.
-    """
-    seed = (spec.seed * 1_000_003 + n_trials) % 2**32
-    if spec.sampler.name == "random":
-        return RandomSampler(seed=seed)
-    return TPESampler(seed=seed, n_startup_trials=spec.sampler.n_startup_trials)
 
 
 def make_pruner(spec: SweepSpec) -> BasePruner:

@@ -105,6 +105,13 @@ def _reaped(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _exhausted(values: Mapping[str, Any]) -> list[str]:
+    return [
+        "[yellow]Each setting of the search space was tried: the sweep ends before "
+        f"{values['n_trials']} trials[/yellow]"
+    ]
+
+
 def _interrupting(_: Mapping[str, Any]) -> list[str]:
     return ["[yellow]Stopping after the current iteration; Ctrl-C again stops at once[/yellow]"]
 
@@ -119,5 +126,6 @@ _TOLD: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "not_told": _not_told,
     "died": _died,
     "reaped": _reaped,
+    "exhausted": _exhausted,
     "interrupting": _interrupting,
 }

@@ -1,0 +1,232 @@
+"""Which setting is proposed next, by what trials have shown."""
+
+import math
+
+import pytest
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import TrialState, create_trial
+
+from hawsweep.search.distributions import distributions
+from hawsweep.search.sampler import (
+    GaussianProcessSampler,
+    is_exhausted,
+    make_sampler,
+    observe,
+    propose,
+)
+from hawsweep.spec.read import check_sweep
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import create_study, load_study
+
+RATE, RANK = "learning_rate", "lora_parameters.rank"
+ITERS = 100
+SPACE = {
+    RATE: {"low": 1e-5, "high": 1e-3, "log": True},
+    RANK: {"choices": [4, 8, 16]},
+}
+SMALL = {RATE: {"choices": [1e-4, 3e-4]}, RANK: {"choices": [4, 8]}}
+
+
+def sweep(search=SPACE, **changes):
+    train = {} if "iters" in search else {"iters": ITERS}
+    content = {"model": "some/model", "data": "phrasebook", "search": search, "train": train}
+    return check_sweep({**content, **changes}, "a sweep")
+
+
+def trial(settings, losses=None, state=TrialState.COMPLETE, search=SPACE, **attributes):
+    """A trial with validation losses by iteration."""
+    is_done = state == TrialState.COMPLETE
+    waits = state == TrialState.WAITING
+    return create_trial(
+        state=state,
+        value=0.5 if is_done else None,
+        params={} if waits else settings,
+        distributions={} if waits else distributions(sweep(search).search),
+        system_attrs={"fixed_params": settings} if waits else {},
+        user_attrs=attributes,
+        intermediate_values={step: -loss for step, loss in (losses or {}).items()},
+    )
+
+
+def numbered(*trials):
+    for number, each in enumerate(trials):
+        each.number = number
+    return list(trials)
+
+
+def of(rate, rank=8):
+    return {RATE: rate, RANK: rank}
+
+
+def bowl(rate, rank, best=2e-4):
+    """A loss that is lowest at a rate, and a little lower with a higher rank."""
+    return 2.0 * (1 + 0.1 * math.log10(rate / best) ** 2 - 0.01 * math.log2(rank / 4))
+
+
+def ended(settings):
+    return trial(settings, {ITERS: bowl(settings[RATE], settings[RANK])})
+
+
+def test_losses_are_compared_with_the_leaders_at_the_same_iteration():
+    trials = numbered(
+        trial(of(1e-4), {50: 2.0, 100: 1.0}),
+        trial(of(2e-4), {50: 2.2}, TrialState.PRUNED),
+        trial(of(3e-4), {50: 1.9, 100: 1.1}),
+        trial(of(4e-4), {50: 1.8}, TrialState.RUNNING),
+    )
+    found = [each.loss for each in observe(trials, ITERS)]
+    expected = [0, math.log(2.2 / 2), math.log(1.1), math.log(1.8 / 2)]
+    assert found == pytest.approx(expected)
+
+
+def test_trials_result_is_its_lowest_loss_until_then():
+    trials = numbered(trial(of(1e-4), {50: 1.0, 100: 3.0}), trial(of(2e-4), {50: 1.05, 100: 1.02}))
+    assert [each.loss for each in observe(trials, ITERS)] == pytest.approx([0, math.log(1.02)])
+
+
+def test_earlier_losses_are_trusted_less():
+    trials = numbered(
+        *(trial(of(1e-4 * n), dict.fromkeys(range(20, 20 * n + 1, 20), 1.0)) for n in (5, 3, 1))
+    )
+    whole, most, early = (each.noise for each in observe(trials, ITERS))
+    assert whole < most < early
+
+
+@pytest.mark.parametrize("loss", [40.0, math.inf, math.nan])
+def test_divergence_counts_no_more_than_being_far_behind(loss):
+    trials = numbered(trial(of(1e-4), {100: 1.0}), trial(of(1e-3), {100: loss}))
+    far = observe(numbered(trials[0], trial(of(1e-3), {100: 1.5})), ITERS)[1]
+    assert observe(trials, ITERS)[1] == far
+
+
+def test_proposals_find_the_best_rate():
+    spec, trials = sweep(), [ended(of(rate, 16)) for rate in (1e-5, 1e-3)]
+    for seed in range(6):
+        trials.append(ended(propose(spec, numbered(*trials), seed)))
+    losses = [bowl(each.params[RATE], each.params[RANK]) for each in trials]
+    best = bowl(2e-4, 16)
+    assert min(losses) / best < 1.002
+    assert losses[2] != min(losses)  # it was found, not met
+
+
+def test_proposal_depends_on_trials_and_seed_alone():
+    trials = numbered(*(ended(of(rate)) for rate in (1e-5, 1e-4, 1e-3)))
+    assert propose(sweep(), trials, 3) == propose(sweep(), trials, 3)
+    assert propose(sweep(), [], 3) == propose(sweep(), [], 3)
+    assert propose(sweep(), [], 3) != propose(sweep(), [], 4)
+
+
+def test_trials_that_have_shown_nothing_yet_are_kept_away_from():
+    spec = sweep()
+    trials = [ended(of(rate, rank)) for rate in (1e-5, 1e-4, 1e-3) for rank in (4, 16)]
+    for state in (TrialState.RUNNING, TrialState.WAITING, TrialState.RUNNING):
+        trials.append(trial(propose(spec, numbered(*trials), 0), state=state))
+    settings = [*({**t.system_attrs.get("fixed_params", {}), **t.params} for t in trials[6:])]
+    for n, one in enumerate(settings):
+        for other in settings[:n]:
+            apart = abs(math.log10(one[RATE] / other[RATE]))
+            assert apart > 0.1 or one[RANK] != other[RANK]
+
+
+@pytest.mark.parametrize(
+    "state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.WAITING]
+)
+def test_setting_that_a_trial_had_is_never_proposed(state):
+    spec, all_four = sweep(SMALL), [of(rate, rank) for rate in (1e-4, 3e-4) for rank in (4, 8)]
+    trials = []
+    for seed in range(4):
+        proposed = propose(spec, numbered(*trials), seed)
+        assert not is_exhausted(spec, trials)
+        assert proposed not in [each.params for each in trials]
+        trials.append(trial(proposed, state=state, search=SMALL))
+    assert is_exhausted(spec, numbered(*trials))
+    assert propose(spec, trials, 9) is None
+    assert all(each in all_four for each in (t.params or proposed for t in trials))
+
+
+def test_settings_of_the_memory_of_one_that_did_not_fit_are_left_out():
+    spec = sweep(SMALL)
+    trials = numbered(trial(of(1e-4, 8), state=TrialState.PRUNED, search=SMALL, infeasible=True))
+    found = [propose(spec, trials, seed) for seed in range(10)]
+    assert {each[RANK] for each in found} == {4}
+
+
+def test_space_of_a_range_is_not_exhausted():
+    trials = numbered(*(ended(of(1e-5 * n)) for n in range(1, 50)))
+    assert not is_exhausted(sweep(), trials)
+
+
+@pytest.mark.parametrize(
+    "settings", [{RATE: 1e-4}, {**of(1e-4), "iters": 5}, of(1e-4, 5), of(1.0), of("x"), of(True)]
+)
+def test_settings_out_of_the_space_are_looked_over(settings):
+    odd = create_trial(state=TrialState.WAITING, system_attrs={"fixed_params": settings}, params={})
+    trials = numbered(ended(of(1e-4)), odd)
+    assert propose(sweep(), trials, 0) == propose(sweep(), trials[:1], 0)
+
+
+def test_all_kinds_of_keys_are_proposed():
+    search = {
+        **SPACE,
+        "optimizer": {"choices": ["adam", "muon"]},
+        "lora_parameters.dropout": {"low": 0, "high": 0.1},
+        "num_layers": {"low": 4, "high": 16},
+        "batch_size": {"low": 1, "high": 8, "log": True},
+        "iters": {"low": 40, "high": 100, "step": 20},
+        "grad_accumulation_steps": {"choices": [1, 2, 4]},
+        "lora_parameters.alpha": {"low": 16, "high": 16},
+    }
+    spec, trials = sweep(search), []
+    for seed in range(3):
+        proposed = propose(spec, numbered(*trials), seed)
+        assert sweep(search, enqueue=[proposed]).enqueue == (proposed,)
+        trials.append(trial(proposed, {20: 2.0 - seed}, search=search))
+
+
+def proposals(study, spec, n_trials):
+    """What samplers made anew for each trial propose, as processes of their own would."""
+    found = []
+    for _ in range(n_trials):
+        study.sampler = make_sampler(spec, len(study.get_trials(deepcopy=False)))
+        asked = study.ask(distributions(spec.search))
+        found.append(asked.params)
+        asked.report(-bowl(asked.params[RATE], asked.params[RANK]), ITERS)
+        study.tell(asked, asked.params[RATE])
+    return found
+
+
+def make_study(place, spec, name="rates"):
+    return create_study(open_storage(place, create=True), place, name, spec, {})[0]
+
+
+@pytest.mark.parametrize("name", ["gp", "tpe", "random"])
+def test_proposals_depend_on_the_seed_and_the_history_alone(place, tmp_path, name):
+    spec = sweep(sampler={"name": name, "n_startup_trials": 2})
+    first = proposals(make_study(place, spec), spec, 6)
+    # The other is closed halfway and goes on.
+    other_place = Place(tmp_path / "elsewhere")
+    second = proposals(make_study(other_place, spec), spec, 3)
+    second += proposals(load_study(open_storage(other_place), "rates", spec), spec, 3)
+    assert second == first
+    assert len({tuple(params.values()) for params in first}) == 6
+    reseeded = sweep(seed=1, sampler={"name": name, "n_startup_trials": 2})
+    assert proposals(make_study(place, reseeded, "reseeded"), reseeded, 6) != first
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("gp", GaussianProcessSampler), ("tpe", TPESampler), ("random", RandomSampler)],
+)
+def test_sampler_is_made_by_name(name, kind):
+    assert type(make_sampler(sweep(sampler={"name": name}), 0)) is kind
+
+
+def test_queued_setting_that_lacks_a_key_gets_a_value_for_it(place):
+    spec = sweep()
+    study = make_study(place, spec)
+    study.enqueue_trial({RANK: 4})
+    study.sampler = make_sampler(spec, 1)
+    asked = study.ask(distributions(spec.search))
+    assert asked.params[RANK] == 4
+    assert 1e-5 <= asked.params[RATE] <= 1e-3
