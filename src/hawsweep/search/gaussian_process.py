@@ -107,4 +107,5 @@ def _normal_cdf(z: Array) -> Array:
     for n, factor in enumerate(powers, 1):
         series += factor * t**n
     tail = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi) * series
-    return np.where(z >= 0, 1 - tail, tail)
+    below: Array = np.where(z >= 0, 1 - tail, tail)
+    return below
