@@ -71,7 +71,7 @@ def judge(template: str, variables: Mapping[str, Any], most_characters: int) -> 
                     return "length"
         except MemoryError:
             return "memory"
-        except Exception:
+        except Exception:  # nosec B112 # told where a record is rendered
             continue
     return "kept"
 

@@ -89,7 +89,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 def _git(*arguments: str, **environment: str) -> str | None:
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # nosec B607 # the git that the person has chosen by PATH
             ["git", *arguments],
             capture_output=True,
             text=True,
