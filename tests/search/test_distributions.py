@@ -8,6 +8,7 @@ from hawsweep.spec.read import check_sweep
 LLAMA = {"model_type": "llama", "hidden_size": 576}
 SEARCHES = {
     "log": {"learning_rate": {"low": 1e-5, "high": 2e-3, "log": True}},
+    "rate-wide": {"learning_rate": {"low": 1e-5, "high": 1e-2, "log": True}},
     "log-below": {"learning_rate": {"low": 1e-6, "high": 1.2345e-5, "log": True}},
     "log-above": {"learning_rate": {"low": 0.0123456, "high": 0.1, "log": True}},
     "grid": {"learning_rate": {"low": 1.5e-4, "high": 0.003924, "step": 1.11e-4}},
@@ -63,23 +64,47 @@ def test_first_settings_are_points_of_the_space(name):
             assert distribution._contains(distribution.to_internal_repr(settings[key])), settings
 
 
-def test_first_settings_are_the_suggested_rate_and_a_third_of_it():
+def test_first_settings_are_rates_around_the_suggested_one_and_both_ends_of_the_rank():
     rate = suggested_learning_rate(LLAMA)
-    first, second = first_settings(sweep(SEARCHES["log"] | SEARCHES["ranks"]), LLAMA)
-    assert first["learning_rate"] == pytest.approx(rate, rel=0.005)
-    assert second["learning_rate"] == pytest.approx(rate / 3, rel=0.005)
+    found = first_settings(sweep(SEARCHES["rate-wide"] | SEARCHES["ranks"]), LLAMA)
+    expected = [(rate, 32), (2 * rate, 32), (rate / 3, 32), (rate, 4)]
+    assert [each["lora_parameters.rank"] for each in found] == [rank for _, rank in expected]
+    rates = [each["learning_rate"] for each in found]
+    assert rates == pytest.approx([value for value, _ in expected], rel=0.005)
 
 
-def test_first_settings_take_the_middle_and_the_highest_rank():
-    found = first_settings(sweep(SEARCHES["ranks"]), LLAMA)
-    assert [settings["lora_parameters.rank"] for settings in found] == [8, 32]
+def test_rates_beyond_the_range_are_at_its_end_and_come_once():
+    rate = suggested_learning_rate(LLAMA)
+    search = {"learning_rate": {"low": rate / 2, "high": rate, "log": True}}
+    found = [each["learning_rate"] for each in first_settings(sweep(search), LLAMA)]
+    assert found == pytest.approx([rate, rate / 2], rel=0.005)
 
 
-def test_first_settings_take_most_iterations_and_fewest_accumulated_batches():
-    search = SEARCHES["steps"] | SEARCHES["accumulation"] | SEARCHES["log"]
-    for settings in first_settings(sweep(search), LLAMA):
-        assert settings["iters"] == 160
-        assert settings["grad_accumulation_steps"] == 2
+@pytest.mark.parametrize(("n_train", "rank"), [(99, 8), (100, 32), (None, 32)])
+def test_first_rank_is_the_middle_one_with_few_records(n_train, rank):
+    found = first_settings(sweep(SEARCHES["ranks"]), LLAMA, n_train)
+    assert found[0]["lora_parameters.rank"] == rank
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "safest"),
+    [
+        ("iters", {"low": 40, "high": 160, "step": 40}, 160),
+        ("num_layers", {"choices": [4, 16, 8]}, 16),
+        ("grad_accumulation_steps", {"choices": [4, 1, 2]}, 1),
+        ("batch_size", {"choices": [4, 1]}, 1),
+        ("optimizer_config.adamw.weight_decay", {"low": 0, "high": 0.1}, 0),
+        ("lora_parameters.dropout", {"choices": [0.1, 0.0]}, 0),
+        ("lora_parameters.alpha", {"choices": [8, 64, 24]}, 24),
+        ("lora_parameters.scale", {"low": 1, "high": 10}, 10),
+        ("lr_schedule.warmup_ratio", {"low": 0, "high": 0.1}, 0.1),
+        ("optimizer", {"choices": ["muon", "adam"]}, "muon"),
+    ],
+)
+def test_all_else_begins_at_its_safest_value(key, asked, safest):
+    train = {"optimizer": "adamw"} if "adamw" in key else {}
+    for settings in first_settings(sweep(SEARCHES["log"] | {key: asked}, train=train), LLAMA):
+        assert settings[key] == safest
 
 
 def test_first_settings_that_would_be_the_same_are_one():

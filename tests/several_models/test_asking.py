@@ -79,10 +79,10 @@ def test_first_settings_are_of_each_model_in_turn():
         "other/two": {"model_type": "llama", "hidden_size": 500},
     }
     found = first_of_models(sweep(), configs)
-    assert [each["model"] for each in found] == ["org/one", "other/two"] * 2
+    assert [each["model"] for each in found] == ["org/one", "other/two"] * 3
     # 5e-4 at 2,000; a quarter of the width has 4 ** 0.781 times the rate.
     assert [each["learning_rate"] for each in found] == pytest.approx(
-        [5e-4, 5e-4 * 4**0.781, 5e-4 / 3, 5e-4 * 4**0.781 / 3], rel=1e-2
+        [rate * factor for factor in (1, 2, 1 / 3) for rate in (5e-4, 5e-4 * 4**0.781)], rel=1e-2
     )
     given = [{"model": "org/one"}]
     assert first_of_models(sweep(enqueue=given), configs) == given

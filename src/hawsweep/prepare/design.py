@@ -265,7 +265,6 @@ def _content(
         "memory": {"budget": "auto"},
         "validation": {"max_examples": evaluated},
         "pruning": _pruning(n_trials, steps),
-        "sampler": {"name": "tpe", "n_startup_trials": max(3, n_trials // 3)},
         "scoring": {
             "metric": "semantic_similarity",
             "max_examples": _prompts(basis, plan, iters, most_prompts),

@@ -61,8 +61,6 @@ def _of_search(basis: Basis, design: Design) -> dict[str, str]:
         "pruning.n_warmup_steps": (
             f"{2 * design.steps / design.iters:.0%} of a trial: a low rate begins slowly"
         ),
-        "sampler.name": "learns from earlier trials what to try next",
-        "sampler.n_startup_trials": "random at first: a third, two of them from published sweeps",
         "trials": "as many as fit the time"
         + (f"; about {n_pruned} of them pruned early" if n_pruned else ""),
         "timeout": "no trial starts later, so the last ends in time",
