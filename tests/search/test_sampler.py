@@ -6,6 +6,7 @@ import pytest
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
+from hawsweep.search.coordinates import most_trials
 from hawsweep.search.distributions import distributions
 from hawsweep.search.sampler import (
     GaussianProcessSampler,
@@ -230,3 +231,11 @@ def test_queued_setting_that_lacks_a_key_gets_a_value_for_it(place):
     asked = study.ask(distributions(spec.search))
     assert asked.params[RANK] == 4
     assert 1e-5 <= asked.params[RATE] <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("search", "name", "expected"),
+    [(SMALL, "gp", 4), (SMALL, "tpe", 12), (SMALL, "random", 12), (SPACE, "gp", 12)],
+)
+def test_trials_are_no_more_than_the_settings_where_none_is_repeated(search, name, expected):
+    assert most_trials(sweep(search, sampler={"name": name}, trials=12)) == expected

@@ -32,6 +32,7 @@ from hawsweep.planning.trial_plan import (
     smallest_plan,
 )
 from hawsweep.planning.workload import Workload, workload
+from hawsweep.search.coordinates import most_trials
 from hawsweep.spec.space import SearchValue, apply_settings, values_of
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
@@ -97,7 +98,7 @@ class SweepPlan:
     @property
     def n_again(self) -> int:
         """Runs with new seeds."""
-        return min(self.spec.confirm.top, self.spec.trials) * self.spec.confirm.seeds
+        return min(self.spec.confirm.top, most_trials(self.spec)) * self.spec.confirm.seeds
 
 
 def plan_sweep(

@@ -12,6 +12,7 @@ from hawsweep.data.batches import EVALUATION_COST, validation_size
 from hawsweep.planning.sweep_plan import SweepPlan, to_plain
 from hawsweep.planning.trial_plan import CostModel
 from hawsweep.planning.workload import n_held_out
+from hawsweep.search.coordinates import most_trials
 
 # Bytes a second at which weights are read where few tokens are computed at a time.
 _BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
@@ -123,7 +124,7 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
         evaluations_s=evaluations_s,
         answers_s=scored_s,
         pruned_s=pruned_at / iters * (train_s + evaluations_s),
-        n_trials=spec.trials,
+        n_trials=most_trials(spec),
         n_pruned=n_pruned,
         n_workers=plan.n_workers,
         again_s=math.ceil(plan.n_again / plan.n_workers) * (train_s + evaluations_s + scored_s),
@@ -185,7 +186,7 @@ def _pruning(plan: SweepPlan, iters: float) -> tuple[int, float]:
     first = max(1, math.ceil(asked.n_warmup_steps / steps)) * steps
     if first >= iters:
         return 0, iters
-    may_be = max(0, plan.spec.trials - max(asked.n_startup_trials, asked.n_min_trials))
+    may_be = max(0, most_trials(plan.spec) - max(asked.n_startup_trials, asked.n_min_trials))
     share = asked.percentile / 100 if asked.name == "percentile" else 1 - _PRUNED_SHARE
     return int(may_be * (1 - share)), min(iters, first + steps / 2)
 

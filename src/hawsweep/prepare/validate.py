@@ -22,6 +22,7 @@ from hawsweep.planning.sweep_time import Timing, time_sweep
 from hawsweep.prepare.finding import Finding, State, worst
 from hawsweep.prepare.inspect_data import DataView, find_template, inspect_data
 from hawsweep.scoring.intervals import detectable_difference
+from hawsweep.search.coordinates import most_trials
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
@@ -42,7 +43,7 @@ def validate_sweep(
     Args:
         name: The study's.
     """
-    found = [_sweep(spec)]
+    found = list(_sweep(spec))
     plans: list[tuple[SweepPlan, Timing]] = []
     names = short_names(spec.models)
     for model in spec.models:
@@ -102,9 +103,13 @@ def _caught(subject: str, look: Callable[[], Iterator[Finding]]) -> list[Finding
     return found
 
 
-def _sweep(spec: SweepSpec) -> Finding:
+def _sweep(spec: SweepSpec) -> Iterator[Finding]:
     keys = ", ".join(key.rpartition(".")[2] for key in spec.search)
-    return Finding("sweep", "ok", f"{spec.trials} trials, varying {keys}")
+    yield Finding("sweep", "ok", f"{spec.trials} trials, varying {keys}")
+    if (n_settings := most_trials(spec)) < spec.trials:
+        text = f"the search space has {n_settings} settings, fewer than trials, {spec.trials}"
+        remedy = "The sweep ends when each was tried; widen the search for more."
+        yield Finding("sweep", "warning", text, remedy)
 
 
 def _model(spec: SweepSpec) -> tuple[Path | None, list[Finding]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from hawsweep.search.gaussian_process import Array
 from hawsweep.spec.space import SEARCHABLE, Choices, Range, SearchValue, nearest
+from hawsweep.spec.sweep import SweepSpec
 
 # Learning rates half a decade apart differ in loss; of all else, the ends of the space do.
 _DECADES_OF_RATE = 0.5
@@ -86,6 +87,14 @@ class Coordinates:
     def array(self, settings: Sequence[Mapping[str, SearchValue]]) -> Array:
         """The coordinates of several settings, (n, d)."""
         return np.array([self.of(each) for each in settings]).reshape(len(settings), -1)
+
+
+def most_trials(spec: SweepSpec) -> int:
+    """The trials that a sweep asks for, or the settings of its space where those are fewer and
+    none is repeated.
+    """
+    n_settings = Coordinates(spec.search).count()
+    return int(min(spec.trials, n_settings)) if spec.sampler.name == "gp" else spec.trials
 
 
 def _is_allowed(key: str, asked: Range | Choices, value: object) -> bool:

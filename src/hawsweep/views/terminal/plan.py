@@ -57,17 +57,18 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
     """The sweep's time, as the mean of several models."""
     spec, total_s = plan.spec, fmean(timing.total_s for timing in timings)
     again = f" and {plan.n_again} runs with new seeds" if plan.n_again else ""
-    n_pruned = timings[0].n_pruned
+    n_pruned, n_trials = timings[0].n_pruned, timings[0].n_trials
+    fewer = f", as many as the space has settings, not {spec.trials}," * (n_trials < spec.trials)
     pruned = f"; about {n_pruned} of the trials will be pruned" if n_pruned else ""
     share = " with equally many for each model" if len(timings) > 1 else ""
     lines = [
-        f"{spec.trials} trials{again} take about {duration(total_s)}{share}, with base, "
+        f"{n_trials} trials{fewer}{again} take about {duration(total_s)}{share}, with base, "
         f"evaluations and translations{pruned}."
     ]
     if spec.timeout is not None and total_s > spec.timeout:
-        n_trials = fmean(timing.n_trials_within(spec.timeout) for timing in timings)
+        n_within = fmean(timing.n_trials_within(spec.timeout) for timing in timings)
         lines.append(
-            f"The timeout of {duration(spec.timeout)} leaves time for about {n_trials:.0f} of "
+            f"The timeout of {duration(spec.timeout)} leaves time for about {n_within:.0f} of "
             "them if none is pruned."
         )
     return lines
