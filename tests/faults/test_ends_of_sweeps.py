@@ -158,3 +158,22 @@ def test_trial_marked_as_failed_in_the_dashboard_stops_at_its_next_evaluation(la
         assert run.wait() == 0
     here.check(2)
     assert here.trials()[0].last_step < 400
+
+
+def test_sweep_of_two_settings_ends_with_two_trials_and_confirms_both(lab):
+    search = {"learning_rate": {"choices": [1e-3, 5e-3]}}
+    asked = {"sampler": {"name": "gp"}, "confirm": {"top": 2, "seeds": 1}}
+    here = lab(trials=4, search=search, **asked)
+    run = here.finish("train.iters=8")
+    assert [event["kind"] for event in run.events].count("exhausted") == 1
+    assert run.events[-1]["how"] == "finished"
+    trials = here.trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2
+    assert {trial.params["learning_rate"] for trial in trials} == {1e-3, 5e-3}
+    confirmed = here.study.user_attrs["confirm"]
+    assert {each["trial_number"] for each in confirmed} == {0, 1}
+    assert all(len(each["scores"]) == 1 for each in confirmed)
+    with here.start("train.iters=8") as again:  # nothing is left to do
+        again.wait()
+    assert again.events[-1]["how"] == "finished"
+    assert len(here.trials()) == 2

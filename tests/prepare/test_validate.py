@@ -39,6 +39,15 @@ def found_in(content, place, subject):
     return [each for each in findings if each.subject == subject]
 
 
+def test_space_with_fewer_settings_than_trials_is_told(content, place):
+    content["search"] = {"learning_rate": {"choices": [1e-4, 1e-3]}}
+    ok, warned = found_in(content, place, "sweep")
+    assert (ok.state, warned.state) == ("ok", "warning")
+    assert warned.text == "the search space has 2 settings, fewer than trials, 4"
+    content["sampler"] = {"name": "random"}
+    assert len(found_in(content, place, "sweep")) == 1
+
+
 def test_sweep_that_can_be_started_has_no_fault(content, place):
     findings = validate_sweep(check_sweep(content, "the sweep"), "a-study", place)
     by_subject = {each.subject: each for each in findings}

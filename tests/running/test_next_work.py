@@ -20,6 +20,7 @@ TRAINED = Work(doing=(None, None), n_trials=6, n_finished=6, n_running=0)
         ("more than wanted are finished", {"n_finished": 9}, "wait"),
         ("the base is not measured", {"misses_base": True}, "base"),
         ("the base is being measured", {"misses_base": True, "doing": ("base", None)}, "trial"),
+        ("each setting was tried", {"is_exhausted": True}, "wait"),
         ("the time is up", {"time_left_s": -1.0}, "wait"),
         ("time is left for a trial", {"time_left_s": 61.0, "confirm_s": 60.0}, "trial"),
         ("time is left to confirm only", {"time_left_s": 59.0, "confirm_s": 60.0}, "wait"),
