@@ -1,6 +1,8 @@
 """What a study is true to: model, metric, versions; and what is noted of each start."""
 
+import os
 import subprocess
+import tempfile
 
 import pytest
 
@@ -77,6 +79,35 @@ def test_commit_and_its_changes_are_noted(tmp_path):
     assert state["dirty"] is False
     (tmp_path / "sweep.yaml").write_text("b")
     assert git_state(tmp_path) == {**state, "dirty": True}
+
+
+@pytest.mark.parametrize("kind", ["sha256", "autocrlf", "filemode"])
+def test_files_are_compared_as_the_repository_says(tmp_path, kind):
+    def git(*arguments):
+        known = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", tmp_path, *known, *arguments], check=True, capture_output=True)
+
+    git("init", f"--object-format={'sha256' if kind == 'sha256' else 'sha1'}")
+    if kind != "sha256":
+        git("config", f"core.{kind}", "true" if kind == "autocrlf" else "false")
+    file = tmp_path / "data.txt"
+    file.write_bytes(b"one\r\n" if kind == "autocrlf" else b"one\n")
+    git("add", ".")
+    git("commit", "-m", "first")
+    file.chmod(0o755 if kind == "filemode" else 0o644)
+    os.utime(file, (1, 1))  # else git takes its word that nothing changed
+    assert git_state(tmp_path)["dirty"] is False
+    file.write_bytes(b"two\n")
+    assert git_state(tmp_path)["dirty"] is True
+
+
+def test_state_of_which_no_comparison_is_possible_counts_as_changed(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", tmp_path], check=True, capture_output=True)
+    known = ("-c", "user.name=a", "-c", "user.email=a@b")
+    commit = ("commit", "--allow-empty", "-m", "first")
+    subprocess.run(["git", "-C", tmp_path, *known, *commit], check=True, capture_output=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert git_state(tmp_path)["dirty"] is True
 
 
 def test_each_start_is_noted(tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import tempfile
 import time
@@ -16,6 +17,10 @@ from hawsweep.spec.sweep import SweepSpec
 _PACKAGES = ("hawsweep", "mlx", "mlx-lm", "optuna", "sentence-transformers", "transformers")
 # Files up to this size are read whole; of larger ones this much at each end.
 _END_BYTES = 1 << 20
+# Of a repository's settings those that say how its files are compared; they name no program.
+_OF_FILES = re.compile(
+    r"core\.(autocrlf|eol|filemode|ignorecase|symlinks) (true|false|input|lf|crlf|native)"
+)
 _IGNORED = {".md", ".png", ".jpg", ".gitattributes", ".lock"}
 
 
@@ -67,24 +72,34 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     submodules aside; None outside of a repository.
 
     The repository may be a stranger's, whose settings name programs: monitors, filters, hooks. Git
-    compares the files under an empty folder of settings beside those of the user.
+    compares the files under a folder of settings that has none of these.
     """
-    kinds = ("--show-toplevel", "--git-path", "index", "--git-path", "objects", "HEAD")
-    said = _git("-C", str(folder), "rev-parse", "--path-format=absolute", *kinds)
-    if said is None or len(said.splitlines()) != 4:
+    paths = ("--show-toplevel", "--git-path", "index", "--git-path", "objects")
+    asked = ("--path-format=absolute", *paths, "--show-object-format", "HEAD")
+    said = _git("-C", str(folder), "rev-parse", *asked)
+    if said is None or len(said.splitlines()) != 5:
         return None
-    top, index, objects, commit = said.splitlines()
-    with tempfile.TemporaryDirectory() as own:
-        for name in ("objects", "refs"):
-            Path(own, name).mkdir()
-        Path(own, "HEAD").write_text(f"{commit}\n", encoding="ascii")
-        where = {"GIT_DIR": own, "GIT_INDEX_FILE": index, "GIT_OBJECT_DIRECTORY": objects}
-        changed = _git(
-            *("--no-optional-locks", f"--work-tree={top}", "status", "--porcelain"),
-            *("--untracked-files=no", "--ignore-submodules=all"),
-            **where,
-        )
+    top, index, objects, hashes, commit = said.splitlines()
+    options = ("--no-optional-locks", f"--work-tree={top}", *_options_of_files(folder))
+    try:
+        with tempfile.TemporaryDirectory() as own:
+            for name in ("objects", "refs"):
+                Path(own, name).mkdir()
+            Path(own, "HEAD").write_text(f"{commit}\n", encoding="ascii")
+            form = "[core]\nrepositoryformatversion = 1\n[extensions]\nobjectFormat = sha256\n"
+            Path(own, "config").write_text(form if hashes == "sha256" else "", encoding="ascii")
+            where = {"GIT_DIR": own, "GIT_INDEX_FILE": index, "GIT_OBJECT_DIRECTORY": objects}
+            how = ("--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+            changed = _git(*options, "status", *how, **where)
+    except OSError:  # no temporary folder can be written: whether files differ is not known
+        changed = None
     return {"commit": commit, "dirty": changed != ""}
+
+
+def _options_of_files(folder: Path) -> list[str]:
+    found = _git("-C", str(folder), "config", "--get-regexp", "^core[.]") or ""
+    known = filter(None, map(_OF_FILES.fullmatch, found.splitlines()))
+    return [part for each in known for part in ("-c", f"core.{each[1]}={each[2]}")]
 
 
 def _git(*arguments: str, **environment: str) -> str | None:
