@@ -16,6 +16,7 @@ from hawsweep.study.backup import backup_path, count_trial_dirs, restore_command
 from hawsweep.study.optuna_door import study_id
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
+from hawsweep.study.trials import state_of
 
 _MAGIC = b"SQLite format 3\0"
 _BUSY_TIMEOUT_S = 2.0
@@ -149,7 +150,7 @@ def _examine_other(place: Place) -> Database:
         return Database(where, "not readable", str(fault))
     studies = {
         study.study_name: dict(
-            Counter(t.state.name.lower() for t in storage.get_all_trials(study_id(study)))
+            Counter(state_of(t) for t in storage.get_all_trials(study_id(study)))
         )
         for study in storage.get_all_studies()
     }

@@ -10,11 +10,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.spec.space import MODEL
-from hawsweep.study.attributes import BASE, DESCRIPTION, INFEASIBLE, REFERENCES, TARGETS_PER_BYTE
+from hawsweep.study.attributes import BASE, DESCRIPTION, REFERENCES, TARGETS_PER_BYTE
 from hawsweep.study.baselines import baselines, score_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.storage import study_names
 from hawsweep.study.study import read_trials
+from hawsweep.study.trials import state_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class TrialRow:
     Attributes:
         label: The trial's number, or ``base``.
         state: ``complete``, ``pruned``, ``infeasible`` (it does not fit into memory), ``fail``,
-            ``running``, ``waiting``, ``base``, or ``reference`` (known from elsewhere).
+            ``running``, ``paused`` (trained in part), ``waiting``, ``base``, or ``reference`` (known
+            from elsewhere).
         score: By ``scoring.metric``, with its 95 % interval from ``low`` to ``high``.
         confirmed: Mean score of the same settings with new seeds.
         faults: The number of answers with each fault: empty, cut and so on.
@@ -57,7 +59,8 @@ class TrialRow:
 def leaderboard(study: optuna.Study) -> list[TrialRow]:
     """All trials, best first, with the baselines placed by their scores.
 
-    Complete trials rank by similarity, then pruned ones by validation loss, then the others.
+    Complete trials rank by similarity, then paused and pruned ones by validation loss, then the
+    others.
     """
     again = {each.trial_number: each.mean for each in confirmations(study)}
     rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
@@ -69,7 +72,7 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
         rows.append(TrialRow(each.label, "base", settings, **{**known, "score": each.score}))
     references = study.user_attrs.get(REFERENCES, {})
     rows += [TrialRow(name, "reference", {}, score=value) for name, value in references.items()]
-    order = ["complete", "base", "pruned", "fail", "infeasible", "running", "waiting"]
+    order = ["complete", "base", "paused", "pruned", "fail", "infeasible", "running", "waiting"]
 
     def rank(row: TrialRow) -> tuple[int, float, float]:
         place = 0 if row.score is not None else order.index(row.state)
@@ -88,7 +91,9 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     if trial.duration is not None:  # by the system's clock, which may have been set
         known.setdefault("time_s", max(0.0, trial.duration.total_seconds()))
     settings = trial.params or trial.system_attrs.get("fixed_params", {})  # the latter: waiting
-    state = "infeasible" if trial.user_attrs.get(INFEASIBLE) else trial.state.name.lower()
+    state = state_of(trial)
+    if state == "paused":
+        known["reason"] = f"at iteration {trial.last_step}"
     return TrialRow(str(trial.number), state, settings, **known)
 
 
@@ -120,7 +125,7 @@ def list_studies(storage: RDBStorage) -> list[StudyRow]:
     for name in study_names(storage):
         # Studies with any name.
         study = read_trials(optuna.load_study(storage=storage, study_name=name))
-        states = Counter(trial.state.name.lower() for trial in study.get_trials(deepcopy=False))
+        states = Counter(map(state_of, study.get_trials(deepcopy=False)))
         best, base = winner(study), study.user_attrs.get(BASE)
         found.append(
             StudyRow(

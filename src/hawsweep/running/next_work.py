@@ -18,8 +18,9 @@ class Work:
         is_interrupted: Whether the sweep must end.
         joins: This process runs trials only; another one does the rest.
         misses_base: Whether an untuned model must still be measured.
-        n_trials: The number to finish; ``n_finished`` are finished, and ``n_running`` run on this
-            machine, in any process.
+        n_trials: The number to begin; ``n_begun`` have a result or are paused, and ``n_running``
+            run on this machine, in any process.
+        promotes: Whether a paused trial goes on.
         time_left_s: Until the sweep's timeout; None without one.
         confirm_s: About the seconds that the confirming runs take.
         n_to_confirm: Confirming runs that wait; None before they are queued.
@@ -28,8 +29,9 @@ class Work:
 
     doing: tuple[str | None, ...]
     n_trials: int
-    n_finished: int
+    n_begun: int
     n_running: int
+    promotes: bool = False
     is_exhausted: bool = False
     is_interrupted: bool = False
     joins: bool = False
@@ -41,10 +43,13 @@ class Work:
 
     @property
     def wants_trials(self) -> bool:
-        """Whether another trial may begin and leave time for the confirming runs."""
-        is_late = self.is_over(self.confirm_s)
-        is_enough = self.n_finished + self.n_running >= self.n_trials
-        return not (is_late or is_enough or self.is_exhausted)
+        """Whether another trial may begin or go on, and leave time for the confirming runs."""
+        return not self.is_over(self.confirm_s) and (self.promotes or self.may_begin)
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether another setting may begin."""
+        return not self.is_exhausted and self.n_begun + self.n_running < self.n_trials
 
     @property
     def may_confirm(self) -> bool:

@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import MemoryBudgetError, WorkerError, told_error
-from hawsweep.layout import ADAPTER_DIR, LOG_FILE
+from hawsweep.layout import ADAPTER_DIR, LOG_FILE, STATE_FILE
 from hawsweep.machine import memory
 from hawsweep.models import resolve
 from hawsweep.planning.share_memory import WorkerShares
@@ -25,7 +26,9 @@ from hawsweep.running.worker_process import WorkerProcess, WorkerStarter
 from hawsweep.scoring.embedder_process import EmbedderProcess
 from hawsweep.scoring.metrics import BUILT_IN
 from hawsweep.search.distributions import distributions
+from hawsweep.search.promotion import next_promoted
 from hawsweep.search.sampler import is_exhausted, make_sampler
+from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
 from hawsweep.study.backup import Backups
@@ -35,9 +38,21 @@ from hawsweep.study.confirm import conclude, expected_s, spec_to_confirm, winner
 from hawsweep.study.faults import GONE, INTERRUPTED, TAINTING, WANTS_SUCCESSOR, Kind, of_worker
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
-from hawsweep.study.queue import ask, n_running_here, orphans_here, reap_running
+from hawsweep.study.queue import (
+    ask,
+    leave_behind,
+    n_running_here,
+    orphans_here,
+    reap_running,
+)
 from hawsweep.study.study import stop_asked
-from hawsweep.study.trials import count_finished, n_test_records, read_test
+from hawsweep.study.trials import (
+    count_begun,
+    count_finished,
+    is_paused,
+    n_test_records,
+    read_test,
+)
 
 MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
@@ -243,18 +258,17 @@ class Supervisor:
                 self._assign(worker)
 
     def _assign(self, process: WorkerProcess) -> None:
-        command = next_work(self._work())
+        work = self._work()
+        command = next_work(work)
         if command == "queue":
             command = next_work(self._work(n_to_confirm=self._queue_confirmations()))
         if command == "wait":
             return
         if command == "trial":
-            number = self._ask(self._study, self._spec, process, self._spec.trials)
-            process.command("trial", number)
+            self._ask(process, may_begin=work.may_begin)
         elif command == "confirm":
             for worker in self._idle()[: confirm.n_waiting(self._confirming)]:
-                number = self._ask(self._confirming, spec_to_confirm(self._spec), worker)
-                worker.command("confirm", number)
+                self._ask(worker, confirms=True)
         elif command == "finish":
             for worker in self._idle():
                 worker.command("exit")
@@ -267,10 +281,11 @@ class Supervisor:
     def _work(self, n_to_confirm: int | None = None) -> Work:
         """The present state for ``next_work``."""
         deadline = self._deadline
+        trials = self._study.get_trials(deepcopy=False)
         work = Work(
             doing=tuple(worker.doing for worker in self._workers.values()),
             n_trials=self._spec.trials,
-            n_finished=count_finished(self._study),
+            n_begun=count_begun(self._study),
             n_running=n_running_here(self._study),
             is_exhausted=self._is_exhausted(),
             is_interrupted=self._interrupted,
@@ -281,35 +296,64 @@ class Supervisor:
             n_to_confirm=n_to_confirm,
             wants_test=self._wants_test(),
         )
+        promoted = next_promoted(self._spec, trials, may_begin=work.may_begin)
+        work = replace(work, promotes=promoted is not None)
         self._timed_out = self._timed_out or work.is_over(work.confirm_s)
         return work
 
     def _is_exhausted(self) -> bool:
         """Whether no trial waits and no setting is left to propose; said once."""
         trials = self._study.get_trials(deepcopy=False)
-        waits = any(trial.state == TrialState.WAITING for trial in trials)
+        waits = any(t.state == TrialState.WAITING and not is_paused(t) for t in trials)
         if waits or not is_exhausted(self._spec, trials):
             return False
-        if not self._told_exhausted and count_finished(self._study) < self._spec.trials:
+        if not self._told_exhausted and count_begun(self._study) < self._spec.trials:
             self._told_exhausted = True
             self._listen(Event("exhausted", values={"n_trials": self._spec.trials}))
         return True
 
     def _queue_confirmations(self) -> int:
-        """Queue the confirming runs; give how many wait. If none waits, the outcome is stored."""
+        """Queue the confirming runs; give how many wait. If none waits, the outcome is stored.
+
+        Trials that are paused still were not promoted, unless there was no time for it.
+        """
+        if not self._timed_out:
+            self._leave_behind()
         confirm.queue(self._study, self._confirming, self._spec)
         n_waiting = confirm.n_waiting(self._confirming)
         if not n_waiting and not any(each.doing == "confirm" for each in self._workers.values()):
             conclude(self._study, self._confirming, self._spec)
         return n_waiting
 
+    def _leave_behind(self) -> None:
+        def last_of(trial: FrozenTrial) -> int:
+            return apply_settings(self._spec.train, trial.params).iters
+
+        if n_running_here(self._study):
+            return  # in another process, and others may yet go on beside it
+        for number in leave_behind(self._study, last_of):
+            folder = self._place.trial_dir(self._name, number)
+            (folder / STATE_FILE).unlink(missing_ok=True)
+        remove_bulk(self._study, self._place, self._spec)
+
     def _ask(
-        self, asked: optuna.Study, spec: SweepSpec, process: WorkerProcess, n_trials: int = 0
-    ) -> int:
+        self, process: WorkerProcess, *, confirms: bool = False, may_begin: bool = True
+    ) -> None:
+        """Have a worker run the next trial, or confirming run."""
         assert process.identity is not None
-        folder, space = self._place.study_dir(self._name), distributions(spec.search)
-        make = partial(make_sampler, spec)
-        return ask(asked, make, space, folder, process.identity, n_trials)
+        spec = spec_to_confirm(self._spec) if confirms else self._spec
+        number = ask(
+            self._confirming if confirms else self._study,
+            partial(make_sampler, spec),
+            distributions(spec.search),
+            self._place.study_dir(self._name),
+            process.identity,
+            0 if confirms else spec.trials,
+            partial(next_promoted, spec, may_begin=may_begin),
+            may_begin=may_begin,
+        )
+        if number is not None:
+            process.command("confirm" if confirms else "trial", number)
 
     def _wants_test(self) -> bool:
         best = winner(self._study)

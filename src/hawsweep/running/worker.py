@@ -65,7 +65,7 @@ from hawsweep.study.faults import (
 from hawsweep.study.optuna_door import trial_to_run
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
-from hawsweep.study.queue import end_failed
+from hawsweep.study.queue import end_failed, pause
 from hawsweep.study.storage import (
     disk_fault,
     is_storage_fault,
@@ -77,7 +77,7 @@ from hawsweep.study.trials import n_test_opened, record_test_opened
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
 from hawsweep.trial.measure_base import measure_base, score_few_shot, score_test
-from hawsweep.trial.run import end_infeasible, run_trial
+from hawsweep.trial.run import Paused, end_infeasible, run_trial
 
 # Modules that are otherwise imported at their first use, which takes seconds: a spare worker
 # imports them ahead.
@@ -263,7 +263,8 @@ class Worker:
         if kind == "confirm":
             folder = self.place.confirm_dir(self.name, trial.number)
         folder.mkdir(parents=True, exist_ok=True)
-        fault, from_outside, started = None, False, time.monotonic()
+        fault, from_outside = None, False
+        started = time.monotonic() - trial.user_attrs.get(TIME_S, 0.0)  # until it paused
         with _log_to(folder / LOG_FILE):
             try:
                 # Another machine may have taken the same trial.
@@ -271,7 +272,10 @@ class Worker:
                     trial.set_user_attr(WORKER, self._identity)
                 value, state = self._value_of(study, trial, folder)
                 trial.set_user_attr(TIME_S, round(time.monotonic() - started, 3))
-                study.tell(trial, value, state=state)
+                if state == TrialState.WAITING:
+                    pause(study, trial.number)
+                else:
+                    study.tell(trial, value, state=state)
             except optuna.exceptions.UpdateFinishedTrialError:
                 from_outside = True  # for instance in the dashboard
             except Interrupted:
@@ -313,6 +317,8 @@ class Worker:
             return run_trial(self.context, trial, folder, self.tell), TrialState.COMPLETE
         except optuna.TrialPruned:
             return None, TrialState.PRUNED
+        except Paused:
+            return None, TrialState.WAITING
 
     def test(self) -> None:
         """Open the test split for the best trial and the base."""

@@ -1,34 +1,51 @@
-"""Which trials go on past a rung, by their validation losses at equal iterations.
+"""Which paused trials go on, by their validation losses at equal shares of their iterations.
 
-Asynchronous successive halving (Li et al., 2020) with factor 2, and a tolerance: a trial that is
-close to the leader is not left behind, and a lower rate, which starts later, has more of it.
+Asynchronous successive halving (Li et al., 2020) with factor 2: a trial pauses at an eighth, a
+quarter and half of its iterations, and the better half of those that came so far goes on. Beside
+that, nobody close to the leader is left behind; a lower rate, which starts later, may be less
+close.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.search.curves import lowest_so_far, value_at
+from hawsweep.spec.space import apply_settings
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.train import TrainSpec
+from hawsweep.study.attributes import INFEASIBLE
+from hawsweep.study.trials import is_paused
 
 _SHARES = (1 / 8, 1 / 4, 1 / 2)
 _FIRST_SHARE_WHERE_RATES_DECAY = 1 / 4
+# Fewer updates say nothing of the end.
+_LEAST_UPDATES = 20
 # Within these of the leader's loss, a trial is not left behind: of what is still to come, and at
 # the end.
 _TOLERANCE, _TOLERANCE_AT_END = 0.004, 0.0005
 # How much more a lower rate has, at most.
 _MOST_DOUBLINGS = 3.0
+# Trials to train whole, so that there is a choice to confirm.
+_LEAST_FINISHED = 2
 
 
-def rungs(
-    iters: int, steps_per_eval: int, first_iteration: int = 0, *, decays: bool = False
-) -> tuple[int, ...]:
-    """The iterations at which trials pause: evaluations at an eighth, a quarter and half of them.
-
-    Args:
-        first_iteration: No rung is before it: too few updates say nothing.
-        decays: Whether the rate decays; its first rung is then at a quarter.
+def rungs(train: TrainSpec) -> dict[float, int]:
+    """The iterations at which a trial may pause, by their share of the whole: evaluations at an
+    eighth, a quarter and half of them, the first of at least 20 updates; where rates decay, from a
+    quarter on.
     """
+    decays = train.lr_schedule.name != "constant"
     shares = [s for s in _SHARES if not decays or s >= _FIRST_SHARE_WHERE_RATES_DECAY]
-    at = (math.ceil(share * iters / steps_per_eval) * steps_per_eval for share in shares)
-    return tuple(dict.fromkeys(each for each in at if first_iteration <= each < iters))
+    first, steps = _LEAST_UPDATES * train.grad_accumulation_steps, train.steps_per_eval
+    found: dict[float, int] = {}
+    for share in shares:
+        iteration = math.ceil(share * train.iters / steps) * steps
+        if first <= iteration < train.iters and iteration not in found.values():
+            found[share] = iteration
+    return found
 
 
 @dataclass(frozen=True)
@@ -44,32 +61,99 @@ class Standing:
     rate: float
 
 
-def goes_on(number: int, standings: Mapping[int, Standing], done: float) -> bool:
-    """Whether a trial is promoted past a rung.
+def next_promoted(
+    spec: SweepSpec, trials: Sequence[FrozenTrial], *, may_begin: bool = True
+) -> int | None:
+    """The number of the paused trial that goes on next; None if none should.
+
+    Of the better half at its rung the furthest, and there the best. Once no setting may begin, also
+    those close to the leader, and as many as it takes for two to be trained whole.
 
     Args:
-        standings: Of all trials that reached the rung, by number; this one among them.
-        done: The share of the iterations that the rung is at.
+        may_begin: Whether new settings may begin.
     """
-    own, leader = standings[number], leader_of(standings.values())
-    if not own.loss < math.inf:
-        return False
-    better = sum(each.loss < own.loss for each in standings.values())
-    return better < len(standings) // 2 or own.loss <= leader.loss * (
-        1 + tolerance(leader.rate / own.rate, done)
-    )
+    if spec.pruning.name != "promote":  # it was, when they paused
+        return next((trial.number for trial in trials if is_paused(trial)), None)
+    known = [_Known.of(spec, trial) for trial in trials if _counts(trial)]
+    waiting = [(each, each.rung()) for each in known if is_paused(each.trial)]
+    chances = []
+    for each, share in waiting:
+        standings = {
+            other.trial.number: at for other in known if (at := other.standing(share)) is not None
+        }
+        own = standings[each.trial.number]
+        if is_in_better_half(own, standings.values()) or (
+            not may_begin and is_close(own, standings.values(), share)
+        ):
+            chances.append((-share, own.loss, each.trial.number))
+    if chances:
+        return min(chances)[2]
+    on_their_way = sum(each.trial.state in _GETS_WHOLE for each in known)
+    if may_begin or on_their_way >= _LEAST_FINISHED:
+        return None
+    left = [
+        (-share, at.loss, each.trial.number)
+        for each, share in waiting
+        if (at := each.standing(share)) is not None and at.loss < math.inf
+    ]
+    return min(left, default=(0, 0, None))[2]
 
 
-def leader_of(standings: Iterable[Standing]) -> Standing:
-    """The one with the lowest loss; of equal ones the one with the lowest rate."""
-    return min(standings, key=lambda each: (each.loss, each.rate))
+_GETS_WHOLE = (TrialState.COMPLETE, TrialState.RUNNING)
 
 
-def tolerance(rates_ratio: float, done: float) -> float:
+def is_in_better_half(own: Standing, standings: Iterable[Standing]) -> bool:
+    """Whether fewer than half of the trials at a rung are better, itself included."""
+    losses = [each.loss for each in standings]
+    better = sum(loss < own.loss for loss in losses)
+    return own.loss < math.inf and better < len(losses) // 2
+
+
+def is_close(own: Standing, standings: Iterable[Standing], share: float) -> bool:
+    """Whether a trial is so close to the leader of its rung that it is not left behind."""
+    leader = min(standings, key=lambda each: (each.loss, each.rate))
+    limit = leader.loss * (1 + tolerance(leader.rate / own.rate, share))
+    return own.loss < math.inf and own.loss <= limit
+
+
+def tolerance(rates_ratio: float, share: float) -> float:
     """By which share of the leader's loss a trial may be behind it and goes on.
 
     Args:
         rates_ratio: The leader's learning rate over the trial's.
+        share: Of the iterations, at the rung.
     """
     doublings = min(max(1 + math.log2(rates_ratio), 0.0), _MOST_DOUBLINGS)
-    return _TOLERANCE * (1 - done) * doublings + _TOLERANCE_AT_END
+    return _TOLERANCE * (1 - share) * doublings + _TOLERANCE_AT_END
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether a trial has a place at rungs. The settings of a failed one are tried again."""
+    is_known = trial.intermediate_values and trial.state != TrialState.FAIL
+    return bool(is_known) and not trial.user_attrs.get(INFEASIBLE)
+
+
+@dataclass(frozen=True)
+class _Known:
+    trial: FrozenTrial
+    train: TrainSpec
+    rungs: Mapping[float, int]
+    curve: Mapping[int, float]
+
+    @classmethod
+    def of(cls, spec: SweepSpec, trial: FrozenTrial) -> "_Known":
+        train = apply_settings(spec.train, trial.params)
+        return cls(trial, train, rungs(train), lowest_so_far(trial))
+
+    def rung(self) -> float:
+        """The share of the last rung that it reached; 0 before the first."""
+        last = max(self.curve)
+        return max((share for share, at in self.rungs.items() if at <= last), default=0.0)
+
+    def standing(self, share: float) -> Standing | None:
+        """Its place at a rung; None of one that did not come so far."""
+        at = self.rungs.get(share)
+        if at is None or (at > max(self.curve) and self.trial.state != TrialState.COMPLETE):
+            return None
+        loss = value_at(self.curve, at)
+        return None if loss is None else Standing(loss, self.train.learning_rate)

@@ -12,6 +12,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.search.coordinates import MOST_CANDIDATES, Coordinates
+from hawsweep.search.curves import lowest_so_far, value_at
 from hawsweep.search.distributions import distributions
 from hawsweep.search.gaussian_process import GaussianProcess
 from hawsweep.spec.space import SearchValue
@@ -81,7 +82,7 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
     Args:
         most_iters: Iterations of a trial whose settings do not say.
     """
-    curves = {trial.number: _lowest_so_far(trial) for trial in trials}
+    curves = {trial.number: lowest_so_far(trial) for trial in trials}
     seen = [trial for trial in trials if curves[trial.number]]
     if not seen:
         return []
@@ -90,7 +91,7 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
     found = []
     for trial in seen:
         step = max(curves[trial.number])
-        best = _at(curves[leader], step)
+        best = value_at(curves[leader], step)
         if best is None or best <= 0:
             continue
         loss = curves[trial.number][step]
@@ -99,20 +100,6 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
         noise = _NOISE + _NOISE_OF_EARLY * (1 - done)
         found.append(Observation(trial.params, min(behind, _MOST_BEHIND), noise))
     return found
-
-
-def _lowest_so_far(trial: FrozenTrial) -> dict[int, float]:
-    """The lowest loss until each evaluation, by iteration: a trial's result is its best one."""
-    lowest, found = math.inf, {}
-    for step, value in sorted(trial.intermediate_values.items()):
-        lowest = min(lowest, math.inf if math.isnan(value) else -value)
-        found[step] = lowest
-    return found
-
-
-def _at(curve: Mapping[int, float], step: int) -> float | None:
-    """A curve's last value until a step."""
-    return next((curve[each] for each in sorted(curve, reverse=True) if each <= step), None)
 
 
 class GaussianProcessSampler(BaseSampler):

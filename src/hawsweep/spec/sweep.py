@@ -21,7 +21,7 @@ from hawsweep.units import parse_duration, parse_share, parse_size
 # Keys of a sweep that have no influence on a trial's numbers.
 HOW_IT_RUNS = (
     *("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify"),
-    "sampler",
+    *("pruning", "sampler"),
 )
 # Keys that sweeps of earlier versions have, and what to do instead.
 GONE_KEYS = {
@@ -158,18 +158,22 @@ class MemorySpec(Section):
 
 
 class PruningSpec(Section):
-    """When a trial that falls behind in validation loss is ended; Optuna's pruners."""
+    """How trials that fall behind in validation loss are given up."""
 
-    name: Literal["median", "percentile", "none"] = Field("median", examples=["name: percentile"])
-    """A trial is ended where its val loss is behind the median of earlier ones."""
+    name: Literal["promote", "median", "percentile", "none"] = Field(
+        "promote", examples=["name: median"]
+    )
+    """promote: trials pause at an eighth, a quarter and half of their iterations, and the better
+    half of them goes on; median, percentile: Optuna's, a trial is ended where its val loss is
+    behind that of earlier ones; none: each is trained whole."""
     percentile: float = Field(50.0, gt=0, lt=100, examples=["name: percentile, percentile: 25"])
     """percentile: share of the trials to keep."""
     n_startup_trials: int = Field(4, ge=0, examples=["n_startup_trials: 3"])
-    """Trials to complete before any is pruned."""
+    """median, percentile: trials to complete before any is pruned."""
     n_warmup_steps: int = Field(0, ge=0, examples=["n_warmup_steps: 400"])
-    """Iterations of a trial before it may be pruned."""
+    """median, percentile: iterations of a trial before it may be pruned."""
     n_min_trials: int = Field(2, ge=1, examples=["n_min_trials: 3"])
-    """Completed trials needed at an iteration to compare with."""
+    """median, percentile: completed trials needed at an iteration to compare with."""
 
 
 class SamplerSpec(Section):

@@ -1,6 +1,6 @@
 """The queue of trials: which trial is next, its worker, and the retry of failed ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,10 @@ from hawsweep.study.attributes import (
 )
 from hawsweep.study.faults import FROM_OUTSIDE, Fault
 from hawsweep.study.optuna_door import storage_of, study_id, suggest, trial_id, trial_to_run
-from hawsweep.study.trials import count_finished
+from hawsweep.study.trials import count_begun, is_paused
+
+# Gives the number of the paused trial that goes on, if one does.
+Promote = Callable[[Sequence[FrozenTrial]], int | None]
 
 _TIGHTENED = 1.15
 # Attributes that change a trial beside its settings, so its retry has them too.
@@ -153,8 +156,11 @@ def ask(
     folder: Path,
     worker: Mapping[str, Any],
     n_trials: int = 0,
-) -> int:
-    """Begin the next trial, with its settings; give its number.
+    promote: Promote = lambda _: None,
+    *,
+    may_begin: bool = True,
+) -> int | None:
+    """Begin the next trial, with its settings; give its number, or None if there is none.
 
     One process at a time asks on this machine. SQLite has no ``SELECT FOR UPDATE``: without the
     lock, Optuna would let two processes read that a trial waits, and both would run it.
@@ -162,12 +168,12 @@ def ask(
     Args:
         make_sampler: Gives the sampler of a proposal, of the number of trials before it.
         folder: The study's, which holds the lock.
-        worker: See ``next_trial``.
-        n_trials: See ``next_trial``.
+        worker, n_trials, promote, may_begin: See ``next_trial``.
     """
     with asking(folder):
         study.sampler = make_sampler(len(study.get_trials(deepcopy=False)))
-        return next_trial(study, space, worker, n_trials).number
+        trial = next_trial(study, space, worker, n_trials, promote, may_begin=may_begin)
+        return None if trial is None else trial.number
 
 
 def next_trial(
@@ -175,34 +181,71 @@ def next_trial(
     space: Mapping[str, BaseDistribution],
     worker: Mapping[str, Any],
     n_trials: int = 0,
-) -> optuna.Trial:
-    """The next trial: interrupted ones first, then queued ones, then a proposal.
+    promote: Promote = lambda _: None,
+    *,
+    may_begin: bool = True,
+) -> optuna.Trial | None:
+    """The next trial: interrupted ones first, then a promoted one, then queued ones, then a
+    proposal.
 
     A retry waits until another trial has begun, so that the cause of its fault may have passed.
 
     Args:
         worker: The process that runs it. A running trial has it from the first moment, so that
             whenever that process or the asking one dies it is known whose the trial was.
-        n_trials: The number to finish; the last retry does not wait.
+        n_trials: The number to begin; the last retry does not wait.
+        promote: Gives the number of the paused trial that goes on, if one does.
+        may_begin: Whether a setting may begin that no trial had.
     """
     trials = study.get_trials(deepcopy=False)
     begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
-    is_last = count_finished(study) >= n_trials - 1
+    is_last = count_begun(study) >= n_trials - 1
+    promoted = promote(trials)
 
     def turn(waiting: FrozenTrial) -> int | None:
+        if is_paused(waiting):
+            return 2 if waiting.number == promoted else None
         if RETRIED_AFTER in waiting.user_attrs:
             return 1 if is_last or begun > waiting.number else None
-        return 0 if REPEATS in waiting.user_attrs else 2
+        if REPEATS in waiting.user_attrs:
+            return 0
+        return 3 if may_begin else None
 
     waiting = [(turn(t), t.number) for t in trials if t.state == TrialState.WAITING]
     queued = sorted((at, number) for at, number in waiting if at is not None)
     taken = (number for _, number in queued if _take(study, trials[number], worker))
     number = next(taken, None)
     if number is None:
+        if not may_begin:
+            return None
         number = _new_trial(study, worker)
     trial = trial_to_run(study, number)
     suggest(trial, space)
     return trial
+
+
+def pause(study: optuna.Study, number: int) -> None:
+    """Let a running trial wait, under its number, until it is promoted."""
+    trial = study.get_trials(deepcopy=False)[number]
+    storage_of(study).set_trial_state_values(trial_id(trial), TrialState.WAITING)
+
+
+def leave_behind(study: optuna.Study, last_of: Callable[[FrozenTrial], int]) -> list[int]:
+    """End the paused trials, which are not promoted any more; give their numbers.
+
+    Args:
+        last_of: Gives a trial's ``iters``.
+    """
+    storage, ended = storage_of(study), []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        if not is_paused(trial):
+            continue
+        reason = f"not promoted past {trial.last_step} of {last_of(trial)}"
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
+            storage.set_trial_user_attr(trial_id(trial), REASON, reason)
+            storage.set_trial_state_values(trial_id(trial), TrialState.PRUNED)
+            ended.append(trial.number)
+    return ended
 
 
 def _take(study: optuna.Study, trial: FrozenTrial, worker: Mapping[str, Any]) -> bool:

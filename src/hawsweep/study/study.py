@@ -157,9 +157,9 @@ def read_trials(study: optuna.Study) -> optuna.Study:
 
 
 def make_pruner(spec: SweepSpec) -> BasePruner:
-    """The pruner that ``pruning`` names."""
+    """Optuna's pruner that ``pruning`` names; none where trials are promoted."""
     asked = spec.pruning
-    if asked.name == "none":
+    if asked.name in ("none", "promote"):
         return NopPruner()
     when = {
         "n_startup_trials": asked.n_startup_trials,

@@ -45,6 +45,25 @@ def count_finished(study: optuna.Study) -> int:
     return sum(not trial.user_attrs.get(INFEASIBLE) for trial in trials)
 
 
+def is_paused(trial: FrozenTrial) -> bool:
+    """Whether a trial waits, trained in part, to go on under its number. One that was queued has no
+    values yet.
+    """
+    return trial.state == TrialState.WAITING and bool(trial.intermediate_values)
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """The word for a trial's state, as tables and counts show it."""
+    if trial.user_attrs.get(INFEASIBLE):
+        return "infeasible"
+    return "paused" if is_paused(trial) else trial.state.name.lower()
+
+
+def count_begun(study: optuna.Study) -> int:
+    """The number of settings with a result or paused."""
+    return count_finished(study) + sum(map(is_paused, study.get_trials(deepcopy=False)))
+
+
 def n_test_records(study: optuna.Study) -> int:
     """Records of the test split; a split's fingerprint begins with their number."""
     prints = study.user_attrs.get(SPEC, {}).get("fingerprints", {})

@@ -48,10 +48,20 @@ from hawsweep.training.checkpoints import (
     remove_state,
     take_state,
 )
-from hawsweep.training.train import NonFiniteLoss, TrainResult, train_adapter, trainable
+from hawsweep.training.train import (
+    Interrupted,
+    NonFiniteLoss,
+    TrainResult,
+    train_adapter,
+    trainable,
+)
 from hawsweep.trial.context import TrialContext
 from hawsweep.trial.example_losses import write_example_losses
 from hawsweep.trial.watch import Tell, TrialWatch
+
+
+class Paused(Exception):  # noqa: N818 - part of its course, not an error
+    """A trial waits at a rung until it is promoted."""
 
 
 def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Tell) -> float:
@@ -67,6 +77,7 @@ def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Te
     Raises:
         optuna.TrialPruned: It fell behind, its loss was not finite, or it does not fit into memory;
             the attribute ``reason`` says why.
+        Paused: It waits at a rung; its state is kept.
         Interrupted: It was asked to stop; its state is kept.
     """
     train = apply_settings(context.spec.train, trial.params)
@@ -74,10 +85,13 @@ def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Te
     plan = _plan(context, trial, train)
     train = train.model_copy(update={"grad_checkpoint": plan.execution.grad_checkpoint})
     folder.mkdir(parents=True, exist_ok=True)
-    remove_state(folder)  # left from an earlier study of that name
-    shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
+    known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+    state = load_state(folder, train) if known else None  # it was paused
+    if state is None:
+        remove_state(folder)  # left from an earlier study of that name
+        shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
+        state = _take_over(context, trial, train, folder)
     _write_config(context, train, folder)
-    state = _take_over(context, trial, train, folder)
     watch = TrialWatch(context, trial, folder, tell, train, state)
     with trainable(context.loaded.model, train), context.frozen.in_use(), watch:
         try:
@@ -93,8 +107,12 @@ def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Te
                 micro_batch=plan.execution.micro_batch,
                 tokens_at_once=plan.execution.tokens_at_once,
                 state=state,
-                should_stop=context.should_stop,
+                should_stop=lambda: watch.pauses or context.should_stop(),
             )
+        except Interrupted:
+            if watch.pauses:
+                raise Paused from None
+            raise
         except (NonFiniteLoss, optuna.TrialPruned) as fault:
             remove_state(folder)
             if isinstance(fault, NonFiniteLoss):

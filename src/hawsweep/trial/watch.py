@@ -3,14 +3,17 @@
 import json
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.files import replace_text
 from hawsweep.layout import METRICS_FILE
+from hawsweep.search.promotion import next_promoted, rungs
 from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import (
     BEST_ITERATION,
@@ -31,7 +34,11 @@ Tell = Callable[..., None]
 
 
 class TrialWatch:
-    """Follows one trial's training: writes metrics, reports to Optuna, prunes, sends events."""
+    """Follows one trial's training: writes metrics, reports to Optuna, prunes, sends events.
+
+    Attributes:
+        pauses: Whether the trial is to wait at the rung that it reached.
+    """
 
     def __init__(
         self,
@@ -45,6 +52,14 @@ class TrialWatch:
         self._context, self._trial, self._folder = context, trial, folder
         self._tell, self._train, self._state = tell, train, state
         self._last_report: StepReport | None = None
+        self._reported = set(self._frozen().intermediate_values)
+        promotes = context.spec.pruning.name == "promote"
+        self._rungs = set(rungs(train).values()) if promotes else set()
+        self.pauses = False
+
+    def _frozen(self) -> FrozenTrial:
+        trials: list[FrozenTrial] = self._trial.study.get_trials(deepcopy=False)
+        return trials[self._trial.number]
 
     def __enter__(self) -> "TrialWatch":
         path = self._folder / METRICS_FILE
@@ -110,11 +125,24 @@ class TrialWatch:
             self._record_best(evaluation)
         self._tell("eval", iteration=evaluation.iteration, val_loss=evaluation.val_loss)
         self._report(evaluation.val_loss, evaluation.iteration)
-        if evaluation.iteration < self._train.iters and self._trial.should_prune():
+        if evaluation.iteration in self._rungs:
+            self.pauses = not self._goes_on()
+            if self.pauses:
+                self._record_speed()
+        elif evaluation.iteration < self._train.iters and self._trial.should_prune():
             self._prune(evaluation)
 
+    def _goes_on(self) -> bool:
+        """Whether the trial would be promoted at once."""
+        trials = list(self._trial.study.get_trials(deepcopy=False))
+        own = copy(trials[self._trial.number])
+        own.state = TrialState.WAITING
+        trials[own.number] = own
+        return next_promoted(self._context.spec, trials) == own.number
+
     def _report(self, val_loss: float, iteration: int) -> None:
-        self._trial.report(-self._context.comparable_loss(val_loss), iteration)
+        if iteration not in self._reported:  # before it paused
+            self._trial.report(-self._context.comparable_loss(val_loss), iteration)
 
     def _record_best(self, evaluation: Evaluation) -> None:
         write_losses(self._folder, evaluation)
@@ -122,10 +150,13 @@ class TrialWatch:
             self._trial.set_user_attr(key, value)
         self._trial.set_user_attr(BEST_ITERATION, evaluation.iteration)
 
-    def _prune(self, evaluation: Evaluation) -> None:
+    def _record_speed(self) -> None:
         if self._last_report is not None:
             self._trial.set_user_attr(TOKENS_PER_S, round(self._last_report.tokens_per_s, 1))
             self._trial.set_user_attr(PEAK_MEMORY_BYTES, self._last_report.peak_memory_bytes)
+
+    def _prune(self, evaluation: Evaluation) -> None:
+        self._record_speed()
         reason = (
             f"behind the {self._context.spec.pruning.name} of earlier trials "
             f"at iteration {evaluation.iteration}"

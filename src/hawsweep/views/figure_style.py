@@ -17,6 +17,7 @@ from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
 from hawsweep.study.attributes import BASES, NATS_PER_BYTE, PEAK_MEMORY_BYTES, PLAN, VAL_LOSS
 from hawsweep.study.baselines import baselines
+from hawsweep.study.trials import state_of
 from hawsweep.text import setting, short_name, visible
 
 BEST, COMPLETE, PRUNED, BASE, OTHER = "#e8690b", "#4a83dc", "#7f8794", "#0f9d8a", "#a35bd1"
@@ -96,7 +97,7 @@ def drawable_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in trials if finite_number(trial.value) is not None]
 
 
-def state_of(trial: FrozenTrial) -> str:
+def kind_of(trial: FrozenTrial) -> str:
     """``complete``, ``pruned`` or ``other``."""
     known = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
     return known.get(trial.state, "other")
@@ -104,14 +105,14 @@ def state_of(trial: FrozenTrial) -> str:
 
 def color_of(trial: FrozenTrial) -> str:
     """A trial's colour by its state."""
-    return {"complete": COMPLETE, "pruned": PRUNED}.get(state_of(trial), OTHER)
+    return {"complete": COMPLETE, "pruned": PRUNED}.get(kind_of(trial), OTHER)
 
 
 def trial_text(trial: FrozenTrial) -> str:
     """A trial and its settings, for the box beside the pointer."""
     params = {key: _named(key, value) for key, value in trial.params.items()}
     settings = (f"{short_name(key)} {setting(value)}" for key, value in params.items())
-    lines = [f"<b>trial {trial.number}</b>, {trial.state.name.lower()}", *map(shown, settings)]
+    lines = [f"<b>trial {trial.number}</b>, {state_of(trial)}", *map(shown, settings)]
     return "<br>".join(lines)
 
 

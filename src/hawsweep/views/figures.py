@@ -29,6 +29,7 @@ from hawsweep.views.figure_style import (
     drawable_trials,
     emptied,
     finite_number,
+    kind_of,
     loss_of,
     loss_text,
     metric_text,
@@ -38,7 +39,6 @@ from hawsweep.views.figure_style import (
     plain_copy,
     say_how_many,
     shown,
-    state_of,
     styled,
     trial_text,
 )
@@ -129,7 +129,7 @@ def memory_predicted_against_measured(study: optuna.Study) -> go.Figure:
     dotted = {"color": PRUNED, "dash": "dot", "width": 1.5}
     figure.add_scatter(x=both, y=both, mode="lines", line=dotted, name="equal", hoverinfo="skip")
     for state, name in (("complete", "complete"), ("pruned", "pruned, until then"), ("other",) * 2):
-        found = [each for each in points if state_of(each[0]) == state]
+        found = [each for each in points if kind_of(each[0]) == state]
         if found:
             figure.add_scatter(
                 x=[predicted for _, predicted, _ in found],

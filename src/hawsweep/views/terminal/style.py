@@ -7,6 +7,7 @@ from rich.table import Table
 
 STYLES = {
     "complete": "green",
+    "paused": "blue",
     "pruned": "yellow",
     "fail": "red",
     "infeasible": "magenta",
