@@ -67,7 +67,7 @@ def plan(
     overrides = overrides_of(settings, given)
     if max_seq_length is not None:
         overrides["train.max_seq_length"] = max_seq_length
-    spec = read_sweep(find_sweep(name), overrides)
+    spec, _ = read_sweep(find_sweep(name), overrides).trained_longest()
     console = make_console(stderr=as_json)
     measured = _calibrate(spec, console) if calibrate else {}
     planned = plan_models(spec, ram=ram, data_pairs=data_pairs, device=device)

@@ -34,7 +34,7 @@ def check_space(spec: SweepSpec, known: CostModel, place: Place, n_workers: int)
 
 
 def bytes_to_write(spec: SweepSpec, known: CostModel, n_workers: int) -> int:
-    """The most bytes of a sweep's trials on disk at a time: kept adapters and running trials."""
+    """The most bytes of a sweep's trials on disk at a time: of kept, paused and running ones."""
     most = max(known.shape.trained_parameters(train) for train in differing_trains(spec))
     asked = spec.train.keep_checkpoints
     _, most_iters = value_ends(spec, "iters")
@@ -47,8 +47,10 @@ def bytes_to_write(spec: SweepSpec, known: CostModel, n_workers: int) -> int:
     n_kept = spec.trials if count is None else min(max(count, spec.confirm.top), spec.trials)
     n_again = spec.confirm.top * spec.confirm.seeds
     running = n_workers * (2 * state + adapters)  # a new state is written beside the old one
+    paused = spec.trials if spec.pruning.name == "promote" else 0
     return (
-        (n_kept + n_again) * (adapters + state)
+        max(0, paused - n_kept) * (adapters + state)
+        + (n_kept + n_again) * (adapters + state)
         + running
         + (spec.trials + n_again) * _SMALL_BYTES_A_TRIAL
     )

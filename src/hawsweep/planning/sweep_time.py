@@ -13,6 +13,7 @@ from hawsweep.planning.sweep_plan import SweepPlan, to_plain
 from hawsweep.planning.trial_plan import CostModel
 from hawsweep.planning.workload import n_held_out
 from hawsweep.search.coordinates import most_trials
+from hawsweep.search.promotion import expected_ends
 
 # Bytes a second at which weights are read where few tokens are computed at a time.
 _BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
@@ -181,6 +182,11 @@ def _answering(
 def _pruning(plan: SweepPlan, iters: float) -> tuple[int, float]:
     """The expected number of pruned trials, and the iterations of each."""
     asked, steps = plan.spec.pruning, plan.spec.train.steps_per_eval
+    if asked.name == "promote":
+        train = plan.spec.train.model_copy(update={"iters": round(iters)})
+        *early, _ = expected_ends(train, most_trials(plan.spec)).items()
+        n_pruned = sum(n for _, n in early)
+        return n_pruned, sum(at * n for at, n in early) / n_pruned if n_pruned else iters
     if asked.name == "none" or steps >= iters:
         return 0, iters
     first = max(1, math.ceil(asked.n_warmup_steps / steps)) * steps

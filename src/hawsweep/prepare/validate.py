@@ -26,7 +26,7 @@ from hawsweep.search.coordinates import most_trials
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
-from hawsweep.study.study import load_study, spec_of
+from hawsweep.study.study import load_study, spec_of, spec_to_run
 from hawsweep.text import SayProgress, seconds_text
 
 FEW_PROMPTS = 50
@@ -43,7 +43,11 @@ def validate_sweep(
     Args:
         name: The study's.
     """
+    asked = spec
+    spec, changed = spec.trained_longest()
     found = list(_sweep(spec))
+    if changed:
+        found.append(Finding("iters", "ok", changed))
     plans: list[tuple[SweepPlan, Timing]] = []
     names = short_names(spec.models)
     for model in spec.models:
@@ -52,7 +56,7 @@ def validate_sweep(
             [_named(each, names[model]) for each in of_model] if spec.searches_models else of_model
         )
     found += _caught("metric", lambda: _metric(spec))
-    found += _caught("study", lambda: _study(spec, name, place))
+    found += _caught("study", lambda: _study(asked, name, place))
     if plans:
         found.append(_time(spec, plans))
     if spec.searches_models and plans:
@@ -331,7 +335,7 @@ def _study(spec: SweepSpec, name: str, place: Place) -> Iterator[Finding]:
     storage = open_storage(place)
     if name not in study_names(storage):
         return
-    study = load_study(storage, name)
+    study, (spec, _) = load_study(storage, name), spec_to_run(storage, name, spec)
     changed = spec_of(study).fingerprint() != spec.fingerprint()
     if changed:
         text = f"study {name!r} was made with another spec: start refuses to go on with it"

@@ -25,8 +25,8 @@ class TrialRow:
     Attributes:
         label: The trial's number, or ``base``.
         state: ``complete``, ``pruned``, ``infeasible`` (it does not fit into memory), ``fail``,
-            ``running``, ``paused`` (trained in part), ``waiting``, ``base``, or ``reference`` (known
-            from elsewhere).
+            ``running``, ``paused`` (trained in part), ``waiting``, ``base``, or ``reference``
+            (known from elsewhere).
         score: By ``scoring.metric``, with its 95 % interval from ``low`` to ``high``.
         confirmed: Mean score of the same settings with new seeds.
         faults: The number of answers with each fault: empty, cut and so on.

@@ -8,12 +8,15 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
+from hawsweep.search.promotion import expected_ends
+from hawsweep.search.sampler import is_exhausted
+from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BASE, INFEASIBLE, SCORE_TIME_S, TIME_S
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.storage import confirm_name
-from hawsweep.study.trials import count_finished, n_test_records, read_test
+from hawsweep.study.trials import count_finished, is_paused, n_test_records, read_test
 
 # The lines of a leaderboard that a running sweep shows.
 _N_ROWS = 5
@@ -25,9 +28,11 @@ class Remaining:
     """The progress of a study between two events.
 
     Attributes:
-        n_trials: The number to finish.
+        n_trials: The number to finish: those asked for, or as many as the space has settings.
+        n_paused: Trials that wait, trained in part; ``paused_s`` is what they took.
         n_running: Trials that run in any process on any machine, by the database.
-        trial_s: Mean seconds of a finished trial, including pruned ones; None before the first.
+        trial_s: Mean seconds of a trial, including pruned ones; None before the first has ended
+            or paused.
         again_left: Confirming runs that are left.
         test_left: Whether the test split is to be opened.
         after_s: Seconds of these two with one worker.
@@ -38,6 +43,8 @@ class Remaining:
 
     n_trials: int
     finished: int
+    n_paused: int
+    paused_s: float
     n_running: int
     trial_s: float | None
     again_left: int
@@ -80,23 +87,19 @@ def find_remaining(
     """
     trials = study.get_trials(deepcopy=False)
     finished = count_finished(study)
-    times = [
-        seconds
-        for trial in trials
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        and not trial.user_attrs.get(INFEASIBLE)
-        and (seconds := _seconds(trial)) is not None
-    ]
+    paused = [trial for trial in trials if is_paused(trial)]
     best = winner(study)
-    n_trials = finished if spec is None else spec.trials
+    n_trials = finished if spec is None else _n_trials(spec, trials)
     again_left = 0 if spec is None else _again_left(study, spec, max(finished, n_trials))
     again_s = 0.0 if spec is None else again_left * _again_s(trials, spec)
     test_left = _test_left(study, best)
     return Remaining(
         n_trials=n_trials,
         finished=finished,
+        n_paused=len(paused),
+        paused_s=sum(_seconds(trial) or 0.0 for trial in paused),
         n_running=sum(trial.state == TrialState.RUNNING for trial in trials),
-        trial_s=sum(times) / len(times) if times else None,
+        trial_s=_trial_s(trials, spec, n_trials),
         again_left=again_left,
         test_left=test_left,
         after_s=again_s + test_left * _test_s(study, best),
@@ -119,8 +122,39 @@ def seconds_left(
     if each is None:
         return 0.0 if standing.is_done else None
     # A trial that has taken longer than the mean is about to end.
-    work = standing.trials_left * each + standing.after_s
+    work = max(0.0, standing.trials_left * each - standing.paused_s) + standing.after_s
     return max(0.0, work - sum(min(seconds, each) for seconds in elapsed)) / max(1, n_workers)
+
+
+def _n_trials(spec: SweepSpec, trials: Sequence[FrozenTrial]) -> int:
+    """The trials to finish, no more than there are settings to try."""
+    failed = (TrialState.FAIL,)
+    begun = sum(t.state not in failed and not t.user_attrs.get(INFEASIBLE) for t in trials)
+    return spec.trials if begun >= spec.trials or not is_exhausted(spec, trials) else begun
+
+
+def _trial_s(trials: Sequence[FrozenTrial], spec: SweepSpec | None, n_trials: int) -> float | None:
+    """The mean of ended trials; where trials are promoted, what one is expected to take by the pace
+    of all.
+    """
+    ended = [
+        trial
+        for trial in trials
+        if is_paused(trial)
+        or (
+            trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+            and not trial.user_attrs.get(INFEASIBLE)
+        )
+    ]
+    times = [(t, seconds) for t in ended if (seconds := _seconds(t)) is not None]
+    if not times:
+        return None
+    if spec is None or spec.pruning.name != "promote":
+        return sum(seconds for _, seconds in times) / len(times)
+    trained = sum(trial.last_step or 0 for trial, _ in times)
+    train = apply_settings(spec.train, times[0][0].params)
+    expected = sum(at * n for at, n in expected_ends(train, n_trials).items()) / max(1, n_trials)
+    return sum(seconds for _, seconds in times) / max(1, trained) * expected
 
 
 def _seconds(trial: FrozenTrial) -> float | None:
@@ -169,6 +203,6 @@ def _test_s(study: optuna.Study, best: FrozenTrial | None) -> float:
 
 def _best_rows(rows: Sequence[TrialRow]) -> tuple[TrialRow, ...]:
     """The first few rows, and every baseline after them."""
-    ranked = [row for row in rows if row.state in ("complete", "pruned", "base")]
+    ranked = [row for row in rows if row.state in ("complete", "paused", "pruned", "base")]
     trials = [row.label for row in ranked if row.state != "base"][:_N_ROWS]
     return tuple(row for row in ranked if row.state == "base" or row.label in trials)

@@ -7,6 +7,8 @@ from typing import Literal
 # ``confirm`` and ``finish``, which ends a worker, are for every waiting worker.
 Command = Literal["exit", "base", "trial", "wait", "queue", "confirm", "test", "finish"]
 
+_FEWEST_TO_CONFIRM = 2
+
 
 @dataclass(frozen=True)
 class Work:
@@ -20,9 +22,11 @@ class Work:
         misses_base: Whether an untuned model must still be measured.
         n_trials: The number to begin; ``n_begun`` have a result or are paused, and ``n_running``
             run on this machine, in any process.
+        n_complete: Trials that were trained whole.
         promotes: Whether a paused trial goes on.
         time_left_s: Until the sweep's timeout; None without one.
         confirm_s: About the seconds that the confirming runs take.
+        promote_s: Seconds before those in which no setting begins: paused trials go on.
         n_to_confirm: Confirming runs that wait; None before they are queued.
         wants_test: The winner has not answered the test split.
     """
@@ -31,6 +35,7 @@ class Work:
     n_trials: int
     n_begun: int
     n_running: int
+    n_complete: int = 0
     promotes: bool = False
     is_exhausted: bool = False
     is_interrupted: bool = False
@@ -38,18 +43,27 @@ class Work:
     misses_base: bool = False
     time_left_s: float | None = None
     confirm_s: float = 0.0
+    promote_s: float = 0.0
     n_to_confirm: int | None = None
     wants_test: bool = False
 
     @property
     def wants_trials(self) -> bool:
-        """Whether another trial may begin or go on, and leave time for the confirming runs."""
-        return not self.is_over(self.confirm_s) and (self.promotes or self.may_begin)
+        """Whether another trial may begin or go on, and leave time for the confirming runs.
+
+        Two are trained whole also in their time: else there is nothing to confirm.
+        """
+        is_late = self.is_over(self.confirm_s)
+        if is_late and self.n_complete + self.n_running < _FEWEST_TO_CONFIRM:
+            is_late = self.is_over()
+        return not is_late and (self.promotes or self.may_begin)
 
     @property
     def may_begin(self) -> bool:
         """Whether another setting may begin."""
-        return not self.is_exhausted and self.n_begun + self.n_running < self.n_trials
+        is_late = self.is_over(self.confirm_s + self.promote_s)
+        is_enough = self.n_begun + self.n_running >= self.n_trials
+        return not (is_late or is_enough or self.is_exhausted)
 
     @property
     def may_confirm(self) -> bool:

@@ -36,7 +36,7 @@ from hawsweep.study.place import Place, check_name, find_place
 from hawsweep.study.presence import Presence, watching
 from hawsweep.study.queue import n_running_here, reap_running
 from hawsweep.study.storage import open_storage, storage_faults_told, study_names
-from hawsweep.study.study import create_study, load_study, spec_of
+from hawsweep.study.study import create_study, load_study, spec_of, spec_to_run
 from hawsweep.study.trials import best_trial, count_finished
 from hawsweep.text import SayProgress
 
@@ -181,6 +181,9 @@ def _run_sweep(
 ) -> Outcome:
     check_database_not_lost(place)
     storage = open_storage(place, create=True)
+    spec, changed = spec_to_run(storage, name, spec)
+    if changed:
+        _preparing(listen)(changed)
     with watching(place, name) as presence:
         ended = _run_study(spec, name, place, storage, listen, splits, presence, accept_versions)
         return Outcome(load_study(storage, name), place, ended, presence)

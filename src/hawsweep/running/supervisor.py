@@ -26,7 +26,7 @@ from hawsweep.running.worker_process import WorkerProcess, WorkerStarter
 from hawsweep.scoring.embedder_process import EmbedderProcess
 from hawsweep.scoring.metrics import BUILT_IN
 from hawsweep.search.distributions import distributions
-from hawsweep.search.promotion import next_promoted
+from hawsweep.search.promotion import next_promoted, promoting_s
 from hawsweep.search.sampler import is_exhausted, make_sampler
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
@@ -111,6 +111,7 @@ class Supervisor:
         self._failures: list[Kind] = []
         self._n_infeasible = 0
         self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
+        self._promote_s = promoting_s(spec)
         self._interrupted = False
         self._interrupts_asked = self._interrupts_done = 0
         self._timed_out = self._told_exhausted = False
@@ -287,12 +288,14 @@ class Supervisor:
             n_trials=self._spec.trials,
             n_begun=count_begun(self._study),
             n_running=n_running_here(self._study),
+            n_complete=sum(trial.state == TrialState.COMPLETE for trial in trials),
             is_exhausted=self._is_exhausted(),
             is_interrupted=self._interrupted,
             joins=self._joins,
             misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),
             time_left_s=None if deadline is None else deadline - time.monotonic(),
             confirm_s=expected_s(self._study, self._spec, self._shares.n_workers),
+            promote_s=self._promote_s,
             n_to_confirm=n_to_confirm,
             wants_test=self._wants_test(),
         )

@@ -28,6 +28,10 @@ _LEAST_UPDATES = 20
 _TOLERANCE, _TOLERANCE_AT_END = 0.004, 0.0005
 # How much more a lower rate has, at most.
 _MOST_DOUBLINGS = 3.0
+# The share of trials that go on past a rung: half of them, and those close to the leader.
+_PROMOTED = 0.55
+# Of the time, in which no setting begins.
+_LAST_SHARE = 1 / 4
 # Trials to train whole, so that there is a choice to confirm.
 _LEAST_FINISHED = 2
 
@@ -46,6 +50,20 @@ def rungs(train: TrainSpec) -> dict[float, int]:
         if first <= iteration < train.iters and iteration not in found.values():
             found[share] = iteration
     return found
+
+
+def promoting_s(spec: SweepSpec) -> float:
+    """The seconds at the end of the timeout in which no setting begins."""
+    return _LAST_SHARE * (spec.timeout or 0.0) if spec.pruning.name == "promote" else 0.0
+
+
+def expected_ends(train: TrainSpec, n_trials: int) -> dict[int, int]:
+    """How many of the trials are expected to end at each rung and, trained whole, at ``iters``."""
+    ends, left = {}, n_trials
+    for at in rungs(train).values():
+        promoted = min(left, max(_LEAST_FINISHED, math.ceil(_PROMOTED * left)))
+        ends[at], left = left - promoted, promoted
+    return {**ends, train.iters: left}
 
 
 @dataclass(frozen=True)

@@ -364,6 +364,40 @@ class SweepSpec(Section):
         """The model of a trial with these settings."""
         return str(settings.get(MODEL, self.model))
 
+    def trained_longest(self) -> tuple["SweepSpec", str]:
+        """The sweep with ``iters`` as an outcome, and what changed, in words: at a constant rate a
+        run contains every shorter one, so each trial is trained with the most ``iters``.
+
+        Where rates change over a trial, or nothing else is searched, it is the same sweep.
+        """
+        others = {key: asked for key, asked in self.search.items() if key != "iters"}
+        asked = self.search.get("iters")
+        if asked is None or not others or self._changes_with_length():
+            return self, ""
+        of_asked = asked.choices if isinstance(asked, Choices) else (asked.low, asked.high)
+        most = max(int(each) for each in of_asked)
+        train = self.train.model_copy(update={"iters": most})
+        enqueue = self.enqueue and tuple(
+            {key: value for key, value in settings.items() if key != "iters"}
+            for settings in self.enqueue
+        )
+        text = (
+            f"each trial is trained for {most} iterations, and its best evaluation is its result: "
+            "at a constant rate that contains every shorter one of search.iters"
+        )
+        return self.model_copy(update={"search": others, "train": train, "enqueue": enqueue}), text
+
+    def _changes_with_length(self) -> bool:
+        """Whether a run with fewer ``iters`` may be no part of a longer one."""
+        schedule, orders = self.train.lr_schedule, self.search.get("order")
+        return (
+            schedule.name != "constant"
+            or schedule.depends_on_length()
+            or any(key.startswith("lr_schedule.") for key in self.search)
+            or self.train.order == "curriculum"
+            or orders is not None
+        )
+
     def fingerprint(self) -> dict[str, Any]:
         """The keys that decide a trial's numbers, as plain values; a study keeps them.
 

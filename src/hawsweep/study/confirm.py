@@ -14,11 +14,12 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import PruningSpec, SamplerSpec, SweepSpec
-from hawsweep.study.attributes import CONFIRMED, CONFIRMS, EVAL_TIME_S, SEED, TRAIN_TIME_S
+from hawsweep.study.attributes import CONFIRMED, CONFIRMS, EVAL_TIME_S, SEED, TIME_S, TRAIN_TIME_S
 from hawsweep.study.storage import confirm_name
 from hawsweep.study.study import load_study, name_metric
-from hawsweep.study.trials import best_trial, complete_trials
+from hawsweep.study.trials import best_trial, complete_trials, is_paused
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,24 @@ def wanted(study: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
 
 
 def expected_s(study: optuna.Study, spec: SweepSpec, n_workers: int) -> float:
-    """About the seconds of the confirming runs, by the times of the trials."""
+    """About the seconds of the confirming runs, by the times of the trials. Where fewer are trained
+    whole than are to be confirmed, paused ones count as if they were.
+    """
     trials = study.get_trials(deepcopy=False)
+    best = {number for number, _ in wanted(study, spec)}
     times: list[float] = [
         sum(trials[number].user_attrs.get(key, 0.0) for key in (TRAIN_TIME_S, EVAL_TIME_S))
-        for number, _ in wanted(study, spec)
+        for number in best
     ]
-    return sum(times) / n_workers
+    paused = [expected_whole_s(spec, trial) for trial in trials if is_paused(trial)]
+    times += sorted(paused, reverse=True)[: spec.confirm.top - len(best)]
+    return sum(times) * spec.confirm.seeds / n_workers
+
+
+def expected_whole_s(spec: SweepSpec, trial: FrozenTrial) -> float:
+    """The seconds that a trial takes when it is trained whole, by what it took so far."""
+    iters = apply_settings(spec.train, trial.params).iters
+    return float(trial.user_attrs.get(TIME_S, 0.0)) * iters / max(1, trial.last_step or 0)
 
 
 def open_confirmation(storage: RDBStorage, study: optuna.Study, spec: SweepSpec) -> optuna.Study:

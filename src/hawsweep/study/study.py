@@ -202,6 +202,18 @@ def stop_asked(study: optuna.Study) -> int:
     return study.user_attrs.get(STOP) or 0
 
 
+def spec_to_run(storage: RDBStorage, name: str, spec: SweepSpec) -> tuple[SweepSpec, str]:
+    """The sweep as the study ``name`` runs it, and what that changes, in words.
+
+    A study of an earlier version, which searches ``iters``, goes on with that.
+    """
+    if name in study_names(storage):
+        stored = load_study(storage, name).user_attrs.get(SPEC, {})
+        if "iters" in stored.get("search", {}):
+            return spec, ""
+    return spec.trained_longest()
+
+
 def spec_of(study: optuna.Study, trial: FrozenTrial | None = None) -> SweepSpec:
     """The spec of a study, with the values of the last start; for a trial, with its model as the
     only one.

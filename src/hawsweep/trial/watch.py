@@ -17,6 +17,7 @@ from hawsweep.search.promotion import next_promoted, rungs
 from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import (
     BEST_ITERATION,
+    CONFIRMS,
     PEAK_MEMORY_BYTES,
     REASON,
     TARGETS_PER_BYTE,
@@ -53,7 +54,7 @@ class TrialWatch:
         self._tell, self._train, self._state = tell, train, state
         self._last_report: StepReport | None = None
         self._reported = set(self._frozen().intermediate_values)
-        promotes = context.spec.pruning.name == "promote"
+        promotes = context.spec.pruning.name == "promote" and CONFIRMS not in trial.user_attrs
         self._rungs = set(rungs(train).values()) if promotes else set()
         self.pauses = False
 

@@ -70,7 +70,9 @@ class RunningPicture:
         ends = (
             "" if left is None else f"ends {when(self._now + left, self._now)}, in {duration(left)}"
         )
+        n_paused = 0 if standing is None else standing.n_paused
         said = f"{state.finished}/{state.n_trials} trials"
+        said += f", {n_paused} paused" if n_paused else ""
         name = Text(state.name, style="bold", no_wrap=True, overflow="ellipsis")
         head = Table.grid(padding=(0, 2, 0, 0))
         for _ in range(5):

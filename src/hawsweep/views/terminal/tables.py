@@ -203,6 +203,7 @@ def left_lines(status: "Status") -> list[RenderableType]:
     """The work left of a study, its time, and the next command."""
     standing, takes = status.standing, status.seconds_left
     done = f"{standing.finished} of {standing.n_trials} trials are done"
+    done += f", {standing.n_paused} are paused" if standing.n_paused else ""
     if standing.is_done:
         lines = [done + "; nothing is left."] if standing.n_trials else []
         next_line = "Next: "

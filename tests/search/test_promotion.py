@@ -1,0 +1,194 @@
+"""Which paused trials go on, by what others have shown at the same rungs."""
+
+import math
+
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from hawsweep.search.distributions import distributions
+from hawsweep.search.promotion import next_promoted, promoting_s, rungs, tolerance
+from hawsweep.spec.read import check_sweep
+
+RATE = "learning_rate"
+WAITING, RUNNING, COMPLETE, PRUNED, FAIL = (
+    getattr(TrialState, name) for name in ("WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL")
+)
+
+
+def sweep(pruning="promote", timeout=None, **train):
+    train = {"iters": 320, "steps_per_eval": 10, **train}
+    search = {RATE: {"low": 1e-5, "high": 1e-2, "log": True}}
+    content = {"model": "some/model", "data": "phrasebook", "train": train, "search": search}
+    return check_sweep({**content, "pruning": pruning_of(pruning), "timeout": timeout}, "a sweep")
+
+
+def pruning_of(name):
+    return {"name": name}
+
+
+def study(*trials, rate=1e-3, **attributes):
+    """Trials of the states and of the losses by iteration, all with one rate unless said."""
+    made = []
+    for number, (state, losses, *other) in enumerate(trials):
+        made.append(
+            create_trial(
+                state=state,
+                value=0.5 if state == COMPLETE else None,
+                params={RATE: other[0] if other else rate},
+                distributions=distributions(sweep().search),
+                user_attrs=attributes,
+                intermediate_values={step: -loss for step, loss in losses.items()},
+            )
+        )
+        made[-1].number = number
+    return made
+
+
+def test_rungs_are_evaluations_at_an_eighth_a_quarter_and_half():
+    assert rungs(sweep().train) == {1 / 8: 40, 1 / 4: 80, 1 / 2: 160}
+    # 17.5, 35 and 70 of 140, at evaluations each 10; 20 updates at least.
+    assert rungs(sweep(iters=140).train) == {1 / 8: 20, 1 / 4: 40, 1 / 2: 70}
+
+
+@pytest.mark.parametrize(
+    ("train", "expected"),
+    [
+        ({"iters": 100}, {1 / 8: 20, 1 / 4: 30, 1 / 2: 50}),
+        ({"iters": 60}, {1 / 4: 20, 1 / 2: 30}),  # 10 at an eighth
+        ({"iters": 60, "grad_accumulation_steps": 2}, {}),  # 20 updates are 40 iterations
+        ({"iters": 320, "lr_schedule": "cosine"}, {1 / 4: 80, 1 / 2: 160}),
+        ({"iters": 320, "steps_per_eval": 100}, {1 / 8: 100, 1 / 2: 200}),  # one at 100, not two
+        ({"iters": 320, "steps_per_eval": 320}, {}),
+    ],
+)
+def test_rung_too_early_or_without_an_evaluation_of_its_own_is_left_out(train, expected):
+    assert rungs(sweep(**train).train) == expected
+
+
+def test_alone_at_its_rung_a_trial_waits_for_another_to_compare_with():
+    assert next_promoted(sweep(), study((WAITING, {40: 2.0}))) is None
+
+
+def test_better_half_goes_on_the_best_first():
+    trials = study(*((WAITING, {40: loss}) for loss in (2.0, 1.0, 3.0, 1.5)))
+    assert next_promoted(sweep(), trials) == 1
+    trials[1].state = RUNNING
+    assert next_promoted(sweep(), trials) == 3
+    trials[3].state = RUNNING
+    assert next_promoted(sweep(), trials) is None
+
+
+def test_furthest_goes_on_first():
+    trials = study(
+        (WAITING, {40: 1.0}),
+        (WAITING, {40: 1.2, 80: 1.1}),
+        (PRUNED, {40: 2.0, 80: 1.9}),
+        (WAITING, {40: 3.0}),
+    )
+    assert next_promoted(sweep(), trials) == 1
+
+
+def test_lowest_loss_until_the_rung_counts_not_the_last():
+    trials = study((WAITING, {20: 1.0, 40: 2.0}), (WAITING, {20: 1.8, 40: 1.5}))
+    assert next_promoted(sweep(), trials) == 0
+
+
+def test_losses_after_the_rung_do_not_count_at_it():
+    trials = study((COMPLETE, {40: 2.0, 320: 0.5}), (WAITING, {40: 1.5}))
+    assert next_promoted(sweep(), trials) == 1
+
+
+def test_trial_that_ended_early_stands_at_later_rungs_with_what_it_reached():
+    stopped = (COMPLETE, {40: 1.0})
+    assert next_promoted(sweep(), study(stopped, (WAITING, {40: 1.2, 80: 1.1}))) is None
+    assert next_promoted(sweep(), study(stopped, (WAITING, {40: 1.2, 80: 0.9}))) == 1
+
+
+def test_failed_and_infeasible_trials_have_no_place():
+    trials = study((WAITING, {40: 2.0}), (FAIL, {40: 3.0}))
+    assert next_promoted(sweep(), trials) is None
+    trials = study((WAITING, {40: 2.0}), (PRUNED, {40: 3.0}), infeasible=True)
+    assert next_promoted(sweep(), trials) is None
+
+
+def test_diverged_trial_is_never_promoted():
+    trials = study((WAITING, {40: math.nan}), (WAITING, {40: math.inf}))
+    assert next_promoted(sweep(), trials, may_begin=False) is None
+
+
+def test_rule_counts_shares_where_lengths_differ():
+    search = {RATE: {"choices": [1e-3]}, "iters": {"choices": [160, 320]}}
+    spec = check_sweep(
+        {
+            "model": "some/model",
+            "data": "phrasebook",
+            "train": {"steps_per_eval": 10, "lr_schedule": "linear"},
+            "search": search,
+        },
+        "a sweep",
+    )
+    trials = [
+        create_trial(
+            state=WAITING,
+            params={RATE: 1e-3, "iters": iters},
+            distributions=distributions(spec.search),
+            intermediate_values={iters // 4: -loss},
+        )
+        for iters, loss in ((160, 1.0), (320, 1.5))
+    ]
+    for number, each in enumerate(trials):
+        each.number = number
+    assert next_promoted(spec, trials) == 0
+
+
+# At an eighth: .4 % x 7/8 + .05 % = .4 % behind a leader with the same rate.
+CLOSE, NOT_CLOSE = 1.0039, 1.0041
+
+
+def test_close_ones_go_on_once_no_setting_may_begin():
+    done = {40: 1.0, 80: 0.9, 160: 0.8, 320: 0.7}
+    for loss, expected in ((CLOSE, 2), (NOT_CLOSE, None)):
+        trials = study((COMPLETE, done), (COMPLETE, done), (WAITING, {40: loss}))
+        assert next_promoted(sweep(), trials) is None
+        assert next_promoted(sweep(), trials, may_begin=False) == expected
+
+
+def test_tolerance_is_larger_for_lower_rates_than_the_leaders_and_shrinks_with_time():
+    at_end = 0.0005
+    assert tolerance(1, 0.5) == pytest.approx(0.004 * 0.5 + at_end)
+    assert tolerance(2, 0.5) == pytest.approx(0.004 * 0.5 * 2 + at_end)
+    assert tolerance(4, 0.5) == tolerance(64, 0.5) == pytest.approx(0.004 * 0.5 * 3 + at_end)
+    assert tolerance(1 / 2, 0.5) == tolerance(1 / 64, 0.5) == at_end
+    assert tolerance(4, 1) == at_end
+
+
+def test_lower_rate_than_the_leaders_goes_on_from_further_behind():
+    done = {40: 1.0, 80: 0.9, 160: 0.8, 320: 0.7}
+    behind = 1.009  # three times .35 % and .05 % are 1.1 %
+    for rate, expected in ((1e-3, None), (2.5e-4, 2), (4e-3, None)):
+        trials = study((COMPLETE, done), (COMPLETE, done), (WAITING, {40: behind}, rate))
+        assert next_promoted(sweep(), trials, may_begin=False) == expected
+
+
+def test_two_are_trained_whole_however_far_the_second_is_behind():
+    done = {40: 1.0, 80: 0.9, 160: 0.8, 320: 0.7}
+    trials = study((COMPLETE, done), (WAITING, {40: 5.0}), (WAITING, {40: 4.0, 80: 4.0}))
+    assert next_promoted(sweep(), trials) is None
+    assert next_promoted(sweep(), trials, may_begin=False) == 2
+    trials[2].state = RUNNING
+    assert next_promoted(sweep(), trials, may_begin=False) is None
+
+
+def test_trials_that_paused_before_another_pruner_was_asked_for_go_on():
+    trials = study((COMPLETE, {40: 1.0}), (WAITING, {40: 5.0}))
+    assert next_promoted(sweep("none"), trials) == 1
+    assert next_promoted(sweep("none"), trials[:1]) is None
+
+
+def test_queued_settings_are_not_promoted():
+    assert next_promoted(sweep(), study((WAITING, {}), (WAITING, {}))) is None
+
+
+def test_nothing_begins_in_the_last_quarter_of_the_time():
+    assert promoting_s(sweep(timeout="8h")) == 2 * 3600
+    assert promoting_s(sweep()) == promoting_s(sweep("median", timeout="8h")) == 0
