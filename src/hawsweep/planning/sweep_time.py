@@ -38,6 +38,7 @@ class Timing:
         train_s, evaluations_s, answers_s: Of a trial that is not pruned.
         pruned_s: Of one that is.
         n_pruned: How many are expected to be.
+        promotes: Whether pruned ones are those that were not promoted.
         again_s: Of the runs with new seeds.
     """
 
@@ -52,6 +53,7 @@ class Timing:
     n_workers: int
     again_s: float
     test_s: float
+    promotes: bool = False
 
     @property
     def trial_s(self) -> float:
@@ -61,9 +63,14 @@ class Timing:
     @property
     def trials_s(self) -> float:
         """Of base and trials. All workers are busy until the end, when some wait for the last."""
-        whole = (self.n_trials - self.n_pruned) * self.trial_s + self.n_pruned * self.pruned_s
         waiting = (self.n_workers - 1) / 2 * self.trial_s
-        return (self.base_s + whole + waiting) / self.n_workers
+        return (self.base_s + self.n_trials * self.mean_s + waiting) / self.n_workers
+
+    @property
+    def mean_s(self) -> float:
+        """Of a trial, pruned or not."""
+        n_whole = self.n_trials - self.n_pruned
+        return (n_whole * self.trial_s + self.n_pruned * self.pruned_s) / self.n_trials
 
     @property
     def after_s(self) -> float:
@@ -71,9 +78,12 @@ class Timing:
         return self.trial_s + self.test_s
 
     def n_trials_within(self, seconds: float) -> int:
-        """The number of unpruned trials that fit the time, with everything around them."""
+        """The number of trials that fit the time, with everything around them; unpruned ones unless
+        trials are promoted.
+        """
         left_s = seconds - self.start_s - self.baselines_s - self.again_s
-        return max(0, int(left_s / self.trial_s * self.n_workers))
+        each_s = self.mean_s if self.promotes else self.trial_s
+        return max(0, int(left_s / each_s * self.n_workers))
 
     @property
     def baselines_s(self) -> float:
@@ -130,6 +140,7 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
         n_workers=plan.n_workers,
         again_s=math.ceil(plan.n_again / plan.n_workers) * (train_s + evaluations_s + scored_s),
         test_s=test_s,
+        promotes=spec.pruning.name == "promote",
     )
 
 

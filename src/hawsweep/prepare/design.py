@@ -264,7 +264,6 @@ def _content(
         },
         "memory": {"budget": "auto"},
         "validation": {"max_examples": evaluated},
-        "pruning": _pruning(n_trials, steps),
         "scoring": {
             "metric": "semantic_similarity",
             "max_examples": _prompts(basis, plan, iters, most_prompts),
@@ -273,16 +272,6 @@ def _content(
         },
         "confirm": {"top": again[0], "seeds": again[1]},
         "trials": n_trials,
-    }
-
-
-def _pruning(n_trials: int, steps: int) -> dict[str, Any]:
-    if n_trials < 5:
-        return {"name": "none"}
-    return {
-        "name": "median",
-        "n_startup_trials": max(3, n_trials // 4),
-        "n_warmup_steps": 2 * steps,
     }
 
 

@@ -43,7 +43,7 @@ def _of_training(basis: Basis, design: Design) -> dict[str, str]:
 
 
 def _of_search(basis: Basis, design: Design) -> dict[str, str]:
-    n_pruned, is_pruned = design.timing.n_pruned, design.content["pruning"]["name"] != "none"
+    n_pruned = design.timing.n_pruned
     return {
         "search.learning_rate": (
             f"published sweeps suggest {short(basis.rate)}"
@@ -52,17 +52,8 @@ def _of_search(basis: Basis, design: Design) -> dict[str, str]:
         "search.lora_parameters.rank": (
             f"matters less than the rate; the largest is run {design.plan.largest.how}"
         ),
-        "pruning.name": (
-            "trials behind the median validation loss are ended"
-            if is_pruned
-            else "too few trials to compare with"
-        ),
-        "pruning.n_startup_trials": "trials to complete before any is pruned",
-        "pruning.n_warmup_steps": (
-            f"{2 * design.steps / design.iters:.0%} of a trial: a low rate begins slowly"
-        ),
         "trials": "as many as fit the time"
-        + (f"; about {n_pruned} of them pruned early" if n_pruned else ""),
+        + (f"; about {design.n_trials - n_pruned} of them trained whole" if n_pruned else ""),
         "timeout": "no trial starts later, so the last ends in time",
     }
 

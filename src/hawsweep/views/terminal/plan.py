@@ -60,6 +60,8 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
     n_pruned, n_trials = timings[0].n_pruned, timings[0].n_trials
     fewer = f", as many as the space has settings, not {spec.trials}," * (n_trials < spec.trials)
     pruned = f"; about {n_pruned} of the trials will be pruned" if n_pruned else ""
+    if timings[0].promotes:
+        pruned = f"; about {n_trials - n_pruned} of the trials will be trained whole"
     share = " with equally many for each model" if len(timings) > 1 else ""
     lines = [
         f"{n_trials} trials{fewer}{again} take about {duration(total_s)}{share}, with base, "
@@ -69,7 +71,7 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
         n_within = fmean(timing.n_trials_within(spec.timeout) for timing in timings)
         lines.append(
             f"The timeout of {duration(spec.timeout)} leaves time for about {n_within:.0f} of "
-            "them if none is pruned."
+            f"them{'' if timings[0].promotes else ' if none is pruned'}."
         )
     return lines
 
