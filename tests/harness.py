@@ -130,9 +130,11 @@ class Lab:
         for trial in trials:  # whatever happened to it, the dashboard tells of it
             if trial.state.is_finished():
                 assert f"dashboard:{trial._trial_id}:note_ver" in annotated
+        spec, _ = read_sweep(self.folder / "sweep.yaml").trained_longest()
         for trial in done:
             if trial.state == TrialState.COMPLETE:
-                steps = range(INTERVAL, trial.params["iters"] + 1, INTERVAL)
+                iters = trial.params.get("iters", spec.train.iters)
+                steps = range(INTERVAL, iters + 1, INTERVAL)
                 assert set(trial.intermediate_values) == set(steps)
 
 

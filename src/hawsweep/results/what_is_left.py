@@ -8,6 +8,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
+from hawsweep.results.what_is_known import known_sentences
+from hawsweep.search.belief import Belief, KeyBelief, find_belief
 from hawsweep.search.promotion import expected_ends
 from hawsweep.search.sampler import is_exhausted
 from hawsweep.spec.space import apply_settings
@@ -20,6 +22,7 @@ from hawsweep.study.trials import count_finished, is_paused, n_test_records, rea
 
 # The lines of a leaderboard that a running sweep shows.
 _N_ROWS = 5
+_HOUR_S = 3600.0
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -39,6 +42,8 @@ class Remaining:
         best: The number of the best trial; ``best_curve`` has its iterations and validation
             losses.
         rows: The best lines of the leaderboard, the base among them.
+        belief: What the search knows; None before it knows something.
+        known: That in words.
     """
 
     n_trials: int
@@ -53,6 +58,8 @@ class Remaining:
     best: int | None
     best_curve: tuple[tuple[int, float], ...]
     rows: tuple[TrialRow, ...]
+    belief: Belief | None = None
+    known: tuple[str, ...] = ()
 
     @property
     def trials_left(self) -> int:
@@ -73,7 +80,11 @@ class Remaining:
         """The inverse of ``to_plain``, also after JSON."""
         curve = tuple((int(step), float(loss)) for step, loss in plain["best_curve"])
         rows = tuple(TrialRow(**row) for row in plain["rows"])
-        return cls(**{**plain, "best_curve": curve, "rows": rows})
+        known = {"best_curve": curve, "rows": rows, "known": tuple(plain["known"])}
+        if (belief := plain["belief"]) is not None:
+            keys = tuple(KeyBelief(**key) for key in belief["keys"])
+            known["belief"] = Belief(**{**belief, "keys": keys})
+        return cls(**{**plain, **known})
 
 
 def find_remaining(
@@ -93,19 +104,27 @@ def find_remaining(
     again_left = 0 if spec is None else _again_left(study, spec, max(finished, n_trials))
     again_s = 0.0 if spec is None else again_left * _again_s(trials, spec)
     test_left = _test_left(study, best)
+    trial_s = _trial_s(trials, spec, n_trials)
+    belief = None
+    if spec is not None:
+        n_workers = 1 if spec.workers == "auto" else spec.workers
+        n_next = round(_HOUR_S / trial_s * n_workers) if trial_s else 0
+        belief = find_belief(spec, trials, n_next)
     return Remaining(
         n_trials=n_trials,
         finished=finished,
         n_paused=len(paused),
         paused_s=sum(_seconds(trial) or 0.0 for trial in paused),
         n_running=sum(trial.state == TrialState.RUNNING for trial in trials),
-        trial_s=_trial_s(trials, spec, n_trials),
+        trial_s=trial_s,
         again_left=again_left,
         test_left=test_left,
         after_s=again_s + test_left * _test_s(study, best),
         best=None if best is None else best.number,
         best_curve=() if best is None else loss_curve(best),
         rows=_best_rows(leaderboard(study) if rows is None else rows),
+        belief=belief,
+        known=() if belief is None or spec is None else tuple(known_sentences(belief, spec)),
     )
 
 

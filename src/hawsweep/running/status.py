@@ -72,9 +72,11 @@ class Status:
             "confirmed": [asdict(each) for each in self.confirmed],
             **({} if self.insight is None else {"why": asdict(self.insight)}),
             **({} if self.groups is None else {"groups": [asdict(row) for row in self.groups]}),
+            "known": None if standing.belief is None else asdict(standing.belief),
             "trials": [vars(row) for row in self.rows],
             "left": {
                 "trials": standing.trials_left,
+                "paused": standing.n_paused,
                 "runs_with_new_seeds": standing.again_left,
                 "test": standing.test_left,
                 "seconds": self.seconds_left,

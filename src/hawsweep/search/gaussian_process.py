@@ -92,6 +92,23 @@ class GaussianProcess:
             sds.append(np.sqrt(np.maximum(left, 1e-12)))
         return Posterior(self._weights, np.array(means), np.array(sds))
 
+    def samples(self, at: Array, n_samples: int, random: np.random.Generator) -> Array:
+        """Functions that the process holds possible, at other points, (n_samples, n)."""
+        between = _squared_distances(at, at, self._kinds)
+        squared = _squared_distances(at, self._at, self._kinds)
+        drawn = []
+        counts = random.multinomial(n_samples, self._weights)
+        for count, (stretch, amplitude, lower, weights) in zip(counts, self._fits, strict=True):
+            if count == 0:
+                continue
+            crossed = amplitude**2 * np.exp(-0.5 * squared / stretch**2) + _MEAN_SD**2
+            explained = np.linalg.solve(lower, crossed.T)
+            prior = amplitude**2 * np.exp(-0.5 * between / stretch**2) + _MEAN_SD**2
+            values, vectors = np.linalg.eigh(prior - explained.T @ explained)
+            root = vectors * np.sqrt(np.maximum(values, 0.0))
+            drawn.append(crossed @ weights + random.standard_normal((count, len(at))) @ root.T)
+        return np.concatenate(drawn)
+
 
 def _squared_distances(a: Array, b: Array, kinds: NDArray[np.bool_]) -> Array:
     apart = a[:, None, :] - b[None, :, :]

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.search.coordinates import MOST_CANDIDATES, Coordinates
 from hawsweep.search.curves import lowest_so_far, value_at
 from hawsweep.search.distributions import distributions
-from hawsweep.search.gaussian_process import GaussianProcess
+from hawsweep.search.gaussian_process import Array, GaussianProcess
 from hawsweep.spec.space import SearchValue
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import INFEASIBLE
@@ -24,6 +24,7 @@ _MOST_BEHIND = 0.12
 # The standard deviation of a relative loss: of one that was trained whole, and how much more an
 # earlier one is in doubt about the end.
 _NOISE, _NOISE_OF_EARLY = 0.001, 0.006
+_MOST_OBSERVED = 200
 
 # Keys whose value changes no peak of memory.
 _WITHOUT_MEMORY = {
@@ -56,7 +57,7 @@ def is_exhausted(spec: SweepSpec, trials: Sequence[FrozenTrial]) -> bool:
     if spec.sampler.name != "gp" or space.count() > MOST_CANDIDATES:
         return False
     known = [trial for trial in trials if space.contains(_settings(trial))]
-    return not _untried(space.candidates(0), known)
+    return not untried(space.candidates(0), known)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Observation:
     """What a trial has shown.
 
     Attributes:
+        number: Of the trial; None of what is expected only.
         loss: The logarithm of its lowest validation loss over the leader's at equal steps.
         noise: The standard deviation of ``loss`` as a forecast of the end.
     """
@@ -71,6 +73,7 @@ class Observation:
     settings: Settings
     loss: float
     noise: float
+    number: int | None = None
 
 
 def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]:
@@ -98,8 +101,11 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
         behind = math.log(loss / best) if 0 < loss < math.inf else _MOST_BEHIND
         done = min(1.0, step / trial.params.get("iters", most_iters))
         noise = _NOISE + _NOISE_OF_EARLY * (1 - done)
-        found.append(Observation(trial.params, min(behind, _MOST_BEHIND), noise))
-    return found
+        found.append(Observation(trial.params, min(behind, _MOST_BEHIND), noise, trial.number))
+    # The cost grows with the cube of them; the best and the newest say most.
+    best = sorted(found, key=lambda each: each.loss)[: _MOST_OBSERVED // 2]
+    newest = [each for each in found if each not in best][-_MOST_OBSERVED // 2 :]
+    return [*best, *newest] if len(found) > _MOST_OBSERVED else found
 
 
 class GaussianProcessSampler(BaseSampler):
@@ -145,7 +151,7 @@ def propose(spec: SweepSpec, trials: Sequence[FrozenTrial], seed: int) -> Settin
     """The setting to try next; None if each that may fit into memory was tried."""
     space = Coordinates(spec.search)
     known = [trial for trial in trials if space.contains(_settings(trial))]
-    left = _untried(space.candidates(seed), known)
+    left = untried(space.candidates(seed), known)
     if not left:
         return None
     random = np.random.default_rng(seed)
@@ -153,26 +159,31 @@ def propose(spec: SweepSpec, trials: Sequence[FrozenTrial], seed: int) -> Settin
     observed = observe([t for t in known if t.state != TrialState.FAIL], spec.train.iters)
     if not observed:
         return left[0]
+    process, at = fit_process(space, observed)
+    pending = [_settings(t) for t in known if not t.intermediate_values and _is_to_come(t)]
+    if pending:
+        means = process.posterior(space.array(pending)).mean
+        added = [Observation(s, float(m), _NOISE) for s, m in zip(pending, means, strict=True)]
+        process, at = fit_process(space, [*observed, *added])
+    below = float(process.posterior(at).mean.min())
+    return left[int(process.posterior(space.array(left)).expected_improvement(below).argmax())]
+
+
+def fit_process(
+    space: Coordinates, observed: Sequence[Observation]
+) -> tuple[GaussianProcess, Array]:
+    """The process that has seen what trials have shown, and their coordinates, (n, d)."""
     at = space.array([each.settings for each in observed])
     losses = np.array([each.loss for each in observed])
     noise = np.array([each.noise for each in observed])
-    process = GaussianProcess(at, losses, noise, space.kinds)
-    pending = [_settings(t) for t in known if not t.intermediate_values and _is_to_come(t)]
-    if pending:
-        added = space.array(pending)
-        at = np.concatenate([at, added])
-        losses = np.concatenate([losses, process.posterior(added).mean])
-        noise = np.concatenate([noise, np.full(len(added), _NOISE)])
-        process = GaussianProcess(at, losses, noise, space.kinds)
-    below = float(process.posterior(at).mean.min())
-    return left[int(process.posterior(space.array(left)).expected_improvement(below).argmax())]
+    return GaussianProcess(at, losses, noise, space.kinds), at
 
 
 def _is_to_come(trial: FrozenTrial) -> bool:
     return not trial.state.is_finished()
 
 
-def _untried(candidates: Sequence[Settings], trials: Sequence[FrozenTrial]) -> list[Settings]:
+def untried(candidates: Sequence[Settings], trials: Sequence[FrozenTrial]) -> list[Settings]:
     """Candidates that no trial had, and whose memory is not that of one that did not fit."""
     tried = {_key(_settings(trial)) for trial in trials}
     too_large = {_memory_key(t.params) for t in trials if t.user_attrs.get(INFEASIBLE)}

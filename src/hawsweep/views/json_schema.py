@@ -20,6 +20,7 @@ from hawsweep.results.verdict import Verdict
 from hawsweep.scoring.intervals import Interval
 from hawsweep.scoring.score import Scores
 from hawsweep.scoring.self_check import SelfCheck
+from hawsweep.search.belief import Belief
 from hawsweep.spec.reference import Key
 from hawsweep.study.confirm import Confirmation
 from hawsweep.trial.example_losses import ExampleLoss
@@ -47,6 +48,7 @@ class LeftOutput(_Output):
     """What is left of a study."""
 
     trials: int
+    paused: int = Field(description="Of these, those that wait trained in part.")
     runs_with_new_seeds: int
     test: bool
     seconds: float | None
@@ -65,6 +67,7 @@ class StatusOutput(_Output):
     confirmed: list[Confirmation]
     why: Insight | None = None
     groups: list[GroupRow] | None = None
+    known: Belief | None = Field(description="What the search knows; null before three trials.")
     trials: list[TrialRow]
     left: LeftOutput
 

@@ -86,6 +86,7 @@ class Report:
         test: The scores on the test split; None if it was not opened.
         compared: Winner and base on the same prompts; None if they cannot be paired, for the
             reason in ``not_compared``.
+        known: What the search knows, in sentences.
         agreement: How well validation loss predicts the score.
         memory: How well peaks were predicted.
         ended: Trials that were pruned, failed or did not fit.
@@ -117,6 +118,7 @@ class Report:
     group_cells: Cells
     losses: tuple[str, ...]
     marginals: Cells
+    known: tuple[str, ...]
     agreement: tuple[str, ...]
     memory: str
     confirmed: tuple[Confirmation, ...]
@@ -167,6 +169,7 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
         group_cells=cells_of(groups_table(found_groups)),
         losses=tuple(_plain(regression_lines(found_groups))),
         marginals=cells_of(insight_table(insight)).changed(redact),
+        known=tuple(redact(each) for each in standing.known),
         agreement=tuple(_plain(agreement_lines(insight))),
         memory=_memory_text(study),
         confirmed=tuple(confirmed),

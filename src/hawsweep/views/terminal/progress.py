@@ -87,6 +87,8 @@ class RunningPicture:
             parts.append(f"then {then}")
         if parts:
             yield Text("; ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
+        if standing is not None and standing.known:
+            yield Text(standing.known[0], style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _height_of(parts: Sequence[RenderableType], console: Console, options: ConsoleOptions) -> int:

@@ -185,6 +185,8 @@ def status_picture(
     ]
     parts += [Text.from_markup(text) for text in said if text]
     parts += groups_parts(status.groups or ())
+    if status.standing.known:
+        parts += ["", Text(f"Known so far: {' '.join(status.standing.known)}", overflow="fold")]
     if status.insight is not None:
         parts += ["", insight_picture(status.insight)]
     return Group(*parts, *(left_lines(status) if with_left else ()))
