@@ -28,7 +28,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import spearmanr
 
 from hawsweep.search.distributions import distributions, first_settings
-from hawsweep.search.promotion import next_promoted, rungs
+from hawsweep.search.promotion import next_promoted
+from hawsweep.search.rungs import rungs
 from hawsweep.search.sampler import propose
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import SweepSpec

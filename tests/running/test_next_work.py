@@ -6,10 +6,12 @@ import pytest
 
 from hawsweep.running.next_work import Work, next_work
 
-# Two workers, one of which waits; four of six trials are finished and one runs.
-TRAINING = Work(doing=("trial", None), n_trials=6, n_finished=4, n_running=1)
+# Two workers, one of which waits; of six settings four have begun before, and one runs.
+TRAINING = Work(doing=("trial", None), n_trials=6, n_begun=4, n_running=1)
+EXHAUSTED = {"is_exhausted": True}
+LAST_QUARTER = {"time_left_s": 90.0, "confirm_s": 60.0, "promote_s": 40.0}
 # All trials are finished, both workers wait, and what is to be confirmed is not queued.
-TRAINED = Work(doing=(None, None), n_trials=6, n_finished=6, n_running=0)
+TRAINED = Work(doing=(None, None), n_trials=6, n_begun=6, n_running=0)
 
 
 @pytest.mark.parametrize(
@@ -17,13 +19,17 @@ TRAINED = Work(doing=(None, None), n_trials=6, n_finished=6, n_running=0)
     [
         ("a trial is left", {}, "trial"),
         ("all that are wanted run", {"n_running": 2}, "wait"),
-        ("more than wanted are finished", {"n_finished": 9}, "wait"),
+        ("more than wanted have begun", {"n_begun": 9}, "wait"),
+        ("a paused one goes on", {"n_running": 2, "promotes": True}, "trial"),
+        ("each setting was tried, a paused one goes on", {**EXHAUSTED, "promotes": True}, "trial"),
         ("the base is not measured", {"misses_base": True}, "base"),
         ("the base is being measured", {"misses_base": True, "doing": ("base", None)}, "trial"),
-        ("each setting was tried", {"is_exhausted": True}, "wait"),
+        ("each setting was tried", EXHAUSTED, "wait"),
         ("the time is up", {"time_left_s": -1.0}, "wait"),
         ("time is left for a trial", {"time_left_s": 61.0, "confirm_s": 60.0}, "trial"),
         ("time is left to confirm only", {"time_left_s": 59.0, "confirm_s": 60.0}, "wait"),
+        ("time is left to promote only", {**LAST_QUARTER, "promotes": True}, "trial"),
+        ("time is left to promote, and nothing is", LAST_QUARTER, "wait"),
         ("it is interrupted", {"is_interrupted": True, "misses_base": True}, "exit"),
     ],
 )
@@ -37,7 +43,7 @@ def test_worker_that_waits_while_another_trains(about, changes, command):
         ("a trial is left", {}, "trial"),
         ("the base is another's", {"misses_base": True}, "trial"),
         ("all that are wanted run", {"n_running": 2}, "exit"),
-        ("all are finished", {"n_finished": 6, "n_running": 0, "wants_test": True}, "exit"),
+        ("all are finished", {"n_begun": 6, "n_running": 0, "wants_test": True}, "exit"),
         ("the time is up", {"time_left_s": -1.0}, "exit"),
     ],
 )
@@ -69,6 +75,20 @@ def test_worker_that_waits_when_all_trials_are_finished(about, changes, command)
     assert next_work(replace(TRAINED, **changes)) == command, about
 
 
+@pytest.mark.parametrize(
+    ("about", "changes", "command"),
+    [
+        ("two are whole", {"n_complete": 2}, "queue"),
+        ("one is whole", {"n_complete": 1}, "trial"),
+        ("one is whole, and none can go on", {"n_complete": 1, "promotes": False}, "queue"),
+        ("one is whole, and the time is up", {"n_complete": 1, "time_left_s": -1.0}, "test"),
+    ],
+)
+def test_two_are_trained_whole_in_the_time_to_confirm_them(about, changes, command):
+    late = {"time_left_s": 1.0, "confirm_s": 60.0, "promotes": True, "wants_test": True}
+    assert next_work(replace(TRAINED, **{**late, **changes})) == command, about
+
+
 def simulate(n_workers, work, n_to_confirm):
     """What workers are told until all have ended, each ending one thing after another."""
     doing, told, n_queued = [None] * n_workers, [], None
@@ -95,7 +115,7 @@ def simulate(n_workers, work, n_to_confirm):
         if doing[ended] == "base":
             work = replace(work, misses_base=False)
         if doing[ended] == "trial":
-            work = replace(work, n_finished=work.n_finished + 1)
+            work = replace(work, n_begun=work.n_begun + 1)
         if doing[ended] == "test":
             work = replace(work, wants_test=False)
         doing[ended] = None
@@ -104,6 +124,6 @@ def simulate(n_workers, work, n_to_confirm):
 
 @pytest.mark.parametrize("n_workers", [1, 2, 3])
 def test_sweep_measures_trains_confirms_tests_and_ends(n_workers):
-    work = Work((), n_trials=4, n_finished=0, n_running=0, misses_base=True, wants_test=True)
+    work = Work((), n_trials=4, n_begun=0, n_running=0, misses_base=True, wants_test=True)
     told = simulate(n_workers, work, 3)
     assert told == ["base", *["trial"] * 4, *["confirm"] * 3, "test", "finish"]

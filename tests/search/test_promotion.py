@@ -6,7 +6,8 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from hawsweep.search.distributions import distributions
-from hawsweep.search.promotion import next_promoted, promoting_s, rungs, tolerance
+from hawsweep.search.promotion import next_promoted, tolerance
+from hawsweep.search.rungs import expected_ends, promoting_s, rungs
 from hawsweep.spec.read import check_sweep
 
 RATE = "learning_rate"
@@ -192,3 +193,10 @@ def test_queued_settings_are_not_promoted():
 def test_nothing_begins_in_the_last_quarter_of_the_time():
     assert promoting_s(sweep(timeout="8h")) == 2 * 3600
     assert promoting_s(sweep()) == promoting_s(sweep("median", timeout="8h")) == 0
+
+
+def test_about_half_are_expected_past_each_rung_and_two_to_the_end():
+    # Of 24 .55 are 14 past 40, 8 of these past 80, 5 past 160.
+    assert expected_ends(sweep().train, 24) == {40: 10, 80: 6, 160: 3, 320: 5}
+    assert expected_ends(sweep().train, 3) == {40: 1, 80: 0, 160: 0, 320: 2}
+    assert expected_ends(sweep(steps_per_eval=320).train, 7) == {320: 7}

@@ -10,6 +10,7 @@ from optuna.trial import TrialState, create_trial
 from hawsweep.errors import StudyError
 from hawsweep.models.shape import shape_of
 from hawsweep.planning.calibration import uncalibrated
+from hawsweep.planning.check_settings import differing_trains
 from hawsweep.planning.disk_space import bytes_to_write, check_space
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.space import apply_settings
@@ -96,12 +97,22 @@ def known(tiny_model):
 
 
 def test_what_a_sweep_writes_grows_with_what_it_keeps(known):
-    some = bytes_to_write(sweep(trials=50), known, 1)
-    assert bytes_to_write(sweep(trials=50, keep="best 2"), known, 1) < some
-    assert bytes_to_write(sweep(trials=50, keep="all"), known, 1) > some
-    assert bytes_to_write(sweep(trials=50), known, 4) > some
-    every = sweep(trials=50, train={**CONTENT["train"], "keep_checkpoints": "every"})
+    asked = {"trials": 50, "pruning": {"name": "median"}}
+    some = bytes_to_write(sweep(**asked), known, 1)
+    assert bytes_to_write(sweep(**asked, keep="best 2"), known, 1) < some
+    assert bytes_to_write(sweep(**asked, keep="all"), known, 1) > some
+    assert bytes_to_write(sweep(**asked), known, 4) > some
+    every = sweep(**asked, train={**CONTENT["train"], "keep_checkpoints": "every"})
     assert bytes_to_write(every, known, 1) > some
+
+
+def test_all_trials_may_be_paused_at_a_time(known):
+    asked = {"trials": 50, "keep": "best 2", "confirm": {"top": 0}}
+    n_more = 50 - 2
+    largest = max(known.shape.trained_parameters(each) for each in differing_trains(sweep()))
+    pruned = bytes_to_write(sweep(**asked, pruning={"name": "median"}), known, 1)
+    # An adapter, and a state: the adapter, two moments, and pending gradients.
+    assert bytes_to_write(sweep(**asked), known, 1) == pruned + n_more * 5 * 4 * largest
 
 
 def test_estimate_covers_adapter_and_state_of_the_largest_rank(known):

@@ -13,7 +13,7 @@ from hawsweep.planning.sweep_plan import SweepPlan, to_plain
 from hawsweep.planning.trial_plan import CostModel
 from hawsweep.planning.workload import n_held_out
 from hawsweep.search.coordinates import most_trials
-from hawsweep.search.promotion import expected_ends
+from hawsweep.search.rungs import expected_ends
 
 # Bytes a second at which weights are read where few tokens are computed at a time.
 _BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}

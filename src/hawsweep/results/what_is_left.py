@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
 from hawsweep.results.what_is_known import known_sentences
 from hawsweep.search.belief import Belief, KeyBelief, find_belief
-from hawsweep.search.promotion import expected_ends
+from hawsweep.search.rungs import expected_ends
 from hawsweep.search.sampler import is_exhausted
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
@@ -32,7 +32,6 @@ class Remaining:
 
     Attributes:
         n_trials: The number to finish: those asked for, or as many as the space has settings.
-        n_paused: Trials that wait, trained in part; ``paused_s`` is what they took.
         n_running: Trials that run in any process on any machine, by the database.
         trial_s: Mean seconds of a trial, including pruned ones; None before the first has ended
             or paused.
@@ -42,14 +41,13 @@ class Remaining:
         best: The number of the best trial; ``best_curve`` has its iterations and validation
             losses.
         rows: The best lines of the leaderboard, the base among them.
+        n_paused: Trials that wait, trained in part; ``paused_s`` is what they took.
         belief: What the search knows; None before it knows something.
         known: That in words.
     """
 
     n_trials: int
     finished: int
-    n_paused: int
-    paused_s: float
     n_running: int
     trial_s: float | None
     again_left: int
@@ -58,6 +56,8 @@ class Remaining:
     best: int | None
     best_curve: tuple[tuple[int, float], ...]
     rows: tuple[TrialRow, ...]
+    n_paused: int = 0
+    paused_s: float = 0.0
     belief: Belief | None = None
     known: tuple[str, ...] = ()
 
@@ -80,7 +80,7 @@ class Remaining:
         """The inverse of ``to_plain``, also after JSON."""
         curve = tuple((int(step), float(loss)) for step, loss in plain["best_curve"])
         rows = tuple(TrialRow(**row) for row in plain["rows"])
-        known = {"best_curve": curve, "rows": rows, "known": tuple(plain["known"])}
+        known: dict[str, Any] = {"best_curve": curve, "rows": rows, "known": tuple(plain["known"])}
         if (belief := plain["belief"]) is not None:
             keys = tuple(KeyBelief(**key) for key in belief["keys"])
             known["belief"] = Belief(**{**belief, "keys": keys})
@@ -168,12 +168,12 @@ def _trial_s(trials: Sequence[FrozenTrial], spec: SweepSpec | None, n_trials: in
     times = [(t, seconds) for t in ended if (seconds := _seconds(t)) is not None]
     if not times:
         return None
-    if spec is None or spec.pruning.name != "promote":
-        return sum(seconds for _, seconds in times) / len(times)
     trained = sum(trial.last_step or 0 for trial, _ in times)
+    if spec is None or spec.pruning.name != "promote" or not trained:
+        return sum(seconds for _, seconds in times) / len(times)
     train = apply_settings(spec.train, times[0][0].params)
     expected = sum(at * n for at, n in expected_ends(train, n_trials).items()) / max(1, n_trials)
-    return sum(seconds for _, seconds in times) / max(1, trained) * expected
+    return sum(seconds for _, seconds in times) / trained * expected
 
 
 def _seconds(trial: FrozenTrial) -> float | None:

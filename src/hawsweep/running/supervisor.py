@@ -26,7 +26,8 @@ from hawsweep.running.worker_process import WorkerProcess, WorkerStarter
 from hawsweep.scoring.embedder_process import EmbedderProcess
 from hawsweep.scoring.metrics import BUILT_IN
 from hawsweep.search.distributions import distributions
-from hawsweep.search.promotion import next_promoted, promoting_s
+from hawsweep.search.promotion import next_promoted
+from hawsweep.search.rungs import promoting_s
 from hawsweep.search.sampler import is_exhausted, make_sampler
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec

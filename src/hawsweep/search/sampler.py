@@ -103,9 +103,11 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
         noise = _NOISE + _NOISE_OF_EARLY * (1 - done)
         found.append(Observation(trial.params, min(behind, _MOST_BEHIND), noise, trial.number))
     # The cost grows with the cube of them; the best and the newest say most.
-    best = sorted(found, key=lambda each: each.loss)[: _MOST_OBSERVED // 2]
-    newest = [each for each in found if each not in best][-_MOST_OBSERVED // 2 :]
-    return [*best, *newest] if len(found) > _MOST_OBSERVED else found
+    if len(found) <= _MOST_OBSERVED:
+        return found
+    lowest = sorted(found, key=lambda each: each.loss)[: _MOST_OBSERVED // 2]
+    newest = [each for each in found if each not in lowest][-(_MOST_OBSERVED // 2) :]
+    return [*lowest, *newest]
 
 
 class GaussianProcessSampler(BaseSampler):

@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.files import replace_text
 from hawsweep.layout import METRICS_FILE
-from hawsweep.search.promotion import next_promoted, rungs
+from hawsweep.search.promotion import next_promoted
+from hawsweep.search.rungs import rungs
 from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import (
     BEST_ITERATION,
