@@ -25,7 +25,7 @@ from hawsweep.running.worker_process import WorkerProcess, WorkerStarter
 from hawsweep.scoring.embedder_process import EmbedderProcess
 from hawsweep.scoring.metrics import BUILT_IN
 from hawsweep.search.distributions import distributions
-from hawsweep.search.sampler import is_exhausted, make_sampler
+from hawsweep.search.sampler import make_sampler, n_untried
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
 from hawsweep.study.backup import Backups
@@ -288,7 +288,7 @@ class Supervisor:
         """Whether no trial waits and no setting is left to propose; said once."""
         trials = self._study.get_trials(deepcopy=False)
         waits = any(trial.state == TrialState.WAITING for trial in trials)
-        if waits or not is_exhausted(self._spec, trials):
+        if waits or n_untried(self._spec, trials):
             return False
         if not self._told_exhausted and count_finished(self._study) < self._spec.trials:
             self._told_exhausted = True
