@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
+from hawsweep.search.sampler import n_untried
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BASE, INFEASIBLE, SCORE_TIME_S, TIME_S
 from hawsweep.study.confirm import confirmations, winner
@@ -25,7 +26,7 @@ class Remaining:
     """The progress of a study between two events.
 
     Attributes:
-        n_trials: The number to finish.
+        n_trials: The number to finish: fewer than the sweep's where the space has fewer settings.
         n_running: Trials that run in any process on any machine, by the database.
         trial_s: Mean seconds of a finished trial, including pruned ones; None before the first.
         again_left: Confirming runs that are left.
@@ -88,7 +89,7 @@ def find_remaining(
         and (seconds := _seconds(trial)) is not None
     ]
     best = winner(study)
-    n_trials = finished if spec is None else spec.trials
+    n_trials = finished if spec is None else _n_trials(trials, finished, spec)
     again_left = 0 if spec is None else _again_left(study, spec, max(finished, n_trials))
     again_s = 0.0 if spec is None else again_left * _again_s(trials, spec)
     test_left = _test_left(study, best)
@@ -104,6 +105,11 @@ def find_remaining(
         best_curve=() if best is None else loss_curve(best),
         rows=_best_rows(leaderboard(study) if rows is None else rows),
     )
+
+
+def _n_trials(trials: Sequence[FrozenTrial], finished: int, spec: SweepSpec) -> int:
+    n_begun = sum(not trial.state.is_finished() for trial in trials)
+    return int(min(spec.trials, finished + n_begun + n_untried(spec, trials)))
 
 
 def seconds_left(
