@@ -293,7 +293,7 @@ class SweepSpec(Section):
     enqueue: tuple[dict[str, SearchValue], ...] | None = Field(
         None, examples=["enqueue: [{learning_rate: 2e-4}]"]
     )
-    """Settings to try first; by default two that published sweeps suggest."""
+    """Settings to try first; by default four around what published sweeps suggest."""
     memory: MemorySpec = Field(default_factory=MemorySpec)
     validation: ValidationSpec = Field(default_factory=ValidationSpec)
     pruning: PruningSpec = Field(default_factory=PruningSpec)
