@@ -135,7 +135,7 @@ def test_kills_at_random_moments_repeat_no_more_than_an_interval_each(lab, seed)
     check_promoted(here, [*events, *run.events], n_deaths)
 
 
-def test_sweep_of_two_settings_ends_with_two_trials_and_confirms_both(lab):
+def test_both_of_two_settings_are_promoted_to_the_end_and_confirmed(lab):
     search = {
         "learning_rate": {"choices": [1e-3, 3e-3]},
         "lora_parameters.rank": {"choices": [2]},

@@ -350,6 +350,17 @@ def test_news_are_start_each_new_best_and_end():
     ]
 
 
+def test_news_count_the_settings_of_a_space_that_has_fewer_than_trials():
+    told, search = Told(), {"learning_rate": {"choices": [1e-4, 1e-3]}}
+    spec = check_sweep({**SWEEP, "search": search, "train": {"iters": 10}}, "a sweep")
+    with telling("rates", spec, [told], lambda _: None) as news:
+        news(began())
+        news(ended(0, "complete", 0.5))
+    texts = [each.text for each in told.messages]
+    assert texts[0] == "rates: starts: 2 trials"
+    assert texts[1].endswith("; 1 of 2 trials")
+
+
 def test_news_of_a_study_that_goes_on_know_its_best():
     told = Told()
     with telling("rates", check_sweep(SWEEP, "a sweep"), [told], lambda _: None) as news:

@@ -98,6 +98,17 @@ def test_what_was_told_last_is_kept_with_its_time(follow, clock):
     assert follow.state.told[-1].at == clock.now
 
 
+def test_exhausted_space_is_told_as_of_the_sweep_and_of_no_worker(follow):
+    follow(Event("exhausted", values={"n_trials": 10}))
+    assert [each.kind for each in follow.state.told] == ["exhausted"]
+    assert follow.state.workers == ()
+
+
+def test_trials_to_finish_are_those_of_the_study_not_of_the_sweep(follow):
+    tell_standing(follow, n_trials=6)
+    assert follow.state.n_trials == 6
+
+
 def test_worker_that_died_starts_anew(follow):
     start(follow)
     follow(Event("died", 0, {"reason": "SIGKILL"}))

@@ -19,12 +19,14 @@ from hawsweep.results.what_is_left import Remaining, find_remaining
 from hawsweep.running.events import Event
 from hawsweep.running.progress import SweepState, ToldEvent, WorkerState, recording
 from hawsweep.running.status import StatusReader
+from hawsweep.search.distributions import distributions
+from hawsweep.spec.read import check_sweep
 from hawsweep.spec.space import MODEL
 from hawsweep.study.attributes import CONFIRMS, SEED
 from hawsweep.study.confirm import open_confirmation
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
-from hawsweep.study.study import load_study
+from hawsweep.study.study import create_study, load_study
 from hawsweep.views.terminal.progress import RunningPicture
 from hawsweep.views.terminal.tables import shown_rows
 
@@ -77,6 +79,24 @@ def test_what_is_left_and_how_long_it_takes_is_said(place):
     assert left_s == pytest.approx((spec.trials - N_TRIALS) * 242.454 + after_s)
     said = " ".join(status(place).split())
     assert f"{N_TRIALS} of {spec.trials} trials are done; left: {spec.trials - N_TRIALS} to" in said
+
+
+def test_of_an_exhausted_space_no_trial_is_left(tmp_path):
+    search = {"learning_rate": {"choices": [1e-4, 1e-3]}}
+    content = {"model": "m", "data": "phrasebook", "search": search, "train": {"iters": 10}}
+    spec = check_sweep({**content, "trials": 4}, "a sweep")
+    storage = open_storage(Place(tmp_path), create=True)
+    study, _ = create_study(storage, Place(tmp_path), "two", spec, {})
+    expected = ((0, 2), (1, 1), (2, 0))  # finished, left
+    for rate, (finished, left) in zip((1e-4, 1e-3, None), expected, strict=True):
+        standing = find_remaining(study, spec)
+        assert (standing.n_trials, standing.finished, standing.trials_left) == (2, finished, left)
+        if rate is not None:
+            study.enqueue_trial({"learning_rate": rate})
+            assert find_remaining(study, spec).trials_left == left
+            asked = study.ask(distributions(spec.search))
+            assert find_remaining(study, spec).trials_left == left
+            study.tell(asked, 0.5)
 
 
 def test_runs_with_new_seeds_that_have_ended_are_no_more_left(place):

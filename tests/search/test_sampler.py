@@ -10,8 +10,8 @@ from hawsweep.search.coordinates import most_trials
 from hawsweep.search.distributions import distributions
 from hawsweep.search.sampler import (
     GaussianProcessSampler,
-    is_exhausted,
     make_sampler,
+    n_untried,
     observe,
     propose,
 )
@@ -135,15 +135,14 @@ def test_trials_that_have_shown_nothing_yet_are_kept_away_from():
 )
 def test_setting_that_a_trial_had_is_never_proposed(state):
     spec, all_four = sweep(SMALL), [of(rate, rank) for rate in (1e-4, 3e-4) for rank in (4, 8)]
-    trials = []
+    trials, found = [], []
     for seed in range(4):
-        proposed = propose(spec, numbered(*trials), seed)
-        assert not is_exhausted(spec, trials)
-        assert proposed not in [each.params for each in trials]
-        trials.append(trial(proposed, state=state, search=SMALL))
-    assert is_exhausted(spec, numbered(*trials))
+        assert n_untried(spec, trials) == 4 - seed
+        found.append(propose(spec, numbered(*trials), seed))
+        trials.append(trial(found[-1], state=state, search=SMALL))
+    assert all(each in found for each in all_four)
+    assert n_untried(spec, numbered(*trials)) == 0
     assert propose(spec, trials, 9) is None
-    assert all(each in all_four for each in (t.params or proposed for t in trials))
 
 
 def test_settings_of_the_memory_of_one_that_did_not_fit_are_left_out():
@@ -151,11 +150,38 @@ def test_settings_of_the_memory_of_one_that_did_not_fit_are_left_out():
     trials = numbered(trial(of(1e-4, 8), state=TrialState.PRUNED, search=SMALL, infeasible=True))
     found = [propose(spec, trials, seed) for seed in range(10)]
     assert {each[RANK] for each in found} == {4}
+    assert n_untried(spec, trials) == 2
 
 
-def test_space_of_a_range_is_not_exhausted():
-    trials = numbered(*(ended(of(1e-5 * n)) for n in range(1, 50)))
-    assert not is_exhausted(sweep(), trials)
+@pytest.mark.parametrize(
+    ("key", "asked", "values"),
+    [
+        ("iters", {"low": 20, "high": 2000, "step": 20}, range(20, 2001, 20)),
+        ("batch_size", {"low": 1, "high": 8, "log": True}, range(1, 9)),
+        ("lora_parameters.dropout", {"low": 0, "high": 0.3, "step": 0.1}, [0, 0.1, 0.2, 0.3]),
+        ("num_layers", {"low": 4, "high": 4}, [4]),
+    ],
+)
+def test_each_value_of_a_range_of_few_is_tried_before_the_space_is_exhausted(key, asked, values):
+    search = {key: asked, "grad_accumulation_steps": {"choices": [1, 2]}}
+    spec = sweep(search, trials=1000)
+    tried = [
+        trial({key: value, "grad_accumulation_steps": n}, search=search)
+        for value in values
+        for n in (1, 2)
+    ]
+    assert most_trials(spec) == len(tried)
+    n = len(tried)
+    assert [n_untried(spec, tried[:k]) for k in (0, 1, n)] == [n, n - 1, 0]
+    last = propose(spec, numbered(*tried[:-1]), 0)
+    assert last == pytest.approx(tried[-1].params)
+
+
+@pytest.mark.parametrize(("search", "name"), [(SPACE, "gp"), (SMALL, "tpe"), (SMALL, "random")])
+def test_space_of_a_range_or_of_a_sampler_that_repeats_is_never_exhausted(search, name):
+    rates = [1e-5 * n for n in range(1, 50)] if search is SPACE else [1e-4, 3e-4]
+    trials = numbered(*(ended(of(rate, rank)) for rate in rates for rank in (4, 8, 16)))
+    assert n_untried(sweep(search, sampler={"name": name}), trials) == math.inf
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,14 @@ def test_all_trials_may_be_paused_at_a_time(known):
     assert bytes_to_write(sweep(**asked), known, 1) == pruned + n_more * 5 * 4 * largest
 
 
+def test_trials_beyond_the_settings_of_the_space_write_nothing(known):
+    two = {**CONTENT["search"], "learning_rate": {"choices": [1e-4]}}
+    of_2, of_50 = (
+        bytes_to_write(sweep(search=two, trials=n, keep="all"), known, 1) for n in (2, 50)
+    )
+    assert of_2 == of_50
+
+
 def test_estimate_covers_adapter_and_state_of_the_largest_rank(known):
     spec = sweep(trials=1, keep="best 1")
     largest = apply_settings(spec.train, {"lora_parameters.rank": 8})

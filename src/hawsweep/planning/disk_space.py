@@ -8,6 +8,7 @@ from hawsweep.errors import StudyError
 from hawsweep.files import existing_folder
 from hawsweep.planning.check_settings import differing_trains
 from hawsweep.planning.trial_plan import CostModel
+from hawsweep.search.coordinates import most_trials
 from hawsweep.spec.sweep import SweepSpec, keep_count
 from hawsweep.study.place import Place
 
@@ -44,13 +45,13 @@ def bytes_to_write(spec: SweepSpec, known: CostModel, n_workers: int) -> int:
     state = 4 * most * _VALUE_BYTES
     adapters = n_adapters * most * _VALUE_BYTES
     count = keep_count(spec.keep)
-    n_kept = spec.trials if count is None else min(max(count, spec.confirm.top), spec.trials)
+    n_trials = most_trials(spec)
+    n_kept = n_trials if count is None else min(max(count, spec.confirm.top), n_trials)
     n_again = spec.confirm.top * spec.confirm.seeds
     running = n_workers * (2 * state + adapters)  # a new state is written beside the old one
-    paused = spec.trials if spec.pruning.name == "promote" else 0
+    paused = n_trials if spec.pruning.name == "promote" else 0
     return (
-        max(0, paused - n_kept) * (adapters + state)
-        + (n_kept + n_again) * (adapters + state)
+        (max(n_kept, paused) + n_again) * (adapters + state)
         + running
-        + (spec.trials + n_again) * _SMALL_BYTES_A_TRIAL
+        + (n_trials + n_again) * _SMALL_BYTES_A_TRIAL
     )

@@ -14,6 +14,7 @@ from hawsweep.planning.peak import arrays_budget
 from hawsweep.planning.sweep_plan import share, worker_bytes
 from hawsweep.planning.trial_plan import CostModel
 from hawsweep.planning.workload import Workload, workload
+from hawsweep.search.coordinates import most_trials
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.text import SayProgress
 
@@ -62,7 +63,7 @@ def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: SayProgress) -
     known = {model: each for model, each in found.items() if each is not None}
     if len(known) < len(found):
         say("the memory of this architecture is not known: trials run as the sweep says")
-        n_workers = 1 if spec.workers == "auto" else min(spec.workers, spec.trials)
+        n_workers = 1 if spec.workers == "auto" else min(spec.workers, most_trials(spec))
         return WorkerShares(n_workers, None, left_out, {})
     shares = [share(of_each[model], each, works[model], budget)[0] for model, each in known.items()]
     n_workers = min(shares, default=1)

@@ -218,7 +218,7 @@ def share(spec: SweepSpec, known: CostModel, work: Workload, budget: Budget) -> 
     if spec.workers != "auto":
         return spec.workers, worker_bytes(budget, spec.workers)
     assumed = machine_memory.usable_cores() if known.device == "cpu" else 1
-    most = min(known.speed.n_workers or assumed, spec.trials)
+    most = min(known.speed.n_workers or assumed, most_trials(spec))
     largest = apply_settings(spec.train, extreme_settings(known, spec, work, largest=True))
     smallest = apply_settings(spec.train, extreme_settings(known, spec, work, largest=False))
     for n_workers in range(most, 1, -1):

@@ -23,6 +23,7 @@ from hawsweep.prepare.finding import Finding, State, worst
 from hawsweep.prepare.inspect_data import DataView, find_template, inspect_data
 from hawsweep.scoring.intervals import detectable_difference
 from hawsweep.search.coordinates import most_trials
+from hawsweep.search.rungs import told_without_rungs
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
@@ -114,6 +115,9 @@ def _sweep(spec: SweepSpec) -> Iterator[Finding]:
         text = f"the search space has {n_settings} settings, fewer than trials, {spec.trials}"
         remedy = "The sweep ends when each was tried; widen the search for more."
         yield Finding("sweep", "warning", text, remedy)
+
+    if text := told_without_rungs(spec):
+        yield Finding("pruning", "warning", text, "Raise iters, or lower steps_per_eval.")
 
 
 def _model(spec: SweepSpec) -> tuple[Path | None, list[Finding]]:

@@ -11,7 +11,7 @@ from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
 from hawsweep.results.what_is_known import known_sentences
 from hawsweep.search.belief import Belief, KeyBelief, find_belief
 from hawsweep.search.rungs import expected_ends
-from hawsweep.search.sampler import is_exhausted
+from hawsweep.search.sampler import n_untried
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BASE, INFEASIBLE, SCORE_TIME_S, TIME_S
@@ -31,7 +31,7 @@ class Remaining:
     """The progress of a study between two events.
 
     Attributes:
-        n_trials: The number to finish: those asked for, or as many as the space has settings.
+        n_trials: The number to finish: fewer than the sweep's where the space has fewer settings.
         n_running: Trials that run in any process on any machine, by the database.
         trial_s: Mean seconds of a trial, including pruned ones; None before the first has ended
             or paused.
@@ -100,7 +100,7 @@ def find_remaining(
     finished = count_finished(study)
     paused = [trial for trial in trials if is_paused(trial)]
     best = winner(study)
-    n_trials = finished if spec is None else _n_trials(spec, trials)
+    n_trials = finished if spec is None else _n_trials(trials, finished, spec)
     again_left = 0 if spec is None else _again_left(study, spec, max(finished, n_trials))
     again_s = 0.0 if spec is None else again_left * _again_s(trials, spec)
     test_left = _test_left(study, best)
@@ -128,6 +128,11 @@ def find_remaining(
     )
 
 
+def _n_trials(trials: Sequence[FrozenTrial], finished: int, spec: SweepSpec) -> int:
+    n_begun = sum(not trial.state.is_finished() for trial in trials)
+    return int(min(spec.trials, finished + n_begun + n_untried(spec, trials)))
+
+
 def seconds_left(
     standing: Remaining, elapsed: Sequence[float], n_workers: int, trial_s: float | None = None
 ) -> float | None:
@@ -143,13 +148,6 @@ def seconds_left(
     # A trial that has taken longer than the mean is about to end.
     work = max(0.0, standing.trials_left * each - standing.paused_s) + standing.after_s
     return max(0.0, work - sum(min(seconds, each) for seconds in elapsed)) / max(1, n_workers)
-
-
-def _n_trials(spec: SweepSpec, trials: Sequence[FrozenTrial]) -> int:
-    """The trials to finish, no more than there are settings to try."""
-    failed = (TrialState.FAIL,)
-    begun = sum(t.state not in failed and not t.user_attrs.get(INFEASIBLE) for t in trials)
-    return spec.trials if begun >= spec.trials or not is_exhausted(spec, trials) else begun
 
 
 def _trial_s(trials: Sequence[FrozenTrial], spec: SweepSpec | None, n_trials: int) -> float | None:

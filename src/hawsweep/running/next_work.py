@@ -17,6 +17,7 @@ class Work:
     Attributes:
         doing: The command of each worker; None for a waiting one.
         is_exhausted: Whether each setting of the space was tried.
+        is_settled: Whether more settings are not expected to bring what the sweep asks for.
         is_interrupted: Whether the sweep must end.
         joins: This process runs trials only; another one does the rest.
         misses_base: Whether an untuned model must still be measured.
@@ -38,6 +39,7 @@ class Work:
     n_complete: int = 0
     promotes: bool = False
     is_exhausted: bool = False
+    is_settled: bool = False
     is_interrupted: bool = False
     joins: bool = False
     misses_base: bool = False
@@ -63,7 +65,7 @@ class Work:
         """Whether another setting may begin."""
         is_late = self.is_over(self.confirm_s + self.promote_s)
         is_enough = self.n_begun + self.n_running >= self.n_trials
-        return not (is_late or is_enough or self.is_exhausted)
+        return not (is_late or is_enough or self.is_exhausted or self.is_settled)
 
     @property
     def may_confirm(self) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 from hawsweep.errors import HawsweepError, SpecError
 from hawsweep.results.study_results import StudyResults
 from hawsweep.running.events import Ended, Event, Listener
+from hawsweep.search.coordinates import most_trials
 from hawsweep.spec.sweep import SweepSpec
 
 NOTIFY_VARIABLE = "HAWSWEEP_NOTIFY"
@@ -194,7 +195,7 @@ class News:
             self._trial, self._score = map(event.values.get, ("best_trial", "best_score"))
             is_new = event.values["is_new"]
             goes_on = f"goes on after {self._count()}"
-            self._send("start", f"starts: {self._spec.trials} trials" if is_new else goes_on)
+            self._send("start", f"starts: {most_trials(self._spec)} trials" if is_new else goes_on)
         elif event.kind == "trial_end":
             self._on_trial_end(event)
         self._pass_faults()
@@ -244,7 +245,7 @@ class News:
         self._send("best", text)
 
     def _count(self) -> str:
-        return f"{self._finished} of {self._spec.trials} trials"
+        return f"{self._finished} of {most_trials(self._spec)} trials"
 
     def _send(self, event: str, text: str) -> None:
         if event not in self._spec.notify:

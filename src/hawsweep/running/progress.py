@@ -32,11 +32,15 @@ TOLD = frozenset(
         "not_told",
         "died",
         "reaped",
+        "exhausted",
+        "settled",
         "interrupting",
     }
 )
 _CHANGES_STANDING = frozenset({"study", "base_end", "trial_end", "confirm_end", "reaped"})
-_OF_NO_WORKER = frozenset({"interrupting", "reaped", "left_out", "not_told"})
+_OF_NO_WORKER = frozenset(
+    {"interrupting", "reaped", "left_out", "not_told", "exhausted", "settled"}
+)
 # What a worker is at after events that say nothing else of it.
 _DOING = {"base_start": "base", "died": "starting", **dict.fromkeys(FREES_WORKER, "waiting")}
 
@@ -161,7 +165,7 @@ class Follower:
             standing = Remaining.from_plain(event.values)
             scores = [row.score for row in standing.rows if row.state == "complete"]
             best = max((score for score in scores if score is not None), default=None)
-            changes |= {"standing": standing, "best_score": best}
+            changes |= {"standing": standing, "n_trials": standing.n_trials, "best_score": best}
         elif event.kind not in _OF_NO_WORKER:
             changes["workers"] = self._with_worker(event, now)
         if event.values.get("is_best"):

@@ -26,6 +26,7 @@ from hawsweep.running.progress import joined_file, recording, telling_remaining
 from hawsweep.running.supervisor import POLL_S, Supervisor
 from hawsweep.running.write_notes import writing_notes
 from hawsweep.search.distributions import first_of_models
+from hawsweep.search.rungs import told_without_rungs
 from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
 from hawsweep.study import provenance
 from hawsweep.study.attributes import HOW, REFERENCES, STOP, SUGGESTED_BY
@@ -182,8 +183,8 @@ def _run_sweep(
     check_database_not_lost(place)
     storage = open_storage(place, create=True)
     spec, changed = spec_to_run(storage, name, spec)
-    if changed:
-        _preparing(listen)(changed)
+    for text in filter(None, (changed, told_without_rungs(spec))):
+        _preparing(listen)(text)
     with watching(place, name) as presence:
         ended = _run_study(spec, name, place, storage, listen, splits, presence, accept_versions)
         return Outcome(load_study(storage, name), place, ended, presence)
@@ -213,6 +214,10 @@ def _run_study(
         configs = {model: read_config(path) for model, path in paths.items()}
         for settings in first_of_models(spec, configs, len(splits.train)):
             study.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
+    elif (before := spec_of(study).pruning.name) != spec.pruning.name:
+        _preparing(listen)(
+            f"pruning was {before}, is {spec.pruning.name}: it decides which trials go on from now"
+        )
     # These keys may change at each start.
     study.set_user_attr(REFERENCES, spec.scoring.references or {})
     study.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))

@@ -19,6 +19,7 @@ from hawsweep.layout import ADAPTER_DIR, LOG_FILE, STATE_FILE
 from hawsweep.machine import memory
 from hawsweep.models import resolve
 from hawsweep.planning.share_memory import WorkerShares
+from hawsweep.results.what_is_left import find_remaining
 from hawsweep.running.events import FREES_WORKER, Ended, Event, Listener
 from hawsweep.running.memory_watch import MemoryWatch
 from hawsweep.running.next_work import Work, next_work
@@ -28,7 +29,7 @@ from hawsweep.scoring.metrics import BUILT_IN
 from hawsweep.search.distributions import distributions
 from hawsweep.search.promotion import next_promoted
 from hawsweep.search.rungs import promoting_s
-from hawsweep.search.sampler import is_exhausted, make_sampler
+from hawsweep.search.sampler import make_sampler, n_untried
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
@@ -54,6 +55,7 @@ from hawsweep.study.trials import (
     n_test_records,
     read_test,
 )
+from hawsweep.units import parse_share
 
 MAX_FAILURES_IN_A_ROW = 3
 MAX_INFEASIBLE_IN_A_ROW = 50
@@ -115,7 +117,8 @@ class Supervisor:
         self._promote_s = promoting_s(spec)
         self._interrupted = False
         self._interrupts_asked = self._interrupts_done = 0
-        self._timed_out = self._told_exhausted = False
+        self._timed_out = self._told_exhausted = self._told_settled = False
+        self._has_news = True  # since it was last asked whether the sweep is settled
         self._memory_watch = MemoryWatch()
         self._backups = Backups(place)
         self._next_look = self._next_look_at_others = 0.0
@@ -145,7 +148,8 @@ class Supervisor:
                 self._backups.make()
         if self._interrupted:
             return "interrupted"
-        left = count_finished(self._study) < self._spec.trials and not self._is_exhausted()
+        left = count_finished(self._study) < self._spec.trials
+        left = left and not (self._is_exhausted() or self._is_settled())
         left = left or confirm.n_waiting(self._confirming) > 0
         return "timeout" if self._timed_out and left else "finished"
 
@@ -241,6 +245,7 @@ class Supervisor:
                 self._count_failure(event["fault"], event["reason"])
             self._count_infeasible(event["state"] == "infeasible")
         if kind in ("trial_end", "confirm_end"):
+            self._has_news = True
             remove_bulk(self._study, self._place, self._spec)
         if kind in ("base_end", "trial_end", "confirm_end", "test_end"):
             self._backups.note_change()
@@ -291,6 +296,7 @@ class Supervisor:
             n_running=n_running_here(self._study),
             n_complete=sum(trial.state == TrialState.COMPLETE for trial in trials),
             is_exhausted=self._is_exhausted(),
+            is_settled=self._is_settled(),
             is_interrupted=self._interrupted,
             joins=self._joins,
             misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),
@@ -309,11 +315,24 @@ class Supervisor:
         """Whether no trial waits and no setting is left to propose; said once."""
         trials = self._study.get_trials(deepcopy=False)
         waits = any(t.state == TrialState.WAITING and not is_paused(t) for t in trials)
-        if waits or not is_exhausted(self._spec, trials):
+        if waits or n_untried(self._spec, trials):
             return False
         if not self._told_exhausted and count_begun(self._study) < self._spec.trials:
             self._told_exhausted = True
             self._listen(Event("exhausted", values={"n_trials": self._spec.trials}))
+        return True
+
+    def _is_settled(self) -> bool:
+        """Whether another hour is expected to bring less than ``stop_when`` asks for; said once."""
+        asked = self._spec.stop_when.expected_gain
+        if asked is None or self._told_settled or not self._has_news:
+            return self._told_settled
+        self._has_news = False
+        belief = find_remaining(self._study, self._spec).belief
+        if belief is None or not belief.n_next or belief.gain >= parse_share(asked):
+            return False
+        self._told_settled = True
+        self._listen(Event("settled", values={"gain": belief.gain, "asked": asked}))
         return True
 
     def _queue_confirmations(self) -> int:

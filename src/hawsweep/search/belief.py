@@ -9,7 +9,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.search.coordinates import Coordinates
-from hawsweep.search.sampler import fit_process, observe, untried
+from hawsweep.search.sampler import fit_process, observe, untried, within
 from hawsweep.spec.space import Choices, Range, SearchValue
 from hawsweep.spec.sweep import SweepSpec
 
@@ -63,7 +63,7 @@ def find_belief(spec: SweepSpec, trials: Sequence[FrozenTrial], n_next: int) -> 
         n_next: Settings to begin in another hour.
     """
     space = Coordinates(spec.search)
-    known = [t for t in trials if t.state != TrialState.FAIL and space.contains(t.params)]
+    known = [each for each in within(space, trials) if each.state != TrialState.FAIL]
     observed = observe(known, spec.train.iters)
     if len(observed) < _FEWEST_OBSERVED:
         return None

@@ -69,10 +69,11 @@ class Coordinates:
         return math.prod(_n_values(key, asked) for key, asked in self._search.items())
 
     def candidates(self, seed: int) -> list[dict[str, SearchValue]]:
-        """Settings that may be proposed: all of them, or a grid of ranges; of more than 2048
-        some by chance.
+        """Settings that may be proposed: all of them if the space has at most 2048, else those of a
+        grid of its ranges; of more than 2048 some by chance.
         """
-        values = {key: _values(key, asked) for key, asked in self._search.items()}
+        most = MOST_CANDIDATES if self.count() <= MOST_CANDIDATES else _VALUES_OF_RANGE
+        values = {key: _values(key, asked, most) for key, asked in self._search.items()}
         if math.prod(map(len, values.values())) <= MOST_CANDIDATES:
             return [
                 dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())
@@ -115,13 +116,14 @@ def _n_values(key: str, asked: Range | Choices) -> float:
     return math.inf if step is None else round((asked.high - asked.low) / step) + 1
 
 
-def _values(key: str, asked: Range | Choices) -> list[SearchValue]:
+def _values(key: str, asked: Range | Choices, most: int) -> list[SearchValue]:
+    """All values of a key, or of a range with more than ``most`` as many, evenly spaced."""
     if isinstance(asked, Choices):
         return list(asked.choices)
-    n_values = int(min(_n_values(key, asked), _VALUES_OF_RANGE))
-    spaced = np.geomspace if asked.log else np.linspace
+    n_values = _n_values(key, asked)
+    spaced = np.geomspace if asked.log and n_values > most else np.linspace
     found = (
         nearest(asked, float(value), SEARCHABLE[key])
-        for value in spaced(asked.low, asked.high, n_values)
+        for value in spaced(asked.low, asked.high, int(min(n_values, most)))
     )
     return list(dict.fromkeys(found))

@@ -2,6 +2,7 @@
 
 import math
 
+from hawsweep.spec.space import Choices
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 
@@ -36,6 +37,26 @@ def rungs(train: TrainSpec) -> dict[float, int]:
 def promoting_s(spec: SweepSpec) -> float:
     """The seconds at the end of the timeout in which no setting begins."""
     return _LAST_SHARE * (spec.timeout or 0.0) if spec.pruning.name == "promote" else 0.0
+
+
+def told_without_rungs(spec: SweepSpec) -> str:
+    """That no trial can pause, in words; empty where trials can, or are not promoted."""
+    most = _most(spec, "iters", spec.train.iters)
+    train = spec.train.model_copy(update={"iters": most})
+    if spec.pruning.name != "promote" or rungs(train):
+        return ""
+    return (
+        f"no trial pauses, each is trained whole: with iters {most} and steps_per_eval "
+        f"{train.steps_per_eval} no evaluation before the end has {_LEAST_UPDATES} updates"
+    )
+
+
+def _most(spec: SweepSpec, key: str, fixed: int) -> int:
+    asked = spec.search.get(key)
+    if asked is None:
+        return fixed
+    of_asked = asked.choices if isinstance(asked, Choices) else (asked.high,)
+    return max(int(each) for each in of_asked)
 
 
 def expected_ends(train: TrainSpec, n_trials: int) -> dict[int, int]:

@@ -51,13 +51,14 @@ def make_sampler(spec: SweepSpec, n_trials: int) -> BaseSampler:
     return GaussianProcessSampler(spec, seed)
 
 
-def is_exhausted(spec: SweepSpec, trials: Sequence[FrozenTrial]) -> bool:
-    """Whether hawsweep's sampler has nothing to propose: each setting of the space was tried."""
+def n_untried(spec: SweepSpec, trials: Sequence[FrozenTrial]) -> float:
+    """How many settings hawsweep's sampler may still propose; infinite for samplers that repeat,
+    and for a space with more settings than are counted.
+    """
     space = Coordinates(spec.search)
     if spec.sampler.name != "gp" or space.count() > MOST_CANDIDATES:
-        return False
-    known = [trial for trial in trials if space.contains(_settings(trial))]
-    return not untried(space.candidates(0), known)
+        return math.inf
+    return len(untried(space.candidates(0), within(space, trials)))
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class GaussianProcessSampler(BaseSampler):
 def propose(spec: SweepSpec, trials: Sequence[FrozenTrial], seed: int) -> Settings | None:
     """The setting to try next; None if each that may fit into memory was tried."""
     space = Coordinates(spec.search)
-    known = [trial for trial in trials if space.contains(_settings(trial))]
+    known = within(space, trials)
     left = untried(space.candidates(seed), known)
     if not left:
         return None
@@ -185,6 +186,11 @@ def _is_to_come(trial: FrozenTrial) -> bool:
     return not trial.state.is_finished()
 
 
+def within(space: Coordinates, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials whose settings are of the space."""
+    return [trial for trial in trials if space.contains(_settings(trial))]
+
+
 def untried(candidates: Sequence[Settings], trials: Sequence[FrozenTrial]) -> list[Settings]:
     """Candidates that no trial had, and whose memory is not that of one that did not fit."""
     tried = {_key(_settings(trial)) for trial in trials}
@@ -202,7 +208,11 @@ def _settings(trial: FrozenTrial) -> Settings:
 
 
 def _key(settings: Mapping[str, SearchValue]) -> Key:
-    return tuple(sorted(settings.items()))
+    # Of steps from a low end, 0.3 may be 0.30000000000000004.
+    return tuple(
+        (key, float(f"{value:.9g}") if isinstance(value, float) else value)
+        for key, value in sorted(settings.items())
+    )
 
 
 def _memory_key(settings: Mapping[str, SearchValue]) -> Key:

@@ -21,7 +21,7 @@ from hawsweep.units import parse_duration, parse_share, parse_size
 # Keys of a sweep that have no influence on a trial's numbers.
 HOW_IT_RUNS = (
     *("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify"),
-    *("pruning", "sampler"),
+    *("pruning", "sampler", "stop_when"),
 )
 # Keys that sweeps of earlier versions have, and what to do instead.
 GONE_KEYS = {
@@ -224,6 +224,22 @@ class ScoringSpec(Section):
     """Scores known from elsewhere, by name, shown but not measured here."""
 
 
+def _check_gain(value: object) -> str:
+    if parse_share(value, "a share such as 0.2%") == 1:
+        raise ValueError("must be below 100%")
+    return str(value)
+
+
+class StopSpec(Section):
+    """When a sweep has nothing more to say."""
+
+    expected_gain: Annotated[str, PlainValidator(_check_gain)] | None = Field(
+        None, examples=["expected_gain: 0.2%"]
+    )
+    """No setting begins once another hour is expected to lower the lowest val loss by less than
+    this share; paused trials go on, and the best are confirmed."""
+
+
 class ConfirmSpec(Section):
     """The best trials are trained again with new seeds, and ranked by those."""
 
@@ -297,7 +313,7 @@ class SweepSpec(Section):
     enqueue: tuple[dict[str, SearchValue], ...] | None = Field(
         None, examples=["enqueue: [{learning_rate: 2e-4}]"]
     )
-    """Settings to try first; by default two that published sweeps suggest."""
+    """Settings to try first; by default four around what published sweeps suggest."""
     memory: MemorySpec = Field(default_factory=MemorySpec)
     validation: ValidationSpec = Field(default_factory=ValidationSpec)
     pruning: PruningSpec = Field(default_factory=PruningSpec)
@@ -306,6 +322,7 @@ class SweepSpec(Section):
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
     trials: int = Field(20, ge=1, le=10**6, examples=["trials: 16"])
     """Trials to finish, pruned ones included."""
+    stop_when: StopSpec = Field(default_factory=StopSpec)
     timeout: Duration | None = Field(None, examples=["timeout: 8h"])
     """No trial starts after this time: 90s, 20m, 8h. Of it the runs with new seeds get theirs."""
     workers: Annotated[int | Literal["auto"], count_or("auto", 1, _MOST_WORKERS)] = Field(

@@ -112,6 +112,14 @@ def _exhausted(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _settled(values: Mapping[str, Any]) -> list[str]:
+    return [
+        f"[yellow]Another hour is expected to lower the validation loss by "
+        f"{100 * values['gain']:.2g} %, less than {values['asked']}: no setting begins any "
+        "more[/yellow]"
+    ]
+
+
 def _interrupting(_: Mapping[str, Any]) -> list[str]:
     return ["[yellow]Stopping after the current iteration; Ctrl-C again stops at once[/yellow]"]
 
@@ -127,5 +135,6 @@ _TOLD: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "died": _died,
     "reaped": _reaped,
     "exhausted": _exhausted,
+    "settled": _settled,
     "interrupting": _interrupting,
 }
