@@ -474,6 +474,14 @@ def test_study_older_than_a_key_goes_on_where_the_key_has_its_default(storage, p
         create_study(storage, place, "rates", sweep(train={"order": "curriculum"}), DATA)
 
 
+def test_study_that_recorded_its_sampler_goes_on_with_another(storage, place, measured):
+    before = {**measured.user_attrs["spec"], "sampler": {"name": "tpe", "n_startup_trials": 10}}
+    measured.set_user_attr("spec", before)
+    for name in ("gp", "random"):
+        other = sweep(sampler={"name": name})
+        assert create_study(storage, place, "rates", other, DATA)[1] is False
+
+
 def test_study_with_stored_keys_that_went_goes_on(storage, place, measured):
     stored, how = dict(measured.user_attrs["spec"]), sweep().model_dump(mode="json")["machine"]
     gone = {"window": None, "on_battery": "pause", "on_memory_pressure": "run"}
