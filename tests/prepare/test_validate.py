@@ -48,6 +48,27 @@ def test_space_with_fewer_settings_than_trials_is_told(content, place):
     assert len(found_in(content, place, "sweep")) == 1
 
 
+def test_sweep_in_which_no_trial_can_pause_is_told(content, place):
+    content["train"] |= {"iters": 100, "steps_per_eval": 50}
+    assert found_in(content, place, "pruning") == []
+    content["train"]["grad_accumulation_steps"] = 3  # 16 updates at 50
+    (found,) = found_in(content, place, "pruning")
+    assert (found.state, found.remedy) == ("warning", "Raise iters, or lower steps_per_eval.")
+    assert found.text == (
+        "no trial pauses, each is trained whole: with iters 100 and steps_per_eval 50 no "
+        "evaluation before the end has 20 updates"
+    )
+    content["pruning"] = {"name": "none"}
+    assert found_in(content, place, "pruning") == []
+
+
+def test_range_of_iters_that_is_taken_as_its_end_is_told(content, place):
+    content["search"]["iters"] = {"choices": [60, content["train"].pop("iters") + 80]}
+    (found,) = found_in(content, place, "iters")
+    assert found.state == "ok"
+    assert found.text.startswith("each trial is trained for 100 iterations")
+
+
 def test_sweep_that_can_be_started_has_no_fault(content, place):
     findings = validate_sweep(check_sweep(content, "the sweep"), "a-study", place)
     by_subject = {each.subject: each for each in findings}

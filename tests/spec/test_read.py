@@ -274,6 +274,11 @@ def test_search_that_cannot_be_is_refused_with_its_value(sweep, search, fault):
         ),
         ({"train": "keep_checkpoints: some"}, "must be every or a whole number, 0 or more"),
         ({"more": "validation: {max_examples: 0}"}, "must be auto or a whole number, 1 or more"),
+        ({"more": "stop_when: {expected_gain: soon}"}, "must be a share such as 0.2%"),
+        ({"more": "stop_when: {expected_gain: 0.002}"}, "must be a share such as 0.2%"),
+        ({"more": "stop_when: {expected_gain: 0%}"}, "must be above 0%"),
+        ({"more": "stop_when: {expected_gain: 100%}"}, "must be below 100%"),
+        ({"more": "stop_when: {gain: 1%}"}, "stop_when.gain is not a key. Known here: expected_gain"),
     ],
 )
 def test_value_that_cannot_be_is_refused_with_what_may_be(sweep, given, fault):

@@ -66,6 +66,34 @@ def test_duration_that_is_not_above_zero_is_refused(value):
         parse_duration(value)
 
 
+def test_iters_are_an_outcome_at_a_constant_rate():
+    spec, changed = spec_with().trained_longest()
+    assert spec.train.iters == 120
+    assert spec.search.keys() == {"learning_rate", "lora_parameters.rank"}
+    assert spec.enqueue == ({"learning_rate": 1e-4, "lora_parameters.rank": 8},)
+    assert changed.startswith("each trial is trained for 120 iterations, and its best evaluation")
+    assert spec.trained_longest() == (spec, "")
+    choices = {**CONTENT["search"], "iters": {"choices": [80, 60]}}
+    assert spec_with(search=choices).trained_longest()[0].train.iters == 80
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": {"lr_schedule": "cosine"}},
+        {"train": {"lr_schedule": {"warmup_ratio": 0.1}}},
+        {"train": {"order": "curriculum"}},
+        {"search": {**CONTENT["search"], "order": {"choices": ["shuffle", "curriculum"]}}},
+        {"search": {**CONTENT["search"], "lr_schedule.name": {"choices": ["constant", "linear"]}}},
+        {"search": {"iters": {"low": 40, "high": 80, "step": 20}}, "enqueue": None},
+        {"search": {"learning_rate": {"choices": [1e-4]}}, "enqueue": None},
+    ],
+)
+def test_iters_are_searched_where_a_run_does_not_contain_the_shorter_or_nothing_else_is(changes):
+    spec = spec_with(**changes)
+    assert spec.trained_longest() == (spec, "")
+
+
 def test_alpha_sets_scale_relative_to_rank():
     assert LoraParameters(rank=16, alpha=32).effective_scale == 32 / 16
 

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -35,6 +40,8 @@ from hawsweep.study.trials import count_begun, is_paused
 Promote = Callable[[Sequence[FrozenTrial]], int | None]
 
 _TIGHTENED = 1.15
+# How far from a step a value may be, in steps.
+_ON_STEP = 1e-6
 # Attributes that change a trial beside its settings, so its retry has them too.
 _CARRIED = (CONFIRMS, SEED, RETRIED_AFTER, BELOW_BYTES)
 
@@ -211,7 +218,11 @@ def next_trial(
             return 0
         return 3 if may_begin else None
 
-    waiting = [(turn(t), t.number) for t in trials if t.state == TrialState.WAITING]
+    waiting = [
+        (turn(trial), trial.number)
+        for trial in trials
+        if trial.state == TrialState.WAITING and not _end_misfit(study, trial, space)
+    ]
     queued = sorted((at, number) for at, number in waiting if at is not None)
     taken = (number for _, number in queued if _take(study, trials[number], worker))
     number = next(taken, None)
@@ -246,6 +257,42 @@ def leave_behind(study: optuna.Study, last_of: Callable[[FrozenTrial], int]) -> 
             storage.set_trial_state_values(trial_id(trial), TrialState.PRUNED)
             ended.append(trial.number)
     return ended
+
+
+def _end_misfit(
+    study: optuna.Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
+) -> bool:
+    """End a queued trial whose settings the space does not have; whether it was one.
+
+    Any program may queue. Optuna would train outside of a range, and raise for other choices.
+    """
+    queued = {} if REPEATS in trial.user_attrs else trial.system_attrs.get("fixed_params", {})
+    wrong = [key for key, value in queued.items() if not _is_allowed(space.get(key), value)]
+    if not wrong:
+        return False
+    key = wrong[0]
+    reason = f"{key} was queued as {queued[key]!r}, " + (
+        f"which the search does not have: {space[key]}"
+        if key in space
+        else f"which is not searched; searched: {', '.join(space)}"
+    )
+    storage = storage_of(study)
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
+        storage.set_trial_user_attr(trial_id(trial), REASON, reason)
+        storage.set_trial_state_values(trial_id(trial), TrialState.FAIL)
+    return True
+
+
+def _is_allowed(asked: BaseDistribution | None, value: Any) -> bool:
+    if isinstance(asked, CategoricalDistribution):
+        return value in asked.choices
+    if not isinstance(asked, IntDistribution | FloatDistribution) or isinstance(value, bool):
+        return False
+    if not isinstance(value, int | float) or not asked.low <= value <= asked.high:
+        return False
+    steps = (value - asked.low) / (asked.step or 1)
+    is_whole = isinstance(asked, IntDistribution) or asked.step is not None
+    return not is_whole or abs(steps - round(steps)) < _ON_STEP
 
 
 def _take(study: optuna.Study, trial: FrozenTrial, worker: Mapping[str, Any]) -> bool:
