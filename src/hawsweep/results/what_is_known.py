@@ -22,7 +22,7 @@ def known_sentences(belief: Belief, spec: SweepSpec) -> list[str]:
 
 def _of_leader(belief: Belief) -> Iterator[str]:
     chance = _percent(belief.leader_stays)
-    yield f"Trial {belief.leader} has the lowest validation loss of those begun with {chance}."
+    yield f"Trial {belief.leader} is the best of those begun by validation loss ({chance})."
     if belief.n_next:
         yield (
             f"Another hour is expected to lower it by {100 * belief.gain:.2g} % "

@@ -128,7 +128,11 @@ def memory_predicted_against_measured(study: optuna.Study) -> go.Figure:
     both = [max(0.0, min(ends) - room), max(ends) + room]
     dotted = {"color": PRUNED, "dash": "dot", "width": 1.5}
     figure.add_scatter(x=both, y=both, mode="lines", line=dotted, name="equal", hoverinfo="skip")
-    for state, name in (("complete", "complete"), ("pruned", "pruned, until then"), ("other",) * 2):
+    for state, name in (
+        ("complete", "complete"),
+        ("pruned", "paused or pruned, until then"),
+        ("other",) * 2,
+    ):
         found = [each for each in points if kind_of(each[0]) == state]
         if found:
             figure.add_scatter(

@@ -60,13 +60,18 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
     n_pruned, n_trials = timings[0].n_pruned, timings[0].n_trials
     fewer = f", as many as the space has settings, not {spec.trials}," * (n_trials < spec.trials)
     pruned = f"; about {n_pruned} of the trials will be pruned" if n_pruned else ""
-    if timings[0].promotes:
-        pruned = f"; about {n_trials - n_pruned} of the trials will be trained whole"
     share = " with equally many for each model" if len(timings) > 1 else ""
     lines = [
         f"{n_trials} trials{fewer}{again} take about {duration(total_s)}{share}, with base, "
         f"evaluations and translations{pruned}."
     ]
+    if timings[0].promotes:
+        again = f", and {plan.n_again} run again with new seeds" if plan.n_again else ""
+        lines = [
+            f"{n_trials} settings begin{fewer}{share}, about {n_trials - n_pruned} of them are "
+            f"trained whole{again}: about {duration(total_s)} with base, evaluations and "
+            "translations."
+        ]
     if spec.timeout is not None and total_s > spec.timeout:
         n_within = fmean(timing.n_trials_within(spec.timeout) for timing in timings)
         lines.append(
