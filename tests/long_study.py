@@ -27,6 +27,7 @@ SPEC = check_sweep(
             "iters": {"low": 60, "high": 140, "step": 40},
             "grad_accumulation_steps": {"choices": [1, 2, 4]},
         },
+        "pruning": {"name": "median"},
         "trials": 10**5,
     },
     "a sweep",

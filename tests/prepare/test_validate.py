@@ -28,6 +28,7 @@ def content(tiny_model_dir, chat_data_dir):
         "train": {"mask_prompt": True, "num_layers": 2, "iters": 20, "steps_per_eval": 10},
         "search": {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}},
         "scoring": {"metric": "chrf", "max_tokens": 8},
+        "pruning": {"name": "none"},
         "trials": 4,
         "timeout": "1h",
     }
@@ -49,6 +50,7 @@ def test_space_with_fewer_settings_than_trials_is_told(content, place):
 
 
 def test_sweep_in_which_no_trial_can_pause_is_told(content, place):
+    del content["pruning"]
     content["train"] |= {"iters": 100, "steps_per_eval": 50}
     assert found_in(content, place, "pruning") == []
     content["train"]["grad_accumulation_steps"] = 3  # 16 updates at 50

@@ -15,7 +15,7 @@ from hawsweep.cli import main
 from hawsweep.machine.processes import identity
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.results.verdict import judge_study
-from hawsweep.results.what_is_left import Remaining, find_remaining
+from hawsweep.results.what_is_left import Remaining, find_remaining, seconds_left
 from hawsweep.running.events import Event
 from hawsweep.running.progress import SweepState, ToldEvent, WorkerState, recording
 from hawsweep.running.status import StatusReader
@@ -25,6 +25,7 @@ from hawsweep.spec.space import MODEL
 from hawsweep.study.attributes import CONFIRMS, SEED
 from hawsweep.study.confirm import open_confirmation
 from hawsweep.study.place import Place
+from hawsweep.study.queue import pause
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study, load_study
 from hawsweep.views.terminal.progress import RunningPicture
@@ -97,6 +98,27 @@ def test_of_an_exhausted_space_no_trial_is_left(tmp_path):
             asked = study.ask(distributions(spec.search))
             assert find_remaining(study, spec).trials_left == left
             study.tell(asked, 0.5)
+
+
+def test_time_of_trials_that_are_promoted_is_expected_by_the_pace_of_all(tmp_path):
+    search = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}}
+    train = {"iters": 160, "steps_per_eval": 20}
+    content = {"model": "m", "data": "phrasebook", "search": search, "train": train, "trials": 4}
+    spec = check_sweep(content, "a sweep")
+    storage = open_storage(Place(tmp_path), create=True)
+    study, _ = create_study(storage, Place(tmp_path), "paced", spec, {})
+    assert find_remaining(study, spec).trial_s is None
+    trial = study.ask(distributions(spec.search))
+    for step in (20, 40):
+        trial.report(-1.0, step)
+    trial.set_user_attr("time_s", 80.0)
+    pause(study, trial.number)
+    standing = find_remaining(study, spec)
+    assert (standing.n_paused, standing.paused_s, standing.trials_left) == (1, 80.0, 4)
+    # Of four, three come past 20, two past 40 and 80; at 2 s an iteration.
+    whole_s = 2.0 * (1 * 20 + 1 * 40 + 0 * 80 + 2 * 160)
+    assert standing.trial_s == pytest.approx(whole_s / 4)
+    assert seconds_left(standing, [], 1) == pytest.approx(whole_s - 80.0 + standing.after_s)
 
 
 def test_runs_with_new_seeds_that_have_ended_are_no_more_left(place):

@@ -169,6 +169,8 @@ def test_spec_is_frozen():
         ("memory", {"reserve": "5%"}),
         ("machine", {"nice": 0}),
         ("sampler", {"name": "random"}),
+        ("pruning", {"name": "promote"}),
+        ("stop_when", {"expected_gain": "1%"}),
         ("description", "Another text."),
     ],
 )
@@ -191,7 +193,6 @@ def test_digest_ignores_what_does_not_change_a_trial(key, value):
         ("search.lora_parameters.rank.choices", [4, 16]),
         ("enqueue", [{"iters": 40}]),
         ("validation.max_examples", 16),
-        ("pruning.percentile", 30),
         ("scoring.max_tokens", 16),
         ("seed", 1),
     ],
