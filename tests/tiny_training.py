@@ -70,6 +70,7 @@ def run(
     micro_batch=None,
     tokens_at_once=None,
     state=None,
+    should_stop=lambda: False,
 ):
     """Train; give the adapter as it ended, what the run told and its result.
 
@@ -92,6 +93,7 @@ def run(
             micro_batch=micro_batch,
             tokens_at_once=tokens_at_once,
             state=state,
+            should_stop=should_stop,
         )
         return dict(tree_flatten(model.trainable_parameters())), recorder, result
 

@@ -1,4 +1,5 @@
-"""Training beside ``mlx_lm.lora``: real tokens per second and peak memory, in pairs.
+"""Training beside ``mlx_lm.lora``: real tokens per second and peak memory, in pairs; and
+accumulated batches that run as one beside the same batches alone.
 
 Both arms train the same model with the same settings on one epoch of the same examples, each in a
 fresh process with the fast BLAS, one after the other in turns. The other arm is mlx-lm's own code,
@@ -11,6 +12,9 @@ Time is what each trainer's own clock says of its iterations, from a batch in ha
 evaluated: no import, loading or tokenizing; every batch counts, the first with its tracing too.
 Before the pairs each arm runs once uncounted on one batch, so that MLX's compiled kernels are on
 the disk. Peak memory is of training alone, weights included.
+
+The cases ``...-1x4`` have batches of one and an update after four. Both arms are hawsweep's: four
+batches as one (``joined``), and each alone. What the plan of such a trial would choose is printed.
 
     python tests/benchmarks/bench_training.py
     python tests/benchmarks/bench_training.py --case fornander-1 --pairs 5 --no-mask-prompt
@@ -28,6 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,15 +43,25 @@ import numpy as np
 from mlx_lm.lora import CONFIG_DEFAULTS
 from mlx_lm.tuner import datasets, trainer
 from mlx_lm.tuner.utils import linear_to_lora_layers
-from mlx_lm.utils import load_tokenizer
 
-from hawsweep.data.batches import lengths_of, make_batch, padded_width, training_order
+from hawsweep.data.batches import (
+    lengths_of,
+    make_batch,
+    padded_width,
+    targets_of,
+    training_order,
+    training_steps,
+)
 from hawsweep.data.load import load_data
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import Encoded, encode
 from hawsweep.models import resolve
-from hawsweep.models.load import LoadedModel, load_model
+from hawsweep.models.chat_template import ChatTemplate
+from hawsweep.models.load import LoadedModel, load_model, load_template
+from hawsweep.planning.calibration import cost_model
 from hawsweep.planning.peak import slice_tokens
+from hawsweep.planning.trial_plan import describe, plans
+from hawsweep.planning.workload import Workload
 from hawsweep.spec.sweep import DataSpec
 from hawsweep.spec.train import LoraParameters, TrainSpec
 from hawsweep.training.adapters import lora_config
@@ -60,18 +75,30 @@ _MODEL = "smollm2-135m-instruct"
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained on, and the ratio that it should reach."""
+    """What is trained on, and the ratio that it should reach, if there is one.
+
+    Attributes:
+        n_accumulated: Batches an update; of more than one, hawsweep is beside itself.
+    """
 
     data: str
     batch_size: int
     n_examples: int
-    bar: float
+    bar: float | None
+    n_accumulated: int = 1
+
+    @property
+    def arms(self) -> tuple[str, str]:
+        """The arms; a ratio is the first over the second."""
+        return ("hawsweep", "mlx-lm") if self.n_accumulated == 1 else ("joined", "alone")
 
 
 CASES = {
     "fornander-4": Case("fornander", 4, 16, 1.5),
     "fornander-1": Case("fornander", 1, 6, 1.05),
     "phrasebook-4": Case("phrasebook", 4, 48, 1.2),
+    "phrasebook-1x4": Case("phrasebook", 1, 48, None, 4),
+    "fornander-1x4": Case("fornander", 1, 8, None, 4),
 }
 
 
@@ -106,7 +133,7 @@ def read_records(name: str, folder: Path) -> list[Record]:
     return records
 
 
-def draw_sample(name: str, tokenizer: Any, asked: argparse.Namespace) -> list[Record]:
+def draw_sample(name: str, template: ChatTemplate, asked: argparse.Namespace) -> list[Record]:
     """The records of some batches of hawsweep's order over all of them, batch after batch.
 
     Records drawn one by one would pad more than training does: a few hold no four of one length.
@@ -115,7 +142,7 @@ def draw_sample(name: str, tokenizer: Any, asked: argparse.Namespace) -> list[Re
     records = read_records(case.data, asked.data)
     encoded = encode(
         records,
-        tokenizer,
+        template,
         max_seq_length=train.max_seq_length,
         mask_prompt=train.mask_prompt,
     )
@@ -131,8 +158,19 @@ def draw_sample(name: str, tokenizer: Any, asked: argparse.Namespace) -> list[Re
         f"  sample of {len(lengths)} examples; padded / real tokens of hawsweep over all: "
         f"{ours * case.batch_size / n_real:.3f}"
     )
+    if case.n_accumulated > 1:
+        work = Workload(lengths_of(encoded.examples), targets_of(encoded.examples), "as tokenized")
+        print_plan(train.model_copy(update={"iters": n_batches}), work)
     chosen = batches[: (asked.examples or case.n_examples) // case.batch_size]
     return [records[int(encoded.record_indices[i])] for indices in chosen for i in indices]
+
+
+def print_plan(train: TrainSpec, work: Workload) -> None:
+    """What a trial would do on this machine with enough memory, and why."""
+    known = cost_model(resolve.resolve_model(_MODEL))
+    assert known is not None
+    plan, speed = plans(known, train, work)[0], known.speed
+    print(f"  plan: {describe(plan, train)}; speed {speed.how}: {speed.step_s:.3f} s a step")
 
 
 def make_spec(name: str, n_examples: int, asked: argparse.Namespace) -> TrainSpec:
@@ -140,6 +178,7 @@ def make_spec(name: str, n_examples: int, asked: argparse.Namespace) -> TrainSpe
     batch_size = CASES[name].batch_size
     return TrainSpec(
         batch_size=batch_size,
+        grad_accumulation_steps=CASES[name].n_accumulated,
         iters=max(1, n_examples // batch_size),
         num_layers=asked.num_layers,
         mask_prompt=asked.mask_prompt,
@@ -151,9 +190,14 @@ def make_spec(name: str, n_examples: int, asked: argparse.Namespace) -> TrainSpe
 
 
 def train_hawsweep(
-    loaded: LoadedModel, kept: list[Record], chosen: Encoded, train: TrainSpec
+    loaded: LoadedModel,
+    kept: list[Record],
+    chosen: Encoded,
+    train: TrainSpec,
+    n_joined: int = 1,
 ) -> Measured:
     """Train by ``train_adapter``; its evaluation costs nothing."""
+    micro_batch = n_joined * train.batch_size
     model, examples = loaded.model, chosen.examples
     frozen = FrozenBlocks(model, budget_bytes=0)
     starts = range(0, len(examples), train.batch_size)
@@ -169,10 +213,12 @@ def train_hawsweep(
             Path(folder),
             _Silent(),
             frozen=frozen,
+            micro_batch=micro_batch,
             tokens_at_once=slice_tokens(loaded.config["vocab_size"], "cpu"),
         )
         cpu_time_s = time.process_time() - started
-    n_padded = sum(make_batch(examples, indices).inputs.size for indices in order)
+    steps = training_steps(train, iter(order), micro_batch)
+    n_padded = sum(make_batch(examples, part).inputs.size for _, parts in steps for part in parts)
     return Measured(
         result.n_tokens, n_padded, result.train_time_s, cpu_time_s, result.peak_memory_bytes
     )
@@ -241,7 +287,12 @@ class _LastReport(trainer.TrainingCallback):
         self.train_time_s = train_info["trained_tokens"] / train_info["tokens_per_second"]
 
 
-ARMS: dict[str, Callable[..., Measured]] = {"hawsweep": train_hawsweep, "mlx-lm": train_mlx_lm}
+ARMS: dict[str, Callable[..., Measured]] = {
+    "hawsweep": train_hawsweep,
+    "mlx-lm": train_mlx_lm,
+    "alone": train_hawsweep,
+    "joined": partial(train_hawsweep, n_joined=4),
+}
 
 
 def run_arm(asked: argparse.Namespace) -> Measured:
@@ -251,7 +302,7 @@ def run_arm(asked: argparse.Namespace) -> Measured:
     loaded = load_model(resolve.resolve_model(_MODEL))
     chosen = encode(
         records,
-        loaded.tokenizer,
+        loaded.template,
         max_seq_length=train.max_seq_length,
         mask_prompt=train.mask_prompt,
     )
@@ -272,7 +323,7 @@ def measure(arm: str, name: str, sample: list[Record], asked: argparse.Namespace
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def run_case(name: str, tokenizer: Any, asked: argparse.Namespace) -> dict[str, Any]:
+def run_case(name: str, template: ChatTemplate, asked: argparse.Namespace) -> dict[str, Any]:
     """The pairs of one case, told at their end."""
     case = CASES[name]
     source = case.data
@@ -280,31 +331,31 @@ def run_case(name: str, tokenizer: Any, asked: argparse.Namespace) -> dict[str, 
         source = f"the longest of the phrase book ({asked.data / source} is not there)"
     masked = "prompt masked" if asked.mask_prompt else "prompt learned"
     print(f"{name}: {source}, batch {case.batch_size}, {masked}, {asked.num_layers} layers")
-    sample = draw_sample(name, tokenizer, asked)
+    sample = draw_sample(name, template, asked)
     print(f"  {len(sample)} examples; load {os.getloadavg()[0]:.2f}", flush=True)
-    for arm in ARMS:
-        measure(arm, name, sample[: case.batch_size], asked)
+    for arm in case.arms:
+        measure(arm, name, sample[: case.batch_size * case.n_accumulated], asked)
     pairs = []
     for number in range(asked.pairs):
-        names = list(ARMS) if number % 2 == 0 else list(ARMS)[::-1]
+        names = case.arms if number % 2 == 0 else case.arms[::-1]
         pair = {arm: measure(arm, name, sample, asked) for arm in names}
         if len({each.n_tokens for each in pair.values()}) > 1:
             raise SystemExit(f"The arms trained on different tokens: {pair}")
         pairs.append(pair)
-    for arm in ARMS:
+    for arm in case.arms:
         first = pairs[0][arm]
         _print(f"{arm} tokens/s", [pair[arm].tokens_per_s for pair in pairs])
         _print(f"{arm} CPU s", [pair[arm].cpu_time_s for pair in pairs])
         _print(f"{arm} peak memory, MB", [pair[arm].peak_memory_bytes / 1e6 for pair in pairs])
         _print(f"{arm} padded / real tokens", [first.n_padded / first.n_tokens])
     ratios = {
-        "speed": [_ratio(pair, "tokens_per_s") for pair in pairs],
-        "CPU time": [_ratio(pair, "cpu_time_s") for pair in pairs],
-        "memory": [_ratio(pair, "peak_memory_bytes") for pair in pairs],
+        "speed": [_ratio(pair, case.arms, "tokens_per_s") for pair in pairs],
+        "CPU time": [_ratio(pair, case.arms, "cpu_time_s") for pair in pairs],
+        "memory": [_ratio(pair, case.arms, "peak_memory_bytes") for pair in pairs],
     }
-    bars = {"speed": f" (>= {case.bar})", "memory": " (<= 1)"}
+    bars = {"speed": f" (>= {case.bar})", "memory": " (<= 1)"} if case.bar else {}
     for measure_name, values in ratios.items():
-        _print(f"hawsweep / mlx-lm, {measure_name}{bars.get(measure_name, '')}", values)
+        _print(f"{' / '.join(case.arms)}, {measure_name}{bars.get(measure_name, '')}", values)
     print(f"  {first.n_tokens} real tokens a run; load {os.getloadavg()[0]:.2f}", flush=True)
     return {
         "case": name,
@@ -342,14 +393,15 @@ def main() -> None:
                 f"--examples is {asked.examples}, must be a multiple of {CASES[name].batch_size}."
             )
     path = resolve.resolve_model(_MODEL)  # converted once, before any arm
-    tokenizer = load_tokenizer(path)
-    cases = [run_case(name, tokenizer, asked) for name in names]
+    template = load_template(path)
+    cases = [run_case(name, template, asked) for name in names]
     if asked.json:
         asked.json.write_text(json.dumps(cases, indent=2) + "\n", encoding="utf-8")
 
 
-def _ratio(pair: dict[str, Measured], name: str) -> float:
-    return float(getattr(pair["hawsweep"], name) / getattr(pair["mlx-lm"], name))
+def _ratio(pair: dict[str, Measured], arms: tuple[str, str], name: str) -> float:
+    first, second = (getattr(pair[arm], name) for arm in arms)
+    return float(first / second)
 
 
 def _print(name: str, values: list[float]) -> None:

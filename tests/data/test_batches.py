@@ -1,19 +1,22 @@
 import math
 from collections import Counter
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 
 import numpy as np
 import pytest
 
 from hawsweep.data.batches import (
+    adds_gradients,
     evaluation_order,
     lengths_of,
     make_batch,
     padded_width,
     training_order,
+    training_steps,
     validation_size,
 )
 from hawsweep.data.tokens import Example
+from hawsweep.spec.train import TrainSpec
 
 LONGEST = 2048
 
@@ -321,3 +324,72 @@ def test_target_count_is_padded_to_few_values(length):
     shapes = {getattr(batch, name).shape for name in ("positions", "targets", "weights", "rows")}
     assert shapes == {(math.ceil((length - 1) / 32) * 32,)}
     assert batch.n_targets == length - 1
+
+
+def train_of(**changes):
+    usual = {"batch_size": 2, "iters": 23, "steps_per_report": 10, "steps_per_eval": 6}
+    return TrainSpec.model_validate({**usual, **changes})
+
+
+def batches_of_two(n_batches):
+    return [(2 * number, 2 * number + 1) for number in range(n_batches)]
+
+
+def test_each_batch_is_a_step_of_its_own_without_a_plan_and_without_room_for_two():
+    train, order = train_of(grad_accumulation_steps=4), batches_of_two(23)
+    for micro_batch in (None, 2, 3):
+        steps = list(training_steps(train, iter(order), micro_batch))
+        assert steps == [(i + 1, [batch]) for i, batch in enumerate(order)]
+    parts = [parts for _, parts in training_steps(train, iter(order), 1)]
+    assert parts == [[(a,), (b,)] for a, b in order]
+
+
+@pytest.mark.parametrize("n_joined", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("n_accumulated", [2, 4, 5, 8])
+def test_joined_batches_end_at_updates_reports_evaluations_and_the_trials_end(
+    n_accumulated, n_joined
+):
+    train, order = train_of(grad_accumulation_steps=n_accumulated), batches_of_two(23)
+    steps = list(training_steps(train, iter(order), 2 * n_joined))
+    is_end = [
+        i % n_accumulated == 0
+        or i % n_accumulated % n_joined == 0
+        or i % train.steps_per_report == 0
+        or i % train.steps_per_eval == 0
+        or i == train.iters
+        for i in range(1, 24)
+    ]
+    assert [end for end, _ in steps] == [i for i in range(1, 24) if is_end[i - 1]]
+    assert all(len(parts) == 1 for _, parts in steps)
+    assert tuple(chain(*(part for _, parts in steps for part in parts))) == tuple(range(46))
+    assert {len(parts[0]) for _, parts in steps} <= {2 * n for n in range(1, n_joined + 1)}
+
+
+def test_steps_after_any_end_are_those_of_the_whole_trial():
+    train, order = train_of(grad_accumulation_steps=4), batches_of_two(23)
+    steps = list(training_steps(train, iter(order), 6))
+    for number, (done, _) in enumerate(steps):
+        after = list(training_steps(train, iter(order[done:]), 6, done))
+        assert after == steps[number + 1 :]
+
+
+def test_steps_end_where_there_are_no_more_batches():
+    steps = training_steps(train_of(grad_accumulation_steps=4), iter(batches_of_two(3)), 8)
+    assert [parts for _, parts in steps] == [[tuple(range(6))]]
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 4, 6, 8])
+@pytest.mark.parametrize("every", [(10, 6), (8, 4), (100, 40), (100, 10)])
+@pytest.mark.parametrize("n_accumulated", [1, 2, 4])
+def test_gradients_are_added_where_an_update_has_several_parts(n_accumulated, every, micro_batch):
+    report, evaluate = every
+    train = train_of(
+        iters=24,
+        grad_accumulation_steps=n_accumulated,
+        steps_per_report=report,
+        steps_per_eval=evaluate,
+    )
+    n_parts = Counter()
+    for end, parts in training_steps(train, iter(batches_of_two(24)), micro_batch):
+        n_parts[(end - 1) // n_accumulated] += len(parts)
+    assert adds_gradients(train, micro_batch) == (max(n_parts.values()) > 1)

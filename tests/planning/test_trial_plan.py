@@ -8,12 +8,12 @@ import pytest
 import tiny_models
 from tiny_training import assert_same_adapter, run, settings
 
-from hawsweep.data.batches import make_batch, padded_width, split, training_order
+from hawsweep.data.batches import make_batch, padded_width, split, training_order, training_steps
 from hawsweep.data.tokens import Example
 from hawsweep.models.shape import shape_of
 from hawsweep.planning.calibration import uncalibrated
 from hawsweep.planning.peak import Execution, Step, training_peak
-from hawsweep.planning.trial_plan import choose_plan, plans, smallest_plan
+from hawsweep.planning.trial_plan import choose_plan, describe, plans, smallest_plan
 from hawsweep.planning.workload import Workload
 from hawsweep.spec.train import TrainSpec
 
@@ -204,12 +204,14 @@ def test_no_step_of_training_is_larger_than_the_largest_predicted(seed):
     examples = as_examples(work.lengths, work.n_targets)
     batch_size = int(generator.integers(1, 9))
     n_batches = 3 * -(-len(examples) // batch_size)
-    for micro_batch in range(1, batch_size + 1):
+    train = train_of(batch_size=batch_size, grad_accumulation_steps=3, iters=n_batches)
+    for micro_batch in (*range(1, batch_size + 1), 2 * batch_size, 3 * batch_size):
         largest = work.largest_step(batch_size, micro_batch)
         order = list(islice(training_order(work.lengths, batch_size, seed), n_batches))
-        batches = [make_batch(examples, p) for each in order for p in split(each, micro_batch)]
-        real = {Step(*batch.inputs.shape, len(batch.targets)) for batch in batches}
-        assert work.steps(order, micro_batch) == real
+        steps = training_steps(train, iter(order), micro_batch)
+        batches = [make_batch(examples, part) for _, parts in steps for part in parts]
+        real = [Step(*batch.inputs.shape, len(batch.targets)) for batch in batches]
+        assert work.steps(train, iter(order), micro_batch) == real
         for step in real:
             assert step.rows <= largest.rows
             assert step.width <= largest.width
@@ -219,6 +221,96 @@ def test_no_step_of_training_is_larger_than_the_largest_predicted(seed):
 def test_largest_step_is_hardly_larger_than_what_comes_up():
     work = replace(WORK, n_targets=WORK.lengths - 1)
     largest = work.largest_step(2, 2)
-    real = max(work.steps([(2, 3), (0, 1)], 2), key=lambda step: step.n_tokens)
+    order = iter([(2, 3), (0, 1)])
+    real = max(work.steps(train_of(batch_size=2), order, 2), key=lambda step: step.n_tokens)
     assert (largest.rows, largest.width) == (real.rows, real.width) == (2, padded_width(899))
     assert real.n_targets <= largest.n_targets <= 1.05 * real.n_targets
+
+
+def alike(length, n_examples=200):
+    lengths = np.full(n_examples, length)
+    return Workload(lengths, lengths - 1, "by hand")
+
+
+SHORT = alike(41)  # 40 tokens go through the model
+
+
+def accumulated(**changes):
+    return train_of(**{"batch_size": 1, "grad_accumulation_steps": 4, **changes})
+
+
+def micro_batches(train, work, device="cpu"):
+    return {plan.execution.micro_batch for plan in plans(known(device), train, work)}
+
+
+@pytest.mark.parametrize(("device", "step_tokens"), [("cpu", 40), ("metal", 64)])
+def test_short_batches_of_an_update_run_as_one(device, step_tokens):
+    model, train = known(device), accumulated(steps_per_report=8)
+    chosen = choose_plan(model, train, SHORT, 1e12)
+    assert chosen.execution.micro_batch == 4
+    assert describe(chosen, train) == "4 batches as one"
+    alone = choose_plan(model, train_of(batch_size=1), SHORT, 1e12)
+    share = (4 * 40 + step_tokens) / (4 * (40 + step_tokens))
+    assert chosen.seconds == pytest.approx(share * alone.seconds)
+    checkpointed = accumulated(grad_checkpoint=True)
+    found = choose_plan(model, checkpointed, SHORT, 1e12)
+    assert describe(found, checkpointed) == "4 batches as one, checkpointed"
+
+
+def test_batches_run_as_one_only_where_that_saves_a_tenth():
+    # 40 tokens are what a step costs beside its own, and four as one save three times that.
+    for length, saves in ((257, True), (289, False)):
+        width = length - 1
+        assert (4 * width + 40 <= 0.9 * 4 * (width + 40)) == saves
+        assert padded_width(width) == width
+        train = accumulated(steps_per_report=8)
+        assert (4 in micro_batches(train, alike(length))) == saves
+    lengths = np.where(np.arange(200) % 2, 17, 273)  # 16 and 272 tokens
+    mixed = Workload(lengths, lengths - 1, "by hand")
+    assert micro_batches(accumulated(), mixed) == {1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"grad_accumulation_steps": 1},
+        {"lora_parameters": {"dropout": 0.1}},
+        {"steps_per_report": 1},
+        {"steps_per_eval": 1},
+    ],
+    ids=str,
+)
+def test_batches_run_alone_where_others_would_be_dropped_or_each_is_reported(changes):
+    assert micro_batches(accumulated(), SHORT) == {1, 2, 4}
+    assert micro_batches(accumulated(**changes), SHORT) == {1}
+
+
+def test_update_of_many_batches_is_halved_until_it_has_64_rows():
+    train = accumulated(grad_accumulation_steps=200, steps_per_report=200)
+    assert micro_batches(train, SHORT) == {1, 2, 4, 7, 13, 25, 50}
+    train = accumulated(batch_size=4, grad_accumulation_steps=16, steps_per_report=200)
+    sizes = {size for size in micro_batches(train, alike(17)) if size > 4}
+    assert sizes == {8, 16, 32, 64}
+
+
+def test_batches_run_alone_where_memory_is_short():
+    model, train = known(), accumulated()
+    everything = plans(model, train, SHORT)
+    joined = [plan for plan in everything if plan.execution.micro_batch > 1]
+    chosen = choose_plan(model, train, SHORT, min(plan.needed_bytes for plan in joined) - 1)
+    assert chosen.execution.micro_batch == 1
+    assert smallest_plan(model, train, SHORT).execution.micro_batch == 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_peak_of_batches_as_one_is_that_of_one_batch_of_their_rows(device):
+    model, large = known(device), train_of(batch_size=4)
+    expected = {p.execution: p.peak_bytes for p in plans(model, large, SHORT)}
+    for every, n_copies in ((8, 0), (10, 1)):  # 10: a report falls within an update
+        train = accumulated(steps_per_report=every, steps_per_eval=200)
+        found = {p.execution: p.peak_bytes for p in plans(model, train, SHORT)}
+        whole = [execution for execution in found if execution.micro_batch == 4]
+        assert len(whole) == 4
+        gradients = n_copies * 4 * SHAPE.trained_parameters(train)
+        for execution in whole:
+            assert found[execution] == pytest.approx(expected[execution] + gradients, abs=1)

@@ -4,12 +4,13 @@ from hawsweep.machine.backend import mx
 
 import numpy as np
 import pytest
-from tiny_training import EndsAt, Recorder, batch_order, run, settings
+from tiny_training import EndsAt, Recorder, assert_same_adapter, batch_order, run, settings
 
 from hawsweep.layout import STATE_FILE
 from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.training.checkpoints import load_state
 from hawsweep.training.evaluation import make_evaluator
+from hawsweep.training.train import Interrupted
 
 OPTIMIZERS = ["adam", "adamw", "sgd", "adafactor", "muon"]
 
@@ -82,6 +83,56 @@ def test_resumed_run_ends_as_one_that_was_not_interrupted(model, train_examples,
         e.val_loss for e, _ in whole.evaluations if e.iteration > 4
     ]
     assert files_of(tmp_path / "whole") == files_of(tmp_path / "parts")
+
+
+@pytest.mark.parametrize("n_steps", range(1, 8))
+def test_run_of_joined_batches_stopped_anywhere_ends_as_one_that_was_not(
+    model, train_examples, tmp_path, n_steps
+):
+    train = settings(
+        iters=14,
+        batch_size=1,
+        steps_per_eval=5,
+        grad_accumulation_steps=4,
+        optimizer="adam",
+        learning_rate=1e-3,
+    )
+    train = train.model_copy(update={"steps_per_report": 7})
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    adapter, whole, result = run(model, train, train_examples, tmp_path / "whole", micro_batch=3)
+    ends = [3, 4, 5, 7, 8, 10, 11, 12, 14]
+    assert whole.iterations == ends
+    calls = iter(range(1, 100))
+    with pytest.raises(Interrupted):
+        run(
+            model,
+            train,
+            train_examples,
+            parts,
+            micro_batch=3,
+            should_stop=lambda: next(calls) == n_steps,
+        )
+    state = load_state(parts, train)
+    assert state.progress.iteration == ends[n_steps - 1]
+    again, resumed, second = run(model, train, train_examples, parts, micro_batch=3, state=state)
+    assert resumed.iterations == ends[n_steps:]
+    assert_same_end((adapter, result), (again, second))
+    assert files_of(tmp_path / "whole") == files_of(parts)
+
+
+def test_run_goes_on_with_joined_batches_from_amid_what_would_be_joined(
+    model, train_examples, tmp_path
+):
+    train = settings(iters=8, batch_size=1, grad_accumulation_steps=4, steps_per_report=8)
+    expected, _, _ = run(model, train, train_examples, tmp_path / "whole")
+    calls = iter(range(1, 100))
+    with pytest.raises(Interrupted):
+        run(model, train, train_examples, tmp_path, should_stop=lambda: next(calls) == 1)
+    state = load_state(tmp_path, train)
+    adapter, recorder, _ = run(model, train, train_examples, tmp_path, micro_batch=4, state=state)
+    assert recorder.iterations == [4, 8]
+    assert_same_adapter(adapter, expected, 1e-5)
 
 
 @pytest.mark.parametrize(("keep", "n_kept"), [(0, 0), (2, 2), ("every", 4)])

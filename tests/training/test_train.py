@@ -126,6 +126,74 @@ def test_accumulated_batches_give_the_update_of_one_large_batch(model, train_exa
     assert_same_adapter(ours, expected, 1e-5)
 
 
+# Adam divides by a gradient's size: without eps, rounding decides what tiny ones do.
+_ADAM = {"optimizer": "adam", "learning_rate": 0.01, "optimizer_config": {"adam": {"eps": 1e-3}}}
+
+
+@pytest.mark.parametrize("n_joined", [2, 4])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        _ADAM,
+        {"max_grad_norm": 0.5},
+        {"fine_tune_type": "dora"},
+        {"fine_tune_type": "full", "learning_rate": 0.02},
+    ],
+    ids=str,
+)
+def test_batches_of_an_update_as_one_give_what_they_give_alone(
+    model, train_examples, valid_examples, tmp_path, changes, n_joined
+):
+    # Reports and evaluations fall within updates; the last update is incomplete.
+    train = settings(
+        **{
+            "iters": 18,
+            "batch_size": 2,
+            "grad_accumulation_steps": 4,
+            "steps_per_report": 5,
+            "steps_per_eval": 6,
+            "learning_rate": 0.02,
+            **changes,
+        }
+    )
+    expected, alone, before = run(model, train, train_examples, tmp_path / "alone")
+    ours, joined, after = run(
+        model, train, train_examples, tmp_path / "joined", micro_batch=2 * n_joined
+    )
+    assert_same_adapter(ours, expected, 1e-5)
+    assert alone.iterations == list(range(1, 19))
+    within = {2: [2, 14], 4: []}[n_joined]
+    assert joined.iterations == sorted({4, 5, 6, 8, 10, 12, 15, 16, 18, *within})
+    exact = ("iteration", "update", "learning_rate")
+    for name in (*exact, "train_loss", "grad_norm"):
+        theirs = [getattr(report, name) for report in alone.reports]
+        found = [getattr(report, name) for report in joined.reports]
+        assert found == (theirs if name in exact else pytest.approx(theirs, rel=1e-4)), name
+    assert [e.iteration for e, _ in joined.evaluations] == [6, 12, 18]
+    assert [(e.iteration, is_best) for e, is_best in joined.evaluations] == [
+        (e.iteration, is_best) for e, is_best in alone.evaluations
+    ]
+    losses = [[e.val_loss for e, _ in each.evaluations] for each in (joined, alone)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert after.n_tokens == before.n_tokens
+    assert (after.example_losses.count == before.example_losses.count).all()
+    assert after.example_losses.total == pytest.approx(before.example_losses.total, rel=1e-4)
+
+
+def test_joined_batches_take_the_memory_of_one_batch_of_their_rows(tmp_path):
+    model = tiny_models.build("llama")
+    examples = tiny_models.random_examples(8)
+    shared = {"num_layers": 4, "steps_per_report": 100, "steps_per_eval": 100}
+    large = settings(**shared, iters=2, batch_size=8)
+    joined = settings(**shared, iters=16, batch_size=1, grad_accumulation_steps=8)
+    _, _, expected = run(model, large, examples, tmp_path / "large")
+    _, _, ours = run(model, joined, examples, tmp_path / "joined", micro_batch=8)
+    _, _, alone = run(model, joined, examples, tmp_path / "alone")
+    assert ours.peak_memory_bytes == pytest.approx(expected.peak_memory_bytes, rel=0.05)
+    assert alone.peak_memory_bytes < 0.8 * ours.peak_memory_bytes
+
+
 def test_reports_weigh_losses_by_tokens_since_the_last(model, train_examples, tmp_path):
     train = settings(iters=5, grad_accumulation_steps=2)
     _, each, result = run(model, train, train_examples, tmp_path)

@@ -10,6 +10,7 @@ from test_run import SETTINGS, Sweep
 
 from hawsweep.machine.processes import identity
 from hawsweep.models.shape import shape_of
+from hawsweep.planning import trial_plan
 from hawsweep.planning.calibration import uncalibrated
 from hawsweep.planning.peak import COEFFICIENTS
 from hawsweep.planning.trial_plan import plans, smallest_plan
@@ -143,6 +144,21 @@ def test_trial_is_executed_in_parts_where_memory_is_short(sweep):
     )
     assert [line["iteration"] for line in first] == [line["iteration"] for line in second]
     assert second[-1]["val_loss"] == pytest.approx(first[-1]["val_loss"], rel=0.01)
+
+
+def test_accumulated_batches_run_as_one_and_are_noted_so(sweep, monkeypatch):
+    sweep.context.frozen.set_budget = lambda _: None  # else frozen blocks count in the peak
+    # Of its lengths the tiny data would be padded too much.
+    monkeypatch.setitem(trial_plan._STEP_TOKENS, "cpu", 10_000)
+    changes = {"grad_accumulation_steps": 4, "batch_size": 2, "steps_per_report": 4}
+    lora = sweep.spec.train.lora_parameters.model_copy(update={"dropout": 0.0})
+    train = sweep.spec.train.model_copy(update={**changes, "lora_parameters": lora})
+    sweep.context.spec = sweep.spec.model_copy(update={"train": train})
+    trial, [observed] = noted(sweep, monkeypatch)
+    plan = trial.user_attrs["plan"]
+    assert (plan["micro_batch"], plan["text"]) == (8, "4 batches as one")
+    assert observed.execution.micro_batch == observed.step.rows == 8
+    assert observed.peak_bytes == trial.user_attrs["peak_memory_bytes"]
 
 
 def test_death_queues_the_settings_once_for_a_smaller_plan(sweep):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hawsweep.data.tokens import Example, Examples
+from hawsweep.spec.train import TrainSpec
 
 # Batches are cut from pools of this many, sorted by length: a batch has similar lengths, and an
 # epoch stays shuffled.
@@ -97,6 +98,53 @@ def split(indices: Sequence[int], micro_batch: int | None) -> list[tuple[int, ..
     n_parts = 1 if micro_batch is None else -(-len(indices) // micro_batch)
     size = -(-len(indices) // n_parts)
     return [tuple(indices[at : at + size]) for at in range(0, len(indices), size)]
+
+
+def training_steps(
+    train: TrainSpec,
+    order: Iterator[tuple[int, ...]],
+    micro_batch: int | None,
+    done: int = 0,
+) -> Iterator[tuple[int, list[tuple[int, ...]]]]:
+    """The iteration after each step of a trial, and the parts that go through the model in it.
+
+    A step is one batch, in parts if it has more rows than ``micro_batch``; or as many whole
+    batches of one update as ``micro_batch`` has room for, as one part. It ends at each report and
+    each evaluation. Where it ends does not depend on ``done``: a resumed trial has the same steps.
+
+    Args:
+        order: The batches after iteration ``done``.
+        micro_batch: None for each batch whole and alone.
+        done: The iterations before.
+    """
+    while done < train.iters:
+        end = _end_of_step(train, micro_batch, done)
+        batches = list(islice(order, end - done))
+        if not batches:
+            return
+        yield end, split(tuple(chain(*batches)), micro_batch)
+        done = end
+
+
+def n_joined(train: TrainSpec, micro_batch: int | None) -> int:
+    """The most batches of an update that run as one."""
+    return 1 if micro_batch is None else max(1, micro_batch // train.batch_size)
+
+
+def adds_gradients(train: TrainSpec, micro_batch: int) -> bool:
+    """Whether an update adds up the gradients of several parts."""
+    n_batches = train.grad_accumulation_steps
+    n_apart = [n for n in (train.steps_per_report, train.steps_per_eval) if n < train.iters]
+    is_cut = any(steps % n_batches for steps in n_apart)
+    return is_cut or micro_batch < n_batches * train.batch_size
+
+
+def _end_of_step(train: TrainSpec, micro_batch: int | None, done: int) -> int:
+    steps, size = train.grad_accumulation_steps, n_joined(train, micro_batch)
+    in_update = done % steps
+    end = done - in_update + min(steps, (in_update // size + 1) * size)
+    due = ((done // each + 1) * each for each in (train.steps_per_report, train.steps_per_eval))
+    return min(end, train.iters, *due)
 
 
 def lengths_of(examples: Sequence[Example]) -> npt.NDArray[np.integer[Any]]:

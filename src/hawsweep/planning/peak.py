@@ -20,13 +20,14 @@ from typing import Self
 
 from hawsweep.machine.backend import Device
 
+from hawsweep.data.batches import adds_gradients
 from hawsweep.models.shape import ModelShape
 from hawsweep.spec.train import TrainSpec
 
 
 @dataclass(frozen=True)
 class Step:
-    """The part of a batch that goes through the model at a time.
+    """The part of a batch, or the batches, that go through the model at a time.
 
     Attributes:
         rows: Examples.
@@ -49,7 +50,8 @@ class Execution:
     """How a step is computed; its result changes by rounding only.
 
     Attributes:
-        micro_batch: Examples through the model at a time; their gradients are added up.
+        micro_batch: Examples through the model at a time; their gradients are added up. More than
+            a batch: as many batches of an update run as one, see ``batches.training_steps``.
         tokens_at_once: Tokens through the head at a time; None for all.
     """
 
@@ -216,8 +218,7 @@ def training_peak(
     k = coefficients
     n_trained = shape.n_trained_blocks(train)
     adapter = 4 * shape.trained_parameters(train)
-    n_accumulated = train.grad_accumulation_steps * -(-train.batch_size // execution.micro_batch)
-    gradients = (k.gradients + (n_accumulated > 1)) * adapter
+    gradients = (k.gradients + adds_gradients(train, execution.micro_batch)) * adapter
     scores = _scores(shape, step) * k.value_bytes
     values = step.n_tokens * _kept_values(shape) * k.value_bytes
     inner = 0.0

@@ -1,15 +1,17 @@
 """The execution plan of a trial: the fastest that fits into memory, with the same result.
 
 A plan changes time and memory, never the result: micro-batches whose gradients are added up,
-gradient checkpointing, and how many tokens go through the head at a time.
+accumulated batches that run as one, gradient checkpointing, and how many tokens go through the head
+at a time.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 
 from hawsweep.machine.backend import Device
 
-from hawsweep.data.batches import padded_width, split
+from hawsweep.data.batches import n_joined, padded_width, split
 from hawsweep.models.shape import ModelShape
 from hawsweep.planning.peak import (
     FEWEST_TOKENS,
@@ -28,6 +30,16 @@ _SLICE_PARTS = (1, 4)
 # The most extra time for splitting a batch or a slice, which makes more and smaller products. It is
 # assumed; it decides between plans that are otherwise equally fast.
 _PART_COST = 0.02
+# The further cost of each step, in padded tokens: weights are read however few the tokens. On a CPU
+# it is measured: four rows of 40 tokens as one, with a tenth more padding, take 0.7 of the time
+# (bench_training.py). On a GPU it is assumed, and low.
+_STEP_TOKENS: dict[Device, int] = {"cpu": 40, "metal": 64, "cuda": 64}
+# Accumulated batches run as one only where this share of the time is saved by that: the number
+# above is rough, and outputs of the frozen blocks that are kept for a batch are of no use to a
+# trial that runs it together with others.
+_LEAST_SAVED = 0.1
+# More rows at a time save nothing more, and a trial that is asked to stop ends after them.
+_MOST_JOINED_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class Plan:
     Attributes:
         peak_bytes: Predicted, of MLX's arrays.
         needed_bytes: The same with the error band; this must be free.
-        seconds: Of one batch of the longest examples.
+        seconds: Of one batch of the longest examples; of batches that run as one, its share.
     """
 
     execution: Execution
@@ -107,17 +119,55 @@ class Plan:
 
 def plans(model: CostModel, train: TrainSpec, work: Workload) -> list[Plan]:
     """All plans of a trial, fastest first."""
-    found = []
-    for execution in executions(model, train):
-        step = work.largest_step(train.batch_size, execution.micro_batch)
-        peak = training_peak(model.shape, train, step, execution, model.coefficients).total
-        n_parts = len(split(range(train.batch_size), execution.micro_batch))
-        whole = slice_tokens(model.shape.vocabulary, model.device)
-        n_slices = whole // (execution.tokens_at_once or whole)
-        seconds = n_parts * model.speed.seconds(model.shape, train, step, execution)
-        seconds *= 1 + _PART_COST * (2 - 1 / n_parts - 1 / n_slices)
-        found.append(Plan(execution, peak, round(peak * (1 + model.error)), seconds))
+    found = [_plan(model, train, work, each) for each in executions(model, train)]
+    found += _joined(model, train, work, found)
     return sorted(found, key=lambda plan: (plan.seconds, plan.needed_bytes))
+
+
+def _plan(model: CostModel, train: TrainSpec, work: Workload, execution: Execution) -> Plan:
+    step = work.largest_step(train.batch_size, execution.micro_batch)
+    peak = training_peak(model.shape, train, step, execution, model.coefficients).total
+    n_parts = len(split(range(train.batch_size), execution.micro_batch))
+    whole = slice_tokens(model.shape.vocabulary, model.device)
+    n_slices = whole // (execution.tokens_at_once or whole)
+    seconds = n_parts * model.speed.seconds(model.shape, train, step, execution)
+    seconds *= 1 + _PART_COST * (2 - 1 / n_parts - 1 / n_slices)
+    return Plan(execution, peak, round(peak * (1 + model.error)), seconds)
+
+
+def _joined(
+    model: CostModel, train: TrainSpec, work: Workload, alone: Sequence[Plan]
+) -> Iterator[Plan]:
+    """The plans that run several batches of an update as one and are faster for it."""
+    sizes = _joined_sizes(train)
+    if not sizes:
+        return
+    before = _cost(work.typical_steps(train, train.batch_size), model.device)
+    for size in sizes:
+        share = _cost(work.typical_steps(train, size), model.device) / before
+        if share > 1 - _LEAST_SAVED:
+            continue
+        for plan in alone:
+            if plan.execution.micro_batch == train.batch_size:
+                joined = _plan(model, train, work, replace(plan.execution, micro_batch=size))
+                yield replace(joined, seconds=share * plan.seconds)
+
+
+def _joined_sizes(train: TrainSpec) -> list[int]:
+    """The rows of an update's batches as one: of all, half, a quarter and so on."""
+    if train.lora_parameters.dropout > 0:
+        return []  # the values dropped would be others
+    n_batches, sizes = train.grad_accumulation_steps, []
+    while n_batches > 1:
+        if (rows := n_batches * train.batch_size) <= _MOST_JOINED_ROWS:
+            sizes.append(rows)
+        n_batches = -(-n_batches // 2)
+    return sizes
+
+
+def _cost(steps: Sequence[Step], device: Device) -> int:
+    """The time of several steps, in padded tokens."""
+    return sum(step.n_tokens + _STEP_TOKENS[device] for step in steps)
 
 
 def choose_plan(
@@ -147,7 +197,7 @@ def smallest_plan(model: CostModel, train: TrainSpec, work: Workload) -> Plan:
 
 
 def executions(model: CostModel, train: TrainSpec) -> list[Execution]:
-    """The plans of a trial that differ in memory or time."""
+    """The plans of a trial that differ in memory or time, each batch alone."""
     sizes = {len(split(range(train.batch_size), m)[0]) for m in range(1, train.batch_size + 1)}
     asked = train.grad_checkpoint
     checkpointing = (False, True) if asked == "auto" else (bool(asked),)
@@ -174,8 +224,9 @@ def evaluation_tokens(
 
 
 def describe(plan: Plan, train: TrainSpec) -> str:
-    """A plan in a few words: ``2 at a time, checkpointed``."""
+    """A plan in a few words: ``2 at a time, checkpointed``, ``4 batches as one``."""
     micro = plan.execution.micro_batch
-    parts = -(-train.batch_size // micro)
-    how = f"{micro} at a time" if parts > 1 else "whole"
+    n_batches = n_joined(train, micro)
+    how = "whole" if n_batches == 1 else f"{n_batches} batches as one"
+    how = f"{micro} at a time" if micro < train.batch_size else how
     return f"{how}, checkpointed" if plan.execution.grad_checkpoint else how

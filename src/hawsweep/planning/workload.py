@@ -1,20 +1,30 @@
 """The lengths of a sweep's examples and prompts in tokens, known or assumed."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hawsweep.data.batches import padded_targets, padded_width, split
+from hawsweep.data.batches import (
+    padded_targets,
+    padded_width,
+    training_order,
+    training_steps,
+)
 from hawsweep.data.load import is_local, load_data
 from hawsweep.files import replacing
 from hawsweep.machine import backend
 from hawsweep.planning.peak import Step
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.train import TrainSpec
+
+# Batches that show how much is padded: four pools of ``batches.training_order``.
+_TYPICAL_BATCHES = 128
 
 
 @dataclass(frozen=True)
@@ -32,18 +42,29 @@ class Workload:
     how: str
 
     def largest_step(self, batch_size: int, micro_batch: int) -> Step:
-        """The largest part of a batch that can occur: the most rows, the longest width, the most
-        targets.
+        """The largest part of a batch, or several batches as one, that can occur: the most rows,
+        the longest width, the most targets.
         """
+        n_batches = max(1, micro_batch // batch_size)
         # An epoch's last batch may be split less evenly than the others, into larger parts.
         rows = min(batch_size, micro_batch, len(self.lengths))
-        most = int(np.sort(self.n_targets)[-rows:].sum())
+        # An example may come again in a later batch.
+        most = n_batches * int(np.sort(self.n_targets)[-rows:].sum())
+        rows *= n_batches
         width = padded_width(int(self.lengths.max()) - 1)
         return Step(rows, width, _most_padded(most, rows * width))
 
-    def steps(self, batches: Iterable[Sequence[int]], micro_batch: int) -> set[Step]:
-        """The batches in parts and padded; each batch is given as indices of these examples."""
-        return {self._step(part) for batch in batches for part in split(batch, micro_batch)}
+    def steps(
+        self, train: TrainSpec, order: Iterator[tuple[int, ...]], micro_batch: int
+    ) -> list[Step]:
+        """A trial's parts, padded; each batch is given as indices of these examples."""
+        steps = training_steps(train, order, micro_batch)
+        return [self._step(part) for _, parts in steps for part in parts]
+
+    def typical_steps(self, train: TrainSpec, micro_batch: int) -> list[Step]:
+        """The parts of a trial's first batches, in the order of examples without weights."""
+        order = training_order(self.lengths, train.batch_size, train.seed)
+        return self.steps(train, islice(order, _TYPICAL_BATCHES), micro_batch)
 
     def _step(self, part: Sequence[int]) -> Step:
         rows, width = len(part), padded_width(int(self.lengths[list(part)].max()) - 1)

@@ -30,7 +30,7 @@ from hawsweep.machine.backend import (
 
 import numpy as np
 
-from hawsweep.data.batches import Batch, make_batch, split
+from hawsweep.data.batches import Batch, make_batch, training_steps
 from hawsweep.data.tokens import Example
 from hawsweep.files import remove_half_written
 from hawsweep.layout import ADAPTER_DIR
@@ -116,7 +116,7 @@ class TrainCallback(Protocol):
     """The callbacks of a run. Each may raise to end it; the best adapter so far is then on disk."""
 
     def on_iteration(self, iteration: int) -> None:
-        """After every batch."""
+        """After every batch; of batches that ran as one, after the last."""
 
     def on_report(self, report: StepReport) -> None:
         """Every ``steps_per_report`` iterations."""
@@ -150,11 +150,12 @@ def train_adapter(
         order: The batches, as indices of ``examples``, from the first on.
         evaluate: Gives the evaluation of the model as it is, at an iteration.
         frozen: Keeps the outputs of the blocks below the trained ones, from trial to trial.
-        micro_batch: Examples through the model at a time; None for whole batches. It changes
-            nothing but rounding and which values dropout drops.
+        micro_batch: Examples through the model at a time; None for each batch whole. It changes
+            nothing but rounding and which values dropout drops. See ``batches.training_steps``.
         tokens_at_once: See ``loss.target_losses``.
         state: The state to resume from; see ``checkpoints.load_state``.
-        should_stop: Asked after every batch, and after its evaluation where one is due.
+        should_stop: Asked when ``callback.on_iteration`` was called, and after its evaluation where
+            one is due.
 
     Raises:
         NonFiniteLoss: Training or evaluation diverged.
@@ -163,12 +164,13 @@ def train_adapter(
     frozen = frozen or FrozenBlocks(model, budget_bytes=0)
     remove_half_written(folder)
     run = _Run(model, train, frozen, tokens_at_once, state or _first_state(model, len(examples)))
-    order = islice(order, run.progress.iteration, None)
+    done = run.progress.iteration
+    steps = training_steps(train, islice(order, done, None), micro_batch, done)
     reset_peak_memory()
     while not run.is_done:
-        indices = next(order)
-        parts = [make_batch(examples, part) for part in split(indices, micro_batch)]
-        run.step(parts, sum(len(examples[i].tokens) - 1 for i in indices))
+        iteration, parts = next(steps)
+        n_tokens = sum(len(examples[i].tokens) - 1 for part in parts for i in part)
+        run.step(iteration, [make_batch(examples, part) for part in parts], n_tokens)
         callback.on_iteration(run.progress.iteration)
         if run.is_due(train.steps_per_report):
             callback.on_report(run.report())
@@ -270,11 +272,11 @@ class _Run:
         iteration = self.progress.iteration
         return iteration % steps == 0 or iteration == self._train.iters
 
-    def step(self, parts: Sequence[Batch], n_tokens: int) -> None:
-        """Train on one batch, in parts, of ``n_tokens`` real tokens."""
+    def step(self, iteration: int, parts: Sequence[Batch], n_tokens: int) -> None:
+        """Train up to ``iteration`` on its parts, of ``n_tokens`` real tokens."""
         now, train = self.progress, self._train
         started = time.perf_counter()
-        now.iteration += 1
+        now.iteration = iteration
         update = self.is_due(train.grad_accumulation_steps)
         now.learning_rate = learning_rate_at(train, now.n_updates)
         if update:

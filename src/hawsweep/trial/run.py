@@ -3,7 +3,6 @@
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -185,9 +184,10 @@ def _note_peak(context: TrialContext, train: TrainSpec, plan: Plan, result: Trai
     if context.memory is None or result.iteration < train.iters:
         return
     shape, known = context.memory.shape, context.memory.coefficients
-    batches = islice(context.order(train), train.iters)  # perhaps without the longest examples
+    # Perhaps without the longest examples.
+    steps = context.workload().steps(train, context.order(train), plan.execution.micro_batch)
     largest = max(
-        context.workload().steps(batches, plan.execution.micro_batch),
+        set(steps),
         key=lambda step: training_peak(shape, train, step, plan.execution, known).total,
     )
     observed = Observation(train, largest, plan.execution, result.peak_memory_bytes)
