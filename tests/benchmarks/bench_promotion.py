@@ -9,7 +9,8 @@ as Spearman's correlation. A file holds recorded runs: see record_curves.py.
 
 Each study begins 20 settings by chance and trains them with ``next_promoted``, as one worker does;
 or with the median pruner; or whole. With ``--whole-search`` the settings come from hawsweep's
-sampler and from 0.1's, and the regret is by steps.
+sampler and from 0.1's, and the regret is by steps. With ``--beliefs`` what hawsweep says it knows
+is compared with what is true: among statements of a chance, the share that holds.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from bench_search import STRATEGIES
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import spearmanr
 
+from hawsweep.search.belief import Belief, find_belief
 from hawsweep.search.distributions import distributions, first_settings
 from hawsweep.search.promotion import next_promoted
 from hawsweep.search.rungs import rungs
@@ -309,12 +311,69 @@ def searched(problem: Problem, strategy: str, seed: int, n_runs: int) -> list[fl
     return [100 * (loss / best - 1) for loss in lowest]
 
 
+BEGUN = (8, 12, 16)  # settings, when beliefs are asked for
+_NEXT = 4
+_BINS = ((0.5, 0.7), (0.7, 0.85), (0.85, 0.95), (0.95, 1.01))
+
+
+def beliefs(problem: Problem, seed: int) -> list[tuple[str, float, bool]]:
+    """Statements of one study: of what, the chance that was said, and whether it is true."""
+    study, n_begun = Study(problem, seed), max(BEGUN) + _NEXT
+    first_ones = first_settings(problem.spec, _LLAMA)
+    said: dict[int, Belief] = {}
+
+    def gp(number: int) -> Settings | None:
+        if number in BEGUN:
+            belief = find_belief(problem.spec, study.trials, _NEXT)
+            said.update({} if belief is None else {number: belief})
+        if number < len(first_ones):
+            return {key: float(value) for key, value in first_ones[number].items()}
+        return propose(problem.spec, study.trials, seed * 1000 + number)
+
+    promote(study, gp, n_begun)
+    rates = problem.spec.search[_RATE]
+    spaced = np.geomspace(rates.low, rates.high, 400)
+    ends = {(r, k): problem.end({_RATE: r, _RANK: k}) for r in spaced for k in _RANKS}
+    best_rate, best_rank = min(ends, key=lambda each: ends[each])
+    reached = [problem.end(trial.params) for trial in study.trials]
+    found: list[tuple[str, float, bool]] = []
+    for number, belief in said.items():
+        rate, rank = belief.keys
+        assert rate.low is not None
+        assert rate.high is not None
+        assert rank.chance is not None
+        found.append(("rate in its range", 0.95, rate.low <= best_rate <= rate.high))
+        found.append(("rank", rank.chance, rank.value == best_rank))
+        begun, after = min(reached[:number]), min(reached[number : number + _NEXT])
+        found.append(("leader", belief.leader_stays, reached[belief.leader] <= begun))
+        gain, slack = max(0.0, 1 - after / begun), 1e-4
+        is_within = belief.gain_low - slack <= gain <= belief.gain_high + slack
+        found.append(("gain in its range", 0.9, is_within))
+    return found
+
+
+def calibration(problems: Sequence[Problem]) -> list[dict[str, object]]:
+    """For each kind of statement and chance: how many, the mean chance, the share that is true."""
+    found = [each for seed, p in enumerate(problems) for each in beliefs(p, seed)]
+    rows: list[dict[str, object]] = []
+    for kind in dict.fromkeys(kind for kind, *_ in found):
+        for low, high in _BINS:
+            of_kind = [(chance, holds) for k, chance, holds in found if k == kind]
+            some = [each for each in of_kind if low <= each[0] < high]
+            if some:
+                chances, hold = zip(*some, strict=True)
+                mean, share = statistics.mean(chances), statistics.mean(hold)
+                rows.append({"of": kind, "n": len(some), "said": mean, "true": share})
+    return rows
+
+
 def main() -> None:
     """Print a table for each family and each file."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--curves", type=Path, nargs="*", default=[])
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--whole-search", action="store_true")
+    parser.add_argument("--beliefs", action="store_true")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -326,9 +385,16 @@ def main() -> None:
     problems |= {str(path.stem): [recorded_problem(path)] * asked.studies for path in asked.curves}
     table: dict[str, object] = {}
     for name, each in problems.items():
+        if each[0].settings and (asked.whole_search or asked.beliefs):
+            continue
+        if asked.beliefs:
+            table[name] = rows = calibration(each)
+            if not asked.json:
+                print(f"{name}: what was said, and how often it was true")
+                for row in rows:
+                    print(f"  {row['of']:18} {row['said']:.2f} {row['true']:.2f}  n {row['n']}")
+            continue
         if asked.whole_search:
-            if each[0].settings:
-                continue
             by = {
                 strategy: np.mean(
                     [searched(p, strategy, seed, 10) for seed, p in enumerate(each)], axis=0

@@ -14,7 +14,8 @@ from hawsweep.spec.space import Choices, Range, SearchValue
 from hawsweep.spec.sweep import SweepSpec
 
 _N_SAMPLES = 400
-_MOST_POINTS = 400
+# The cost grows with the cube of both together.
+_MOST_BEGUN, _MOST_CANDIDATES = 60, 200
 _FEWEST_OBSERVED = 3
 
 
@@ -67,11 +68,13 @@ def find_belief(spec: SweepSpec, trials: Sequence[FrozenTrial], n_next: int) -> 
     observed = observe(known, spec.train.iters)
     if len(observed) < _FEWEST_OBSERVED:
         return None
-    process, at = fit_process(space, observed)
+    process, _ = fit_process(space, observed)
+    observed = sorted(observed, key=lambda each: each.loss)[:_MOST_BEGUN]
+    at = space.array([each.settings for each in observed])
     random = np.random.default_rng(len(observed))
     candidates = space.candidates(0)
-    if len(candidates) > _MOST_POINTS:
-        chosen = random.choice(len(candidates), _MOST_POINTS, replace=False)
+    if len(candidates) > _MOST_CANDIDATES:
+        chosen = random.choice(len(candidates), _MOST_CANDIDATES, replace=False)
         candidates = [candidates[n] for n in sorted(chosen)]
     points = [each.settings for each in observed] + candidates
     samples = process.samples(space.array(points), _N_SAMPLES, random)

@@ -1,0 +1,99 @@
+"""What a search says it knows, where the truth is known."""
+
+import math
+
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from hawsweep.search.belief import find_belief
+from hawsweep.search.distributions import distributions
+from hawsweep.spec.read import check_sweep
+
+RATE, RANK = "learning_rate", "lora_parameters.rank"
+ITERS, BEST = 100, 3e-4
+SEARCH = {RATE: {"low": 1e-5, "high": 1e-2, "log": True}, RANK: {"choices": [4, 8]}}
+
+
+def sweep(search=SEARCH):
+    content = {"model": "some/model", "data": "phrasebook", "train": {"iters": ITERS}}
+    return check_sweep({**content, "search": search}, "a sweep")
+
+
+def loss(rate, rank):
+    """Lowest at the best rate; the higher rank is 3 % better."""
+    return math.exp(0.05 * math.log10(rate / BEST) ** 2 + (0.03 if rank == 4 else 0.0))
+
+
+def study(*settings, step=ITERS, spec=None):
+    trials = []
+    for number, (rate, rank) in enumerate(settings):
+        trials.append(
+            create_trial(
+                state=TrialState.COMPLETE,
+                value=0.5,
+                params={RATE: rate, RANK: rank},
+                distributions=distributions((spec or sweep()).search),
+                intermediate_values={step: -loss(rate, rank)},
+            )
+        )
+        trials[-1].number = number
+    return trials
+
+
+SPREAD = [(rate, rank) for rank in (4, 8) for rate in (2e-5, 1e-4, 2.8e-4, 1e-3, 5e-3)]
+
+
+def test_nothing_is_known_before_three_trials_have_shown_something():
+    assert find_belief(sweep(), study(*SPREAD[:2]), 4) is None
+    assert find_belief(sweep(), study(*SPREAD[:3]), 4) is not None
+
+
+def test_what_trials_show_is_known():
+    belief = find_belief(sweep(), study(*SPREAD), 4)
+    rate, rank = belief.keys
+    assert (rate.key, rank.key) == (RATE, RANK)
+    assert rate.low < BEST < rate.high
+    assert rate.high / rate.low < 20  # of a thousand
+    assert rank.value == 8
+    assert rank.chance > 0.9
+    assert SPREAD[belief.leader] == (2.8e-4, 8)
+    assert belief.leader_stays > 0.9
+    assert 0 <= belief.gain_low <= belief.gain <= belief.gain_high < 0.01  # .28 is close to .3
+
+
+def test_more_trials_narrow_a_range_down():
+    few, more = (
+        find_belief(sweep(), study(*settings), 4).keys[0]
+        for settings in (SPREAD[:5], [*SPREAD, (2e-4, 8), (4e-4, 8), (5e-4, 8)])
+    )
+    assert more.high / more.low < few.high / few.low
+
+
+def test_less_is_known_from_trials_that_were_trained_less():
+    early, late = (find_belief(sweep(), study(*SPREAD, step=step), 4) for step in (10, ITERS))
+    assert early.leader_stays <= late.leader_stays
+    assert early.keys[1].chance <= late.keys[1].chance
+
+
+def test_of_a_space_in_which_all_was_tried_nothing_more_is_expected():
+    search = {RATE: {"choices": [1e-4, 3e-4]}, RANK: {"choices": [4, 8]}}
+    settings = [(rate, rank) for rate in (1e-4, 3e-4) for rank in (4, 8)]
+    belief = find_belief(sweep(search), study(*settings, spec=sweep(search)), 4)
+    assert (belief.n_next, belief.gain, belief.gain_high) == (0, 0.0, 0.0)
+    assert belief.keys[0].value == 3e-4
+
+
+def test_where_no_setting_would_begin_no_gain_is_expected():
+    belief = find_belief(sweep(), study(*SPREAD), 0)
+    assert (belief.n_next, belief.gain, belief.gain_high) == (0, 0.0, 0.0)
+
+
+def test_the_same_trials_say_the_same():
+    assert find_belief(sweep(), study(*SPREAD), 4) == find_belief(sweep(), study(*SPREAD), 4)
+
+
+def test_a_thousand_trials_are_too_many_to_look_at_all():
+    settings = [(10 ** (-5 + 3 * n / 999), 4 + 4 * (n % 2)) for n in range(1000)]
+    belief = find_belief(sweep(), study(*settings), 4)
+    assert belief.keys[0].low < BEST < belief.keys[0].high
+    assert settings[belief.leader][0] == pytest.approx(BEST, rel=0.5)
