@@ -21,7 +21,7 @@ pytestmark = pytest.mark.real
 
 SMALL = [
     "--trials=2",
-    "--set=search.iters={choices: [6]}",
+    "--set=train.iters=6",
     "--set=search.grad_accumulation_steps={choices: [1, 2]}",
     "--set=train.steps_per_eval=3",
     "--set=train.steps_per_report=2",

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = [
     "--trials=2",
     "--workers=1",
-    "--set=search.iters={choices: [6]}",
+    "--set=train.iters=6",
     "--set=train.steps_per_eval=3",
     "--set=validation.max_examples=6",
     "--set=scoring={max_examples: 3, max_tokens: 6}",

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=3)
     parser.add_argument("--iters", type=int, default=140, help="140 take five minutes on two cores")
     asked = parser.parse_args()
-    changes = {"search.iters.choices": [asked.iters], "trials": asked.trials}
+    changes = {"train.iters": asked.iters, "trials": asked.trials}
     spec = read_sweep(find_sweep("lr-rank"), LONG | changes)
     times, shares = Times(), []
     with tempfile.TemporaryDirectory() as folder:

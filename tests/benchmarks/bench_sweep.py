@@ -8,7 +8,7 @@ twice: as installed, and with the fast BLAS put into its processes by ``LD_PRELO
 
     python tests/benchmarks/bench_sweep.py --trials 4 --blas fast
     python tests/benchmarks/bench_sweep.py --trials 2 --set train.steps_per_eval=4 \\
-        --set search.iters='{choices: [8]}' --blas both
+        --set train.iters=8 --blas both
 """
 
 import argparse
