@@ -222,8 +222,9 @@ def test_no_fast_blas_is_warned_of_with_each_reason(tmp_path):
     assert "Install a C compiler and scipy-openblas32 (pip), or Debian's libopenblas0" in message
 
 
-def test_nothing_is_loaded_off_linux(monkeypatch):
-    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+@pytest.mark.parametrize("device", ["metal", "cuda"])
+def test_nothing_is_loaded_where_a_gpu_computes(monkeypatch, device):
+    monkeypatch.setattr(backend, "device_here", lambda: device)
     assert backend.load_fast_blas() == backend.Blas("built-in")
 
 
