@@ -235,6 +235,9 @@ def __getattr__(name: str) -> ModuleType:
     """Give ``mx``, ``nn``, ``optim`` and ``utils``, importing MLX only now, after the fast BLAS.
 
     So commands that do not compute can use this module without MLX's import time.
+
+    Raises:
+        BackendError: MLX is installed, but cannot be loaded here.
     """
     modules = {
         "mx": "mlx.core",
@@ -246,7 +249,16 @@ def __getattr__(name: str) -> ModuleType:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     blas()
     _keep_kernels_private()
-    module = globals()[name] = importlib.import_module(modules[name])
+    try:
+        module = globals()[name] = importlib.import_module(modules[name])
+    except ImportError as fault:  # also where a GPU has no memory left
+        remedy = (
+            "An MLX for CUDA needs NVIDIA's driver and free memory on the GPU; for the CPU install "
+            "mlx[cpu] instead (pip)."
+            if device_here() == "cuda"
+            else "Install mlx again (pip)."
+        )
+        raise BackendError(f"MLX cannot be loaded: {fault}. {remedy}") from fault
     return module
 
 
