@@ -105,22 +105,20 @@ FAMILIES = {"agreeing": 0.1, "crossing": 0.17, "crossing more": 0.25, "far worse
 
 def recorded_problem(path: Path) -> Problem:
     """Recorded runs: their settings are all that there are."""
-    known = json.loads(path.read_text(encoding="utf-8"))
+    with np.load(path) as known:
+        settings = list(zip(known["rate"].tolist(), known["rank"].tolist(), strict=True))
+        steps, losses = known["iteration"].tolist(), known["val_loss"].tolist()
     curves = {
-        (run["settings"][_RATE], run["settings"][_RANK]): dict(
-            zip(run["iterations"], run["val_losses"], strict=True)
-        )
-        for run in known["runs"]
+        each: dict(zip(steps, of, strict=True)) for each, of in zip(settings, losses, strict=True)
     }
-    rates = [rate for rate, _ in curves]
-    steps = sorted(next(iter(curves.values())))
-    spec = spec_of(steps[-1], steps[0], min(rates), max(rates))
+    rates, evaluated = [rate for rate, _ in settings], [step for step in steps if step]
+    spec = spec_of(evaluated[-1], evaluated[0], min(rates), max(rates))
 
     def loss(settings: Settings, step: int) -> float:
-        of_run = curves[settings[_RATE], int(settings[_RANK])]
-        return of_run.get(step, math.inf)  # it diverged
+        of_run = curves[settings[_RATE], int(settings[_RANK])].get(step, math.inf)
+        return of_run if math.isfinite(of_run) else math.inf  # it diverged
 
-    return Problem(spec, loss, tuple({_RATE: rate, _RANK: rank} for rate, rank in curves))
+    return Problem(spec, loss, tuple({_RATE: rate, _RANK: rank} for rate, rank in settings))
 
 
 class Study:

@@ -11,6 +11,7 @@ from hawsweep.machine.backend import mx
 
 import pytest
 
+from hawsweep.errors import BackendError
 from hawsweep.machine import backend
 
 on_linux = pytest.mark.skipif(platform.system() != "Linux", reason="elsewhere MLX's BLAS is fast")
@@ -222,9 +223,29 @@ def test_no_fast_blas_is_warned_of_with_each_reason(tmp_path):
     assert "Install a C compiler and scipy-openblas32 (pip), or Debian's libopenblas0" in message
 
 
-def test_nothing_is_loaded_off_linux(monkeypatch):
-    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+@pytest.mark.parametrize("device", ["metal", "cuda"])
+def test_nothing_is_loaded_where_a_gpu_computes(monkeypatch, device):
+    monkeypatch.setattr(backend, "device_here", lambda: device)
     assert backend.load_fast_blas() == backend.Blas("built-in")
+
+
+@pytest.mark.parametrize(
+    ("device", "remedy"),
+    [
+        ("cuda", "An MLX for CUDA needs NVIDIA's driver and free memory on the GPU; for the CPU"),
+        ("cpu", "Install mlx again (pip)."),
+    ],
+)
+def test_mlx_that_cannot_be_loaded_is_told_with_the_remedy(monkeypatch, device, remedy):
+    def fail(_):
+        raise ImportError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(backend, "device_here", lambda: device)
+    monkeypatch.setattr(backend.importlib, "import_module", fail)
+    with pytest.raises(BackendError) as fault:
+        backend.__getattr__("mx")
+    told = "MLX cannot be loaded: libcuda.so.1: cannot open shared object file. "
+    assert str(fault.value).startswith(told + remedy)
 
 
 def test_device_is_known_by_what_is_installed(tmp_path, monkeypatch):

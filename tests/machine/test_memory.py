@@ -140,27 +140,27 @@ def test_share_is_of_one(text, share):
             "auto",
             None,
             81 * GB,
-            "the GPU may wire 90.0 GB, 100.0 GB are free, less a reserve of 10 %",
+            "the GPU may take 90.0 GB, 100.0 GB are free, less a reserve of 10 %",
         ),
         (
             BUSY_MAC,
             "auto",
             "6GB",
             54 * GB,
-            "the GPU may wire 90.0 GB, 60.0 GB are free, less a reserve of 6.0 GB",
+            "the GPU may take 90.0 GB, 60.0 GB are free, less a reserve of 6.0 GB",
         ),
         (MAC, "50%", None, 64 * GB, "50 % of 128.0 GB"),
         (MAC, "70.3125%", None, 90 * GB, "70.3125 % of 128.0 GB"),
-        (MAC, "75%", None, 90 * GB, "75 % of 128.0 GB, but the GPU may wire only 90.0 GB"),
+        (MAC, "75%", None, 90 * GB, "75 % of 128.0 GB, but the GPU may take only 90.0 GB"),
         (MAC, "90GB", None, 90 * GB, "90.0 GB asked"),
-        (MAC, "95GB", None, 95 * GB, "95.0 GB asked, though the GPU may wire only 90.0 GB"),
+        (MAC, "95GB", None, 95 * GB, "95.0 GB asked, though the GPU may take only 90.0 GB"),
         (BUSY_MAC, "95GB", None, 95 * GB, "95.0 GB asked, though only 60.0 GB are available"),
         (
             BUSY_MAC,
             "75%",
             None,
             90 * GB,
-            "75 % of 128.0 GB, but the GPU may wire only 90.0 GB, though only 60.0 GB are "
+            "75 % of 128.0 GB, but the GPU may take only 90.0 GB, though only 60.0 GB are "
             "available",
         ),
     ],
@@ -233,10 +233,19 @@ def test_processor_has_its_name_from_cpuinfo(linux):
 
 def test_mac_has_its_gpu_from_mlx_and_no_cgroups(on, monkeypatch, tmp_path):
     on("Darwin")
-    monkeypatch.setattr(backend, "recommended_bytes", lambda: 48 * GB)
+    monkeypatch.setattr(backend, "gpu_bytes", lambda: 48 * GB)
     monkeypatch.setattr(backend, "device_name", lambda: "Apple M9")
     machine = this_machine(tmp_path, tmp_path)
     assert machine == Machine(64 * GB, 60 * GB, gpu_bytes=48 * GB, device="Apple M9")
+
+
+def test_cuda_has_the_free_memory_of_its_gpu_and_its_name(on, monkeypatch, tmp_path):
+    on("Linux")
+    monkeypatch.setattr(backend, "device_here", lambda: "cuda")
+    info = {"free_memory": 20 * GB, "total_memory": 24 * GB, "device_name": "NVIDIA H200"}
+    monkeypatch.setattr(backend, "_core", lambda: SimpleNamespace(device_info=lambda: info))
+    machine = this_machine(tmp_path, tmp_path)
+    assert machine == Machine(64 * GB, 60 * GB, gpu_bytes=20 * GB, device="NVIDIA H200")
 
 
 def test_available_bytes_stay_under_the_limit_of_a_cgroup(linux, monkeypatch):

@@ -59,6 +59,15 @@ def test_device_is_named_with_what_is_wrong(monkeypatch, system, machine, load, 
     assert says in f"{found.text} {found.remedy}"
 
 
+def test_mlx_that_cannot_be_loaded_is_a_fault_of_the_memory(monkeypatch):
+    def fail():
+        raise BackendError("MLX cannot be loaded: no driver.")
+
+    monkeypatch.setattr(memory, "this_machine", fail)
+    (found,) = memory_findings()
+    assert found == Finding("memory", "fault", "MLX cannot be loaded: no driver.")
+
+
 @pytest.mark.parametrize(("free", "state"), [(3, "warning"), (30, "ok")])
 def test_memory_that_is_short_is_a_warning(monkeypatch, free, state):
     machine = memory.Machine(32 * 10**9, free * 10**9)

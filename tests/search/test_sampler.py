@@ -77,13 +77,23 @@ def test_losses_are_compared_with_the_leaders_at_the_same_iteration():
         trial(of(4e-4), {50: 1.8}, TrialState.RUNNING),
     )
     found = [each.loss for each in observe(trials, ITERS)]
-    expected = [0, math.log(2.2 / 2), math.log(1.1), math.log(1.8 / 2)]
+    # At 100 each has the geometric mean of its two.
+    at_100 = math.log(1.9 * 1.1 / (2.0 * 1.0)) / 2
+    expected = [0, math.log(2.2 / 2), at_100, math.log(1.8 / 2)]
     assert found == pytest.approx(expected)
 
 
 def test_trials_result_is_its_lowest_loss_until_then():
-    trials = numbered(trial(of(1e-4), {50: 1.0, 100: 3.0}), trial(of(2e-4), {50: 1.05, 100: 1.02}))
+    trials = numbered(trial(of(1e-4), {50: 1.0, 100: 3.0}), trial(of(2e-4), {50: 1.02, 100: 1.02}))
     assert [each.loss for each in observe(trials, ITERS)] == pytest.approx([0, math.log(1.02)])
+
+
+def test_trials_whose_evaluations_fluctuate_are_trusted_less():
+    calm, uneasy = (
+        numbered(*(trial(of(r), {20: 1.0, 40: high, 60: 1.0, 100: high}) for r in (1e-4, 2e-4)))
+        for high in (1.0, 1.05)
+    )
+    assert observe(calm, ITERS)[0].noise < observe(uneasy, ITERS)[0].noise
 
 
 def test_earlier_losses_are_trusted_less():

@@ -126,14 +126,14 @@ def check_folders() -> None:
 def load_fast_blas() -> Blas:
     """Load an optimized BLAS ahead of MLX's own on Linux.
 
-    On other systems it does nothing (a Mac has Accelerate). If none can be loaded, it warns once
-    and names the remedy.
+    On other systems (a Mac has Accelerate) and with CUDA it does nothing. If none can be loaded,
+    it warns once and names the remedy.
 
     Raises:
         BackendError: ``HAWSWEEP_BLAS`` names a file that cannot be loaded.
     """
     choice = os.environ.get("HAWSWEEP_BLAS", "auto")
-    if platform.system() != "Linux" or choice in ("off", "0"):
+    if choice in ("off", "0") or device_here() != "cpu":
         return Blas("built-in")
     if "mlx.core" in sys.modules:
         warnings.warn(
@@ -235,6 +235,9 @@ def __getattr__(name: str) -> ModuleType:
     """Give ``mx``, ``nn``, ``optim`` and ``utils``, importing MLX only now, after the fast BLAS.
 
     So commands that do not compute can use this module without MLX's import time.
+
+    Raises:
+        BackendError: MLX is installed, but cannot be loaded here.
     """
     modules = {
         "mx": "mlx.core",
@@ -246,7 +249,16 @@ def __getattr__(name: str) -> ModuleType:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     blas()
     _keep_kernels_private()
-    module = globals()[name] = importlib.import_module(modules[name])
+    try:
+        module = globals()[name] = importlib.import_module(modules[name])
+    except ImportError as fault:  # also where a GPU has no memory left
+        remedy = (
+            "An MLX for CUDA needs NVIDIA's driver and free memory on the GPU; for the CPU install "
+            "mlx[cpu] instead (pip)."
+            if device_here() == "cuda"
+            else "Install mlx again (pip)."
+        )
+        raise BackendError(f"MLX cannot be loaded: {fault}. {remedy}") from fault
     return module
 
 
@@ -304,8 +316,18 @@ def random_seed() -> int:
 
 
 def recommended_bytes() -> int | None:
-    """Bytes that the GPU may keep resident, by MLX; None on a CPU."""
+    """Bytes that Metal may keep resident, by MLX; None without Metal."""
     size = _core().device_info().get("max_recommended_working_set_size")
+    return int(size) if size else None
+
+
+def gpu_bytes() -> int | None:
+    """Bytes that the GPU may take: on Metal those it may wire, with CUDA those free now; None on a
+    CPU.
+    """
+    if device_here() != "cuda":
+        return recommended_bytes()
+    size = _core().device_info().get("free_memory")
     return int(size) if size else None
 
 

@@ -27,8 +27,8 @@ class Machine:
     Attributes:
         available_bytes: Free now, page cache included, under every limit of a cgroup.
         limit_bytes: The lowest limit of a cgroup; None without one below ``total_bytes``.
-        gpu_bytes: Bytes that a Mac's GPU may keep resident; None without a GPU.
-        device: The GPU's name on a Mac, else the processor's.
+        gpu_bytes: Bytes that the GPU may take, see ``backend.gpu_bytes``; None without a GPU.
+        device: The GPU's name, else the processor's.
     """
 
     total_bytes: int
@@ -78,13 +78,13 @@ def find_budget(asked: str = "auto", reserve: str | None = None, *, machine: Mac
         taken, how = free, f"{_gb(free)} available of {whole_is}"
         if gpu is not None:
             taken = min(free, gpu)
-            how = f"the GPU may wire {_gb(gpu)}, {_gb(free)} are free"
+            how = f"the GPU may take {_gb(gpu)}, {_gb(free)} are free"
         reserve = reserve or _RESERVE
     elif asked.endswith("%"):
         taken, how = _part(asked, whole), f"{asked[:-1]} % of {whole_is}"
         if gpu is not None and taken > gpu:
             taken = gpu
-            how += f", but the GPU may wire only {_gb(gpu)}"
+            how += f", but the GPU may take only {_gb(gpu)}"
     else:
         taken = parse_size(asked)
         how = f"{_gb(taken)} asked"
@@ -94,7 +94,7 @@ def find_budget(asked: str = "auto", reserve: str | None = None, *, machine: Mac
         how += f", less a reserve of {f'{reserve[:-1]} %' if is_share else _gb(kept)}"
         taken = max(0, taken - kept)
     if gpu is not None and gpu < min(taken, free):
-        how += f", though the GPU may wire only {_gb(gpu)}"
+        how += f", though the GPU may take only {_gb(gpu)}"
     elif taken > free:
         how += f", though only {_gb(free)} are available"
     return Budget(taken, how, tuple(sources))
@@ -112,16 +112,18 @@ def this_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machin
         return Machine(
             memory.total,
             memory.available,
-            gpu_bytes=backend.recommended_bytes(),
+            gpu_bytes=backend.gpu_bytes(),
             device=backend.device_name(),
         )
+    has_cuda = backend.device_here() == "cuda"
     # In cgroup v1 a number near 2**63 means no limit.
     rooms = [room for room in _cgroup_rooms(proc, sys) if room[0] < memory.total]
     return Machine(
         memory.total,
         min([memory.available, *(free for _, free in rooms)]),
         limit_bytes=min((limit for limit, _ in rooms), default=None),
-        device=_processor(proc),
+        gpu_bytes=backend.gpu_bytes() if has_cuda else None,
+        device=backend.device_name() if has_cuda else _processor(proc),
     )
 
 

@@ -72,8 +72,11 @@ def device_finding() -> Finding:
 
 def memory_findings() -> Iterator[Finding]:
     """The machine's memory, and the budget of a sweep."""
-    machine = memory.this_machine()
-    budget = memory.find_budget(machine=machine)
+    try:
+        budget = memory.find_budget(machine=memory.this_machine())
+    except BackendError as fault:
+        yield Finding("memory", "fault", str(fault))
+        return
     text = f"{budget.total_bytes / _GB:.1f} GB for sweeps: {budget.how}"
     if budget.total_bytes < _LOW_MEMORY:
         remedy = "Close other programs, or use a smaller model; hawsweep plan NAME says what fits."

@@ -2,8 +2,8 @@
 
 Asynchronous successive halving (Li et al., 2020) with factor 2: a trial pauses at an eighth, a
 quarter and half of its iterations, and the better half of those that came so far goes on. Beside
-that, nobody close to the leader is left behind; a lower rate, which starts later, may be less
-close.
+that, nobody close to the leader is left behind. How close depends on how much evaluations
+fluctuate; a lower rate, which starts later, may be less close.
 """
 
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.search.curves import lowest_so_far, value_at
+from hawsweep.search.curves import fluctuation, lowest_so_far, value_at
 from hawsweep.search.rungs import LEAST_FINISHED, rungs
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
@@ -32,7 +32,7 @@ class Standing:
     """A trial at a rung.
 
     Attributes:
-        loss: Its lowest validation loss until the rung.
+        loss: Its lowest validation loss until the rung, see ``curves.lowest_so_far``.
         rate: Its learning rate.
     """
 
@@ -55,14 +55,14 @@ def next_promoted(
         return next((trial.number for trial in trials if is_paused(trial)), None)
     known = [_Known.of(spec, trial) for trial in trials if _counts(trial)]
     waiting = [(each, each.rung()) for each in known if is_paused(each.trial)]
-    chances = []
+    chances, noise = [], fluctuation([each.trial for each in known])
     for each, share in waiting:
         standings = {
             other.trial.number: at for other in known if (at := other.standing(share)) is not None
         }
         own = standings[each.trial.number]
         if is_in_better_half(own, standings.values()) or (
-            not may_begin and is_close(own, standings.values(), share)
+            not may_begin and is_close(own, standings.values(), share, noise)
         ):
             chances.append((-share, own.loss, each.trial.number))
     if chances:
@@ -88,10 +88,16 @@ def is_in_better_half(own: Standing, standings: Iterable[Standing]) -> bool:
     return own.loss < math.inf and better < len(losses) // 2
 
 
-def is_close(own: Standing, standings: Iterable[Standing], share: float) -> bool:
-    """Whether a trial is so close to the leader of its rung that it is not left behind."""
+def is_close(
+    own: Standing, standings: Iterable[Standing], share: float, noise: float = 0.0
+) -> bool:
+    """Whether a trial is so close to the leader of its rung that it is not left behind.
+
+    Args:
+        noise: By which share of the loss evaluations fluctuate.
+    """
     leader = min(standings, key=lambda each: (each.loss, each.rate))
-    limit = leader.loss * (1 + tolerance(leader.rate / own.rate, share))
+    limit = leader.loss * (1 + tolerance(leader.rate / own.rate, share) + noise)
     return own.loss < math.inf and own.loss <= limit
 
 

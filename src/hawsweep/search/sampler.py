@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.search.coordinates import MOST_CANDIDATES, Coordinates
-from hawsweep.search.curves import lowest_so_far, value_at
+from hawsweep.search.curves import fluctuation, lowest_so_far, value_at
 from hawsweep.search.distributions import distributions
 from hawsweep.search.gaussian_process import Array, GaussianProcess
 from hawsweep.spec.space import SearchValue
@@ -90,6 +90,7 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
     seen = [trial for trial in trials if curves[trial.number]]
     if not seen:
         return []
+    fluctuates = fluctuation(seen)
     longest = max(max(curves[trial.number]) for trial in seen)
     leader = min((curve[longest], n) for n, curve in curves.items() if longest in curve)[1]
     found = []
@@ -101,7 +102,7 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
         loss = curves[trial.number][step]
         behind = math.log(loss / best) if 0 < loss < math.inf else _MOST_BEHIND
         done = min(1.0, step / trial.params.get("iters", most_iters))
-        noise = _NOISE + _NOISE_OF_EARLY * (1 - done)
+        noise = math.hypot(_NOISE + _NOISE_OF_EARLY * (1 - done), fluctuates)
         found.append(Observation(trial.params, min(behind, _MOST_BEHIND), noise, trial.number))
     # The cost grows with the cube of them; the best and the newest say most.
     if len(found) <= _MOST_OBSERVED:

@@ -137,7 +137,7 @@ class MemorySpec(Section):
         "auto", examples=["budget: 24GB"]
     )
     """Memory for all workers together: a size such as 24GB, 22GiB, 800MB, or a share of the
-    machine's such as 75%; auto: the free memory, on a Mac at most what its GPU may wire."""
+    machine's such as 75%; auto: the free memory, at most what a GPU may take."""
     reserve: Annotated[str, PlainValidator(_check_reserve)] | None = Field(
         None, examples=["reserve: 10%"]
     )
