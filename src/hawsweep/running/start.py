@@ -212,7 +212,10 @@ def _run_study(
     )
     if is_new:
         configs = {model: read_config(path) for model, path in paths.items()}
-        for settings in first_of_models(spec, configs, len(splits.train)):
+        begins = first_of_models(spec, configs, len(splits.train))
+        if spec.enqueue is None:
+            begins = begins[: spec.trials]  # more would wait for ever
+        for settings in begins:
             study.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
     elif (before := spec_of(study).pruning.name) != spec.pruning.name:
         _preparing(listen)(
