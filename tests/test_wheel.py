@@ -166,4 +166,4 @@ def test_installed_command_writes_a_sweep_to_begin_with(installed):
     assert done.returncode == 0, done.stdout + done.stderr
     sweeps = json.loads(installed.run("hawsweep", "list", "--json").stdout)["sweeps"]
     assert sweeps["mine"] == "sweeps/mine.yaml"
-    assert "trials" in installed.run("hawsweep", "plan", "mine").stdout
+    assert "settings begin" in installed.run("hawsweep", "plan", "mine").stdout

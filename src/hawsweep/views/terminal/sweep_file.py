@@ -161,7 +161,7 @@ def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[Renderab
     text.append(
         f"Expected to end after {duration(timing.total_s)} of the {duration(hours * 3600)}: start "
         f"{clock(timing.start_s)}, base and trials {clock(timing.trials_s)} "
-        f"({clock(timing.trial_s)} each that is not pruned), new seeds {clock(timing.again_s)}, "
+        f"({clock(timing.trial_s)} each that is trained whole), new seeds {clock(timing.again_s)}, "
         f"test {clock(timing.test_s)}."
     )
     commands = (
