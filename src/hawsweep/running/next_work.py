@@ -21,10 +21,10 @@ class Work:
         is_interrupted: Whether the sweep must end.
         joins: This process runs trials only; another one does the rest.
         misses_base: Whether an untuned model must still be measured.
-        n_trials: The number to begin; ``n_begun`` have a result or are paused, and ``n_running``
+        n_trials: The number to begin; ``n_begun`` have a result or wait to go on, and ``n_running``
             run on this machine, in any process.
         n_complete: Trials that were trained whole.
-        promotes: Whether a paused trial goes on.
+        promotes: Whether a trial goes on that is paused, or repeats one that died.
         time_left_s: Until the sweep's timeout; None without one.
         confirm_s: About the seconds that the confirming runs take.
         promote_s: Seconds before those in which no setting begins: paused trials go on.

@@ -52,6 +52,7 @@ from hawsweep.study.trials import (
     count_begun,
     count_finished,
     is_paused,
+    is_to_go_on,
     n_test_records,
     read_test,
 )
@@ -307,7 +308,8 @@ class Supervisor:
             wants_test=self._wants_test(),
         )
         promoted = next_promoted(self._spec, trials, may_begin=work.may_begin)
-        work = replace(work, promotes=promoted is not None)
+        repeats = any(is_to_go_on(trial) and not is_paused(trial) for trial in trials)
+        work = replace(work, promotes=repeats or promoted is not None)
         self._timed_out = self._timed_out or work.is_over(work.confirm_s)
         return work
 

@@ -200,13 +200,15 @@ def next_trial(
     Args:
         worker: The process that runs it. A running trial has it from the first moment, so that
             whenever that process or the asking one dies it is known whose the trial was.
-        n_trials: The number to begin; the last retry does not wait.
+        n_trials: The number to begin; a retry does not wait once they have begun.
         promote: Gives the number of the paused trial that goes on, if one does.
         may_begin: Whether a setting may begin that no trial had.
     """
     trials = study.get_trials(deepcopy=False)
     begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
-    is_last = count_begun(study) >= n_trials - 1
+    n_running = sum(trial.state == TrialState.RUNNING for trial in trials)
+    # No other will begin.
+    is_last = not may_begin or count_begun(study) + n_running >= n_trials
     promoted = promote(trials)
 
     def turn(waiting: FrozenTrial) -> int | None:

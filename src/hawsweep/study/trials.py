@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
-from hawsweep.study.attributes import INFEASIBLE, SPEC, TEST, TEST_OPENED
+from hawsweep.study.attributes import INFEASIBLE, REPEATS, SPEC, TEST, TEST_OPENED
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
@@ -59,9 +59,14 @@ def state_of(trial: FrozenTrial) -> str:
     return "paused" if is_paused(trial) else trial.state.name.lower()
 
 
+def is_to_go_on(trial: FrozenTrial) -> bool:
+    """Whether a trial waits whose settings have begun: it is paused, or repeats one that died."""
+    return trial.state == TrialState.WAITING and (is_paused(trial) or REPEATS in trial.user_attrs)
+
+
 def count_begun(study: optuna.Study) -> int:
-    """The number of settings with a result or paused."""
-    return count_finished(study) + sum(map(is_paused, study.get_trials(deepcopy=False)))
+    """The number of settings with a result, or that wait to go on."""
+    return count_finished(study) + sum(map(is_to_go_on, study.get_trials(deepcopy=False)))
 
 
 def n_test_records(study: optuna.Study) -> int:
