@@ -39,7 +39,7 @@ def test_live_picture_shows_the_sweep_in_its_terminal(lab, columns, lines, varia
             r" 0\.\d\d/\d+\.\d\d ",
         )
         assert "2 runs with new seeds and the test split" in begun
-        assert re.search(r"lr \d\.\d\de-0\d  iters 3[02]0", begun)
+        assert re.search(r"lr \d\.\d\de-0\d", begun)
         assert re.search(r"\d\d:\d\d:\d\d  base +val loss", begun)
         later = screen.until(r"1/3 trials", r"best: trial 0 \d", r"[+-]\d\.\d{3}", "best so far")
         assert re.search(r"^ +0 +complete", later, re.MULTILINE)  # the leaderboard
@@ -62,7 +62,7 @@ def test_picture_can_be_watched_from_another_terminal_and_goes_with_the_sweep(la
         Screen(watching_of(here, sweep, watching), 80, 24) as screen,
     ):
         seen = (r"0/3 trials", r"trial 0 .*/2[04]000", "tok/s", "ends ", r"\d\d:\d\d  base ")
-        screen.until(*seen, "lr .* iters 2[04]000", r"val \d\.\d{3} ")
+        screen.until(*seen, r"lr \d\.", r"val \d\.\d{3} ")
         assert read_progress(folder).workers[0].trial == "0"
         sweep.process.send_signal(signal.SIGINT)
         assert sweep.finish() == 130
