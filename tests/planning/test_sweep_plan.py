@@ -231,7 +231,7 @@ def test_plan_is_shown(ram):
     assert done.exit_code == 0, done.output
     assert "num_layers" in done.output
     assert ("does not fit" in done.output) is (planned(ram).largest.plan is None)
-    end = "runs with new seeds take about" if planned(ram).fits else "Nothing of this sweep fits"
+    end = "run again with new seeds: about" if planned(ram).fits else "Nothing of this sweep fits"
     assert end in done.output
 
 
