@@ -50,7 +50,7 @@ $(DEV_INSTALLED): $(INSTALLED) requirements-dev.lock
 # pip-audit asks for pip, which the environment has: it is not locked.
 lock:
 	test -x $(LOCK_VENV)/bin/uv || { $(PYTHON) -m venv $(LOCK_VENV) && $(LOCK_VENV)/bin/pip install --quiet uv; }
-	$(COMPILE) pyproject.toml --group torch --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra cpu --group torch --output-file requirements.lock
 	$(COMPILE) --group dev --no-emit-package pip --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:

@@ -108,14 +108,17 @@ def told_error(name: str, text: str) -> HawsweepError:
     return kind(message, lines=lines)
 
 
+# In small letters.
+OUT_OF_MEMORY = (
+    "insufficient memory",
+    "outofmemory",
+    "out of memory",
+    "unable to allocate",
+    "cannot allocate memory",
+    "bad_alloc",
+)
+
+
 def is_out_of_memory(message: str) -> bool:
     """Whether the text of an exception or of a dying process says that memory was short."""
-    words = (
-        "insufficient memory",
-        "outofmemory",
-        "out of memory",
-        "unable to allocate",
-        "cannot allocate memory",
-        "bad_alloc",
-    )
-    return any(each in message.lower() for each in words)
+    return any(each in message.lower() for each in OUT_OF_MEMORY)

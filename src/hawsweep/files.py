@@ -3,11 +3,12 @@ leaves the earlier file.
 """
 
 import errno
+import fcntl
 import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -102,11 +103,20 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield beside
         with beside.open("rb") as written:
-            os.fsync(written.fileno())  # else a crash of the machine could leave an empty file
+            _sync(written.fileno())  # else a crash of the machine could leave an empty file
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def _sync(descriptor: int) -> None:
+    # On a Mac fsync leaves the data in the disk's own buffer (its fsync(2)).
+    if whole := getattr(fcntl, "F_FULLFSYNC", None):
+        with suppress(OSError):  # a file system that has none
+            fcntl.fcntl(descriptor, whole)
+            return
+    os.fsync(descriptor)
 
 
 def replace_text(path: Path, text: str) -> None:

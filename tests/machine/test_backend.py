@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from hawsweep.machine.backend import mx
 
@@ -248,16 +249,48 @@ def test_mlx_that_cannot_be_loaded_is_told_with_the_remedy(monkeypatch, device, 
     assert str(fault.value).startswith(told + remedy)
 
 
-def test_device_is_known_by_what_is_installed(tmp_path, monkeypatch):
+@pytest.fixture
+def without_mlx(monkeypatch):
     monkeypatch.setattr(platform, "system", lambda: "Linux")
-    about = tmp_path / "mlx_cuda_13-0.32.4.dist-info" / "METADATA"
-    about.parent.mkdir()
-    about.write_text("Metadata-Version: 2.4\nName: mlx-cuda-13\nVersion: 0.32.4\n")
-    assert backend.device_here() == "cpu"
-    monkeypatch.syspath_prepend(tmp_path)
-    assert backend.device_here() == "cuda"
+    monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
+
+
+def install_build(folder, name, n_bytes):
+    """What pip leaves of a package with MLX's library; the file is as the last one left it."""
+    about = folder / f"{name.replace('-', '_')}-0.32.4.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: 0.32.4\n")
+    (about / "RECORD").write_text(f"mlx/lib/libmlx.so,,{n_bytes}\n")
+    library = folder / "mlx" / "lib" / "libmlx.so"
+    library.parent.mkdir(parents=True, exist_ok=True)
+    library.write_bytes(bytes(n_bytes))
+
+
+def test_device_is_known_by_what_is_installed(without_mlx, monkeypatch):
+    assert (backend.device_here(), backend.builds_here()) == ("cpu", ["mlx-cpu"])
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     assert backend.device_here() == "metal"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "device"),
+    [("mlx-cpu", "mlx-cuda-13", "cuda"), ("mlx-cuda-13", "mlx-cpu", "cpu")],
+)
+def test_of_two_builds_the_one_installed_last_is_in_use(
+    without_mlx, tmp_path, monkeypatch, first, last, device
+):
+    install_build(tmp_path, first, 3)
+    install_build(tmp_path, last, 5)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert backend.builds_here() == [last, first]
+    assert backend.device_here() == device
+
+
+def test_mlx_that_is_loaded_is_asked_for_its_device(monkeypatch):
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    gpu = SimpleNamespace(cpu="cpu", default_device=lambda: "gpu")
+    monkeypatch.setitem(sys.modules, "mlx.core", gpu)
+    assert backend.device_here() == "cuda"
 
 
 def test_cache_folder_is_the_users_unless_named(tmp_path, monkeypatch):

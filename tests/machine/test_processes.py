@@ -15,6 +15,7 @@ from hawsweep.machine.processes import (
     identity,
     is_alive_here,
     is_dead_here,
+    is_here,
     supervising,
     supervisor_of,
 )
@@ -60,7 +61,7 @@ def test_identity_of_no_process_is_refused(tmp_path):
 
 
 def test_process_of_another_host_is_neither_dead_nor_alive_here():
-    other = {**identity(), "host": "elsewhere", "pid": 1}
+    other = {**identity(), "machine": "elsewhere", "boot": "its own", "pid": 1}
     assert not is_dead_here(other)
     assert not is_alive_here(other)
     assert not is_dead_here(None)
@@ -70,6 +71,27 @@ def test_process_of_another_host_is_neither_dead_nor_alive_here():
 def test_number_that_another_process_has_now_is_a_dead_one():
     assert is_dead_here({**identity(), "started": 1.0})
     assert is_dead_here({**identity(), "boot": "before"})
+
+
+def test_container_beside_this_one_has_other_numbers_of_processes():
+    boot, _, _ = identity()["boot"].partition(" ")
+    assert not is_here({**identity(), "boot": f"{boot} pid:[1]"})
+
+
+def test_copy_of_this_machine_is_another_one():
+    here = identity()
+    copy = here["machine"].partition("@")[0] + "@copy"
+    assert not is_here({**here, "boot": "its own", "machine": copy})
+    assert is_dead_here({**here, "boot": "before"})
+
+
+def test_record_of_an_earlier_version_has_no_machine_and_its_boot_alone():
+    old = identity()
+    del old["machine"]
+    old["boot"], _, _ = old["boot"].partition(" ")
+    assert is_alive_here(old)
+    assert is_dead_here({**old, "boot": "before"})
+    assert not is_here({**old, "host": "elsewhere"})
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])

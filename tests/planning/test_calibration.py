@@ -11,6 +11,7 @@ from hawsweep.models import shape
 from hawsweep.models.shape import shape_of
 from hawsweep.planning import calibration
 from hawsweep.planning.calibration import cache_file, calibrated, fit, fit_speed, note_trial
+from hawsweep.planning.chips import assumed_speed
 from hawsweep.planning.measured_steps import Observation, Point, points
 from hawsweep.planning.peak import COEFFICIENTS, Execution, Step, slice_tokens, training_peak
 from hawsweep.planning.trial_plan import Speed
@@ -137,7 +138,7 @@ def test_speed_is_found_in_the_measured_times():
     assert found.step_s == pytest.approx(real.step_s, rel=1e-3)
     assert found.how == f"measured here in {len(todo)} steps"
     assumed = fit_speed(SHAPE, "cpu", observed_with(CPU))
-    assert assumed == calibration._ASSUMED_SPEED["cpu"]
+    assert assumed == assumed_speed("cpu")
 
 
 def test_calibration_is_read_as_it_was_written(written):

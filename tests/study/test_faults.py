@@ -9,6 +9,7 @@ from hawsweep.errors import ScoringError
 from hawsweep.running.memory_watch import MemoryWatch
 from hawsweep.study.faults import (
     ENDED_BY_SIGTERM,
+    TAINTING,
     Circumstances,
     is_disk_fault,
     of_exception,
@@ -33,7 +34,7 @@ SHORT, KERNEL = Circumstances(memory_was_short=True), Circumstances(kernel_kille
     ("code", "words", "circumstances", "kind", "remedy"),
     [
         (-signal.SIGABRT, METAL_OUT_OF_MEMORY, Circumstances(), "out_of_memory", "smaller"),
-        (-signal.SIGABRT, METAL_WATCHDOG, Circumstances(), "watchdog", "smaller"),
+        (-signal.SIGABRT, METAL_WATCHDOG, Circumstances(), "watchdog", "go on"),
         (1, RESOURCE_LIMIT, Circumstances(), "resource_limit", "later"),
         (-signal.SIGKILL, "", KERNEL, "out_of_memory", "smaller"),
         (-signal.SIGKILL, "", SHORT, "out_of_memory", "smaller"),
@@ -85,6 +86,57 @@ def test_dump_of_a_crash_is_told_by_its_first_line(tmp_path):
         "(last words: Fatal Python error: Segmentation fault)"
         in of_worker(-signal.SIGSEGV, log, Circumstances()).text
     )
+
+
+# As MLX words them on Metal and CUDA.
+OF_METAL = {
+    "Impacting Interactivity (0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)": (
+        "watchdog"
+    ),
+    "Caused GPU Timeout Error (00000002:kIOGPUCommandBufferCallbackErrorTimeout)": "watchdog",
+    "Caused GPU Hang Error (00000003:kIOGPUCommandBufferCallbackErrorHang)": "watchdog",
+    "Ignored (for causing prior/excessive GPU errors) "
+    "(00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)": "gpu",
+    "Discarded (victim of GPU error/recovery) "
+    "(00000005:kIOGPUCommandBufferCallbackErrorInnocentVictim)": "gpu",
+    "Caused GPU Address Fault Error (0000000b:kIOGPUCommandBufferCallbackErrorPageFault)": "gpu",
+    "Internal Error (0000000e:Internal Error)": "gpu",
+    "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)": "out_of_memory",
+    "Out of Resources (00000009:kIOGPUCommandBufferCallbackErrorOutOfResources)": "resource_limit",
+}
+TEXTS = {
+    **{f"[METAL] Command buffer execution failed: {text}": kind for text, kind in OF_METAL.items()},
+    "[metal::malloc] Attempting to allocate 28611722496 bytes which is greater than the maximum "
+    "allowed buffer size of 9534832640 bytes.": "out_of_memory",
+    RESOURCE_LIMIT: "resource_limit",
+    "cudaMallocAsync(&data, size, stream) failed: out of memory": "out_of_memory",
+    "cudaStreamSynchronize(stream_) failed: an illegal memory access was encountered": "gpu",
+    "cudaGraphLaunch(graph, stream) failed: the launch timed out and was terminated": "gpu",
+    "cudaGraphLaunch(graph, stream) failed: unspecified launch failure": "gpu",
+}
+REMEDIES = {
+    "watchdog": "go on",
+    "gpu": "later",
+    "resource_limit": "later",
+    "out_of_memory": "smaller",
+}
+
+
+@pytest.mark.parametrize(("text", "kind"), TEXTS.items())
+def test_fault_of_a_gpu_has_its_consequence_told_or_as_last_words(tmp_path, text, kind):
+    told = of_exception(RuntimeError(text))
+    assert (told.kind, told.remedy) == (kind, REMEDIES[kind])
+    assert told.kind in TAINTING  # the process is of no further use
+    log = tmp_path / "log.txt"
+    log.write_text(f"libc++abi: terminating due to uncaught exception: {text}\n")
+    assert of_worker(-signal.SIGABRT, log, Circumstances()).kind == kind
+
+
+def test_first_fault_of_a_gpu_is_the_cause_of_the_others(tmp_path):
+    texts = [text for text in OF_METAL if "OutOfMemory" in text or "Ignored" in text]
+    log = tmp_path / "log.txt"
+    log.write_text("\n".join(sorted(texts, key=lambda text: "Ignored" in text)))
+    assert of_worker(-signal.SIGABRT, log, Circumstances()).kind == "out_of_memory"
 
 
 @pytest.mark.parametrize(

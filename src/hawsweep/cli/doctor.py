@@ -28,6 +28,7 @@ def doctor(rebuild: bool, quick: bool, place: Place, as_json: bool) -> None:
             "--rebuild is gone: the database has a backup beside it; `hawsweep doctor` gives the "
             "command that puts it back."
         )
+    from hawsweep.planning.calibration import kept_calibrations
     from hawsweep.prepare.examine_database import examine, versions_of_studies
     from hawsweep.prepare.examine_machine import examine_machine
     from hawsweep.prepare.finding import worst
@@ -38,7 +39,7 @@ def doctor(rebuild: bool, quick: bool, place: Place, as_json: bool) -> None:
         machine = examine_machine(place, made_with, quick=quick, progress=spinner.update)
     if as_json:
         examined = [each.to_plain() for each in machine]
-        print_json({**found.to_plain(), "machine": examined})
+        print_json({**found.to_plain(), "machine": examined, "calibrations": kept_calibrations()})
     else:
         from hawsweep.views.terminal.doctor import diagnosis_picture, machine_picture
 

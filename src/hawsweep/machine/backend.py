@@ -31,9 +31,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import platformdirs
+import psutil
 
 from hawsweep.errors import BackendError
-from hawsweep.machine import compiled_code
+from hawsweep.machine import compiled_code, mac
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -74,6 +75,9 @@ GEMM(sgemm, float, float)
 GEMM(dgemm, double, double)
 GEMM(cgemm, void, const void *)
 """
+
+_LIBRARY = "libmlx.so"
+_CACHE_SHARE, _LEAST_CACHE_BYTES = 0.25, 10**9
 
 _REMEDY = (
     "Matrix products will be about 20 times slower. Install a C compiler and scipy-openblas32 "
@@ -256,6 +260,8 @@ def __getattr__(name: str) -> ModuleType:
             "An MLX for CUDA needs NVIDIA's driver and free memory on the GPU; for the CPU install "
             "mlx[cpu] instead (pip)."
             if device_here() == "cuda"
+            else "On Linux install mlx[cpu], or mlx[cuda13] for a GPU of NVIDIA (pip)."
+            if platform.system() == "Linux" and not builds_here()
             else "Install mlx again (pip)."
         )
         raise BackendError(f"MLX cannot be loaded: {fault}. {remedy}") from fault
@@ -283,16 +289,34 @@ def _core() -> Any:
 
 
 def device_here() -> Device:
-    """MLX's default device, found without importing MLX."""
+    """MLX's default device; MLX is asked where it is imported, and not imported for it."""
     if platform.system() == "Darwin":
         return "metal"
-    # The packages with a CUDA backend, one for each version of CUDA, contain no module.
+    if (core := sys.modules.get("mlx.core")) is not None:
+        return "cpu" if core.default_device() == core.cpu else "cuda"
+    return "cuda" if next(iter(builds_here()), "").startswith("mlx-cuda") else "cpu"
+
+
+def builds_here() -> list[str]:
+    """The packages with MLX's library for Linux that are installed, the one in use first.
+
+    Those for the CPU and for each version of CUDA bring the same file: the one that was installed
+    last has written over the other's.
+    """
+    found = {}
     for requirement in metadata.requires("mlx") or ():
-        if package := re.match(r"mlx-cuda[\w-]*", requirement):
+        if package := re.match(r"mlx-(cpu|cuda[\w-]*)", requirement):
             with suppress(metadata.PackageNotFoundError):
-                metadata.distribution(package[0])
-                return "cuda"
-    return "cpu"
+                found[package[0]] = metadata.distribution(package[0])
+    return sorted(found, key=lambda name: not _is_in_use(found[name]))
+
+
+def _is_in_use(package: metadata.Distribution) -> bool:
+    libraries = [each for each in package.files or () if each.name == _LIBRARY]
+    try:
+        return all(Path(each.locate()).stat().st_size == each.size for each in libraries)
+    except OSError:
+        return False
 
 
 def is_cpu() -> bool:
@@ -336,11 +360,16 @@ def device_name() -> str:
     return str(_core().device_info().get("device_name", ""))
 
 
-def wire_memory() -> None:
-    """On Metal, let MLX keep the recommended working set resident; elsewhere do nothing."""
+def wire_memory(n_bytes: float) -> None:
+    """On Metal, let MLX keep this much resident, at most the recommended working set; elsewhere do
+    nothing.
+
+    Wired memory is lost to the system, the cache of freed buffers included: Macs have stopped
+    with three quarters of their memory wired (ml-explore/mlx#3186).
+    """
     recommended = recommended_bytes()
     if recommended is not None:
-        _core().set_wired_limit(recommended)
+        _core().set_wired_limit(int(min(recommended, n_bytes)))
 
 
 def limit_memory(n_bytes: float) -> int:
@@ -355,15 +384,54 @@ def limit_memory(n_bytes: float) -> int:
     return int(_core().set_memory_limit(int(n_bytes)))
 
 
+def limit_cache(peak_bytes: float) -> None:
+    """Keep at most a quarter of a trial's peak, and 1 GB, in freed buffers for what comes next.
+
+    Without a limit MLX keeps all of them up to its memory limit: of steps of varying width several
+    times what a step needs (ml-explore/mlx-lm#986). Its CPU backend keeps none.
+    """
+    _core().set_cache_limit(int(max(_CACHE_SHARE * peak_bytes, _LEAST_CACHE_BYTES)))
+
+
+def clear_cache() -> None:
+    """Give freed buffers back to the system: the next ones have other sizes."""
+    _core().clear_cache()
+
+
 def free_memory() -> None:
     """Free the memory of unreferenced arrays, also of arrays in reference cycles."""
     gc.collect()
-    _core().clear_cache()
+    clear_cache()
+
+
+@dataclass(frozen=True)
+class MemoryNow:
+    """The memory of this process now, in bytes.
+
+    Attributes:
+        active: In MLX's arrays.
+        cached: In freed buffers that MLX keeps.
+        footprint: What the system counts for the process: on a Mac with the GPU's memory, elsewhere
+            the resident part in main memory.
+    """
+
+    active: int
+    cached: int
+    footprint: int
+
+
+def memory_now() -> MemoryNow:
+    """The memory of this process now."""
+    footprint = mac.footprint_bytes(os.getpid()) if platform.system() == "Darwin" else None
+    if footprint is None:
+        footprint = psutil.Process().memory_info().rss
+    core = _core()
+    return MemoryNow(core.get_active_memory(), core.get_cache_memory(), int(footprint))
 
 
 def reset_peak_memory() -> None:
     """Start a new measurement of peak memory; frees the allocator's cache first."""
-    _core().clear_cache()
+    clear_cache()
     _core().reset_peak_memory()
 
 

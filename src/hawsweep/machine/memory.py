@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
-from hawsweep.machine import backend
+from hawsweep.machine import backend, mac
 from hawsweep.units import parse_share, parse_size
 
 # The default reserve for other programs.
@@ -111,7 +111,7 @@ def this_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machin
     if platform.system() == "Darwin":
         return Machine(
             memory.total,
-            memory.available,
+            _available_to_a_mac(memory.total, memory.available),
             gpu_bytes=backend.gpu_bytes(),
             device=backend.device_name(),
         )
@@ -125,6 +125,18 @@ def this_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machin
         gpu_bytes=backend.gpu_bytes() if has_cuda else None,
         device=backend.device_name() if has_cuda else _processor(proc),
     )
+
+
+def _available_to_a_mac(total: int, counted: int) -> int:
+    """What can be had without pressure: compressed and purgeable memory is not free, but would be.
+
+    Args:
+        counted: As psutil counts it: free and inactive.
+    """
+    share, pressure = mac.free_share(), mac.memory_pressure()
+    if share is None or pressure != "normal":
+        return counted
+    return max(counted, int(share * total))
 
 
 def available_bytes() -> int:

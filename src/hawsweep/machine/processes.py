@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -16,13 +15,14 @@ from typing import Any
 import psutil
 
 from hawsweep.errors import StudyBusyError, StudyError
+from hawsweep.machine import mac
 
 _LOCK_TRIES, _LOCK_POLL_S = 10, 0.05
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def identity(pid: int | None = None) -> dict[str, Any]:
-    """A process's identity: host, boot, process id, and start time.
+    """A process's identity: host, machine, boot, process id, and start time.
 
     Args:
         pid: Of this process by default.
@@ -31,18 +31,37 @@ def identity(pid: int | None = None) -> dict[str, Any]:
         psutil.NoSuchProcess: There is none.
     """
     pid = os.getpid() if pid is None else pid
-    return {"host": os.uname().nodename, "boot": boot_id(), "pid": pid, "started": _started(pid)}
+    here = {"host": os.uname().nodename, "machine": machine_id(), "boot": boot_id()}
+    return {**here, "pid": pid, "started": _started(pid)}
+
+
+def is_here(owner: Mapping[str, Any] | None) -> bool:
+    """Whether a process ran on this machine.
+
+    The host's name alone does not tell: a Mac gets another one from its network.
+
+    Args:
+        owner: Its ``identity``; one that an earlier version wrote has no machine, perhaps no boot.
+    """
+    if owner is None:
+        return False
+    if "machine" not in owner:
+        return owner.get("host") == os.uname().nodename or _is_same_mac(owner)
+    boot = _kernel_boot_id()
+    if boot and owner["boot"].partition(" ")[0] == boot:  # or in a container beside this one
+        return bool(owner["boot"] == boot_id())
+    return bool(owner["machine"]) and owner["machine"] == machine_id()
 
 
 def is_dead_here(owner: Mapping[str, Any] | None) -> bool:
-    """Whether a process ran on this machine and has ended. For another host the answer is no.
+    """Whether a process ran on this machine and has ended. For another machine the answer is no.
 
     Args:
-        owner: Its ``identity``; one that an earlier version wrote has no boot and no start.
+        owner: See ``is_here``.
     """
-    if owner is None or owner.get("host") != os.uname().nodename:
+    if owner is None or not is_here(owner):
         return False
-    if owner.get("boot", boot_id()) != boot_id():
+    if owner.get("boot", boot_id()) not in (boot_id(), _kernel_boot_id()):
         return True
     try:
         if owner.get("started", started := _started(owner["pid"])) != started:
@@ -55,24 +74,52 @@ def is_dead_here(owner: Mapping[str, Any] | None) -> bool:
 
 def is_alive_here(owner: Mapping[str, Any] | None) -> bool:
     """Whether a process runs on this machine."""
-    return (
-        owner is not None and owner.get("host") == os.uname().nodename and not is_dead_here(owner)
-    )
+    return is_here(owner) and not is_dead_here(owner)
+
+
+@cache
+def machine_id(etc: Path = Path("/etc")) -> str:
+    """An id of the machine that outlives its starts; empty if the system has none.
+
+    On Linux with the host's name, which copies of a machine have of their own.
+    """
+    if platform.system() == "Darwin":
+        return mac.machine_id() or ""
+    try:
+        known = (etc / "machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        known = ""
+    return f"{known}@{os.uname().nodename}"
 
 
 @cache
 def boot_id(proc: Path = Path("/proc")) -> str:
-    """An id that is new at each start of the machine; empty if the system has none."""
+    """An id that is new at each start of the machine; empty if the system has none.
+
+    Containers of one machine have numbers of processes of their own: on Linux the id names whose.
+    """
+    known = _kernel_boot_id(proc)
+    try:
+        numbers = os.readlink(proc / "self/ns/pid")
+    except OSError:
+        return known
+    return f"{known} {numbers}" if known else ""
+
+
+@cache
+def _kernel_boot_id(proc: Path = Path("/proc")) -> str:
+    """The boot without the numbers of processes, as earlier versions wrote it."""
     if platform.system() == "Darwin":
-        command = ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"]
-        try:
-            return subprocess.run(command, capture_output=True, text=True, timeout=5).stdout.strip()
-        except (OSError, subprocess.TimeoutExpired):
-            return ""
+        return mac.boot_session() or ""
     try:
         return (proc / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def _is_same_mac(owner: Mapping[str, Any]) -> bool:
+    is_known = bool(owner.get("boot")) and platform.system() == "Darwin"
+    return is_known and owner["boot"] == boot_id()
 
 
 @contextmanager
@@ -181,11 +228,16 @@ def _busy_text(folder: Path, holder: Mapping[str, Any]) -> str:
 
 
 def _started(pid: int) -> float:
-    """When a process started, by a clock that is never set: on Linux in ticks since boot."""
+    """When a process started, by a clock that is never set: on Linux in ticks since boot, on a Mac
+    the time as it was then.
+    """
+    if platform.system() == "Darwin":
+        known = mac.started(pid)
+        return psutil.Process(pid).create_time() if known is None else known
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except FileNotFoundError:
-        return psutil.Process(pid).create_time()  # a Mac keeps the time as it was then
+        return psutil.Process(pid).create_time()
     except ProcessLookupError as fault:
         raise psutil.NoSuchProcess(pid) from fault
     return float(stat.rpartition(")")[2].split()[19])

@@ -27,6 +27,7 @@ from hawsweep.machine import backend, memory
 from hawsweep.models.config_file import read_config, read_config_text
 from hawsweep.models.shape import ModelShape, is_known, shape_of
 from hawsweep.planning import measured_steps
+from hawsweep.planning.chips import assumed_speed
 from hawsweep.planning.measured_steps import (
     PACE,
     Observation,
@@ -59,13 +60,6 @@ _UNDER_WEIGHT = 3.0
 _LEAST_ERROR = 0.05
 # For a shape that was guessed in part.
 _UNKNOWN_ERROR = 0.15
-# Effective rates without a measurement. Metal: 350 tokens a second of
-# gemma-3-4b-it-4bit, 16 checkpointed layers, on an M1 Ultra.
-_ASSUMED_SPEED = {
-    "cpu": Speed(60e9, 0.2, "assumed: one core at 60 GFLOP/s"),
-    "metal": Speed(5.3e12, 0.05, "assumed: as an M1 Ultra trains gemma-3-4b-it-4bit"),
-    "cuda": Speed(20e12, 0.02, "assumed: 20 TFLOP/s"),
-}
 
 
 @dataclass(frozen=True)
@@ -129,14 +123,19 @@ def fit_speed(shape: ModelShape, device: Device, observed: Sequence[Observation]
     """A rate and a time per step with the smallest relative errors for the measured times."""
     timed = [each for each in observed if each.seconds]
     if len(timed) < 2:
-        return _ASSUMED_SPEED[device]
+        return assumed_speed(device)
     flops = np.array([step_flops(shape, o.train, o.step, o.execution) for o in timed])
     seconds = np.array([o.seconds for o in timed])
     matrix = np.stack([flops / seconds, 1 / seconds], axis=1)
     (per_flop, step_s), *_ = np.linalg.lstsq(matrix, np.ones(len(timed)), rcond=None)
     if per_flop <= 0 or step_s < 0:
         per_flop, step_s = float(np.median(seconds / flops)), 0.0
-    return Speed(1 / float(per_flop), float(step_s), f"measured here in {len(timed)} steps")
+    return Speed(
+        1 / float(per_flop),
+        float(step_s),
+        f"measured here in {len(timed)} steps",
+        bandwidth=assumed_speed(device).bandwidth,
+    )
 
 
 def calibrated(model_path: Path) -> CostModel | None:
@@ -157,14 +156,18 @@ def _of_content(text: str, model_path: Path) -> CostModel | None:
     return _memory_model(shape, observed, n_workers)[0]
 
 
-def uncalibrated(shape: ModelShape, device: Device) -> CostModel:
-    """The memory model of a shape without measurements."""
+def uncalibrated(shape: ModelShape, device: Device, chip: str | None = None) -> CostModel:
+    """The memory model of a shape without measurements.
+
+    Args:
+        chip: Of a Mac; see ``chips.assumed_speed``.
+    """
     how = {
         "cpu": "coefficients of SmolLM2, gemma3, qwen3 and llama on a CPU",
         "metal": "fitted to three peaks on an M1 Ultra, not calibrated here",
         "cuda": "as for Metal, not measured",
     }[device]
-    return CostModel(shape, device, COEFFICIENTS[device], _ASSUMED_SPEED[device], how)
+    return CostModel(shape, device, COEFFICIENTS[device], assumed_speed(device, chip), how)
 
 
 def cost_model(model_path: Path) -> CostModel | None:
@@ -251,9 +254,10 @@ def calibrate(
             f"{budget_bytes / 1e9:.1f} GB, or the child processes died."
         )
     cores = memory.usable_cores()
-    most = int(min(cores if device == "cpu" else 2, budget_bytes // needed(PACE)))
+    # Two on a GPU wait for each other, and together they may fill it: one, unless asked for more.
+    most = int(min(cores if device == "cpu" else 1, budget_bytes // needed(PACE)))
     n_workers = profitable_workers(model_path, most, cores, progress)
-    _write(cache_file(model_path), observed, n_workers, None if known else shape)
+    _write(cache_file(model_path), observed, n_workers, shape)
     return _memory_model(shape, observed, n_workers)
 
 
@@ -290,6 +294,12 @@ def cache_file(model_path: Path) -> Path:
     return backend.cache_dir() / "calibration" / f"{digest}.json"
 
 
+def kept_calibrations() -> list[dict[str, Any]]:
+    """The calibrations in the cache, as they were written: a user's machine in a report."""
+    folder = backend.cache_dir() / "calibration"
+    return [content for path in sorted(folder.glob("*.json")) if (content := _read(path))]
+
+
 def _known_shape(model_path: Path) -> ModelShape | None:
     """The model's shape in memory here, by its config; None for an unknown architecture."""
     try:
@@ -311,14 +321,13 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content if whole else None
 
 
-def _write(
-    path: Path, observed: Sequence[Observation], n_workers: int, shape: ModelShape | None
-) -> None:
+def _write(path: Path, observed: Sequence[Observation], n_workers: int, shape: ModelShape) -> None:
     content = {
         "version": _VERSION,
         "n_calibration": len(observed),
         "n_workers": n_workers,
-        "shape": shape and shape.to_plain(),
+        "device": backend.device_here(),
+        "shape": shape.to_plain(),
         "observed": [each.to_plain() for each in observed],
     }
     path.parent.mkdir(parents=True, exist_ok=True)

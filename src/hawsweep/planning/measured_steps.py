@@ -293,6 +293,7 @@ def main() -> None:
     from hawsweep.models.load import load_weights
     from hawsweep.planning.loaded_shape import shape_of_loaded
 
+    backend.limit_cache(0)
     model, config = load_weights(Path(asked["model_path"]))
     if asked["shape"]:
         print(json.dumps(shape_of_loaded(model, config).to_plain()), file=out, flush=True)

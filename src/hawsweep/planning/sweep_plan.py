@@ -5,7 +5,7 @@ an earlier run of the same data or from its texts.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hawsweep.machine.backend import Device
@@ -21,6 +21,7 @@ from hawsweep.models.config_file import read_config
 from hawsweep.models.known_configs import KNOWN_MODELS, find_known
 from hawsweep.models.shape import shape_of
 from hawsweep.planning import calibration
+from hawsweep.planning.chips import assumed_speed, chip_with
 from hawsweep.planning.fits import MEMORY_KEYS, TIME_KEYS, extreme_settings, scoring_bytes
 from hawsweep.planning.peak import EMBEDDER_BYTES, arrays_budget
 from hawsweep.planning.trial_plan import (
@@ -37,6 +38,8 @@ from hawsweep.spec.space import SearchValue, apply_settings, values_of
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 from hawsweep.units import parse_size
+
+_SMALL_MAC_BYTES, _MACOS_BYTES = 36e9, round(2.5e9)
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,9 @@ def plan_sweep(
         ModelError: The model's shape is not known.
         MemoryBudgetError: The budget makes no sense for this model.
     """
-    known = known_memory(spec, device or ("metal" if ram else backend.device_here()))
-    machine = machine_memory.this_machine() if ram is None else other_machine(ram, known.device)
+    device = device or ("metal" if ram else backend.device_here())
+    machine = machine_memory.this_machine() if ram is None else other_machine(ram, device)
+    known = known_memory(spec, device, None if ram is None else chip_with(machine.total_bytes))
     budget = machine_memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
     work = workload(spec, data_pairs)
     n_workers, each = share(spec, known, work, budget)
@@ -169,8 +173,11 @@ def plan_models(
     return plan_with(n_workers)
 
 
-def known_memory(spec: SweepSpec, device: Device) -> CostModel:
+def known_memory(spec: SweepSpec, device: Device, chip: str | None = None) -> CostModel:
     """The memory model of a sweep's model: calibrated here, or by its shape.
+
+    Args:
+        chip: Of another Mac, which it is planned for.
 
     Raises:
         ModelError: It is not on this machine, and its shape is not known.
@@ -179,7 +186,8 @@ def known_memory(spec: SweepSpec, device: Device) -> CostModel:
     if path is not None and device == backend.device_here():
         found = calibration.cost_model(path)
         if found is not None:
-            return found
+            is_other = chip is not None and device == "metal"
+            return replace(found, speed=assumed_speed(device, chip)) if is_other else found
     if path is not None:
         config: Mapping[str, Any] | None = read_config(path)
     else:
@@ -191,11 +199,14 @@ def known_memory(spec: SweepSpec, device: Device) -> CostModel:
             "config.json, or download it."
         )
     shape = shape_of(config)
-    return calibration.uncalibrated(shape.dequantized() if device == "cpu" else shape, device)
+    return calibration.uncalibrated(shape.dequantized() if device == "cpu" else shape, device, chip)
 
 
 def other_machine(ram: str, device: Device) -> machine_memory.Machine:
-    """An idle machine with this much memory; a Mac's GPU may wire three quarters.
+    """An idle machine with this much memory.
+
+    A Mac's GPU may take two thirds of up to 36 GB, and three quarters of more, as users report of
+    MLX and llama.cpp; macOS itself is assumed to need 2.5 GB.
 
     Raises:
         MemoryBudgetError: That is no size.
@@ -204,8 +215,12 @@ def other_machine(ram: str, device: Device) -> machine_memory.Machine:
         total = parse_size(ram)
     except ValueError as fault:
         raise MemoryBudgetError(f"--ram is {ram!r}: {fault}.") from fault
-    gpu = round(0.75 * total) if device == "metal" else None
-    return machine_memory.Machine(total, total, gpu_bytes=gpu, device=f"a machine with {ram}")
+    name = f"a machine with {ram}"
+    if device != "metal":
+        return machine_memory.Machine(total, total, device=name)
+    gpu = round(total * (2 / 3 if total <= _SMALL_MAC_BYTES else 3 / 4))
+    free = max(0, total - _MACOS_BYTES)
+    return machine_memory.Machine(total, free, gpu_bytes=gpu, device=name)
 
 
 def share(spec: SweepSpec, known: CostModel, work: Workload, budget: Budget) -> tuple[int, float]:

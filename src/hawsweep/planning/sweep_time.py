@@ -15,8 +15,6 @@ from hawsweep.planning.workload import n_held_out
 from hawsweep.search.coordinates import most_trials
 from hawsweep.search.rungs import expected_ends
 
-# Bytes a second at which weights are read where few tokens are computed at a time.
-_BANDWIDTH = {"cpu": 8e9, "metal": 300e9, "cuda": 800e9}
 # Prompts are read in wide batches, forward only: at a higher rate than training.
 _READING_COST = 0.3
 # The overhead of a trial: compiling its step, files, the perplexity of the references.
@@ -219,7 +217,7 @@ def generation_s(
     flops = 2 * (weights + shape.hidden_size * shape.vocabulary)
     rows = min(rows, n_prompts)
     reading = _READING_COST * n_prompts * prompt_tokens * 2 * weights / speed.flops
-    a_token = max(rows * flops / speed.flops, shape.weight_bytes() / _BANDWIDTH[known.device])
+    a_token = max(rows * flops / speed.flops, shape.weight_bytes() / speed.bandwidth)
     return float(
         reading + math.ceil(n_prompts / rows) * answer_tokens * (a_token + speed.step_s / 2)
     )

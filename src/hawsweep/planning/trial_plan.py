@@ -5,6 +5,7 @@ accumulated batches that run as one, gradient checkpointing, and how many tokens
 at a time.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -51,12 +52,14 @@ class Speed:
         step_s: Further seconds of each step.
         how: The origin of these numbers.
         n_workers: The number of workers worth running at a time; None if not measured.
+        bandwidth: Bytes a second at which weights are read where few tokens are computed at a time.
     """
 
     flops: float
     step_s: float
     how: str
     n_workers: int | None = None
+    bandwidth: float = math.inf
 
     def seconds(
         self, shape: ModelShape, train: TrainSpec, step: Step, execution: Execution

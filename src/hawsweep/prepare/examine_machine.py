@@ -15,6 +15,7 @@ from hawsweep.files import existing_folder
 from hawsweep.machine import backend, compiled_code, memory
 from hawsweep.models import resolve
 from hawsweep.models.hub import cache_path
+from hawsweep.prepare import examine_mac
 from hawsweep.prepare.finding import Finding
 from hawsweep.prepare.self_test import run_selftest
 from hawsweep.prepare.validate import embedder_finding
@@ -47,10 +48,15 @@ def examine_machine(
     """
     found = [device_finding(), *memory_findings(), compiler_finding(), *disk_findings(place)]
     found += [*model_findings(), *version_findings(made_with), *cache_findings()]
+    is_mac = platform.system() == "Darwin"
+    if is_mac:
+        found += examine_mac.mac_findings(place)
     if quick:
         return found
     progress("measuring matrix products")
     found.append(blas_finding())
+    if is_mac:
+        found += [examine_mac.low_bits_finding(), examine_mac.cache_finding()]
     progress("training a few steps (20 seconds)")
     return [*found, selftest_finding()]
 
@@ -63,6 +69,10 @@ def device_finding() -> Finding:
     if platform.system() == "Darwin" and platform.machine() != "arm64":
         remedy = "MLX needs Apple silicon, and a Python made for it, not for Intel."
         return Finding("device", "fault", text, remedy)
+    if len(builds := backend.builds_here()) > 1:
+        unused = " ".join(builds[1:])
+        remedy = f"pip uninstall {unused}, and then pip install --force-reinstall {builds[0]}."
+        return Finding("device", "warning", f"{text}; {' and '.join(builds)} are installed", remedy)
     if os.getloadavg()[0] > 1.5 * cores:
         text += f"; {os.getloadavg()[0]:.1f} processes compete for them now"
         remedy = "Times measured now are too long, because other programs use the cores."

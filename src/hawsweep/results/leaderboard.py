@@ -49,6 +49,7 @@ class TrialRow:
     bleu: float | None = None
     tokens_per_s: float | None = None
     peak_memory_bytes: int | None = None
+    footprint_bytes: int | None = None
     time_s: float | None = None
     faults: Mapping[str, int] | None = None
     confirmed: float | None = None

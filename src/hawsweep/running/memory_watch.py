@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psutil
 
+from hawsweep.machine import mac
 from hawsweep.study.faults import SHORT_SHARE, Circumstances
 
 
@@ -17,9 +18,14 @@ class MemoryWatch:
         self._was_short = False
 
     def look(self) -> None:
-        """Note the free memory."""
+        """Note the free memory, or the pressure where the system tells it."""
         memory = psutil.virtual_memory()
-        self._was_short = memory.available < SHORT_SHARE * memory.total
+        pressure = mac.memory_pressure()
+        self._was_short = (
+            memory.available < SHORT_SHARE * memory.total
+            if pressure is None
+            else pressure == "critical"
+        )
 
     def circumstances(self, hung_s: float | None = None) -> Circumstances:
         """The observations since the last call."""

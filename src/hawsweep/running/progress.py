@@ -57,7 +57,8 @@ class WorkerState:
         trial: Its number, or ``7 again`` for a confirming run; None without a trial.
         since: When that began, in seconds since the epoch.
         curve: The iterations and validation losses of its last evaluations.
-        peak_memory_bytes: Of the trial so far; ``budget_bytes`` is what a trial may take.
+        peak_memory_bytes: Of the trial's arrays so far; ``budget_bytes`` is what they may take.
+        footprint_bytes: Of the worker's process at its last report.
         host: Of another machine; empty on this one.
     """
 
@@ -73,6 +74,7 @@ class WorkerState:
     curve: Curve = ()
     tokens_per_s: float | None = None
     peak_memory_bytes: int | None = None
+    footprint_bytes: int | None = None
     budget_bytes: float | None = None
     host: str = ""
 
@@ -198,6 +200,7 @@ def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: fl
             train_loss=values["train_loss"],
             tokens_per_s=values["tokens_per_s"],
             peak_memory_bytes=values.get("peak_memory_bytes"),
+            footprint_bytes=values.get("footprint_bytes"),
             budget_bytes=budget,
         )
     if kind == "eval":

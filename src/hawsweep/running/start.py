@@ -11,7 +11,7 @@ import optuna
 from optuna.storages import RDBStorage
 
 from hawsweep.data.load import Splits, load_data
-from hawsweep.machine import backend
+from hawsweep.machine import backend, mac
 from hawsweep.machine.processes import supervising, supervisor_of
 from hawsweep.models import resolve
 from hawsweep.models.config_file import read_config
@@ -32,8 +32,8 @@ from hawsweep.study import provenance
 from hawsweep.study.attributes import HOW, REFERENCES, STOP, SUGGESTED_BY
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
-from hawsweep.study.faults import GONE
-from hawsweep.study.place import Place, check_name, find_place
+from hawsweep.study.faults import DISPLAY_HELP, GONE
+from hawsweep.study.place import Place, check_case, check_name, find_place, synced_by
 from hawsweep.study.presence import Presence, watching
 from hawsweep.study.queue import n_running_here, reap_running
 from hawsweep.study.storage import open_storage, storage_faults_told, study_names
@@ -201,7 +201,8 @@ def _run_study(
     accept_versions: bool,
 ) -> Ended:
     paths, shares = _resolve(spec, place, _preparing(listen))
-    if name not in study_names(storage):
+    if name not in (others := study_names(storage)):
+        check_case(name, others)
         check_trials_not_lost(name, place)
     first, *others = paths
     prints = provenance.fingerprints(
@@ -243,6 +244,13 @@ def _resolve(
         HawsweepError: Something cannot be fetched, or memory or a disk have no room for it.
     """
     backend.check_folders()
+    if (cloud := synced_by(place.studies_dir)) is not None:
+        preparing(
+            f"{place.studies_dir} is synced by {cloud}, which may take files away while they are "
+            "used: choose another --studies-dir"
+        )
+    if backend.device_here() == "metal" and (is_on := mac.is_display_on()) is not False:
+        preparing(f"the display {'is' if is_on else 'may be'} on. {DISPLAY_HELP}")
     resolve.resolve_embedder(spec.scoring.embedder, preparing)
     paths = {model: resolve.resolve_model(model, preparing) for model in spec.models}
     shares = share_memory(spec, paths, preparing)

@@ -37,7 +37,15 @@ from hawsweep.study.backup import Backups
 from hawsweep.study.baselines import unmeasured
 from hawsweep.study.clean_up import remove_bulk
 from hawsweep.study.confirm import conclude, expected_s, spec_to_confirm, winner
-from hawsweep.study.faults import GONE, INTERRUPTED, TAINTING, WANTS_SUCCESSOR, Kind, of_worker
+from hawsweep.study.faults import (
+    DISPLAY_HELP,
+    GONE,
+    INTERRUPTED,
+    TAINTING,
+    WANTS_SUCCESSOR,
+    Kind,
+    of_worker,
+)
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
 from hawsweep.study.queue import (
@@ -59,6 +67,8 @@ from hawsweep.study.trials import (
 from hawsweep.units import parse_share
 
 MAX_FAILURES_IN_A_ROW = 3
+# Until a display falls asleep, which its owner allows after minutes.
+_MAX_WATCHDOGS_IN_A_ROW = 20
 MAX_INFEASIBLE_IN_A_ROW = 50
 _GRACE_S = 60.0
 POLL_S = 0.25
@@ -444,10 +454,13 @@ class Supervisor:
         """Give up after several failures in a row, without a successful trial between them."""
         same = kind is not None and all(before == kind for before in self._failures)
         self._failures = [] if kind is None else [*(self._failures if same else []), kind]
-        if len(self._failures) >= MAX_FAILURES_IN_A_ROW:
+        is_watchdog = kind == "watchdog"
+        if len(self._failures) >= (
+            _MAX_WATCHDOGS_IN_A_ROW if is_watchdog else MAX_FAILURES_IN_A_ROW
+        ):
             raise WorkerError(
                 f"{len(self._failures)} failures in a row, the last: {reason}. "
-                "Finished trials are kept. "
+                f"Finished trials are kept. {f'{DISPLAY_HELP} ' if is_watchdog else ''}"
                 f"Look at {self._place.study_dir(self._name)} for worker-*.log and "
                 "trials/*/log.txt, "
                 "then go on with the same command."

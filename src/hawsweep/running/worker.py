@@ -31,6 +31,7 @@ from hawsweep.data.validation_set import shared_records
 from hawsweep.errors import HawsweepError, MemoryBudgetError
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE, SAMPLE_FILES
 from hawsweep.machine import backend
+from hawsweep.machine.memory import available_bytes
 from hawsweep.machine.output import make_output_visible, print_traceback
 from hawsweep.machine.processes import identity
 from hawsweep.machine.without_torch import keep_torch_out
@@ -134,7 +135,8 @@ class Worker:
     def prepare(self) -> None:
         """Load the data and the first model."""
         self.tell("begun", identity=self._identity)
-        backend.wire_memory()
+        backend.wire_memory(self._process_bytes or available_bytes())
+        backend.limit_cache(0)
         self._progress("reading the data")
         splits = self.splits = load_data(self.spec.data, self._progress)
         folder = splits.folder or self.place.study_dir(self.name) / "data"
@@ -292,6 +294,8 @@ class Worker:
         if fault is not None and fault.kind == "disk":
             raise disk_fault(self.place)
         self.is_tainted = fault is not None and fault.kind in TAINTING
+        if not self.is_tainted:
+            backend.free_memory()  # what the next trial needs has other sizes
         row = trial_row(study.get_trials(deepcopy=False)[trial.number])
         self.tell(
             f"{kind}_end",

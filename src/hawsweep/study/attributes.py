@@ -70,6 +70,7 @@ TRAIN_TIME_S, EVAL_TIME_S, SCORE_TIME_S = "train_time_s", "eval_time_s", "score_
 TOKENS_PER_S = "tokens_per_s"
 # As measured.
 PEAK_MEMORY_BYTES = "peak_memory_bytes"
+FOOTPRINT_BYTES = "footprint_bytes"
 
 # Of a trial: what it reached. The keys of ``Score.summary`` stand beside these.
 

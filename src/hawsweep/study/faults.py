@@ -3,7 +3,8 @@
 | kind | known by | consequence |
 | --- | --- | --- |
 | out_of_memory | its words; the kernel's count; a signal while memory was short | a smaller plan |
-| watchdog | Metal's words: the display could not be drawn | a smaller plan |
+| watchdog | Metal's words: a step kept the display waiting, or took too long | a retry, at once |
+| gpu | the words of Metal or CUDA: a fault of the GPU, perhaps another program's | a retry, later |
 | resource_limit | Metal's words: too many buffers | a retry, later |
 | hung | no sign of life | a retry, later |
 | killed | a signal from outside | a retry, later |
@@ -19,12 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from hawsweep.errors import is_out_of_memory
+from hawsweep.errors import OUT_OF_MEMORY, is_out_of_memory
 from hawsweep.machine.children import how_it_ended, last_words
 
 Kind = Literal[
     "out_of_memory",
     "watchdog",
+    "gpu",
     "resource_limit",
     "hung",
     "killed",
@@ -34,10 +36,16 @@ Kind = Literal[
     "bug",
 ]
 Remedy = Literal["smaller", "later", "go on", "none"]
+DISPLAY_HELP = (
+    "Let the display sleep (pmset displaysleepnow): while it is on, macOS may end training that "
+    "keeps it waiting, also in small batches. AGX_RELAX_CDM_CTXSTORE_TIMEOUT=1 in the environment "
+    "helps some."
+)
 # The consequence for the trial's settings, and the kind in words.
 _KINDS: dict[Kind, tuple[Remedy, str]] = {
     "out_of_memory": ("smaller", "out of memory"),
-    "watchdog": ("smaller", "Metal's watchdog ended a step that kept the display waiting"),
+    "watchdog": ("go on", "Metal's watchdog ended a step, as it does while the display is on"),
+    "gpu": ("later", "a fault of the GPU"),
     "resource_limit": ("later", "Metal ran out of buffers"),
     "hung": ("later", "no sign of life"),
     "killed": ("later", "it was ended from outside"),
@@ -46,8 +54,40 @@ _KINDS: dict[Kind, tuple[Remedy, str]] = {
     "interrupted": ("go on", "interrupted"),
     "bug": ("none", "a fault"),
 }
-_WATCHDOG = "impactinginteractivity"
-_RESOURCE_LIMIT = ("resource limit (", "kiogpucommandbuffercallbackerroroutofresources")
+# Words of a dying process or of an exception, in small letters. The names of Metal's errors are
+# those of IOGPU, in texts that users of MLX report (mlx#3267, mlx#479, omlx#3706); those of CUDA
+# were seen on an H200. The first line that is found counts: a fault of the GPU is followed by
+# errors of all that waited for it.
+_WORDS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+    (
+        "watchdog",
+        (
+            "impactinginteractivity",
+            "impacting interactivity",
+            "callbackerrortimeout",
+            "gpu timeout error",
+            "callbackerrorhang",
+            "gpu hang error",
+        ),
+    ),
+    ("resource_limit", ("resource limit (", "callbackerroroutofresources")),
+    ("out_of_memory", ("greater than the maximum allowed buffer size",)),
+    (
+        "gpu",
+        (
+            "submissionsignored",
+            "innocentvictim",
+            "callbackerrorpagefault",
+            "gpu address fault error",
+            "callbackerrorinternal",
+            "internal error (0000000e",
+            "illegal memory access",
+            "launch timed out",
+            "unspecified launch failure",
+            "cudaerrorlaunchfailure",
+        ),
+    ),
+)
 # Signals that come from outside only.
 _SENT = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -66,7 +106,7 @@ ENDED_BY_SIGTERM = 128 + signal.SIGTERM
 # The exit code of a worker that must be replaced, and the faults after which it must: its remaining
 # memory is not reliable.
 WANTS_SUCCESSOR = 75
-TAINTING = ("out_of_memory", "watchdog", "resource_limit")
+TAINTING = ("out_of_memory", "watchdog", "gpu", "resource_limit")
 
 
 @dataclass(frozen=True)
@@ -169,12 +209,14 @@ def _kind(code: int, words: str, circumstances: Circumstances) -> Kind:
 
 
 def _by_words(text: str) -> Kind | None:
-    if _WATCHDOG in text:
-        return "watchdog"
-    if any(words in text for words in _RESOURCE_LIMIT):
-        return "resource_limit"
+    found = [
+        (text.index(words), kind) for kind, known in _WORDS for words in known if words in text
+    ]
     if is_out_of_memory(text):
-        return "out_of_memory"
+        at = min(text.index(words) for words in OUT_OF_MEMORY if words in text)
+        found.append((at, "out_of_memory"))
+    if found:
+        return min(found)[1]
     if any(words in text for words in _DISK_WORDS):
         return "disk"
     return None

@@ -1,6 +1,7 @@
 """Where studies are kept: a folder and a database."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,15 @@ from hawsweep.layout import CONFIRM_SUFFIX
 from hawsweep.study.credentials import with_password
 
 DEFAULT_STUDIES_DIR = Path("studies")
+# Names of folders whose content a service moves away and back while it is in use.
+_CLOUDS = {
+    "Mobile Documents": "iCloud",
+    "Dropbox": "Dropbox",
+    "OneDrive": "OneDrive",
+    "Google Drive": "Google Drive",
+    "GoogleDrive": "Google Drive",
+    "CloudStorage": "a cloud",
+}
 STUDIES_DIR_VARIABLE, STORAGE_VARIABLE = "HAWSWEEP_STUDIES_DIR", "HAWSWEEP_STORAGE"
 
 
@@ -91,6 +101,29 @@ def check_name(name: str) -> None:
             "runs that confirm another. Choose another name."
         )
     folder_name(name)
+
+
+def check_case(name: str, others: Iterable[str]) -> None:
+    """Refuse a new study's name that differs from another's in large and small letters alone.
+
+    Raises:
+        StudyError: There is such a study: on a Mac both would have one folder.
+    """
+    for other in others:
+        if other != name and other.casefold() == name.casefold():
+            raise StudyError(
+                f"There is a study {other!r}: on a Mac a study {name!r} would have the same "
+                "folder. Choose another name, or go on with that one."
+            )
+
+
+def synced_by(folder: Path) -> str | None:
+    """The service that keeps a folder in a cloud, by the names on its path; None without one."""
+    parts = folder.expanduser().absolute().parts
+    for name, service in _CLOUDS.items():  # CloudStorage, which holds the others, is the last
+        if any(part == name or part.startswith((f"{name} ", f"{name}-")) for part in parts):
+            return service
+    return None
 
 
 def folder_name(name: str) -> str:

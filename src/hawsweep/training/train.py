@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hawsweep.machine.backend import (
+    MemoryNow,
+    clear_cache,
+    memory_now,
     mx,
     nn,
     optim,
@@ -74,6 +77,8 @@ class StepReport:
         grad_norm: Of all gradients of the last update together, before clipping.
         tokens_per_s: Tokens without padding, per second of training alone.
         padding_ratio: Tokens with padding over tokens without.
+        peak_memory_bytes: Of MLX's arrays, since the start of the run.
+        memory: As it is now.
     """
 
     iteration: int
@@ -84,6 +89,7 @@ class StepReport:
     tokens_per_s: float
     padding_ratio: float
     peak_memory_bytes: int
+    memory: MemoryNow
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,9 @@ def train_adapter(
         if run.is_due(train.steps_per_report):
             callback.on_report(run.report())
         if run.is_due(train.steps_per_eval):
+            clear_cache()  # of training's buffers, and then of the evaluation's
             evaluation = evaluate(run.progress.iteration)
+            clear_cache()
             is_best = run.note(evaluation)
             if is_best:
                 save_adapter(model, train, folder / ADAPTER_DIR)
@@ -319,6 +327,7 @@ class _Run:
             tokens / seconds,
             now.n_padded / tokens,
             self._peak(),
+            memory_now(),
         )
         now.loss_sum, now.n_targets, now.n_padded = 0.0, 0, 0
         now.reported_tokens, now.reported_time_s = now.n_tokens, now.train_time_s

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hawsweep.machine.backend import device_here, mx
+from hawsweep.machine.backend import device_here, limit_cache, mx
 
 import numpy as np
 import numpy.typing as npt
@@ -170,6 +170,7 @@ class TrialContext:
 
     def execute(self, plan: Plan) -> None:
         """Make room for a plan: fewer outputs are kept, and evaluations are as large as fits."""
+        limit_cache(plan.peak_bytes)
         self.frozen.set_budget(
             min(_FROZEN_SHARE * self.budget_bytes, self.budget_bytes - plan.needed_bytes)
         )

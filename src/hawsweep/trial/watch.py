@@ -19,6 +19,7 @@ from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import (
     BEST_ITERATION,
     CONFIRMS,
+    FOOTPRINT_BYTES,
     PEAK_MEMORY_BYTES,
     REASON,
     TARGETS_PER_BYTE,
@@ -58,6 +59,7 @@ class TrialWatch:
         promotes = context.spec.pruning.name == "promote" and CONFIRMS not in trial.user_attrs
         self._rungs = set(rungs(train).values()) if promotes else set()
         self.pauses = False
+        self._footprint_bytes: int = trial.user_attrs.get(FOOTPRINT_BYTES, 0)  # until it paused
 
     def _frozen(self) -> FrozenTrial:
         trials: list[FrozenTrial] = self._trial.study.get_trials(deepcopy=False)
@@ -94,6 +96,8 @@ class TrialWatch:
 
     def __exit__(self, *_: object) -> None:
         self._metrics.close()
+        if self._footprint_bytes:
+            self._trial.set_user_attr(FOOTPRINT_BYTES, self._footprint_bytes)
 
     def on_iteration(self, iteration: int) -> None:
         """Send the iteration."""
@@ -102,10 +106,17 @@ class TrialWatch:
     def on_report(self, report: StepReport) -> None:
         """Write and send a training report."""
         self._last_report = report
-        self._write("train", asdict(report))
+        values = asdict(report)
+        memory = {f"{key}_bytes": value for key, value in values.pop("memory").items()}
+        self._footprint_bytes = max(self._footprint_bytes, report.memory.footprint)
+        self._write("train", {**values, **memory})
         told = ("train_loss", "tokens_per_s", "peak_memory_bytes")
-        budget_bytes = self._context.budget_bytes
-        self._tell("train", budget_bytes=budget_bytes, **{k: getattr(report, k) for k in told})
+        self._tell(
+            "train",
+            budget_bytes=self._context.budget_bytes,
+            footprint_bytes=report.memory.footprint,
+            **{key: values[key] for key in told},
+        )
 
     def on_evaluation(self, evaluation: Evaluation, is_best: bool) -> None:
         """Write, record and report a validation loss; end a trial that fell behind.

@@ -233,6 +233,7 @@ class DoctorOutput(_Output):
     is_fine: bool
     database: Database
     machine: list[Finding]
+    calibrations: list[dict[str, Any]] = Field(description="Measured steps of models here.")
     backup: Database | None
     backup_made: str | None = Field(description="Local time.")
     n_trial_dirs: int = Field(description="How many trials have a folder.")

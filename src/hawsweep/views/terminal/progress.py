@@ -123,7 +123,7 @@ class _WorkerDrawing:
     def table(self, workers: Sequence[WorkerState], width: int) -> Table | None:
         """One full line for each worker; None if there is no room for settings."""
         to = "" if self._best is None else f"to trial {self._best}"
-        titles = ("iteration", "train", "val", "", to, "tok/s", "GB", "time")
+        titles = ("iteration", "train", "val", "", to, "tok/s", "GB (process)", "time")
         rows = [self._cells(worker) for worker in workers]
         doing = [_doing(worker) for worker in workers]
         taken = [self._longest, _BAR]
@@ -236,8 +236,9 @@ def _loss(loss: float | None) -> str:
 
 
 def _memory(worker: WorkerState) -> str:
-    """The trial's peak and its budget."""
+    """The peak of the trial's arrays and their budget, and what the process takes now."""
     if worker.peak_memory_bytes is None:
         return ""
     of = "" if worker.budget_bytes is None else f"/{worker.budget_bytes / 1e9:.2f}"
-    return f"{worker.peak_memory_bytes / 1e9:.2f}{of}"
+    process = "" if worker.footprint_bytes is None else f" ({worker.footprint_bytes / 1e9:.2f})"
+    return f"{worker.peak_memory_bytes / 1e9:.2f}{of}{process}"

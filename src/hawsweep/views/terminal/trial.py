@@ -78,6 +78,7 @@ def _numbers(described: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("faulty answers", faults_text(known["faults"])),
         ("tokens per s", number(known["tokens_per_s"], "{:.0f}")),
         ("peak GB", number(known["peak_memory_bytes"], "{:.2f}", 1e-9)),
+        ("process GB", number(known["footprint_bytes"], "{:.2f}", 1e-9)),
         ("time", "" if known["time_s"] is None else duration(known["time_s"])),
     ]
 
