@@ -1,0 +1,218 @@
+"""A night on a Mac, on a stand-in: the GPU's part is computed by the CPU, in 4 bits and bf16."""
+
+import importlib
+import json
+import os
+import signal
+import time
+
+from hawsweep.machine.backend import mx, nn
+
+import pytest
+from metal import GB, Mac
+from mlx_lm.utils import save_config, save_model
+from tiny_sweep import really_embedded, tiny_sweep
+
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import load_study
+
+WATCHDOG = (
+    "[METAL] Command buffer execution failed: Impacting Interactivity "
+    "(0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)"
+)
+IGNORED = (
+    "[METAL] Command buffer execution failed: Ignored (for causing prior/excessive GPU errors) "
+    "(00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)"
+)
+_COMMON = {
+    "hidden_size": 64,
+    "num_hidden_layers": 3,
+    "intermediate_size": 128,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 32,
+    "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 512,
+    "rope_theta": 1e4,
+    "torch_dtype": "bfloat16",
+}
+MODELS = {
+    "gemma3": {
+        "text_config": {
+            **_COMMON,
+            "model_type": "gemma3_text",
+            "vocab_size": 262_144,
+            "sliding_window": 16,
+            "sliding_window_pattern": 3,
+            "query_pre_attn_scalar": 32,
+        },
+        "vocab_size": 262_144,
+    },
+    "llama": {**_COMMON, "tie_word_embeddings": True},
+    "qwen3": {**_COMMON, "tie_word_embeddings": True},
+}
+
+
+def save_low(folder, architecture, tokenizer):
+    """A random model in 4 bits, all else in bf16, as mlx-community has them."""
+    config = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        **MODELS[architecture],
+        "model_type": architecture,
+    }
+    module = importlib.import_module(f"mlx_lm.models.{architecture}")
+    mx.random.seed(7)
+    model = module.Model(module.ModelArgs.from_dict(config))
+    model.set_dtype(mx.bfloat16)
+    nn.quantize(model, group_size=32, bits=4)
+    save_model(folder, model)
+    quantization = {"group_size": 32, "bits": 4}
+    save_config({**config, "quantization": quantization}, folder / "config.json")
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def low_model(request, tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp(f"{request.param}-4bit")
+    save_low(folder, request.param, tokenizer)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("llama-4bit")
+    save_low(folder, "llama", tokenizer)
+    return folder
+
+
+def sweep_of(model, data, **changes):
+    made = tiny_sweep(model, data)
+    train = {**made["train"], "iters": 16, "num_layers": -1}
+    search = {key: value for key, value in made["search"].items() if key != "iters"}
+    given = {"train": train, "search": search, "trials": 3, "confirm": {"top": 1, "seeds": 1}}
+    return really_embedded({**made, **given, **changes})
+
+
+def write(folder, sweep):
+    (folder / "night.yaml").write_text(json.dumps(sweep), encoding="utf-8")
+
+
+def study_of(folder):
+    return load_study(open_storage(Place(folder / "studies")), "night")
+
+
+def test_night_goes_from_the_base_to_the_fused_model(tmp_path, low_model, chat_data_dir):
+    mac = Mac(tmp_path)
+    pruning = {"pruning": {"name": "promote"}, "sampler": {"name": "gp"}}
+    write(tmp_path, sweep_of(low_model, chat_data_dir, **pruning))
+    assert "M2" in mac.run("plan", "night.yaml")
+    said = mac.run("start", "night.yaml", "--plain")
+    study = study_of(tmp_path)
+    assert sum(trial.state.name == "COMPLETE" for trial in study.get_trials()) >= 1
+    assert study.user_attrs["test"]["n_prompts"] > 0
+    assert "Trained again with 1 new seed" in said
+    assert study.user_attrs["base"]["val_loss"] > 0
+    # Memory: what the budget says is wired, little is kept, and given back between the parts.
+    budget = GB * 16 * 2 / 3
+    assert all(0 < wired < budget for wired in mac.calls("wired"))
+    assert set(mac.calls("cache")) == {GB}
+    assert len(mac.calls("clear")) > 10
+    lines = (tmp_path / "studies/night/trials/0000/metrics.jsonl").read_text().splitlines()
+    [report, *_] = [line for line in map(json.loads, lines) if line["type"] == "train"]
+    assert report["footprint_bytes"] > report["active_bytes"] > 0
+    assert "process GB" in mac.run("show", "night", "0")
+    mac.run("export", "night", "--fuse")
+    assert (tmp_path / "studies/night/export/fused/config.json").is_file()
+
+
+def test_clock_that_is_set_and_another_host_name_leave_workers_alive(
+    tmp_path, llama, chat_data_dir
+):
+    mac = Mac(tmp_path)
+    write(tmp_path, sweep_of(llama, chat_data_dir))
+    with mac.start("start", "night.yaml", "--plain") as process:
+        step = 0
+        while process.poll() is None:
+            step += 1
+            mac.change(clock_step=float(step), host=f"studio-{step % 3}.local")
+            time.sleep(0.2)
+        said = process.stdout.read()
+    assert process.returncode == 0, said
+    assert step > 10
+    states = [trial.state.name for trial in study_of(tmp_path).get_trials()]
+    assert set(states) <= {"COMPLETE", "PRUNED"}
+    assert "died" not in said
+
+
+def test_six_deaths_by_the_watchdog_leave_the_search_as_it_was(tmp_path, llama, chat_data_dir):
+    mac = Mac(tmp_path)
+    mac.change(display=True)
+    write(tmp_path, sweep_of(llama, chat_data_dir))
+    mac.fails_with(*[WATCHDOG] * 6)
+    said = mac.run("start", "night.yaml", "--plain")
+    assert "the display is on. Let the display sleep (pmset displaysleepnow)" in said
+    assert len(mac.calls("fault")) == 6
+    study = study_of(tmp_path)
+    trials = study.get_trials()
+    failed = [trial for trial in trials if trial.state.name == "FAIL"]
+    assert [trial.user_attrs["fault"] for trial in failed] == ["watchdog"] * 6
+    assert "memory_factor" not in study.user_attrs
+    assert not any(trial.user_attrs.get("infeasible") for trial in trials)
+    assert not any("below_bytes" in trial.user_attrs for trial in trials)
+    assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials) == 3
+
+
+def test_fault_of_the_gpu_costs_a_worker_and_the_same_settings_go_once_more(
+    tmp_path, llama, chat_data_dir
+):
+    mac = Mac(tmp_path)
+    write(tmp_path, sweep_of(llama, chat_data_dir))
+    mac.fails_with(IGNORED)
+    mac.run("start", "night.yaml", "--plain")
+    first, *others = study_of(tmp_path).get_trials()
+    assert first.user_attrs["fault"] == "gpu"
+    [again] = [trial for trial in others if trial.user_attrs.get("repeats") == first.number]
+    assert again.params == first.params
+    assert again.state.name in ("COMPLETE", "PRUNED")
+    assert again.user_attrs["worker"]["pid"] != first.user_attrs["worker"]["pid"]
+
+
+def test_doctor_examines_the_mac_and_says_what_never_ran(tmp_path):
+    said = Mac(tmp_path).run("doctor", "--json", "--quick")
+    found = {each["subject"]: each for each in json.loads(said)["machine"]}
+    assert found["device"]["text"].startswith("metal")
+    assert found["GPU memory"]["text"] == "the GPU may take 10.7 GB"
+    assert found["pressure"]["text"] == "memory pressure is normal, 70% could be given"
+    assert found["display"]["text"] == "it sleeps"
+    assert "was never run" in found["Metal"]["text"]
+
+
+@pytest.mark.parametrize("missing", ["sysctl", "device_info"])
+def test_what_the_system_does_not_tell_is_no_hindrance(tmp_path, llama, chat_data_dir, missing):
+    mac = Mac(tmp_path)
+    mac.change(**{missing: {}, "display": None})
+    write(tmp_path, sweep_of(llama, chat_data_dir, trials=1))
+    said = mac.run("start", "night.yaml", "--plain")
+    assert "the display may be on" in said
+    assert study_of(tmp_path).get_trials()[0].state.name == "COMPLETE"
+
+
+def test_killed_supervisor_is_followed_by_another_on_a_machine_of_another_name(
+    tmp_path, llama, chat_data_dir
+):
+    mac = Mac(tmp_path)
+    write(tmp_path, sweep_of(llama, chat_data_dir))
+    process = mac.start("start", "night.yaml", "--plain")
+    metrics = tmp_path / "studies/night/trials/0000/metrics.jsonl"
+    while not (metrics.is_file() and '"eval"' in metrics.read_text()):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    mac.change(host="studio-2.local", clock_step=1.0)
+    mac.run("start", "night.yaml", "--plain")
+    states = [trial.state.name for trial in study_of(tmp_path).get_trials()]
+    assert "RUNNING" not in states
+    assert sum(state in ("COMPLETE", "PRUNED") for state in states) == 3
