@@ -318,6 +318,9 @@ def test_bundled_model_is_as_it_is_converted():
         ("mlx-community/gemma-3-4b-it-qat-4bit", GEMMA3, (64, 4)),
         ("google/gemma-3-4b-pt", GEMMA3, None),
         ("gemma-3-4b-it-4bit", GEMMA3, (64, 4)),
+        ("mlx-community/gemma-3-12b-it-4bit", "mlx-community/gemma-3-12b-it-4bit", (64, 4)),
+        ("mlx-community/Meta-Llama-3-8B-Instruct-4bit", "meta-llama/Meta-Llama-3-8B", (64, 4)),
+        ("HuggingFaceTB/SmolLM3-3B", "HuggingFaceTB/SmolLM3-3B", None),
         ("Yi-1.5-6B-Chat-4bit", "01-ai/Yi-1.5-6B", (64, 4)),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m-instruct", None),
     ],
@@ -335,7 +338,7 @@ def test_known_model_is_found_to_the_letter(name):
     assert find_known(name) == find_known(f"{name}@main") == KNOWN_MODELS[name]
 
 
-@pytest.mark.parametrize("name", ["", "gemma", "mlx-community/gemma-3-12b-it-4bit", "-4bit"])
+@pytest.mark.parametrize("name", ["", "gemma", "mlx-community/gemma-9-12b-it-4bit", "-4bit"])
 def test_other_names_are_not_known(name):
     assert find_known(name) is None
 

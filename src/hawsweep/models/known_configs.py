@@ -39,11 +39,24 @@ _LLAMA_3B = _config(
 _LLAMA_8B = _config("llama", (4096, 32, 32, 8, 14336, 128256), tie_word_embeddings=False)
 _YI_6B = _config("llama", (4096, 32, 32, 4, 11008, 64000), tie_word_embeddings=False)
 
+
+def _gemma3(hidden: int, layers: int, heads: int, kv_heads: int, inter: int, head: int) -> Any:
+    """A config of Gemma 3 that sees pictures too, in 4 bits."""
+    sizes = (hidden, layers, heads, kv_heads, inter, 262208)
+    text = _config("gemma3_text", sizes, head_dim=head, sliding_window=1024)
+    return {"model_type": "gemma3", "text_config": text, "quantization": _4BIT}
+
+
 KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = {
     # As the bundled file is converted: in float32, though the file is quantized.
     "smollm2-135m-instruct": _config(
         "llama", (576, 30, 9, 3, 1536, 49152), tie_word_embeddings=True, torch_dtype="float32"
     ),
+    "mlx-community/gemma-3-1b-it-4bit": {
+        "model_type": "gemma3_text",
+        "torch_dtype": "bfloat16",
+        "quantization": _4BIT,
+    },
     "mlx-community/gemma-3-4b-it-4bit": {
         "model_type": "gemma3",
         "text_config": {
@@ -56,6 +69,8 @@ KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = {
         "torch_dtype": "bfloat16",
         "quantization": _4BIT,
     },
+    "mlx-community/gemma-3-12b-it-4bit": _gemma3(3840, 48, 16, 8, 15360, 256),
+    "mlx-community/gemma-3-27b-it-4bit": _gemma3(5376, 62, 32, 16, 21504, 128),
     "mlx-community/gemma-2-2b-it-4bit": _config(
         "gemma2", (2304, 26, 8, 4, 9216, 256000), head_dim=256, quantization=_4BIT
     ),
@@ -63,6 +78,7 @@ KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = {
     "meta-llama/Llama-3.2-1B-Instruct": _LLAMA_1B,
     "meta-llama/Llama-3.2-3B": _LLAMA_3B,
     "meta-llama/Llama-3.2-3B-Instruct": _LLAMA_3B,
+    "meta-llama/Meta-Llama-3-8B": _LLAMA_8B,
     "meta-llama/Llama-3.1-8B": _LLAMA_8B,
     "meta-llama/Llama-3.1-8B-Instruct": _LLAMA_8B,
     "microsoft/Phi-3-mini-4k-instruct": _config(
@@ -73,6 +89,9 @@ KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = {
     ),
     "Qwen/Qwen3-4B": _config(
         "qwen3", (2560, 36, 32, 8, 9728, 151936), head_dim=128, tie_word_embeddings=True
+    ),
+    "HuggingFaceTB/SmolLM3-3B": _config(
+        "smollm3", (2048, 36, 16, 4, 11008, 128256), tie_word_embeddings=True
     ),
     "mlx-community/aya-23-8B-4bit": _config(
         "cohere", (4096, 32, 32, 8, 14336, 256000), logit_scale=0.0625, quantization=_4BIT

@@ -373,6 +373,7 @@ _COHERE = {
 _FAMILIES = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
+    "smollm3": _LLAMA,
     "gemma": _Family(required=("head_dim",)),
     "gemma2": _Family(required=("head_dim",), n_norms=4),
     "gemma3": _Family({**_GEMMA3_TEXT, **_GEMMA3}, n_norms=4, has_head_norms=True),
