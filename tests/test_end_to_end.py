@@ -39,7 +39,7 @@ def hawsweep(*arguments: str, cwd: Path, code: int = 0) -> str:
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
@@ -56,7 +56,7 @@ def started(*arguments: str, cwd: Path) -> Iterator["subprocess.Popen[str]"]:
     with process:
         try:
             yield process
-            process.wait(timeout=300)
+            process.wait(timeout=900)
         finally:
             process.kill()
 
@@ -224,7 +224,7 @@ def test_config_of_a_trial_starts_mlx_lm_lora(swept: Path) -> None:
         cwd=swept,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr

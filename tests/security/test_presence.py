@@ -167,12 +167,17 @@ ASKS = {
     "report": lambda _, trial: trial.report(1.0, 1),
     "trial.set_user_attr": lambda _, trial: trial.set_user_attr("a", 1),
     "suggest": lambda _, trial: trial.suggest_float("b", 0, 1),
-    "should_prune": lambda _, trial: trial.should_prune(),
+    "should_prune": lambda study, trial: should_prune(study, trial),
     "set_constraint": lambda _, trial: trial.set_constraint("c", 0.0),
     "set_trial_state": lambda study, trial: storage_of(study).set_trial_state_values(
         trial_id(trial), optuna.trial.TrialState.FAIL
     ),
 }
+
+
+def should_prune(study, trial):
+    study.pruner = optuna.pruners.MedianPruner()  # without one nothing is looked up
+    return trial.should_prune()
 
 
 def delete_study(place):
