@@ -14,15 +14,20 @@ TESTS = Path(__file__).parent
 
 
 class Mac:
-    """A Mac with 16 GB, whose facts a test may change while something runs."""
+    """A Mac with 16 GB, whose facts a test may change while something runs.
 
-    def __init__(self, folder, gigabytes=16, chip="Apple M2"):
-        self.folder, self._about = folder, folder / "mac"
+    Args:
+        cache: What it measured of its models.
+    """
+
+    def __init__(self, folder, cache, gigabytes=16, chip="Apple M2"):
+        self.folder, self._cache, self._about = folder, cache, folder / "mac"
         self._about.mkdir()
         self.facts = {
             "host": "studio.local",
             "machine": "8A3F0B6C-52D1-4E0B-9B63-3C1B2C1F9A77",
             "clock_step": 0.0,
+            "total": gigabytes * GB,
             "display": False,
             "sysctl": {
                 "kern.bootsessionuuid": "11111111-2222-3333-4444-555555555555",
@@ -55,7 +60,7 @@ class Mac:
             "PYTHONPATH": os.pathsep.join(
                 [str(STAND_IN), str(TESTS), os.environ.get("PYTHONPATH", "")]
             ),
-            "HAWSWEEP_CACHE": str(self.folder / "cache"),
+            "HAWSWEEP_CACHE": str(self._cache),
             "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1",
         }

@@ -11,7 +11,10 @@ import venv
 import zipfile
 from pathlib import Path
 
+from hawsweep.machine.backend import cache_dir
+
 import pytest
+from warm_cache import copy_settled
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -81,7 +84,8 @@ def test_source_distribution_builds_the_same_wheel(built, tmp_path):
 class Installed:
     """An environment with the wheel; the libraries are those of this one, hawsweep is not.
 
-    It has an empty home, and commands run in an empty folder.
+    Its home has nothing but what other tests have converted, measured and compiled so far, which
+    takes minutes; commands run in an empty folder.
     """
 
     def __init__(self, folder, wheel):
@@ -96,7 +100,9 @@ class Installed:
         (packages / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
         self.package = packages / "hawsweep"
         self.folder.mkdir()
+        cache = folder / "home" / ".cache" / "hawsweep"
         (folder / "home").mkdir()
+        copy_settled(cache_dir(), cache)
         unwanted = ("PYTHON", "HAWSWEEP_", "VIRTUAL_ENV", "XDG_")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
         self._environment = {**kept, "HOME": str(folder / "home")}

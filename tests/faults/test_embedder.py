@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hawsweep.machine.backend import code_dir
+
 import psutil
 import pytest
 from harness import N_THREADS, children_of, count, kill, wait_until
 from optuna.trial import TrialState
 from tiny_sweep import LETTERS_DIR
+from warm_cache import copy_settled
 
 SCORING = {
     "metric": "semantic_similarity",
@@ -86,12 +89,14 @@ def reports(tmp_path):
     site.mkdir()
     (site / "sitecustomize.py").write_text(REPORTING)
     paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+    cache = tmp_path / "cache"  # no model was measured yet; kernels are compiled as far as they are
+    copy_settled(code_dir(), cache / code_dir().name)
     environment = {
         **os.environ,
         **N_THREADS,
         "PYTHONPATH": os.pathsep.join(paths),
         "REPORTS": str(folder),
-        "HAWSWEEP_CACHE": str(tmp_path / "cache"),  # no model was measured yet
+        "HAWSWEEP_CACHE": str(cache),
     }
     return folder, environment
 

@@ -87,6 +87,11 @@ def llama(tmp_path_factory, tokenizer):
     return folder
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
 def sweep_of(model, data, **changes):
     made = tiny_sweep(model, data)
     train = {**made["train"], "iters": 16, "num_layers": -1}
@@ -103,8 +108,8 @@ def study_of(folder):
     return load_study(open_storage(Place(folder / "studies")), "night")
 
 
-def test_night_goes_from_the_base_to_the_fused_model(tmp_path, low_model, chat_data_dir):
-    mac = Mac(tmp_path)
+def test_night_goes_from_the_base_to_the_fused_model(tmp_path, cache, low_model, chat_data_dir):
+    mac = Mac(tmp_path, cache)
     pruning = {"pruning": {"name": "promote"}, "sampler": {"name": "gp"}}
     write(tmp_path, sweep_of(low_model, chat_data_dir, **pruning))
     assert "M2" in mac.run("plan", "night.yaml")
@@ -128,9 +133,9 @@ def test_night_goes_from_the_base_to_the_fused_model(tmp_path, low_model, chat_d
 
 
 def test_clock_that_is_set_and_another_host_name_leave_workers_alive(
-    tmp_path, llama, chat_data_dir
+    tmp_path, cache, llama, chat_data_dir
 ):
-    mac = Mac(tmp_path)
+    mac = Mac(tmp_path, cache)
     write(tmp_path, sweep_of(llama, chat_data_dir))
     with mac.start("start", "night.yaml", "--plain") as process:
         step = 0
@@ -146,8 +151,10 @@ def test_clock_that_is_set_and_another_host_name_leave_workers_alive(
     assert "died" not in said
 
 
-def test_six_deaths_by_the_watchdog_leave_the_search_as_it_was(tmp_path, llama, chat_data_dir):
-    mac = Mac(tmp_path)
+def test_six_deaths_by_the_watchdog_leave_the_search_as_it_was(
+    tmp_path, cache, llama, chat_data_dir
+):
+    mac = Mac(tmp_path, cache)
     mac.change(display=True)
     write(tmp_path, sweep_of(llama, chat_data_dir))
     mac.fails_with(*[WATCHDOG] * 6)
@@ -165,9 +172,9 @@ def test_six_deaths_by_the_watchdog_leave_the_search_as_it_was(tmp_path, llama, 
 
 
 def test_fault_of_the_gpu_costs_a_worker_and_the_same_settings_go_once_more(
-    tmp_path, llama, chat_data_dir
+    tmp_path, cache, llama, chat_data_dir
 ):
-    mac = Mac(tmp_path)
+    mac = Mac(tmp_path, cache)
     write(tmp_path, sweep_of(llama, chat_data_dir))
     mac.fails_with(IGNORED)
     mac.run("start", "night.yaml", "--plain")
@@ -179,8 +186,8 @@ def test_fault_of_the_gpu_costs_a_worker_and_the_same_settings_go_once_more(
     assert again.user_attrs["worker"]["pid"] != first.user_attrs["worker"]["pid"]
 
 
-def test_doctor_examines_the_mac_and_says_what_never_ran(tmp_path):
-    said = Mac(tmp_path).run("doctor", "--json", "--quick")
+def test_doctor_examines_the_mac_and_says_what_never_ran(tmp_path, cache):
+    said = Mac(tmp_path, cache).run("doctor", "--json", "--quick")
     found = {each["subject"]: each for each in json.loads(said)["machine"]}
     assert found["device"]["text"].startswith("metal")
     assert found["GPU memory"]["text"] == "the GPU may take 10.7 GB"
@@ -190,8 +197,10 @@ def test_doctor_examines_the_mac_and_says_what_never_ran(tmp_path):
 
 
 @pytest.mark.parametrize("missing", ["sysctl", "device_info"])
-def test_what_the_system_does_not_tell_is_no_hindrance(tmp_path, llama, chat_data_dir, missing):
-    mac = Mac(tmp_path)
+def test_what_the_system_does_not_tell_is_no_hindrance(
+    tmp_path, cache, llama, chat_data_dir, missing
+):
+    mac = Mac(tmp_path, cache)
     mac.change(**{missing: {}, "display": None})
     write(tmp_path, sweep_of(llama, chat_data_dir, trials=1))
     said = mac.run("start", "night.yaml", "--plain")
@@ -200,9 +209,9 @@ def test_what_the_system_does_not_tell_is_no_hindrance(tmp_path, llama, chat_dat
 
 
 def test_killed_supervisor_is_followed_by_another_on_a_machine_of_another_name(
-    tmp_path, llama, chat_data_dir
+    tmp_path, cache, llama, chat_data_dir
 ):
-    mac = Mac(tmp_path)
+    mac = Mac(tmp_path, cache)
     write(tmp_path, sweep_of(llama, chat_data_dir))
     process = mac.start("start", "night.yaml", "--plain")
     metrics = tmp_path / "studies/night/trials/0000/metrics.jsonl"

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import struct
+import sys
 import uuid
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def note(name, value=None):
 def raise_next_fault():
     path = FOLDER / "faults.txt"
     try:
+        if "hawsweep.running.worker" not in sys.orig_argv:
+            return
         text, *rest = path.read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, ValueError):
         return
@@ -101,9 +104,18 @@ class Library:
         return 0
 
 
+def _asks_hawsweep():
+    return sys._getframe(2).f_globals.get("__name__", "").startswith("hawsweep")
+
+
 def install():
     uname, created = os.uname, psutil.Process.create_time
-    platform.system = lambda: "Darwin"
+    memory, system = psutil.virtual_memory, platform.system
+    # Other libraries look for what a Mac has beside this.
+    platform.system = lambda: "Darwin" if _asks_hawsweep() else system()
+    psutil.virtual_memory = lambda: memory()._replace(
+        total=facts()["total"], available=facts()["total"] // 4
+    )
     os.uname = lambda: os.uname_result((uname()[0], facts()["host"], *uname()[2:]))
     psutil.Process.create_time = lambda self: created(self) + facts()["clock_step"]
 
