@@ -94,7 +94,8 @@ def test_sweep_of_which_nothing_fits_is_refused_by_its_weights():
     assert plan.largest.plan is None
     with pytest.raises(MemoryBudgetError, match="No setting of this sweep fits") as caught:
         check_fits(plan.spec, plan.memory, plan.work, plan.arrays_bytes)
-    assert f"leaves {plan.arrays_bytes / 1e9:.2f} GB" in str(caught.value)
+    assert plan.arrays_bytes < 0  # the libraries alone take more
+    assert "the budget leaves 0.00 GB" in str(caught.value)
     assert "weights alone are more than that. Use a smaller model" in str(caught.value)
 
 

@@ -212,7 +212,7 @@ def test_progress_of_a_dead_process_is_not_believed(tmp_path):
 
 
 def test_progress_of_another_machine_is_believed_while_it_is_fresh(tmp_path):
-    written(tmp_path, {**identity(), "host": "elsewhere"})
+    written(tmp_path, {**identity(), "machine": "elsewhere", "boot": "its own"})
     assert read_progress(tmp_path).name == "x"
     old = time.time() - 3600
     os.utime(tmp_path / "progress.json", (old, old))

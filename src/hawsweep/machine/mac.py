@@ -96,7 +96,7 @@ def started(pid: int) -> float | None:
     size = ctypes.sizeof(info)
     with_zombies = ctypes.c_uint64(_WITH_ZOMBIES)
     if call(pid, _TASK_INFO, with_zombies, ctypes.byref(info), size) == size:
-        return float(info.start_s) + info.start_us / 1e6
+        return float(info.start_s + info.start_us / 1e6)
     if not psutil.pid_exists(pid):
         raise psutil.NoSuchProcess(pid)
     return None  # another user's

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hawsweep.errors import BackendError
 from hawsweep.files import existing_folder
@@ -128,10 +129,10 @@ def low_bits_cosine() -> float:
     weights = mx.dequantize(low.weight, low.scales, low.biases, group_size=64, bits=4)
     inputs = mx.random.normal((32, 256))
 
-    def loss(x: mx.array) -> mx.array:
+    def loss(x: mx.array) -> Any:
         return (low(x).astype(mx.float32) ** 2).mean()
 
-    def whole(x: mx.array) -> mx.array:
+    def whole(x: mx.array) -> Any:
         return ((x @ weights.astype(mx.float32).T) ** 2).mean()
 
     one = mx.grad(loss)(inputs.astype(mx.bfloat16)).astype(mx.float32).flatten()

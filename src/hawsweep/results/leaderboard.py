@@ -49,12 +49,12 @@ class TrialRow:
     bleu: float | None = None
     tokens_per_s: float | None = None
     peak_memory_bytes: int | None = None
-    footprint_bytes: int | None = None
     time_s: float | None = None
     faults: Mapping[str, int] | None = None
     confirmed: float | None = None
     reason: str | None = None
     nats_per_byte: float | None = None
+    footprint_bytes: int | None = None
 
 
 def leaderboard(study: optuna.Study) -> list[TrialRow]:

@@ -142,8 +142,8 @@ def corners(
             ends[key] = (low, high)
         elif isinstance(asked, Choices):
             named = any(isinstance(value, str) for value in asked.choices)
-            numbers = sorted(asked.choices, key=lambda value: 0 if named else float(value))
-            ends[key] = asked.choices if named else (numbers[0], numbers[-1])
+            ordered = values_of(key, asked)
+            ends[key] = asked.choices if named else (ordered[0], ordered[-1])
     for values in itertools.product(*ends.values()):
         yield dict(zip(ends, values, strict=True))
 
