@@ -127,7 +127,8 @@ def test_display_is_on_off_or_unknown(monkeypatch, main, asleep, is_on):
 def test_worker_lives_although_the_clock_is_set_and_the_host_has_another_name(a_mac, monkeypatch):
     host_is(monkeypatch, "studio.local")
     worker = identity()
-    assert worker["machine"] == UUID
+    assert len(worker["machine"]) == 16
+    assert UUID not in str(worker)  # it goes into databases and reports
     host_is(monkeypatch, "studio-2.fritz.box")
     # What psutil does there: it adds the clock's step to the start of earlier processes.
     stepped = psutil.Process().create_time() + 1.0

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -81,15 +82,20 @@ def is_alive_here(owner: Mapping[str, Any] | None) -> bool:
 def machine_id(etc: Path = Path("/etc")) -> str:
     """An id of the machine that outlives its starts; empty if the system has none.
 
-    On Linux with the host's name, which copies of a machine have of their own.
+    It is made of the system's, which is nobody else's business (machine-id(5)). On Linux it has the
+    host's name, which copies of a machine have of their own.
     """
     if platform.system() == "Darwin":
-        return mac.machine_id() or ""
+        return _hidden(mac.machine_id())
     try:
         known = (etc / "machine-id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         known = ""
-    return f"{known}@{os.uname().nodename}"
+    return f"{_hidden(known)}@{os.uname().nodename}"
+
+
+def _hidden(known: str | None) -> str:
+    return hashlib.sha256(f"hawsweep {known}".encode()).hexdigest()[:16] if known else ""
 
 
 @cache
