@@ -8,16 +8,20 @@ _SETTLED_S = 10.0
 
 
 def copy_settled(source, target):
-    """Copy a folder of the cache, if it is there, without what another process may be writing."""
+    """Copy a folder of the cache, if it is there, without what another process may be writing, and
+    without sockets, which lie there too.
+    """
 
-    def is_written(path):
+    def is_settled(path):
         try:
-            return path.is_file() and time.time() - path.stat().st_mtime < _SETTLED_S
+            return path.is_dir() or (
+                path.is_file() and time.time() - path.stat().st_mtime > _SETTLED_S
+            )
         except FileNotFoundError:
-            return True
+            return False
 
     def ignored(folder, names):
-        return [name for name in names if name[0] == "~" or is_written(Path(folder, name))]
+        return [name for name in names if name[0] == "~" or not is_settled(Path(folder, name))]
 
     if Path(source).is_dir():
         shutil.copytree(source, target, ignore=ignored)
