@@ -57,7 +57,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def written(folder):
     """The same, calibrated."""
-    calibration._write(cache_file(folder), observed_with(CPU), 2, None)
+    calibration._write(cache_file(folder), observed_with(CPU), 2, SHAPE)
     return folder
 
 
