@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hawsweep.search.gaussian_process import Array
-from hawsweep.spec.space import SEARCHABLE, Choices, Range, SearchValue, nearest
+from hawsweep.spec.space import SEARCHABLE, Choices, Range, SearchValue, nearest, size_of
 from hawsweep.spec.sweep import SweepSpec
 
 # Learning rates half a decade apart differ in loss; of all else, the ends of the space do.
@@ -32,7 +32,7 @@ class Coordinates:
                 self._names[key] = asked.choices
                 continue
             ends = (
-                [float(value) for value in asked.choices]
+                [size_of(asked, value) for value in asked.choices]
                 if isinstance(asked, Choices)
                 else [asked.low, asked.high]
             )
@@ -61,7 +61,7 @@ class Coordinates:
         if key in self._names:
             return float(self._names[key].index(value))
         is_log, low, unit = self._scales[key]
-        number = float(value)
+        number = size_of(self._search[key], value)
         return (math.log10(number / low) if is_log else number - low) / unit
 
     def count(self) -> float:

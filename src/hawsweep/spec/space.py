@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -94,11 +95,20 @@ SEARCHABLE: dict[str, type] = {
 }
 
 
+def size_of(asked: Range | Choices, value: SearchValue) -> float:
+    """A number as it is compared with others of its key: all blocks, -1, are more than any
+    number of them that is named beside it.
+    """
+    if value == -1 and isinstance(asked, Choices) and not isinstance(value, bool):
+        return 2 * max(1.0, *(float(each) for each in asked.choices))
+    return float(value)
+
+
 def values_of(key: str, asked: Range | Choices) -> list[SearchValue]:
     """The choices, numbers in order; for a range its low end, middle and high end."""
     if isinstance(asked, Choices):
         names = any(isinstance(value, str) for value in asked.choices)
-        return list(asked.choices) if names else sorted(asked.choices, key=float)
+        return list(asked.choices) if names else sorted(asked.choices, key=partial(size_of, asked))
     middle = (asked.low * asked.high) ** 0.5 if asked.log else (asked.low + asked.high) / 2
     return [nearest(asked, value, SEARCHABLE[key]) for value in (asked.low, middle, asked.high)]
 
@@ -132,8 +142,8 @@ def corners(
             ends[key] = (low, high)
         elif isinstance(asked, Choices):
             named = any(isinstance(value, str) for value in asked.choices)
-            numbers = sorted(asked.choices, key=lambda value: 0 if named else float(value))
-            ends[key] = asked.choices if named else (numbers[0], numbers[-1])
+            ordered = values_of(key, asked)
+            ends[key] = asked.choices if named else (ordered[0], ordered[-1])
     for values in itertools.product(*ends.values()):
         yield dict(zip(ends, values, strict=True))
 
