@@ -2,8 +2,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from hawsweep.errors import SpecError
+from hawsweep.search.coordinates import Coordinates
 from hawsweep.search.distributions import distributions, first_settings, suggested_learning_rate
 from hawsweep.spec.read import check_sweep
+from hawsweep.spec.space import corners, values_of
 
 LLAMA = {"model_type": "llama", "hidden_size": 576}
 SEARCHES = {
@@ -136,3 +138,29 @@ def test_suggested_rate_reads_the_language_part_of_a_config():
     nested = {"model_type": "gemma3", "text_config": {"hidden_size": 1000}}
     flat = {"model_type": "gemma3", "hidden_size": 1000}
     assert suggested_learning_rate(nested) == suggested_learning_rate(flat)
+
+
+def sweep_of_blocks():
+    return check_sweep(
+        {
+            "model": "x/y",
+            "data": "pairs.csv",
+            "search": {
+                "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
+                "num_layers": {"choices": [8, -1, 16]},
+            },
+        },
+        "a sweep",
+    )
+
+
+def test_all_blocks_are_more_than_any_number_of_them():
+    spec = sweep_of_blocks()
+    assert values_of("num_layers", spec.search["num_layers"]) == [8, 16, -1]
+    assert {first["num_layers"] for first in first_settings(spec, {})} == {-1}  # the safest
+    few, more, all_of_them = Coordinates(spec.search).array(
+        [{"learning_rate": 1e-4, "num_layers": n} for n in (8, 16, -1)]
+    )[:, 1]
+    assert few < more < all_of_them
+    ends = [each["num_layers"] for each in corners(spec.search, ("num_layers",))]
+    assert ends == [8, -1]
