@@ -42,12 +42,12 @@ MODELS = {
         "text_config": {
             **_COMMON,
             "model_type": "gemma3_text",
-            "vocab_size": 4_096,
+            "vocab_size": 512,
             "sliding_window": 16,
             "sliding_window_pattern": 3,
             "query_pre_attn_scalar": 32,
         },
-        "vocab_size": 4_096,
+        "vocab_size": 512,
     },
     "llama": {**_COMMON, "tie_word_embeddings": True},
     "qwen3": {**_COMMON, "tie_word_embeddings": True},
@@ -96,7 +96,7 @@ def sweep_of(model, data, **changes):
     made = tiny_sweep(model, data)
     train = {**made["train"], "iters": 16, "num_layers": -1}
     search = {key: value for key, value in made["search"].items() if key != "iters"}
-    given = {"train": train, "search": search, "trials": 3, "confirm": {"top": 1, "seeds": 1}}
+    given = {"train": train, "search": search, "trials": 2}
     return really_embedded({**made, **given, **changes})
 
 
@@ -110,8 +110,12 @@ def study_of(folder):
 
 def test_night_goes_from_the_base_to_the_fused_model(tmp_path, cache, low_model, chat_data_dir):
     mac = Mac(tmp_path, cache)
-    pruning = {"pruning": {"name": "promote"}, "sampler": {"name": "gp"}}
-    write(tmp_path, sweep_of(low_model, chat_data_dir, **pruning))
+    chosen = {
+        "pruning": {"name": "promote"},
+        "sampler": {"name": "gp"},
+        "confirm": {"top": 1, "seeds": 1},
+    }
+    write(tmp_path, sweep_of(low_model, chat_data_dir, **chosen))
     assert "M2" in mac.run("plan", "night.yaml")
     said = mac.run("start", "night.yaml", "--plain")
     study = study_of(tmp_path)
@@ -168,7 +172,7 @@ def test_six_deaths_by_the_watchdog_leave_the_search_as_it_was(
     assert "memory_factor" not in study.user_attrs
     assert not any(trial.user_attrs.get("infeasible") for trial in trials)
     assert not any("below_bytes" in trial.user_attrs for trial in trials)
-    assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials) == 3
+    assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials) == 2
 
 
 def test_fault_of_the_gpu_costs_a_worker_and_the_same_settings_go_once_more(
@@ -224,4 +228,4 @@ def test_killed_supervisor_is_followed_by_another_on_a_machine_of_another_name(
     mac.run("start", "night.yaml", "--plain")
     states = [trial.state.name for trial in study_of(tmp_path).get_trials()]
     assert "RUNNING" not in states
-    assert sum(state in ("COMPLETE", "PRUNED") for state in states) == 3
+    assert sum(state in ("COMPLETE", "PRUNED") for state in states) == 2

@@ -110,9 +110,11 @@ def _asks_hawsweep():
 
 def install():
     uname, created = os.uname, psutil.Process.create_time
-    memory, system = psutil.virtual_memory, platform.system
+    memory, system, machine = psutil.virtual_memory, platform.system, platform.machine
     # Other libraries look for what a Mac has beside this.
     platform.system = lambda: "Darwin" if _asks_hawsweep() else system()
+    platform.machine = lambda: "arm64" if _asks_hawsweep() else machine()
+    platform.mac_ver = lambda: ("15.6", ("", "", ""), "arm64")
     psutil.virtual_memory = lambda: memory()._replace(
         total=facts()["total"], available=facts()["total"] // 4
     )
