@@ -84,10 +84,10 @@ class Mac:
         assert process.returncode == code, said
         return said
 
-    def python(self, code):
-        """What a line of Python prints there."""
+    def python(self, code, *arguments):
+        """What Python prints there."""
         done = subprocess.run(
-            [sys.executable, "-c", code],
+            [sys.executable, "-c", code, *arguments],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,

@@ -36,16 +36,15 @@ def child_that(script):
     """Starts a child that gets the points as ``asked``, instead of the one that measures."""
     code = f"import json, os, sys\nasked = json.loads(sys.stdin.readline())['points']\n{script}"
 
-    def start(model_path, part, n_threads):
+    def start(asked, n_threads):
         child = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        started.append(len(part))
-        plain = [{"rank": point.rank} for point in part]
-        child.stdin.write(json.dumps({"points": plain}) + "\n")
+        started.append(len(asked["points"]))
+        child.stdin.write(json.dumps(asked) + "\n")
         child.stdin.flush()
         return child
 

@@ -16,6 +16,7 @@ from hawsweep.cli import main
 from hawsweep.errors import MemoryBudgetError, ModelError, UnknownArchitectureError
 from hawsweep.machine import memory
 from hawsweep.machine.memory import Budget
+from hawsweep.models.known_configs import KNOWN_MODELS
 from hawsweep.planning.fits import check_fits
 from hawsweep.planning.peak import EMBEDDER_BYTES
 from hawsweep.planning.sweep_plan import known_memory, plan_sweep, share, to_plain
@@ -127,6 +128,13 @@ def test_refusal_of_translations_names_a_batch_that_fits():
             sweep(**{"scoring.batch_size": fitting + 1}), plan.memory, plan.work, plan.arrays_bytes
         )
     assert to_plain(plan)["scoring_bytes"] == plan.scoring_bytes
+
+
+@pytest.mark.parametrize("name", KNOWN_MODELS)
+def test_every_model_of_the_catalogue_is_planned(name):
+    plan = planned("128GB", sweep(model=name))
+    assert plan.fits
+    assert plan.memory.shape.weight_bytes() < plan.smallest.plan.peak_bytes
 
 
 def test_model_that_nobody_knows_is_refused_with_those_known():

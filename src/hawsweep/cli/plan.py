@@ -71,7 +71,9 @@ def plan(
     console = make_console(stderr=as_json)
     measured = _calibrate(spec, console) if calibrate else {}
     planned = plan_models(spec, ram=ram, data_pairs=data_pairs, device=device)
-    timed = [(each, time_plan(each, data_pairs) if each.fits else None) for each in planned]
+    timed = [
+        (each, time_plan(each, data_pairs) if each.smallest.plan else None) for each in planned
+    ]
     if as_json:
         print_json(plans_to_plain(timed))
         return

@@ -47,6 +47,28 @@ def _gemma3(hidden: int, layers: int, heads: int, kv_heads: int, inter: int, hea
     return {"model_type": "gemma3", "text_config": text, "quantization": _4BIT}
 
 
+def _gemma4(**text: Any) -> dict[str, Any]:
+    """A config of Gemma 4 in 4 bits; other sizes are mlx-lm's defaults, those of E2B."""
+    nested = {"model_type": "gemma4_text", "num_attention_heads": 8, "head_dim": 256, **text}
+    return {"model_type": "gemma4", "text_config": nested, "quantization": _4BIT}
+
+
+def _qwen3_5(hidden: int, inter: int, layers: int, heads: int, kv_heads: int, v: int) -> Any:
+    """A config of Qwen3.5; ``v``: value heads of the blocks with linear attention."""
+    return {
+        "model_type": "qwen3_5",
+        "text_config": {
+            **_config("qwen3_5_text", (hidden, layers, heads, kv_heads, inter, 248320)),
+            "head_dim": 256,
+            "linear_num_key_heads": 16,
+            "linear_num_value_heads": v,
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 128,
+            "tie_word_embeddings": hidden < 4096,
+        },
+    }
+
+
 KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = {
     # As the bundled file is converted: in float32, though the file is quantized.
     "smollm2-135m-instruct": _config(
@@ -71,6 +93,16 @@ KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = {
     },
     "mlx-community/gemma-3-12b-it-4bit": _gemma3(3840, 48, 16, 8, 15360, 256),
     "mlx-community/gemma-3-27b-it-4bit": _gemma3(5376, 62, 32, 16, 21504, 128),
+    "mlx-community/gemma-4-e2b-it-4bit": _gemma4(),
+    "mlx-community/gemma-4-e4b-it-4bit": _gemma4(
+        hidden_size=2560,
+        intermediate_size=10240,
+        num_hidden_layers=42,
+        num_key_value_heads=2,
+        num_kv_shared_layers=18,
+        sliding_window_pattern=6,
+        use_double_wide_mlp=False,
+    ),
     "mlx-community/gemma-2-2b-it-4bit": _config(
         "gemma2", (2304, 26, 8, 4, 9216, 256000), head_dim=256, quantization=_4BIT
     ),
@@ -90,6 +122,8 @@ KNOWN_MODELS: Mapping[str, Mapping[str, Any]] = {
     "Qwen/Qwen3-4B": _config(
         "qwen3", (2560, 36, 32, 8, 9728, 151936), head_dim=128, tie_word_embeddings=True
     ),
+    "Qwen/Qwen3.5-4B": _qwen3_5(2560, 9216, 32, 16, 4, 32),
+    "Qwen/Qwen3.5-9B": _qwen3_5(4096, 12288, 32, 16, 4, 32),
     "HuggingFaceTB/SmolLM3-3B": _config(
         "smollm3", (2048, 36, 16, 4, 11008, 128256), tie_word_embeddings=True
     ),

@@ -254,7 +254,7 @@ def shape_of(config: Mapping[str, Any]) -> ModelShape:
         n_norms=family.n_norms,
         has_head_norms=family.has_head_norms or _flag(values, "use_qk_norm"),
         norm_size=norm_size,
-        float_bytes=_float_bytes(config, text),
+        float_bytes=read_float_bytes(config),
         quantization=default,
         overrides=overrides,
     )
@@ -418,10 +418,15 @@ def _layers(values: Mapping[str, Any]) -> tuple[int, int]:
     return len(kinds), kinds.count("sliding_attention")
 
 
-def _float_bytes(*configs: Mapping[str, Any]) -> int:
-    for config in configs:
+def read_float_bytes(config: Mapping[str, Any]) -> int:
+    """Bytes of a parameter that is not quantized, by a ``config.json``.
+
+    Raises:
+        ModelError: It names a type that is not known here.
+    """
+    for each in (config, config.get("text_config") or {}):
         for key in ("dtype", "torch_dtype"):
-            if (name := config.get(key)) is not None:
+            if (name := each.get(key)) is not None:
                 if not isinstance(name, str) or name not in _FLOAT_BYTES:
                     raise _bad(key, name, f"one of {', '.join(_FLOAT_BYTES)}")
                 return _FLOAT_BYTES[name]

@@ -2,9 +2,10 @@
 machine.
 
 The result is kept in the cache, by the model, MLX's version and the device; every trial's measured
-peak is added to it. For an architecture that ``models.shape`` does not know it is the only source.
+peak is added to it.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -12,7 +13,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ _PRIOR = 1 / 0.3
 # A prediction that is too low costs a trial; one that is too high costs some speed.
 _UNDER_WEIGHT = 3.0
 _LEAST_ERROR = 0.05
-# For a shape that was guessed in part.
-_UNKNOWN_ERROR = 0.15
+# For a shape that was guessed in part: calibrated, and not.
+_UNKNOWN_ERROR, _GUESSED_ERROR = 0.15, 0.5
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def _of_content(text: str, model_path: Path) -> CostModel | None:
     content = json.loads(text)
     try:
         observed = [Observation.of(each) for each in content["observed"]]
-        shape = _known_shape(model_path) or ModelShape.of(content["shape"])
+        kept = ModelShape.of(content["shape"])
+        shape = kept if not is_known(kept.architecture) else _shape_here(model_path) or kept
         n_workers = int(content["n_workers"])
     except (KeyError, TypeError, ValueError):
         return None
@@ -167,7 +169,11 @@ def uncalibrated(shape: ModelShape, device: Device, chip: str | None = None) -> 
         "metal": "fitted to three peaks on an M1 Ultra, not calibrated here",
         "cuda": "as for Metal, not measured",
     }[device]
-    return CostModel(shape, device, COEFFICIENTS[device], assumed_speed(device, chip), how)
+    coefficients = COEFFICIENTS[device]
+    if not is_known(shape.architecture):
+        coefficients = replace(coefficients, error=_GUESSED_ERROR)
+        how = f"guessed from the layers of {shape.architecture}, not calibrated here"
+    return CostModel(shape, device, coefficients, assumed_speed(device, chip), how)
 
 
 def cost_model(model_path: Path) -> CostModel | None:
@@ -175,7 +181,7 @@ def cost_model(model_path: Path) -> CostModel | None:
     found = calibrated(model_path)
     if found is not None:
         return found
-    shape = _known_shape(model_path)
+    shape = _shape_here(model_path)
     return None if shape is None else uncalibrated(shape, backend.device_here())
 
 
@@ -232,12 +238,9 @@ def calibrate(
     """
     device = backend.device_here()
     backend.check_folders()
-    known = _known_shape(model_path)
-    if known is None:
-        _check_weights(model_path, budget_bytes)
-    shape = known or measured_steps.read_shape(model_path)
+    shape = _shape_here(model_path)
     if shape is None:
-        raise BackendError(f"{model_path} could not be loaded to see its shape.")
+        raise BackendError(f"mlx-lm cannot build {model_path} to see its shape.")
     k = COEFFICIENTS[device]
 
     def needed(point: Point) -> int:
@@ -259,15 +262,6 @@ def calibrate(
     n_workers = profitable_workers(model_path, most, cores, progress)
     _write(cache_file(model_path), observed, n_workers, shape)
     return _memory_model(shape, observed, n_workers)
-
-
-def _check_weights(model_path: Path, budget_bytes: float) -> None:
-    n_bytes = sum(path.stat().st_size for path in model_path.glob("*.safetensors"))
-    if n_bytes > budget_bytes:
-        raise BackendError(
-            f"The weights of {model_path} have {n_bytes / 1e9:.1f} GB, more than the budget of "
-            f"{budget_bytes / 1e9:.1f} GB."
-        )
 
 
 def note_trial(model_path: Path, observation: Observation) -> None:
@@ -300,13 +294,30 @@ def kept_calibrations() -> list[dict[str, Any]]:
     return [content for path in sorted(folder.glob("*.json")) if (content := _read(path))]
 
 
-def _known_shape(model_path: Path) -> ModelShape | None:
-    """The model's shape in memory here, by its config; None for an unknown architecture."""
-    try:
-        shape = shape_of(read_config(model_path))
-    except UnknownArchitectureError:
-        return None
-    return shape.dequantized() if backend.device_here() == "cpu" else shape
+def find_shape(config: Mapping[str, Any], device: Device) -> ModelShape:
+    """A model's shape as a device holds it, by its ``config.json``.
+
+    Raises:
+        ModelError: The config makes no sense, or nobody knows its architecture.
+    """
+    if is_known(config.get("model_type")):
+        shape = shape_of(config)
+        return shape.dequantized() if device == "cpu" else shape
+    return _built_shape(json.dumps(config), device)
+
+
+@functools.lru_cache(maxsize=16)  # a process that takes two seconds
+def _built_shape(text: str, device: Device) -> ModelShape:
+    config = json.loads(text)
+    built = measured_steps.built_shape(config, in_float32=device == "cpu")
+    return built or shape_of(config)  # which says what is known
+
+
+def _shape_here(model_path: Path) -> ModelShape | None:
+    """A model's shape as it is in memory here; None where nobody knows its architecture."""
+    with contextlib.suppress(UnknownArchitectureError):
+        return find_shape(read_config(model_path), backend.device_here())
+    return None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

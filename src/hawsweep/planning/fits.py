@@ -42,16 +42,20 @@ def _check_scoring(spec: SweepSpec, known: CostModel, work: Workload, arrays_byt
     needed = scoring_bytes(spec, known, work)
     if needed <= arrays_bytes:
         return
-    asked = spec.scoring.batch_size
-    fitting = [
-        rows for rows in range(1, asked) if scoring_bytes(spec, known, work, rows) <= arrays_bytes
-    ]
-    would = f"scoring.batch_size: {fitting[-1]}" if fitting else "a smaller scoring.max_tokens"
     raise MemoryBudgetError(
-        f"Translating {asked} prompts at a time needs {_gb(needed)}, and the budget leaves "
-        f"{_gb(max(0.0, arrays_bytes))}. Use {would}, or raise memory.budget.",
+        f"Translating {spec.scoring.batch_size} prompts at a time needs {_gb(needed)}, and the "
+        f"budget leaves {_gb(max(0.0, arrays_bytes))}. Use "
+        f"{scoring_remedy(spec, known, work, arrays_bytes)}, or raise memory.budget.",
         needed - arrays_bytes,
     )
+
+
+def scoring_remedy(spec: SweepSpec, known: CostModel, work: Workload, arrays_bytes: float) -> str:
+    """The setting with which the validation prompts are translated within the memory."""
+    for rows in range(spec.scoring.batch_size - 1, 0, -1):
+        if scoring_bytes(spec, known, work, rows) <= arrays_bytes:
+            return f"scoring.batch_size: {rows}"
+    return "a smaller scoring.max_tokens"
 
 
 def scoring_bytes(

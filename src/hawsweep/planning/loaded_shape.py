@@ -1,18 +1,55 @@
-"""The shape of a loaded model whose architecture ``models.shape`` does not know."""
+"""The shape of a model whose architecture ``models.shape`` does not know, read off its layers."""
 
+import json
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from hawsweep.machine.backend import nn, utils
+from hawsweep.machine.backend import mx, nn, utils
 
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear, SwitchLinear
+from mlx_lm.utils import load_model
 
-from hawsweep.models.shape import ModelShape
+from hawsweep.models.shape import FLOAT32_BYTES, ModelShape, read_float_bytes
 from hawsweep.training.forward import body_path
 
 _ADAPTED = (nn.Linear, nn.QuantizedLinear, SwitchLinear, QuantizedSwitchLinear)
+
+
+def shape_of_built(config: Mapping[str, Any], *, in_float32: bool) -> ModelShape:
+    """The shape of the model that mlx-lm builds by a ``config.json``, without its weights: MLX
+    makes an array when its values are asked for, and nobody asks.
+
+    Args:
+        in_float32: All weights are, as a CPU holds them.
+    """
+    asked = {key: value for key, value in config.items() if key != "quantization" or not in_float32}
+    default = asked.get("quantization")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(asked), encoding="utf-8")
+        # Models that see pictures look for their language part; this weight is for no layer.
+        none = {"language_model.model.none.weight": mx.zeros(1)}
+        mx.save_safetensors(f"{folder}/model.safetensors", none)
+        model, _ = load_model(Path(folder), lazy=True, strict=False)
+    n_bytes = FLOAT32_BYTES if in_float32 else read_float_bytes(config)
+    model.set_dtype(mx.float32 if n_bytes == FLOAT32_BYTES else mx.bfloat16)
+    if default:  # those of single modules were obeyed
+        group_size = default["group_size"]
+        nn.quantize(
+            model,
+            group_size,
+            default["bits"],
+            mode=default.get("mode", "affine"),
+            class_predicate=lambda path, module: (
+                path not in default
+                and hasattr(module, "to_quantized")
+                and module.weight.shape[-1] % group_size == 0
+            ),
+        )
+    return shape_of_loaded(model, asked)
 
 
 def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
@@ -31,7 +68,9 @@ def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
         for module in modules.values()
         if isinstance(module, nn.Embedding | nn.QuantizedEmbedding)
     ]
-    vocabulary, hidden = max(embeddings)
+    vocabulary = max(n_entries for n_entries, _ in embeddings)
+    # A Gemma 4 has a second one, of all blocks side by side.
+    hidden = min(width for n_entries, width in embeddings if n_entries == vocabulary)
     block = model.layers[-1]
     adapted = [(path, each) for path, each in block.named_modules() if isinstance(each, _ADAPTED)]
     linears = {path: _size(module) for path, module in adapted}
@@ -43,6 +82,8 @@ def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
     )
     widths = [max(linears[path]) for path, module in adapted if module.weight.ndim == 2]
     intermediate = _first(text, ("moe_intermediate_size", "intermediate_size"), max(widths))
+    if dense := linears.get("mlp.down_proj"):
+        intermediate = dense[0]  # some blocks of a Gemma 4 are wider than its config says
     parameters = utils.tree_flatten(model.parameters())
     n_heads = _first(text, ("num_attention_heads", "n_heads", "n_head"), max(1, hidden // 64))
     shape = ModelShape(
@@ -61,7 +102,7 @@ def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
         linears=linears,
         vectors=vectors,
         n_norms=max(1, sum(each == (hidden,) for each in vectors)),
-        has_head_norms=False,
+        has_head_norms="self_attn.q_norm" in dict(block.named_modules()),
         norm_size=hidden,
         float_bytes=parameters[-1][1].dtype.size,  # the last norm's, or the head's scales'
     )

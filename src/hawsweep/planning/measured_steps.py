@@ -1,7 +1,8 @@
 """Single training steps of a model, each measured in a child process with its peak reset.
 
 Started as ``python -m hawsweep.planning.measured_steps`` this is the child: one line of JSON on its
-standard input names the points to measure, each line on its output is a measurement.
+standard input names the points to measure, each line on its output is a measurement; or it has a
+config, and the line is the shape of its model.
 """
 
 import gc
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,12 @@ def measure(
     waiting = [list(todo[start::n_children]) for start in range(n_children)]
     observed: list[Observation] = []
     n_done = 0
-    running = [(_start_child(model_path, part, n_threads), part) for part in waiting if part]
+
+    def start(part: Sequence[Point]) -> "subprocess.Popen[str]":
+        asked = {"model_path": str(model_path), "points": [asdict(each) for each in part]}
+        return _start_child(asked, n_threads)
+
+    running = [(start(part), part) for part in waiting if part]
     while running:
         child, part = running.pop(0)
         *whole, _ = _output(child).split("\n")  # the last part is empty or half a line
@@ -175,15 +181,15 @@ def measure(
         progress(f"measured {n_done} of {len(todo)} training steps")
         rest = part[len(lines) + 1 :]  # without the point at which it died
         if rest and (child.returncode or len(lines) < len(part)):
-            running.append((_start_child(model_path, rest, n_threads), rest))
+            running.append((start(rest), rest))
     return observed
 
 
-def read_shape(model_path: Path) -> ModelShape | None:
-    """The shape of a model of any architecture, found by a child process that loads it; None if it
-    cannot be loaded.
+def built_shape(config: Mapping[str, Any], *, in_float32: bool) -> ModelShape | None:
+    """The shape of a model of any architecture that mlx-lm has, found by a child process that
+    builds it without weights; None if it cannot be built.
     """
-    child = _start_child(model_path, [], 1, shape=True)
+    child = _start_child({"config": config, "in_float32": in_float32}, 1)
     out = _output(child)
     return ModelShape.of(json.loads(out)) if child.returncode == 0 else None
 
@@ -201,9 +207,7 @@ def _output(child: "subprocess.Popen[str]") -> str:
     return out
 
 
-def _start_child(
-    model_path: Path, part: Sequence[Point], n_threads: int, *, shape: bool = False
-) -> "subprocess.Popen[str]":
+def _start_child(asked: Mapping[str, Any], n_threads: int) -> "subprocess.Popen[str]":
     child = start_child(
         child_command("-m", "hawsweep.planning.measured_steps"),
         None,
@@ -213,8 +217,7 @@ def _start_child(
             "OMP_NUM_THREADS": str(n_threads),
         },
     )
-    points = [asdict(each) for each in part]
-    tell_child(child, json.dumps({"model_path": str(model_path), "points": points, "shape": shape}))
+    tell_child(child, json.dumps(asked))
     return child
 
 
@@ -290,13 +293,17 @@ def main() -> None:
     asked = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    if (config := asked.get("config")) is not None:
+        from hawsweep.planning.loaded_shape import shape_of_built
+
+        shape = shape_of_built(config, in_float32=asked["in_float32"])
+        print(json.dumps(shape.to_plain()), file=out, flush=True)
+        return
+
     from hawsweep.models.load import load_weights
-    from hawsweep.planning.loaded_shape import shape_of_loaded
 
     backend.limit_cache(0)
-    model, config = load_weights(Path(asked["model_path"]))
-    if asked["shape"]:
-        print(json.dumps(shape_of_loaded(model, config).to_plain()), file=out, flush=True)
+    model, _ = load_weights(Path(asked["model_path"]))
     for values in asked["points"]:
         out.write(json.dumps(measure_step(model, Point.of(values))) + "\n")
         out.flush()

@@ -6,6 +6,8 @@ Derived:
 - a trained block keeps for its backward pass the input of each norm, each adapted layer and each
   product of activations. Counting them gives ``_kept_values`` numbers a token, and one matrix of
   attention weights a head;
+- an adapter is float32: of a 16-bit model the input of each adapted layer is copied to float32, for
+  the adapter's gradient;
 - with gradient checkpointing a block keeps its input only, and is recomputed alone;
 - logits are made for learned tokens only, in slices if the plan has them.
 
@@ -21,7 +23,7 @@ from typing import Self
 from hawsweep.machine.backend import Device
 
 from hawsweep.data.batches import adds_gradients
-from hawsweep.models.shape import ModelShape
+from hawsweep.models.shape import FLOAT32_BYTES, ModelShape
 from hawsweep.spec.train import TrainSpec
 
 
@@ -221,19 +223,23 @@ def training_peak(
     gradients = (k.gradients + adds_gradients(train, execution.micro_batch)) * adapter
     scores = _scores(shape, step) * k.value_bytes
     values = step.n_tokens * _kept_values(shape) * k.value_bytes
-    inner = 0.0
+    inner = copies = 0.0
     if train.fine_tune_type != "full":
-        n_linears = len(shape.adapted_linears(train)) / n_trained
+        adapted = shape.adapted_linears(train)
         rank = train.lora_parameters.rank
-        inner = k.kept_rank * step.n_tokens * rank * n_linears * k.value_bytes
+        inner = k.kept_rank * step.n_tokens * rank * len(adapted) / n_trained * k.value_bytes
+        if k.value_bytes < FLOAT32_BYTES:
+            copies = FLOAT32_BYTES * step.n_tokens * _distinct_inputs(shape, adapted) / n_trained
     head = _head(shape, step, execution, k)
     if execution.grad_checkpoint:
         inputs = step.n_tokens * shape.hidden_size * k.value_bytes
         kept = n_trained * (k.inputs * inputs + k.inputs_scores * scores)
         at_head = k.forward * values
-        backward = k.again * values + inner + k.again_scores * scores
+        backward = k.again * (values + copies) + inner + k.again_scores * scores
     else:
-        kept = n_trained * (k.kept * values + inner + k.kept_scores * scores)
+        # A copy is kept in the place of the 16-bit input, which only it needed.
+        copied = copies * (1 - k.value_bytes / FLOAT32_BYTES)
+        kept = n_trained * (k.kept * values + inner + k.kept_scores * scores + copied)
         at_head = 0.0
         backward = k.backward * values + k.backward_scores * scores
     if at_head + head < backward:
@@ -306,6 +312,20 @@ def _kept_values(shape: ModelShape) -> int:
         + (2 + normed) * keys
         + 5 * shape.intermediate_size
     )
+
+
+def _distinct_inputs(shape: ModelShape, adapted: Mapping[str, tuple[int, int]]) -> int:
+    """Numbers a token that go into adapted layers. Layers side by side in a module have one input,
+    but for the last, whose input is what the others give.
+    """
+    inside: dict[str, dict[str, int]] = {}
+    widest = max(shape.hidden_size, shape.intermediate_size, shape.n_heads * shape.head_dim)
+    for path, (inputs, _) in adapted.items():
+        module, _, name = path.rpartition(".")
+        is_last = name in ("o_proj", "down_proj", "out_proj")
+        # Experts count as one layer as wide as all of them, see ``loaded_shape``.
+        inside.setdefault(module, {})[name if is_last else ""] = min(inputs, widest)
+    return sum(sum(widths.values()) for widths in inside.values())
 
 
 def _scores(shape: ModelShape, step: Step) -> int:

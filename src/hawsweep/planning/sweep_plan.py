@@ -1,7 +1,8 @@
 """The plan of a sweep before it runs: whether its settings fit, how they are run, and their time.
 
-Nothing here loads a model or MLX: shapes come from ``config.json`` or the catalogue, lengths from
-an earlier run of the same data or from its texts.
+Nothing here loads a model or MLX: shapes come from ``config.json`` or the catalogue (of an unknown
+architecture from a process that builds it without weights), lengths from an earlier run of the same
+data or from its texts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,6 @@ from hawsweep.machine.memory import Budget
 from hawsweep.models import resolve
 from hawsweep.models.config_file import read_config
 from hawsweep.models.known_configs import KNOWN_MODELS, find_known
-from hawsweep.models.shape import shape_of
 from hawsweep.planning import calibration
 from hawsweep.planning.chips import assumed_speed, chip_with
 from hawsweep.planning.fits import MEMORY_KEYS, TIME_KEYS, extreme_settings, scoring_bytes
@@ -95,8 +95,8 @@ class SweepPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether any setting fits."""
-        return self.smallest.plan is not None
+        """Whether any setting fits, and the translations: whether ``start`` begins."""
+        return self.smallest.plan is not None and self.scoring_bytes <= self.arrays_bytes
 
     @property
     def n_again(self) -> int:
@@ -198,8 +198,7 @@ def known_memory(spec: SweepSpec, device: Device, chip: str | None = None) -> Co
             f"weights: {', '.join(sorted(KNOWN_MODELS))}. Give a folder with a "
             "config.json, or download it."
         )
-    shape = shape_of(config)
-    return calibration.uncalibrated(shape.dequantized() if device == "cpu" else shape, device, chip)
+    return calibration.uncalibrated(calibration.find_shape(config, device), device, chip)
 
 
 def other_machine(ram: str, device: Device) -> machine_memory.Machine:

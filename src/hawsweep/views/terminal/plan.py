@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from hawsweep.planning.fits import scoring_remedy
 from hawsweep.spec.sweep import short_names
 from hawsweep.text import duration, setting, short_name
 from hawsweep.views.terminal.style import make_grid, make_table
@@ -90,7 +91,8 @@ def _body(plan: "SweepPlan") -> list[RenderableType]:
         f"{spec.scoring.batch_size} prompts at a time, up to {plan.scoring_bytes / 1e9:.1f} GB"
     )
     if plan.scoring_bytes > plan.arrays_bytes:
-        answers += " [red]do not fit: lower scoring.batch_size[/red]"
+        remedy = scoring_remedy(spec, known, plan.work, plan.arrays_bytes)
+        answers += f" [red]do not fit: use {remedy}[/red]"
     facts = {
         "model": escape(f"{spec.model}: {weights:.2f} GB of weights"),
         "budget": f"{plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}",
