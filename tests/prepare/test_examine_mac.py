@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,3 +106,17 @@ def test_low_bits_compute_here_as_they_should_and_are_a_fault_where_not(monkeypa
 
 def test_cache_is_told_after_steps_of_varying_width():
     assert "kept in freed buffers after 20 steps" in cache_finding().text
+
+
+def test_two_openmp_libraries_are_said(found, tmp_path, monkeypatch):
+    for name, folder in (("torch", "lib"), ("sklearn", ".dylibs")):
+        (tmp_path / "site" / name / folder).mkdir(parents=True)
+        (tmp_path / "site" / name / folder / "libomp.dylib").touch()
+
+    def find_spec(name):
+        return SimpleNamespace(submodule_search_locations=[str(tmp_path / "site" / name)])
+
+    assert found()["OpenMP"].text == "one library at most"
+    monkeypatch.setattr(examine_mac, "find_spec", find_spec)
+    assert found()["OpenMP"].text.startswith("torch and sklearn bring one each")
+    assert "OMP: Error #15" in found()["OpenMP"].remedy

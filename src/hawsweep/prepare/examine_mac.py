@@ -5,6 +5,7 @@ panics, and whether low bits compute there as they should.
 import platform
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def mac_findings(place: Place, panics: Path = _PANICS) -> Iterator[Finding]:
     )
     yield _folder(place)
     yield _panics(panics)
+    yield _openmp()
     text = "the code for Metal was written from MLX's sources and was never run"
     yield Finding("Metal", "warning", text, "Send hawsweep doctor --json with what goes wrong.")
 
@@ -107,6 +109,21 @@ def _panics(folder: Path) -> Finding:
         "If they came while training: lower memory.budget, since wired memory may be the cause."
     )
     return Finding("panics", "warning", text, remedy)
+
+
+def _openmp() -> Finding:
+    bring = []
+    for name in ("torch", "sklearn"):
+        found = find_spec(name)
+        places = found.submodule_search_locations if found else None
+        folders = [Path(place) / inside for place in places or () for inside in ("lib", ".dylibs")]
+        if any(any(folder.glob("libomp*.dylib")) for folder in folders):
+            bring.append(name)
+    if len(bring) < 2:
+        return Finding("OpenMP", "ok", "one library at most")
+    text = f"{' and '.join(bring)} bring one each; the embedder's process loads both"
+    remedy = "If it ends with OMP: Error #15, set KMP_DUPLICATE_LIB_OK=TRUE."
+    return Finding("OpenMP", "ok", text, remedy)
 
 
 def low_bits_finding() -> Finding:
