@@ -3,8 +3,10 @@
 import importlib
 import json
 import os
+import re
 import signal
 import time
+import urllib.request
 
 from hawsweep.machine.backend import mx, nn
 
@@ -13,6 +15,7 @@ from metal import GB, Mac
 from mlx_lm.utils import save_config, save_model
 from tiny_sweep import really_embedded, tiny_sweep
 
+from hawsweep.planning.peak import COEFFICIENTS, process_bytes
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import load_study
@@ -131,6 +134,8 @@ def test_night_goes_from_the_base_to_the_fused_model(tmp_path, cache, low_model,
     lines = (tmp_path / "studies/night/trials/0000/metrics.jsonl").read_text().splitlines()
     [report, *_] = [line for line in map(json.loads, lines) if line["type"] == "train"]
     assert report["footprint_bytes"] > report["active_bytes"] > 0
+    planned = process_bytes(study.trials[0].user_attrs["plan"]["peak_bytes"], COEFFICIENTS["metal"])
+    assert report["footprint_bytes"] <= 1.3 * planned
     assert "process GB" in mac.run("show", "night", "0")
     mac.run("export", "night", "--fuse")
     assert (tmp_path / "studies/night/export/fused/config.json").is_file()
@@ -229,3 +234,25 @@ def test_killed_supervisor_is_followed_by_another_on_a_machine_of_another_name(
     states = [trial.state.name for trial in study_of(tmp_path).get_trials()]
     assert "RUNNING" not in states
     assert sum(state in ("COMPLETE", "PRUNED") for state in states) == 2
+    with mac.start("status", "night", "--watch", "--interval=0.5", "--plain") as watching:
+        time.sleep(5)
+        watching.send_signal(signal.SIGINT)
+        assert "night" in watching.communicate(timeout=60)[0]
+    with mac.start("dashboard", "--no-browser") as server:
+        said = server.stdout.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+/", said)[0]
+        with urllib.request.urlopen(f"{address}api/studies", timeout=30) as answer:
+            summaries = json.load(answer)["study_summaries"]
+        server.terminate()
+    assert "night" in [each["study_name"] for each in summaries]
+
+
+def test_sweep_is_drafted_planned_and_its_model_measured(tmp_path, llama):
+    mac = Mac(tmp_path, tmp_path / "cache")
+    pairs = [f"ke kumu {number},the teacher {number}" for number in range(200)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["hawaiian,english", *pairs]), encoding="utf-8")
+    mac.run("init", "pairs", "--data", "pairs.csv", "--model", str(llama), "--hours", "1")
+    assert "by the figures of an M2" in mac.run("plan", "pairs")
+    said = mac.run("plan", "pairs", "--calibrate")
+    assert re.search(r"calibrated here by \d+ steps", said)
+    assert "checkpointed" in said

@@ -62,16 +62,17 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
     fewer = f", as many as the space has settings, not {spec.trials}," * (n_trials < spec.trials)
     pruned = f"; about {n_pruned} of the trials will be pruned" if n_pruned else ""
     share = " with equally many for each model" if len(timings) > 1 else ""
+    first = "" if plan.memory.is_calibrated else "the model's first measurement, "
     lines = [
-        f"{n_trials} trials{fewer}{again} take about {duration(total_s)}{share}, with base, "
-        f"evaluations and translations{pruned}."
+        f"{n_trials} trials{fewer}{again} take about {duration(total_s)}{share}, with {first}"
+        f"warm-up, base, evaluations and translations{pruned}."
     ]
     if timings[0].promotes:
         again = f", and {plan.n_again} run again with new seeds" if plan.n_again else ""
         lines = [
             f"{n_trials} settings begin{fewer}{share}, about {n_trials - n_pruned} of them are "
-            f"trained whole{again}: about {duration(total_s)} with base, evaluations and "
-            "translations."
+            f"trained whole{again}: about {duration(total_s)} with {first}warm-up, base, "
+            "evaluations and translations."
         ]
     if spec.timeout is not None and total_s > spec.timeout:
         n_within = fmean(timing.n_trials_within(spec.timeout) for timing in timings)
@@ -99,6 +100,7 @@ def _body(plan: "SweepPlan") -> list[RenderableType]:
         "": f"{workers}, {plan.arrays_bytes / 1e9:.1f} GB each for MLX's arrays, "
         f"{(plan.worker_bytes - plan.arrays_bytes) / 1e9:.1f} GB for the rest of its process",
         "examples": f"{len(plan.work.lengths)}, the longest of {longest} tokens, {plan.work.how}",
+        "training": _epochs(plan),
         "memory": f"within {known.error:.0%}: {known.how}",
         "speed": known.speed.how,
         "answers": answers,
@@ -113,6 +115,15 @@ def _body(plan: "SweepPlan") -> list[RenderableType]:
             table.add_row(short_name(key) if number == 0 else "", setting(value), *cells)
     meaning = "smallest, largest: the other keys at the values of least and most memory"
     return [make_grid(facts.items(), "bold", ""), "", table, f"[dim]{meaning}[/dim]"]
+
+
+def _epochs(plan: "SweepPlan") -> str:
+    """How long a trial is in iterations and in epochs, from the least to the most."""
+    trains = [each.train for each in (plan.smallest, plan.largest)]
+    iters = sorted({each.iters for each in trains})
+    seen = sorted(each.iters * each.batch_size / len(plan.work.lengths) for each in trains)
+    epochs = list(dict.fromkeys(f"{each:.2g}" for each in seen))
+    return f"{' to '.join(map(str, iters))} iterations, {' to '.join(epochs)} epochs"
 
 
 def _verdict_cells(verdict: "Fit") -> list[str]:
