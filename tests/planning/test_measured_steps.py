@@ -103,6 +103,20 @@ def test_points_are_shared_among_children(monkeypatch):
     assert started == [3, 2]
 
 
+def test_children_share_the_budget(monkeypatch):
+    start, _ = child_that(f"for each in asked:\n    print({LINE})")
+    given = []
+
+    def noting(asked, n_threads):
+        given.append(asked.get("budget_bytes"))
+        return start(asked, n_threads)
+
+    monkeypatch.setattr(measured_steps, "_start_child", noting)
+    measure("model", of_rank(1, 2), n_children=2, budget_bytes=8e9)
+    measure("model", of_rank(1), n_children=1)
+    assert given == [4e9, 4e9, None]
+
+
 def rates(monkeypatch, *steps_a_second):
     """What so many at a time, doubled, do together."""
     asked = []

@@ -250,7 +250,7 @@ def calibrate(
     wanted = points(shape.n_layers, slice_tokens(shape.vocabulary, device))
     todo = [point for point in wanted if needed(point) <= budget_bytes]
     n_children = 2 if device == "cpu" and 2 * max(map(needed, wanted)) <= budget_bytes else 1
-    observed = measure(model_path, todo, progress, n_children=n_children)
+    observed = measure(model_path, todo, progress, n_children=n_children, budget_bytes=budget_bytes)
     if not observed:
         raise BackendError(
             f"No step of {model_path} could be measured: the smallest does not fit into "

@@ -155,17 +155,26 @@ def measure(
     *,
     n_children: int = 1,
     n_threads: int = 1,
+    budget_bytes: float = math.inf,
 ) -> list[Observation]:
     """Measure points in child processes, ``n_children`` at a time with ``n_threads`` each.
 
     The points of children that died are left out.
+
+    Args:
+        budget_bytes: Of all children together: near it MLX waits instead of running ahead.
     """
     waiting = [list(todo[start::n_children]) for start in range(n_children)]
     observed: list[Observation] = []
     n_done = 0
 
     def start(part: Sequence[Point]) -> "subprocess.Popen[str]":
-        asked = {"model_path": str(model_path), "points": [asdict(each) for each in part]}
+        asked: dict[str, Any] = {
+            "model_path": str(model_path),
+            "points": [asdict(each) for each in part],
+        }
+        if math.isfinite(budget_bytes):
+            asked["budget_bytes"] = budget_bytes / n_children
         return _start_child(asked, n_threads)
 
     running = [(start(part), part) for part in waiting if part]
@@ -303,6 +312,8 @@ def main() -> None:
     from hawsweep.models.load import load_weights
 
     backend.limit_cache(0)
+    if (budget_bytes := asked.get("budget_bytes")) is not None:
+        backend.limit_memory(budget_bytes)
     model, _ = load_weights(Path(asked["model_path"]))
     for values in asked["points"]:
         out.write(json.dumps(measure_step(model, Point.of(values))) + "\n")

@@ -141,7 +141,9 @@ class Coefficients:
 # it imports takes 0.12 to 0.17 GB.
 # Metal: activations of 16 bits; the bytes of the loss are fitted to three peaks of mlx-lm on an M1
 # Ultra (tests/test_metal_peaks.py says with which lengths); the other factors are those of the CPU,
-# reasoned, not fitted. CUDA: as Metal.
+# reasoned, not fitted. Attention: MLX 0.32 trains with the unfused product on Metal (is_training in
+# its fast.cpp and Metal backend), so that a block keeps its weights as on a CPU.
+# CUDA: as Metal; a fused backward pass there keeps no attention weights: too high by those.
 _ON_CPU_AND_GPU = {
     "kept": (1.08, 1.08),
     "kept_scores": (0.79, 1.0),
