@@ -44,7 +44,7 @@ def test_card_without_an_export_has_metadata_and_numbers(made):
     prints = made.study.user_attrs["spec"]["fingerprints"]
     for split in ("train", "valid", "test"):
         assert f"| {split} | `{prints[split]}` |" in text
-    assert "worth shipping" in text
+    assert "Use trial" in text
     assert "Not measured: " in text
     assert f'"learning_rate": {trial.params["learning_rate"]}' in text
     assert "--system-prompt 'Translate Hawaiian to English.'" in text
@@ -68,7 +68,7 @@ def test_trial_that_was_not_tested_says_so(made):
     text = card_of(made, 1 - made.study.user_attrs["test"]["trial_number"])
     assert "The test split was not opened for this trial." in text
     assert "There is no score on prompts that took no part in the choice" in text
-    assert "worth shipping" not in text
+    assert "Use trial" not in text
     assert "split: test" not in text
 
 

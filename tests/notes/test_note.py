@@ -100,12 +100,13 @@ def test_study_note_at_the_end_has_verdict_best_trials_and_what_to_do(study, pla
         complete(study, place, score)
     note = study_note(study, place, ended=True)
     assert note.has_files
-    assert r"**Trial 1 is " in note.body
+    assert r"**Use no trial yet\: trial 1 is not told apart" in note.body  # by two prompts
     assert "Done: 3 trials (3 complete)." in note.body
     best_first = [note.body.index(f"\n| {label} |") for label in ("1", "2", "0", "base")]
     assert best_first == sorted(best_first)
     assert "`some/model` on `phrasebook`; searched: `learning_rate`" in note.body
-    assert "hawsweep export rates --fuse" in note.body
+    assert "hawsweep compare rates" in note.body
+    assert "export" not in note.body
 
 
 def test_study_note_of_one_that_was_stopped_says_so(study, place):
@@ -120,7 +121,7 @@ def test_study_note_tells_of_test_split_and_new_seeds(study, place):
     study.set_user_attr("confirm", [{"trial_number": 0, "selected": 0.6, "scores": [0.5, 0.56]}])
     body = study_note(study, place, ended=True).body
     assert "(8 prompts): trial 0 **0.5500**, base 0.2000 (+0.3500). The test split was" in body
-    assert "trial 0 scores 0.5300; it was chosen at 0.6000." in body
+    assert "trial 0 scores 0.5300; the first was 0.6000." in body
 
 
 def test_study_of_new_seeds_says_whose_it_is(place):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hawsweep.results.verdict import Candidate, gain_text, judge
+from hawsweep.results.verdict import Candidate, Cost, gain_text, judge
 from hawsweep.scoring.intervals import Interval, mean_interval
 from hawsweep.study.confirm import Confirmation, ranked
 
@@ -15,7 +15,7 @@ BASE = 0.5
 SEED_LUCK = 0.02
 
 
-def scored(label, mean, *, n=200, seed=0, test=None, cost=0.0):
+def scored(label, mean, *, n=200, seed=0, test=None, cost=None):
     items = np.random.default_rng(99).normal(0, 0.2, n)
     noise = np.random.default_rng(seed).normal(0, 0.1, n)
     test_scores = None if test is None else items - items.mean() + test + noise - noise.mean()
@@ -26,12 +26,13 @@ def test_no_trial_no_verdict():
     assert judge([], [scored("base", 0.5)]) is None
 
 
-def test_winner_far_above_the_base_is_worth_shipping():
+def test_winner_far_above_the_base_is_the_one_to_use():
     trials = [scored("trial 1", 0.6, seed=1), scored("trial 2", 0.8, seed=2, test=0.79)]
     found = judge(trials, [scored("base", 0.5, seed=3, test=0.5)])
     assert (found.winner, found.ships, found.ties) == ("trial 2", True, ())
     assert found.baselines[0].on_test
-    assert found.sentences[0].startswith("trial 2 is worth shipping: +0.29 (95 % 0.2")
+    assert found.sentences[0].startswith("Use trial 2: +0.29 (95 % 0.2")
+    assert found.use == 2
     assert "over the base on the test split" in found.sentences[0]
     assert found.sentences[1].startswith("trial 2 is better than trial 1, the next one: +0.20")
 
@@ -44,23 +45,39 @@ def test_without_a_test_split_the_level_pays_for_the_choice():
     assert "on the validation prompts it was chosen by" in found.sentences[0]
 
 
-def test_trial_not_told_apart_gives_way_to_a_cheaper_one():
+def test_trial_not_told_apart_that_takes_less_is_said_with_how_much():
     trials = [
-        scored("trial 1", 0.800, seed=1, cost=100.0),
-        scored("trial 2", 0.801, seed=2, cost=300.0),
-        scored("trial 3", 0.799, seed=3, cost=200.0),
-        scored("trial 4", 0.5, seed=4, cost=1.0),
+        scored("trial 1", 0.800, seed=1, cost=Cost(560, 4, 2 * 10**9)),
+        scored("trial 2", 0.801, seed=2, cost=Cost(560, 16, 3 * 10**9)),
+        scored("trial 3", 0.799, seed=3, cost=Cost(420, 32)),
+        scored("trial 4", 0.5, seed=4, cost=Cost(4, 1)),
     ]
     found = judge(trials, [scored("base", 0.4, seed=9)])
     assert found.ties == ("trial 1", "trial 3")
-    assert found.prefer == "trial 1"
-    assert (
-        "not told apart from trial 1 and trial 3: prefer the cheaper one, trial 1."
-        in (found.sentences[1])
+    assert found.use == 2  # the best stays the one to use
+    assert found.cheaper == "trial 1"
+    assert found.sentences[1] == (
+        "trial 2 is not told apart from trial 1 and trial 3 by these prompts; trial 1 takes less: "
+        "rank 4, not 16, 1 GB less."
     )
-    cheapest = judge([trials[1], scored("trial 5", 0.8, seed=5, cost=999.0)], [])
-    assert cheapest.prefer == "trial 2"
-    assert "prefer" not in cheapest.sentences[0]
+
+
+@pytest.mark.parametrize(
+    ("other", "less"),
+    [
+        (Cost(560, 16), ""),  # equal: no clock decides
+        (Cost(420, 16), "25% fewer examples"),
+        (Cost(420, 32), ""),  # less of one and more of the other
+        (Cost(560, 8, 99), "rank 8, not 16"),  # a difference of memory below 5 % is none
+        (None, ""),
+    ],
+)
+def test_cheaper_is_what_takes_less_by_its_settings(other, less):
+    best = scored("trial 2", 0.801, seed=2, cost=Cost(560, 16, 100))
+    found = judge([best, scored("trial 5", 0.8, seed=5, cost=other)], [])
+    assert found.cheaper == ("trial 5" if less else "")
+    told = f"; trial 5 takes less: {less}." if less else "by these prompts."
+    assert found.sentences[0].endswith(told)
 
 
 def test_no_trial_beats_a_better_baseline():
@@ -68,10 +85,14 @@ def test_no_trial_beats_a_better_baseline():
     few_shot = scored("4-shot base", 0.6, seed=2)
     found = judge([trial], [scored("base", 0.3, seed=3), few_shot])
     assert not found.ships
-    assert found.sentences[0].startswith("No trial beats the 4-shot base: trial 0 -0.10")
-    near = judge([trial], [scored("base", 0.499, seed=3)])
+    assert found.use is None
+    assert found.sentences[0].startswith(
+        "Use no trial: trial 0 is worse than the 4-shot base, -0.10"
+    )
+    near = judge([trial], [scored("base", 0.499, seed=3)], advice="What may help: more pairs.")
     assert not near.ships
-    assert "is not told apart from the base" in near.sentences[0]
+    assert near.sentences[0].startswith("Use no trial yet: trial 0 is not told apart from the base")
+    assert near.sentences[1] == "What may help: more pairs."
 
 
 def test_judged_trial_may_be_another_than_the_best_by_now():

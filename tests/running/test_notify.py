@@ -335,7 +335,7 @@ def test_news_are_start_each_new_best_and_end():
     with telling("rates", check_sweep(SWEEP, "a sweep"), [told], events.append) as news:
         for event in sweep:
             news(event)
-        news.tell_end("finished", Results(Best(), ("trial 1 is worth shipping.", "And so on.")))
+        news.tell_end("finished", Results(Best(), ("Use trial 1: +0.31.", "And so on.")))
     assert events == sweep
     assert told.as_said() == [
         ("start", "rates: starts: 3 trials", None, None),
@@ -346,7 +346,7 @@ def test_news_are_start_each_new_best_and_end():
             5,
             0.5,
         ),
-        ("end", "rates: finished, 4 of 3 trials. trial 1 is worth shipping. And so on.", 1, 0.25),
+        ("end", "rates: finished, 4 of 3 trials. Use trial 1: +0.31. And so on.", 1, 0.25),
     ]
 
 

@@ -165,7 +165,7 @@ def test_seed_is_kept_where_a_run_is_repeated(sweep):
 def test_confirming_study_is_not_listed_and_goes_with_its_own(sweep, tmp_path):
     made = sweep(0.5, 0.6)
     assert study_names(made.storage) == ["s"]
-    assert [each.name for each in list_studies(made.storage)] == ["s"]
+    assert [each.name for each in list_studies(made.storage, made.place)] == ["s"]
     assert newest(made.storage, made.place) == "s"
     made.queue()
     optuna.delete_study(study_name="s", storage=made.storage)

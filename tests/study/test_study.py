@@ -187,12 +187,12 @@ def test_newest_of_no_studies_says_how_to_start_one(storage, place):
         newest(storage, place)
 
 
-def test_studies_are_listed_with_trials_and_best(study, storage):
+def test_studies_are_listed_with_trials_and_best(study, storage, place):
     add(study, 1e-4, 0.5)
     add(study, 2e-4, 0.7)
     add(study, 3e-4, state=TrialState.FAIL)
     study.set_user_attr("base", {"similarity": 0.25})
-    assert list_studies(storage) == [
+    assert list_studies(storage, place) == [
         StudyRow(
             name="rates",
             description=CONTENT["description"],
@@ -200,6 +200,7 @@ def test_studies_are_listed_with_trials_and_best(study, storage):
             best_trial=1,
             best_score=0.7,
             base_score=0.25,
+            use=None,
         )
     ]
 

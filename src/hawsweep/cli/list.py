@@ -23,7 +23,8 @@ def list_studies(place: Place, as_json: bool, as_csv: bool) -> None:
     from hawsweep.study.storage import open_storage
 
     path = place.database_path
-    studies = [] if path is not None and not path.exists() else list_studies(open_storage(place))
+    is_there = path is None or path.exists()
+    studies = list_studies(open_storage(place), place) if is_there else []
     sweeps = {name: str(path) for name, path in sweep_names().items()}
     known = [study.name for study in studies]
     if as_json:

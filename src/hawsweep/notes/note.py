@@ -29,7 +29,7 @@ from hawsweep.study.attributes import (
 from hawsweep.study.baselines import base_dir, base_values, score_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
-from hawsweep.study.trials import count_finished, read_test
+from hawsweep.study.trials import best_trial, count_finished, read_test
 from hawsweep.text import (
     duration,
     faults_text,
@@ -85,13 +85,20 @@ def study_note(study: optuna.Study, place: Place, *, ended: bool) -> Note:
         opened="" if test is None else opened_text(test["n_opened"]),
         again=confirmed[0] if confirmed else None,
         standing=_standing(study, ended=ended),
-        rows=_rows_table(study),
+        rows=_rows_table(study, None if verdict is None else verdict.use),
         about=_about(study),
         report=address(study, REPORT) if has_report else None,
-        has_winner=winner(study) is not None,
+        uses=verdict is not None and verdict.ships,
+        best_value=_best_value(study),
         score_of=score_of,
     )
     return Note(body, verdict is not None)
+
+
+def _best_value(study: optuna.Study) -> int | None:
+    """The trial that optuna-dashboard calls the best, if that is another than the winner."""
+    by_value, best = best_trial(study), winner(study)
+    return None if by_value is None or by_value == best else by_value.number
 
 
 def trial_note(study: optuna.Study, place: Place, trial: FrozenTrial) -> Note:
@@ -167,7 +174,7 @@ def _how(study: optuna.Study) -> Mapping[str, Any]:
     return {**attrs.get(SPEC, {}), **attrs.get(HOW, {})}
 
 
-def _rows_table(study: optuna.Study) -> str:
+def _rows_table(study: optuna.Study, use: int | None) -> str:
     rows = leaderboard(study)
     ranked = [row for row in rows if row.score is not None and row.state == "complete"]
     shown = [row for row in rows if row in ranked[:_N_ROWS] or row.state == "base"]
@@ -179,7 +186,7 @@ def _rows_table(study: optuna.Study) -> str:
     titles += ["95 %", *(["confirmed"] if again else []), "peak GB", "time"]
     cells = [
         [
-            plain(row.label),
+            f"**{plain(row.label)}** (use)" if row.label == str(use) else plain(row.label),
             *(plain(setting(row.settings.get(key))) for key in keys),
             number(row.val_loss, "{:.3f}"),
             number(row.score, "{:.4f}"),

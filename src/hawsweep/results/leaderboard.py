@@ -9,10 +9,12 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.results.verdict import trial_to_use
 from hawsweep.spec.space import MODEL
 from hawsweep.study.attributes import BASE, DESCRIPTION, REFERENCES, TARGETS_PER_BYTE
 from hawsweep.study.baselines import baselines, score_of
 from hawsweep.study.confirm import confirmations, winner
+from hawsweep.study.place import Place
 from hawsweep.study.storage import study_names
 from hawsweep.study.study import read_trials
 from hawsweep.study.trials import state_of
@@ -60,8 +62,8 @@ class TrialRow:
 def leaderboard(study: optuna.Study) -> list[TrialRow]:
     """All trials, best first, with the baselines placed by their scores.
 
-    Complete trials rank by similarity, then paused and pruned ones by validation loss, then the
-    others.
+    The winner is the first of the trials. The other complete ones rank by score, then paused and
+    pruned ones by validation loss, then the others.
     """
     again = {each.trial_number: each.mean for each in confirmations(study)}
     rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
@@ -81,7 +83,12 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
         loss = next(each for each in losses if each is not None)
         return place, -(row.score or 0.0), loss
 
-    return sorted(rows, key=rank)
+    ordered = sorted(rows, key=rank)
+    if (best := winner(study)) is not None:  # by new seeds, not by its own score
+        first = next(at for at, row in enumerate(ordered) if row.state == "complete")
+        at = next(at for at, row in enumerate(ordered) if row.label == str(best.number))
+        ordered.insert(first, ordered.pop(at))
+    return ordered
 
 
 def trial_row(trial: FrozenTrial) -> TrialRow:
@@ -110,6 +117,7 @@ class StudyRow:
         trials: How many there are, by state.
         best_trial: Its number; ``best_score`` and ``base_score`` are by the study's metric. None
             where nothing was measured yet.
+        use: The number of the trial to use; None where none is better than the untuned model.
     """
 
     name: str
@@ -118,9 +126,10 @@ class StudyRow:
     best_trial: int | None
     best_score: float | None
     base_score: float | None
+    use: int | None
 
 
-def list_studies(storage: RDBStorage) -> list[StudyRow]:
+def list_studies(storage: RDBStorage, place: Place) -> list[StudyRow]:
     """Each study with its trials counted, its best score and the base's."""
     found = []
     for name in study_names(storage):
@@ -136,6 +145,7 @@ def list_studies(storage: RDBStorage) -> list[StudyRow]:
                 best_trial=None if best is None else best.number,
                 best_score=None if best is None else best.value,
                 base_score=None if base is None else score_of(base),
+                use=None if best is None else trial_to_use(study, place),
             )
         )
     return found

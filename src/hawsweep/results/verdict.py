@@ -1,8 +1,8 @@
-"""Verdicts: whether a study's winner is better than the base, and than the next trial.
+"""Verdicts: which trial to use, if any; made here once, and said by every surface in these words.
 
 Every comparison is on the same items and has an interval. The winner was chosen by its score on the
 validation items, so its gain there is too high by chance. If there is a test split, only its items
-decide whether the winner is worth shipping.
+decide whether the winner is to be used.
 """
 
 import math
@@ -14,20 +14,50 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
-from hawsweep.spec.space import MODEL
-from hawsweep.spec.sweep import short_names
-from hawsweep.study.attributes import TRAIN_TIME_S
+from hawsweep.spec.space import MODEL, apply_settings, corners
+from hawsweep.spec.sweep import SweepSpec, short_names
+from hawsweep.study.attributes import PLAN, SELF_CHECK
 from hawsweep.study.baselines import base_dir, baselines, score_of
+from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
+from hawsweep.study.study import known_spec
 from hawsweep.study.trials import read_test
 from hawsweep.text import finite
 
 Scores = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a trial takes by its settings, which no clock decides.
+
+    Attributes:
+        n_examples: That it trains on, each as often as it comes.
+        rank: Of its adapter.
+        peak_bytes: As predicted; 0 where nothing was.
+    """
+
+    n_examples: int
+    rank: int
+    peak_bytes: int = 0
+
+    def less_than(self, other: "Cost") -> str:
+        """By how much it is less in words; empty where it is not, or more in something."""
+        if self.n_examples > other.n_examples or self.rank > other.rank:
+            return ""
+        less = []
+        if self.n_examples < other.n_examples:
+            less.append(f"{1 - self.n_examples / other.n_examples:.0%} fewer examples")
+        if self.rank < other.rank:
+            less.append(f"rank {self.rank}, not {other.rank}")
+        if less and 0 < self.peak_bytes < 0.95 * other.peak_bytes:
+            less.append(f"{(other.peak_bytes - self.peak_bytes) / 1e9:.2g} GB less")
+        return ", ".join(less)
 
 
 @dataclass(frozen=True)
@@ -38,14 +68,14 @@ class Candidate:
         label: ``trial 7``, ``base``, ``4-shot base``.
         scores: On the validation items, ``[items]``.
         test_scores: On the test items; None if it was not tested.
-        cost: Seconds of training; 0 for a baseline.
+        cost: None for a baseline, and where the settings are not known.
         model: Its base model, if the study has several; else empty.
     """
 
     label: str
     scores: Scores
     test_scores: Scores | None = None
-    cost: float = 0.0
+    cost: Cost | None = None
     model: str = ""
 
     @property
@@ -73,16 +103,17 @@ class Verdict:
     """The conclusions from a study's scores.
 
     Attributes:
-        winner: The label of the best trial by validation items.
-        ships: Whether it is better than every baseline.
+        winner: The label of the best trial: by new seeds, else by validation items.
+        ships: Whether it is better than every baseline, and so the trial to use.
         baselines: The winner against each baseline of its own model, and against the best baseline
             of all if that is another model's.
         runner_up: The winner against the next trial, on the validation items; None without one.
         models: In a study of several models, the winner against the best trial of each other
             model, on the validation items, the best first.
         ties: Trials not told apart from the winner, best first.
-        prefer: The cheapest of the winner and its ties.
-        sentences: The same in words, the most important first.
+        cheaper: The one of them that takes least by its settings, if that is less than the
+            winner; else empty.
+        sentences: The same in words. The first is the recommendation.
     """
 
     winner: str
@@ -90,9 +121,14 @@ class Verdict:
     baselines: tuple[Lead, ...]
     runner_up: Lead | None
     ties: tuple[str, ...]
-    prefer: str
+    cheaper: str
     sentences: tuple[str, ...]
     models: tuple[Lead, ...] = ()
+
+    @property
+    def use(self) -> int | None:
+        """The number of the trial to use; None where none is better than the untuned model."""
+        return int(self.winner.removeprefix("trial ")) if self.ships else None
 
 
 def judge(
@@ -101,6 +137,7 @@ def judge(
     *,
     winner: str | None = None,
     n_chosen_from: int | None = None,
+    advice: str = "",
 ) -> Verdict | None:
     """Compare the best trial with the baselines and with the other trials; None without a trial.
 
@@ -109,6 +146,7 @@ def judge(
             items. Tests, where there are any, are of this one.
         n_chosen_from: The number of trials that the winner was chosen from, if it is larger than
             the number of ``trials``.
+        advice: What to do where no trial is to be used, as a sentence.
     """
     if not trials:
         return None
@@ -129,19 +167,33 @@ def judge(
     first_of_models = {each.model: each for each in reversed(with_trials)}
     first_of_models.pop(best.model, None)
     ties = tuple(each.label for each in with_trials if not each.gain.excludes_zero)
-    tied = [best, *(each for each in others if each.label in ties)]
-    prefer = min(tied, key=lambda each: each.cost)
+    cheaper, less = _cheapest(best, [each for each in others if each.label in ties])
     verdict = Verdict(
         best.label,
         bool(against) and all(each.gain.low > 0 for each in against),
         against,
         with_trials[0] if with_trials else None,
         ties,
-        prefer.label,
+        cheaper,
         (),
         tuple(each for each in with_trials if each is first_of_models.get(each.model)),
     )
-    return replace(verdict, sentences=tuple(_sentences(verdict, prefer, best)))
+    return replace(verdict, sentences=tuple(_sentences(verdict, less, best.model, advice)))
+
+
+def _cheapest(best: Candidate, tied: Sequence[Candidate]) -> tuple[str, str]:
+    """The label of the trial that takes least of those not told apart from the best, if that is
+    less than the best, and by how much; else empty.
+    """
+    if best.cost is None:
+        return "", ""
+    costs = [(each.cost, -each.mean, each.label) for each in tied if each.cost is not None]
+    for cost, _, label in sorted(
+        costs, key=lambda each: (each[0].n_examples, each[0].rank, each[1])
+    ):
+        if less := cost.less_than(best.cost):
+            return label, less
+    return "", ""
 
 
 def _to_beat(best: Candidate, baselines: Sequence[Candidate]) -> list[Candidate]:
@@ -160,16 +212,15 @@ def _against_baseline(best: Candidate, baseline: Candidate, n_trials: int) -> Le
     return Lead(baseline.label, gain, on_test=False)
 
 
-def _sentences(verdict: Verdict, prefer: Candidate, best: Candidate) -> list[str]:
-    said = []
-    if verdict.baselines:
-        said.append(_against_baselines(verdict))
+def _sentences(verdict: Verdict, less: str, model: str, advice: str) -> list[str]:
+    said = [_recommendation(verdict)] if verdict.baselines else []
+    said += [advice] if said and advice and not verdict.ships else []
     if verdict.ties:
         first, *more = verdict.ties
         others = f" and {len(more)} others" if len(more) > 1 else f" and {more[0]}" if more else ""
-        text = f"{verdict.winner} is not told apart from {first}{others}"
-        if prefer is not best:
-            text += f": prefer the cheaper one, {prefer.label}"
+        text = f"{verdict.winner} is not told apart from {first}{others} by these prompts"
+        if verdict.cheaper:
+            text += f"; {verdict.cheaper} takes less: {less}"
         said.append(f"{text}.")
     elif verdict.runner_up is not None:
         gain = verdict.runner_up.gain
@@ -177,7 +228,7 @@ def _sentences(verdict: Verdict, prefer: Candidate, best: Candidate) -> list[str
             f"{verdict.winner} is better than {verdict.runner_up.label}, the next one: "
             f"{gain_text(gain)}."
         )
-    return [*said, *_by_model(verdict, best.model)]
+    return [*said, *_by_model(verdict, model)]
 
 
 def _by_model(verdict: Verdict, model: str) -> Iterator[str]:
@@ -191,18 +242,16 @@ def _by_model(verdict: Verdict, model: str) -> Iterator[str]:
         )
 
 
-def _against_baselines(verdict: Verdict) -> str:
+def _recommendation(verdict: Verdict) -> str:
     least = min(verdict.baselines, key=lambda each: each.gain.low)
     where = "on the test split" if least.on_test else "on the validation prompts it was chosen by"
     gain = gain_text(least.gain)
     if verdict.ships:
-        return f"{verdict.winner} is worth shipping: {gain} over the {least.label} {where}."
+        return f"Use {verdict.winner}: {gain} over the {least.label} {where}."
     if least.gain.high < 0:
-        return f"No trial beats the {least.label}: {verdict.winner} {gain} {where}."
-    return (
-        f"{verdict.winner} is not told apart from the {least.label}: {gain} {where}. Not worth "
-        "shipping by these items."
-    )
+        return f"Use no trial: {verdict.winner} is worse than the {least.label}, {gain} {where}."
+    told = "is not told apart from"
+    return f"Use no trial yet: {verdict.winner} {told} the {least.label}, {gain} {where}."
 
 
 def gain_text(gain: Interval) -> str:
@@ -219,51 +268,101 @@ def gain_text(gain: Interval) -> str:
 _MOST_JUDGED = 50
 
 
-def judge_study(study: optuna.Study, place: Place) -> Verdict | None:
+def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Verdict | None:
     """The verdict on a study; None before its first complete trial.
 
     The winner is compared with the next best trials only.
+
+    Args:
+        alone: Not with other trials at all, which takes less time.
     """
-    name, tested = study.study_name, (read_test(study) or {}).get("trial_number")
+    name, chosen = study.study_name, winner(study)
+    if chosen is None:
+        return None
+    is_tested = (read_test(study) or {}).get("trial_number") == chosen.number
     untuned = [
         _candidate(
             each.label,
             base_dir(place, name, each.model),
             each.kind,
-            is_tested=tested is not None,
+            is_tested=is_tested,
             model=each.model,
         )
         for each in baselines(study)
     ]
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     ranked = sorted(complete, key=lambda trial: -(trial.value or 0.0))
-    best = {trial.number for trial in ranked[:_MOST_JUDGED]}
-    of_models = {trial.params.get(MODEL): trial.number for trial in reversed(ranked)}
-    best |= set(of_models.values())  # the best of each model is compared too
+    best = {chosen.number}
+    if not alone:
+        best |= {trial.number for trial in ranked[:_MOST_JUDGED]}
+        of_models = {trial.params.get(MODEL): trial.number for trial in reversed(ranked)}
+        best |= set(of_models.values())  # the best of each model is compared too
+    spec = known_spec(study)
     trials = [
         _candidate(
             f"trial {trial.number}",
             place.trial_dir(name, trial.number),
             "trial",
-            is_tested=trial.number == tested,
-            cost=trial.user_attrs.get(TRAIN_TIME_S, 0.0),
+            is_tested=is_tested and trial.number == chosen.number,
+            cost=None if spec is None else _cost(spec, trial),
             model=trial.params.get(MODEL, ""),
         )
         for trial in complete
-        if trial.number in best or trial.number == tested
+        if trial.number in best
     ]
     n_prompts = max((len(each.scores) for each in (*trials, *untuned)), default=0)
     whole = [each for each in trials if len(each.scores) == n_prompts > 0]
     return judge(
         whole,
         [each for each in untuned if len(each.scores) == n_prompts],
-        winner=None if tested is None else f"trial {tested}",
+        winner=f"trial {chosen.number}",
         n_chosen_from=len(complete) - len(trials) + len(whole),
+        advice=_advice(study, spec),
     )
 
 
+def trial_to_use(study: optuna.Study, place: Place) -> int | None:
+    """The number of the trial to use; None where no trial is better than the untuned model, or
+    nothing tells.
+    """
+    verdict = judge_study(study, place, alone=True)
+    return None if verdict is None else verdict.use
+
+
+def _cost(spec: SweepSpec, trial: FrozenTrial) -> Cost | None:
+    train = apply_settings(spec.train, trial.params)
+    if train.fine_tune_type == "full":  # without a rank to compare
+        return None
+    peak = (trial.user_attrs.get(PLAN) or {}).get("peak_bytes") or 0
+    return Cost(train.iters * train.batch_size, train.lora_parameters.rank, int(peak))
+
+
+def _advice(study: optuna.Study, spec: SweepSpec | None) -> str:
+    """What may help where nothing is to be used, with the numbers of the self-check."""
+    check, helps = study.user_attrs.get(SELF_CHECK) or {}, []
+    needed, n_prompts = check.get("n_needed") or 0, check.get("n_prompts") or 0
+    if needed > n_prompts:
+        helps.append(
+            f"about {needed} prompts, which tell {check['wanted']:.3f} apart "
+            f"(scoring.max_examples; here {n_prompts})"
+        )
+    iters = "" if spec is None else f" (here {max(_iters(spec))})"
+    helps += ["more pairs", f"more iterations{iters}", "another model"]
+    return f"What may help: {', '.join(helps[:-1])} or {helps[-1]}."
+
+
+def _iters(spec: SweepSpec) -> list[int]:
+    return [int(each.get("iters", spec.train.iters)) for each in corners(spec.search, ("iters",))]
+
+
 def _candidate(
-    label: str, folder: Path, kind: str, *, is_tested: bool, cost: float = 0.0, model: str = ""
+    label: str,
+    folder: Path,
+    kind: str,
+    *,
+    is_tested: bool,
+    cost: Cost | None = None,
+    model: str = "",
 ) -> Candidate:
     name = SAMPLE_FILES[kind]
     test_scores = _scores(folder / f"test_{name}") if is_tested else np.empty(0)

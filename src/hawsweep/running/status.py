@@ -21,9 +21,9 @@ from hawsweep.results.what_is_left import Remaining, find_remaining, seconds_lef
 from hawsweep.running.progress import SweepState, WorkerState, read_progress
 from hawsweep.spec.read import find_sweep, read_sweep
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import BASE, DESCRIPTION, SELF_CHECK, STARTS, WORKER
+from hawsweep.study.attributes import BASE, CONFIRMED, DESCRIPTION, SELF_CHECK, STARTS, WORKER
 from hawsweep.study.backup import check_study_not_lost
-from hawsweep.study.confirm import Confirmation, confirmations, winner
+from hawsweep.study.confirm import Confirmation, confirmations
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import known_spec, load_study, newest, read_trials
@@ -146,26 +146,27 @@ class StatusReader:
         study = self._study
         attributes = study.user_attrs
         rows = leaderboard(study)
-        spec = known_spec(study)
+        spec, verdict = known_spec(study), self._verdict(study)
+        standing = find_remaining(study, spec, rows)
         return Status(
             study=study.study_name,
             description=attributes.get(DESCRIPTION) or "",
             test=read_test(study),
             self_check=attributes.get(SELF_CHECK),
             rows=tuple(rows),
-            verdict=self._verdict(study),
+            verdict=verdict,
             confirmed=tuple(confirmations(study)),
             insight=find_insight(study) if self._why else None,
             groups=tuple(groups(study, self._place)) if self._by_group else None,
-            standing=(standing := find_remaining(study, spec, rows)),
-            command="" if spec is None else _command(study, spec, self._place, standing),
+            standing=standing,
+            command="" if spec is None else _command(study, spec, self._place, standing, verdict),
         )
 
     def _verdict(self, study: optuna.Study) -> Verdict | None:
         """The verdict, computed anew only after changes, because resampling takes a while."""
         attributes = study.user_attrs
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        key = (len(complete), read_test(study), attributes.get(BASE))
+        key = (len(complete), read_test(study), attributes.get(BASE), attributes.get(CONFIRMED))
         if self._judged[0] != key:
             self._judged = (key, judge_study(study, self._place))
         return self._judged[1]
@@ -238,11 +239,18 @@ def _in_the_database(
     )
 
 
-def _command(study: optuna.Study, spec: SweepSpec, place: Place, standing: Remaining) -> str:
+def _command(
+    study: optuna.Study,
+    spec: SweepSpec,
+    place: Place,
+    standing: Remaining,
+    verdict: Verdict | None,
+) -> str:
     """The command that goes on with a study, or that follows it."""
     name = study.study_name
     if standing.is_done:
-        words = ["hawsweep", "export", name, "--fuse"] if winner(study) is not None else []
+        follows = ["export", name, "--fuse"] if verdict and verdict.ships else ["compare", name]
+        words = ["hawsweep", *follows] if verdict else []
     else:
         words = ["hawsweep", "start", *_sweep_of(name, spec, place)]
     return shlex.join([*words, *place.options]) if words else ""

@@ -81,6 +81,7 @@ class StudyOutput(_Output):
     best_trial: int | None
     best_score: float | None
     base_score: float | None
+    use: int | None = Field(description="The trial to use; null for none.")
 
 
 class ListOutput(_Output):

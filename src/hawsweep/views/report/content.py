@@ -141,6 +141,7 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
     verdict, insight = judge_study(study, place), find_insight(study)
     confirmed, found_groups = confirmations(study), groups(study, place)
     test, check = read_test(study), study.user_attrs.get(SELF_CHECK)
+    used = None if verdict is None else verdict.use
     headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
     standing, is_run = find_remaining(study, spec, rows), _is_run(study, place)
     compared, not_compared = _compared(study, place)
@@ -159,7 +160,7 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
         numbers=tuple(_numbers(study, rows, best)),
         winner=None if best is None else best.number,
         settings="" if best is None else redact(settings_text(best.params)),
-        board=cells_of(leaderboard_table(shown, WIDE)).changed(redact),
+        board=cells_of(leaderboard_table(shown, WIDE, used)).changed(redact),
         states=tuple(row.state for row in shown),
         n_more=n_more,
         test=None if test is None else _test_cells(study, test),
@@ -177,7 +178,7 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
         ended=tuple(_ended(study, redact)),
         made_with=tuple((redact(title), redact(text)) for title, text in made_with(study, spec)),
         spec="" if spec is None else redact(spec.dump_yaml()),
-        reproduce=tuple(commands(study, best)),
+        reproduce=tuple(commands(study, best, is_used=used is not None)),
     )
 
 

@@ -33,8 +33,14 @@ def made_with(study: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, st
     return found
 
 
-def commands(study: optuna.Study, best: FrozenTrial | None) -> list[tuple[str, str]]:
-    """Commands for a terminal, each after its purpose."""
+def commands(
+    study: optuna.Study, best: FrozenTrial | None, *, is_used: bool
+) -> list[tuple[str, str]]:
+    """Commands for a terminal, each after its purpose.
+
+    Args:
+        is_used: Whether the best trial is to be used.
+    """
     name, versions = study.study_name, study.user_attrs.get(VERSIONS, {})
     pinned = " ".join(
         f"'{package}=={version}'"
@@ -52,10 +58,11 @@ def commands(study: optuna.Study, best: FrozenTrial | None) -> list[tuple[str, s
         )
     )
     if best is not None:
+        fuse = f"hawsweep export {name} --fuse"
         config = f"studies/{name}/trials/{best.number:04d}/config.yaml"
         steps += [
             ("The comparison of the winner with the base", f"hawsweep compare {name}"),
-            ("The winner's adapter and the fused model", f"hawsweep export {name} --fuse"),
+            *([("The winner's adapter and the fused model", fuse)] if is_used else []),
             ("The winner's settings, trained by mlx_lm", f"mlx_lm.lora -c {config}"),
         ]
     return steps

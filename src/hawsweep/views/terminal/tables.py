@@ -27,6 +27,7 @@ from hawsweep.views.terminal.verdict import (
 if TYPE_CHECKING:
     from hawsweep.results.leaderboard import StudyRow, TrialRow
     from hawsweep.results.study_results import EndOfStudy
+    from hawsweep.results.verdict import Verdict
     from hawsweep.running.status import Status
 
 
@@ -51,8 +52,12 @@ _MEANINGS = {
 }
 
 
-def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
-    """The trials, one a line; a narrow table has fewer columns and shorter titles."""
+def leaderboard_table(rows: Sequence["TrialRow"], width: int, use: int | None = None) -> Table:
+    """The trials, one a line; a narrow table has fewer columns and shorter titles.
+
+    Args:
+        use: The number of the trial to use, whose state is that.
+    """
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     keys.sort(key=lambda key: key != MODEL)
     models = short_names({row.settings[MODEL] for row in rows if MODEL in row.settings})
@@ -76,6 +81,7 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
         else:
             table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
+        is_used = use is not None and row.label == str(use)
         rest = [] if is_narrow else [number(row.chrf, "{:.1f}"), number(row.tokens_per_s, "{:.0f}")]
         if titles[-1] == "time":
             rest += [
@@ -84,7 +90,7 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
             ]
         table.add_row(
             escape(_label(row, models)),
-            {"base": "", "reference": "elsewhere"}.get(row.state, row.state),
+            "use" if is_used else {"base": "", "reference": "elsewhere"}.get(row.state, row.state),
             *(_setting(row, key, models) for key in keys),
             *([] if is_narrow and by_byte else [number(row.val_loss, "{:.3f}")]),
             *(number(row.nats_per_byte, "{:.3f}") for _ in by_byte),
@@ -93,7 +99,7 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
             score_range(row.low, row.high, is_short=is_narrow),
             *(number(row.confirmed, "{:.4f}") for _ in confirmed),
             *rest,
-            style=STYLES.get(row.state, ""),
+            style="bold green" if is_used else STYLES.get(row.state, ""),
         )
     if any(row.state == "reference" for row in rows):
         table.caption = "elsewhere: not measured here; perhaps a score on other items"
@@ -101,9 +107,11 @@ def leaderboard_table(rows: Sequence["TrialRow"], width: int) -> Table:
     return table
 
 
-def _board_parts(rows: Sequence["TrialRow"], width: int) -> list[RenderableType]:
+def _board_parts(
+    rows: Sequence["TrialRow"], width: int, verdict: "Verdict | None"
+) -> list[RenderableType]:
     """A leaderboard, and below it the meanings of its columns."""
-    table = leaderboard_table(rows, width)
+    table = leaderboard_table(rows, width, None if verdict is None else verdict.use)
     titles = [str(column.header) for column in table.columns]
     meanings = [f"{title}: {_MEANINGS[title]}" for title in titles if title in _MEANINGS]
     return [table, Text("; ".join(meanings), style="dim")]
@@ -133,13 +141,13 @@ def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
 def studies_table(studies: Sequence["StudyRow"]) -> Table:
     """The studies, one a line."""
-    table = make_table("study | trials | best | score | base | description")
+    table = make_table("study | trials | use | score | base | description")
     for study in studies:
         states = ", ".join(f"{count} {state}" for state, count in sorted(study.trials.items()))
         table.add_row(
             escape(printable(study.name)),
             states,
-            "" if study.best_trial is None else f"trial {study.best_trial}",
+            "none yet" if study.use is None else f"trial {study.use}",
             number(study.best_score, "{:.4f}"),
             number(study.base_score, "{:.4f}"),
             escape(study.description),
@@ -175,7 +183,7 @@ def status_picture(
     """
     head = Text.from_markup(f"[bold]{escape(status.study)}[/bold]  {escape(status.description)}")
     rows, n_more = shown_rows(status.rows, most_rows)
-    parts: list[RenderableType] = [head, *_board_parts(rows, width)]
+    parts: list[RenderableType] = [head, *_board_parts(rows, width, status.verdict)]
     if n_more:
         parts.append(Text(f"{n_more:,} more trials: --all shows them", style="dim"))
     said = [
@@ -238,7 +246,7 @@ def end_picture(end: "EndOfStudy", ended: str, width: int) -> RenderableType:
     """The picture at the end of a start."""
     name = end.name
     rows, n_more = shown_rows(end.rows, MOST_ROWS)
-    parts: list[RenderableType] = ["", *_board_parts(rows, width)]
+    parts: list[RenderableType] = ["", *_board_parts(rows, width, end.verdict)]
     if n_more:
         parts.append(Text(f"{n_more:,} more trials: hawsweep status {name} --all", style="dim"))
     parts.append("")
@@ -262,7 +270,9 @@ def end_picture(end: "EndOfStudy", ended: str, width: int) -> RenderableType:
     if end.trial_dir is not None:
         where.add_row("Best adapter", str(end.trial_dir / ADAPTER_DIR))
         shown = f"show {name} {end.best_trial}"
-        nexts = [f"export {name} --fuse", shown, f"report {name} --open"]
+        nexts = [shown, f"report {name} --open"]
+        if end.verdict is not None and end.verdict.ships:
+            nexts.insert(0, f"export {name} --fuse")
     commands = _commands([*nexts, f"dashboard {name}"], end.options)
     where.add_row("Next", Group(*map(Text, commands)))
     return Group(*parts, where)

@@ -61,17 +61,18 @@ def verdict_lines(verdict: "Verdict | None") -> list[str]:
 
 
 def confirmation_lines(confirmed: Sequence["Confirmation"]) -> list[str]:
-    """The scores with new seeds, and how much of the winner's score was luck."""
+    """The scores with new seeds, and whether the winner's first one was luck."""
     if not confirmed:
         return []
     first, *others = confirmed
     scores = ", ".join(f"{each:.4f}" for each in first.scores)
     each_seed = f" ({scores})" if len(first.scores) > 1 else ""
     seeds = f"{len(first.scores)} new seed" + "s" * (len(first.scores) > 1)
+    fell = first.selected - first.mean
+    luck = f"{fell:.4f} of it was luck" if fell > 0 else "not luck"
     lines = [
         f"Trained again with {seeds}, trial {first.trial_number} scores {first.mean:.4f}"
-        f"{each_seed}; it was chosen at {first.selected:.4f}: shrinkage "
-        f"{first.selected - first.mean:+.4f}."
+        f"{each_seed}; the first was {first.selected:.4f}: {luck}."
     ]
     if others:
         rest = ", ".join(f"trial {each.trial_number} {each.mean:.4f}" for each in others)
