@@ -46,7 +46,7 @@ def test_study_note_tells_where_it_stands(page, swept):
     page.goto(f"{swept}/dashboard/studies/1/note")
     expect(page.get_by_text("Done: 3 trials (3 complete).")).to_be_visible()
     expect(page.locator("th", has_text="val loss")).to_be_visible()
-    expect(page.get_by_text("hawsweep export tiny --fuse")).to_be_visible()
+    expect(page.get_by_text("hawsweep compare tiny")).to_be_visible()
 
 
 def test_trial_shows_note_and_files(page, swept):

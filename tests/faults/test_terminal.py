@@ -47,7 +47,7 @@ def test_live_picture_shows_the_sweep_in_its_terminal(lab, columns, lines, varia
         screen.until("trial [0-2] again")
         assert screen.finish() == 0
         ended = screen.text()
-    assert "hawsweep export tiny --fuse" in ended
+    assert "hawsweep show tiny" in ended
     assert "tok/s  0." not in ended  # the picture is gone
     assert screen.has_colours is (not variables)
     assert screen.raw.rindex("\x1b[?25h") > screen.raw.rindex("\x1b[?25l")  # the cursor is back

@@ -446,4 +446,4 @@ def test_drafted_sweep_of_a_tiny_model_runs(tiny_model_dir, folder):
     command += [f"--set={each}" for each in changes]
     started = subprocess.run(command, capture_output=True, text=True)
     assert started.returncode == 0, started.stdout + started.stderr
-    assert "hawsweep export tiny" in started.stdout
+    assert "hawsweep show tiny 0" in started.stdout
