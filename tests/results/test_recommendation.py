@@ -176,6 +176,17 @@ def test_trial_to_use_is_marked_and_first_and_what_helps_is_said(recorded):
         assert f"**{USED[kind]}** (use)" in said["note"]
 
 
+@pytest.mark.parametrize("content", ["{", '{"source": 3}\n'])
+def test_studies_are_listed_where_answers_are_damaged(tmp_path, content):
+    place = Place(tmp_path / "studies")
+    record("clear", place)
+    (place.trial_dir("rates", 1) / "samples.jsonl").write_text(content, encoding="utf-8")
+    listed = CliRunner().invoke(main, ["list", "--json", "--studies-dir", str(place.studies_dir)])
+    assert listed.exit_code == 0
+    [row] = json.loads(listed.output)["studies"]
+    assert (row["use"], row["best_trial"]) == (None, 1)
+
+
 def test_what_takes_less_of_those_not_told_apart_is_said(recorded):
     kind, study, place = recorded
     verdict = judge_study(study, place)

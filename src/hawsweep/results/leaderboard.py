@@ -9,6 +9,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.errors import HawsweepError
 from hawsweep.results.verdict import trial_to_use
 from hawsweep.spec.space import MODEL
 from hawsweep.study.attributes import BASE, DESCRIPTION, REFERENCES, TARGETS_PER_BYTE
@@ -145,10 +146,17 @@ def list_studies(storage: RDBStorage, place: Place) -> list[StudyRow]:
                 best_trial=None if best is None else best.number,
                 best_score=None if best is None else best.value,
                 base_score=None if base is None else score_of(base),
-                use=None if best is None else trial_to_use(study, place),
+                use=None if best is None else _use(study, place),
             )
         )
     return found
+
+
+def _use(study: optuna.Study, place: Place) -> int | None:
+    try:
+        return trial_to_use(study, place)
+    except (HawsweepError, LookupError, TypeError, ValueError):
+        return None  # a damaged file, or a name without a folder: commands that need them tell
 
 
 def loss_curve(trial: FrozenTrial) -> tuple[tuple[int, float], ...]:
