@@ -3,6 +3,7 @@
 All texts here are plain: the modules that make a page or Markdown escape them.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ from hawsweep.views.figure_style import peak_bytes
 from hawsweep.views.report.redaction import Redaction
 from hawsweep.views.report.reproduction import commands, made_with
 from hawsweep.views.terminal.plain_tables import Cells, cells_of, plain_text
-from hawsweep.views.terminal.style import WIDE
 from hawsweep.views.terminal.tables import leaderboard_table, shown_rows, test_text, then_text
 from hawsweep.views.terminal.verdict import (
     agreement_lines,
@@ -160,7 +160,7 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
         numbers=tuple(_numbers(study, rows, best)),
         winner=None if best is None else best.number,
         settings="" if best is None else redact(settings_text(best.params)),
-        board=cells_of(leaderboard_table(shown, WIDE, used)).changed(redact),
+        board=cells_of(leaderboard_table(shown, sys.maxsize, used)).changed(redact),
         states=tuple(row.state for row in shown),
         n_more=n_more,
         test=None if test is None else _test_cells(study, test),

@@ -16,10 +16,6 @@ STYLES = {
 }
 
 
-# Columns of a terminal that holds a leaderboard with its full titles.
-WIDE = 104
-
-
 def make_table(header: str, *, no_wrap: bool = False) -> Table:
     """A table without lines.
 

@@ -1,9 +1,11 @@
 """Tables of studies and trials, and the picture at the end of a start."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -14,7 +16,7 @@ from hawsweep.spec.sweep import short_names
 from hawsweep.study.baselines import score_of
 from hawsweep.study.place import printable
 from hawsweep.text import duration, number, opened_text, score_range, setting, short_name, shorten
-from hawsweep.views.terminal.style import STYLES, WIDE, make_table
+from hawsweep.views.terminal.style import STYLES, make_table
 from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import (
     confirmation_lines,
@@ -34,9 +36,13 @@ if TYPE_CHECKING:
 # The most lines of a leaderboard without --all.
 MOST_ROWS = 30
 
-# The column of models: about the width it adds to a table, and its smallest width.
-_MODEL_WIDTH = 50
+# The smallest width of the column of models.
 _MODEL_LEAST = 9
+# Between columns: with their titles, and with short ones.
+_GAPS = (2, 1)
+# The short titles of columns that go where room is short, the first first; then settings, from the
+# last. Trial, state and score stay.
+_DROPPED = ("tok/s", "chrF", "GB", "time", "at", "accum", "val", "95 %", "conf.", "/byte")
 
 # The meanings of columns, by their titles; a narrow table has the shorter ones.
 _SEEDS = "mean score with new seeds"
@@ -52,59 +58,131 @@ _MEANINGS = {
 }
 
 
+@dataclass(frozen=True)
+class _Column:
+    """A column of the leaderboard, with a shorter title and shorter cells for where room is short.
+
+    Attributes:
+        least: The width that it must have; None for that of its longest cell. Only names of models
+            may have less, which then take several lines.
+    """
+
+    title: str
+    short: str
+    cells: Sequence[str]
+    short_cells: Sequence[str]
+    is_number: bool = True
+    least: int | None = None
+
+    def width(self, *, is_short: bool) -> int:
+        """The characters that it takes."""
+        if is_short and self.least is not None:
+            return self.least
+        title, cells = (self.short, self.short_cells) if is_short else (self.title, self.cells)
+        return max(map(cell_len, (title, *cells)))
+
+
 def leaderboard_table(rows: Sequence["TrialRow"], width: int, use: int | None = None) -> Table:
-    """The trials, one a line; a narrow table has fewer columns and shorter titles.
+    """The trials, one a line. Where all columns do not fit, titles are shorter; where that is not
+    enough, whole columns go, in the order of ``_DROPPED``. No cell is cut.
 
     Args:
         use: The number of the trial to use, whose state is that.
     """
-    keys = list(dict.fromkeys(key for row in rows for key in row.settings))
-    keys.sort(key=lambda key: key != MODEL)
-    models = short_names({row.settings[MODEL] for row in rows if MODEL in row.settings})
-    is_narrow = width < WIDE + (_MODEL_WIDTH if models else 0)
-    is_confirmed = any(row.confirmed is not None for row in rows)
-    confirmed = ["conf." if is_narrow else "confirmed"] if is_confirmed else []
-    by_byte = ["per byte"] if any(row.nats_per_byte is not None for row in rows) else []
-    losses = ["val loss", *by_byte, "at"]
-    titles = [*losses, "score", "95 %", *confirmed, "chrF", "tok/s", "peak GB", "time"]
-    if is_narrow:
-        # The loss per token cannot be compared between models.
-        last = [] if models and width < WIDE else ["GB", "time"]
-        titles = ["/byte" if by_byte else "val", "score", "95 %", *confirmed, *last]
-    padding = (0, 1 if is_narrow else 2, 0, 0)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=padding)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for title in (*map(short_name, keys), *titles):
-        if title == MODEL:  # in a narrow table a name takes several lines; numbers stay whole
-            table.add_column(title, overflow="fold", min_width=_MODEL_LEAST)
-        else:
-            table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        is_used = use is not None and row.label == str(use)
-        rest = [] if is_narrow else [number(row.chrf, "{:.1f}"), number(row.tokens_per_s, "{:.0f}")]
-        if titles[-1] == "time":
-            rest += [
-                number(row.peak_memory_bytes, "{:.2f}", 1e-9),
-                "" if row.time_s is None else duration(row.time_s),
-            ]
-        table.add_row(
-            escape(_label(row, models)),
-            "use" if is_used else {"base": "", "reference": "elsewhere"}.get(row.state, row.state),
-            *(_setting(row, key, models) for key in keys),
-            *([] if is_narrow and by_byte else [number(row.val_loss, "{:.3f}")]),
-            *(number(row.nats_per_byte, "{:.3f}") for _ in by_byte),
-            *([] if is_narrow else [number(row.best_iteration, "{}")]),
-            number(row.score, "{:.4f}"),
-            score_range(row.low, row.high, is_short=is_narrow),
-            *(number(row.confirmed, "{:.4f}") for _ in confirmed),
-            *rest,
-            style="bold green" if is_used else STYLES.get(row.state, ""),
+    columns = _columns(rows, use)
+    is_short = _table_width(columns, is_short=False) > width
+    if is_short:
+        columns = _fitting(columns, width)
+    gap = _GAPS[is_short]
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, gap, 0, 0))
+    for each in columns:
+        table.add_column(
+            each.short if is_short else each.title,
+            justify="right" if each.is_number else "left",
+            no_wrap=each.least is None,
+            overflow="fold",
+            min_width=each.least,
         )
+    cells = [each.short_cells if is_short else each.cells for each in columns]
+    for row, texts in zip(rows, zip(*cells, strict=True), strict=True):
+        is_used = use is not None and row.label == str(use)
+        style = "bold green" if is_used else STYLES.get(row.state, "")
+        table.add_row(*map(escape, texts), style=style)
     if any(row.state == "reference" for row in rows):
         table.caption = "elsewhere: not measured here; perhaps a score on other items"
         table.caption_justify = "left"
     return table
+
+
+def _columns(rows: Sequence["TrialRow"], use: int | None) -> list[_Column]:
+    """All columns that have something to say."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.settings))
+    keys.sort(key=lambda key: key != MODEL)
+    models = short_names({row.settings[MODEL] for row in rows if MODEL in row.settings})
+    is_confirmed = any(row.confirmed is not None for row in rows)
+    is_by_byte = any(row.nats_per_byte is not None for row in rows)
+
+    def column(title: str, short: str, cell: Callable[["TrialRow"], str], **more: Any) -> _Column:
+        cells = [cell(row) for row in rows]
+        return _Column(title, short, cells, more.pop("short_cells", cells), **more)
+
+    def state(row: "TrialRow") -> str:
+        if use is not None and row.label == str(use):
+            return "use"
+        return {"base": "", "reference": "elsewhere"}.get(row.state, row.state)
+
+    def key_column(key: str) -> _Column:
+        name = short_name(key)
+        least = {"least": _MODEL_LEAST} if key == MODEL else {}
+        return column(name, name, lambda row: _setting(row, key, models), **least)
+
+    short_ranges = [score_range(row.low, row.high, is_short=True) for row in rows]
+    return [
+        column("trial", "trial", lambda row: _label(row, models)),
+        column("state", "state", state, is_number=False),
+        *map(key_column, keys),
+        column("val loss", "val", lambda row: number(row.val_loss, "{:.3f}")),
+        *(
+            [column("per byte", "/byte", lambda row: number(row.nats_per_byte, "{:.3f}"))]
+            if is_by_byte
+            else []
+        ),
+        column("at", "at", lambda row: number(row.best_iteration, "{}")),
+        column("score", "score", lambda row: number(row.score, "{:.4f}")),
+        column(
+            "95 %",
+            "95 %",
+            lambda row: score_range(row.low, row.high, is_short=False),
+            short_cells=short_ranges,
+        ),
+        *(
+            [column("confirmed", "conf.", lambda row: number(row.confirmed, "{:.4f}"))]
+            if is_confirmed
+            else []
+        ),
+        column("chrF", "chrF", lambda row: number(row.chrf, "{:.1f}")),
+        column("tok/s", "tok/s", lambda row: number(row.tokens_per_s, "{:.0f}")),
+        column("peak GB", "GB", lambda row: number(row.peak_memory_bytes, "{:.2f}", 1e-9)),
+        column("time", "time", lambda row: "" if row.time_s is None else duration(row.time_s)),
+    ]
+
+
+def _fitting(columns: Sequence[_Column], width: int) -> list[_Column]:
+    """The columns that fit, with short titles."""
+    left = list(columns)
+    # The loss per token cannot be compared between models.
+    first = ("val",) if any(each.short == "/byte" for each in left) else ()
+    settings = [each.short for each in left[2:] if each.short not in (*_DROPPED, "score")]
+    for title in (*first, *_DROPPED, *reversed(settings)):
+        if _table_width(left, is_short=True) <= width:
+            break
+        left = [each for each in left if each.short != title]
+    return left
+
+
+def _table_width(columns: Sequence[_Column], *, is_short: bool) -> int:
+    widths = [each.width(is_short=is_short) for each in columns]
+    return sum(widths) + _GAPS[is_short] * (len(widths) - 1)
 
 
 def _board_parts(
@@ -125,7 +203,7 @@ def _label(row: "TrialRow", models: Mapping[str, str]) -> str:
 
 def _setting(row: "TrialRow", key: str, models: Mapping[str, str]) -> str:
     value = row.settings.get(key)
-    return escape(models.get(value, value) if key == MODEL and value else setting(value))
+    return str(models.get(value, value)) if key == MODEL and value else setting(value)
 
 
 def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table:
