@@ -1,15 +1,18 @@
 """What is seen in a terminal while a sweep runs, and after it."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
 
 import pytest
 from command import COMMAND
-from harness import N_THREADS, wait_until
+from harness import N_THREADS, count, wait_until
 from screens import Screen
 
+from hawsweep.machine.processes import supervisor_of
 from hawsweep.running.progress import read_progress
 from hawsweep.study.place import Place
 
@@ -134,3 +137,22 @@ def test_error_is_not_coloured_where_no_colour_is_wanted(tmp_path, monkeypatch):
             assert screen.finish() == 1
         assert "Error: There are no studies" in screen.text()
         assert screen.has_colours is expected
+
+
+def test_closed_terminal_is_as_ctrl_c(lab):
+    here = lab(trials=1, search={"iters": {"choices": [400]}})
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, **N_THREADS, "TERM": "xterm-256color"}
+    command = start_command(here, "--plain")
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    metrics = here.studies / "tiny/trials/0000/metrics.jsonl"
+    wait_until(lambda: metrics.is_file() and '"eval"' in metrics.read_text())
+    process.send_signal(signal.SIGHUP)
+    os.close(ours)
+    assert process.wait(60) == 0
+    count("terminal closed")
+    assert supervisor_of(here.studies / "tiny") is None
+    here.finish()
+    here.check(1)
+    assert here.trials()[-1].user_attrs["continues"]["iteration"] > 0

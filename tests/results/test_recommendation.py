@@ -138,7 +138,7 @@ def surfaces(study, place):
         "report": " ".join([report.headline, *(command for _, command in report.reproduce)]),
         "markdown": report_markdown(report),
         "note": study_note(study, place, ended=True).body,
-        "python": " ".join(open_study("rates", studies_dir=place.studies_dir).verdict().sentences),
+        "python": str(open_study("rates", studies_dir=place.studies_dir)),
     }
 
 
@@ -185,6 +185,15 @@ def test_studies_are_listed_where_answers_are_damaged(tmp_path, content):
     assert listed.exit_code == 0
     [row] = json.loads(listed.output)["studies"]
     assert (row["use"], row["best_trial"]) == (None, 1)
+
+
+def test_trial_that_is_shown_without_a_number_is_the_winner(recorded):
+    kind, _, place = recorded
+    shown = CliRunner().invoke(
+        main, ["show", "rates", "--json", "--studies-dir", str(place.studies_dir)]
+    )
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.output)["label"] == str(1 if USED[kind] is None else USED[kind])
 
 
 def test_what_takes_less_of_those_not_told_apart_is_said(recorded):

@@ -95,7 +95,7 @@ WIDTHS = (40, 60, 80, 90, 100, 110, 120, 140)
 def test_columns_go_whole_until_the_table_fits(more):
     settings = {**more, **SETTINGS, "lr_schedule.name": "cosine"}
     first = replace(COMPLETE, settings=settings, confirmed=0.7032)
-    other = replace(first, label="3", settings={**settings, **{key: "other" for key in more}})
+    other = replace(first, label="3", settings={**settings, **dict.fromkeys(more, "other")})
     rows = [first, other, FEW_SHOT, BASE]
     shown = []
     for width in WIDTHS:

@@ -10,7 +10,7 @@ from hawsweep.views.terminal.console import make_console
 
 @click.command()
 @click.argument("name", shell_complete=study_completion)
-@click.argument("trial", type=int, shell_complete=trial_completion)
+@click.argument("trial", type=int, required=False, shell_complete=trial_completion)
 @click.option(
     "--examples", is_flag=True, help="Also show the training examples of highest and lowest loss."
 )
@@ -24,19 +24,26 @@ from hawsweep.views.terminal.console import make_console
 @json_option
 @place_options
 def show(
-    name: str, trial: int, examples: bool, n_tokens: int | None, place: Place, as_json: bool
+    name: str, trial: int | None, examples: bool, n_tokens: int | None, place: Place, as_json: bool
 ) -> None:
-    """Show one TRIAL of the study NAME: settings, numbers, files, translations.
+    """Show one TRIAL of the study NAME, by default the best: settings, numbers, files,
+    translations.
 
     \b
     Example: hawsweep show lr-rank 3 --examples
              hawsweep show lr-rank 3 --tokens 10
     """
+    from hawsweep.errors import StudyError
     from hawsweep.results.one_trial import describe_trial
+    from hawsweep.study.confirm import winner
     from hawsweep.study.storage import open_storage
     from hawsweep.study.study import load_study, read_trials
 
     study = read_trials(load_study(open_storage(place), name))
+    if trial is None:
+        if (best := winner(study)) is None:
+            raise StudyError(f"Study {name!r} has no complete trial yet. Give the number of one.")
+        trial = best.number
     described = describe_trial(study, place, trial)
     if examples:
         from hawsweep.trial.example_losses import hardest_and_easiest

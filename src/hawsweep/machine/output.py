@@ -7,6 +7,7 @@ itself, and then adds colours (``views/terminal/text.py``).
 
 import io
 import os
+import stat
 import sys
 import threading
 import traceback
@@ -115,6 +116,17 @@ def make_output_visible() -> None:
     sys.stdout, sys.stderr = _visible(sys.stdout), _visible(sys.stderr)
     sys.excepthook = _print_uncaught
     threading.excepthook = _print_uncaught_in_thread
+
+
+def leave_terminal() -> None:
+    """Print nothing more on a terminal that was closed, where each write would fail; what goes to a
+    file or another program still does.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        if stat.S_ISCHR(os.fstat(number).st_mode):
+            os.dup2(nowhere, number)
+    os.close(nowhere)
 
 
 @contextmanager

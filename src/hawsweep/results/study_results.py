@@ -91,6 +91,9 @@ class StudyResults:
     study: optuna.Study
     place: Place
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.verdict() or 'no trial is complete yet.'}"
+
     @property
     def name(self) -> str:
         """The study's name."""

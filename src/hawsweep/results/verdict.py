@@ -125,6 +125,9 @@ class Verdict:
     sentences: tuple[str, ...]
     models: tuple[Lead, ...] = ()
 
+    def __str__(self) -> str:
+        return " ".join(self.sentences)
+
     @property
     def use(self) -> int | None:
         """The number of the trial to use; None where none is better than the untuned model."""

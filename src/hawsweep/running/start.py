@@ -56,6 +56,9 @@ class Outcome(StudyResults):
     ended: Ended
     presence: Presence = field(repr=False)
 
+    def __str__(self) -> str:
+        return f"{self.ended}; {super().__str__()}"
+
 
 def run_sweep(
     spec: SweepSpec,

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.errors import MemoryBudgetError, WorkerError, told_error
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE, STATE_FILE
 from hawsweep.machine import memory
+from hawsweep.machine.output import leave_terminal
 from hawsweep.models import resolve
 from hawsweep.planning.share_memory import WorkerShares
 from hawsweep.results.what_is_left import find_remaining
@@ -173,6 +174,9 @@ class Supervisor:
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in before:
             signal.signal(number, self._note_interrupt)
+        before[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
+        if before[signal.SIGHUP] != signal.SIG_IGN:  # as nohup sets it
+            signal.signal(signal.SIGHUP, self._note_hang_up)
         try:
             yield
         finally:
@@ -181,6 +185,10 @@ class Supervisor:
 
     def _note_interrupt(self, *_: object) -> None:
         self._interrupts_asked += 1
+
+    def _note_hang_up(self, *_: object) -> None:
+        leave_terminal()
+        self._note_interrupt()
 
     def _loop(self) -> None:
         while self._workers:
