@@ -114,7 +114,7 @@ def test_page_asks_for_nothing_and_has_nothing_to_complain_of(show, address):
     page = show()
     assert page.complaints == []
     assert [url for url in page.requests if url != address and not url.startswith("data:")] == []
-    assert page.title().startswith("rates: trial ")
+    assert page.title().startswith("rates: Use trial ")
 
 
 def test_every_plot_is_drawn(show):

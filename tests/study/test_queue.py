@@ -10,7 +10,7 @@ from hawsweep.search.distributions import distributions
 from hawsweep.search.sampler import make_sampler
 from hawsweep.spec.read import check_sweep
 from hawsweep.study.place import Place
-from hawsweep.study.queue import ask, leave_behind, pause, repeat_trial
+from hawsweep.study.queue import ask, count_running_here, leave_behind, pause, repeat_trial
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study
 from hawsweep.study.trials import count_begun, count_finished, is_paused, state_of
@@ -142,8 +142,17 @@ def test_trials_that_are_left_behind_end_as_pruned_and_say_where(queue):
     assert queued.state == TrialState.WAITING
 
 
+def test_trial_is_counted_once_while_it_runs_and_after_it(queue):
+    number = queue.ask()
+    seen = [queue.trials]
+    queue.study.tell(number, 0.5)
+    seen.append(queue.trials)
+    counted = [(count_begun(trials), count_running_here(trials)) for trials in seen]
+    assert counted == [(0, 1), (1, 0)]
+
+
 def test_paused_trials_have_begun_and_are_not_finished(queue):
     queue.pause(queue.ask())
     queue.study.enqueue_trial(SETTINGS)
-    assert (count_begun(queue.study), count_finished(queue.study)) == (1, 0)
+    assert (count_begun(queue.trials), count_finished(queue.study)) == (1, 0)
     assert [state_of(trial) for trial in queue.trials] == ["paused", "waiting"]

@@ -51,6 +51,7 @@ from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
 from hawsweep.study.queue import (
     ask,
+    count_running_here,
     leave_behind,
     n_running_here,
     orphans_here,
@@ -311,8 +312,8 @@ class Supervisor:
         work = Work(
             doing=tuple(worker.doing for worker in self._workers.values()),
             n_trials=self._spec.trials,
-            n_begun=count_begun(self._study),
-            n_running=n_running_here(self._study),
+            n_begun=count_begun(trials),
+            n_running=count_running_here(trials),
             n_complete=sum(trial.state == TrialState.COMPLETE for trial in trials),
             is_exhausted=self._is_exhausted(),
             is_settled=self._is_settled(),
@@ -337,7 +338,7 @@ class Supervisor:
         waits = any(t.state == TrialState.WAITING and not is_paused(t) for t in trials)
         if waits or n_untried(self._spec, trials):
             return False
-        if not self._told_exhausted and count_begun(self._study) < self._spec.trials:
+        if not self._told_exhausted and count_begun(trials) < self._spec.trials:
             self._told_exhausted = True
             self._listen(Event("exhausted", values={"n_trials": self._spec.trials}))
         return True

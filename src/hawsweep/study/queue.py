@@ -1,6 +1,6 @@
 """The queue of trials: which trial is next, its worker, and the retry of failed ones."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +208,7 @@ def next_trial(
     begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
     n_running = sum(trial.state == TrialState.RUNNING for trial in trials)
     # No other will begin.
-    is_last = not may_begin or count_begun(study) + n_running >= n_trials
+    is_last = not may_begin or count_begun(trials) + n_running >= n_trials
     promoted = promote(trials)
 
     def turn(waiting: FrozenTrial) -> int | None:
@@ -319,7 +319,12 @@ def _new_trial(study: optuna.Study, worker: Mapping[str, Any]) -> int:
 
 def n_running_here(study: optuna.Study) -> int:
     """Trials that run now, in processes that live on this machine."""
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return count_running_here(study.get_trials(deepcopy=False))
+
+
+def count_running_here(trials: Iterable[FrozenTrial]) -> int:
+    """Of these trials those that run, in processes that live on this machine."""
+    running = (trial for trial in trials if trial.state == TrialState.RUNNING)
     return sum(is_alive_here(trial.user_attrs.get(WORKER)) for trial in running)
 
 

@@ -2,7 +2,7 @@
 number of records to test one on, and how often that was begun.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import optuna
@@ -41,8 +41,12 @@ def best_trial(study: optuna.Study) -> FrozenTrial | None:
 
 def count_finished(study: optuna.Study) -> int:
     """The number of trials with a result: complete, or pruned for another reason than memory."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    return sum(not trial.user_attrs.get(INFEASIBLE) for trial in trials)
+    return sum(map(_is_finished, study.get_trials(deepcopy=False)))
+
+
+def _is_finished(trial: FrozenTrial) -> bool:
+    has_result = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+    return has_result and not trial.user_attrs.get(INFEASIBLE)
 
 
 def is_paused(trial: FrozenTrial) -> bool:
@@ -64,9 +68,14 @@ def is_to_go_on(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.WAITING and (is_paused(trial) or REPEATS in trial.user_attrs)
 
 
-def count_begun(study: optuna.Study) -> int:
-    """The number of settings with a result, or that wait to go on."""
-    return count_finished(study) + sum(map(is_to_go_on, study.get_trials(deepcopy=False)))
+def count_begun(trials: Iterable[FrozenTrial]) -> int:
+    """The number of settings with a result, or that wait to go on.
+
+    Args:
+        trials: As they all were at one moment. Between two looks a running trial may end, and be
+            missed by both.
+    """
+    return sum(_is_finished(trial) or is_to_go_on(trial) for trial in trials)
 
 
 def n_test_records(study: optuna.Study) -> int:
