@@ -49,13 +49,13 @@ def status(place, *options):
 
 def test_long_study_shows_the_best_and_says_how_many_more_there_are(place):
     shown = status(place)
-    rows = re.findall(r"^ +(\d+|base) +(?:complete|pruned)?", shown, re.MULTILINE)
+    rows = re.findall(r"^ +(\d+|base) +(?:complete|pruned|use)?", shown, re.MULTILINE)
     assert len(rows) == 30
     assert "base" in rows
     assert f"{N_TRIALS + 1 - 30} more trials: --all shows them" in shown
     assert rows_beside_the_best(place) == ["base"]
     everything = status(place, "--all")
-    assert len(re.findall(r"^ +\d+ +(?:complete|pruned)", everything, re.MULTILINE)) == N_TRIALS
+    assert len(re.findall(r"^ +\d+ +(?:complete|pruned|use)", everything, re.MULTILINE)) == N_TRIALS
     assert "more trials" not in everything
 
 

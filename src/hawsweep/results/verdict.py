@@ -333,7 +333,9 @@ def trial_to_use(study: optuna.Study, place: Place) -> int | None:
 
 
 def _cost(spec: SweepSpec, trial: FrozenTrial) -> Cost | None:
-    train = apply_settings(spec.train, trial.params)
+    if not trial.params.keys() >= spec.search.keys():  # of another program
+        return None
+    train = apply_settings(spec.train, {key: trial.params[key] for key in spec.search})
     if train.fine_tune_type == "full":  # without a rank to compare
         return None
     peak = (trial.user_attrs.get(PLAN) or {}).get("peak_bytes") or 0

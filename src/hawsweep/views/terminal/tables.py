@@ -169,7 +169,7 @@ def _columns(rows: Sequence["TrialRow"], use: int | None) -> list[_Column]:
 
 def _fitting(columns: Sequence[_Column], width: int) -> list[_Column]:
     """The columns that fit, with short titles."""
-    left = list(columns)
+    left = [each for each in columns if any(each.short_cells)]
     # The loss per token cannot be compared between models.
     first = ("val",) if any(each.short == "/byte" for each in left) else ()
     settings = [each.short for each in left[2:] if each.short not in (*_DROPPED, "score")]
