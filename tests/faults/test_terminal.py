@@ -150,7 +150,7 @@ def test_closed_terminal_is_as_ctrl_c(lab):
     wait_until(lambda: metrics.is_file() and '"eval"' in metrics.read_text())
     process.send_signal(signal.SIGHUP)
     os.close(ours)
-    assert process.wait(60) == 0
+    assert process.wait(60) == 130
     count("terminal closed")
     assert supervisor_of(here.studies / "tiny") is None
     here.finish()
