@@ -306,7 +306,7 @@ def find_shape(config: Mapping[str, Any], device: Device) -> ModelShape:
     return _built_shape(json.dumps(config), device)
 
 
-@functools.lru_cache(maxsize=16)  # a process that takes two seconds
+@functools.lru_cache(maxsize=16)  # a process that imports MLX
 def _built_shape(text: str, device: Device) -> ModelShape:
     config = json.loads(text)
     built = measured_steps.built_shape(config, in_float32=device == "cpu")
