@@ -110,7 +110,7 @@ def test_readme_example_runs_as_a_script(tmp_path, tiny_model_dir, chat_data_dir
     folder = Path("studies", "from-python", "trials", f"{best.number:04d}", "adapters")
     assert lines[9] == f"finished {best.params} {folder}"
     assert (tmp_path / folder / "adapters.safetensors").is_file()
-    assert lines[10].startswith(f"{best.value} Verdict(winner='trial {best.number}'")
+    assert lines[10].startswith(f"{best.value} Use ")  # the recommendation, as a sentence
     assert "parallel" in (tmp_path / "parallel.html").read_text(encoding="utf-8")
     assert study.user_attrs["spec"]["train"]["batch_size"] == 2
 
