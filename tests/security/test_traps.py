@@ -1,6 +1,7 @@
 """Processes that hawsweep starts, in a folder that holds modules of a stranger."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hawsweep.export.fuse import run_fuse
 from hawsweep.machine.children import child_command, child_environment
 from hawsweep.models.from_gguf import write_tokenizer
 from hawsweep.models.resolve import resolve_embedder
-from hawsweep.planning.measured_steps import PACE, measure, read_shape
+from hawsweep.planning.measured_steps import PACE, built_shape, measure
 from hawsweep.prepare.self_test import run_selftest
 from hawsweep.running.background import start_detached
 from hawsweep.running.worker_process import WorkerStarter
@@ -109,7 +110,8 @@ def test_child_runs_no_module_of_the_current_folder(kind, trapped, monkeypatch):
 
 @pytest.mark.usefixtures("mistaken_path")
 def test_measured_steps_run_no_module_of_the_current_folder(trapped, tiny_model_dir):
-    assert read_shape(tiny_model_dir) is not None
+    config = json.loads((tiny_model_dir / "config.json").read_text())
+    assert built_shape(config, in_float32=True) is not None
     assert len(measure(tiny_model_dir, [PACE])) == 1
     assert run_traps(trapped) == []
 
