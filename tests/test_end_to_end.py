@@ -134,7 +134,7 @@ def test_best_trials_were_trained_again_with_a_new_seed(swept: Path) -> None:
     ]
     assert len(losses) == 4
     assert len({tuple(each) for each in losses}) == 4  # another seed is another run
-    assert "Trained again with 1 new seed, trial" in (swept / "out.txt").read_text()
+    assert "With 1 new seed, trial" in (swept / "out.txt").read_text()
 
 
 def test_start_again_continues_and_refuses_another_spec(swept: Path) -> None:

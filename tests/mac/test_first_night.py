@@ -124,7 +124,7 @@ def test_night_goes_from_the_base_to_the_fused_model(tmp_path, cache, low_model,
     study = study_of(tmp_path)
     assert sum(trial.state.name == "COMPLETE" for trial in study.get_trials()) >= 1
     assert study.user_attrs["test"]["n_prompts"] > 0
-    assert "Trained again with 1 new seed" in said
+    assert "With 1 new seed" in said
     assert study.user_attrs["base"]["val_loss"] > 0
     # Memory: what the budget says is wired, little is kept, and given back between the parts.
     budget = GB * 16 * 2 / 3

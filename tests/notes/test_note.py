@@ -120,8 +120,8 @@ def test_study_note_tells_of_test_split_and_new_seeds(study, place):
     study.set_user_attr("test", {"trial_number": 0, "n_prompts": 8, "n_opened": 2, **scores})
     study.set_user_attr("confirm", [{"trial_number": 0, "selected": 0.6, "scores": [0.5, 0.56]}])
     body = study_note(study, place, ended=True).body
-    assert "(8 prompts): trial 0 **0.5500**, base 0.2000 (+0.3500). The test split was" in body
-    assert "trial 0 scores 0.5300; the first was 0.6000." in body
+    assert "(8 prompts): trial 0 **0.5500**, untuned 0.2000. The test split was" in body
+    assert "trial 0 scores 0.5300 on the validation prompts (first 0.6000)." in body
 
 
 def test_study_of_new_seeds_says_whose_it_is(place):

@@ -203,4 +203,5 @@ def test_what_takes_less_of_those_not_told_apart_is_said(recorded):
         assert not verdict.cheaper
         return
     assert verdict.cheaper == "trial 1"
-    assert verdict.sentences[1].endswith("trial 1 takes less: rank 4, not 16, 1 GB less.")
+    less = "trial 1 takes less: rank 4, not 16, 1 GB less."
+    assert any(each.endswith(less) for each in verdict.sentences)

@@ -31,9 +31,11 @@ def test_winner_far_above_the_base_is_the_one_to_use():
     found = judge(trials, [scored("base", 0.5, seed=3, test=0.5)])
     assert (found.winner, found.ships, found.ties) == ("trial 2", True, ())
     assert found.baselines[0].on_test
-    assert found.sentences[0].startswith("Use trial 2: +0.29 (95 % 0.2")
+    assert found.sentences[0].startswith(
+        "Use trial 2: it is better than the untuned model, +0.29 (95 % 0.2"
+    )
     assert found.use == 2
-    assert "over the base on the test split" in found.sentences[0]
+    assert "better than the untuned model, +0.29" in found.sentences[0]
     assert found.sentences[1].startswith("trial 2 is better than trial 1, the next one: +0.20")
 
 
@@ -87,11 +89,13 @@ def test_no_trial_beats_a_better_baseline():
     assert not found.ships
     assert found.use is None
     assert found.sentences[0].startswith(
-        "Use no trial: trial 0 is worse than the 4-shot base, -0.10"
+        "Use no trial: trial 0 is worse than the untuned model with 4 examples, -0.10"
     )
     near = judge([trial], [scored("base", 0.499, seed=3)], advice="What may help: more pairs.")
     assert not near.ships
-    assert near.sentences[0].startswith("Use no trial yet: trial 0 is not told apart from the base")
+    assert near.sentences[0].startswith(
+        "Use no trial yet: trial 0 is not told apart from the untuned model"
+    )
     assert near.sentences[1] == "What may help: more pairs."
 
 

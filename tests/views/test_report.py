@@ -103,12 +103,12 @@ def test_headline_is_the_verdict_and_the_rest_follows(told):
     study, _, report = told
     number = best_of(study).number
     assert report.winner == number
-    assert report.headline.startswith(f"Use trial {number}: +")
+    assert report.headline.startswith(f"Use trial {number}: it is better than the untuned model")
     assert report.headline.endswith(" on the test split.")
     assert report.ships is (report.headline.startswith("Use trial"))
     said = " ".join(report.said)
-    assert f"Test split ({N_PROMPTS} prompts): trial {number} 0.6100, base 0.1200" in said
-    assert f"Trained again with 2 new seeds, trial {number} scores 0.6100" in said
+    assert f"Test split ({N_PROMPTS} prompts): trial {number} 0.6100, untuned 0.1200" in said
+    assert f"With 2 new seeds, trial {number} scores 0.6100" in said
     assert "[bold]" not in said
 
 

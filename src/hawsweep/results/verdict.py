@@ -6,6 +6,7 @@ decide whether the winner is to be used.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
+from hawsweep.results.translations import translations
 from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
 from hawsweep.spec.space import MODEL, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec, short_names
@@ -30,6 +32,7 @@ from hawsweep.study.trials import read_test
 from hawsweep.text import finite
 
 Scores = npt.NDArray[np.floating[Any]]
+_BASELINE = re.compile(r"(?:(?P<shots>\d+)-shot )?base(?: (?P<model>.+))?")
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ def judge(
     winner: str | None = None,
     n_chosen_from: int | None = None,
     advice: str = "",
+    quality: Sequence[str] = (),
 ) -> Verdict | None:
     """Compare the best trial with the baselines and with the other trials; None without a trial.
 
@@ -150,6 +154,7 @@ def judge(
         n_chosen_from: The number of trials that the winner was chosen from, if it is larger than
             the number of ``trials``.
         advice: What to do where no trial is to be used, as a sentence.
+        quality: Sentences on how many of the winner's answers are right.
     """
     if not trials:
         return None
@@ -181,7 +186,7 @@ def judge(
         (),
         tuple(each for each in with_trials if each is first_of_models.get(each.model)),
     )
-    return replace(verdict, sentences=tuple(_sentences(verdict, less, best.model, advice)))
+    return replace(verdict, sentences=tuple(_sentences(verdict, less, best.model, advice, quality)))
 
 
 def _cheapest(best: Candidate, tied: Sequence[Candidate]) -> tuple[str, str]:
@@ -215,9 +220,12 @@ def _against_baseline(best: Candidate, baseline: Candidate, n_trials: int) -> Le
     return Lead(baseline.label, gain, on_test=False)
 
 
-def _sentences(verdict: Verdict, less: str, model: str, advice: str) -> list[str]:
+def _sentences(
+    verdict: Verdict, less: str, model: str, advice: str, quality: Sequence[str]
+) -> list[str]:
     said = [_recommendation(verdict)] if verdict.baselines else []
     said += [advice] if said and advice and not verdict.ships else []
+    said += quality
     if verdict.ties:
         first, *more = verdict.ties
         others = f" and {len(more)} others" if len(more) > 1 else f" and {more[0]}" if more else ""
@@ -248,13 +256,22 @@ def _by_model(verdict: Verdict, model: str) -> Iterator[str]:
 def _recommendation(verdict: Verdict) -> str:
     least = min(verdict.baselines, key=lambda each: each.gain.low)
     where = "on the test split" if least.on_test else "on the validation prompts it was chosen by"
-    gain = gain_text(least.gain)
+    gain, untuned = gain_text(least.gain), untuned_text(least.label)
     if verdict.ships:
-        return f"Use {verdict.winner}: {gain} over the {least.label} {where}."
+        return f"Use {verdict.winner}: it is better than {untuned}, {gain} {where}."
     if least.gain.high < 0:
-        return f"Use no trial: {verdict.winner} is worse than the {least.label}, {gain} {where}."
+        return f"Use no trial: {verdict.winner} is worse than {untuned}, {gain} {where}."
     told = "is not told apart from"
-    return f"Use no trial yet: {verdict.winner} {told} the {least.label}, {gain} {where}."
+    return f"Use no trial yet: {verdict.winner} {told} {untuned}, {gain} {where}."
+
+
+def untuned_text(label: str) -> str:
+    """A baseline's label in words: ``the untuned model with 4 examples`` for ``4-shot base``."""
+    found = _BASELINE.fullmatch(label)
+    if found is None:
+        return label
+    name = f"untuned {found['model']}" if found["model"] else "the untuned model"
+    return f"{name} with {found['shots']} examples" if found["shots"] else name
 
 
 def gain_text(gain: Interval) -> str:
@@ -313,6 +330,7 @@ def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Ve
         for trial in complete
         if trial.number in best
     ]
+    answers = None if alone else translations(study, place)
     n_prompts = max((len(each.scores) for each in (*trials, *untuned)), default=0)
     whole = [each for each in trials if len(each.scores) == n_prompts > 0]
     return judge(
@@ -321,6 +339,7 @@ def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Ve
         winner=f"trial {chosen.number}",
         n_chosen_from=len(complete) - len(trials) + len(whole),
         advice=_advice(study, spec),
+        quality=() if answers is None else answers.sentences(),
     )
 
 

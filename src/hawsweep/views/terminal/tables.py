@@ -22,6 +22,7 @@ from hawsweep.views.terminal.verdict import (
     confirmation_lines,
     groups_parts,
     insight_picture,
+    scale_lines,
     self_check_lines,
     verdict_lines,
 )
@@ -237,14 +238,15 @@ def test_text(test: Mapping[str, Any] | None) -> str:
     """The result on the test split, with a warning if it was opened before; empty without one."""
     if test is None:
         return ""
-    base, tuned = test["base"], test["trial"]
-    score, base_score = score_of(tuned), score_of(base)
+    base, tuned, few_shot = test["base"], test["trial"], test.get("few_shot")
     text = (
         f"Test split ({test['n_prompts']} prompts): trial {test['trial_number']} "
-        f"[bold]{score:.4f}[/bold], base {base_score:.4f} "
-        f"([bold]{score - base_score:+.4f}[/bold]); "
-        f"chrF {tuned['chrf']:.1f} and {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f} and "
-        f"{base['bleu']:.1f}"
+        f"[bold]{score_of(tuned):.4f}[/bold], untuned {score_of(base):.4f}"
+    )
+    text += "" if few_shot is None else f", with examples {score_of(few_shot):.4f}"
+    text += (
+        f"; chrF {tuned['chrf']:.1f}, untuned {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f}, "
+        f"untuned {base['bleu']:.1f}"
     )
     if warning := opened_text(test["n_opened"]):
         text += f". [yellow]{warning}[/yellow]"
@@ -268,6 +270,7 @@ def status_picture(
         test_text(status.test),
         *verdict_lines(status.verdict),
         *confirmation_lines(status.confirmed),
+        *scale_lines(status.self_check, status.rows),
     ]
     parts += [Text.from_markup(text) for text in said if text]
     parts += groups_parts(status.groups or ())
@@ -333,7 +336,8 @@ def end_picture(end: "EndOfStudy", ended: str, width: int) -> RenderableType:
     said = [*verdict_lines(end.verdict), *confirmation_lines(end.confirmed)]
     parts += map(Text.from_markup, said)
     if end.self_check:
-        parts += ["", *map(Text.from_markup, self_check_lines(end.self_check))]
+        lines = [*scale_lines(end.self_check, end.rows), *self_check_lines(end.self_check)]
+        parts += ["", *map(Text.from_markup, lines)]
     parts += [*groups_parts(end.groups), ""]
     if end.samples:
         parts += [samples_table(end.samples), ""]

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hawsweep.results.verdict import lead_text
+from hawsweep.spec.space import MODEL
 from hawsweep.text import faults_text, finite, number, score_range, short_name, shorten
 from hawsweep.views.terminal.style import make_table
 from hawsweep.views.terminal.text import Text
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from hawsweep.results.compare_trials import Comparison
     from hawsweep.results.groups import GroupRow
     from hawsweep.results.importance import Insight
+    from hawsweep.results.leaderboard import TrialRow
     from hawsweep.results.verdict import Verdict
     from hawsweep.study.confirm import Confirmation
 
@@ -51,6 +53,34 @@ def self_check_lines(check: Mapping[str, Any]) -> list[str]:
     ]
 
 
+_SCALE_WIDTH = 40
+
+
+def scale_lines(check: Mapping[str, Any] | None, rows: Sequence["TrialRow"]) -> list[str]:
+    """The best trial and the untuned model on the way from chance to right; empty where that is not
+    known.
+
+    Args:
+        rows: A leaderboard, whose first complete trial is drawn, and the baselines of its model.
+    """
+    best = next((row for row in rows if row.state == "complete"), None)
+    if check is None or best is None or not check["ceiling"] > check["floor"]:
+        return []
+    floor, ceiling, model = check["floor"], check["ceiling"], best.settings.get(MODEL)
+    drawn, told = ["-"] * _SCALE_WIDTH, []
+    bases = [row for row in rows if row.state == "base" and row.settings.get(MODEL) == model]
+    for sign, row in [*zip("bf", bases[::-1], strict=False), ("T", best)]:
+        if row.score is not None:
+            way = (row.score - floor) / (ceiling - floor)
+            drawn[round(min(1, max(0, way)) * (_SCALE_WIDTH - 1))] = sign
+            name = f"trial {row.label}" if row is best else row.label
+            told.append(f"{sign} {escape(name)} {row.score:.4f}")
+    return [
+        f"chance {floor:.3f} |{''.join(drawn)}| {ceiling:.3f} right",
+        f"on the validation prompts: {', '.join(told)}",
+    ]
+
+
 def verdict_lines(verdict: "Verdict | None") -> list[str]:
     """The sentences of the verdict, one a line."""
     if verdict is None:
@@ -71,8 +101,8 @@ def confirmation_lines(confirmed: Sequence["Confirmation"]) -> list[str]:
     fell = first.selected - first.mean
     luck = f"{fell:.4f} of it was luck" if fell > 0 else "not luck"
     lines = [
-        f"Trained again with {seeds}, trial {first.trial_number} scores {first.mean:.4f}"
-        f"{each_seed}; the first was {first.selected:.4f}: {luck}."
+        f"With {seeds}, trial {first.trial_number} scores {first.mean:.4f}{each_seed} on the "
+        f"validation prompts (first {first.selected:.4f}): {luck}."
     ]
     if others:
         rest = ", ".join(f"trial {each.trial_number} {each.mean:.4f}" for each in others)
