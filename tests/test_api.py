@@ -1,6 +1,7 @@
 """The Python interface: what ``from hawsweep import ...`` gives."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -21,9 +22,12 @@ import hawsweep
 from hawsweep import Outcome, StudyResults, load_sweep, open_study, run_sweep
 from hawsweep.cli import main
 from hawsweep.errors import SpecError, StudyError
+from hawsweep.results.leaderboard import TrialRow
+from hawsweep.scoring.intervals import Interval
 from hawsweep.search.distributions import distributions
 from hawsweep.study.confirm import wanted
 from hawsweep.study.place import find_place
+from hawsweep.study.trials import state_of
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE, OPTUNA_EXAMPLE = (
@@ -222,7 +226,7 @@ def test_what_on_event_raises_ends_a_sweep_that_goes_on(tmp_path, tiny_model_dir
     with pytest.raises(LookupError, match="enough"):
         run_sweep(spec, "tiny", studies_dir=tmp_path, on_event=stop_at_first_evaluation)
     started = open_study("tiny", studies_dir=tmp_path)
-    assert started.study.get_trials()[0].state == TrialState.FAIL
+    assert state_of(started.study.get_trials()[0]) == "paused"
     # Beside it one that somebody trained elsewhere, which is the best and has nothing here.
     known = {"learning_rate": 1e-3, "lora_parameters.rank": 2, "iters": 24}
     by_hand = create_trial(value=99.0, params=known, distributions=distributions(spec.search))
@@ -231,9 +235,19 @@ def test_what_on_event_raises_ends_a_sweep_that_goes_on(tmp_path, tiny_model_dir
     assert outcome.ended == "finished"
     ended = outcome.study.get_trials(states=(TrialState.COMPLETE,))
     [ours] = [trial for trial in ended if trial.value != by_hand.value]
-    assert ours.user_attrs["continues"]["trial"] == 0
+    assert ours.number == 0
     assert outcome.best_trial.value == by_hand.value
     assert "test" not in outcome.study.user_attrs
+
+
+def test_records_are_shown_with_few_digits_and_without_what_is_missing():
+    row = TrialRow("3", "complete", {"learning_rate": 1e-3}, score=0.61234567)
+    assert repr(row) == (
+        "TrialRow(label='3', state='complete', settings={'learning_rate': 0.001}, score=0.612346)"
+    )
+    assert repr(Interval(1 / 3, -math.inf, 1.0)) == (
+        "Interval(mean=0.333333, low=-inf, high=1, level=0.95)"
+    )
 
 
 def test_interrupted_script_has_its_outcome(tmp_path, tiny_model_dir, chat_data_dir):

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +40,17 @@ def setting(value: Any) -> str:
         if isinstance(value, float)
         else str(value)
     )
+
+
+def short_repr(record: Any) -> str:
+    """The ``repr`` of a dataclass for people: numbers with six digits, and no None."""
+    values = ((each.name, getattr(record, each.name)) for each in fields(record))
+    shown = (
+        f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}"
+        for name, value in values
+        if value is not None
+    )
+    return f"{type(record).__name__}({', '.join(shown)})"
 
 
 def number(value: float | None, form: str, factor: float = 1) -> str:

@@ -10,17 +10,17 @@ from optuna.trial import TrialState, create_trial
 
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.machine.processes import identity
-from hawsweep.results.leaderboard import StudyRow, leaderboard, list_studies
+from hawsweep.results.leaderboard import StudyRow, leaderboard, list_studies, trial_row
 from hawsweep.results.one_trial import describe_trial
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import STORED, check_sweep
 from hawsweep.spec.sweep import GONE_KEYS
 from hawsweep.study.faults import GONE, Fault
 from hawsweep.study.optuna_door import storage_of, trial_id
-from hawsweep.study.queue import end_failed, next_trial, reap_running, repeat_trial
+from hawsweep.study.queue import end_failed, next_trial, reap_running
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import check_tokens, create_study, date_of, load_study, newest, spec_of
-from hawsweep.study.trials import best_trial, count_finished
+from hawsweep.study.trials import best_trial, count_begun, count_finished, state_of
 
 DATA = {"train": "24:abc", "valid": "8:def", "test": "8:fed"}
 CONTENT = {
@@ -345,17 +345,20 @@ def test_trials_of_one_worker_are_reaped_alive_or_not(study):
     assert study.trials[2].state == TrialState.COMPLETE
 
 
-def test_interrupted_trial_is_queued_once_and_comes_before_the_queue(study):
+def test_interrupted_trial_goes_on_under_its_number_before_the_queue(study):
     space = distributions(sweep().search)
     study.enqueue_trial({"learning_rate": 5e-4})
     first = study.ask(space)
     study.enqueue_trial({"learning_rate": 2e-4})
     first.set_user_attr("worker", {**identity(), "pid": 2**22 + 1})
-    assert list(reap_running(study, GONE)) == [0]
-    repeat_trial(study, 0)
-    waiting = study.get_trials(states=(TrialState.WAITING,))
-    assert [trial.user_attrs.get("repeats") for trial in waiting] == [None, 0]
-    assert next_trial(study, space, identity()).params == {"learning_rate": 5e-4}
+    [ending] = reap_running(study, GONE).values()
+    assert ending.state == state_of(study.trials[0]) == "paused"
+    assert ending.reason == "its worker is gone; it goes on at the next start"
+    assert trial_row(study.trials[0]).reason == "interrupted"
+    assert count_begun(study.trials) == 1
+    again = next_trial(study, space, identity())
+    assert (again.number, again.params) == (0, {"learning_rate": 5e-4})
+    assert again.user_attrs["interrupted"] is False
     assert next_trial(study, space, identity()).params == {"learning_rate": 2e-4}
 
 

@@ -20,7 +20,7 @@ from hawsweep.notes.note import Note, study_note, trial_note
 from hawsweep.study.attributes import BASE, CONFIRMED, DESCRIPTION, FEW_SHOT, HOW, INFEASIBLE
 from hawsweep.study.optuna_door import storage_of, study_id, trial_id
 from hawsweep.study.place import Place
-from hawsweep.study.trials import is_paused, read_test
+from hawsweep.study.trials import read_test, state_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def annotate_study(study: optuna.Study, place: Place, *, ended: bool) -> None:
     with _only_told(study):
         attrs = _system_attrs(study)
         for trial in study.get_trials(deepcopy=False):
-            if trial.state != TrialState.WAITING or is_paused(trial):
+            if trial.state != TrialState.WAITING or state_of(trial) == "paused":
                 _annotate_trial(study, place, trial, attrs)
         _annotate_study(study, place, attrs, ended=ended)
 
@@ -80,7 +80,7 @@ def _annotate_trial(
     prefix = _TRIAL_LINK.format(trial_id(trial))
     _link(study, prefix, offers_of(study, place, trial), attrs)
     of = f"{_FORM} {trial.state.name} {bool(trial.user_attrs.get(INFEASIBLE))}"
-    of += f" {trial.last_step}" if is_paused(trial) else ""
+    of += f" {trial.last_step}" if state_of(trial) == "paused" else ""
     mark = attrs.get(f"{_MARK}{trial_id(trial)}")
     if mark is None or mark["of"] != of or not mark["has_files"]:
         _write(study, trial_id(trial), trial_note(study, place, trial), of, attrs)

@@ -18,10 +18,11 @@ from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.storage import study_names
 from hawsweep.study.study import read_trials
-from hawsweep.study.trials import state_of
+from hawsweep.study.trials import is_interrupted, state_of
+from hawsweep.text import short_repr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrialRow:
     """One line of a leaderboard; values that a trial has not reached are None.
 
@@ -58,6 +59,8 @@ class TrialRow:
     reason: str | None = None
     nats_per_byte: float | None = None
     footprint_bytes: int | None = None
+
+    __repr__ = short_repr
 
 
 def leaderboard(study: optuna.Study) -> list[TrialRow]:
@@ -102,7 +105,8 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     settings = trial.params or trial.system_attrs.get("fixed_params", {})  # the latter: waiting
     state = state_of(trial)
     if state == "paused":
-        known["reason"] = f"at iteration {trial.last_step}"
+        at = f"at iteration {trial.last_step}"
+        known["reason"] = "interrupted" if is_interrupted(trial) else at
     return TrialRow(str(trial.number), state, settings, **known)
 
 

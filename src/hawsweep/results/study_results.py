@@ -117,6 +117,11 @@ class StudyResults:
         """
         return winner(self.study)
 
+    @property
+    def best_value(self) -> float | None:
+        """The score of the trial to use; None before the first complete trial."""
+        return None if (best := self.best_trial) is None else best.value
+
     def leaderboard(self) -> list[TrialRow]:
         """All trials and baselines, best first.
 

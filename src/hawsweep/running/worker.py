@@ -281,6 +281,7 @@ class Worker:
             except optuna.exceptions.UpdateFinishedTrialError:
                 from_outside = True  # for instance in the dashboard
             except Interrupted:
+                trial.set_user_attr(TIME_S, round(time.monotonic() - started, 3))
                 fault = INTERRUPTED
             except Exception as error:
                 self._presence.check()

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator
 
+from hawsweep.text import short_repr
+
 # A number that may be infinite; null in JSON, which has no infinity.
 Unbounded = Annotated[
     float,
@@ -30,7 +32,7 @@ _FEWEST = 8
 _CHUNK_VALUES = 100_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Interval:
     """A mean and the interval that holds the true one in ``level`` of all cases."""
 
@@ -38,6 +40,8 @@ class Interval:
     low: Unbounded
     high: Unbounded
     level: float = LEVEL
+
+    __repr__ = short_repr
 
     @property
     def excludes_zero(self) -> bool:

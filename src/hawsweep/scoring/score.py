@@ -21,9 +21,10 @@ from hawsweep.scoring.embedding import Embedder, Encode, prompt_for
 from hawsweep.scoring.intervals import Unbounded, mean_interval
 from hawsweep.scoring.metrics import CUT, REASONING_CUT, corpus_scores, fault_of, find_metric
 from hawsweep.spec.sweep import ScoringSpec
+from hawsweep.text import short_repr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sample:
     """One answer and its scores.
 
@@ -42,6 +43,8 @@ class Sample:
     chrf: float
     fault: str | None = None
     group: str | None = None
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)

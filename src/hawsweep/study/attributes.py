@@ -51,6 +51,8 @@ RETRIED_AFTER = "retried_after"
 BELOW_BYTES = "below_bytes"
 # Of a confirming trial: the number of the trial with the same settings, and the new seed.
 CONFIRMS, SEED = "confirms", "seed"
+# True while it waits because it was interrupted: it goes on, before all others. False afterwards.
+INTERRUPTED = "interrupted"
 # The trial, and the iteration, from which its training went on.
 CONTINUES = "continues"
 

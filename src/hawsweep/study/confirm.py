@@ -20,9 +20,10 @@ from hawsweep.study.attributes import CONFIRMED, CONFIRMS, EVAL_TIME_S, SEED, TI
 from hawsweep.study.storage import confirm_name
 from hawsweep.study.study import load_study, name_metric
 from hawsweep.study.trials import best_trial, complete_trials, is_paused
+from hawsweep.text import short_repr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Confirmation:
     """The confirming runs of one trial.
 
@@ -35,6 +36,8 @@ class Confirmation:
     trial_number: int
     selected: float
     scores: tuple[float, ...]
+
+    __repr__ = short_repr
 
     @property
     def mean(self) -> float:

@@ -22,6 +22,7 @@ from hawsweep.study.attributes import (
     CONFIRMS,
     FAULT,
     INFEASIBLE,
+    INTERRUPTED,
     MEMORY_CONSTRAINT,
     MEMORY_FACTOR,
     PLAN,
@@ -34,7 +35,7 @@ from hawsweep.study.attributes import (
 )
 from hawsweep.study.faults import FROM_OUTSIDE, Fault
 from hawsweep.study.optuna_door import storage_of, study_id, suggest, trial_id, trial_to_run
-from hawsweep.study.trials import count_begun, is_paused
+from hawsweep.study.trials import count_begun, is_interrupted, is_paused
 
 # Gives the number of the paused trial that goes on, if one does.
 Promote = Callable[[Sequence[FrozenTrial]], int | None]
@@ -48,7 +49,9 @@ _CARRIED = (CONFIRMS, SEED, RETRIED_AFTER, BELOW_BYTES)
 
 @dataclass(frozen=True)
 class Ending:
-    """How a trial ended: ``fail`` or ``infeasible``, as in events and tables; and the reason."""
+    """How a trial ended: ``fail``, ``infeasible`` or ``paused``, as in events and tables; and the
+    reason.
+    """
 
     state: str
     reason: str
@@ -76,13 +79,18 @@ def _is_left(owner: Mapping[str, Any] | None) -> bool:
 
 
 def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
-    """End a running trial according to its fault: its settings are queued again, or recorded as not
-    fitting into memory.
+    """End a running trial according to its fault: it goes on later, its settings are queued again,
+    or recorded as not fitting into memory.
     """
     trial = study.get_trials(deepcopy=False)[number]
     if trial.state.is_finished():
         return Ending("fail", FROM_OUTSIDE)  # no retry of a trial ended from outside
     state, reason, storage = TrialState.FAIL, fault.text, storage_of(study)
+    if fault.kind == "interrupted":
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
+            storage.set_trial_user_attr(trial_id(trial), INTERRUPTED, True)
+            storage.set_trial_state_values(trial_id(trial), TrialState.WAITING)
+        return Ending("paused", f"{reason}; it goes on at the next start")
     if fault.remedy == "go on":
         repeat_trial(study, number)
         reason += "; its settings are tried again"
@@ -212,6 +220,8 @@ def next_trial(
     promoted = promote(trials)
 
     def turn(waiting: FrozenTrial) -> int | None:
+        if is_interrupted(waiting):
+            return 0
         if is_paused(waiting):
             return 2 if waiting.number == promoted else None
         if RETRIED_AFTER in waiting.user_attrs:
@@ -233,6 +243,8 @@ def next_trial(
             return None
         number = _new_trial(study, worker)
     trial = trial_to_run(study, number)
+    if INTERRUPTED in trial.user_attrs:
+        trial.set_user_attr(INTERRUPTED, False)
     suggest(trial, space)
     return trial
 
@@ -268,7 +280,8 @@ def _end_misfit(
 
     Any program may queue. Optuna would train outside of a range, and raise for other choices.
     """
-    queued = {} if REPEATS in trial.user_attrs else trial.system_attrs.get("fixed_params", {})
+    has_begun = REPEATS in trial.user_attrs or is_interrupted(trial)
+    queued = {} if has_begun else trial.system_attrs.get("fixed_params", {})
     wrong = [key for key, value in queued.items() if not _is_allowed(space.get(key), value)]
     if not wrong:
         return False

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
-from hawsweep.study.attributes import INFEASIBLE, REPEATS, SPEC, TEST, TEST_OPENED
+from hawsweep.study.attributes import INFEASIBLE, INTERRUPTED, REPEATS, SPEC, TEST, TEST_OPENED
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
@@ -50,22 +50,30 @@ def _is_finished(trial: FrozenTrial) -> bool:
 
 
 def is_paused(trial: FrozenTrial) -> bool:
-    """Whether a trial waits, trained in part, to go on under its number. One that was queued has no
-    values yet.
-    """
-    return trial.state == TrialState.WAITING and bool(trial.intermediate_values)
+    """Whether a trial waits at a rung until it is promoted. One that was queued has no values."""
+    is_waiting = trial.state == TrialState.WAITING and not is_interrupted(trial)
+    return is_waiting and bool(trial.intermediate_values)
+
+
+def is_interrupted(trial: FrozenTrial) -> bool:
+    """Whether a trial waits to go on under its number because it was interrupted."""
+    return trial.state == TrialState.WAITING and bool(trial.user_attrs.get(INTERRUPTED))
 
 
 def state_of(trial: FrozenTrial) -> str:
     """The word for a trial's state, as tables and counts show it."""
     if trial.user_attrs.get(INFEASIBLE):
         return "infeasible"
-    return "paused" if is_paused(trial) else trial.state.name.lower()
+    waits = is_paused(trial) or is_interrupted(trial)
+    return "paused" if waits else trial.state.name.lower()
 
 
 def is_to_go_on(trial: FrozenTrial) -> bool:
-    """Whether a trial waits whose settings have begun: it is paused, or repeats one that died."""
-    return trial.state == TrialState.WAITING and (is_paused(trial) or REPEATS in trial.user_attrs)
+    """Whether a trial waits whose settings have begun: it is paused or was interrupted, or repeats
+    one that died.
+    """
+    repeats = trial.state == TrialState.WAITING and REPEATS in trial.user_attrs
+    return repeats or is_paused(trial) or is_interrupted(trial)
 
 
 def count_begun(trials: Iterable[FrozenTrial]) -> int:

@@ -26,6 +26,7 @@ from hawsweep.study.attributes import (
     EVAL_TIME_S,
     FAULT,
     INFEASIBLE,
+    INTERRUPTED,
     MEMORY_CONSTRAINT,
     PEAK_MEMORY_BYTES,
     PERPLEXITY,
@@ -84,8 +85,9 @@ def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Te
     plan = _plan(context, trial, train)
     train = train.model_copy(update={"grad_checkpoint": plan.execution.grad_checkpoint})
     folder.mkdir(parents=True, exist_ok=True)
-    known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-    state = load_state(folder, train) if known else None  # it was paused
+    known = trial.study.get_trials(deepcopy=False)[trial.number]
+    waited = bool(known.intermediate_values) or INTERRUPTED in known.user_attrs
+    state = load_state(folder, train) if waited else None
     if state is None:
         remove_state(folder)  # left from an earlier study of that name
         shutil.rmtree(folder / CHECKPOINT_DIR, ignore_errors=True)
@@ -146,7 +148,8 @@ def _plan(context: TrialContext, trial: optuna.Trial, train: TrainSpec) -> Plan:
             needed = (context.budget_bytes + short) / 1e9
             reason = f"needs {needed:.2f} GB, the budget is {context.budget_bytes / 1e9:.2f} GB"
         end_infeasible(trial, max(short / 1e9, SMALLEST_VIOLATION), reason)
-    trial.set_constraint(MEMORY_CONSTRAINT, 0.0)
+    if MEMORY_CONSTRAINT not in trial.constraints:  # it did not wait
+        trial.set_constraint(MEMORY_CONSTRAINT, 0.0)
     recorded = {"peak_bytes": plan.peak_bytes, "text": describe(plan, train)}
     trial.set_user_attr(PLAN, {**asdict(plan.execution), **recorded})
     context.execute(plan)

@@ -17,7 +17,7 @@ from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
 from hawsweep.study.attributes import BASES, NATS_PER_BYTE, PEAK_MEMORY_BYTES, PLAN, VAL_LOSS
 from hawsweep.study.baselines import baselines
-from hawsweep.study.trials import is_paused, state_of
+from hawsweep.study.trials import state_of
 from hawsweep.text import setting, short_name, visible
 
 BEST, COMPLETE, PRUNED, BASE, OTHER = "#e8690b", "#4a83dc", "#7f8794", "#0f9d8a", "#a35bd1"
@@ -100,7 +100,7 @@ def drawable_trials(study: optuna.Study) -> list[FrozenTrial]:
 def kind_of(trial: FrozenTrial) -> str:
     """``complete``, ``pruned``, as also paused ones are drawn, or ``other``."""
     known = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
-    return "pruned" if is_paused(trial) else known.get(trial.state, "other")
+    return "pruned" if state_of(trial) == "paused" else known.get(trial.state, "other")
 
 
 def color_of(trial: FrozenTrial) -> str:

@@ -100,8 +100,8 @@ def _died(values: Mapping[str, Any]) -> list[str]:
 
 def _reaped(values: Mapping[str, Any]) -> list[str]:
     return [
-        f"[yellow]trial {values['number']} was left running by a worker that is gone: its "
-        "settings are retried[/yellow]"
+        f"[yellow]trial {values['number']} was left running by a worker that is gone: it goes "
+        "on[/yellow]"
     ]
 
 
