@@ -103,16 +103,17 @@ def opened_text(n_opened: int) -> str:
 
 
 def clock(seconds: float) -> str:
-    """``1:02:03``, or ``2:03`` below an hour."""
+    """A time in a table: ``0:02:03``."""
     minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def duration(seconds: float) -> str:
-    """``2:03`` below an hour, then ``1h02``."""
-    minutes = round(seconds / 60)
-    return clock(seconds) if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}"
+    """A time in a sentence: ``45 s``, ``12 min``, ``6 h 13 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return " ".join([*([f"{hours} h"] * bool(hours)), *([f"{minutes} min"] * bool(minutes))])
 
 
 def shorten(text: str, length: int = 160) -> str:
@@ -131,10 +132,3 @@ def time_text(seconds: float) -> str:
     """A time as a sweep has it, in whole minutes: ``7h30m``."""
     hours, minutes = divmod(max(1, int(seconds / 60)), 60)
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or not hours else "")
-
-
-def seconds_text(seconds: float) -> str:
-    """A time for people: ``45 s``, ``12 min``, ``1h30m``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 3600 else time_text(seconds)

@@ -26,7 +26,7 @@ from hawsweep.prepare.inspect_data import (
 from hawsweep.prepare.sweep_text import render, scalar, short
 from hawsweep.spec.read import check_sweep, read_sweep
 from hawsweep.spec.yaml_text import parse_yaml
-from hawsweep.text import seconds_text, time_text
+from hawsweep.text import duration, time_text
 from hawsweep.units import parse_duration
 
 GEMMA = "mlx-community/gemma-3-4b-it-4bit"
@@ -189,10 +189,15 @@ def test_rendered_file_has_each_reason_beside_its_key_and_no_line_of_its_own():
 
 @pytest.mark.parametrize(
     ("seconds", "whole", "said"),
-    [(30, "1m", "30 s"), (600, "10m", "10 min"), (3600, "1h", "1h"), (27060, "7h31m", "7h31m")],
+    [
+        (30, "1m", "30 s"),
+        (600, "10m", "10 min"),
+        (3600, "1h", "1 h"),
+        (27060, "7h31m", "7 h 31 min"),
+    ],
 )
 def test_times_are_written_as_people_say_them(seconds, whole, said):
-    assert (time_text(seconds), seconds_text(seconds)) == (whole, said)
+    assert (time_text(seconds), duration(seconds)) == (whole, said)
     assert parse_duration(time_text(seconds)) == max(60, seconds // 60 * 60)
 
 

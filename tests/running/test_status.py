@@ -292,15 +292,15 @@ def picture(state, width, height=40, **options):
 def test_picture_has_what_is_known_of_each_worker(width):
     shown = picture(sweep([worker(7), worker(8, trial="3 again")]), width)
     assert max(map(len, shown.splitlines())) <= width
-    for text in ("4/10 trials", "0:40", "lr 1.00e-03  rank 8  iters 100", "40/100", "2.250"):
+    for text in ("4/10 trials", "0:00:40", "lr 1.00e-03  rank 8  iters 100", "40/100", "2.250"):
         assert text in shown, shown
-    for text in ("trial 7", "trial 3 again", "70", "0.97/1.90", "0:30", "best: trial 3 0.5000"):
+    for text in ("trial 7", "trial 3 again", "70", "0.97/1.90", "0:00:30", "best: trial 3 0.5000"):
         assert text in shown, shown
     # Between 2.0 at 20 and 1.5 at 60 the best trial had 1.75 at 40.
     assert f"{2.25 - 1.75:+.3f}" in shown
     left_s = (6 * 60 + 90 - 2 * 30) / 2
     ends = datetime.fromtimestamp(1030.0 + left_s)
-    assert f"ends {ends:%H:%M}, in 3:15" in shown
+    assert f"ends {ends:%H:%M}, in 3 min" in shown
     assert "2 runs with new seeds and the test split" in shown
 
 

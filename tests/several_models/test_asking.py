@@ -149,7 +149,7 @@ def test_leaderboard_shows_models_by_their_short_names_and_numbers_whole(width):
     for each in ("gemma-3-4", "two[red]", "1.25e-03", "32", "0.6834", "0.753"):
         assert each in text
     assert "base two" not in text  # the name has a column
-    assert "1h02" in text
+    assert "1:02:" in text
 
 
 @pytest.fixture

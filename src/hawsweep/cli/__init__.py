@@ -49,28 +49,10 @@ def main() -> None:
     """
 
 
-for _command in (
-    init,
-    explain,
-    preview,
-    validate,
-    start,
-    stop,
-    worker,
-    plan,
-    list_studies,
-    status,
-    show,
-    compare,
-    score,
-    export,
-    report,
-    dashboard,
-    doctor,
-    completion,
-    schema,
-):
-    main.add_command(_command)
+main.add("Prepare", init, preview, validate, explain, plan, doctor)
+main.add("Run", start, stop, worker)
+main.add("Look", status, list_studies, show, compare, dashboard, report)
+main.add("Use", export, score, completion, schema)
 
 
 def _read_help(command: click.Command) -> None:

@@ -5,11 +5,13 @@ import io
 import json
 import math
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -18,12 +20,36 @@ from hawsweep.machine.output import plain_stream, visible_output
 from hawsweep.text import ACTING, visible_line
 
 Command = Callable[..., Any]
+# More characters than any first sentence has: click would cut it.
+_LONGEST_HELP = 200
 # What a spreadsheet takes for the beginning of a formula, also in full width.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 class ErrorGroup(click.Group):
-    """Turns hawsweep's errors into one message and exit code 1."""
+    """Turns hawsweep's errors into one message and exit code 1; lists commands by their kinds.
+
+    Attributes:
+        kinds: The names of commands, by kind.
+    """
+
+    kinds: ClassVar[dict[str, list[str]]] = {}
+
+    def add(self, kind: str, *commands: click.Command) -> None:
+        """Add commands of a kind."""
+        for command in commands:
+            self.add_command(command)
+        self.kinds[kind] = [str(command.name) for command in commands]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence of each command's help, by kind."""
+        widest = max(map(len, self.commands))
+        for kind, names in self.kinds.items():
+            with formatter.section(kind):
+                formatter.write_dl(
+                    (name.ljust(widest), self.commands[name].get_short_help_str(_LONGEST_HELP))
+                    for name in names
+                )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -32,10 +58,22 @@ class ErrorGroup(click.Group):
                 return super().invoke(ctx)
             except HawsweepError as fault:
                 # The label may be red; the message is visible already.
-                click.echo(f"{_error_label()} {fault}", file=plain_stream(sys.stderr))
+                text = _wrapped(f"Error: {fault}").removeprefix("Error:")
+                click.echo(f"{_error_label()}{text}", file=plain_stream(sys.stderr))
                 ctx.exit(1)
             except KeyboardInterrupt:
                 ctx.exit(130)
+
+
+def _wrapped(text: str) -> str:
+    """A text for the terminal, its lines broken between words; as it is where there is none."""
+    if not sys.stderr.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    wrapper = textwrap.TextWrapper(
+        width, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+    )
+    return "\n".join(map(wrapper.fill, text.split("\n")))
 
 
 def _error_label() -> str:

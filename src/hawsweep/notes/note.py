@@ -31,6 +31,7 @@ from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.trials import best_trial, count_finished, read_test
 from hawsweep.text import (
+    clock,
     duration,
     faults_text,
     finite,
@@ -193,7 +194,7 @@ def _rows_table(study: optuna.Study, use: int | None) -> str:
             score_range(row.low, row.high, is_short=False),
             *([number(row.confirmed, "{:.4f}")] if again else []),
             number(row.peak_memory_bytes, "{:.2f}", 1e-9),
-            "" if row.time_s is None else duration(row.time_s),
+            "" if row.time_s is None else clock(row.time_s),
         ]
         for row in shown
     ]

@@ -46,7 +46,7 @@ from hawsweep.search.distributions import suggested_learning_rate
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.yaml_text import parse_yaml
-from hawsweep.text import SayProgress, seconds_text, time_text
+from hawsweep.text import SayProgress, duration, time_text
 
 
 @dataclass(frozen=True)
@@ -229,8 +229,8 @@ def _head(reference: str, model: str, hours: float, design: Design) -> list[str]
     known = design.plan.memory
     return [
         f"Made by `hawsweep init` for {reference} and {model}, {hours:g} hours.",
-        f"A trial takes about {seconds_text(design.timing.trial_s)} here, all about "
-        f"{seconds_text(design.timing.total_s)}; speed: {known.speed.how}.",
+        f"A trial takes about {duration(design.timing.trial_s)} here, all about "
+        f"{duration(design.timing.total_s)}; speed: {known.speed.how}.",
         "What a key means: hawsweep explain KEY",
     ]
 

@@ -2,7 +2,7 @@
 
 from hawsweep.prepare.design import Basis, Design
 from hawsweep.prepare.sweep_text import short
-from hawsweep.text import seconds_text
+from hawsweep.text import duration
 
 
 def reasons_of(basis: Basis, design: Design) -> dict[str, str]:
@@ -66,11 +66,11 @@ def _of_judging(basis: Basis, design: Design) -> dict[str, str]:
         "memory.budget": f"the free memory at the start; now {design.plan.budget.how}",
         "validation.max_examples": f"{of}, for the loss: {share:.0%} of a trial's time",
         "scoring.metric": "of the translations; chrf and bleu are recorded too",
-        "scoring.max_examples": f"translated by each survivor: {seconds_text(timing.answers_s)}",
+        "scoring.max_examples": f"translated by each survivor: {duration(timing.answers_s)}",
         "scoring.max_tokens": f"long references have {basis.answer_tokens:.0f}",
         "scoring.batch_size": "prompts at a time: as many as fit into memory, up to 16",
         "confirm.top": (
-            f"the best with new seeds, to see which was lucky: {seconds_text(timing.again_s)}"
+            f"the best with new seeds, to see which was lucky: {duration(timing.again_s)}"
             if design.top * design.seeds
             else "no time for it: the winner may have been lucky"
         ),

@@ -28,7 +28,7 @@ from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import load_study, spec_of, spec_to_run
-from hawsweep.text import SayProgress, seconds_text
+from hawsweep.text import SayProgress, duration
 
 FEW_PROMPTS = 50
 # The assumed standard deviation of a similarity over prompts, before there are answers.
@@ -322,10 +322,10 @@ def _time(spec: SweepSpec, plans: Sequence[tuple[SweepPlan, Timing]]) -> Finding
         statistics.mean(getattr(timing, each) for _, timing in plans)
         for each in ("total_s", "trial_s")
     )
-    text = f"about {seconds_text(total_s)}, {seconds_text(trial_s)} a trial"
+    text = f"about {duration(total_s)}, {duration(trial_s)} a trial"
     text += f"; {plans[0][0].memory.speed.how}"
     if spec.timeout is not None and total_s > 1.1 * spec.timeout:
-        text += f"; the timeout is {seconds_text(spec.timeout)}"
+        text += f"; the timeout is {duration(spec.timeout)}"
         return Finding(
             "time", "warning", text, "It ends with fewer trials; the best are confirmed."
         )

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from hawsweep.planning.fits import scoring_remedy
 from hawsweep.spec.sweep import short_names
-from hawsweep.text import duration, setting, short_name
+from hawsweep.text import clock, duration, setting, short_name
 from hawsweep.views.terminal.style import make_grid, make_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def plans_picture(plans: Sequence[Timed]) -> RenderableType:
             escape(names[plan.spec.model]),
             f"{plan.memory.shape.weight_bytes() / 1e9:.2f}",
             *cells,
-            "" if timing is None else duration(timing.total_s),
+            "" if timing is None else clock(60 * round(timing.total_s / 60)),
         )
     parts = [part for plan, _ in plans for part in (*_body(plan), "")]
     return Group(*parts, table, "", *_models_end(plans))
@@ -132,7 +132,7 @@ def _verdict_cells(verdict: "Fit") -> list[str]:
     cells = [
         f"{shown.peak_bytes / 1e9:.2f}",
         f"{verdict.tokens_per_s:.0f}" if fits else "",
-        duration(verdict.seconds) if fits else "",
+        clock(60 * round(verdict.seconds / 60)) if fits else "",
         verdict.how,
     ]
     return cells if fits else [f"[magenta]{cell}[/magenta]" if cell else "" for cell in cells]

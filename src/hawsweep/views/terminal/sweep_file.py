@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
-from hawsweep.text import clock, duration
+from hawsweep.text import duration
 from hawsweep.views.terminal.doctor import counted, findings_table
 from hawsweep.views.terminal.style import make_grid
 from hawsweep.views.terminal.text import Text
@@ -160,9 +160,9 @@ def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[Renderab
     text = Text.assemble("Wrote ", (path, "bold"), ". ")
     text.append(
         f"Expected to end after {duration(timing.total_s)} of the {duration(hours * 3600)}: start "
-        f"{clock(timing.start_s)}, base and trials {clock(timing.trials_s)} "
-        f"({clock(timing.trial_s)} each that is trained whole), new seeds {clock(timing.again_s)}, "
-        f"test {clock(timing.test_s)}."
+        f"{duration(timing.start_s)}, base and trials {duration(timing.trials_s)} "
+        f"({duration(timing.trial_s)} each that is trained whole), new seeds "
+        f"{duration(timing.again_s)}, test {duration(timing.test_s)}."
     )
     commands = (
         (Text(f"hawsweep plan {name}"), "what fits, setting by setting"),

@@ -15,7 +15,16 @@ from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
 from hawsweep.study.baselines import score_of
 from hawsweep.study.place import printable
-from hawsweep.text import duration, number, opened_text, score_range, setting, short_name, shorten
+from hawsweep.text import (
+    clock,
+    duration,
+    number,
+    opened_text,
+    score_range,
+    setting,
+    short_name,
+    shorten,
+)
 from hawsweep.views.terminal.style import STYLES, make_table
 from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import (
@@ -164,7 +173,7 @@ def _columns(rows: Sequence["TrialRow"], use: int | None) -> list[_Column]:
         column("chrF", "chrF", lambda row: number(row.chrf, "{:.1f}")),
         column("tok/s", "tok/s", lambda row: number(row.tokens_per_s, "{:.0f}")),
         column("peak GB", "GB", lambda row: number(row.peak_memory_bytes, "{:.2f}", 1e-9)),
-        column("time", "time", lambda row: "" if row.time_s is None else duration(row.time_s)),
+        column("time", "time", lambda row: "" if row.time_s is None else clock(row.time_s)),
     ]
 
 
