@@ -236,7 +236,7 @@ def test_plan_is_printed_as_json():
 
 @pytest.mark.parametrize("ram", ["128GB", "8GB", "4GB"])
 def test_plan_is_shown(ram):
-    done = CliRunner().invoke(main, ["plan", "gemma-lr-rank", "--ram", ram])
+    done = CliRunner().invoke(main, ["plan", "gemma-lr-rank", "--all", "--ram", ram])
     assert done.exit_code == 0, done.output
     assert "num_layers" in done.output
     assert ("does not fit" in done.output) is (planned(ram).largest.plan is None)

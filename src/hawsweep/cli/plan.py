@@ -43,6 +43,7 @@ from hawsweep.cli.start import overrides_of
 @click.option(
     "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set any key of the sweep."
 )
+@click.option("--all", "show_all", is_flag=True, help="Show each value of each searched key.")
 @json_option
 def plan(
     name: str,
@@ -52,6 +53,7 @@ def plan(
     device: "Device | None",
     calibrate: bool,
     settings: tuple[str, ...],
+    show_all: bool,
     as_json: bool,
     **given: str | None,
 ) -> None:
@@ -81,7 +83,7 @@ def plan(
 
     for model, residuals in measured.items():
         console.print(*([model] if spec.searches_models else []), residuals_table(residuals), "")
-    console.print(plans_picture(timed))
+    console.print(plans_picture(timed, show_all=show_all))
 
 
 def _calibrate(spec: "SweepSpec", console: "Console") -> dict[str, list[Any]]:

@@ -8,12 +8,14 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from hawsweep.models.shape import FLOAT32_BYTES
 from hawsweep.planning.fits import scoring_remedy
 from hawsweep.spec.sweep import short_names
 from hawsweep.text import clock, duration, setting, short_name
 from hawsweep.views.terminal.style import make_grid, make_table
 
 if TYPE_CHECKING:
+    from hawsweep.models.shape import ModelShape
     from hawsweep.planning.sweep_plan import Fit, SweepPlan
     from hawsweep.planning.sweep_time import Timing
 
@@ -22,11 +24,16 @@ if TYPE_CHECKING:
 Timed = tuple["SweepPlan", "Timing | None"]
 
 
-def plans_picture(plans: Sequence[Timed]) -> RenderableType:
-    """The plan of each model of a sweep; for several models also a table."""
+def plans_picture(plans: Sequence[Timed], *, show_all: bool = False) -> RenderableType:
+    """The plan of each model of a sweep, the answer first; for several models also a table.
+
+    Args:
+        show_all: Also each value of each searched key.
+    """
+    more = [] if show_all else ["[dim]each value of each searched key: --all[/dim]"]
     if len(plans) == 1:
         ((plan, timing),) = plans
-        return Group(*_body(plan), "", *_end(plan, timing))
+        return Group(*_end(plan, timing), "", *_body(plan, show_all=show_all), *more)
     names = short_names(plan.spec.model for plan, _ in plans)
     table = make_table(
         "model | >weights GB | >smallest: GB | >trial | >largest: GB | >trial | >whole sweep"
@@ -40,8 +47,8 @@ def plans_picture(plans: Sequence[Timed]) -> RenderableType:
             *cells,
             "" if timing is None else clock(60 * round(timing.total_s / 60)),
         )
-    parts = [part for plan, _ in plans for part in (*_body(plan), "")]
-    return Group(*parts, table, "", *_models_end(plans))
+    parts = [part for plan, _ in plans for part in ("", *_body(plan, show_all=show_all))]
+    return Group(*_models_end(plans), "", table, *parts, *more)
 
 
 def _models_end(plans: Sequence[Timed]) -> list[str]:
@@ -83,7 +90,7 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
     return lines
 
 
-def _body(plan: "SweepPlan") -> list[RenderableType]:
+def _body(plan: "SweepPlan", *, show_all: bool) -> list[RenderableType]:
     known, spec = plan.memory, plan.spec
     weights = known.shape.weight_bytes() / 1e9
     longest = int(plan.work.lengths.max())
@@ -91,11 +98,10 @@ def _body(plan: "SweepPlan") -> list[RenderableType]:
     answers = (
         f"{spec.scoring.batch_size} prompts at a time, up to {plan.scoring_bytes / 1e9:.1f} GB"
     )
-    if plan.scoring_bytes > plan.arrays_bytes:
-        remedy = scoring_remedy(spec, known, plan.work, plan.arrays_bytes)
+    if remedy := _scoring_remedy(plan):
         answers += f" [red]do not fit: use {remedy}[/red]"
     facts = {
-        "model": escape(f"{spec.model}: {weights:.2f} GB of weights"),
+        "model": escape(f"{spec.model}: {weights:.2f} GB of weights {_kept(known.shape)}"),
         "budget": f"{plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}",
         "": f"{workers}, {plan.arrays_bytes / 1e9:.1f} GB each for MLX's arrays, "
         f"{(plan.worker_bytes - plan.arrays_bytes) / 1e9:.1f} GB for the rest of its process",
@@ -105,6 +111,9 @@ def _body(plan: "SweepPlan") -> list[RenderableType]:
         "speed": known.speed.how,
         "answers": answers,
     }
+    grid = make_grid(facts.items(), "bold", "")
+    if not show_all:
+        return [grid]
     table = make_table(
         "key | >value | >smallest: GB | >tok/s | >trial | how "
         "| >largest: GB | >tok/s | >trial | how"
@@ -114,7 +123,21 @@ def _body(plan: "SweepPlan") -> list[RenderableType]:
             cells = [cell for verdict in ends for cell in _verdict_cells(verdict)]
             table.add_row(short_name(key) if number == 0 else "", setting(value), *cells)
     meaning = "smallest, largest: the other keys at the values of least and most memory"
-    return [make_grid(facts.items(), "bold", ""), "", table, f"[dim]{meaning}[/dim]"]
+    return [grid, "", table, f"[dim]{meaning}[/dim]"]
+
+
+def _scoring_remedy(plan: "SweepPlan") -> str:
+    """What makes the translations fit; empty where they do."""
+    if plan.scoring_bytes <= plan.arrays_bytes:
+        return ""
+    return scoring_remedy(plan.spec, plan.memory, plan.work, plan.arrays_bytes)
+
+
+def _kept(shape: "ModelShape") -> str:
+    """How weights are kept: ``in 4 bits``, ``in 16 bits``, ``in float32``."""
+    if shape.quantization is not None:
+        return f"in {shape.quantization.bits} bits"
+    return "in float32" if shape.float_bytes == FLOAT32_BYTES else "in 16 bits"
 
 
 def _epochs(plan: "SweepPlan") -> str:
@@ -142,6 +165,8 @@ def _end(plan: "SweepPlan", timing: "Timing | None") -> list[str]:
     lines = ["[red]Nothing of this sweep fits.[/red]"]
     if timing is not None:
         lines = _time_lines(plan, [timing])
+        if remedy := _scoring_remedy(plan):
+            lines.insert(0, f"[red]Translations do not fit: use {remedy}.[/red]")
     if plan.faster is not None and plan.largest.plan is not None:
         from hawsweep.planning.trial_plan import describe
 
