@@ -20,6 +20,7 @@ from hawsweep.cli.list import list_studies
 from hawsweep.cli.plan import plan
 from hawsweep.cli.preview import preview
 from hawsweep.cli.report import report
+from hawsweep.cli.review import review
 from hawsweep.cli.score import score
 from hawsweep.cli.show import show
 from hawsweep.cli.start import start
@@ -62,6 +63,7 @@ for _command in (
     status,
     show,
     compare,
+    review,
     score,
     export,
     report,

@@ -56,6 +56,23 @@ class LeftOutput(_Output):
     command: str = Field(description="What goes on with it, or comes next; empty where nothing.")
 
 
+class ReviewOutput(_Output):
+    """`hawsweep review`: what a person said so far, as numbers of sentences."""
+
+    trial: int
+    split: str
+    n_trial: int = Field(description="The trial's answer is better.")
+    n_base: int = Field(description="The untuned model's answer is better.")
+    n_equal: int
+    n_neither: int
+    n_same: int = Field(description="Identical answers, which were not shown.")
+    preference: Interval | None = Field(description="Share of the trial where one is better.")
+    n_agreed: int = Field(description="The score prefers the same answer.")
+    agreement: Interval | None = Field(description="Their share where one is better.")
+    is_current: bool = Field(description="Whether the best trial still has these answers.")
+    sentences: list[str]
+
+
 class StatusOutput(_Output):
     """`hawsweep status`; why and groups where they were asked for."""
 
@@ -65,6 +82,7 @@ class StatusOutput(_Output):
     self_check: SelfCheck | None
     verdict: Verdict | None
     confirmed: list[Confirmation]
+    review: ReviewOutput | None = Field(description="What a person said; null without a review.")
     why: Insight | None = None
     groups: list[GroupRow] | None = None
     known: Belief | None = Field(description="What the search knows; null before three trials.")
@@ -248,6 +266,7 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "status": TypeAdapter(StatusOutput),
     "show": TypeAdapter(ShowOutput),
     "compare": TypeAdapter(CompareOutput),
+    "review": TypeAdapter(ReviewOutput | None),
     "score": TypeAdapter(ScoreOutput),
     "init": TypeAdapter(InitOutput),
     "preview": TypeAdapter(PreviewOutput),
