@@ -236,6 +236,21 @@ def test_draft_is_read_as_the_sweep_it_says_and_every_key_has_a_reason(mac, tmp_
             assert re.search(r"\S  +# \w", line), line
 
 
+def test_column_of_few_repeated_values_is_taken_as_the_group(mac):
+    registers = ("formal", "casual", "church")
+    rows = [(*pair, registers[n % 3], n) for n, pair in enumerate(pairs(90))]
+    header = ("Hawaiian", "English", "register", "number")
+    draft = draft_sweep(GEMMA, write_csv("a.csv", rows, header), 8)
+    assert draft.columns == Columns(
+        "Hawaiian", "English", "by their names", ("number",), "register"
+    )
+    (data,) = draft.spec.data
+    assert data.group == "register"
+    assert "compared by group" in draft.reasons["data.group"]
+    found = load_data(draft.spec.data)
+    assert {record.group for record in found.train} == set(registers)
+
+
 def test_twenty_pairs_get_high_rates_few_iterations_and_a_warning(mac):
     few = draft_sweep(GEMMA, write_csv("few.csv", pairs(20)), 8)
     many = draft_sweep(GEMMA, write_csv("many.csv", pairs(2000)), 8)

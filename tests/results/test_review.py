@@ -157,7 +157,7 @@ def test_single_sentence_can_be_judged(place):
 
 def test_what_cannot_be_reviewed_is_said(place):
     study = record("clear", place)  # both answer alike
-    with pytest.raises(ScoringError, match="answer all 12 test prompts alike"):
+    with pytest.raises(ScoringError, match="answer all 16 test prompts alike"):
         ReviewSession(study, place, 20)
     for path in place.trial_dir("rates", 1).glob("*samples.jsonl"):
         path.unlink()
