@@ -16,6 +16,7 @@ from hawsweep.results.compare_trials import Comparison
 from hawsweep.results.groups import GroupRow
 from hawsweep.results.importance import Insight
 from hawsweep.results.leaderboard import TrialRow
+from hawsweep.results.marks import MarkedSystem
 from hawsweep.results.verdict import Verdict
 from hawsweep.scoring.intervals import Interval
 from hawsweep.scoring.score import Scores
@@ -163,6 +164,22 @@ class ScoreOutput(_Output):
     reversed_pairs: list[tuple[str, str]]
 
 
+class MarksOutput(_Output):
+    """`hawsweep score --marks`."""
+
+    study: str
+    trial: int
+    split: str
+    systems: list[MarkedSystem]
+    n_unknown: int = Field(description="Marks of answers that the study does not have.")
+    n_right: int
+    n_wrong: int
+    separation: float | None = Field(
+        description="Share of pairs of a right and a wrong answer that the score ranks so."
+    )
+    sentences: list[str]
+
+
 class FitOutput(_Output):
     """How settings would be executed."""
 
@@ -267,7 +284,7 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "show": TypeAdapter(ShowOutput),
     "compare": TypeAdapter(CompareOutput),
     "review": TypeAdapter(ReviewOutput | None),
-    "score": TypeAdapter(ScoreOutput),
+    "score": TypeAdapter(ScoreOutput | MarksOutput),
     "init": TypeAdapter(InitOutput),
     "preview": TypeAdapter(PreviewOutput),
     "validate": TypeAdapter(ValidateOutput),
