@@ -289,6 +289,11 @@ def test_more_time_is_used_and_too_little_is_refused_with_what_would_do(mac):
     assert draft_sweep(GEMMA, data, enough).spec.trials >= 3
 
 
+def test_too_little_time_for_a_model_of_few_blocks_says_what_would_do(mac, tiny_model_dir):
+    with pytest.raises(SpecError, match=r"0\.001 hours are too short for 3 trials of .* Give --ho"):
+        draft_sweep(str(tiny_model_dir), write_csv("pairs.csv", pairs(400, 4)), 0.001)
+
+
 def test_what_does_not_fit_is_refused(mac, monkeypatch):
     small = memory.Machine(4 * 10**9, 2 * 10**9, gpu_bytes=3 * 10**9)
     monkeypatch.setattr(memory, "this_machine", lambda: small)

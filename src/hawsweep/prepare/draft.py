@@ -134,6 +134,7 @@ def _look(model: str, keys: str | dict[str, Any], seconds: float, progress: SayP
         width,
         choose_batch(view, width),
         seconds,
+        known.shape.n_layers,
     )
 
 
