@@ -1,7 +1,8 @@
 """The embedder's process, with letters counted in place of the model ``letters``: importing torch
-takes longer than a sweep of the tiny model.
+takes longer than a sweep of the tiny model. With the argument ``alone``, in place of every model.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -25,6 +26,6 @@ class Letters:
 if __name__ == "__main__":
     load = embedder_process.load_embedder
     embedder_process.load_embedder = lambda path, **options: (
-        Letters() if path == LETTERS_DIR else load(path, **options)
+        Letters() if path == LETTERS_DIR or "alone" in sys.argv else load(path, **options)
     )
     embedder_process.main()

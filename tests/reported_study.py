@@ -15,7 +15,7 @@ NASTY = (
     "</script><script>document.title='stolen'</script><img src=x onerror=\"document.title='x'\">"
 )
 ODD = "\u202eʻŌlelo | *pipe* `tick`"
-N_PROMPTS = 12
+N_PROMPTS = 16
 HOST = "anns-own-machine"
 SPEC = check_sweep(
     {

@@ -77,6 +77,10 @@ class Screen:
             ]
             return "\n".join([*above, *(line.rstrip() for line in self._screen.display)])
 
+    def type(self, keys):
+        """Press keys."""
+        os.write(self._ours, keys.encode())
+
     def until(self, *texts):
         """Wait until all of these are to be seen at once; give the screen."""
         deadline = time.monotonic() + PATIENCE_S

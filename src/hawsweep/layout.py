@@ -20,3 +20,5 @@ SAMPLE_FILES = {
 
 
 LOSSES_FILE = "valid_losses.npy"
+# A person's judgments of translations, in a study's folder.
+REVIEW_FILE = "review.jsonl"

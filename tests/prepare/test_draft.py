@@ -241,6 +241,21 @@ def test_draft_is_read_as_the_sweep_it_says_and_every_key_has_a_reason(mac, tmp_
             assert re.search(r"\S  +# \w", line), line
 
 
+def test_column_of_few_repeated_values_is_taken_as_the_group(mac):
+    registers = ("formal", "casual", "church")
+    rows = [(*pair, registers[n % 3], n) for n, pair in enumerate(pairs(90))]
+    header = ("Hawaiian", "English", "register", "number")
+    draft = draft_sweep(GEMMA, write_csv("a.csv", rows, header), 8)
+    assert draft.columns == Columns(
+        "Hawaiian", "English", "by their names", ("number",), "register"
+    )
+    (data,) = draft.spec.data
+    assert data.group == "register"
+    assert "compared by group" in draft.reasons["data.group"]
+    found = load_data(draft.spec.data)
+    assert {record.group for record in found.train} == set(registers)
+
+
 def test_twenty_pairs_get_high_rates_few_iterations_and_a_warning(mac):
     few = draft_sweep(GEMMA, write_csv("few.csv", pairs(20)), 8)
     many = draft_sweep(GEMMA, write_csv("many.csv", pairs(2000)), 8)
@@ -277,6 +292,11 @@ def test_more_time_is_used_and_too_little_is_refused_with_what_would_do(mac):
         draft_sweep(GEMMA, data, 0.1)
     enough = float(re.search(r"Give --hours ([\d.]+) or more", str(fault.value))[1])
     assert draft_sweep(GEMMA, data, enough).spec.trials >= 3
+
+
+def test_too_little_time_for_a_model_of_few_blocks_says_what_would_do(mac, tiny_model_dir):
+    with pytest.raises(SpecError, match=r"0\.001 hours are too short for 3 trials of .* Give --ho"):
+        draft_sweep(str(tiny_model_dir), write_csv("pairs.csv", pairs(400, 4)), 0.001)
 
 
 def test_what_does_not_fit_is_refused(mac, monkeypatch):

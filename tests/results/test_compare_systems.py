@@ -214,9 +214,9 @@ def test_items_are_ordered_from_harmed_to_improved(compared):
     assert found.gain.mean == pytest.approx(0.1)
     assert (found.n_better, found.n_worse) == (3, 2)
     assert found.items[0].outputs == ("base 3", "0000 3")
-    assert [row.group for row in found.groups] == ["odd", "even"]
-    assert found.groups[0].gain.mean == pytest.approx(-0.1)
-    assert found.groups[0].n_prompts == 3
+    assert [row.group for row in found.groups] == ["others (2 groups)"]
+    assert found.groups[0].gain.mean == pytest.approx(0.1)
+    assert found.groups[0].n_prompts == 6
 
 
 def test_best_trial_is_compared_with_the_base_by_default(compared):

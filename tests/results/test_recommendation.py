@@ -97,7 +97,7 @@ def record(kind, place):
         "test",
         {
             "trial_number": best,
-            "n_prompts": 12,
+            "n_prompts": 16,
             "n_opened": 1,
             "base": {**known, "score": base_score},
             "trial": {**known, "score": scores[best]},

@@ -43,7 +43,7 @@ def test_answers_are_told_apart(tmp_path, answer, kind, near_miss):
 def test_answers_stand_beside_the_untuned_models_the_largest_gain_first(tmp_path):
     study, place = make_reported_study(tmp_path)
     found = translations(study, place)
-    assert (found.split, len(found.rows)) == ("test", 12)
+    assert (found.split, len(found.rows)) == ("test", 16)
     assert found.labels["base"] == "base"
     assert found.labels["few_shot"] == "4-shot base"
     gains = [row.gain for row in found.rows]

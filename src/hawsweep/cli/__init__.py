@@ -20,6 +20,7 @@ from hawsweep.cli.list import list_studies
 from hawsweep.cli.plan import plan
 from hawsweep.cli.preview import preview
 from hawsweep.cli.report import report
+from hawsweep.cli.review import review
 from hawsweep.cli.score import score
 from hawsweep.cli.show import show
 from hawsweep.cli.start import start
@@ -51,7 +52,7 @@ def main() -> None:
 
 main.add("Prepare", init, preview, validate, explain, plan, doctor)
 main.add("Run", start, stop, worker)
-main.add("Look", status, list_studies, show, compare, dashboard, report)
+main.add("Look", status, list_studies, show, compare, review, dashboard, report)
 main.add("Use", export, score, completion, schema)
 
 

@@ -29,6 +29,12 @@ from hawsweep.views.terminal.console import make_console
     metavar="NAME TRIAL",
     help="Score each kept checkpoint of a trial instead of a file.",
 )
+@click.option(
+    "--marks",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Read answers that were marked right or wrong in a study's report.",
+)
 @click.option("--max-examples", type=int, default=64, show_default=True)
 @click.option("--max-tokens", type=int, default=128, show_default=True)
 @click.option("--metric", default="semantic_similarity", show_default=True)
@@ -45,6 +51,7 @@ def score(
     data: str | None,
     split: str,
     checkpoints: tuple[str, str] | None,
+    marks: Path | None,
     place: Place,
     as_json: bool,
     as_csv: bool,
@@ -52,13 +59,20 @@ def score(
 ) -> None:
     """Score without a sweep: each column of a table FILE, a model, or a trial's checkpoints.
 
+    With --marks, tell how many answers a person marked right, and whether the score separates right
+    from wrong.
+
     \b
     Example: hawsweep score predictions.csv --source Hawaiian --reference English
              hawsweep score --model smollm2-135m-instruct --data phrasebook
              hawsweep score --checkpoints lr-rank 3
+             hawsweep score --marks lr-rank-marks.json
     """
-    if sum(each is not None for each in (file, model, checkpoints)) != 1:
-        raise click.UsageError("Give one of FILE, --model and --checkpoints.")
+    if sum(each is not None for each in (file, model, checkpoints, marks)) != 1:
+        raise click.UsageError("Give one of FILE, --model, --checkpoints and --marks.")
+    if marks is not None:
+        _score_marks(marks, place, as_json=as_json, as_csv=as_csv)
+        return
     if model is not None and data is None:
         raise click.UsageError("--model needs --data.")
     from hawsweep.results.compare_systems import score_checkpoints, score_file, score_model
@@ -90,3 +104,20 @@ def score(
     from hawsweep.views.terminal.verdict import ranking_picture
 
     console.print(ranking_picture(ranking))
+
+
+def _score_marks(path: Path, place: Place, *, as_json: bool, as_csv: bool) -> None:
+    if as_csv:
+        raise click.UsageError("--marks has no table: leave out --csv.")
+    from hawsweep.results.marks import read_marks, score_marks
+    from hawsweep.study.storage import open_storage
+    from hawsweep.study.study import load_study
+
+    marks = read_marks(path)
+    marking = score_marks(load_study(open_storage(place), marks.study), place, marks)
+    if as_json:
+        print_json(marking.to_plain())
+        return
+    console = make_console()
+    for sentence in marking.sentences():
+        console.print(sentence, markup=False, highlight=False)

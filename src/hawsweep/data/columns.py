@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ _HEADER_WORDS = {*SOURCES, *TARGETS} | {
 }
 _MOST_HEADER_WORDS = 3
 _ROWS_LOOKED_AT = 200
+# A column looks like one of groups if it has at most so many values, each short, and each so many
+# times in the mean.
+_MOST_GROUPS, _LONGEST_GROUP, _LEAST_REPEATED = 20, 40, 10
 _REMEDY = "Name them with data.source and data.target; `hawsweep init` has --source and --target."
 
 
@@ -56,13 +60,14 @@ class Columns:
 
 @contextmanager
 def open_pairs(
-    path: Path, source: str | None = None, target: str | None = None
+    path: Path, source: str | None = None, target: str | None = None, group: str | None = None
 ) -> Iterator[tuple[Columns, Rows]]:
     """The columns chosen of a table, and its rows: line number, and cells by column.
 
     Args:
         source: The column of the texts; None: chosen.
         target: The column of the translations; None: chosen.
+        group: The column of the groups; None: the one named ``group``.
 
     Raises:
         DataError: The table cannot be read, its columns cannot be chosen, or rows lack a text,
@@ -70,7 +75,7 @@ def open_pairs(
     """
     with open_table(path) as (columns, rows):
         first = list(islice(rows, _ROWS_LOOKED_AT))
-        chosen = choose_columns(path, columns, [row for _, row in first], source, target)
+        chosen = choose_columns(path, columns, [row for _, row in first], source, target, group)
         yield chosen, full_rows(path, chain(first, rows), (chosen.source, chosen.target))
 
 
@@ -80,6 +85,7 @@ def choose_columns(
     rows: Sequence[Mapping[str, str]],
     source: str | None = None,
     target: str | None = None,
+    group: str | None = None,
 ) -> Columns:
     """The columns of texts and translations: those asked for, else those with usual names, else the
     only two, else the only two that hold words.
@@ -92,10 +98,11 @@ def choose_columns(
         DataError: There are no such two columns, one that was asked for is missing, or the header
             is a row of data.
     """
-    source, target = (name if name is None else name.strip() for name in (source, target))
-    _check_asked(path, columns, source, target)
+    source, target, group = (n if n is None else n.strip() for n in (source, target, group))
+    _check_asked(path, columns, source, target, group)
+    named = [name for name in columns if (name == group if group else is_group(name))]
     texts = [name for name in columns if _holds_words(row[name] for row in rows)]
-    found = _find(columns, texts, source, target)
+    found = _find([name for name in columns if name not in named], texts, source, target)
     is_asked = bool(source or target)
     if not is_asked and _reads_like_data(found[:2] if found else columns, columns):
         raise DataError(
@@ -104,16 +111,20 @@ def choose_columns(
             f"are names: {_REMEDY[0].lower()}{_REMEDY[1:]}"
         )
     if found is None:
-        raise DataError(_explain(path, columns, [each for each in texts if not is_group(each)]))
+        raise DataError(_explain(path, columns, [each for each in texts if each not in named]))
     left = [name for name in columns if name not in found[:2]]
-    others = tuple(name for name in left if not is_group(name))
-    return Columns(*found, others, next(filter(is_group, left), None))
+    others = tuple(name for name in left if name not in named)
+    return Columns(*found, others, next((name for name in named if name in left), None))
 
 
 def _check_asked(
-    path: Path, columns: Sequence[str], source: str | None, target: str | None
+    path: Path,
+    columns: Sequence[str],
+    source: str | None,
+    target: str | None,
+    group: str | None,
 ) -> None:
-    for key, name in (("source", source), ("target", target)):
+    for key, name in (("source", source), ("target", target), ("group", group)):
         if name is not None and name not in columns:
             raise DataError(
                 f"{path} has no column {name!r} (data.{key}). Its columns: "
@@ -124,6 +135,10 @@ def _check_asked(
             f"{path}: the texts and their translations are both from the column {source!r}. Set "
             "data.source and data.target."
         )
+    if group is not None and group in (source, target):
+        raise DataError(
+            f"{path}: the column {group!r} is data.group, and also holds the texts. Name another."
+        )
 
 
 def _find(
@@ -132,11 +147,12 @@ def _find(
     """The columns of texts and translations and why these; None where they cannot be told.
 
     Args:
+        columns: All but that of the groups.
         texts: The columns that hold words.
     """
     if source and target:
         return source, target, "asked for"
-    free = [name for name in columns if name not in (source, target) and not is_group(name)]
+    free = [name for name in columns if name not in (source, target)]
     named = (source or _called(SOURCES, free), target or _called(TARGETS, free))
     if named[0] and named[1]:
         return named[0], named[1], "by their names"
@@ -152,6 +168,25 @@ def _find(
 def is_group(column: str) -> bool:
     """Whether a column has the name of the one with each row's group."""
     return column.casefold() == GROUP
+
+
+def find_group(rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> tuple[str | None, int]:
+    """The first of some columns that looks like one of groups: few short values, each repeated, in
+    most rows. None without one. Also the number of rows.
+    """
+    counts: dict[str, Counter[str]] = {name: Counter() for name in columns}
+    n_rows = 0
+    for row in rows:
+        n_rows += 1
+        for name, found in list(counts.items()):
+            if row[name]:
+                found[row[name]] += 1
+            if len(found) > _MOST_GROUPS or len(row[name]) > _LONGEST_GROUP:
+                del counts[name]
+    for name, found in counts.items():
+        if len(found) > 1 and found.total() >= max(n_rows / 2, len(found) * _LEAST_REPEATED):
+            return name, n_rows
+    return None, n_rows
 
 
 def _explain(path: Path, columns: Sequence[str], texts: Sequence[str]) -> str:

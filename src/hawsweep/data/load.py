@@ -7,7 +7,7 @@ file of pairs or records, or a Hugging Face data set. Records: records.py. Their
 import os
 import random
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
@@ -171,10 +171,23 @@ def _read_folder(folder: Path, spec: DataSpec, needed: Sequence[str]) -> Splits:
             there = ", ".join(sorted(_names(folder))[:10]) or "nothing"
             files = " and ".join(f"{name}.jsonl" for name in needed)
             raise DataError(f"{folder} has no {split}.jsonl; it has {there}. Put {files} there.")
-        found[split] = read_records(paths[0], spec.normalize) if paths else Records()
+        group = spec.group or GROUP
+        found[split] = read_records(paths[0], spec.normalize, group) if paths else Records()
+    _check_group(found.values(), str(folder), spec)
     plain = all(not (folder / f"{s}.jsonl").exists() or found[s].is_plain for s in found)
     as_mlx_lm = plain and (folder / "valid.jsonl").exists()
     return Splits(found["train"], found["valid"], found["test"], folder if as_mlx_lm else None)
+
+
+def _check_group(splits: Collection[Records], name: str, spec: DataSpec) -> None:
+    """Refuse a key of groups that no record has."""
+    known = [record for records in splits for record in records[:1]]
+    if spec.group and known and all(each.group is None for split in splits for each in split):
+        keys = ", ".join(known[0].content)[:200]
+        raise DataError(
+            f"{name}: no record has the key {spec.group!r} (data.group). The keys of the first: "
+            f"{keys}."
+        )
 
 
 def _names(folder: Path) -> list[str]:
@@ -187,7 +200,7 @@ def _names(folder: Path) -> list[str]:
 def _read_file(path: Path, spec: DataSpec) -> Splits:
     columns: dict[str, Columns] = {}
     if is_table(path, spec.source, spec.target):
-        with open_pairs(path, spec.source, spec.target) as (chosen, numbered):
+        with open_pairs(path, spec.source, spec.target, spec.group) as (chosen, numbered):
             pairs = ((line, _pair(row, chosen, spec)) for line, row in numbered)
             records = store_records(pairs, str(path), spec.normalize)
         columns[spec.path] = chosen
@@ -196,7 +209,8 @@ def _read_file(path: Path, spec: DataSpec) -> Splits:
             f"{path} is no table: data.source and data.target name columns. Remove them."
         )
     else:
-        records = read_record_file(path, spec.normalize)
+        records = read_record_file(path, spec.normalize, spec.group or GROUP)
+        _check_group([records], str(path), spec)
     order = array("q", range(len(records)))
     random.Random(spec.seed).shuffle(order)
     n_valid, n_test = (

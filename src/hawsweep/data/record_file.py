@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hawsweep.data import parquet
-from hawsweep.data.columns import TARGETS
+from hawsweep.data.columns import GROUP, TARGETS
 from hawsweep.data.json_line import read_line
 from hawsweep.data.records import MAX_LINE, Records, limited_lines, read_records, store_records
 from hawsweep.errors import DataError
@@ -19,11 +19,12 @@ RECORD_FILES = (".jsonl", ".json", ".txt")
 _Numbered = Iterator[tuple[int, str]]
 
 
-def read_record_file(path: Path, normalize: Normalize = "none") -> Records:
+def read_record_file(path: Path, normalize: Normalize = "none", group_key: str = GROUP) -> Records:
     """The records of a file, in its order.
 
     Args:
         normalize: ``data.normalize``.
+        group_key: The key of a record's group.
 
     Raises:
         DataError: The file or a record is broken; the message names the file and the line, in a
@@ -38,8 +39,8 @@ def read_record_file(path: Path, normalize: Normalize = "none") -> Records:
         elif kind == ".json" and _is_list(path):
             found = _listed(path)
         else:
-            return read_records(path, normalize)
-        return store_records(_checked(found, path), str(path), normalize)
+            return read_records(path, normalize, group_key)
+        return store_records(_checked(found, path), str(path), normalize, group_key)
     except UnicodeDecodeError as fault:
         raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
     except OSError as fault:

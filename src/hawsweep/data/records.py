@@ -43,10 +43,12 @@ class Record:
         content: The JSON object, with ``messages``, ``prompt`` and ``completion``, or ``text``; see
             ``json_line.Line``.
         where: File and line, for messages about it.
+        group_key: The key of its group.
     """
 
     content: dict[str, Any]
     where: str = ""
+    group_key: str = "group"
 
     @property
     def messages(self) -> list[dict[str, Any]] | None:
@@ -82,15 +84,16 @@ class Record:
     @property
     def group(self) -> str | None:
         """The record's group; None if the data names none."""
-        group = self.content.get("group")
+        group = self.content.get(self.group_key)
         return None if group is None else str(group)
 
 
 class _File:
     """An open file of JSON lines, closed with the last reference to it."""
 
-    def __init__(self, name: str, handle: IO[bytes], normalize: Normalize) -> None:
+    def __init__(self, name: str, handle: IO[bytes], normalize: Normalize, group_key: str) -> None:
         self._name, self._handle, self._normalize = name, handle, normalize
+        self.group_key = group_key
         weakref.finalize(self, handle.close)
 
     def read(self, position: int, line: int) -> Line:
@@ -140,8 +143,9 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        line = self._read(self._places[index].item())
-        return Record(line.content, line.where)
+        place = self._places[index].item()
+        line = self._read(place)
+        return Record(line.content, line.where, self._files[place[2]].group_key)
 
     def _read(self, place: tuple[int, int, int]) -> Line:
         position, line, file = place
@@ -174,11 +178,12 @@ def concatenate(parts: Sequence[Records]) -> Records:
     return Records(files, np.concatenate(places))
 
 
-def read_records(path: Path, normalize: Normalize = "none") -> Records:
+def read_records(path: Path, normalize: Normalize = "none", group_key: str = "group") -> Records:
     """Check every line of a file once, and note the places of its records. Blank lines are skipped.
 
     Args:
         normalize: ``data.normalize``.
+        group_key: The key of a record's group.
 
     Raises:
         DataError: The file or a record is broken; the message names the file and the line.
@@ -187,7 +192,7 @@ def read_records(path: Path, normalize: Normalize = "none") -> Records:
     formats: set[str] = set()
     position, is_plain = 0, True
     try:
-        file = _File(str(path), handle := open_regular(path), normalize)
+        file = _File(str(path), handle := open_regular(path), normalize, group_key)
         _check_encoding(handle.read(_HEAD), path)
         handle.seek(0)
         for number, line in enumerate(limited_lines(handle, str(path)), 1):
@@ -247,7 +252,10 @@ def limited_lines(file: IO[AnyStr], name: str) -> Iterator[AnyStr]:
 
 
 def store_records(
-    numbered: Iterable[tuple[int, dict[str, Any]]], name: str, normalize: Normalize = "none"
+    numbered: Iterable[tuple[int, dict[str, Any]]],
+    name: str,
+    normalize: Normalize = "none",
+    group_key: str = "group",
 ) -> Records:
     """Write records into a temporary file of JSON lines, which ends with the process.
 
@@ -255,6 +263,7 @@ def store_records(
         numbered: The line each comes from, and its content.
         name: The file they come from, for messages.
         normalize: ``data.normalize``.
+        group_key: The key of a record's group.
     """
     positions, lines = array("q"), array("I")
     position = 0
@@ -263,7 +272,7 @@ def store_records(
             positions.append(position)
             lines.append(number)
             position += file.write(_line(content))
-    return Records([_File(name, file, normalize)], _places(positions, lines))
+    return Records([_File(name, file, normalize, group_key)], _places(positions, lines))
 
 
 def write_records(records: Sequence[Record], path: Path) -> None:

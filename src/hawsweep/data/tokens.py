@@ -5,7 +5,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
@@ -187,7 +187,7 @@ def with_examples(record: Record, examples: Sequence[Record]) -> Record:
         if _split_system(example)[0] == system
         for message in _split_system(example)[1]
     ]
-    return Record({**record.content, "messages": [*system, *shown, *own]}, record.where)
+    return replace(record, content={**record.content, "messages": [*system, *shown, *own]})
 
 
 def is_example(record: Record) -> bool:

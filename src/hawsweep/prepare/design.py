@@ -49,6 +49,7 @@ class Basis:
         narrowest: Width of the narrowest layer that may be adapted; no rank is above it.
         width: ``max_seq_length``.
         seconds: The time asked.
+        n_layers: The model's blocks.
     """
 
     model: str
@@ -59,6 +60,7 @@ class Basis:
     width: int
     batch_size: int
     seconds: float
+    n_layers: int
 
     @property
     def n_train(self) -> int:
@@ -135,13 +137,11 @@ def choose_design(basis: Basis) -> Design:
     """
     largest: Design | None = None
     fault: HawsweepError | None = None
-    for layers in (-1, 16, 8):
+    for layers in (-1, *(fewer for fewer in (16, 8) if fewer < basis.n_layers)):
         try:
             plan = _plan(basis, layers)
         except MemoryBudgetError as error:
             fault = error
-            continue
-        if layers >= plan.memory.shape.n_layers:
             continue
         for fraction in _FRACTIONS:
             found = _fill(basis, plan, layers, fraction)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hawsweep.data.columns import Columns, open_pairs
+from hawsweep.data.columns import Columns, find_group, open_pairs
 from hawsweep.data.load import data_file, is_table, load_data
 from hawsweep.data.record_file import read_record_file
 from hawsweep.errors import DataError, SpecError
@@ -39,6 +39,7 @@ from hawsweep.prepare.validate import (
     FEW_PROMPTS,
     mixed_writing,
     narrowest_layer,
+    odd_groups,
     repeated_or_empty,
     told_apart,
 )
@@ -133,6 +134,7 @@ def _look(model: str, keys: str | dict[str, Any], seconds: float, progress: SayP
         width,
         choose_batch(view, width),
         seconds,
+        known.shape.n_layers,
     )
 
 
@@ -174,19 +176,25 @@ def _choose_data(
         keys, reasons = _choose_shares(len(read_record_file(path)), "records")
         return {"path": reference, **keys}, None, _of_data(reasons)
     with open_pairs(path, source, target) as (chosen, rows):
-        shares, reasons = _choose_shares(sum(1 for _ in rows), "pairs")
+        group, n_pairs = find_group((row for _, row in rows), chosen.others)
+    shares, reasons = _choose_shares(n_pairs, "pairs")
+    if chosen.group is None and group is not None:
+        others = tuple(name for name in chosen.others if name != group)
+        chosen = replace(chosen, group=group, others=others)
     named = chosen.target
     language = named if named.isalpha() and named[:1].isupper() else "English"
     keys = {
         "path": reference,
         "source": chosen.source,
         "target": chosen.target,
+        **({} if chosen.group is None else {"group": chosen.group}),
         "prompt": f"Translate to {language}: {{source}}",
         **shares,
     }
     reasons |= {
         "source": f"the column to translate from, {chosen.why}",
         "target": "the column to translate to",
+        "group": "the column of each row's group: scores are compared by group",
         "prompt": "what the model is asked; another language, another prompt",
     }
     return keys, chosen, _of_data(reasons)
@@ -240,6 +248,7 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
     yield from (f"{each.text}." for each in repeated_or_empty(view))
     yield from (f"{each}." for each in view.warnings)
     yield from (f"{each.text}. {each.remedy}" for each in mixed_writing(view))
+    yield from (f"{each.text}." for each in odd_groups(spec, view))
     for leak in view.leaks:
         yield f"{leak}: on these the score measures memory."
     if n_prompts < FEW_PROMPTS:

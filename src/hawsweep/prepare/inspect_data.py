@@ -1,5 +1,6 @@
 """Inspects a data set before a sweep: columns, lengths, duplicates, leaks."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -55,6 +56,7 @@ class DataView:
         warnings: What is not learned as it stands in the records, in sentences.
         writing: How the texts of all splits are written.
         columns: See ``load.Splits``.
+        groups: How many records have each group.
     """
 
     splits: Mapping[str, SplitView]
@@ -66,6 +68,7 @@ class DataView:
     warnings: tuple[str, ...] = ()
     writing: Writing = field(default_factory=Writing)
     columns: Mapping[str, Columns] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, split: str) -> int:
         """Records of a split; 0 where there is none."""
@@ -113,8 +116,10 @@ def inspect_data(
         lengths, n_targets = found["train"].examples.lengths, found["train"].examples.n_targets
         how = "by the model's tokenizer"
     progress("looking for duplicates and leaks")
-    writing = Writing()
-    views = {name: _view(each, writing) for name in SPLITS if (each := getattr(splits, name))}
+    writing, groups = Writing(), Counter[str]()
+    views = {
+        name: _view(each, writing, groups) for name in SPLITS if (each := getattr(splits, name))
+    }
     leaks = tuple(find_leaks(splits))
     return DataView(
         views,
@@ -126,6 +131,7 @@ def inspect_data(
         tuple(warnings),
         writing,
         splits.columns,
+        groups,
     )
 
 
@@ -148,13 +154,15 @@ def find_template(
     return load_template(path, trust_remote_code=trust_remote_code)
 
 
-def _view(records: Iterable[Record], writing: Writing) -> SplitView:
+def _view(records: Iterable[Record], writing: Writing, groups: Counter[str]) -> SplitView:
     seen: set[tuple[str, str]] = set()
     n_records = n_repeated = n_empty = 0
     for record in records:
         text = str(record.content.get("text", ""))
         for each in record.texts:
             writing.add(each)
+        if record.group is not None:
+            groups[record.group] += 1
         pair = (folded(record.source or text), folded(record.reference or text))
         n_records += 1
         n_repeated += pair in seen

@@ -21,6 +21,7 @@ from hawsweep.planning.sweep_plan import SweepPlan, known_memory, plan_sweep
 from hawsweep.planning.sweep_time import Timing, time_sweep
 from hawsweep.prepare.finding import Finding, State, worst
 from hawsweep.prepare.inspect_data import DataView, find_template, inspect_data
+from hawsweep.results.groups import FEWEST_PROMPTS
 from hawsweep.scoring.intervals import detectable_difference
 from hawsweep.search.coordinates import most_trials
 from hawsweep.search.rungs import told_without_rungs
@@ -171,6 +172,7 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     for each in view.warnings:
         yield Finding("tokens", "warning", f"{each}.", "hawsweep preview shows what is learned.")
     yield from mixed_writing(view)
+    yield from odd_groups(spec, view)
     for leak in view.leaks:
         yield Finding("leak", "warning", str(leak), "The score then measures memory: remove them.")
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
@@ -214,6 +216,28 @@ def mixed_writing(view: DataView) -> Iterator[Finding]:
         )
         text = f"the okina is written {counts}"
         yield Finding("writing", "warning", text, "Set data.normalize: okina.")
+
+
+def odd_groups(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
+    """Groups by ``data.group`` that leave nothing to compare: one, or too many for the prompts."""
+    if not view.groups or all(each.group is None for each in spec.data):
+        return
+    remedy = "Name another column or key by data.group."
+    if len(view.groups) == 1:
+        (name,) = view.groups
+        text = f"the only group of the records is {name[:80]!r}: scores cannot be compared by group"
+        yield Finding("groups", "warning", text, remedy)
+        return
+    most = spec.scoring.max_examples
+    n_prompts = min(2 * most, view.count("test")) or min(most, view.count("valid"))
+    n_all = sum(view.groups.values())
+    n_small = sum(n for n in view.groups.values() if n * n_prompts < FEWEST_PROMPTS * n_all)
+    if 2 * n_small > n_all:
+        text = (
+            f"{len(view.groups):,} groups for {n_prompts} prompts: most have fewer than "
+            f"{FEWEST_PROMPTS}, and are shown as one line"
+        )
+        yield Finding("groups", "warning", text, remedy)
 
 
 def _lengths(spec: SweepSpec, view: DataView) -> Iterator[Finding]:

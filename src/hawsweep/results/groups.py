@@ -16,10 +16,17 @@ from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
 from hawsweep.study.trials import read_test
 
+# Groups with fewer prompts are one row.
+FEWEST_PROMPTS = 5
+
 
 @dataclass(frozen=True)
 class GroupRow:
-    """The judged trial's gain over the base on the prompts of one group."""
+    """The judged trial's gain over the base on the prompts of one group.
+
+    Attributes:
+        group: Its name; ``others (3 groups)`` for all groups of few prompts.
+    """
 
     group: str
     n_prompts: int
@@ -48,17 +55,23 @@ def groups(study: optuna.Study, place: Place) -> list[GroupRow]:
 def by_group(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[GroupRow]:
-    """Samples of the same prompts by group, largest loss first; empty without groups, or if the
-    prompts differ.
+    """Samples of the same prompts by group, the largest loss first, groups of few prompts as one
+    row at the end; empty without groups, or if the prompts differ.
     """
     pairs: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     if len(before) == len(after):
         for one, other in zip(before, after, strict=True):
             if one.get("group") is not None:
                 pairs[one["group"]].append((score_of(one), score_of(other)))
-    rows = []
-    for group, scores in pairs.items():
-        first, second = np.array(scores).T
-        gain = difference_interval(second, first)
-        rows.append(GroupRow(group, len(scores), float(first.mean()), float(second.mean()), gain))
-    return sorted(rows, key=lambda row: row.gain.mean)
+    few = [group for group, scores in pairs.items() if len(scores) < FEWEST_PROMPTS]
+    others = [each for group in few for each in pairs.pop(group)]
+    rows = sorted((_row(*each) for each in pairs.items()), key=lambda row: row.gain.mean)
+    if others:
+        rows.append(_row(f"others ({len(few)} group{'s' * (len(few) > 1)})", others))
+    return rows
+
+
+def _row(group: str, scores: Sequence[tuple[float, float]]) -> GroupRow:
+    first, second = np.array(scores).T
+    gain = difference_interval(second, first)
+    return GroupRow(group, len(scores), float(first.mean()), float(second.mean()), gain)

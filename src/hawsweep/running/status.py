@@ -16,6 +16,7 @@ from hawsweep.machine.processes import is_dead_here, supervisor_of
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.importance import Insight, find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
+from hawsweep.results.review import Review, review_of
 from hawsweep.results.verdict import Verdict, judge_study
 from hawsweep.results.what_is_left import Remaining, find_remaining, seconds_left
 from hawsweep.running.progress import SweepState, WorkerState, read_progress
@@ -52,6 +53,7 @@ class Status:
     rows: tuple[TrialRow, ...]
     verdict: Verdict | None
     confirmed: tuple[Confirmation, ...]
+    review: Review | None
     insight: Insight | None
     groups: tuple[GroupRow, ...] | None
     standing: Remaining
@@ -70,6 +72,7 @@ class Status:
             "self_check": self.self_check,
             "verdict": None if self.verdict is None else asdict(self.verdict),
             "confirmed": [asdict(each) for each in self.confirmed],
+            "review": None if self.review is None else self.review.to_plain(),
             **({} if self.insight is None else {"why": asdict(self.insight)}),
             **({} if self.groups is None else {"groups": [asdict(row) for row in self.groups]}),
             "known": None if standing.belief is None else asdict(standing.belief),
@@ -156,6 +159,7 @@ class StatusReader:
             rows=tuple(rows),
             verdict=verdict,
             confirmed=tuple(confirmations(study)),
+            review=review_of(study, self._place),
             insight=find_insight(study) if self._why else None,
             groups=tuple(groups(study, self._place)) if self._by_group else None,
             standing=standing,

@@ -81,6 +81,19 @@ def difference_interval(one: Values, other: Values, *, level: float = LEVEL) -> 
     return mean_interval(np.subtract(one, other), level=level)
 
 
+def share_interval(n_found: int, n_items: int, *, level: float = LEVEL) -> Interval:
+    """Wilson's interval of a share, which also holds for few items and for shares of 0 and 1.
+
+    Args:
+        n_items: At least 1.
+    """
+    z = NormalDist().inv_cdf(1 - (1 - level) / 2)
+    share, weight = n_found / n_items, z * z / n_items
+    middle = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt((share * (1 - share) + weight / 4) / n_items) / (1 + weight)
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half), level)
+
+
 def detectable_difference(deviation: float, n_items: int) -> float:
     """The smallest true difference that a paired comparison finds in 80 % of cases.
 

@@ -60,6 +60,9 @@ class DataSpec(Section):
     columns."""
     target: str | None = Field(None, examples=["path: pairs.csv, target: English"])
     """Table: the column to translate to; by default chosen as source is."""
+    group: str | None = Field(None, min_length=1, examples=["path: pairs.csv, group: register"])
+    """The column of a table, or the key of JSON records, with each record's group, by which scores
+    are compared; by default the one named group."""
     prompt: str = Field(
         "Translate to English: {source}",
         examples=['path: pairs.csv, prompt: "Translate to English: {source}"'],

@@ -16,6 +16,7 @@ from hawsweep.results.compare_trials import Comparison
 from hawsweep.results.groups import GroupRow
 from hawsweep.results.importance import Insight
 from hawsweep.results.leaderboard import TrialRow
+from hawsweep.results.marks import MarkedSystem
 from hawsweep.results.verdict import Verdict
 from hawsweep.scoring.intervals import Interval
 from hawsweep.scoring.score import Scores
@@ -56,6 +57,23 @@ class LeftOutput(_Output):
     command: str = Field(description="What goes on with it, or comes next; empty where nothing.")
 
 
+class ReviewOutput(_Output):
+    """`hawsweep review`: what a person said so far, as numbers of sentences."""
+
+    trial: int
+    split: str
+    n_trial: int = Field(description="The trial's answer is better.")
+    n_base: int = Field(description="The untuned model's answer is better.")
+    n_equal: int
+    n_neither: int
+    n_same: int = Field(description="Identical answers, which were not shown.")
+    preference: Interval | None = Field(description="Share of the trial where one is better.")
+    n_agreed: int = Field(description="The score prefers the same answer.")
+    agreement: Interval | None = Field(description="Their share where one is better.")
+    is_current: bool = Field(description="Whether the best trial still has these answers.")
+    sentences: list[str]
+
+
 class StatusOutput(_Output):
     """`hawsweep status`; why and groups where they were asked for."""
 
@@ -65,6 +83,7 @@ class StatusOutput(_Output):
     self_check: SelfCheck | None
     verdict: Verdict | None
     confirmed: list[Confirmation]
+    review: ReviewOutput | None = Field(description="What a person said; null without a review.")
     why: Insight | None = None
     groups: list[GroupRow] | None = None
     known: Belief | None = Field(description="What the search knows; null before three trials.")
@@ -143,6 +162,22 @@ class ScoreOutput(_Output):
     systems: list[SystemOutput]
     agreement: float | None = Field(description="Rank correlation of score and chrF.")
     reversed_pairs: list[tuple[str, str]]
+
+
+class MarksOutput(_Output):
+    """`hawsweep score --marks`."""
+
+    study: str
+    trial: int
+    split: str
+    systems: list[MarkedSystem]
+    n_unknown: int = Field(description="Marks of answers that the study does not have.")
+    n_right: int
+    n_wrong: int
+    separation: float | None = Field(
+        description="Share of pairs of a right and a wrong answer that the score ranks so."
+    )
+    sentences: list[str]
 
 
 class FitOutput(_Output):
@@ -248,7 +283,8 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "status": TypeAdapter(StatusOutput),
     "show": TypeAdapter(ShowOutput),
     "compare": TypeAdapter(CompareOutput),
-    "score": TypeAdapter(ScoreOutput),
+    "review": TypeAdapter(ReviewOutput | None),
+    "score": TypeAdapter(ScoreOutput | MarksOutput),
     "init": TypeAdapter(InitOutput),
     "preview": TypeAdapter(PreviewOutput),
     "validate": TypeAdapter(ValidateOutput),

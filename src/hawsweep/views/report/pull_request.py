@@ -55,9 +55,9 @@ def _best(report: Report) -> Cells:
 
 
 def _lost(report: Report) -> Cells:
-    """The groups in which the trial scores lower than the base."""
+    """The groups in which the trial scores lower than the base beyond chance."""
     pairs = zip(report.groups, report.group_cells.rows, strict=True)
-    rows = tuple(cells for group, cells in pairs if group.gain.mean < 0)[:_N_GROUPS]
+    rows = tuple(cells for group, cells in pairs if group.gain.high < 0)[:_N_GROUPS]
     return replace(report.group_cells, rows=rows)
 
 

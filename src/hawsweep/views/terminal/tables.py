@@ -29,8 +29,8 @@ from hawsweep.views.terminal.style import STYLES, make_table
 from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import (
     confirmation_lines,
-    groups_parts,
     insight_picture,
+    judged_groups_parts,
     scale_lines,
     self_check_lines,
     verdict_lines,
@@ -282,7 +282,7 @@ def status_picture(
         *scale_lines(status.self_check, status.rows),
     ]
     parts += [Text.from_markup(text) for text in said if text]
-    parts += groups_parts(status.groups or ())
+    parts += judged_groups_parts(status.groups, status.test, status.verdict)
     if status.standing.known:
         parts += ["", Text(f"Known so far: {' '.join(status.standing.known)}", overflow="fold")]
     if status.insight is not None:
@@ -347,7 +347,7 @@ def end_picture(end: "EndOfStudy", ended: str, width: int) -> RenderableType:
     if end.self_check:
         lines = [*scale_lines(end.self_check, end.rows), *self_check_lines(end.self_check)]
         parts += ["", *map(Text.from_markup, lines)]
-    parts += [*groups_parts(end.groups), ""]
+    parts += [*judged_groups_parts(end.groups or None, end.test, end.verdict), ""]
     if end.samples:
         parts += [samples_table(end.samples), ""]
     if ended != "finished":

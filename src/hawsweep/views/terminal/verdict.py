@@ -111,28 +111,48 @@ def confirmation_lines(confirmed: Sequence["Confirmation"]) -> list[str]:
 
 
 def regression_lines(rows: Sequence["GroupRow"]) -> list[str]:
-    """The groups in which the second system scores lower than the first, in words."""
-    worse = [row for row in rows if row.gain.mean < 0]
+    """The groups in which the second system scores lower than the first beyond chance, in words."""
+    worse = [row for row in rows if row.gain.high < 0]
     if not worse:
         return []
     named = ", ".join(
-        f"{row.group} ({row.gain.mean:+.3f} on {row.n_prompts} prompt{'s' * (row.n_prompts > 1)}"
-        f"{', beyond chance' if row.gain.high < 0 else ''})"
-        for row in worse
+        f"{row.group} ({row.gain.mean:+.3f} on {row.n_prompts} prompts)" for row in worse
     )
     return [f"[yellow]It scores lower in {escape(named)}.[/yellow]"]
 
 
-def groups_parts(rows: Sequence["GroupRow"]) -> list[RenderableType]:
-    """The table of groups, where there are any, and what is lower in words."""
+def groups_parts(
+    rows: Sequence["GroupRow"], split: str, labels: tuple[str, str] = ("base", "trial")
+) -> list[RenderableType]:
+    """The table of groups, where there are any, and what is lower in words.
+
+    Args:
+        split: The split of the prompts, ``test`` or ``validation``.
+        labels: The names of the compared systems.
+    """
     if not rows:
         return []
-    return ["", groups_table(rows), *map(Text.from_markup, regression_lines(rows))]
+    title = Text(f"By group of the {split} prompts", style="bold")
+    lines = map(Text.from_markup, regression_lines(rows))
+    return ["", title, groups_table(rows, labels), *lines]
 
 
-def groups_table(rows: Sequence["GroupRow"]) -> Table:
-    """Base and trial by group, largest loss first."""
-    table = make_table("group | >prompts | >base | >trial | >gain | >95 %")
+def judged_groups_parts(
+    rows: Sequence["GroupRow"] | None, test: Mapping[str, Any] | None, verdict: "Verdict | None"
+) -> list[RenderableType]:
+    """Base and judged trial by group; nothing where ``rows`` is None."""
+    if not rows:
+        return [] if rows is None else ["", Text("No prompt has a group: set data.group.")]
+    judged = "trial" if verdict is None else verdict.winner
+    if test is None:
+        return groups_parts(rows, "validation", ("base", judged))
+    return groups_parts(rows, "test", ("base", f"trial {test['trial_number']}"))
+
+
+def groups_table(rows: Sequence["GroupRow"], labels: tuple[str, str] = ("base", "trial")) -> Table:
+    """Two systems by group, largest loss first."""
+    one, other = map(escape, labels)
+    table = make_table(f"group | >prompts | >{one} | >{other} | >gain | >95 %")
     for row in rows:
         gain = row.gain
         table.add_row(
@@ -142,7 +162,7 @@ def groups_table(rows: Sequence["GroupRow"]) -> Table:
             f"{row.trial:.3f}",
             f"{gain.mean:+.3f}",
             f"{gain.low:+.3f} to {gain.high:+.3f}" if math.isfinite(gain.low) else "",
-            style="red" if gain.high < 0 else "yellow" if gain.mean < 0 else "",
+            style="red" if gain.high < 0 else "",
         )
     return table
 
@@ -201,7 +221,7 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
                 texts = (item.source, item.reference, *item.outputs)
                 table.add_row(*(escape(shorten(text)) for text in texts), f"{item.gain:+.3f}")
             parts += ["", table]
-    return Group(*parts, *groups_parts(compared.groups))
+    return Group(*parts, *groups_parts(compared.groups, "validation", compared.labels))
 
 
 def insight_picture(insight: "Insight") -> RenderableType:
