@@ -133,6 +133,7 @@ def memory_predicted_against_measured(study: optuna.Study) -> go.Figure:
     ]
     if not points:
         return emptied(figure, "No trial has both a predicted and a measured peak yet.")
+    points.sort(key=lambda each: _is_same(each[0], best))  # the legend has the first one's colour
     ends = [value for _, *values in points for value in values]
     room = 0.05 * (max(ends) - min(ends)) or 0.05 * max(ends)
     both = [max(0.0, min(ends) - room), max(ends) + room]
@@ -210,7 +211,8 @@ def importance(study: optuna.Study) -> go.Figure:
         bar.update(y=[names[each] for each in bar.y], marker={"color": OTHER})
         bar.update(hovertemplate="%{y}: %{x:.0%}<extra></extra>", name="importance")
         figure.add_trace(bar)
-    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    most = max(insight.importance.values())
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.2 * most])  # with room for the numbers
     figure.update_layout(showlegend=False)
     return figure
 
