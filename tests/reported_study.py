@@ -108,7 +108,7 @@ def _test(study, place, base):
     write_samples(base / "test_few_shot_samples.jsonl", answers(0.15))
     tested = answers(0.6)
     for number in range(1, N_PROMPTS, 2):  # all verbs
-        tested[number]["score"] = 0.05 + 0.001 * number
+        tested[number]["score"] = 0.09 + 0.001 * number
     tested[0] |= {"output": "The king read book 0.", "score": 1.0, "similarity": 1.0}
     tested[2] |= {"output": "The king read book 7.", "score": 0.9, "similarity": 0.9}
     tested[3] |= {"output": NASTY, "score": 0.01}
