@@ -1,6 +1,8 @@
 """A made-up study on disk with all a report tells of, some of it by those who wish it ill."""
 
 import json
+from datetime import UTC, datetime
+from html.parser import HTMLParser
 from pathlib import Path
 
 from optuna.trial import TrialState, create_trial
@@ -17,6 +19,7 @@ NASTY = (
 ODD = "\u202eʻŌlelo | *pipe* `tick`"
 N_PROMPTS = 16
 HOST = "anns-own-machine"
+NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 SPEC = check_sweep(
     {
         "description": "Rates & <ranks>.",
@@ -105,18 +108,23 @@ def _test(study, place, base):
     write_samples(base / "test_few_shot_samples.jsonl", answers(0.15))
     tested = answers(0.6)
     for number in range(1, N_PROMPTS, 2):  # all verbs
-        tested[number]["score"] = 0.05 + 0.001 * number
+        tested[number]["score"] = 0.09 + 0.001 * number
+    tested[0] |= {"output": "The king read book 0.", "score": 1.0, "similarity": 1.0}
+    tested[2] |= {"output": "The king read book 7.", "score": 0.9, "similarity": 0.9}
+    tested[3] |= {"output": NASTY, "score": 0.01}
+    tested[4] |= {"output": ""}
     write_samples(place.trial_dir("rates", best.number) / "test_samples.jsonl", tested)
-    known = {"chrf": 44.0, "bleu": 20.0, "low": 0.5, "high": 0.7, "exact_match": 0.25}
+    known = {"chrf": 44.0, "bleu": 20.0, "exact_match": 0.25}
+    winner = {"score": 0.61, "similarity": 0.61, "low": 0.5, "high": 0.7}
     study.set_user_attr(
         "test",
         {
             "trial_number": best.number,
             "n_prompts": N_PROMPTS,
             "n_opened": 1,
-            "base": {**known, "score": 0.12, "similarity": 0.12},
+            "base": {**known, "score": 0.12, "similarity": 0.12, "low": 0.08, "high": 0.16},
             "few_shot": {**known, "score": 0.15, "similarity": 0.15},
-            "trial": {**known, "score": 0.61, "similarity": 0.61, "faults": {"empty": 1}},
+            "trial": {**known, **winner, "faults": {"empty": 1}},
         },
     )
 
@@ -131,3 +139,33 @@ SELF_CHECK = {
     "n_needed": 900,
     "warnings": ["2 of 12 sources of valid are in train too, such as <i>'Aloha'</i>"],
 }
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page, roughly: its texts, its scripts, its addresses."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.texts, self.scripts, self.addresses, self.tags = [], [], [], []
+        self._inside = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append([dict(attrs), ""])
+        self.addresses += [v for k, v in attrs if k in ("src", "href", "action", "srcset", "data")]
+
+    def handle_endtag(self, tag):
+        self._inside = None
+
+    def handle_data(self, data):
+        if self._inside == "script":
+            self.scripts[-1][1] += data
+        elif self._inside != "style":
+            self.texts.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.texts).split())

@@ -3,10 +3,13 @@ import pytest
 from noted_study import serving
 from optuna.trial import TrialState
 from playwright.sync_api import expect
+from reported_study import make_reported_study
 
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.views.dashboard.refresh import Refresher
+from hawsweep.views.report.content import make_report
+from hawsweep.views.report.page import report_page
 
 EVIL = '<script>alert(1)</script><img src="http://evil.example/a.png"> ![b](http://evil.example/b)'
 PLOTS = ["Learning curves", "Score against validation loss", "Memory: predicted and measured"]
@@ -29,6 +32,17 @@ def noted(tmp_path_factory):
     (folder / "log.txt").write_text("Killed by <b>something</b>")
     trial.set_user_attr("reason", "it was <i>killed</i>")
     study.tell(trial, state=TrialState.FAIL)
+    Refresher(open_storage(place), place).look()
+    with serving(place) as server:
+        yield server.url.rstrip("/")
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A study with its report."""
+    study, place = make_reported_study(tmp_path_factory.mktemp("reported"))
+    page = report_page(make_report(study, place), study)
+    (place.study_dir("rates") / "report.html").write_text(page, encoding="utf-8")
     Refresher(open_storage(place), place).look()
     with serving(place) as server:
         yield server.url.rstrip("/")
@@ -75,6 +89,16 @@ def test_what_a_model_says_is_text_and_nothing_else(page, noted):
     assert page.locator("script").count() == 1  # the dashboard's own
     page.goto(f"{noted}/dashboard/studies/1/note")
     expect(page.get_by_text("A sweep | of <b>two</b> kinds.")).to_be_visible()
+
+
+def test_marks_in_a_report_are_saved_in_the_dashboard(page, reported):
+    page.goto(f"{reported}/dashboard/studies/1/note")
+    page.goto(reported + page.get_by_role("link", name="The report").get_attribute("href"))
+    items = page.locator("#translations .item")
+    items.nth(0).get_by_role("button", name="Right").click()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save 1 mark").click()
+    assert saved.value.suggested_filename == "rates-marks.json"
 
 
 def test_failed_trial_shows_why_and_its_log(page, noted):

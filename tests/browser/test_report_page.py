@@ -1,7 +1,9 @@
 """The report as a browser shows it: alone, drawn, legible in both themes, on a phone, on paper."""
 
+import json
 import re
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from reported_study import make_reported_study
@@ -12,7 +14,7 @@ from hawsweep.views.report.content import make_report
 from hawsweep.views.report.page import report_page
 
 PHONE = {"width": 390, "height": 844}
-PLOTS = ("scores", "curves", "history", "importance", "parallel", "slices", "agreement", "memory")
+PLOTS = ("scores", "history", "curves", "importance", "slices", "parallel", "agreement", "memory")
 # WCAG 2.2, level AA: of texts, and of what a picture is read by.
 TEXT_CONTRAST, PICTURE_CONTRAST = 4.5, 3.0
 COLORS = """() => {
@@ -125,7 +127,8 @@ def test_every_plot_is_drawn(show):
         drawn = plot.locator(".point, .points path, .js-line").count()
         assert drawn >= 1, name
     assert page.locator("#plot-scores .errorbar").count() == 10  # nine trials and the base
-    assert page.locator("#plot-curves .js-line").count() == 10  # and one that was pruned
+    curves = page.locator("#plot-curves .scatterlayer .js-line")
+    assert curves.count() == 10  # and one that was pruned
     assert page.locator("#plot-agreement .point").count() == 10  # nine trials and the base
     assert page.locator("#plot-slices .xaxislayer-above").count() == 4
 
@@ -150,7 +153,7 @@ def test_texts_of_models_run_nothing(show):
     page = show()
     assert "stolen" not in page.title()
     assert page.locator("main img").count() == 0
-    assert page.locator("script").count() == 3
+    assert page.locator("script").count() == 4
 
 
 def test_scripts_that_are_not_the_page_s_own_are_refused(show):
@@ -166,7 +169,6 @@ def test_scripts_that_are_not_the_page_s_own_are_refused(show):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_is_legible(show, scheme):
     page = show(color_scheme=scheme)
-    page.locator("details").evaluate("each => each.open = true")
     texts = page.evaluate(COLORS)
     assert len(texts) > 300
     page_color = page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -214,7 +216,6 @@ def test_plots_follow_the_system_s_theme(show):
 @pytest.mark.parametrize("width", [390, 820, 1440])
 def test_nothing_is_wider_than_the_screen(show, width):
     page = show(viewport={"width": width, "height": 844})
-    page.locator("details").evaluate("each => each.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     beyond = page.evaluate(
         "() => [...document.querySelectorAll('main *')].filter((each) =>"
@@ -240,6 +241,142 @@ def test_contents_lead_to_every_section(show):
     assert links == sections
 
 
+def test_recommendation_facts_and_scale_are_on_the_first_screen(show):
+    page = show(viewport={"width": 1280, "height": 900})
+    for first in ("h1", ".facts", ".scale"):
+        box = page.locator(first).bounding_box()
+        assert box["y"] + box["height"] < 900, first
+    assert page.locator(".scale .trial .n").text_content().split() == [
+        "0.6100",
+        "95",
+        "%",
+        "0.500-0.700",
+    ]
+    dots = [box["x"] for box in boxes(page, ".scale .dot")]
+    assert dots == sorted(dots, reverse=True)  # trial, with examples, untuned
+
+
+def boxes(page, selector):
+    return [each.bounding_box() for each in page.locator(selector).all()]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_texts_of_the_scale_are_beside_one_another(show, width):
+    page = show(viewport={"width": width, "height": 844})
+    texts = page.locator(".scale > div > span:not(.track, .between), .between span")
+    found = [each.bounding_box() for each in texts.all() if each.text_content()]
+    assert len(found) == 3 * 2 + 2
+    for n, one in enumerate(found):
+        assert one["x"] >= 0
+        assert one["x"] + one["width"] <= width
+        for other in found[n + 1 :]:
+            is_beside = (
+                one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+            )
+            is_above = (
+                one["y"] + one["height"] <= other["y"] + 1
+                or other["y"] + other["height"] <= one["y"] + 1
+            )
+            assert is_beside or is_above
+
+
+def test_phone_has_large_texts_and_the_score_in_sight(show):
+    page = show(viewport=PHONE, has_touch=True, is_mobile=True)
+    small = page.evaluate(
+        "() => [...document.querySelectorAll('body *')].filter((each) =>"
+        " !each.closest('svg, script, style, noscript') && "
+        " [...each.childNodes].some((n) => n.nodeType === 3 && n.data.trim())"
+        " && parseFloat(getComputedStyle(each).fontSize) < 16).map((each) => each.outerHTML)"
+    )
+    assert small == []
+    score = page.locator("#trials tbody tr").first.locator("td").nth(1)
+    assert re.fullmatch(r"0\.\d{4}", score.text_content())
+    box = score.bounding_box()
+    assert box["x"] + box["width"] <= PHONE["width"]
+
+
+def shown_items(page):
+    return page.locator("#translations .item:visible").count()
+
+
+def test_translations_are_found_by_text_and_group(show):
+    page = show()
+    assert shown_items(page) == 12
+    page.get_by_label("find in translations").fill("BOOK 7")
+    assert shown_items(page) == 2  # one is the near miss of book 2
+    assert page.locator(".flag:visible").text_content() == "near miss: another number"
+    page.get_by_label("group").select_option("verbs")
+    assert shown_items(page) == 1
+    assert page.locator(".count").text_content() == "1 of 12"
+    page.get_by_label("find in translations").fill("")
+    assert shown_items(page) == 6
+
+
+def test_of_many_translations_some_are_shown_and_all_are_found(watched_page, tmp_path, monkeypatch):
+    monkeypatch.setattr("hawsweep.views.report.page._N_SHOWN", 5)
+    study, place = make_reported_study(tmp_path)
+    path = tmp_path / "report.html"
+    path.write_text(report_page(make_report(study, place), study), encoding="utf-8")
+    with watched_page() as page:
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-drawn]")
+        assert page.locator(".count").text_content() == "5 of 12"
+        gains = page.locator("#translations .item:visible .gain").all_text_contents()
+        assert gains[0].startswith("+0.880")
+        assert gains[-1].startswith("-0.110")  # the largest loss
+        page.get_by_label("find in translations").fill("book")
+        assert shown_items(page) == 12
+        page.get_by_label("find in translations").fill("")
+        page.get_by_label("all 12").check()
+        assert shown_items(page) == 12
+
+
+def test_marks_are_kept_and_saved(show, address):
+    page = show()
+    assert page.get_by_role("button", name="Save marks").is_disabled()
+    items = page.locator("#translations .item")
+    items.nth(0).get_by_role("button", name="Right").click()
+    items.nth(1).get_by_role("button", name="Wrong").click()
+    items.nth(2).get_by_role("button", name="Wrong").click()
+    items.nth(2).get_by_role("button", name="Wrong").click()  # no mark again
+    page.goto(address)
+    page.wait_for_selector("html[data-drawn]")
+    pressed = items.nth(0).get_by_role("button", name="Right")
+    assert pressed.get_attribute("aria-pressed") == "true"
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save 2 marks").click()
+    assert saved.value.suggested_filename == "rates-marks.json"
+    found = json.loads(Path(saved.value.path()).read_text(encoding="utf-8"))
+    assert found == {
+        "study": "rates",
+        "trial": 4,
+        "split": "test",
+        "marks": [
+            {
+                "source": f"Ua heluhelu ke aliʻi i ka puke {number}.",
+                "output": output,
+                "right": is_right,
+            }
+            for number, output, is_right in (
+                (0, "The king read book 0.", True),
+                (2, "The king read book 7.", False),
+            )
+        ],
+    }
+    assert page.complaints == []
+
+
+def test_sweep_is_copied_or_selected(show):
+    page = show()
+    copy = page.locator("#made .copy")
+    copy.click()
+    wait_until(page, "document.querySelector('#made .copy').textContent !== 'Copy'")
+    assert copy.text_content() in ("Copied", "Selected")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }")
+    copy.click()
+    wait_until(page, "getSelection().toString().includes('learning_rate')")
+
+
 def test_paper_is_white_and_as_wide_as_its_plots(show, tmp_path):
     page = show(color_scheme="dark")
     ink = "getComputedStyle(document.querySelector('#plot-scores .xtick text')).fill"
@@ -251,7 +388,7 @@ def test_paper_is_white_and_as_wide_as_its_plots(show, tmp_path):
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert luminance(background) > 0.9
     assert page.locator("nav").is_hidden()
-    assert page.locator("details").is_hidden()
+    assert page.locator(".judge:visible, .copy:visible, .find:visible").count() == 0
     widths = "[...document.querySelectorAll('.main-svg')]"
     widths += ".map((each) => each.getBoundingClientRect().width)"
     wait_until(page, f"Math.max(...{widths}) <= 700")
@@ -277,5 +414,5 @@ def test_study_of_a_real_sweep_is_shown(page, tiny_study, tmp_path):
     page.wait_for_selector("html[data-drawn]")
     assert page.locator("h1").text_content() == report.headline
     assert page.locator("#trials tbody tr").count() == 3 + 1  # and the base
-    assert page.locator("#plot-curves .js-line").count() == 3
+    assert page.locator("#plot-curves .scatterlayer .js-line").count() == 3
     assert page.locator("#translations .item").count() > 0

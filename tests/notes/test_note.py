@@ -16,7 +16,10 @@ def test_trial_note_says_settings_plan_score_and_translations(study, place):
     note = note_of(study, place, number)
     assert note.has_files
     rank = study.get_trials()[number].params["lora_parameters.rank"]
-    assert "**semantic similarity 0.6000** (95 % 0.550-0.650), +0.5000 over the base." in note.body
+    assert (
+        "**semantic similarity 0.6000** (95 % 0.550-0.650) on the validation prompts, +0.5000 over "
+        "the untuned model." in note.body
+    )
     assert f"| `lora_parameters.rank` | `{rank}` |" in note.body
     assert "Val loss 1.5000, the lowest, at iteration 40." in note.body
     assert "Plan: whole, predicted peak 2 GB, measured peak 1.9 GB." in note.body
@@ -133,3 +136,32 @@ def test_study_of_new_seeds_says_whose_it_is(place):
 def test_study_without_trials_has_a_note(study, place):
     body = study_note(study, place, ended=False).body
     assert "Under way: 0 of 3 trials." in body
+
+
+def test_study_note_at_the_end_has_translations_and_what_importance_rests_on(study, place):
+    complete(study, place, 0.6, outputs=("This is my milk 2.", "Hello!"))
+    assert "importance" not in study_note(study, place, ended=True).body
+    complete(study, place, 0.5)
+    body = study_note(study, place, ended=True).body
+    assert "Translations of the validation prompts, with the gain over the untuned model:" in body
+    row = r"| ʻO kēia kaʻu waiū\. | This is my milk\. | nonsense | This is my milk 2\. | +0.500 |"
+    assert row in body
+    assert (
+        "The importance on the dashboard's page rests on 2 complete trials, too few to go by: it "
+        "takes 8." in body
+    )
+    assert "Translations" not in study_note(study, place, ended=False).body
+
+
+def test_near_miss_is_said_in_the_study_note(study, place):
+    complete(study, place, 0.9, outputs=("This is your milk.", "Hello!"))
+    body = study_note(study, place, ended=True).body
+    assert r"This is your milk\. (near miss: \"your\" for \"my\")" in body
+
+
+def test_study_note_leads_to_the_runs_with_new_seeds(study, place):
+    complete(study, place, 0.6)
+    assert "new seeds" not in study_note(study, place, ended=True).body
+    optuna.create_study(storage=study._storage, study_name="rates.confirm")
+    body = study_note(study, place, ended=True).body
+    assert "[The runs with new seeds](/dashboard/studies/2)" in body

@@ -3,7 +3,7 @@
 import pytest
 from reported_study import make_reported_study, write_samples
 
-from hawsweep.results.translations import translations
+from hawsweep.results.translations import Translation, spread, translations
 from hawsweep.results.verdict import judge_study, untuned_text
 
 
@@ -48,7 +48,7 @@ def test_answers_stand_beside_the_untuned_models_the_largest_gain_first(tmp_path
     assert found.labels["few_shot"] == "4-shot base"
     gains = [row.gain for row in found.rows]
     assert gains == sorted(gains, reverse=True)
-    assert gains[0] == pytest.approx(0.48)  # .60 - .12
+    assert gains[0] == pytest.approx(0.88)  # 1 - .12
     assert found.rows[0].answers.keys() == {"base", "few_shot", "trial"}
 
 
@@ -88,3 +88,12 @@ def test_how_many_are_right_is_a_sentence_of_the_verdict(tmp_path):
 )
 def test_baselines_have_names_in_words(label, text):
     assert untuned_text(label) == text
+
+
+@pytest.mark.parametrize(
+    ("n", "most", "expected"),
+    [(0, 3, []), (3, 3, [0, 1, 2]), (4, 3, [0, 2, 3]), (9, 3, [0, 4, 8]), (9, 2, [0, 8])],
+)
+def test_some_rows_are_spread_from_the_first_to_the_last(n, most, expected):
+    rows = [Translation(str(at), "", None, {}, 0.0) for at in range(n)]
+    assert [int(row.source) for row in spread(rows, most)] == expected

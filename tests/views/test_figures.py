@@ -69,8 +69,10 @@ def test_learning_curves_are_of_all_trials_with_the_best_on_top():
     study = make_study(2, 2)
     figure = figures.learning_curves(study)
     best = winner(study)
-    assert sorted(names(figure)) == [f"trial {number}" for number in range(4)]
-    assert figure.data[-1].name == f"trial {best.number}"
+    assert names(figure)[:3] == ["pruned", "pruned", "trained whole"]
+    assert figure.data[-1].name == f"trial {best.number}, the best"
+    assert [trace.line.dash for trace in figure.data] == ["dash", "dash", "solid", "solid"]
+    assert [trace.showlegend for trace in figure.data] == [True, False, True, True]
     assert figure.data[-1].line.width > figure.data[0].line.width
     assert figure.data[-1].line.color == figures.BEST
     assert list(figure.data[-1].x) == list(STEPS)
@@ -195,14 +197,60 @@ def test_intervals_are_drawn_to_their_ends_best_first():
     assert figure.data[-1].x == (pytest.approx(0.55),)
 
 
+def test_scores_are_between_chance_and_right():
+    study = make_study(2)
+    study.set_user_attr("self_check", {"floor": 0.2, "ceiling": 0.98})
+    figure = figures.score_intervals(study)
+    assert [line.x0 for line in figure.layout.shapes] == [0.2, 0.98]
+    assert notes(figure) == ["chance 0.200", "right 0.980"]
+
+
+def colors(figure):
+    """The colours of all lines and points."""
+    found = set()
+    for trace in figure.data:
+        for part in (trace.marker, trace.line):
+            if isinstance(part.color, tuple):
+                found |= set(part.color)
+            elif part.color is not None:
+                found.add(part.color)
+    return found
+
+
+@pytest.mark.parametrize(
+    "draw", [figures.learning_curves, figures.parallel_coordinates, figures.history]
+)
+def test_colors_mean_the_best_trial_and_all_others(draw):
+    assert colors(draw(make_study(9, 2))) == {figures.BEST, figures.OTHER}
+
+
+def test_best_trial_is_told_in_slices_and_parallel_coordinates():
+    study = make_study(9, 2)
+    best = winner(study)
+    for trace in figures.slices(study).data:
+        marked = zip(trace.text, trace.marker.color, strict=True)
+        assert {number for number, color in marked if color == figures.BEST} == {str(best.number)}
+    lines = figures.parallel_coordinates(study).data
+    assert [line.line.color == figures.BEST for line in lines] == [*[False] * 8, True]
+
+
+def test_lines_that_ended_early_say_how():
+    study = make_study(1, 1)
+    for state, values in ((TrialState.COMPLETE, {20: -3.0}), (TrialState.FAIL, {20: -3.1})):
+        value = 0.1 if state == TrialState.COMPLETE else None
+        study.add_trial(create_trial(state=state, value=value, intermediate_values=values))
+    ends = ["fail", "pruned", "complete, shorter", "trial 0, the best"]
+    assert sorted(names(figures.learning_curves(study))) == sorted(ends)
+
+
 def test_of_many_trials_the_best_are_drawn(monkeypatch):
     monkeypatch.setattr(figures, "MOST_LINES", 3)
     study = make_study(4, 2)
     best_first = sorted(study.trials[:4], key=lambda trial: -trial.value)
     curves = names(figures.learning_curves(study))
     assert len(curves) == 3
-    assert curves[-1] == f"trial {best_first[0].number}"
-    assert not {"trial 4", "trial 5"} & set(curves)  # those were pruned
+    assert curves[-1] == f"trial {best_first[0].number}, the best"
+    assert "pruned" not in curves
     assert "3 of 6 trials" in notes(figures.learning_curves(study))
     assert "3 of 4 trials" in notes(figures.parallel_coordinates(study))
     worst = figures.parallel_coordinates(study).data[0].customdata[0][1]

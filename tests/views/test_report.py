@@ -3,22 +3,21 @@
 import json
 import re
 import shutil
-from dataclasses import replace
-from datetime import UTC, datetime
-from html.parser import HTMLParser
 from pathlib import Path
 
 import optuna
 import pytest
 from click.testing import CliRunner
 from optuna.trial import TrialState, create_trial
-from pictured_study import BASE, make_trial
+from pictured_study import make_trial
 from reported_study import (
     HOST,
     N_PROMPTS,
     NASTY,
+    NOW,
+    ODD,
     SPEC,
-    answers,
+    Page,
     make_reported_study,
     write_samples,
 )
@@ -27,9 +26,7 @@ from hawsweep import __version__
 from hawsweep.cli import main
 from hawsweep.errors import ExportError
 from hawsweep.machine.processes import supervising
-from hawsweep.search.distributions import distributions
-from hawsweep.spec.read import check_sweep, read_sweep
-from hawsweep.study.baselines import base_dir
+from hawsweep.spec.read import read_sweep
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study, load_study
@@ -38,44 +35,6 @@ from hawsweep.views.report.file import MARKDOWN_MARK, PAGE_MARK, write_report
 from hawsweep.views.report.page import report_page, script_json
 from hawsweep.views.report.pull_request import report_markdown
 from hawsweep.views.report.redaction import Redaction
-
-NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-
-
-class Page(HTMLParser):
-    """What a browser would make of a page, roughly: its texts, its scripts, its addresses."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.texts, self.scripts, self.addresses, self.tags = [], [], [], []
-        self._inside = None
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self._inside = tag
-        if tag == "script":
-            self.scripts.append([dict(attrs), ""])
-        self.addresses += [v for k, v in attrs if k in ("src", "href", "action", "srcset", "data")]
-
-    def handle_endtag(self, tag):
-        self._inside = None
-
-    def handle_data(self, data):
-        if self._inside == "script":
-            self.scripts[-1][1] += data
-        elif self._inside != "style":
-            self.texts.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
-
-
-@pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    study, place = make_reported_study(tmp_path_factory.mktemp("reported"))
-    return study, place, make_report(study, place, NOW)
 
 
 @pytest.fixture
@@ -106,22 +65,21 @@ def test_headline_is_the_verdict_and_the_rest_follows(told):
     assert report.headline.startswith(f"Use trial {number}: it is better than the untuned model")
     assert report.headline.endswith(" on the test split.")
     assert report.ships is (report.headline.startswith("Use trial"))
+    assert report.tested.startswith(f"{N_PROMPTS} prompts: the winner and the untuned model alone")
+    assert [row[1] for row in report.test.rows] == ["0.6100", "0.1500", "0.1200"]
     said = " ".join(report.said)
-    assert f"Test split ({N_PROMPTS} prompts): trial {number} 0.6100, untuned 0.1200" in said
     assert f"With 2 new seeds, trial {number} scores 0.6100" in said
     assert "[bold]" not in said
 
 
-def test_most_important_numbers_are_those_of_winner_and_base(told):
+def test_model_data_trials_and_time_are_told_first(told):
     study, _, report = told
-    best = best_of(study)
-    numbers = {each.title: (each.value, each.detail) for each in report.numbers}
-    low, high = best.user_attrs["low"], best.user_attrs["high"]
-    assert numbers[f"trial {best.number}"] == (f"{best.value:.4f}", f"95 % {low:.3f}-{high:.3f}")
-    assert numbers["base"] == ("0.1100", "95 % 0.070-0.150")
-    assert numbers["gain on the test split"] == ("+0.4900", "over the base")  # 0.61 - 0.12
-    assert numbers["val loss"] == (f"{best.user_attrs['val_loss']:.3f}", "base 3.700")
-    assert numbers["trials"] == ("12", "9 complete, 1 fail, 1 infeasible, 1 pruned")
+    facts = dict(report.facts)
+    assert (facts["model"], facts["data"]) == ("…/tiny", "phrasebook")
+    assert facts["trials"] == "9 of 12 complete"
+    last = max(trial.datetime_complete for trial in study.trials)
+    assert facts["last trial"] == f"{last:%Y-%m-%d %H:%M}"
+    assert list(facts) == ["model", "data", "trials", "time", "last trial"]
 
 
 def test_leaderboard_is_the_terminal_s_with_the_base_in_it(told):
@@ -131,10 +89,9 @@ def test_leaderboard_is_the_terminal_s_with_the_base_in_it(told):
     assert {"base", "4-shot base"} < set(labels)
     assert len(labels) == len(report.states) == 12 + 2
     assert report.states[labels.index("base")] == "base"
-    assert report.board.titles[:2] == ("trial", "state")
-    assert {"lr", "rank", "val loss", "score", "95 %", "confirmed", "peak GB"} < set(
-        report.board.titles
-    )
+    assert report.board.titles[:3] == ("trial", "score", "state")
+    assert {"lr", "rank", "val loss", "95 %", "confirmed", "peak GB"} < set(report.board.titles)
+    assert "tok/s" not in report.board.titles  # no trial has it
 
 
 def test_of_a_long_leaderboard_the_best_and_the_base_are_told(told, monkeypatch):
@@ -147,12 +104,35 @@ def test_of_a_long_leaderboard_the_best_and_the_base_are_told(told, monkeypatch)
     assert "9 more trials: hawsweep status rates --all" in Page(report_page(report, study)).text
 
 
-def test_translations_are_compared_with_the_harmed_ones_first(told):
+def test_translations_are_of_the_test_split_with_the_largest_gain_first(told):
     study, _, report = told
-    compared = report.compared
-    assert compared.labels == ("base", f"trial {best_of(study).number}")
-    assert compared.items[0].outputs[1] == NASTY
-    assert (compared.n_better, compared.n_worse) == (N_PROMPTS - 1, 1)
+    answers = report.translations
+    assert (answers.split, answers.trial) == ("test", best_of(study).number)
+    gains = [row.gain for row in answers.rows]
+    assert gains == sorted(gains, reverse=True)
+    assert gains[0] == pytest.approx(1 - 0.12)
+    assert answers.rows[0].answers["trial"].kind == "exact"
+
+
+def test_translations_of_validation_prompts_say_so(tmp_path):
+    study, place = make_reported_study(tmp_path, is_tested=False)
+    text = Page(report_page(make_report(study, place), study)).text
+    assert "Translations of the validation prompts" in text
+    assert "The trial was chosen by these prompts; the test split was not opened." in text
+
+
+def test_page_has_the_answers_to_mark_as_they_are(page, told):
+    study, *_ = told
+    marked = json.loads(Page(page).scripts[1][1])
+    rows = marked.pop("rows")
+    assert marked == {"study": "rates", "trial": best_of(study).number, "split": "test"}
+    assert {"source": ODD, "output": NASTY} in rows
+    assert len(rows) == N_PROMPTS
+
+
+def test_near_miss_is_flagged_in_a_page(page):
+    assert "near miss: another number" in Page(page).text
+    assert Page(page).text.count("word for word") == 2  # in the verdict, and of one answer
 
 
 def test_groups_with_losses_are_named(told):
@@ -160,6 +140,7 @@ def test_groups_with_losses_are_named(told):
     assert [row.group for row in report.groups] == ["verbs", "possession"]
     assert report.losses[0].startswith("It scores lower in verbs (-0.0")
     assert [row[0] for row in report.group_cells.rows] == ["verbs", "possession"]
+    assert report.groups_split == "test"
 
 
 def test_predicted_memory_is_compared_in_percent(told):
@@ -215,7 +196,7 @@ def test_machine_is_not_told_of(told, page):
 def test_page_stands_alone_and_runs_only_its_own_scripts(page):
     parsed = Page(page)
     assert page.startswith("<!DOCTYPE html>")
-    assert len(parsed.scripts) == 3
+    assert len(parsed.scripts) == 4
     outside = [each for each in parsed.addresses if not each.startswith(("#", "data:"))]
     assert outside == []
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)[1]
@@ -229,7 +210,7 @@ def test_texts_of_models_and_errors_are_texts_in_a_page(page):
     parsed = Page(page)
     assert "img" not in parsed.tags
     assert "i" not in parsed.tags  # of a warning about a text of the data
-    assert parsed.text.count("document.title='stolen'") == 3  # harmed, every prompt, failed trial
+    assert parsed.text.count("document.title='stolen'") == 2  # a translation, a failed trial
     assert "Rates & <ranks>." in parsed.text
     figures = json.loads(parsed.scripts[0][1])
     assert set(figures) == {
@@ -241,20 +222,6 @@ def test_json_in_a_script_ends_no_script():
     text = script_json({"</script><!--": "&\u2028ʻ"})
     assert not set("<>&\u2028") & set(text)
     assert json.loads(text) == {"</script><!--": "&\u2028ʻ"}
-
-
-def test_no_group_that_lost_is_said_in_markdown(told):
-    _, _, report = told
-    gained = [n for n, row in enumerate(report.groups) if row.gain.mean > 0]
-    rows = tuple(report.group_cells.rows[n] for n in gained)
-    better = replace(
-        report,
-        groups=tuple(report.groups[n] for n in gained),
-        group_cells=replace(report.group_cells, rows=rows),
-        losses=(),
-    )
-    assert "**Groups**\n\nNo group lost.\n" in report_markdown(better)
-    assert "Groups" not in report_markdown(replace(better, groups=()))
 
 
 def test_half_a_character_in_a_translation_is_written(told, tmp_path):
@@ -274,10 +241,10 @@ def test_study_without_a_complete_trial_says_so(tmp_path, n_trials):
     assert report.headline == said
     assert report.ships is None
     assert not report.is_final
-    assert report.not_compared == "Study 'rates' has no complete trial to compare yet."
+    assert report.translations is None
     text = Page(report_page(report, study)).text
     assert said in text
-    assert report.not_compared in text
+    assert "Translations" not in text
     assert said in report_markdown(report)
 
 
@@ -310,54 +277,17 @@ def test_study_of_another_program_is_reported(tmp_path):
     study.add_trial(create_trial(value=0.5))
     report = make_report(study, place)
     assert report.spec == ""
-    assert "has not answered the validation prompts" in report.not_compared
+    assert report.facts == (("trials", "1 of 1 complete"), *report.facts[1:])
+    assert report.translations is None
     assert "theirs" in Page(report_page(report, study)).text
 
 
-def test_answers_that_cannot_be_paired_are_said(tmp_path):
+def test_answers_that_cannot_be_paired_are_left_out(tmp_path):
     study, place = make_reported_study(tmp_path, is_tested=False)
     write_samples(place.study_dir("rates") / "base" / "samples.jsonl", [])
     report = make_report(study, place)
-    assert report.compared is None
-    assert "base has not answered the validation prompts." in Page(report_page(report, study)).text
-
-
-def test_markdown_is_short_and_says_the_same(told):
-    _, _, report = told
-    text = report_markdown(report)
-    assert text.startswith(MARKDOWN_MARK)
-    headline = report.headline[:1].upper() + report.headline[1:]
-    assert text.splitlines()[2] == f"### {headline}"
-    board = text.split("**Best trials")[1].split("**Test split**")[0]
-    # Head and ruler, the five best trials and two baselines.
-    assert sum(line.startswith("|") for line in board.splitlines()) == 2 + 5 + 2
-    assert text.count("<details>") == text.count("</details>") == 2
-    samples = text.split("<details>")[1]
-    assert sum(re.match(r"\| [+-]0", line) is not None for line in samples.splitlines()) == 5
-    groups = text.split("**Groups**")[1].split("<details>")[0]
-    assert "It scores lower in verbs" in groups
-    assert sum(line.startswith("|") for line in groups.splitlines()) == 2 + 1  # no gain is told
-    assert "hawsweep start rates.yaml" in text
-
-
-def test_texts_of_models_are_texts_in_markdown(told):
-    _, _, report = told
-    text = report_markdown(report)
-    unfenced = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    tags = set(re.findall(r"(?<!\\)<(/?\w+)", unfenced))
-    assert tags == {"details", "/details", "summary", "/summary"}
-    line = next(line for line in text.splitlines() if "stolen" in line)
-    assert len(re.findall(r"(?<!\\)\|", line)) == 6  # five cells
-    assert r"\*pipe\*" in line
-    assert "\u202e" not in text
-
-
-@pytest.mark.parametrize("name", ["www.example.com", "# no", "a|b", "*loud*", "1. one", "<b>"])
-def test_names_of_groups_are_no_markdown(told, name):
-    _, _, report = told
-    cells = replace(report.group_cells, rows=((name, "1", "2", "3", "4", "5"),))
-    text = report_markdown(replace(report, group_cells=cells, groups=report.groups[:1]))
-    assert f"| {name} |" not in text
+    assert report.translations is None
+    assert "Translations" not in Page(report_page(report, study)).text
 
 
 def test_report_is_written_into_the_study_s_folder_and_replaced(place):
@@ -445,50 +375,12 @@ def test_texts_leave_the_machine_without_its_folders_and_passwords(text, expecte
     assert redact(text) == expected
 
 
-def test_study_of_several_models_names_each_and_its_base(tmp_path):
-    big, small = "/home/somebody/models/big", "org/small"
-    sweep = {
-        "data": "phrasebook",
-        "search": {
-            "model": {"choices": [big, small]},
-            "learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
-        },
-    }
-    spec, place = check_sweep(sweep, "a sweep"), Place(tmp_path / "studies")
-    study, _ = create_study(open_storage(place, create=True), place, "models", spec, {})
-    measured = {
-        model: {"base": {**BASE, "nats_per_byte": loss, "score": score}}
-        for model, loss, score in ((big, 0.9, 0.2), (small, 0.8, 0.1))
-    }
-    study.set_user_attr("bases", measured)
-    for model, loss, score in ((big, 0.5, 0.6), (small, 0.4, 0.7)):
-        known = {"val_loss": 5 * loss, "nats_per_byte": loss, "targets_per_byte": 0.2}
-        trial = create_trial(
-            value=score,
-            params={"model": model, "learning_rate": 1e-4},
-            distributions=distributions(spec.search),
-            intermediate_values={10: -loss},
-            user_attrs=known,
-        )
-        study.add_trial(trial)
-    for model in (big, small):
-        write_samples(base_dir(place, "models", model) / "samples.jsonl", answers(0.1))
-    for number in (0, 1):
-        write_samples(place.trial_dir("models", number) / "samples.jsonl", answers(0.6))
-    report = make_report(study, place, NOW)
-    numbers = {each.title: each for each in report.numbers}
-    assert numbers["base small"].value == "0.1000"
-    assert numbers["val loss"].detail == "base small 3.700"
-    assert report.compared.labels == ("base small", "trial 1")
-    assert "model org/small" in report.settings
-    page = report_page(report, study)
-    assert "/home/somebody" not in page
-    drawn = json.loads(Page(page).scripts[0][1])
-    levels = [shape["y0"] for shape in drawn["curves"]["layout"]["shapes"]]
-    assert sorted(levels) == [0.8, 0.9]
-    assert drawn["curves"]["layout"]["yaxis"]["title"]["text"] == "val loss per byte"
-    assert [trace["y"] for trace in drawn["curves"]["data"]] == [[0.5], [0.4]]
-    trials, best, bases = drawn["agreement"]["data"]
-    assert (trials["x"], best["x"], bases["x"]) == ([0.5], [0.4], [0.9, 0.8])
-    assert bases["text"] == ["base big", "base small"]
-    assert "base big" in drawn["scores"]["data"][2]["y"]
+@pytest.mark.parametrize(("n_complete", "is_drawn"), [(7, False), (8, True)])
+def test_charts_of_many_trials_are_left_out_for_few(tmp_path, n_complete, is_drawn):
+    study, place = make_reported_study(tmp_path, n_complete=n_complete, is_tested=False)
+    page = report_page(make_report(study, place), study)
+    figures = json.loads(Page(page).scripts[0][1])
+    for name in ("history", "parallel", "slices", "importance"):
+        assert (name in figures) is is_drawn
+        assert (f'id="plot-{name}"' in page) is is_drawn
+    assert "scores" in figures

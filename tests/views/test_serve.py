@@ -17,7 +17,7 @@ from optuna_dashboard import get_note
 from hawsweep.cli import main
 from hawsweep.errors import BackendError, StudyError
 from hawsweep.study.place import Place
-from hawsweep.study.storage import open_storage
+from hawsweep.study.storage import confirm_name, open_storage
 from hawsweep.views.dashboard import browser
 from hawsweep.views.dashboard import serve as serve_module
 from hawsweep.views.dashboard.refresh import Refresher
@@ -161,7 +161,7 @@ def test_only_this_machine_reaches_it(place):
 def test_address_is_of_the_study_that_was_asked_for(place):
     with make_server(place, 0, name="rates") as server:
         parts = urlsplit(server.url)
-    assert parts.path == "/dashboard/studies/1"
+    assert parts.path == "/dashboard/studies/1/note"
     assert parts.query == ""
     with pytest.raises(StudyError, match="There is no study 'absent'"):
         make_server(place, 0, name="absent")
@@ -199,6 +199,18 @@ def test_page_is_told_notes_links_and_plots(noted):
     assert other["plotly_graph_objects"] == []
 
 
+def test_study_of_new_seeds_is_not_in_the_list_and_is_there(noted):
+    storage = open_storage(noted)
+    optuna.create_study(storage=storage, study_name=confirm_name("rates"))
+    with serving(noted) as served:
+        status, headers, text = served.ask("/api/studies")
+        other = detail(served, 3)
+    names = [each["study_name"] for each in json.loads(text)["study_summaries"]]
+    assert (status, names) == (200, ["rates", "elsewhere"])
+    assert int(headers["Content-Length"]) == len(text.encode())
+    assert other["name"] == "rates.confirm"
+
+
 def file_paths(served):
     trial = detail(served)["trials"][0]
     return {
@@ -217,7 +229,7 @@ def test_file_is_served_to_the_dashboards_own_pages_alone(noted):
     assert "Access-Control-Allow-Origin" not in headers
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Content-Security-Policy"].startswith(
-        "sandbox allow-scripts; default-src 'none'"
+        "sandbox allow-scripts allow-downloads; default-src 'none'"
     )
 
 

@@ -13,7 +13,7 @@ from hawsweep.study.place import Place
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 @place_options
 def dashboard(name: str | None, port: int | None, no_browser: bool, place: Place) -> None:
-    """Serve optuna-dashboard, and open it in the browser, at the study NAME if it is given.
+    """Serve optuna-dashboard, and open it in the browser, at the note on the study NAME.
 
     It listens on this machine only. From another machine use ssh -L 8080:127.0.0.1:8080 MACHINE.
     While it runs it updates the notes, files and plots of the studies.

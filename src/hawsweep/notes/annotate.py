@@ -24,7 +24,7 @@ from hawsweep.study.trials import read_test, state_of
 
 logger = logging.getLogger(__name__)
 
-_FORM = 2  # the version of the notes' form; a new one makes all notes anew
+_FORM = 3  # the version of the notes' form; a new one makes all notes anew
 _MARK = "hawsweep:note:"
 # Attributes of a finished trial cannot be set; the dashboard reads notes from here too.
 _TRIAL_LINK, _STUDY_LINK = "dashboard:artifacts:{}:", "artifacts:"

@@ -15,7 +15,9 @@ from hawsweep.files import read_json_lines
 from hawsweep.layout import CONFIRM_SUFFIX, SAMPLE_FILES
 from hawsweep.markdown import code, plain, render, table
 from hawsweep.notes.attachments import REPORT, address, offers_of
+from hawsweep.results.importance import FEWEST_TRIALS
 from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
+from hawsweep.results.translations import Answer, Translations, spread, translations
 from hawsweep.results.verdict import judge_study
 from hawsweep.spec.space import MODEL
 from hawsweep.study.attributes import (
@@ -28,8 +30,10 @@ from hawsweep.study.attributes import (
 )
 from hawsweep.study.baselines import base_dir, base_values, score_of
 from hawsweep.study.confirm import confirmations, winner
+from hawsweep.study.optuna_door import storage_of, study_id
 from hawsweep.study.place import Place
-from hawsweep.study.trials import best_trial, count_finished, read_test
+from hawsweep.study.storage import confirm_name
+from hawsweep.study.trials import best_trial, complete_trials, count_finished, read_test
 from hawsweep.text import (
     clock,
     duration,
@@ -43,7 +47,8 @@ from hawsweep.text import (
 )
 
 _TEMPLATES = Path(__file__).parent / "pages"
-_N_SAMPLES, _N_ROWS = 5, 5
+_N_SAMPLES, _N_ROWS, _N_TRANSLATIONS = 5, 5, 3
+_SYSTEMS = ("base", "trial")
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ def study_note(study: optuna.Study, place: Place, *, ended: bool) -> Note:
     verdict = _judged(study, place) if ended else None
     sentences = () if verdict is None else verdict.sentences
     confirmed = confirmations(study)
+    answers = None if verdict is None else translations(study, place)
     has_report = REPORT in offers_of(study, place, None).values()
     body = _rendered(
         "study",
@@ -91,6 +97,10 @@ def study_note(study: optuna.Study, place: Place, *, ended: bool) -> Note:
         report=address(study, REPORT) if has_report else None,
         uses=verdict is not None and verdict.ships,
         best_value=_best_value(study),
+        importance=_importance(study),
+        new_seeds=_confirming_page(study),
+        split="" if answers is None else answers.split,
+        translated=_translations_table(answers),
         score_of=score_of,
     )
     return Note(body, verdict is not None)
@@ -100,6 +110,48 @@ def _best_value(study: optuna.Study) -> int | None:
     """The trial that optuna-dashboard calls the best, if that is another than the winner."""
     by_value, best = best_trial(study), winner(study)
     return None if by_value is None or by_value == best else by_value.number
+
+
+def _importance(study: optuna.Study) -> str:
+    """How many trials the dashboard's importance rests on."""
+    n = len(complete_trials(study))
+    if n < 2:
+        return ""
+    few = f", too few to go by: it takes {FEWEST_TRIALS}" if n < FEWEST_TRIALS else ""
+    return f"The importance on the dashboard's page rests on {n} complete trials{few}."
+
+
+def _confirming_page(study: optuna.Study) -> str:
+    """The address of the runs with new seeds in the dashboard, whose list leaves them out."""
+    try:
+        found = optuna.load_study(
+            storage=storage_of(study), study_name=confirm_name(study.study_name)
+        )
+    except KeyError:
+        return ""
+    return f"/dashboard/studies/{study_id(found)}"
+
+
+def _translations_table(answers: Translations | None) -> str:
+    """Some translations, from the largest gain to the largest loss."""
+    if answers is None:
+        return ""
+    titles = ["source", "reference", *map(plain, (answers.labels[each] for each in _SYSTEMS))]
+    rows = [
+        [
+            plain(row.source),
+            plain(row.reference),
+            *(_answer_text(row.answers[each]) for each in _SYSTEMS),
+            f"{row.gain:+.3f}",
+        ]
+        for row in spread(answers.rows, _N_TRANSLATIONS)
+    ]
+    return table([*titles, "gain"], rows, right=(4,))
+
+
+def _answer_text(answer: Answer) -> str:
+    missed = f" (near miss: {plain(answer.near_miss)})" if answer.near_miss else ""
+    return f"{plain(answer.output) or '(empty)'}{missed}"
 
 
 def trial_note(study: optuna.Study, place: Place, trial: FrozenTrial) -> Note:

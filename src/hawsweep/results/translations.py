@@ -123,6 +123,13 @@ def translations(study: optuna.Study, place: Place) -> Translations | None:
     return None
 
 
+def spread(rows: Sequence[Translation], most: int) -> tuple[Translation, ...]:
+    """At most so many rows in their order, evenly from the first to the last."""
+    if len(rows) <= most:
+        return tuple(rows)
+    return tuple(rows[round(n * (len(rows) - 1) / (most - 1))] for n in range(most))
+
+
 def _read(folders: Mapping[str, Path], prefix: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The answers of each system that answered the same prompts as the trial."""
     asked = None

@@ -20,9 +20,8 @@ from hawsweep.study.baselines import baselines
 from hawsweep.study.trials import state_of
 from hawsweep.text import setting, short_name, visible
 
-BEST, COMPLETE, PRUNED, BASE, OTHER = "#e8690b", "#4a83dc", "#7f8794", "#0f9d8a", "#a35bd1"
-# From the lowest to the highest value; both ends are visible on white and on black.
-SCALE = [[0.0, "#5f86bd"], [0.5, "#8b6fd0"], [1.0, "#dc5a2f"]]
+# Of the best trial, of the untuned model, and of everything else.
+BEST, BASE, OTHER = "#e8690b", "#0f9d8a", "#7f8794"
 CLEAR = "rgba(0,0,0,0)"
 _TEXT, _LINES = "#7a808a", "rgba(128,134,144,0.25)"
 
@@ -85,6 +84,17 @@ def add_level(figure: go.Figure, level: float, name: str) -> None:
     )
 
 
+def add_ends(figure: go.Figure, check: Mapping[str, Any]) -> None:
+    """Draw the scores of chance and of right answers as lines from below."""
+    for level, name in ((check["floor"], "chance"), (check["ceiling"], "right")):
+        figure.add_vline(
+            x=level,
+            line={"color": OTHER, "dash": "dot", "width": 1.5},
+            annotation={"text": f"{name} {level:.3f}", "yshift": 18},
+            annotation_position="top left" if name == "right" else "top right",
+        )
+
+
 def finite_number(value: Any) -> float | None:
     """A number that can be drawn; None for other values in a database."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -103,9 +113,9 @@ def kind_of(trial: FrozenTrial) -> str:
     return "pruned" if state_of(trial) == "paused" else known.get(trial.state, "other")
 
 
-def color_of(trial: FrozenTrial) -> str:
-    """A trial's colour by its state."""
-    return {"complete": COMPLETE, "pruned": PRUNED}.get(kind_of(trial), OTHER)
+def color_of(trial: FrozenTrial, best: FrozenTrial | None) -> str:
+    """A trial's colour."""
+    return BEST if best is not None and trial.number == best.number else OTHER
 
 
 def trial_text(trial: FrozenTrial) -> str:

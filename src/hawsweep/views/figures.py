@@ -5,24 +5,24 @@ reason.
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import optuna
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
-from plotly.colors import sample_colorscale
 
 from hawsweep.results.importance import FEWEST_TRIALS, find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard
+from hawsweep.study.attributes import SELF_CHECK
 from hawsweep.study.confirm import winner
+from hawsweep.study.trials import state_of
 from hawsweep.views.figure_style import (
     BASE,
     BEST,
     CLEAR,
-    COMPLETE,
     OTHER,
-    PRUNED,
-    SCALE,
+    add_ends,
     add_level,
     bases_of,
     color_of,
@@ -59,23 +59,33 @@ def learning_curves(study: optuna.Study) -> go.Figure:
     best, trials = winner(study), study.get_trials(deepcopy=False)
     drawn = [(trial, losses) for trial in trials if (losses := _losses(trial))]
     drawn.sort(key=lambda each: _layer(each[0], best))
+    longest = max((max(losses) for _, losses in drawn), default=0)
+    seen = set()
     for trial, losses in drawn[-MOST_LINES:]:
-        is_best = _is_same(trial, best)
+        is_best, end = _is_same(trial, best), _end_of(trial, losses, longest)
+        name = f"trial {trial.number}, the best" if is_best else end
         figure.add_scatter(
             x=list(losses),
             y=list(losses.values()),
-            name=f"trial {trial.number}",
+            name=name,
+            legendgroup=name,
+            showlegend=name not in seen,
             mode="lines+markers",
-            line={"color": BEST if is_best else color_of(trial), "width": 3 if is_best else 1.5},
+            line={
+                "color": color_of(trial, best),
+                "width": 3 if is_best else 1.5,
+                "dash": _DASHES.get(end, "dashdot"),
+            },
             marker={"size": 7 if is_best else 5},
             hovertemplate=f"{trial_text(trial)}<br>iteration %{{x}}: val loss %{{y:.3f}}"
             "<extra></extra>",
         )
+        seen.add(name)
     for label, loss, _ in bases_of(study):
         if drawn and loss is not None:
             add_level(figure, loss, label)
     say_how_many(figure, len(drawn[-MOST_LINES:]), len(drawn))
-    figure.update_layout(showlegend=False)
+    figure.update_layout(legend={"traceorder": "reversed"})
     return figure if drawn else emptied(figure, "No trial was evaluated yet.")
 
 
@@ -88,12 +98,12 @@ def score_against_loss(study: optuna.Study) -> go.Figure:
     for trial in drawable_trials(study):
         loss, score = loss_of(trial.user_attrs), finite_number(trial.value)
         if loss is not None and score is not None:
-            color = BEST if _is_same(trial, best) else COMPLETE
+            color = color_of(trial, best)
             points.append((color, str(trial.number), trial_text(trial), loss, score))
     for label, loss, score in bases_of(study):
         if points and loss is not None and score is not None:
             points.append((BASE, label, label, loss, score))
-    for color, name in ((COMPLETE, "trials"), (BEST, "best"), (BASE, "base")):
+    for color, name in ((OTHER, "trials"), (BEST, "best"), (BASE, "base")):
         found = [each[1:] for each in points if each[0] == color]
         if found:
             labels, texts, losses, scores = zip(*found, strict=True)
@@ -117,16 +127,17 @@ def score_against_loss(study: optuna.Study) -> go.Figure:
 def memory_predicted_against_measured(study: optuna.Study) -> go.Figure:
     """The measured peak memory of trials over what their plan had predicted."""
     figure = new_figure("Memory: predicted and measured", "predicted peak, GB", "measured peak, GB")
-    trials = study.get_trials(deepcopy=False)
+    trials, best = study.get_trials(deepcopy=False), winner(study)
     points = [
         (trial, peaks[0] / _GB, peaks[1] / _GB) for trial in trials if (peaks := peak_bytes(trial))
     ]
     if not points:
         return emptied(figure, "No trial has both a predicted and a measured peak yet.")
+    points.sort(key=lambda each: _is_same(each[0], best))  # the legend has the first one's colour
     ends = [value for _, *values in points for value in values]
     room = 0.05 * (max(ends) - min(ends)) or 0.05 * max(ends)
     both = [max(0.0, min(ends) - room), max(ends) + room]
-    dotted = {"color": PRUNED, "dash": "dot", "width": 1.5}
+    dotted = {"color": OTHER, "dash": "dot", "width": 1.5}
     figure.add_scatter(x=both, y=both, mode="lines", line=dotted, name="equal", hoverinfo="skip")
     for state, name in (
         ("complete", "complete"),
@@ -139,7 +150,11 @@ def memory_predicted_against_measured(study: optuna.Study) -> go.Figure:
                 x=[predicted for _, predicted, _ in found],
                 y=[measured for _, _, measured in found],
                 mode="markers",
-                marker={"color": color_of(found[0][0]), "size": 9},
+                marker={
+                    "color": [color_of(trial, best) for trial, *_ in found],
+                    "size": 9,
+                    "symbol": "circle" if state == "complete" else "x",
+                },
                 name=name,
                 text=[trial_text(trial) for trial, *_ in found],
                 customdata=[100 * (predicted / measured - 1) for _, predicted, measured in found],
@@ -156,6 +171,7 @@ def history(study: optuna.Study) -> go.Figure:
     figure = new_figure("History", "trial", metric_text(study))
     if not drawable_trials(study):
         return emptied(figure, _NO_COMPLETE)
+    found = winner(study)
     drawn = optuna.visualization.plot_optimization_history(study, target_name="trial")
     for trace in drawn.data:
         points = [(x, y) for x, y in zip(trace.x, trace.y, strict=True) if math.isfinite(y)]
@@ -165,9 +181,9 @@ def history(study: optuna.Study) -> go.Figure:
         trace.update(x=[x for x, _ in points], y=[y for _, y in points], name=name)
         trace.update(hovertemplate=f"{name} %{{x}}: %{{y:.4f}}<extra></extra>")
         if trace.mode == "lines":
-            trace.update(line={"color": BEST, "width": 2, "shape": "hv"})
+            trace.update(line={"color": OTHER, "width": 1.5, "shape": "hv"})
         else:
-            trace.update(marker={"color": COMPLETE, "size": 9})
+            trace.update(marker={"color": _colors(trace.x, found), "size": 9})
         figure.add_trace(trace)
     for label, _, score in bases_of(study):
         if score is not None:
@@ -192,10 +208,11 @@ def importance(study: optuna.Study) -> go.Figure:
     )
     names = names_of(insight.importance)
     for bar in drawn.data:
-        bar.update(y=[names[each] for each in bar.y], marker={"color": COMPLETE})
+        bar.update(y=[names[each] for each in bar.y], marker={"color": OTHER})
         bar.update(hovertemplate="%{y}: %{x:.0%}<extra></extra>", name="importance")
         figure.add_trace(bar)
-    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    most = max(insight.importance.values())
+    figure.update_xaxes(tickformat=".0%", range=[0, 1.2 * most])  # with room for the numbers
     figure.update_layout(showlegend=False)
     return figure
 
@@ -208,10 +225,14 @@ def parallel_coordinates(study: optuna.Study) -> go.Figure:
         return emptied(figure, _NO_COMPLETE)
     drawn = optuna.visualization.plot_parallel_coordinate(plain, target_name=metric_text(study))
     lines = [trace for trace in drawn.data if trace.mode == "lines" and trace.x[0] is not None]
-    for trace in sorted(lines, key=lambda each: each.y[0]):
-        share = min(1.0, max(0.0, float(trace.y[0]))) if len(lines) > 1 else 1.0
-        (color,) = sample_colorscale(SCALE, [share])
-        trace.update(line={"color": color, "width": 1.5 + 1.5 * share}, opacity=0.85)
+    scores, best = [trial.value or 0.0 for trial in drawable_trials(plain)], winner(study)
+    # A line has its score as a share of the axis, and no number of its trial.
+    span = max(scores) - min(scores)
+    at = ((best.value or 0.0) - min(scores)) / span if best is not None and span else 1.0
+    for trace in sorted(lines, key=lambda each: (math.isclose(each.y[0], at), each.y[0])):
+        is_best = len(lines) == 1 or math.isclose(trace.y[0], at)
+        trace.update(line={"color": BEST if is_best else OTHER, "width": 3 if is_best else 1.5})
+        trace.update(opacity=0.85)
         figure.add_trace(trace)
     axis = drawn.layout.xaxis
     figure.update_xaxes(tickmode="array", tickvals=axis.tickvals, ticktext=axis.ticktext)
@@ -225,19 +246,21 @@ def parallel_coordinates(study: optuna.Study) -> go.Figure:
 
 
 def slices(study: optuna.Study) -> go.Figure:
-    """The score of complete trials over each parameter; later trials are redder."""
+    """The score of complete trials over each parameter."""
+    best = winner(study)
     plain, metric = plain_copy(study), metric_text(study)
     if not any(trial.params for trial in drawable_trials(plain)):
         return emptied(new_figure("Slices", "", metric), _NO_COMPLETE)
     drawn = optuna.visualization.plot_slice(plain, target_name=metric)
     for trace in drawn.data:
-        trace.marker.update(colorscale=SCALE, size=9, line={"width": 0})
-        trace.marker.update(colorbar={"thickness": 10, "outlinewidth": 0, "xpad": 12})
+        numbers = list(trace.marker.color)
         trace.update(
             x=[_unquoted(each) for each in trace.x],
-            text=list(trace.marker.color),
+            text=numbers,
+            marker={"color": _colors(numbers, best), "size": 9, "line": {"width": 0}},
             hovertemplate="trial %{text}<br>%{x}: %{y:.4f}<extra></extra>",
         )
+    drawn.update_traces(marker={"showscale": False})
     drawn.for_each_xaxis(_tidy_axis)
     drawn.update_layout(width=None)
     return styled(drawn, "Slices")
@@ -255,7 +278,7 @@ def score_intervals(study: optuna.Study) -> go.Figure:
     for row in rows:
         name = _row_name(row)
         is_best = best is not None and name == f"trial {best.number}"
-        color = BEST if is_best else {"base": BASE, "reference": OTHER}.get(row.state, COMPLETE)
+        color = BEST if is_best else BASE if row.state == "base" else OTHER
         figure.add_scatter(
             x=[row.score],
             y=[name],
@@ -275,6 +298,8 @@ def score_intervals(study: optuna.Study) -> go.Figure:
         hovertemplate="%{y} with new seeds: %{x:.4f}<extra></extra>",
     )
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False, dtick=1)
+    if check := study.user_attrs.get(SELF_CHECK):
+        add_ends(figure, check)
     figure.update_layout(showlegend=False, height=120 + 26 * len(rows))
     return figure
 
@@ -314,6 +339,21 @@ def _losses(trial: FrozenTrial) -> dict[int, float]:
 
 def _is_same(trial: FrozenTrial, best: FrozenTrial | None) -> bool:
     return best is not None and trial.number == best.number
+
+
+def _colors(numbers: Iterable[int], best: FrozenTrial | None) -> list[str]:
+    return [BEST if best is not None and number == best.number else OTHER for number in numbers]
+
+
+_WHOLE, _SHORTER = "trained whole", "complete, shorter"
+_DASHES = {_WHOLE: "solid", _SHORTER: "longdash", "pruned": "dash", "paused": "dot"}
+
+
+def _end_of(trial: FrozenTrial, losses: Mapping[int, float], longest: int) -> str:
+    """How a trial's line ends, in words."""
+    if trial.state != TrialState.COMPLETE:
+        return state_of(trial)
+    return _WHOLE if max(losses) == longest else _SHORTER
 
 
 def _layer(trial: FrozenTrial, best: FrozenTrial | None) -> tuple[bool, bool, int]:

@@ -49,7 +49,7 @@ _OF_PAGES = (
 )
 # A file is shown as a page without an origin: it cannot reach the dashboard or any other address.
 _OF_FILES = (
-    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self'; font-src data:; "
     "frame-ancestors 'self'"
 )

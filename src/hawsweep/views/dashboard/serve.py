@@ -18,6 +18,7 @@ from hawsweep.study.study import load_study
 from hawsweep.views.dashboard.artifacts import StudyFiles
 from hawsweep.views.dashboard.gate import Gate
 from hawsweep.views.dashboard.refresh import Refresher, refreshed
+from hawsweep.views.dashboard.study_list import StudyList
 
 HOST = "127.0.0.1"
 # Of one request, and of all at a time: a page may keep neither the machine nor its threads busy.
@@ -95,16 +96,16 @@ def make_server(place: Place, port: int | None, *, name: str | None = None) -> D
 
     Args:
         port: None for 8080, or a free one if that is taken; 0 for a free one.
-        name: The study whose page the address is of.
+        name: The study whose note the address is of.
 
     Raises:
         StudyError: There are no studies, or not this one.
         BackendError: The port is taken.
     """
     storage, files = open_storage(place), StudyFiles(place)
-    path = "" if name is None else f"dashboard/studies/{study_id(load_study(storage, name))}"
+    path = "" if name is None else f"dashboard/studies/{study_id(load_study(storage, name))}/note"
     server = _bind(port)
-    server.set_app(Gate(wsgi(storage, artifact_store=files), files))
+    server.set_app(Gate(StudyList(wsgi(storage, artifact_store=files)), files))
     server.url = f"http://{HOST}:{server.server_port}/{path}"
     return server
 

@@ -6,35 +6,35 @@ All texts here are plain: the modules that make a page or Markdown escape them.
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
 
 import optuna
 
-from hawsweep.errors import ScoringError
 from hawsweep.machine.processes import supervisor_of
-from hawsweep.results.compare_trials import Comparison, compare
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.importance import find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
+from hawsweep.results.translations import Translations, translations
 from hawsweep.results.verdict import judge_study
 from hawsweep.results.what_is_left import Remaining, find_remaining
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK
-from hawsweep.study.baselines import baseline_of, baselines, model_of, score_of
+from hawsweep.study.baselines import baselines, model_of, score_of
 from hawsweep.study.confirm import Confirmation, confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.queue import n_running_here
 from hawsweep.study.study import known_spec
 from hawsweep.study.trials import read_test, trial_of
-from hawsweep.text import duration, faults_text, number, score_range, settings_text
+from hawsweep.text import duration, faults_text, number, opened_text, score_range, settings_text
 from hawsweep.views.figure_style import peak_bytes
 from hawsweep.views.report.redaction import Redaction
-from hawsweep.views.report.reproduction import commands, made_with
+from hawsweep.views.report.reproduction import asked_of, commands, made_with
+from hawsweep.views.report.scale import Scale, make_scale
 from hawsweep.views.terminal.plain_tables import Cells, cells_of, plain_text
-from hawsweep.views.terminal.tables import leaderboard_table, shown_rows, test_text, then_text
+from hawsweep.views.terminal.tables import leaderboard_table, shown_rows, then_text
 from hawsweep.views.terminal.verdict import (
     agreement_lines,
     confirmation_lines,
@@ -47,15 +47,6 @@ from hawsweep.views.terminal.verdict import (
 
 # The most rows of a report's leaderboard.
 _MOST_ROWS = 300
-
-
-@dataclass(frozen=True)
-class Number:
-    """One of the most important numbers."""
-
-    title: str
-    value: str
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -78,14 +69,16 @@ class Report:
         is_final: Whether no work is left.
         headline: The most important sentence.
         ships: Whether the winner is worth shipping; None before there is a verdict.
-        said: The other sentences of the verdict.
-        numbers: The most important ones.
+        said: The other sentences of the verdict, a warning where the test split was opened more
+            than once, and what new seeds say.
+        facts: Model, data, trials, time and date, each after its name.
+        scale: Trial and untuned model between chance and right; None where that is not known.
         settings: Of the winner.
         board: The leaderboard; ``states`` has the state of each row, and ``n_more`` trials are left
             out.
-        test: The scores on the test split; None if it was not opened.
-        compared: Winner and base on the same prompts; None if they cannot be paired, for the
-            reason in ``not_compared``.
+        test: The scores on the test split; None if it was not opened. ``tested`` says how.
+        translations: The winner's answers beside its untuned model's; None before there are both.
+        groups_split: The split that ``groups`` are of.
         known: What the search knows, in sentences.
         agreement: How well validation loss predicts the score.
         memory: How well peaks were predicted.
@@ -105,16 +98,18 @@ class Report:
     headline: str
     ships: bool | None
     said: tuple[str, ...]
-    numbers: tuple[Number, ...]
+    facts: tuple[tuple[str, str], ...]
+    scale: Scale | None
     winner: int | None
     settings: str
     board: Cells
     states: tuple[str, ...]
     n_more: int
     test: Cells | None
-    compared: Comparison | None
-    not_compared: str
+    tested: str
+    translations: Translations | None
     groups: tuple[GroupRow, ...]
+    groups_split: str
     group_cells: Cells
     losses: tuple[str, ...]
     marginals: Cells
@@ -141,10 +136,10 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
     verdict, insight = judge_study(study, place), find_insight(study)
     confirmed, found_groups = confirmations(study), groups(study, place)
     test, check = read_test(study), study.user_attrs.get(SELF_CHECK)
+    warning = "" if test is None else opened_text(test["n_opened"])
     used = None if verdict is None else verdict.use
     headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
     standing, is_run = find_remaining(study, spec, rows), _is_run(study, place)
-    compared, not_compared = _compared(study, place)
     metrics = study.metric_names
     return Report(
         name=study.study_name,
@@ -156,17 +151,19 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
         is_final=standing.is_done and not is_run,
         headline=headline,
         ships=None if verdict is None else verdict.ships,
-        said=(*said, *_plain([test_text(test)]), *_plain(confirmation_lines(confirmed))),
-        numbers=tuple(_numbers(study, rows, best)),
+        said=(*said, *_plain([warning, *confirmation_lines(confirmed)])),
+        facts=tuple((title, redact(text)) for title, text in _facts(study, rows)),
+        scale=make_scale(study),
         winner=None if best is None else best.number,
         settings="" if best is None else redact(settings_text(best.params)),
-        board=cells_of(leaderboard_table(shown, sys.maxsize, used)).changed(redact),
+        board=_score_second(cells_of(leaderboard_table(shown, sys.maxsize, used))).changed(redact),
         states=tuple(row.state for row in shown),
         n_more=n_more,
         test=None if test is None else _test_cells(study, test),
-        compared=compared,
-        not_compared=not_compared,
+        tested="" if test is None else _tested_text(test),
+        translations=translations(study, place),
         groups=tuple(found_groups),
+        groups_split="validation" if test is None else "test",
         group_cells=cells_of(groups_table(found_groups)),
         losses=tuple(_plain(regression_lines(found_groups))),
         marginals=cells_of(insight_table(insight)).changed(redact),
@@ -213,31 +210,16 @@ def _state(standing: Remaining, *, is_run: bool) -> str:
     return f"The trials are done; left: {then_text(standing.again_left, standing.test_left)}."
 
 
-def _numbers(
-    study: optuna.Study, rows: Sequence[TrialRow], best: optuna.trial.FrozenTrial | None
-) -> list[Number]:
-    untuned = None if best is None else baseline_of(study, best)
-    label = None if untuned is None else untuned.label
-    bases = [row for row in rows if row.state == "base"]
-    base = next((row for row in bases if label in (None, row.label)), None)
-    found = [] if best is None else [(f"trial {best.number}", trial_row(best))]
-    found += [] if base is None else [(base.label, base)]
-    numbers = []
-    for label, row in found:
-        ends = score_range(row.low, row.high, is_short=False)
-        numbers.append(Number(label, number(row.score, "{:.4f}"), f"95 % {ends}" if ends else ""))
-    if (test := read_test(study)) is not None:
-        gain = score_of(test["trial"]) - score_of(test["base"])
-        numbers.append(Number("gain on the test split", f"{gain:+.4f}", "over the base"))
-    if len(found) > 1:
-        tuned, before = (number(row.val_loss, "{:.3f}") for _, row in found)
-        numbers.append(Number("val loss", tuned, f"{found[1][0]} {before}"))
+def _facts(study: optuna.Study, rows: Sequence[TrialRow]) -> list[tuple[str, str]]:
     states = Counter(row.state for row in rows if row.state not in ("base", "reference"))
-    counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    numbers.append(Number("trials", str(states.total()), counted))
+    trials = f"{states['complete']} of {states.total()} complete"
+    facts = [*asked_of(study), ("trials", trials)]
     if (seconds := _time_s(study)) is not None:
-        numbers.append(Number("time", duration(seconds), "from first to last trial"))
-    return numbers
+        facts.append(("time", duration(seconds)))
+    ended = [trial.datetime_complete for trial in study.get_trials(deepcopy=False)]
+    if last := max(filter(None, ended), default=None):
+        facts.append(("last trial", f"{last:%Y-%m-%d %H:%M}"))
+    return facts
 
 
 def _time_s(study: optuna.Study) -> float | None:
@@ -247,6 +229,11 @@ def _time_s(study: optuna.Study) -> float | None:
     if not begun or not ended:
         return None
     return max(0.0, (max(ended) - min(begun)).total_seconds())
+
+
+def _tested_text(test: Mapping[str, Any]) -> str:
+    asked = "the winner and the untuned model alone answered them, when the trials were done."
+    return f"{test['n_prompts']} prompts: {asked}"
 
 
 def _test_cells(study: optuna.Study, test: Mapping[str, Any]) -> Cells:
@@ -272,11 +259,19 @@ def _test_cells(study: optuna.Study, test: Mapping[str, Any]) -> Cells:
     return Cells(titles, (False, *[True] * 6, False), tuple(rows))
 
 
-def _compared(study: optuna.Study, place: Place) -> tuple[Comparison | None, str]:
-    try:
-        return compare(study, place), ""
-    except ScoringError as fault:
-        return None, str(fault)
+def _score_second(board: Cells) -> Cells:
+    """A leaderboard with the score beside the trial, where a narrow screen shows it, and without
+    empty columns.
+    """
+    at = board.titles.index("score")
+    filled = [n for n in range(1, len(board.titles)) if any(row[n] for row in board.rows)]
+    order = [0, at, *(n for n in filled if n != at)]
+    return replace(
+        board,
+        titles=tuple(board.titles[n] for n in order),
+        are_numbers=tuple(board.are_numbers[n] for n in order),
+        rows=tuple(tuple(row[n] for n in order) for row in board.rows),
+    )
 
 
 def _memory_text(study: optuna.Study) -> str:

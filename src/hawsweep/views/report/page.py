@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import jinja2
 import optuna
 import plotly.offline
 
+from hawsweep.results.importance import FEWEST_TRIALS
+from hawsweep.results.translations import Translation, Translations, spread
 from hawsweep.text import visible
+from hawsweep.views.figure_style import drawable_trials
 from hawsweep.views.figures import (
     history,
     importance,
@@ -23,9 +27,10 @@ from hawsweep.views.figures import (
 )
 from hawsweep.views.report.content import Report
 from hawsweep.views.report.file import PAGE_MARK
+from hawsweep.views.report.scale import system_name
 
 _FOLDER = Path(__file__).parent / "pages"
-_MOST_ROWS, _N_SHOWN = 200, 5
+_MOST_ROWS, _N_SHOWN = 200, 20
 _DRAWN = {
     "scores": score_intervals,
     "curves": learning_curves,
@@ -36,6 +41,8 @@ _DRAWN = {
     "agreement": score_against_loss,
     "memory": memory_predicted_against_measured,
 }
+# Those that say little of few trials.
+_OF_MANY = ("history", "parallel", "slices")
 # Characters in JSON that could end or confuse a script are escaped.
 _UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&"}
 
@@ -51,8 +58,8 @@ def report_page(report: Report, study: optuna.Study) -> str:
         lstrip_blocks=True,
     )
     library, script = plotly.offline.get_plotlyjs(), _own("report.js")
-    drawn, empty = _drawn(study)
-    items = () if report.compared is None else report.compared.items
+    drawn, answers = _drawn(study), report.translations
+    rows = () if answers is None else spread(answers.rows, _MOST_ROWS)
     return environment.get_template("report.html.j2").render(
         report=report,
         policy=_policy(library, script),
@@ -60,13 +67,22 @@ def report_page(report: Report, study: optuna.Study) -> str:
         style=_own("report.css"),
         library=library,
         script=script,
+        drawn=drawn.keys(),
+        n_scored=len(drawable_trials(study)),
         data=script_json(drawn),
-        empty=empty,
-        harmed=[item for item in items[:_N_SHOWN] if item.gain < 0],
-        improved=[item for item in items[::-1][:_N_SHOWN] if item.gain > 0],
-        every_item=items[:_MOST_ROWS],
+        rows=rows,
+        first=spread(rows, _N_SHOWN),
+        groups=sorted({row.group for row in rows if row.group is not None}),
+        marked=script_json(None if answers is None else _to_mark(report.name, answers, rows)),
+        system_name=system_name,
         most=_MOST_ROWS,
     )
+
+
+def _to_mark(name: str, answers: Translations, rows: Sequence[Translation]) -> dict[str, Any]:
+    """The answers that a person can mark, as the file of marks names them."""
+    asked = [{"source": row.source, "output": row.answers["trial"].output} for row in rows]
+    return {"study": name, "trial": answers.trial, "split": answers.split, "rows": asked}
 
 
 def script_json(value: Any) -> str:
@@ -79,17 +95,16 @@ def _visible(value: Any) -> Any:
     return visible(value) if type(value) is str else value
 
 
-def _drawn(study: optuna.Study) -> tuple[dict[str, Any], dict[str, str]]:
-    """The figures with values, and the reasons why the others are empty."""
-    found, empty = {}, {}
+def _drawn(study: optuna.Study) -> dict[str, Any]:
+    """The figures that have something to show."""
+    found, are_few = {}, len(drawable_trials(study)) < FEWEST_TRIALS
     for name, draw in _DRAWN.items():
         figure = draw(study)
-        if not figure.data:
-            empty[name] = " ".join(each.text for each in figure.layout.annotations)
+        if not figure.data or (are_few and name in _OF_MANY):
             continue
         figure.update_layout(title=None, margin={"l": 50, "r": 10, "t": 30, "b": 40})
         found[name] = json.loads(figure.to_json())
-    return found, empty
+    return found
 
 
 def _policy(*scripts: str) -> str:

@@ -1,17 +1,19 @@
 """A study's report in short, as Markdown for a pull request."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from hawsweep.markdown import plain, render, table
-from hawsweep.results.compare_trials import Item
+from hawsweep.results.translations import Translation
 from hawsweep.views.report.content import Report
 from hawsweep.views.report.file import MARKDOWN_MARK
 from hawsweep.views.terminal.plain_tables import Cells
 
 _TEMPLATE = Path(__file__).parent / "pages" / "pull_request.md.j2"
 _N_ROWS, _N_GROUPS, _N_ITEMS = 5, 10, 5
+_SYSTEMS = ("base", "trial")
 # Sentences may be longer than cells.
 _LONG = 400
 # Most numbers and sentences contain no Markdown, and are easier to read without backslashes.
@@ -22,8 +24,9 @@ _UNMARKED = re.compile(
 
 def report_markdown(report: Report) -> str:
     """The report in Markdown: verdict, best trials, test, groups, translations, reproduction."""
-    items = _items(report)
-    labels = () if report.compared is None else report.compared.labels
+    answers = report.translations
+    items = [] if answers is None else _items(answers.rows)
+    labels = () if answers is None else [answers.labels[system] for system in _SYSTEMS]
     titles = ("gain", "source", "reference", *map(plain, labels))
     return render(
         _TEMPLATE,
@@ -61,17 +64,16 @@ def _lost(report: Report) -> Cells:
     return replace(report.group_cells, rows=rows)
 
 
-def _items(report: Report) -> list[Item]:
+def _items(rows: Sequence[Translation]) -> list[Translation]:
     """The largest gains and losses."""
-    items = () if report.compared is None else report.compared.items
-    harmed = [item for item in items[:_N_ITEMS] if item.gain < 0][: _N_ITEMS // 2]
-    improved = [item for item in items[::-1] if item.gain > 0][: _N_ITEMS - len(harmed)]
+    harmed = [row for row in rows[::-1] if row.gain < 0][: _N_ITEMS // 2]
+    improved = [row for row in rows if row.gain > 0][: _N_ITEMS - len(harmed)]
     return [*improved, *harmed]
 
 
-def _item(item: Item) -> list[str]:
-    texts = (item.source, item.reference, *item.outputs)
-    return [f"{item.gain:+.3f}", *(plain(text) or "(empty)" for text in texts)]
+def _item(row: Translation) -> list[str]:
+    texts = (row.source, row.reference, *(row.answers[system].output for system in _SYSTEMS))
+    return [f"{row.gain:+.3f}", *(plain(text) or "(empty)" for text in texts)]
 
 
 def _table(cells: Cells) -> str:

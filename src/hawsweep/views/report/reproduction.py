@@ -5,8 +5,21 @@ from importlib.metadata import version
 import optuna
 from optuna.trial import FrozenTrial
 
+from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BASE, SPEC, STARTS, VERSIONS
+
+
+def asked_of(study: optuna.Study) -> list[tuple[str, str]]:
+    """The model and the data of a study, each after its name; empty for another program's."""
+    asked = study.user_attrs.get(SPEC)
+    if asked is None:
+        return []
+    choices = asked.get("search", {}).get(MODEL, {}).get("choices") or [asked.get("model", "?")]
+    data = asked.get("data", "?")
+    sets = data if isinstance(data, list) else [data]
+    names = [str(each.get("path", each)) if isinstance(each, dict) else str(each) for each in sets]
+    return [("model", ", ".join(map(str, choices))), ("data", ", ".join(names))]
 
 
 def made_with(study: optuna.Study, spec: SweepSpec | None) -> list[tuple[str, str]]:
