@@ -301,15 +301,15 @@ def shown_items(page):
 
 def test_translations_are_found_by_text_and_group(show):
     page = show()
-    assert shown_items(page) == 12
+    assert shown_items(page) == 16
     page.get_by_label("find in translations").fill("BOOK 7")
     assert shown_items(page) == 2  # one is the near miss of book 2
     assert page.locator(".flag:visible").text_content() == "near miss: another number"
     page.get_by_label("group").select_option("verbs")
     assert shown_items(page) == 1
-    assert page.locator(".count").text_content() == "1 of 12"
+    assert page.locator(".count").text_content() == "1 of 16"
     page.get_by_label("find in translations").fill("")
-    assert shown_items(page) == 6
+    assert shown_items(page) == 8
 
 
 def test_of_many_translations_some_are_shown_and_all_are_found(watched_page, tmp_path, monkeypatch):
@@ -320,15 +320,15 @@ def test_of_many_translations_some_are_shown_and_all_are_found(watched_page, tmp
     with watched_page() as page:
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-drawn]")
-        assert page.locator(".count").text_content() == "5 of 12"
+        assert page.locator(".count").text_content() == "5 of 16"
         gains = page.locator("#translations .item:visible .gain").all_text_contents()
         assert gains[0].startswith("+0.880")
         assert gains[-1].startswith("-0.110")  # the largest loss
         page.get_by_label("find in translations").fill("book")
-        assert shown_items(page) == 12
+        assert shown_items(page) == 16
         page.get_by_label("find in translations").fill("")
-        page.get_by_label("all 12").check()
-        assert shown_items(page) == 12
+        page.get_by_label("all 16").check()
+        assert shown_items(page) == 16
 
 
 def test_marks_are_kept_and_saved(show, address):

@@ -17,6 +17,7 @@ from hawsweep.machine.processes import supervisor_of
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.importance import find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
+from hawsweep.results.review import review_of
 from hawsweep.results.translations import Translations, translations
 from hawsweep.results.verdict import judge_study
 from hawsweep.results.what_is_left import Remaining, find_remaining
@@ -78,6 +79,7 @@ class Report:
             out.
         test: The scores on the test split; None if it was not opened. ``tested`` says how.
         translations: The winner's answers beside its untuned model's; None before there are both.
+        reviewed: What a review of them found, in sentences.
         groups_split: The split that ``groups`` are of.
         known: What the search knows, in sentences.
         agreement: How well validation loss predicts the score.
@@ -108,6 +110,7 @@ class Report:
     test: Cells | None
     tested: str
     translations: Translations | None
+    reviewed: tuple[str, ...]
     groups: tuple[GroupRow, ...]
     groups_split: str
     group_cells: Cells
@@ -162,6 +165,7 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
         test=None if test is None else _test_cells(study, test),
         tested="" if test is None else _tested_text(test),
         translations=translations(study, place),
+        reviewed=() if (review := review_of(study, place)) is None else tuple(review.sentences()),
         groups=tuple(found_groups),
         groups_split="validation" if test is None else "test",
         group_cells=cells_of(groups_table(found_groups)),

@@ -28,7 +28,10 @@ def self_check_lines(check: Mapping[str, Any]) -> list[str]:
     """The metric's scale, the smallest difference its prompts tell apart, then each warning."""
     floor, ceiling = check["floor"], check["ceiling"]
     span = ceiling - floor
-    share = f", {(check['base'] - floor) / span:.0%} of the way" if span > 0 else ""
+    share = ""
+    if span > 0:
+        way = (check["base"] - floor) / span
+        share = f", {way:.0%} of the way" if way >= 0 else ", below chance"
     is_enough = check["n_prompts"] > 1 and check["detectable"] <= check["wanted"]
     if math.isinf(check["detectable"]):
         resolution = (
