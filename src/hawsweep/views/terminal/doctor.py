@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from hawsweep.views.terminal.style import make_table
+from hawsweep.views.terminal.fitted_table import make_table
 from hawsweep.views.terminal.text import Text
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def _studies_table(found: "Diagnosis") -> Table:
-    table = make_table("study | in the database | in its backup")
+    table = make_table("study | ~in the database | ~in its backup")
     studies = [found.database.studies, {} if found.backup is None else found.backup.studies]
     # Confirming runs are counted with the study they confirm.
     names = {name for each in studies for name in each if not name.endswith(".confirm")}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 
-from hawsweep.views.terminal.style import make_table
+from hawsweep.views.terminal.fitted_table import make_table
 from hawsweep.views.terminal.text import Text
 
 if TYPE_CHECKING:
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
     """The parts with their checks, then the commands."""
-    table = make_table(" | >MB | >score | >identical | >nearly | ", no_wrap=True)
+    table = make_table(
+        " | >MB | >score | >identical | >nearly | ~", dropped=("nearly", "identical", "MB")
+    )
     for part in exported.parts:
         check = part.check
         shares = ["" if each is None else f"{each:.0%}" for each in (check.identical, check.near)]

@@ -12,7 +12,8 @@ from hawsweep.models.shape import FLOAT32_BYTES
 from hawsweep.planning.fits import scoring_remedy
 from hawsweep.spec.sweep import short_names
 from hawsweep.text import clock, duration, setting, short_name
-from hawsweep.views.terminal.style import make_grid, make_table
+from hawsweep.views.terminal.fitted_table import make_table
+from hawsweep.views.terminal.style import make_grid
 
 if TYPE_CHECKING:
     from hawsweep.models.shape import ModelShape
@@ -36,7 +37,8 @@ def plans_picture(plans: Sequence[Timed], *, show_all: bool = False) -> Renderab
         return Group(*_end(plan, timing), "", *_body(plan, show_all=show_all), *more)
     names = short_names(plan.spec.model for plan, _ in plans)
     table = make_table(
-        "model | >weights GB | >smallest: GB | >trial | >largest: GB | >trial | >whole sweep"
+        "~model | >weights GB | >smallest: GB | >trial | >largest: GB | >trial | >whole sweep",
+        dropped=("weights GB", "smallest: GB", "largest: GB", "trial"),
     )
     for plan, timing in plans:
         ends = [_verdict_cells(each) for each in (plan.smallest, plan.largest)]
@@ -115,8 +117,9 @@ def _body(plan: "SweepPlan", *, show_all: bool) -> list[RenderableType]:
     if not show_all:
         return [grid]
     table = make_table(
-        "key | >value | >smallest: GB | >tok/s | >trial | how "
-        "| >largest: GB | >tok/s | >trial | how"
+        "key | >value | >smallest: GB | >tok/s | >trial | ~how "
+        "| >largest: GB | >tok/s | >trial | ~how",
+        dropped=("tok/s", "how", "trial"),
     )
     for key, rows in plan.by_value.items():
         for number, (value, *ends) in enumerate(rows):
@@ -180,7 +183,8 @@ def _end(plan: "SweepPlan", timing: "Timing | None") -> list[str]:
 def residuals_table(residuals: Sequence[Any]) -> Table:
     """Measured steps beside the fitted memory model's predictions."""
     table = make_table(
-        ">layers | >rank | >rows | >width | >targets | >how | >measured GB | >fitted GB | >error"
+        ">layers | >rank | >rows | >width | >targets | >how | >measured GB | >fitted GB | >error",
+        dropped=("targets", "rows", "width", "how", "layers", "rank"),
     )
     for each in residuals:
         seen = each.observation

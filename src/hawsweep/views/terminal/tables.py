@@ -25,7 +25,8 @@ from hawsweep.text import (
     short_name,
     shorten,
 )
-from hawsweep.views.terminal.style import STYLES, make_table
+from hawsweep.views.terminal.fitted_table import make_table
+from hawsweep.views.terminal.style import STYLES
 from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import (
     confirmation_lines,
@@ -218,9 +219,7 @@ def _setting(row: "TrialRow", key: str, models: Mapping[str, str]) -> str:
 
 def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table:
     """Translations of base and trial side by side: pairs of ``samples.jsonl`` records."""
-    table = Table(header_style="bold", show_lines=True)
-    for title in ("Source", "Reference", "Base", "Trial"):
-        table.add_column(title, ratio=1, overflow="fold")
+    table = make_table("~Source | ~Reference | ~Base | ~Trial", lines=True)
     for base, tuned in samples:
         texts = (tuned["source"], tuned["reference"], base["output"], tuned["output"])
         table.add_row(*(escape(shorten(text)) for text in texts))
@@ -229,7 +228,10 @@ def samples_table(samples: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]
 
 def studies_table(studies: Sequence["StudyRow"]) -> Table:
     """The studies, one a line."""
-    table = make_table("study | trials | use | score | base | description")
+    table = make_table(
+        "study | ~trials | use | >score | >base | ~description",
+        dropped=("description", "base", "trials"),
+    )
     for study in studies:
         states = ", ".join(f"{count} {state}" for state, count in sorted(study.trials.items()))
         table.add_row(

@@ -7,8 +7,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.markup import escape
 from rich.table import Table
 
-from hawsweep.text import duration, faults_text, number, score_range, setting, shorten
+from hawsweep.text import clock, faults_text, number, score_range, setting, shorten
 from hawsweep.views.terminal.curves import Series, plot
+from hawsweep.views.terminal.fitted_table import make_table
 from hawsweep.views.terminal.style import STYLES, make_grid
 from hawsweep.views.terminal.text import Text
 
@@ -79,7 +80,7 @@ def _numbers(described: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("tokens per s", number(known["tokens_per_s"], "{:.0f}")),
         ("peak GB", number(known["peak_memory_bytes"], "{:.2f}", 1e-9)),
         ("process GB", number(known["footprint_bytes"], "{:.2f}", 1e-9)),
-        ("time", "" if known["time_s"] is None else duration(known["time_s"])),
+        ("time", "" if known["time_s"] is None else clock(known["time_s"])),
     ]
 
 
@@ -116,10 +117,7 @@ class _LossPlot:
 
 
 def _samples_table(samples: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(header_style="bold", show_lines=True)
-    for title in ("Source", "Reference", "Translation"):
-        table.add_column(title, overflow="fold", ratio=1)
-    table.add_column("score", justify="right", no_wrap=True)
+    table = make_table("~Source | ~Reference | ~Translation | >score", lines=True)
     for sample in samples:
         texts = (escape(shorten(sample[key])) for key in ("source", "reference", "output"))
         table.add_row(*texts, f"{sample.get('score', sample['similarity']):.3f}")
@@ -128,10 +126,8 @@ def _samples_table(samples: Sequence[Mapping[str, Any]]) -> Table:
 
 def _tokens_table(tokens: Sequence[Mapping[str, Any]]) -> Table:
     title = "The hardest tokens of the validation answers, by loss, in brackets in their sentence"
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("loss", justify="right", no_wrap=True)
-    table.add_column("Answer", overflow="fold", ratio=1)
-    table.add_column("Record", overflow="fold")
+    table = make_table(">loss | ~Answer | Record", dropped=("Record",), lines=True)
+    table.title, table.show_lines = title, False
     for each in tokens:
         text = Text(each["before"][-_AROUND:])
         text.append(f"[{each['token']}]", "bold red")
@@ -143,11 +139,10 @@ def _tokens_table(tokens: Sequence[Mapping[str, Any]]) -> Table:
 
 def _examples_table(kind: str, examples: Sequence[Mapping[str, Any]]) -> Table:
     title = f"The {kind} training examples, by mean loss when trained on (higher for all at first)"
-    table = Table(title=title, title_justify="left", header_style="bold", show_lines=True)
-    for name in ("Source", "Reference"):
-        table.add_column(name, overflow="fold")
-    for name in ("mean", "last", "seen"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = make_table(
+        "~Source | ~Reference | >mean | >last | >seen", dropped=("seen", "last"), lines=True
+    )
+    table.title = title
     for example in examples:
         texts = (escape(shorten(example[key] or "")) for key in ("source", "reference"))
         numbers = (f"{example[key]:.3f}" for key in ("mean", "last"))

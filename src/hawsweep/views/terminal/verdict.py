@@ -11,7 +11,7 @@ from rich.table import Table
 from hawsweep.results.verdict import lead_text
 from hawsweep.spec.space import MODEL
 from hawsweep.text import faults_text, finite, number, score_range, short_name, shorten
-from hawsweep.views.terminal.style import make_table
+from hawsweep.views.terminal.fitted_table import make_table
 from hawsweep.views.terminal.text import Text
 
 if TYPE_CHECKING:
@@ -155,7 +155,9 @@ def judged_groups_parts(
 def groups_table(rows: Sequence["GroupRow"], labels: tuple[str, str] = ("base", "trial")) -> Table:
     """Two systems by group, largest loss first."""
     one, other = map(escape, labels)
-    table = make_table(f"group | >prompts | >{one} | >{other} | >gain | >95 %")
+    table = make_table(
+        f"group | >prompts | >{one} | >{other} | >gain | >95 %", dropped=(one, other, "95 %")
+    )
     for row in rows:
         gain = row.gain
         table.add_row(
@@ -170,13 +172,28 @@ def groups_table(rows: Sequence["GroupRow"], labels: tuple[str, str] = ("base", 
     return table
 
 
+# The columns of a ranking that go where room is short, the first first.
+_DROPPED_SCORES = (
+    "length",
+    "BLEU",
+    "perplexity",
+    "loss",
+    "similarity",
+    "exact",
+    "faults",
+    "chrF",
+    "lead over the next",
+    "95 %",
+)
+
+
 def ranking_picture(ranking: "Ranking") -> RenderableType:
     """Systems on the same items, best first, and the disagreements of metrics."""
     has_losses = any(each.loss is not None for each in ranking.systems)
     table = make_table(
         "system | >score | >95 % | >lead over the next | >similarity | >chrF | >BLEU | >exact "
-        f"| >length | {'>loss | >perplexity | ' * has_losses}faults",
-        no_wrap=True,
+        f"| >length | {'>loss | >perplexity | ' * has_losses}~faults",
+        dropped=_DROPPED_SCORES,
     )
     for each in ranking.systems:
         score, lead = each.score, each.lead
@@ -216,10 +233,10 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
     improved = [item for item in compared.items[::-1][:n_items] if item.gain > 0]
     for title, items in (("Largest gains", improved), ("Largest losses", harmed)):
         if items:
-            table = Table(title=title, title_justify="left", header_style="bold", show_lines=True)
-            for name in ("Source", "Reference", one, other):
-                table.add_column(name, ratio=1, overflow="fold")
-            table.add_column("gain", justify="right", no_wrap=True)
+            names = ("Source", "Reference", *compared.labels)
+            heads = [escape(name.replace("|", "/")) for name in names]
+            table = make_table("~" + " | ~".join(heads) + " | >gain", lines=True)
+            table.title = title
             for item in items:
                 texts = (item.source, item.reference, *item.outputs)
                 table.add_row(*(escape(shorten(text)) for text in texts), f"{item.gain:+.3f}")
@@ -240,7 +257,10 @@ def insight_picture(insight: "Insight") -> RenderableType:
 
 def insight_table(insight: "Insight") -> Table:
     """Importance and marginal of each parameter."""
-    table = make_table("parameter | >importance | >value | >trials | >mean score | >best")
+    table = make_table(
+        "parameter | >importance | >value | >trials | >mean score | >best",
+        dropped=("best", "trials", "importance"),
+    )
     names = [*insight.importance, *(n for n in insight.marginals if n not in insight.importance)]
     for name in names:
         share = insight.importance.get(name)
