@@ -70,8 +70,8 @@ def test_how_many_are_right_is_a_sentence_of_the_verdict(tmp_path):
     tuned = place.trial_dir("rates", number) / "test_samples.jsonl"
     write_samples(tuned, [right, right, near, wrong])
     assert judge_study(study, place).sentences[2:4] == (
-        "Of 4 test prompts, 2 are answered word for word, 1 are close (similarity 0.85 or more), "
-        "1 are not; untuned: 1, 0 and 3.",
+        "Of 4 test prompts, 2 are answered word for word, 1 is close (similarity 0.85 or more), "
+        "1 is not; untuned: 1, 0 and 3.",
         "2 of 4 answers of the untuned model, 1 of those with examples were cut at "
         "scoring.max_tokens, which may lower its score.",
     )

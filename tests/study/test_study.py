@@ -251,7 +251,10 @@ def test_trial_is_described_with_its_files_and_samples(study, place):
     described = describe_trial(study, place, 0)
     assert described["similarity"] == 0.5
     assert described["files"] == ["adapters/a.json", "samples.jsonl"]
-    assert described["samples"] == [{"output": "one"}, {"output": "two"}]
+    assert described["samples"] == [
+        {"output": "one", "base_output": None},
+        {"output": "two", "base_output": None},
+    ]
     json.dumps(described)
 
 

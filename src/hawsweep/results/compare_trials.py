@@ -38,6 +38,7 @@ class Comparison:
         n_better: Items on which the second scores higher.
         n_worse: Items on which the second scores lower.
         items: The largest loss first, the largest gain last.
+        differing: The settings that are not the same in both, by key; empty beside the base.
     """
 
     labels: tuple[str, str]
@@ -46,6 +47,7 @@ class Comparison:
     n_worse: int
     items: tuple[Item, ...]
     groups: tuple[GroupRow, ...]
+    differing: Mapping[str, tuple[Any, Any]]
 
 
 def compare(
@@ -83,7 +85,14 @@ def compare(
         n_worse=sum(item.gain < 0 for item in items),
         items=tuple(items),
         groups=tuple(by_group(before, after)),
+        differing={} if first is None else _differing(study, first, second),
     )
+
+
+def _differing(study: optuna.Study, first: int, second: int) -> dict[str, tuple[Any, Any]]:
+    one, other = (trial_of(study, number).params for number in (first, second))
+    pairs = {key: (one.get(key), other.get(key)) for key in {**one, **other}}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _item(before: Mapping[str, Any], after: Mapping[str, Any]) -> Item:

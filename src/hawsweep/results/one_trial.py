@@ -11,10 +11,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.files import read_json_lines
-from hawsweep.layout import METRICS_FILE
+from hawsweep.layout import METRICS_FILE, SAMPLE_FILES
 from hawsweep.results.leaderboard import loss_curve, trial_row
 from hawsweep.spec.space import MODEL
 from hawsweep.study.attributes import CONTINUES, PLAN
+from hawsweep.study.baselines import base_dir_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.trials import trial_of
@@ -48,8 +49,16 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
         "median_evaluations": _median_losses(study, trial),
         "folder": str(folder),
         "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
-        "samples": read_json_lines(folder / "samples.jsonl")[:5],
+        "samples": _samples(folder, base_dir_of(study, place, number))[:5],
     }
+
+
+def _samples(folder: Path, base: Path) -> list[dict[str, Any]]:
+    """A trial's answers to the validation prompts, and its untuned model's as ``base_output``."""
+    tuned = read_json_lines(folder / SAMPLE_FILES["trial"])
+    before = read_json_lines(base / SAMPLE_FILES["base"]) if tuned else []
+    outputs = {each.get("source"): each.get("output") for each in before}
+    return [{**each, "base_output": outputs.get(each.get("source"))} for each in tuned]
 
 
 def _same_model(one: FrozenTrial, other: FrozenTrial) -> bool:

@@ -87,8 +87,9 @@ class Translations:
         tuned, base = self.counts("trial"), self.counts("base")
         n = len(self.rows)
         said = [
-            f"Of {n} {self.split} prompts, {tuned['exact']} are answered word for word, "
-            f"{tuned['close']} are close (similarity {CLOSE} or more), {tuned['other']} are not; "
+            f"Of {n} {self.split} prompts, {_are(tuned['exact'])} answered word for word, "
+            f"{_are(tuned['close'])} close (similarity {CLOSE} or more), "
+            f"{_are(tuned['other'])} not; "
             f"untuned: {base['exact']}, {base['close']} and {base['other']}."
         ]
         cut = {each: self._n_cut(each) for each in ("base", "few_shot") if each in self.labels}
@@ -128,6 +129,10 @@ def spread(rows: Sequence[Translation], most: int) -> tuple[Translation, ...]:
     if len(rows) <= most:
         return tuple(rows)
     return tuple(rows[round(n * (len(rows) - 1) / (most - 1))] for n in range(most))
+
+
+def _are(n: int) -> str:
+    return f"{n} is" if n == 1 else f"{n} are"
 
 
 def _read(folders: Mapping[str, Path], prefix: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:

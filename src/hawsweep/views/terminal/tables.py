@@ -267,23 +267,23 @@ def test_text(test: Mapping[str, Any] | None) -> str:
 def status_picture(
     status: "Status", width: int, most_rows: int | None, *, with_left: bool = True
 ) -> RenderableType:
-    """The trials of a study, the verdict, and the work left.
+    """The verdict on a study, its trials, and the work left.
 
     Args:
         most_rows: Lines of the leaderboard; None for all.
     """
     head = Text.from_markup(f"[bold]{escape(status.study)}[/bold]  {escape(status.description)}")
     rows, n_more = shown_rows(status.rows, most_rows)
-    parts: list[RenderableType] = [head, *_board_parts(rows, width, status.verdict)]
-    if n_more:
-        parts.append(Text(f"{n_more:,} more trials: --all shows them", style="dim"))
     said = [
-        test_text(status.test),
         *verdict_lines(status.verdict),
+        test_text(status.test),
         *confirmation_lines(status.confirmed),
         *scale_lines(status.self_check, status.rows),
     ]
-    parts += [Text.from_markup(text) for text in said if text]
+    parts: list[RenderableType] = [head, *(Text.from_markup(text) for text in said if text)]
+    parts += [*([""] if len(parts) > 1 else []), *_board_parts(rows, width, status.verdict)]
+    if n_more:
+        parts.append(Text(f"{n_more:,} more trials: --all shows them", style="dim"))
     parts += judged_groups_parts(status.groups, status.test, status.verdict)
     if status.standing.known:
         parts += ["", Text(f"Known so far: {' '.join(status.standing.known)}", overflow="fold")]

@@ -10,7 +10,7 @@ from rich.table import Table
 from hawsweep.text import clock, faults_text, number, score_range, setting, shorten
 from hawsweep.views.terminal.curves import Series, plot
 from hawsweep.views.terminal.fitted_table import make_table
-from hawsweep.views.terminal.style import STYLES, make_grid
+from hawsweep.views.terminal.style import LONGEST_SAMPLE, STYLES, make_grid
 from hawsweep.views.terminal.text import Text
 
 _PLOT_HEIGHT = 12
@@ -117,9 +117,11 @@ class _LossPlot:
 
 
 def _samples_table(samples: Sequence[Mapping[str, Any]]) -> Table:
-    table = make_table("~Source | ~Reference | ~Translation | >score", lines=True)
+    table = make_table("~Source | ~Reference | ~Untuned | ~Trial | >score", lines=True)
+    table.title = "The first validation prompts"
     for sample in samples:
-        texts = (escape(shorten(sample[key])) for key in ("source", "reference", "output"))
+        keys = ("source", "reference", "base_output", "output")
+        texts = (escape(shorten(sample[key] or "", LONGEST_SAMPLE)) for key in keys)
         table.add_row(*texts, f"{sample.get('score', sample['similarity']):.3f}")
     return table
 

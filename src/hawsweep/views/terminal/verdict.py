@@ -10,8 +10,9 @@ from rich.table import Table
 
 from hawsweep.results.verdict import lead_text
 from hawsweep.spec.space import MODEL
-from hawsweep.text import faults_text, finite, number, score_range, short_name, shorten
+from hawsweep.text import faults_text, finite, number, score_range, setting, short_name, shorten
 from hawsweep.views.terminal.fitted_table import make_table
+from hawsweep.views.terminal.style import LONGEST_SAMPLE
 from hawsweep.views.terminal.text import Text
 
 if TYPE_CHECKING:
@@ -229,6 +230,12 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
         f"{lead_text(compared.gain)}; better on {compared.n_better}, worse on {compared.n_worse}"
     )
     parts: list[RenderableType] = [Text.from_markup(head)]
+    if compared.differing:
+        told = (
+            f"{short_name(key)} {setting(after)} (not {setting(before)})"
+            for key, (before, after) in compared.differing.items()
+        )
+        parts.append(Text(f"{compared.labels[1]} has {', '.join(told)}"))
     harmed = [item for item in compared.items[:n_items] if item.gain < 0]
     improved = [item for item in compared.items[::-1][:n_items] if item.gain > 0]
     for title, items in (("Largest gains", improved), ("Largest losses", harmed)):
@@ -239,7 +246,8 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
             table.title = title
             for item in items:
                 texts = (item.source, item.reference, *item.outputs)
-                table.add_row(*(escape(shorten(text)) for text in texts), f"{item.gain:+.3f}")
+                cells = (escape(shorten(text, LONGEST_SAMPLE)) for text in texts)
+                table.add_row(*cells, f"{item.gain:+.3f}")
             parts += ["", table]
     return Group(*parts, *groups_parts(compared.groups, "validation", compared.labels))
 
