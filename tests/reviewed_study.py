@@ -1,7 +1,7 @@
 """A recorded study whose best trial and base answer the test prompts differently."""
 
+from judged_study import record
 from reported_study import write_samples
-from test_recommendation import record
 
 from hawsweep.study.baselines import base_dir
 

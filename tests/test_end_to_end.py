@@ -175,15 +175,13 @@ def test_interrupt_leaves_a_study_that_goes_on(swept: Path) -> None:
     assert process.returncode == 130
     hawsweep("start", "lr-rank", *SMALL, "--trials=1", "--study=interrupted", cwd=swept)
     rows = json.loads(hawsweep("status", "interrupted", "--json", cwd=swept))["trials"]
-    settings = {row["label"]: row["settings"] for row in rows}
-    states = {row["label"]: row["state"] for row in rows}
-    assert (states["0"], states["1"]) == ("fail", "complete")
-    assert settings["0"] == settings["1"]
+    states = {row["label"]: row["state"] for row in rows if row["state"] != "base"}
+    assert states == {"0": "complete"}
 
 
 def test_sweep_killed_and_started_again_goes_on_within_its_trial(swept: Path) -> None:
     asked = ("start", "lr-rank", *SMALL, "--trials=1", "--study=cut", "--workers=1")
-    cut, again = (swept / "studies" / "cut" / "trials" / number for number in ("0000", "0001"))
+    cut = swept / "studies" / "cut" / "trials" / "0000"
     with started(*asked, cwd=swept) as process:
         while not (cut / "state.safetensors").exists():
             time.sleep(0.1)
@@ -193,9 +191,9 @@ def test_sweep_killed_and_started_again_goes_on_within_its_trial(swept: Path) ->
     assert [m["iteration"] for m in begun if m["type"] == "eval"] == [3]
     hawsweep(*asked, cwd=swept)
     rows = json.loads(hawsweep("status", "cut", "--json", cwd=swept))["trials"]
-    states = {row["label"]: row["state"] for row in rows}
-    assert (states["0"], states["1"]) == ("fail", "complete")
-    ended = [json.loads(line) for line in (again / "metrics.jsonl").read_text().splitlines()]
+    states = {row["label"]: row["state"] for row in rows if row["state"] != "base"}
+    assert states == {"0": "complete"}
+    ended = [json.loads(line) for line in (cut / "metrics.jsonl").read_text().splitlines()]
     assert ended[: len(begun)] == begun  # times too: they were not measured again
     assert [m["iteration"] for m in ended if m["type"] == "eval"] == [3, 6]
 

@@ -139,7 +139,8 @@ def test_error_is_not_coloured_where_no_colour_is_wanted(tmp_path, monkeypatch):
         assert screen.has_colours is expected
 
 
-def test_closed_terminal_is_as_ctrl_c(lab):
+@pytest.mark.parametrize("first", ["the signal", "the terminal"])
+def test_closed_terminal_is_as_ctrl_c(lab, first):
     here = lab(trials=1, search={"iters": {"choices": [400]}})
     ours, theirs = pty.openpty()
     environment = {**os.environ, **N_THREADS, "TERM": "xterm-256color"}
@@ -148,12 +149,13 @@ def test_closed_terminal_is_as_ctrl_c(lab):
     os.close(theirs)
     metrics = here.studies / "tiny/trials/0000/metrics.jsonl"
     wait_until(lambda: metrics.is_file() and '"eval"' in metrics.read_text())
-    process.send_signal(signal.SIGHUP)
-    os.close(ours)
+    ends = [lambda: process.send_signal(signal.SIGHUP), lambda: os.close(ours)]
+    for end in ends if first == "the signal" else ends[::-1]:
+        end()
     assert process.wait(60) == 130
     count("terminal closed")
     assert supervisor_of(here.studies / "tiny") is None
-    first = next(each for each in here.finish().events if each["kind"] == "eval")
-    assert first["values"]["iteration"] > INTERVAL
+    went_on = next(each for each in here.finish().events if each["kind"] == "eval")
+    assert went_on["values"]["iteration"] > INTERVAL
     here.check(1)
     assert len(here.trials()) == 1

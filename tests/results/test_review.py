@@ -2,9 +2,9 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from judged_study import record
 from noted_study import SPEC
 from reviewed_study import N_SAME, N_SENTENCES, make_reviewed_study, write_answers
-from test_recommendation import record
 
 from hawsweep.cli import main
 from hawsweep.errors import ScoringError, StudyError

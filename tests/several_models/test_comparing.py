@@ -116,7 +116,7 @@ def test_untuned_model_that_is_better_than_the_winner_is_named():
     untuned = [scored("base a", 0.2, "a", test=0.2), scored("base b", 0.7, "b", test=0.7)]
     found = judge(trials, untuned, winner="trial 0")
     assert not found.ships
-    assert found.sentences[0].startswith("Use no trial: trial 0 is worse than the base b, -0.20")
+    assert found.sentences[0].startswith("Use no trial: trial 0 is worse than untuned b, -0.20")
 
 
 def test_winner_is_compared_with_the_best_trial_of_each_other_model():

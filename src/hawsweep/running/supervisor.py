@@ -1,5 +1,6 @@
 """The supervisor: hands out work to workers, survives their deaths, and stops when asked."""
 
+import errno
 import os
 import queue
 import signal
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.errors import MemoryBudgetError, WorkerError, told_error
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE, STATE_FILE
 from hawsweep.machine import memory
-from hawsweep.machine.output import leave_terminal
+from hawsweep.machine.output import OutputError, leave_terminal
 from hawsweep.models import resolve
 from hawsweep.planning.share_memory import WorkerShares
 from hawsweep.results.what_is_left import find_remaining
@@ -109,7 +110,7 @@ class Supervisor:
         self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
         self._spec, self._name, self._place = spec, name, place
         self._study, self._confirming = study, confirming
-        self._shares, self._listen, self._presence = shares, listen, presence
+        self._shares, self._tell, self._presence = shares, listen, presence
         # With more threads than cores, OpenBLAS's waiting threads slow down its working ones.
         self._starter = WorkerStarter(
             max(1, memory.usable_cores() // shares.n_workers),
@@ -128,7 +129,7 @@ class Supervisor:
         self._n_infeasible = 0
         self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
         self._promote_s = promoting_s(spec)
-        self._interrupted = False
+        self._interrupted = self._hung_up = False
         self._interrupts_asked = self._interrupts_done = 0
         self._timed_out = self._told_exhausted = self._told_settled = False
         self._has_news = True  # since it was last asked whether the sweep is settled
@@ -189,7 +190,17 @@ class Supervisor:
 
     def _note_hang_up(self, *_: object) -> None:
         leave_terminal()
-        self._note_interrupt()
+        if not self._hung_up:  # a second request would stop at once
+            self._hung_up = True
+            self._note_interrupt()
+
+    def _listen(self, event: Event) -> None:
+        try:
+            self._tell(event)
+        except OutputError as fault:
+            if fault.errno != errno.EIO:
+                raise
+            self._note_hang_up()  # writing to a closed terminal may fail before the signal comes
 
     def _loop(self) -> None:
         while self._workers:
