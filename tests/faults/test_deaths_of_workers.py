@@ -130,6 +130,8 @@ def test_trial_goes_on_from_its_last_evaluation(lab, number):
     else:  # it was interrupted, and went on
         again = first
         assert not others
+        later = [e["values"]["iteration"] for e in run.events[seen:] if e["kind"] == "eval"]
+        assert min(later) > reached - INTERVAL
     assert again.state == TrialState.COMPLETE
     here.check(1)
 

@@ -166,6 +166,14 @@ def stopped_trial(lab, worker, learning_rate):
     return Place(lab.studies).trial_dir("tiny", number)
 
 
+def first_evaluation(lab, worker):
+    """Run the next trial; give the iteration of its first evaluation."""
+    told = len(worker._events.getvalue())
+    lab.run_next(worker)
+    events = map(json.loads, worker._events.getvalue()[told:].splitlines())
+    return next(each["iteration"] for each in events if each["event"] == "eval")
+
+
 @pytest.mark.parametrize(
     "name",
     [STATE_FILE, "adapters/adapters.safetensors", "adapters/adapter_config.json", "metrics.jsonl",
@@ -181,7 +189,8 @@ def test_truncated_file_of_a_stopped_trial_loses_nothing_else(bench, name, share
     path.write_bytes(content[: int(share * len(content))])
     count("truncated file")
     number = len(lab.trials()) - 1
-    lab.run_next(worker)
+    first = first_evaluation(lab, worker)
+    assert (first == INTERVAL) is (name == STATE_FILE)  # without its state it starts anew
     trial = lab.trials()[-1]
     assert trial.number == number
     assert trial.state == TrialState.COMPLETE, trial.user_attrs.get("reason")
@@ -206,7 +215,7 @@ def test_half_written_files_beside_are_never_read(bench):
     for name in (f"~1-{STATE_FILE}", "~1-valid_losses.npy", "adapters/~1-adapters.safetensors"):
         (folder / name).write_bytes(b"half")
         count("half-written file")
-    lab.run_next(worker)
+    assert first_evaluation(lab, worker) == 3 * INTERVAL  # it was stopped at iteration 11
     trial = lab.trials()[-1]
     assert trial.state == TrialState.COMPLETE
     assert Place(lab.studies).trial_dir("tiny", trial.number) == folder
