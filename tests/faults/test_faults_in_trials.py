@@ -37,7 +37,6 @@ PLACES = {
     "state": (train, "save_state", 6),
     "checkpoint": (train, "keep_checkpoint", 6),
     "losses of validation": (watch, "write_losses", 4),
-    "losses of training": (run, "write_example_losses", 1),
     "loading the best": (run, "load_adapter", 1),
     "answers": (score, "translate", 1),
     "samples": (run, "write_samples", 1),

@@ -112,6 +112,14 @@ def test_study_note_at_the_end_has_verdict_best_trials_and_what_to_do(study, pla
     assert "export" not in note.body
 
 
+def test_counts_of_a_study_note_add_up(study, place):
+    for score in (0.6, 0.7, 0.65):
+        complete(study, place, score)
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    body = study_note(study, place, ended=True).body
+    assert "Done: 3 trials (3 complete), and 1 fail." in body
+
+
 def test_study_note_of_one_that_was_stopped_says_so(study, place):
     complete(study, place, 0.6)
     assert "Stopped after 1 of 3 trials" in study_note(study, place, ended=True).body

@@ -343,6 +343,16 @@ def test_disk_without_room_is_a_fault(content, place, monkeypatch):
     assert (found.state, "0.00 GB are free on the disk" in found.text) == ("fault", True)
 
 
+def test_finished_study_is_said_to_be_finished(content, place):
+    spec = check_sweep({**content, "trials": 1}, "the sweep")
+    study, _ = create_study(open_storage(place, create=True), place, "a-study", spec, {})
+    study.tell(study.ask(), 0.5)
+    (found,) = found_in({**content, "trials": 1}, place, "study")
+    assert "study 'a-study' is finished: 1 of 1 trials" in found.text
+    (found,) = found_in({**content, "trials": 2}, place, "study")
+    assert (found.state, found.text) == ("ok", "start goes on with study 'a-study'")
+
+
 def test_study_of_that_name_is_gone_on_with_or_refused(content, place):
     storage = open_storage(place, create=True)
     create_study(storage, place, "a-study", check_sweep(content, "the sweep"), {})

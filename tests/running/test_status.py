@@ -312,6 +312,7 @@ def test_picture_fits_into_its_terminal(width, n_workers):
     state = sweep([long] * n_workers, told=tuple(told))
     for height in (24, 40):
         lines = picture(state, width, height).splitlines()
+        assert not re.search(r"[\w.]…", "\n".join(lines))  # neither a number nor a name is cut
         assert max(map(len, lines)) <= width
         assert len(lines) <= height
 

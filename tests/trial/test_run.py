@@ -16,9 +16,11 @@ from hawsweep.results.leaderboard import trial_row
 from hawsweep.scoring.score import Sample, Score
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import check_sweep
+from hawsweep.spec.space import apply_settings
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study
+from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.training.evaluation import make_evaluator
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import make_context
@@ -70,7 +72,12 @@ class Sweep:
             "iters": {"choices": [8, 12]},
             **changes.pop("search", {}),
         }
-        content = {"model": "tiny", "data": str(data_dir), "train": train, "search": search}
+        content = {
+            "model": str(model.path),
+            "data": str(data_dir),
+            "train": train,
+            "search": search,
+        }
         self.spec = check_sweep({**content, "pruning": {"name": "none"}, **changes}, "a sweep")
         self.place = Place(folder)
         splits = load_data(self.spec.data)
@@ -240,25 +247,27 @@ def test_patience_ends_a_trial_as_complete_and_says_where(sweep):
     assert trial.user_attrs["reason"] == "stopped at iteration 8: no improvement in 1 evaluations"
 
 
-def test_examples_are_ranked_by_their_mean_loss(sweep):
+def test_examples_are_ranked_by_the_loss_of_the_final_adapter(sweep):
     made = sweep()
     _, folder, _ = made.run(iters=12)
     hardest, easiest = hardest_and_easiest(made.study, made.place, 0, n_each=3)
-    with np.load(folder / "train_losses.npz") as saved:
-        seen = saved["count"] > 0
-        means = np.sort(saved["total"][seen] / saved["count"][seen])
-    assert [example.mean for example in hardest] == pytest.approx(means[::-1][:3])
-    assert [example.mean for example in easiest] == pytest.approx(means[:3])
-    train = load_data(made.spec.data).train
-    assert hardest[0].source in {record.source for record in train}
-    assert all(example.count > 0 for example in hardest)
+    context = made.context
+    examples = context.train.examples
+    with adapted(context.loaded.model, apply_settings(made.spec.train, SETTINGS)):
+        load_adapter(context.loaded.model, folder / "adapters")
+        losses = [make_evaluator(context.loaded.model, [each], 1)(0).val_loss for each in examples]
+    ranked = sorted(losses)
+    assert [example.loss for example in hardest] == pytest.approx(ranked[::-1][:3], rel=1e-5)
+    assert [example.loss for example in easiest] == pytest.approx(ranked[:3], rel=1e-5)
+    at = int(context.train.record_indices[int(np.argmax(losses))])
+    assert hardest[0].source == load_data(made.spec.data).train[at].source
 
 
-def test_examples_of_a_trial_without_an_end_are_refused(sweep):
+def test_examples_of_a_trial_without_its_adapter_are_refused(sweep):
     made = sweep()
-    made.context.should_stop = stop_after(5)
-    made.run()
-    with pytest.raises(HawsweepError, match="Trial 0 of study 'tiny' has no train_losses"):
+    _, folder, _ = made.run()
+    shutil.rmtree(folder / "adapters")
+    with pytest.raises(HawsweepError, match="Trial 0 of study 'tiny' has no adapter"):
         hardest_and_easiest(made.study, made.place, 0, 3)
 
 

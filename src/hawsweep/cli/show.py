@@ -12,7 +12,9 @@ from hawsweep.views.terminal.console import make_console
 @click.argument("name", shell_complete=study_completion)
 @click.argument("trial", type=int, required=False, shell_complete=trial_completion)
 @click.option(
-    "--examples", is_flag=True, help="Also show the training examples of highest and lowest loss."
+    "--examples",
+    is_flag=True,
+    help="Also show the training examples that the trial finds hardest and easiest.",
 )
 @click.option(
     "--tokens",
@@ -45,16 +47,18 @@ def show(
             raise StudyError(f"Study {name!r} has no complete trial yet. Give the number of one.")
         trial = best.number
     described = describe_trial(study, place, trial)
+    console = make_console(stderr=True)
     if examples:
         from hawsweep.trial.example_losses import hardest_and_easiest
 
-        hardest, easiest = hardest_and_easiest(study, place, trial, n_each=5)
+        with console.status("loading the model") as spinner:
+            hardest, easiest = hardest_and_easiest(study, place, trial, 5, spinner.update)
         described["hardest_examples"] = [vars(example) for example in hardest]
         described["easiest_examples"] = [vars(example) for example in easiest]
     if n_tokens is not None:
         from hawsweep.trial.token_losses import hardest_tokens
 
-        with make_console(stderr=True).status("loading the model") as spinner:
+        with console.status("loading the model") as spinner:
             tokens = hardest_tokens(study, place, trial, n_tokens, spinner.update)
         described["hardest_tokens"] = [vars(token) for token in tokens]
     if as_json:

@@ -210,16 +210,21 @@ def _judged(study: optuna.Study, place: Place) -> Any:
 
 
 def _standing(study: optuna.Study, *, ended: bool) -> str:
-    trials = study.get_trials(deepcopy=False)
-    states = Counter(trial_row(trial).state for trial in trials)
-    counted = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
+    with_result = Counter(row.state for row in rows if row.state in ("complete", "pruned"))
+    others = Counter(row.state for row in rows) - with_result
     done, asked = count_finished(study), _how(study).get("trials")
-    told = f" ({counted})" if counted else ""
+    told = f" ({_counted(with_result)})" if with_result else ""
+    told += f", and {_counted(others)}" if others else ""
     if not ended:
         return f"Under way: {done} of {asked or '?'} trials{told}."
     if asked is not None and done < asked:
-        return f"Stopped after {done} of {asked} trials{told}; `hawsweep start` goes on."
+        return f"Stopped after {done} of {asked} trials{told}. `hawsweep start` goes on."
     return f"Done: {done} trials{told}."
+
+
+def _counted(states: Counter[str]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
 def _how(study: optuna.Study) -> Mapping[str, Any]:

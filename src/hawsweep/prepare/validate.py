@@ -29,9 +29,10 @@ from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import load_study, spec_of, spec_to_run
+from hawsweep.study.trials import count_finished
 from hawsweep.text import SayProgress, duration
 
-FEW_PROMPTS = 50
+FEW_PROMPTS = 40
 # The assumed standard deviation of a similarity over prompts, before there are answers.
 _USUAL_DEVIATION = 0.2
 _MANY_TRUNCATED = 0.01
@@ -368,5 +369,10 @@ def _study(spec: SweepSpec, name: str, place: Place) -> Iterator[Finding]:
     if changed:
         text = f"study {name!r} was made with another spec: start refuses to go on with it"
         yield Finding("study", "warning", text, "Start under another name: --study NAME.")
+        return
+    done, most = count_finished(study), min(spec.trials, most_trials(spec))
+    if done >= most:
+        text = f"study {name!r} is finished: {done} of {most} trials"
+        yield Finding("study", "ok", f"{text}; hawsweep status shows it, more trials extend it")
     else:
         yield Finding("study", "ok", f"start goes on with study {name!r}")

@@ -239,6 +239,7 @@ def _read_rows(path: Path, needed: Sequence[str]) -> list[tuple[int, dict[str, s
         for name in needed:
             if name not in columns:
                 raise DataError(
-                    f"{path} has no column {name!r}. Its columns: {', '.join(columns)[:500]}."
+                    f"{path} has no column {name!r}. Its columns: {', '.join(columns)[:500]}. Name "
+                    "two by --source and --reference."
                 )
         return list(full_rows(path, numbered, needed))

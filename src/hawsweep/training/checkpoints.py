@@ -13,7 +13,6 @@ from typing import Any
 from hawsweep.machine.backend import mx
 
 import numpy as np
-import numpy.typing as npt
 
 from hawsweep.files import remove_half_written, replacing
 from hawsweep.layout import CHECKPOINT_DIR, STATE_FILE
@@ -61,33 +60,6 @@ class RunProgress:
 
 
 @dataclass
-class ExampleLosses:
-    """The loss of each training example at the times it was trained on.
-
-    Attributes:
-        count: How often, ``[examples]``.
-        total: Sum of its mean losses in nats per target token, ``[examples]``.
-        last: The last of them, ``[examples]``.
-    """
-
-    count: npt.NDArray[np.int32]
-    total: npt.NDArray[np.float32]
-    last: npt.NDArray[np.float32]
-
-    @classmethod
-    def of(cls, n_examples: int) -> "ExampleLosses":
-        """The losses before training."""
-        zeros = np.zeros(n_examples, np.float32)
-        return cls(np.zeros(n_examples, np.int32), zeros, zeros.copy())
-
-    def add(self, indices: tuple[int, ...], losses: npt.NDArray[np.float64]) -> None:
-        """Note the mean losses of a batch's examples, ``[batch]``."""
-        np.add.at(self.count, list(indices), 1)
-        np.add.at(self.total, list(indices), losses.astype(np.float32))
-        self.last[list(indices)] = losses
-
-
-@dataclass
 class TrainState:
     """A run at one moment.
 
@@ -102,7 +74,6 @@ class TrainState:
     adapter: dict[str, Any]
     optimizer: dict[str, Any]
     pending: dict[str, Any]
-    example_losses: ExampleLosses
     best: Evaluation | None
 
 
@@ -112,7 +83,6 @@ def save_state(folder: Path, train: TrainSpec, state: TrainState) -> None:
         **_prefixed("adapter", state.adapter),
         **_prefixed("optimizer", state.optimizer),
         **_prefixed("pending", state.pending),
-        **_prefixed("examples", {k: mx.array(v) for k, v in vars(state.example_losses).items()}),
     }
     content: dict[str, Any] = {"train": trajectory(train), "progress": asdict(state.progress)}
     if state.best is not None:
@@ -136,13 +106,11 @@ def load_state(folder: Path, train: TrainSpec) -> TrainState | None:
         if not _leads_to(content["train"], train):
             return None
         best = content.get("best")
-        examples = {k: np.array(v) for k, v in _without_prefix("examples", arrays).items()}
         return TrainState(
             progress,
             _without_prefix("adapter", arrays),
             _without_prefix("optimizer", arrays),
             _without_prefix("pending", arrays),
-            ExampleLosses(**examples),
             best and Evaluation(example_losses=np.array(arrays["best"]), **best),
         )
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):

@@ -31,8 +31,6 @@ from hawsweep.machine.backend import (
     utils,
 )
 
-import numpy as np
-
 from hawsweep.data.batches import Batch, make_batch, training_steps
 from hawsweep.data.tokens import Example
 from hawsweep.files import remove_half_written
@@ -40,7 +38,6 @@ from hawsweep.layout import ADAPTER_DIR
 from hawsweep.spec.train import TrainSpec
 from hawsweep.training.adapters import adapted, save_adapter
 from hawsweep.training.checkpoints import (
-    ExampleLosses,
     RunProgress,
     TrainState,
     keep_checkpoint,
@@ -101,7 +98,6 @@ class TrainResult:
         iteration: The last; less than ``iters`` if early stopping ended the run.
         n_tokens: Tokens trained on, without padding.
         train_time_s: Training alone, without evaluations.
-        example_losses: Of the training examples.
     """
 
     best: Evaluation
@@ -110,7 +106,6 @@ class TrainResult:
     train_time_s: float
     eval_time_s: float
     peak_memory_bytes: int
-    example_losses: ExampleLosses
 
     @property
     def tokens_per_s(self) -> float:
@@ -169,7 +164,7 @@ def train_adapter(
     """
     frozen = frozen or FrozenBlocks(model, budget_bytes=0)
     remove_half_written(folder)
-    run = _Run(model, train, frozen, tokens_at_once, state or _first_state(model, len(examples)))
+    run = _Run(model, train, frozen, tokens_at_once, state or _first_state(model))
     done = run.progress.iteration
     steps = training_steps(train, islice(order, done, None), micro_batch, done)
     reset_peak_memory()
@@ -237,10 +232,10 @@ def _checkpointed(call: Callable[..., Any]) -> Callable[..., Any]:
     return checkpointed_call
 
 
-def _first_state(model: Any, n_examples: int) -> TrainState:
+def _first_state(model: Any) -> TrainState:
     progress = RunProgress(random_seed=random_seed())
     adapter = utils.tree_flatten(model.trainable_parameters(), destination={})
-    return TrainState(progress, adapter, {}, {}, ExampleLosses.of(n_examples), None)
+    return TrainState(progress, adapter, {}, {}, None)
 
 
 class _Run:
@@ -257,7 +252,6 @@ class _Run:
         self._model, self._train, self._frozen = model, train, frozen
         state = copy.deepcopy(state)  # the caller's state must not change
         self.progress, self._best = state.progress, state.best
-        self._example_losses = state.example_losses
         self._pending = state.pending
         self._optimizer = make_optimizer(train)
         model.update(utils.tree_unflatten(state.adapter))
@@ -309,7 +303,6 @@ class _Run:
         now, by_row = self.progress, sum_by_row(losses, part)
         if not math.isfinite(by_row.sum()):
             raise NonFiniteLoss(now.iteration)
-        self._example_losses.add(part.indices, by_row / np.bincount(part.rows, part.weights))
         now.loss_sum += float(by_row.sum())
         now.n_targets += part.n_targets
         now.n_padded += part.inputs.size
@@ -358,7 +351,6 @@ class _Run:
             utils.tree_flatten(self._model.trainable_parameters(), destination={}),
             utils.tree_flatten(self._optimizer.state, destination={}),
             self._pending,
-            self._example_losses,
             self._best,
         )
 
@@ -373,7 +365,6 @@ class _Run:
             now.train_time_s,
             now.eval_time_s,
             self._peak(),
-            self._example_losses,
         )
 
     def _peak(self) -> int:

@@ -1,98 +1,76 @@
-"""A trial's losses on its training examples: the hardest and the easiest."""
+"""A trial's losses on the training examples: the hardest and the easiest."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 
 from hawsweep.data.load import load_data
-from hawsweep.errors import DataError, StudyError
-from hawsweep.files import replacing
+from hawsweep.data.tokens import encode
+from hawsweep.errors import DataError
 from hawsweep.study.attributes import SPEC
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
-
-if TYPE_CHECKING:
-    from hawsweep.training.checkpoints import ExampleLosses
-
-
-EXAMPLES_FILE = "train_losses.npz"
+from hawsweep.study.trials import trial_of
+from hawsweep.text import SayProgress
+from hawsweep.trial.adapted_model import adapted_model
 
 
 @dataclass(frozen=True)
 class ExampleLoss:
-    """A training example and its losses, in nats per target token, each time it was trained on.
+    """A training example and its loss.
 
     Attributes:
-        count: How often that was.
-        mean: Of all times.
-        last: Of the last time.
+        loss: By the trial's adapter, mean over its target tokens, in nats.
         where: File and line of its record.
     """
 
-    mean: float
-    last: float
-    count: int
+    loss: float
     source: str
     reference: str | None
     where: str
 
 
-def write_example_losses(
-    folder: Path, losses: "ExampleLosses", records: npt.NDArray[np.int32]
-) -> None:
-    """Write a trial's losses on its training examples.
-
-    Args:
-        records: Which record of the split each example is, ``[examples]``.
-    """
-    with replacing(folder / EXAMPLES_FILE) as beside:
-        np.savez(beside, records=records, **vars(losses))
-
-
 def hardest_and_easiest(
-    study: optuna.Study, place: Place, number: int, n_each: int
+    study: optuna.Study,
+    place: Place,
+    number: int,
+    n_each: int,
+    progress: SayProgress = lambda _: None,
 ) -> tuple[list[ExampleLoss], list[ExampleLoss]]:
-    """The examples of the highest mean loss, and those of the lowest, both from the extreme on.
+    """The training examples of the highest loss by the trial's adapter, and those of the lowest,
+    both from the extreme on.
 
     Raises:
-        StudyError: The trial recorded none, because it did not train to its end.
+        StudyError: There is no such trial, or its adapter was not kept.
         DataError: The data is missing or has changed.
     """
-    path = place.trial_dir(study.study_name, number) / EXAMPLES_FILE
-    if not path.is_file():
-        raise StudyError(
-            f"Trial {number} of study {study.study_name!r} has no {EXAMPLES_FILE}: only a trial "
-            "that trained to its end has. `hawsweep status` shows which did."
-        )
-    with np.load(path) as saved:
-        records, count, total, last = (saved[k] for k in ("records", "count", "total", "last"))
-    seen = np.flatnonzero(count)
-    mean = total[seen] / count[seen]
-    ranked = seen[np.argsort(-mean, kind="stable")]
-    splits = load_data(spec_of(study).data)
-    if not splits.fingerprint().items() <= study.user_attrs[SPEC]["fingerprints"].items():
-        raise DataError(
-            f"The data of study {study.study_name!r} has changed since: its examples cannot be "
-            "found. Restore the data to see them."
-        )
-    train = splits.train
+    from hawsweep.training.evaluation import make_evaluator
 
-    def describe(i: int) -> ExampleLoss:
-        record = train[int(records[i])]
+    spec = spec_of(study, trial_of(study, number))
+    with adapted_model(study, place, number, progress) as loaded:
+        splits = load_data(spec.data, progress)
+        if not splits.fingerprint().items() <= study.user_attrs[SPEC]["fingerprints"].items():
+            raise DataError(
+                f"The data of study {study.study_name!r} has changed since: its examples cannot be "
+                "found. Restore the data to see them."
+            )
+        encoded = encode(
+            splits.train,
+            loaded.template,
+            max_seq_length=spec.train.max_seq_length,
+            mask_prompt=spec.train.mask_prompt,
+        )
+        progress(f"losses of {len(encoded.examples)} training examples")
+        longest = int(encoded.examples.lengths.max())  # no batch needs more memory than it alone
+        evaluate = make_evaluator(loaded.model, encoded.examples, None, max_tokens=longest)
+        losses = evaluate(0).example_losses
+
+    def describe(at: int) -> ExampleLoss:
+        record = splits.train[int(encoded.record_indices[at])]
         text = record.source or str(record.content.get("text", ""))
-        return ExampleLoss(
-            float(total[i] / count[i]),
-            float(last[i]),
-            int(count[i]),
-            text,
-            record.reference,
-            record.where,
-        )
+        return ExampleLoss(float(losses[at]), text, record.reference, record.where)
 
+    ranked = np.argsort(-losses, kind="stable")
     n_each = min(n_each, len(ranked) // 2)
-    hardest = [describe(i) for i in ranked[:n_each]]
-    return hardest, [describe(i) for i in ranked[::-1][:n_each]]
+    return [describe(at) for at in ranked[:n_each]], [describe(at) for at in ranked[::-1][:n_each]]

@@ -56,7 +56,6 @@ from hawsweep.training.train import (
     trainable,
 )
 from hawsweep.trial.context import TrialContext
-from hawsweep.trial.example_losses import write_example_losses
 from hawsweep.trial.watch import Tell, TrialWatch
 
 
@@ -121,7 +120,6 @@ def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Te
             raise optuna.TrialPruned(str(fault)) from fault
         _record_training(trial, result, train)
         _note_peak(context, train, plan, result)
-        write_example_losses(folder, result.example_losses, context.train.record_indices)
         tell("scoring", n_prompts=len(context.valid_prompts))
         load_adapter(context.loaded.model, folder / ADAPTER_DIR)
         score = context.score(context.valid_prompts)

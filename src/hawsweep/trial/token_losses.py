@@ -10,15 +10,11 @@ import optuna
 
 from hawsweep.data.load import choose_subset, load_data
 from hawsweep.data.tokens import encode_record
-from hawsweep.errors import StudyError
-from hawsweep.layout import ADAPTER_DIR, WEIGHTS_FILE
-from hawsweep.models import resolve
-from hawsweep.models.load import load_model
-from hawsweep.spec.space import apply_settings
 from hawsweep.study.place import Place
-from hawsweep.study.study import date_of, spec_of
+from hawsweep.study.study import spec_of
 from hawsweep.study.trials import trial_of
 from hawsweep.text import SayProgress
+from hawsweep.trial.adapted_model import adapted_model
 
 
 @dataclass(frozen=True)
@@ -52,25 +48,11 @@ def hardest_tokens(
     Raises:
         StudyError: There is no such trial, or its adapter was not kept.
     """
-    from hawsweep.training.adapters import adapted, load_adapter
-
-    trial = trial_of(study, number)
-    adapter = place.trial_dir(study.study_name, number) / ADAPTER_DIR
-    if not (adapter / WEIGHTS_FILE).is_file():
-        raise StudyError(
-            f"Trial {number} of study {study.study_name!r} has no adapter: it did not train, or "
-            "only those of the best trials are kept, which `keep` says."
-        )
-    spec = spec_of(study, trial)
-    valid = load_data(spec.data, progress).valid
-    records = choose_subset(valid, spec.scoring.max_examples, spec.seed)
-    path = resolve.resolve_model(spec.model, progress)
-    trusted = spec.trust_remote_code
-    loaded = load_model(path, trust_remote_code=trusted, today=date_of(study))
-    decode, found = loaded.tokenizer.decode, []
-    with adapted(loaded.model, apply_settings(spec.train, trial.params)):
-        load_adapter(loaded.model, adapter)
-        loaded.model.eval()
+    spec = spec_of(study, trial_of(study, number))
+    with adapted_model(study, place, number, progress) as loaded:
+        valid = load_data(spec.data, progress).valid
+        records = choose_subset(valid, spec.scoring.max_examples, spec.seed)
+        decode, found = loaded.tokenizer.decode, []
         for record in records:
             progress(f"losses on {len(records)} answers")
             encoded = encode_record(record, loaded.template, mask_prompt=spec.train.mask_prompt)

@@ -14,13 +14,13 @@ from hawsweep.text import clock, duration, settings_text, when
 from hawsweep.views.terminal.curves import loss_at, sparkline
 from hawsweep.views.terminal.events import event_lines
 from hawsweep.views.terminal.tables import leaderboard_table, then_text
-from hawsweep.views.terminal.text import Text
+from hawsweep.views.terminal.text import Text, fit_line
 
 # From this many columns on a worker's settings are in its line.
 _ROOMY = 120
 _N_EVENTS = 6
 _BAR = 10
-# The fewest columns for settings in such a line, even if cut.
+# The fewest columns for settings, even if cut.
 _LEAST_SETTINGS = 36
 _FEWEST_ROWS = 1
 
@@ -53,7 +53,7 @@ class RunningPicture:
         yield from workers
         room = height - 3 - _height_of(workers, console, options)
         if self._with_events and self._state.told:
-            told = [_told_line(each) for each in self._state.told]
+            told = [_told_line(each, width) for each in self._state.told]
             lines = [line for line in told if line is not None][-_N_EVENTS:]
             if room > len(lines):
                 room -= len(lines) + 1
@@ -73,36 +73,57 @@ class RunningPicture:
         n_paused = 0 if standing is None else standing.n_paused
         said = f"{state.finished}/{state.n_trials} trials"
         said += f", {n_paused} paused" if n_paused else ""
-        name = Text(state.name, style="bold", no_wrap=True, overflow="ellipsis")
-        head = Table.grid(padding=(0, 2, 0, 0))
-        for _ in range(5):
-            head.add_column(no_wrap=True)
         bar = ProgressBar(1.0, share, width=30 if width >= _ROOMY else 16)
-        head.add_row(name, bar, said, clock(max(0.0, self._now - state.started)), ends)
-        yield head
+        time_taken = clock(max(0.0, self._now - state.started))
+        cells = (Text(state.name, style="bold"), bar, said, time_taken, ends)
+        yield _row_that_fits(cells, (1, 3, 4), 2, width)
         parts = []
         if standing is not None and standing.best is not None and state.best_score is not None:
             parts.append(f"best: trial {standing.best} {state.best_score:.4f}")
         if standing is not None and (then := then_text(standing.again_left, standing.test_left)):
             parts.append(f"then {then}")
         if parts:
-            yield Text("; ".join(parts), style="dim", no_wrap=True, overflow="ellipsis")
+            yield fit_line(Text("; ".join(parts), style="dim"), width)
         if standing is not None and standing.known:
-            yield Text(standing.known[0], style="dim", no_wrap=True, overflow="ellipsis")
+            yield fit_line(Text(standing.known[0], style="dim"), width)
 
 
 def _height_of(parts: Sequence[RenderableType], console: Console, options: ConsoleOptions) -> int:
     return sum(len(console.render_lines(each, options)) for each in parts)
 
 
-def _told_line(told: ToldEvent) -> Text | None:
+def _row_that_fits(
+    cells: Sequence[RenderableType], dropped: Sequence[int], gap: int, width: int
+) -> Table:
+    """A line of cells, of which some go whole where room is short.
+
+    Args:
+        dropped: The places of these, the first first.
+        gap: The columns between two cells.
+    """
+    shown = list(range(len(cells)))
+    for place in (None, *dropped):
+        shown = [each for each in shown if each != place]
+        if sum(_width_of(cells[each]) + gap for each in shown) - gap <= width:
+            break
+    row = Table.grid(padding=(0, gap, 0, 0))
+    for _ in shown:
+        row.add_column(no_wrap=True, overflow="ellipsis")
+    row.add_row(*(cells[each] for each in shown))
+    return row
+
+
+def _width_of(cell: RenderableType) -> int:
+    return (cell.width or 0) if isinstance(cell, ProgressBar) else cell_len(str(cell))
+
+
+def _told_line(told: ToldEvent, width: int) -> Text | None:
     lines = event_lines(told.kind, told.values)
     if not lines:
         return None
     line = Text.assemble((f"{time.strftime('%H:%M', time.localtime(told.at))}  ", "dim"))
     line.append_text(lines[0])
-    line.no_wrap, line.overflow = True, "ellipsis"
-    return line
+    return fit_line(line, width)
 
 
 def _workers(state: SweepState, now: float, width: int, ascii_only: bool) -> list[RenderableType]:
@@ -134,13 +155,13 @@ class _WorkerDrawing:
             return None
         table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("", no_wrap=True)
-        table.add_column("settings", no_wrap=True, overflow="ellipsis", max_width=room)
+        table.add_column("settings", no_wrap=True)
         table.add_column("", no_wrap=True)
         for title in titles:
             table.add_column(title, justify="right", no_wrap=True)
         for worker, (who, what), row in zip(workers, doing, rows, strict=True):
             bar = ProgressBar(worker.iters, worker.iteration, width=_BAR) if worker.iters else ""
-            table.add_row(Text(who, style="bold"), what, bar, *row)
+            table.add_row(Text(who, style="bold"), fit_line(what, room, "  "), bar, *row)
         return table
 
     def _cells(self, worker: WorkerState) -> tuple[str | Text, ...]:
@@ -160,14 +181,11 @@ class _WorkerDrawing:
         who, what = _doing(worker)
         if not worker.iters:
             line = Text.assemble((f"{who}  " if who else ""), what)
-            line.no_wrap, line.overflow = True, "ellipsis"
-            line.truncate(width - 9, overflow="ellipsis", pad=True)
+            line = fit_line(line, width - 9)
+            line.pad_right(max(0, width - 9 - line.cell_len))
             line.append(f" {self._time(worker):>8}", style="dim")
             return line
-        upper = Table.grid(padding=(0, 1, 0, 0))
-        for _ in range(7):
-            upper.add_column(no_wrap=True, overflow="ellipsis")
-        upper.add_row(
+        cells = (
             Text(f"{who:{self._longest}}", style="bold"),
             ProgressBar(worker.iters, worker.iteration, width=8),
             f"{f'{worker.iteration}/{worker.iters}':>9}",
@@ -176,11 +194,18 @@ class _WorkerDrawing:
             self._spark(worker, 8),
             self._lead(worker, with_name=True),
         )
+        upper = _row_that_fits(cells, (5, 1, 6, 3), 1, width)
         rate = "" if worker.tokens_per_s is None else f"{worker.tokens_per_s:.0f} tok/s"
         memory = f"{_memory(worker)} GB" if _memory(worker) else ""
-        right = "  ".join(each for each in (rate, memory, self._time(worker)) if each)
-        lower = Text(f"  {what.plain}", style="dim", no_wrap=True)
-        lower.truncate(max(0, width - len(right) - 2), overflow="ellipsis", pad=True)
+        settings = Text(f"  {what.plain}", style="dim")
+        needed = min(settings.cell_len, _LEAST_SETTINGS)
+        for first in range(3):  # speed and memory go where the settings have no room
+            right = "  ".join(each for each in (rate, memory, self._time(worker))[first:] if each)
+            room = max(0, width - len(right) - 2)
+            if room >= needed:
+                break
+        lower = fit_line(settings, room, "  ")
+        lower.pad_right(max(0, room - lower.cell_len))
         lower.append(f"  {right}")
         return Group(upper, lower)
 

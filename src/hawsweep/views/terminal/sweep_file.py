@@ -9,6 +9,7 @@ from rich.table import Table
 
 from hawsweep.text import duration
 from hawsweep.views.terminal.doctor import counted, findings_table
+from hawsweep.views.terminal.fitted_table import make_table
 from hawsweep.views.terminal.style import make_grid
 from hawsweep.views.terminal.text import Text
 
@@ -61,18 +62,15 @@ def keys_picture(keys: Sequence["Key"]) -> RenderableType:
     for key in keys:
         groups.setdefault(key.group, []).append(key)
     for group, found in groups.items():
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, justify="center", style="green")
-        table.add_column(no_wrap=True, max_width=24, style="dim")
-        table.add_column()
+        table = make_table(f"{group or 'of the sweep itself'} | | ~default | ~meaning")
         for key in found:
             default = "required" if key.is_required else key.default
             is_searched = "~" if key.search_example else ""
             name = key.name.removeprefix(f"{group}.")
-            table.add_row(f"  {name}", is_searched, Text(default), Text(key.meaning))
-        parts += ["", Text(group or "of the sweep itself", style="bold cyan"), table]
-    legend = "~: can be searched. Third column: the default. More: hawsweep explain KEY"
+            cells = (Text(is_searched, "green"), Text(default, "dim"), Text(key.meaning))
+            table.add_row(f"  {name}", *cells)
+        parts += ["", table]
+    legend = "~: can be searched. More: hawsweep explain KEY"
     return Group(*parts[1:], "", Text(legend, style="dim"))
 
 

@@ -4,10 +4,12 @@ Whatever a text quotes, it stays text: control characters and line breaks in it 
 What stands on a line of its own is a part of a ``Group``, a row, or a ``print`` by itself.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
 from rich.live import Live
@@ -40,6 +42,23 @@ class Text(RichText):
     def from_markup(cls, text: str, **kwargs: Any) -> "Text":
         """A text by rich's markup; escape what is quoted in it."""
         return cls().append(super().from_markup(visible_line(text), **kwargs))
+
+
+def fit_line(line: Text, width: int, between: str = " ") -> Text:
+    """A text cut before the first part that does not fit; only a part wider than all is cut itself.
+
+    Args:
+        between: What stands between two parts.
+    """
+    line.no_wrap, line.overflow = True, "ellipsis"
+    if line.cell_len <= width:
+        return line
+    ends = [found.start() for found in re.finditer(re.escape(between), line.plain)]
+    fitting = [end for end in ends if 0 < cell_len(line.plain[:end]) <= width - 2]
+    if fitting:
+        return cast(Text, line[: fitting[-1]]).append(" …")
+    line.truncate(width, overflow="ellipsis")
+    return line
 
 
 class Status:

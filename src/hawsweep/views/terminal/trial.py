@@ -140,13 +140,9 @@ def _tokens_table(tokens: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _examples_table(kind: str, examples: Sequence[Mapping[str, Any]]) -> Table:
-    title = f"The {kind} training examples, by mean loss when trained on (higher for all at first)"
-    table = make_table(
-        "~Source | ~Reference | >mean | >last | >seen", dropped=("seen", "last"), lines=True
-    )
-    table.title = title
+    table = make_table("~Source | ~Reference | >loss", lines=True)
+    table.title = f"The {kind} training examples, by the trial's loss"
     for example in examples:
         texts = (escape(shorten(example[key] or "")) for key in ("source", "reference"))
-        numbers = (f"{example[key]:.3f}" for key in ("mean", "last"))
-        table.add_row(*texts, *numbers, str(example["count"]))
+        table.add_row(*texts, f"{example['loss']:.3f}")
     return table
