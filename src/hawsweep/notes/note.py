@@ -29,10 +29,9 @@ from hawsweep.study.attributes import (
     SPEC,
 )
 from hawsweep.study.baselines import base_dir, base_values, score_of
-from hawsweep.study.confirm import confirmations, winner
-from hawsweep.study.optuna_door import storage_of, study_id
+from hawsweep.study.confirm import confirmations, confirming_study, winner
+from hawsweep.study.optuna_door import study_id
 from hawsweep.study.place import Place
-from hawsweep.study.storage import confirm_name
 from hawsweep.study.trials import best_trial, complete_trials, count_finished, read_test
 from hawsweep.text import (
     clock,
@@ -123,13 +122,8 @@ def _importance(study: optuna.Study) -> str:
 
 def _confirming_page(study: optuna.Study) -> str:
     """The address of the runs with new seeds in the dashboard, whose list leaves them out."""
-    try:
-        found = optuna.load_study(
-            storage=storage_of(study), study_name=confirm_name(study.study_name)
-        )
-    except KeyError:
-        return ""
-    return f"/dashboard/studies/{study_id(found)}"
+    found = confirming_study(study)
+    return "" if found is None else f"/dashboard/studies/{study_id(found)}"
 
 
 def _translations_table(answers: Translations | None) -> str:

@@ -15,9 +15,7 @@ from hawsweep.search.sampler import n_untried
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BASE, INFEASIBLE, SCORE_TIME_S, TIME_S
-from hawsweep.study.confirm import confirmations, winner
-from hawsweep.study.optuna_door import storage_of
-from hawsweep.study.storage import confirm_name
+from hawsweep.study.confirm import confirmations, confirming_study, winner
 from hawsweep.study.trials import count_finished, is_paused, n_test_records, read_test
 
 # The lines of a leaderboard that a running sweep shows.
@@ -187,13 +185,9 @@ def _again_left(study: optuna.Study, spec: SweepSpec, n_trials: int) -> int:
     wanted = min(spec.confirm.top, n_trials) * spec.confirm.seeds
     if not wanted:
         return 0
-    try:
-        runs = optuna.load_study(
-            storage=storage_of(study), study_name=confirm_name(study.study_name)
-        ).get_trials(deepcopy=False, states=_ENDED)
-    except KeyError:  # there are no confirming runs
-        return wanted
-    return max(0, wanted - len(runs))
+    again = confirming_study(study)
+    n_ended = 0 if again is None else len(again.get_trials(deepcopy=False, states=_ENDED))
+    return max(0, wanted - n_ended)
 
 
 def _again_s(trials: Sequence[FrozenTrial], spec: SweepSpec) -> float:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import PruningSpec, SamplerSpec, SweepSpec
 from hawsweep.study.attributes import CONFIRMED, CONFIRMS, EVAL_TIME_S, SEED, TIME_S, TRAIN_TIME_S
+from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.storage import confirm_name
 from hawsweep.study.study import load_study, name_metric
 from hawsweep.study.trials import best_trial, complete_trials, is_paused
@@ -74,6 +75,16 @@ def expected_whole_s(spec: SweepSpec, trial: FrozenTrial) -> float:
     """The seconds that a trial takes when it is trained whole, by what it took so far."""
     iters = apply_settings(spec.train, trial.params).iters
     return float(trial.user_attrs.get(TIME_S, 0.0)) * iters / max(1, trial.last_step or 0)
+
+
+def confirming_study(study: optuna.Study) -> optuna.Study | None:
+    """The study of a study's runs with new seeds, to look at; None if there are none."""
+    try:
+        return optuna.load_study(
+            storage=storage_of(study), study_name=confirm_name(study.study_name)
+        )
+    except KeyError:
+        return None
 
 
 def open_confirmation(storage: RDBStorage, study: optuna.Study, spec: SweepSpec) -> optuna.Study:

@@ -22,9 +22,9 @@ from hawsweep.results.translations import Translations, translations
 from hawsweep.results.verdict import judge_study
 from hawsweep.results.what_is_left import Remaining, find_remaining
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK
+from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK, STARTS
 from hawsweep.study.baselines import baselines, model_of, score_of
-from hawsweep.study.confirm import Confirmation, confirmations, winner
+from hawsweep.study.confirm import Confirmation, confirmations, confirming_study, winner
 from hawsweep.study.place import Place
 from hawsweep.study.queue import n_running_here
 from hawsweep.study.study import known_spec
@@ -227,12 +227,12 @@ def _facts(study: optuna.Study, rows: Sequence[TrialRow]) -> list[tuple[str, str
 
 
 def _time_s(study: optuna.Study) -> float | None:
-    trials = study.get_trials(deepcopy=False)
-    begun = [trial.datetime_start for trial in trials if trial.datetime_start]
-    ended = [trial.datetime_complete for trial in trials if trial.datetime_complete]
-    if not begun or not ended:
-        return None
-    return max(0.0, (max(ended) - min(begun)).total_seconds())
+    """From the first start to the last trial's end, runs with new seeds included."""
+    again = confirming_study(study)
+    trials = [*study.get_trials(deepcopy=False), *(again.get_trials() if again else ())]
+    ended = [each.datetime_complete.timestamp() for each in trials if each.datetime_complete]
+    starts = [each["time"] for each in study.user_attrs.get(STARTS, ())]
+    return max(0.0, max(ended) - min(starts)) if starts and ended else None
 
 
 def _tested_text(test: Mapping[str, Any]) -> str:
