@@ -96,7 +96,8 @@ def test_database_of_another_program_is_left_as_it_is(place):
         connection.execute("CREATE TABLE version_info (notes TEXT)")
         connection.execute("INSERT INTO version_info VALUES ('mine')")
         connection.commit()
-    assert f"{place.database_path} cannot be opened" in fault_of(place)
+    assert f"{place.database_path} has no studies yet" in fault_of(place)
+    assert f"{place.database_path} cannot be opened" in fault_of(place, create=True)
     with closing(sqlite3.connect(place.database_path)) as connection:
         assert connection.execute("SELECT * FROM version_info").fetchall() == [("mine",)]
 
@@ -194,3 +195,11 @@ def test_pruner_ends_what_is_behind_in_validation_loss(place, loss, is_pruned):
     assert not trial.should_prune()  # warming up
     trial.report(-loss, 40)
     assert bool(trial.should_prune()) == is_pruned
+
+
+def test_reader_of_a_database_that_is_being_made_makes_no_tables(place):
+    place.studies_dir.mkdir()
+    with closing(sqlite3.connect(place.database_path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # as a start does before all else
+        assert "If a start is just making it, try again" in fault_of(place)
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []

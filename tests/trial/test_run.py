@@ -13,6 +13,7 @@ from hawsweep.data.load import load_data
 from hawsweep.errors import DataError, HawsweepError, ModelError
 from hawsweep.layout import STATE_FILE
 from hawsweep.results.leaderboard import trial_row
+from hawsweep.running.steer import stop_trial
 from hawsweep.scoring.score import Sample, Score
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import check_sweep
@@ -441,4 +442,24 @@ def test_diverging_trial_is_pruned_with_the_reason(sweep):
     trial, folder, _ = made.run(learning_rate=1e-2)
     assert trial.state == optuna.trial.TrialState.PRUNED
     assert "not finite at iteration" in trial.user_attrs["reason"]
+    assert not has_state(folder)
+
+
+def test_trial_that_a_person_stops_ends_at_its_next_evaluation(sweep):
+    made = sweep()
+    stopped = []
+
+    def stop_meanwhile():
+        number = len(made.study.trials) - 1
+        if made.study.trials[number].intermediate_values and not stopped:
+            stop_trial("tiny", made.place, number)
+            stopped.append(number)
+        return False
+
+    made.context.should_stop = stop_meanwhile
+    trial, folder, metrics = made.run(iters=12)
+    assert stopped == [trial.number]
+    assert trial.state == optuna.trial.TrialState.PRUNED
+    assert trial.user_attrs["reason"] == "stopped by you at iteration 8"
+    assert [line["iteration"] for line in metrics if line["type"] == "eval"][-1] == 8
     assert not has_state(folder)

@@ -13,8 +13,10 @@ from hawsweep.cli.compare import compare
 from hawsweep.cli.completion import completion, schema
 from hawsweep.cli.dashboard import dashboard
 from hawsweep.cli.doctor import doctor
+from hawsweep.cli.enqueue import enqueue
 from hawsweep.cli.explain import explain
 from hawsweep.cli.export import export
+from hawsweep.cli.extend import extend
 from hawsweep.cli.init import init
 from hawsweep.cli.list import list_studies
 from hawsweep.cli.plan import plan
@@ -51,7 +53,7 @@ def main() -> None:
 
 
 main.add("Prepare", init, preview, validate, explain, plan, doctor)
-main.add("Run", start, stop, worker)
+main.add("Run", start, stop, enqueue, extend, worker)
 main.add("Look", status, list_studies, show, compare, review, dashboard, report)
 main.add("Use", export, score, completion, schema)
 

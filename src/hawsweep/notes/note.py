@@ -23,6 +23,7 @@ from hawsweep.spec.space import MODEL
 from hawsweep.study.attributes import (
     CONFIRMS,
     DESCRIPTION,
+    EXTENDED,
     HOW,
     PLAN,
     SEED,
@@ -207,7 +208,7 @@ def _standing(study: optuna.Study, *, ended: bool) -> str:
     rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
     with_result = Counter(row.state for row in rows if row.state in ("complete", "pruned"))
     others = Counter(row.state for row in rows) - with_result
-    done, asked = count_finished(study), _how(study).get("trials")
+    done, asked = count_finished(study), _n_trials(study)
     told = f" ({_counted(with_result)})" if with_result else ""
     told += f", and {_counted(others)}" if others else ""
     if not ended:
@@ -221,9 +222,12 @@ def _counted(states: Counter[str]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
-def _how(study: optuna.Study) -> Mapping[str, Any]:
+def _n_trials(study: optuna.Study) -> int | None:
+    """The number of trials to finish: the last start's, or what it was extended to."""
     attrs = study.user_attrs
-    return {**attrs.get(SPEC, {}), **attrs.get(HOW, {})}
+    asked: int | None = {**attrs.get(SPEC, {}), **attrs.get(HOW, {})}.get("trials")
+    before, now = attrs.get(EXTENDED, {}).get("trials", ((), asked))
+    return now if asked in before else asked
 
 
 def _rows_table(study: optuna.Study, use: int | None) -> str:

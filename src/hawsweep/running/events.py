@@ -12,7 +12,8 @@ class Event:
     """An event of ``worker``; the keys of ``values`` depend on ``kind``.
 
     Of the sweep: ``preparing``, ``study``, ``left_out``, ``interrupting``, ``died``, ``reaped``,
-    ``not_told``, ``exhausted`` (``n_trials``), ``settled`` (``gain``, ``asked``), ``tick`` where
+    ``not_told``, ``exhausted`` (``n_trials``), ``settled`` (``gain``, ``asked``), ``extended``
+    (``n_trials``, ``timeout_s``), ``tick`` where
     nothing happens, and ``ended``, which only ``write_notes`` is told, when no worker runs any
     more. Of a worker: ``ready``,
     ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;

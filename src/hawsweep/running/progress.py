@@ -34,12 +34,15 @@ TOLD = frozenset(
         "reaped",
         "exhausted",
         "settled",
+        "extended",
         "interrupting",
     }
 )
-_CHANGES_STANDING = frozenset({"study", "base_end", "trial_end", "confirm_end", "reaped"})
+_CHANGES_STANDING = frozenset(
+    {"study", "extended", "base_end", "trial_end", "confirm_end", "reaped"}
+)
 _OF_NO_WORKER = frozenset(
-    {"interrupting", "reaped", "left_out", "not_told", "exhausted", "settled"}
+    {"interrupting", "reaped", "left_out", "not_told", "exhausted", "settled", "extended"}
 )
 # What a worker is at after events that say nothing else of it.
 _DOING = {"base_start": "base", "died": "starting", **dict.fromkeys(FREES_WORKER, "waiting")}
@@ -163,6 +166,8 @@ class Follower:
                 "n_workers": event.values.get("n_workers", state.n_workers),
                 "timeout_s": event.values.get("timeout_s"),
             }
+        elif event.kind == "extended":
+            changes |= {key: event.values[key] for key in ("n_trials", "timeout_s")}
         elif event.kind == "standing":
             standing = Remaining.from_plain(event.values)
             scores = [row.score for row in standing.rows if row.state == "complete"]

@@ -37,7 +37,7 @@ from hawsweep.study.place import Place, check_case, check_name, find_place, sync
 from hawsweep.study.presence import Presence, watching
 from hawsweep.study.queue import n_running_here, reap_running
 from hawsweep.study.storage import open_storage, storage_faults_told, study_names
-from hawsweep.study.study import create_study, load_study, spec_of, spec_to_run
+from hawsweep.study.study import create_study, extended, load_study, spec_of, spec_to_run
 from hawsweep.study.trials import best_trial, count_finished
 from hawsweep.text import SayProgress
 
@@ -228,6 +228,7 @@ def _run_study(
     # These keys may change at each start.
     study.set_user_attr(REFERENCES, spec.scoring.references or {})
     study.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
+    spec = extended(study, spec)
     study.set_user_attr(STOP, None)
     confirming = open_confirmation(storage, study, spec)
     for each in (study, confirming):
@@ -277,7 +278,9 @@ def _supervise(
     """Run the study; its notes and its progress follow from the events."""
     name = study.study_name
     presence.add_studies(study, confirming)
-    listen = telling_remaining(listen, lambda: find_remaining(study, spec).to_plain())
+    listen = telling_remaining(
+        listen, lambda: find_remaining(study, extended(study, spec)).to_plain()
+    )
     listen = writing_notes(listen, study, confirming, place, joins=joins)
     values = {
         "name": name,

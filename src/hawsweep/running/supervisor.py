@@ -58,7 +58,7 @@ from hawsweep.study.queue import (
     orphans_here,
     reap_running,
 )
-from hawsweep.study.study import stop_asked
+from hawsweep.study.study import extended, stop_asked
 from hawsweep.study.trials import (
     count_begun,
     count_finished,
@@ -127,8 +127,7 @@ class Supervisor:
         self._workers: dict[int, WorkerProcess] = {}
         self._failures: list[Kind] = []
         self._n_infeasible = 0
-        self._deadline = time.monotonic() + spec.timeout if spec.timeout else None
-        self._promote_s = promoting_s(spec)
+        self._started = time.monotonic()
         self._interrupted = self._hung_up = False
         self._interrupts_asked = self._interrupts_done = 0
         self._timed_out = self._told_exhausted = self._told_settled = False
@@ -230,10 +229,20 @@ class Supervisor:
         if time.monotonic() >= self._next_look_at_others:
             self._next_look_at_others = time.monotonic() + _LOOK_AT_OTHERS_S
             self._end_orphans()
+        self._extend()
         self._assign_idle()
         asked = stop_asked(self._study)
         if asked > self._interrupts_done:
             self._interrupts_asked = max(self._interrupts_asked, asked)
+
+    def _extend(self) -> None:
+        """Take up more trials or more time, which another process asked for."""
+        spec = extended(self._study, self._spec)
+        if (spec.trials, spec.timeout) == (self._spec.trials, self._spec.timeout):
+            return
+        self._spec, self._timed_out = spec, False
+        values = {"n_trials": spec.trials, "timeout_s": spec.timeout}
+        self._listen(Event("extended", values=values))
 
     def _end_orphans(self) -> None:
         """End workers that have lost their supervisor without noticing, and still hold a trial."""
@@ -318,7 +327,7 @@ class Supervisor:
 
     def _work(self, n_to_confirm: int | None = None) -> Work:
         """The present state for ``next_work``."""
-        deadline = self._deadline
+        timeout = self._spec.timeout
         trials = self._study.get_trials(deepcopy=False)
         work = Work(
             doing=tuple(worker.doing for worker in self._workers.values()),
@@ -331,9 +340,9 @@ class Supervisor:
             is_interrupted=self._interrupted,
             joins=self._joins,
             misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),
-            time_left_s=None if deadline is None else deadline - time.monotonic(),
+            time_left_s=None if timeout is None else self._started + timeout - time.monotonic(),
             confirm_s=expected_s(self._study, self._spec, self._shares.n_workers),
-            promote_s=self._promote_s,
+            promote_s=promoting_s(self._spec),
             n_to_confirm=n_to_confirm,
             wants_test=self._wants_test(),
         )

@@ -164,7 +164,7 @@ def propose(spec: SweepSpec, trials: Sequence[FrozenTrial], seed: int) -> Settin
     if not observed:
         return left[0]
     process, at = fit_process(space, observed)
-    pending = [_settings(t) for t in known if not t.intermediate_values and _is_to_come(t)]
+    pending = [settings_of(t) for t in known if not t.intermediate_values and _is_to_come(t)]
     if pending:
         means = process.posterior(space.array(pending)).mean
         added = [Observation(s, float(m), _NOISE) for s, m in zip(pending, means, strict=True)]
@@ -189,26 +189,27 @@ def _is_to_come(trial: FrozenTrial) -> bool:
 
 def within(space: Coordinates, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials whose settings are of the space."""
-    return [trial for trial in trials if space.contains(_settings(trial))]
+    return [trial for trial in trials if space.contains(settings_of(trial))]
 
 
 def untried(candidates: Sequence[Settings], trials: Sequence[FrozenTrial]) -> list[Settings]:
     """Candidates that no trial had, and whose memory is not that of one that did not fit."""
-    tried = {_key(_settings(trial)) for trial in trials}
+    tried = {setting_key(settings_of(trial)) for trial in trials}
     too_large = {_memory_key(t.params) for t in trials if t.user_attrs.get(INFEASIBLE)}
     return [
         each
         for each in candidates
-        if _key(each) not in tried and _memory_key(each) not in too_large
+        if setting_key(each) not in tried and _memory_key(each) not in too_large
     ]
 
 
-def _settings(trial: FrozenTrial) -> Settings:
+def settings_of(trial: FrozenTrial) -> Settings:
     """A trial's settings; of one that waits, the queued ones."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
-def _key(settings: Mapping[str, SearchValue]) -> Key:
+def setting_key(settings: Mapping[str, SearchValue]) -> Key:
+    """A setting to compare with others."""
     # Of steps from a low end, 0.3 may be 0.30000000000000004.
     return tuple(
         (key, float(f"{value:.9g}") if isinstance(value, float) else value)
@@ -218,4 +219,5 @@ def _key(settings: Mapping[str, SearchValue]) -> Key:
 
 def _memory_key(settings: Mapping[str, SearchValue]) -> Key:
     """The part of a setting that decides how much memory it needs."""
-    return _key({key: value for key, value in settings.items() if key not in _WITHOUT_MEMORY})
+    deciding = {key: value for key, value in settings.items() if key not in _WITHOUT_MEMORY}
+    return setting_key(deciding)

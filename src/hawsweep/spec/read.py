@@ -184,8 +184,8 @@ def check_metric_options(values: dict[str, Any]) -> ScoringSpec:
         raise SpecError(f"scoring: {' '.join(_describe_all(error, values))}") from error
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """``train.batch_size=2`` as a dotted key and its YAML value.
+def parse_override(text: str, option: str = "--set ") -> tuple[str, Any]:
+    """``train.batch_size=2`` as a dotted key and its YAML value; messages begin with ``option``.
 
     Raises:
         SpecError: There is no ``=``, or the value is not YAML.
@@ -193,13 +193,14 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     said = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
     if not equals or not key.strip():
-        raise SpecError(f"--set {said}: must be KEY=VALUE, such as --set train.batch_size=2.")
+        example = f"{option}train.batch_size=2" if option else "learning_rate=2e-4"
+        raise SpecError(f"{option}{said}: must be KEY=VALUE, such as {example}.")
     if key.count(".") >= MAX_LEVELS:
-        raise SpecError(f"--set {said}: the key has more than {MAX_LEVELS} levels.")
+        raise SpecError(f"{option}{said}: the key has more than {MAX_LEVELS} levels.")
     try:
         return key.strip(), parse_yaml(value)
     except ValueError as fault:
-        raise SpecError(f"--set {said}: the value is not YAML: {fault}.") from fault
+        raise SpecError(f"{option}{said}: the value is not YAML: {fault}.") from fault
 
 
 def _flatten_search(search: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -258,14 +259,7 @@ def _check_together(spec: SweepSpec) -> Iterator[str]:
             f"train.optimizer: {name}."
         )
     for number, settings in enumerate(spec.enqueue or ()):
-        for key, value in settings.items():
-            if key not in spec.search:
-                yield (
-                    f"enqueue[{number}].{key} is not searched{_nearest(key, spec.search)} Use "
-                    "the keys of search."
-                )
-            else:
-                yield from _check_enqueued(f"enqueue[{number}].{key}", value, spec.search[key])
+        yield from _check_enqueued(settings, spec, f"enqueue[{number}].")
 
 
 def _check_corners(spec: SweepSpec) -> Iterator[str]:
@@ -289,7 +283,27 @@ def _contradictions(train: TrainSpec, settings: Mapping[str, SearchValue]) -> It
     yield from (f"train.{fault}" for fault in faults)
 
 
-def _check_enqueued(where: str, value: SearchValue, asked: Range | Choices) -> Iterator[str]:
+def check_settings(settings: Mapping[str, SearchValue], spec: SweepSpec) -> Iterator[str]:
+    """The faults of settings to be tried, as sentences."""
+    for key, value in settings.items():
+        if not isinstance(value, bool | int | float | str):
+            yield f"{key} is {_shown(value)}, must be a number or a name."
+            return
+    yield from list(_check_enqueued(settings, spec)) or _contradictions(spec.train, settings)
+
+
+def _check_enqueued(
+    settings: Mapping[str, SearchValue], spec: SweepSpec, where: str = ""
+) -> Iterator[str]:
+    for key, value in settings.items():
+        if key in spec.search:
+            yield from _check_value(f"{where}{key}", value, spec.search[key])
+        else:
+            nearest, known = _nearest(key, spec.search), ", ".join(spec.search)
+            yield f"{where}{key} is not searched{nearest} Searched: {known}."
+
+
+def _check_value(where: str, value: SearchValue, asked: Range | Choices) -> Iterator[str]:
     if isinstance(asked, Choices):
         if value not in asked.choices:
             yield (

@@ -20,6 +20,8 @@ DATE = "date"
 STARTS = "starts"
 # By which another process asks the supervisor to stop: 1 after the current evaluation, 2 now.
 STOP = "stop"
+# What `hawsweep extend` set: of ``trials`` and ``timeout`` the values before and the new one.
+EXTENDED = "extended"
 
 # Of a study: what it measured.
 
@@ -53,6 +55,8 @@ BELOW_BYTES = "below_bytes"
 CONFIRMS, SEED = "confirms", "seed"
 # True while it waits because it was interrupted: it goes on, before all others. False afterwards.
 INTERRUPTED = "interrupted"
+# True once `hawsweep stop --trial` asked for its end.
+STOPPED = "stopped"
 # The trial, and the iteration, from which its training went on.
 CONTINUES = "continues"
 

@@ -31,6 +31,7 @@ from hawsweep.study.attributes import (
     RETRIED_AFTER,
     SEED,
     SMALLEST_VIOLATION,
+    STOPPED,
     WORKER,
 )
 from hawsweep.study.faults import FROM_OUTSIDE, Fault
@@ -44,7 +45,7 @@ _TIGHTENED = 1.15
 # How far from a step a value may be, in steps.
 _ON_STEP = 1e-6
 # Attributes that change a trial beside its settings, so its retry has them too.
-_CARRIED = (CONFIRMS, SEED, RETRIED_AFTER, BELOW_BYTES)
+_CARRIED = (CONFIRMS, SEED, RETRIED_AFTER, BELOW_BYTES, STOPPED)
 
 
 @dataclass(frozen=True)
@@ -261,16 +262,24 @@ def leave_behind(study: optuna.Study, last_of: Callable[[FrozenTrial], int]) -> 
     Args:
         last_of: Gives a trial's ``iters``.
     """
-    storage, ended = storage_of(study), []
+    ended = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         if not is_paused(trial):
             continue
         reason = f"not promoted past {trial.last_step} of {last_of(trial)}"
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
-            storage.set_trial_user_attr(trial_id(trial), REASON, reason)
-            storage.set_trial_state_values(trial_id(trial), TrialState.PRUNED)
+        if end_waiting(study, trial, TrialState.PRUNED, reason):
             ended.append(trial.number)
     return ended
+
+
+def end_waiting(study: optuna.Study, trial: FrozenTrial, state: TrialState, reason: str) -> bool:
+    """End a waiting trial; give whether it was this call that did."""
+    storage = storage_of(study)
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
+        storage.set_trial_user_attr(trial_id(trial), REASON, reason)
+        storage.set_trial_state_values(trial_id(trial), state)
+        return True
+    return False
 
 
 def _end_misfit(
@@ -291,10 +300,7 @@ def _end_misfit(
         if key in space
         else f"which is not searched; searched: {', '.join(space)}"
     )
-    storage = storage_of(study)
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
-        storage.set_trial_user_attr(trial_id(trial), REASON, reason)
-        storage.set_trial_state_values(trial_id(trial), TrialState.FAIL)
+    end_waiting(study, trial, TrialState.FAIL, reason)
     return True
 
 

@@ -144,6 +144,12 @@ def _check_sqlite(path: Path, place: Place, create: bool) -> None:
                 connection.execute("PRAGMA journal_mode=WAL")
             if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("its pages are damaged")
+            # The last of Optuna's tables. Two processes that make them would disturb each other.
+            if not create and "alembic_version" not in names:
+                raise StudyError(
+                    f"{path} has no studies yet. If a start is just making it, try again in some "
+                    "seconds."
+                )
     except sqlite3.Error as fault:
         raise StudyError(
             f"{path} is not a usable SQLite database: {fault}. It is unchanged. "

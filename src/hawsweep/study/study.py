@@ -23,6 +23,7 @@ from hawsweep.study.attributes import (
     BASES,
     DATE,
     DESCRIPTION,
+    EXTENDED,
     HOW,
     SPEC,
     STARTS,
@@ -215,16 +216,31 @@ def spec_to_run(storage: RDBStorage, name: str, spec: SweepSpec) -> tuple[SweepS
 
 
 def spec_of(study: optuna.Study, trial: FrozenTrial | None = None) -> SweepSpec:
-    """The spec of a study, with the values of the last start; for a trial, with its model as the
-    only one.
+    """The spec of a study, with the values of the last start and what was added to them; for a
+    trial, with its model as the only one.
     """
-    attributes = study.user_attrs
-    content = {key: value for key, value in attributes[SPEC].items() if key != "fingerprints"}
-    spec = SweepSpec.model_validate(without_gone_keys({**content, **attributes.get(HOW, {})}))
+    spec = extended(study, spec_of_start(study))
     if trial is None:
         return spec
     queued = trial.system_attrs.get("fixed_params", {})
     return spec.of_model(spec.model_of({**queued, **trial.params}))
+
+
+def spec_of_start(study: optuna.Study) -> SweepSpec:
+    """The spec of a study, with the values of the last start."""
+    attributes = study.user_attrs
+    content = {key: value for key, value in attributes[SPEC].items() if key != "fingerprints"}
+    return SweepSpec.model_validate(without_gone_keys({**content, **attributes.get(HOW, {})}))
+
+
+def extended(study: optuna.Study, spec: SweepSpec) -> SweepSpec:
+    """A start's spec with what `hawsweep extend` added to its values. A start with other values
+    goes by its own.
+    """
+    added = study.user_attrs.get(EXTENDED, {}).items()
+    return spec.model_copy(
+        update={key: now for key, (before, now) in added if getattr(spec, key) in before}
+    )
 
 
 def known_spec(study: optuna.Study) -> SweepSpec | None:

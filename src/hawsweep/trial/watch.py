@@ -22,6 +22,7 @@ from hawsweep.study.attributes import (
     FOOTPRINT_BYTES,
     PEAK_MEMORY_BYTES,
     REASON,
+    STOPPED,
     TARGETS_PER_BYTE,
     TOKENS_PER_S,
 )
@@ -119,10 +120,11 @@ class TrialWatch:
         )
 
     def on_evaluation(self, evaluation: Evaluation, is_best: bool) -> None:
-        """Write, record and report a validation loss; end a trial that fell behind.
+        """Write, record and report a validation loss; end a trial that fell behind, or that a
+        person stopped.
 
         Raises:
-            optuna.TrialPruned: It fell behind.
+            optuna.TrialPruned: It is ended.
         """
         self._write(
             "eval",
@@ -138,12 +140,15 @@ class TrialWatch:
             self._record_best(evaluation)
         self._tell("eval", iteration=evaluation.iteration, val_loss=evaluation.val_loss)
         self._report(evaluation.val_loss, evaluation.iteration)
+        if self._frozen().user_attrs.get(STOPPED):
+            self._prune(f"stopped by you at iteration {evaluation.iteration}")
         if evaluation.iteration in self._rungs:
             self.pauses = not self._goes_on()
             if self.pauses:
                 self._record_speed()
         elif evaluation.iteration < self._train.iters and self._trial.should_prune():
-            self._prune(evaluation)
+            name = self._context.spec.pruning.name
+            self._prune(f"behind the {name} of earlier trials at iteration {evaluation.iteration}")
 
     def _goes_on(self) -> bool:
         """Whether the trial would be promoted at once."""
@@ -168,12 +173,8 @@ class TrialWatch:
             self._trial.set_user_attr(TOKENS_PER_S, round(self._last_report.tokens_per_s, 1))
             self._trial.set_user_attr(PEAK_MEMORY_BYTES, self._last_report.peak_memory_bytes)
 
-    def _prune(self, evaluation: Evaluation) -> None:
+    def _prune(self, reason: str) -> None:
         self._record_speed()
-        reason = (
-            f"behind the {self._context.spec.pruning.name} of earlier trials "
-            f"at iteration {evaluation.iteration}"
-        )
         self._trial.set_user_attr(REASON, reason)
         raise optuna.TrialPruned(reason)
 

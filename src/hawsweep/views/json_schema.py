@@ -18,6 +18,7 @@ from hawsweep.results.importance import Insight
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.results.marks import MarkedSystem
 from hawsweep.results.verdict import Verdict
+from hawsweep.running.steer import Queued
 from hawsweep.scoring.intervals import Interval
 from hawsweep.scoring.score import Scores
 from hawsweep.scoring.self_check import SelfCheck
@@ -109,6 +110,12 @@ class ListOutput(_Output):
     studies: list[StudyOutput]
     folders_without_study: list[str] = Field(description="Their studies are in no database.")
     sweeps: dict[str, str] = Field(description="The file of each sweep.")
+
+
+@with_config(_ALL_KEYS)
+@dataclass(frozen=True)
+class EnqueueOutput(Queued):
+    """`hawsweep enqueue`: the queued setting and its trial."""
 
 
 class BestOutput(_Output):
@@ -281,6 +288,7 @@ class DoctorOutput(_Output):
 OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "list": TypeAdapter(ListOutput),
     "status": TypeAdapter(StatusOutput),
+    "enqueue": TypeAdapter(EnqueueOutput),
     "show": TypeAdapter(ShowOutput),
     "compare": TypeAdapter(CompareOutput),
     "review": TypeAdapter(ReviewOutput | None),

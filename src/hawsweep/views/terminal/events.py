@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from hawsweep.text import settings_text
+from hawsweep.text import duration, settings_text
 from hawsweep.views.terminal.style import STYLES
 from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import self_check_lines
@@ -120,6 +120,12 @@ def _settled(values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _extended(values: Mapping[str, Any]) -> list[str]:
+    limit = values["timeout_s"]
+    time = "" if limit is None else f", {duration(limit)} from the start"
+    return [f"[cyan]extended[/cyan]: {values['n_trials']} trials{time}"]
+
+
 def _interrupting(_: Mapping[str, Any]) -> list[str]:
     return ["[yellow]Stopping after the current iteration; Ctrl-C again stops at once[/yellow]"]
 
@@ -136,5 +142,6 @@ _TOLD: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "reaped": _reaped,
     "exhausted": _exhausted,
     "settled": _settled,
+    "extended": _extended,
     "interrupting": _interrupting,
 }
