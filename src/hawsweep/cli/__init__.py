@@ -19,6 +19,7 @@ from hawsweep.cli.export import export
 from hawsweep.cli.extend import extend
 from hawsweep.cli.init import init
 from hawsweep.cli.list import list_studies
+from hawsweep.cli.mcp import mcp
 from hawsweep.cli.plan import plan
 from hawsweep.cli.preview import preview
 from hawsweep.cli.report import report
@@ -55,7 +56,7 @@ def main() -> None:
 main.add("Prepare", init, preview, validate, explain, plan, doctor)
 main.add("Run", start, stop, enqueue, extend, worker)
 main.add("Look", status, list_studies, show, compare, review, dashboard, report)
-main.add("Use", export, score, completion, schema)
+main.add("Use", export, score, mcp, completion, schema)
 
 
 def _read_help(command: click.Command) -> None:
