@@ -131,7 +131,7 @@ def test_bad_calls_are_answered_with_a_sentence(root):
             "learning_rate is 1, must",
         ),
         ("enqueue", {"name": "rates"}, "enqueue needs settings."),
-        ("stop", {"name": "rates", "trial": 0}, "Trial 0 has ended already: it is complete."),
+        ("stop", {"name": "rates", "trial": 0}, "Trial 0 has ended already (complete)."),
         ("export", {"name": "none"}, "There is no study 'none'"),
         ("report", {"name": "none"}, "There is no study 'none'"),
     ]
@@ -238,7 +238,7 @@ def test_agent_runs_a_sweep_from_its_check_to_its_end(tiny_model_dir, chat_data_
             assert time.monotonic() < deadline
             await anyio.sleep(0.2)
         assert "Study tiny: 3 trials." in await call("extend", name="tiny", trials="+1")
-        assert (await call("enqueue", name="tiny", settings=setting))["is_running"]
+        assert (await call("enqueue", name="tiny", settings=setting))["may_begin"]
         while (status := await call("status", name="tiny"))["left"]["is_running"]:
             assert time.monotonic() < deadline, status
             await anyio.sleep(1)

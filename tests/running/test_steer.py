@@ -76,7 +76,7 @@ def run(place, *arguments, code=0):
 
 def test_queued_setting_is_the_next_trial_and_the_others_go_on(steered):
     queued = enqueue("s", steered.place, SETTING)
-    assert (queued.trial, queued.may_begin, queued.is_running) == (0, True, False)
+    assert (queued.trial, queued.may_begin) == (0, True)
     assert steered.ask() == 0
     assert steered.trial(0).params == SETTING
     assert steered.trial(0).user_attrs["suggested_by"] == "you"
@@ -134,15 +134,17 @@ def test_setting_is_queued_once_also_in_part_and_again_after_a_failure(steered):
 def test_queued_setting_says_if_no_trial_is_left_for_it_and_what_goes_on(steered):
     for batch_size in (2, 6, 8):
         steered.add(batch_size=batch_size)
+    folder = steered.place.studies_dir
+    command = f"hawsweep start {folder / 's' / 'spec.yaml'} --study=s --studies-dir={folder}"
     said = run(steered.place, "enqueue", "s", *(f"{k}={v}" for k, v in SETTING.items()))
     assert said.splitlines() == [
         "Queued as trial 3: lr 1.00e-03  rank 8  batch_size 4",
         "The sweep has no trial left for it: hawsweep extend s --trials +1",
-        "To go on: hawsweep start s",
+        f"To go on: {command}",
     ]
     assert run(steered.place, "extend", "s", "--trials", "+2").splitlines() == [
         "Study s: 5 trials.",
-        "To go on: hawsweep start s",
+        f"To go on: {command}",
     ]
     queued = json.loads(run(steered.place, "enqueue", "s", "learning_rate=2e-4", "--json"))
     assert queued == {
@@ -150,7 +152,7 @@ def test_queued_setting_says_if_no_trial_is_left_for_it_and_what_goes_on(steered
         "trial": 4,
         "settings": {"learning_rate": 2e-4},
         "may_begin": True,
-        "is_running": False,
+        "command": command,
     }
 
 
@@ -181,7 +183,7 @@ def test_trial_that_is_over_cannot_be_stopped(steered):
     steered.add()
     steered.ask()
     trial_to_run(steered.study, 1).report(-1.0, steered.spec.train.iters)
-    for number, said in ((0, "has ended already: it is complete"), (1, "is trained already")):
+    for number, said in ((0, r"has ended already \(complete\)"), (1, "is trained already")):
         with pytest.raises(HawsweepError, match=f"Trial {number} {said}"):
             stop_trial("s", steered.place, number)
 
@@ -243,6 +245,6 @@ def test_no_trials_are_added_where_each_setting_was_tried(place):
 
 
 def test_longer_trials_are_another_study():
-    done = CliRunner().invoke(main, ["extend", "s", "--iters", "3000"])
+    done = CliRunner().invoke(main, ["extend", "s", "--trial", "3", "--iters", "3000"])
     assert done.exit_code == 2
-    assert "start another study" in done.output
+    assert "start another study, all of whose trials are longer" in done.output

@@ -35,8 +35,8 @@ def enqueue(name: str, settings: tuple[str, ...], place: Place, as_json: bool) -
     lines = [f"Queued as trial {queued.trial}: {settings_text(queued.settings)}"]
     if not queued.may_begin:
         lines.append(f"The sweep has no trial left for it: hawsweep extend {name} --trials +1")
-    if not queued.is_running:
-        lines.append(f"To go on: hawsweep start {name}")
+    if queued.command:
+        lines.append(f"To go on: {queued.command}")
     console = make_console()
     for line in lines:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -34,8 +34,8 @@ def stop(name: str, trial: int | None, now: bool, place: Place) -> None:
     console = make_console()
     if trial is not None:
         has_ended = stop_trial(name, place, trial)
-        when = "has ended" if has_ended else "ends at its next evaluation"
-        console.print(f"Trial {trial} {when}; the sweep goes on.", highlight=False)
+        when = "has ended." if has_ended else "ends at its next evaluation; the sweep goes on."
+        console.print(f"Trial {trial} {when}", highlight=False)
         return
     with console.status("stopping: the trials save their state") as spinner:
         was_run = ask_to_stop(name, place, spinner.update, now=now)

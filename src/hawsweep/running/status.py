@@ -256,8 +256,13 @@ def _command(
         follows = ["export", name, "--fuse"] if verdict and verdict.ships else ["compare", name]
         words = ["hawsweep", *follows] if verdict else []
     else:
-        words = ["hawsweep", "start", *_sweep_of(name, spec, place)]
+        return start_command(name, spec, place)
     return shlex.join([*words, *place.options]) if words else ""
+
+
+def start_command(name: str, spec: SweepSpec, place: Place) -> str:
+    """The command that goes on with a study."""
+    return shlex.join(["hawsweep", "start", *_sweep_of(name, spec, place), *place.options])
 
 
 def _sweep_of(name: str, spec: SweepSpec, place: Place) -> list[str]:

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.errors import SpecError, StudyError
 from hawsweep.layout import STATE_FILE
 from hawsweep.machine.processes import asking, supervisor_of
+from hawsweep.running.status import start_command
 from hawsweep.search.sampler import n_untried, setting_key, settings_of
 from hawsweep.spec.read import check_settings
 from hawsweep.spec.space import SearchValue, apply_settings
@@ -37,14 +38,14 @@ class Queued:
     Attributes:
         trial: Its number.
         may_begin: Whether the sweep has trials left for it.
-        is_running: Whether a process on this machine runs the study.
+        command: What goes on with the study; empty where a process on this machine runs it.
     """
 
     study: str
     trial: int
     settings: Mapping[str, SearchValue]
     may_begin: bool
-    is_running: bool
+    command: str
 
 
 def enqueue(name: str, place: Place, settings: Mapping[str, Any]) -> Queued:
@@ -70,7 +71,8 @@ def enqueue(name: str, place: Place, settings: Mapping[str, Any]) -> Queued:
     open_ones = [trial for trial in trials if not (trial.state.is_finished() or is_to_go_on(trial))]
     may_begin = count_begun(trials) + len(open_ones) < spec.trials
     is_running = supervisor_of(place.study_dir(name)) is not None
-    return Queued(name, len(trials), settings, may_begin, is_running)
+    command = "" if is_running else start_command(name, spec, place)
+    return Queued(name, len(trials), settings, may_begin, command)
 
 
 def stop_trial(name: str, place: Place, number: int) -> bool:
@@ -86,7 +88,7 @@ def stop_trial(name: str, place: Place, number: int) -> bool:
     with _alone(place, name):
         trial = trial_of(study, number)
         if trial.state.is_finished():
-            raise StudyError(f"Trial {number} has ended already: it is {state_of(trial)}.")
+            raise StudyError(f"Trial {number} has ended already ({state_of(trial)}).")
         if trial.state == TrialState.WAITING:
             state = TrialState.PRUNED if trial.intermediate_values else TrialState.FAIL
             end_waiting(study, trial, state, _STOPPED_BY_YOU)
