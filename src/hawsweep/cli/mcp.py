@@ -5,8 +5,12 @@ prints, JSON where it has ``--json``. So tools and commands cannot differ. Two t
 alone: paths that leave the root are refused, and so are exports that the verdict does not carry.
 """
 
+import asyncio
 import json
+import os
+import sys
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout, suppress
 from importlib.metadata import version
 from inspect import cleandoc
@@ -65,22 +69,16 @@ def mcp(root: Path) -> None:
         import mcp as _  # noqa: F401
     except ImportError as fault:
         raise HawsweepError("This needs the package mcp: pip install mcp") from fault
-    import os
-    import sys
-
-    import anyio
-
     root = root.resolve()
     os.chdir(root)
     commands = click.get_current_context().find_root().command
     assert isinstance(commands, click.Group)
     # The protocol takes the stream itself, not the one that shows control characters.
     with redirect_stdout(sys.__stdout__):
-        anyio.run(_serve, commands, root)
+        asyncio.run(_serve(commands, root))
 
 
 async def _serve(commands: click.Group, root: Path) -> None:
-    import anyio
     from mcp import types
     from mcp.server.lowlevel import Server
     from mcp.server.stdio import stdio_server
@@ -100,7 +98,9 @@ async def _serve(commands: click.Group, root: Path) -> None:
         )
         for name in TOOLS
     ]
-    one = anyio.CapacityLimiter(1)  # what is printed is redirected for the whole process
+    # One call at a time, since all that the process prints is redirected; and all in one thread,
+    # since MLX's streams belong to the thread that made them.
+    one = ThreadPoolExecutor(1)
 
     async def list_tools(*_: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=tools)
@@ -110,7 +110,7 @@ async def _serve(commands: click.Group, root: Path) -> None:
             return run_tool(commands, root, asked.name, asked.arguments or {})
 
         try:
-            text = await anyio.to_thread.run_sync(answer, limiter=one)
+            text = await asyncio.get_running_loop().run_in_executor(one, answer)
         except Exception as fault:
             content = types.TextContent(type="text", text=_sentence(fault))
             return types.CallToolResult(content=[content], is_error=True)
