@@ -8,6 +8,7 @@ from hawsweep.machine.processes import identity
 from hawsweep.results.what_is_left import Remaining
 from hawsweep.running.events import Event
 from hawsweep.running.progress import Follower, read_progress, recording, telling_remaining
+from hawsweep.views.terminal.events import event_lines
 
 SETTINGS = {"learning_rate": 1e-3, "iters": 100}
 
@@ -102,6 +103,15 @@ def test_exhausted_space_is_told_as_of_the_sweep_and_of_no_worker(follow):
     follow(Event("exhausted", values={"n_trials": 10}))
     assert [each.kind for each in follow.state.told] == ["exhausted"]
     assert follow.state.workers == ()
+
+
+def test_extension_changes_what_is_to_finish_and_is_told(follow):
+    event = Event("extended", values={"n_trials": 17, "timeout_s": 36_000.0})
+    follow(event)
+    assert (follow.state.n_trials, follow.state.timeout_s) == (17, 36_000.0)
+    assert follow.state.workers == ()
+    (line,) = event_lines(follow.state.told[-1].kind, event.values)
+    assert line.plain == "extended: 17 trials, 10 h from the start"
 
 
 def test_trials_to_finish_are_those_of_the_study_not_of_the_sweep(follow):
