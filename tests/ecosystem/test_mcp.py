@@ -121,8 +121,9 @@ def test_bad_calls_are_answered_with_a_sentence(root):
         (
             "start",
             {"name": "lr-rank", "set": {"trust_remote_code": True}},
-            "trust_remote_code runs",
+            "trust_remote_code is for a person to set",
         ),
+        ("start", {"name": "lr-rank", "set": {"confirm.top": 0}}, "confirm.top is for a person"),
         ("start", {"name": "none"}, "There is no sweep 'none'"),
         ("start", {"name": "lr-rank", "set": {"trials": 0}}, "lr-rank.yaml: trials is 0, must be"),
         (

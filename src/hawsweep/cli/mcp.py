@@ -21,7 +21,7 @@ from typing import Any
 import click
 
 from hawsweep.errors import ExportError, HawsweepError, SpecError
-from hawsweep.machine.output import visible_output
+from hawsweep.machine.output import plain_stream, visible_output
 
 # The tools, each a command, and which of its arguments and options an agent may give.
 TOOLS: dict[str, tuple[str, ...]] = {
@@ -39,6 +39,8 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "report": ("name", "markdown"),
     "export": ("name", "fuse", "dequantize"),
 }
+# Sections of a sweep that decide what is trusted: a model's own code, and the runs with new seeds.
+_A_PERSONS = ("trust_remote_code", "confirm")
 _INSTRUCTIONS = """
 hawsweep finds settings for LoRA fine-tuning with MLX. A sweep is a file that asks for a study; a
 study has trials. In this order: list, validate, plan, preview, start, then status from time to time
@@ -69,13 +71,20 @@ def mcp(root: Path) -> None:
         import mcp as _  # noqa: F401
     except ImportError as fault:
         raise HawsweepError("This needs the package mcp: pip install mcp") from fault
+    if sys.stdin.isatty():
+        raise click.UsageError(
+            "An agent starts this and talks to it: name it in its configuration."
+        )
     root = root.resolve()
     os.chdir(root)
     commands = click.get_current_context().find_root().command
     assert isinstance(commands, click.Group)
     # The protocol takes the stream itself, not the one that shows control characters.
-    with redirect_stdout(sys.__stdout__):
-        asyncio.run(_serve(commands, root))
+    with redirect_stdout(plain_stream(sys.stdout)):
+        try:
+            asyncio.run(_serve(commands, root))
+        except* BrokenPipeError:
+            pass  # the agent is gone
 
 
 async def _serve(commands: click.Group, root: Path) -> None:
@@ -148,8 +157,9 @@ def run_tool(commands: click.Group, root: Path, name: str, given: Mapping[str, A
         raise click.UsageError(f"There is no tool {name!r}. Tools: {', '.join(TOOLS)}.")
     command = commands.commands[name]
     _check_paths(given, root)
-    if "trust_remote_code" in given.get("set", ()):
-        raise SpecError("trust_remote_code runs code of a model: a person sets it in the sweep.")
+    for key in given.get("set") or ():
+        if key.split(".")[0] in _A_PERSONS:
+            raise SpecError(f"{key} is for a person to set, in the sweep's file.")
     if name == "export":
         _check_verdict(json.loads(run_tool(commands, root, "status", {"name": given.get("name")})))
     with redirect_stdout(StringIO()) as printed, visible_output(), suppress(SystemExit):
