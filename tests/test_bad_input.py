@@ -557,6 +557,9 @@ CASES = [
     ),
     study_case("compare", ("compare", "made"), made_study(FAIL), "no complete trial to compare"),
     study_case("export", ("export", "made"), made_study(FAIL), "has no complete trial"),
+    study_case("try", ("try", "made"), made_study(FAIL), "no complete trial yet", "with --trial"),
+    study_case("try-no-trial", ("try", "made", "--trial", "1"), made_study(FAIL), "no trial 1"),
+    study_case("try-failed", ("try", "made", "--trial", "0"), made_study(FAIL), "has no adapter"),
     study_case("checkpoints", ("score", "--checkpoints", "made", "0"), made_study(FAIL), "kept no"),
     Case("study-checkpoints-text", ("score", "--checkpoints", "made", "x"), "TRIAL is 'x'", 2),
     study_case(

@@ -4,7 +4,7 @@ from mlx_lm.tuner import datasets as mlx_datasets
 
 from hawsweep.data.batches import lengths_of
 from hawsweep.data.records import Record
-from hawsweep.data.tokens import encode, encode_prompt
+from hawsweep.data.tokens import common_system, encode, encode_prompt
 from hawsweep.errors import DataError
 from hawsweep.models.chat_template import Conversation
 
@@ -185,3 +185,26 @@ def test_records_empty_and_cut_away_are_refused_with_both_counts():
 def test_no_records_are_refused():
     with pytest.raises(DataError, match="No record has anything to learn from within"):
         encode_words([])
+
+
+def test_system_message_is_common_where_all_records_have_the_same():
+    def chat(*systems):
+        return [
+            Record(
+                {
+                    "messages": [
+                        *([{"role": "system", "content": each}] if each else []),
+                        {"role": "user", "content": "a"},
+                        {"role": "assistant", "content": "b"},
+                    ]
+                }
+            )
+            for each in systems
+        ]
+
+    assert common_system(chat("S", "S")) == "S"
+    assert common_system(chat("S", "T")) is None
+    assert common_system(chat("S", "")) is None
+    assert common_system(chat("", "")) is None
+    assert common_system([Record({"text": "plain"})]) is None
+    assert common_system([]) is None

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from hawsweep.cli import main
-from hawsweep.errors import ExportError
+from hawsweep.errors import ExportError, StudyError
 from hawsweep.export import parts
 from hawsweep.layout import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.views.terminal.export import next_commands
@@ -127,11 +127,13 @@ def test_checkpoint_that_is_the_trials_best_has_its_scores(made):
 
 def test_checkpoint_that_was_not_kept_is_refused(made):
     kept = sorted(int(path.name) for path in (made.trial_dir() / "checkpoints").iterdir())
-    said = fault_of(made, trial_number=0, checkpoint=3)
-    assert f"no checkpoint of iteration 3; it has iterations {kept[0]}, {kept[1]}." in said
+    with pytest.raises(
+        StudyError, match=f"no checkpoint of iteration 3; it has iterations {kept[0]}, {kept[1]}."
+    ):
+        made.export(trial_number=0, checkpoint=3)
     shutil.rmtree(made.trial_dir() / "checkpoints")
-    said = fault_of(made, trial_number=0, checkpoint=kept[0])
-    assert "it kept none. Set train.keep_checkpoints" in said
+    with pytest.raises(StudyError, match=r"it kept none\. Set train\.keep_checkpoints"):
+        made.export(trial_number=0, checkpoint=kept[0])
 
 
 def test_adapter_that_does_not_do_what_the_trial_did_is_refused(made):

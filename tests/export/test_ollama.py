@@ -5,9 +5,8 @@ import re
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from hawsweep.data.records import Record
 from hawsweep.errors import ExportError
-from hawsweep.export.ollama import common_system, find_turns, imports, modelfile
+from hawsweep.export.ollama import find_turns, imports, modelfile
 from hawsweep.models.chat_template import ChatTemplate
 
 CHATML = (
@@ -201,29 +200,6 @@ def test_text_that_a_modelfile_cannot_hold_is_refused(tokenizer, system):
         return
     with pytest.raises(ExportError, match=r"system message has a line that ends in three quotes"):
         modelfile(ChatTemplate(own), system, "Trial 1")
-
-
-def test_system_message_is_common_where_all_records_have_the_same():
-    def chat(*systems):
-        return [
-            Record(
-                {
-                    "messages": [
-                        *([{"role": "system", "content": each}] if each else []),
-                        {"role": "user", "content": "a"},
-                        {"role": "assistant", "content": "b"},
-                    ]
-                }
-            )
-            for each in systems
-        ]
-
-    assert common_system(chat("S", "S")) == "S"
-    assert common_system(chat("S", "T")) is None
-    assert common_system(chat("S", "")) is None
-    assert common_system(chat("", "")) is None
-    assert common_system([Record({"text": "plain"})]) is None
-    assert common_system([]) is None
 
 
 def test_architectures_that_ollama_imports_are_known(tmp_path):

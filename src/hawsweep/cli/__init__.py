@@ -29,6 +29,7 @@ from hawsweep.cli.show import show
 from hawsweep.cli.start import start
 from hawsweep.cli.status import status
 from hawsweep.cli.stop import stop
+from hawsweep.cli.try_ import try_
 from hawsweep.cli.validate import validate
 from hawsweep.cli.worker import worker
 from hawsweep.machine.output import (
@@ -56,7 +57,7 @@ def main() -> None:
 main.add("Prepare", init, preview, validate, explain, plan, doctor)
 main.add("Run", start, stop, enqueue, extend, worker)
 main.add("Look", status, list_studies, show, compare, review, dashboard, report)
-main.add("Use", export, score, mcp, completion, schema)
+main.add("Use", try_, export, score, mcp, completion, schema)
 
 
 def _read_help(command: click.Command) -> None:

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TextIO
 
 import click
 
@@ -134,16 +134,21 @@ def option_that_went(name: str, instead: str, **kind: Any) -> Callable[[Command]
     return click.option(name, hidden=True, expose_value=False, callback=refuse, **kind)
 
 
-def print_json(content: Any) -> None:
+def print_json(content: Any, *, indent: int | None = 2, file: TextIO | None = None) -> None:
     """Print plain values as JSON, in which what a terminal would obey is escaped. Infinity and NaN
     become null, because JSON has neither.
     """
-    how: dict[str, Any] = {"indent": 2, "ensure_ascii": False, "allow_nan": False}
+    how: dict[str, Any] = {"indent": indent, "ensure_ascii": False, "allow_nan": False}
     try:
         text = json.dumps(content, **how)
     except ValueError:
         text = json.dumps(_finite(content), **how)
-    click.echo(ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    click.echo(ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", text), file=file)
+
+
+def print_json_line(content: Any, file: TextIO | None = None) -> None:
+    """Print plain values as one line of JSON, at once."""
+    print_json(content, indent=None, file=file)
 
 
 def _finite(content: Any) -> Any:

@@ -55,11 +55,12 @@ def schema(command: str | None) -> None:
     Example: hawsweep schema status
     """
 
-    from hawsweep.views.json_schema import OUTPUTS
+    from hawsweep.views.json_schema import OUTPUTS, STREAMS
 
-    if command is not None and command not in OUTPUTS:
-        raise click.UsageError(f"{command!r} has no --json. Known: {', '.join(OUTPUTS)}.")
-    found = {name: output.json_schema() for name, output in OUTPUTS.items()}
+    known = OUTPUTS | STREAMS
+    if command is not None and command not in known:
+        raise click.UsageError(f"{command!r} has no --json. Known: {', '.join(known)}.")
+    found = {name: output.json_schema() for name, output in known.items()}
     print_json(found if command is None else found[command])
 
 

@@ -1,18 +1,21 @@
 """``hawsweep start``."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hawsweep.cli.common import place_options, plain_option
+from hawsweep.cli.common import place_options, plain_option, print_json_line
 from hawsweep.cli.completion import sweep_completion
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
 if TYPE_CHECKING:
     from hawsweep.running.start import Outcome
+    from hawsweep.views.event_stream import EventStream
     from hawsweep.views.terminal.console import Console
 
 
@@ -57,6 +60,9 @@ if TYPE_CHECKING:
     help="Set any key of the sweep, such as train.batch_size=2.",
 )
 @plain_option
+@click.option(
+    "--json", "as_events", is_flag=True, help="Print a JSON object for each event, a line each."
+)
 @place_options
 def start(
     name: str,
@@ -67,6 +73,7 @@ def start(
     accept_versions: bool,
     plain: bool,
     place: Place,
+    as_events: bool,
     **given: str | None,
 ) -> None:
     """Run the sweep NAME, or go on with it.
@@ -76,9 +83,10 @@ def start(
     \b
     Example: hawsweep start lr-rank --trials 20 --timeout 8h
     """
+    if detach and as_events:
+        raise click.UsageError("--json prints the events here: leave out --detach.")
     from hawsweep.running.start import run_sweep
     from hawsweep.spec.read import find_sweep, read_sweep
-    from hawsweep.views.terminal.live import SweepDisplay
 
     path = find_sweep(name)
     spec = read_sweep(path, overrides_of(settings, given))
@@ -90,19 +98,43 @@ def start(
         command += ["--accept-versions"] * accept_versions
         _start_detached(console, command, study_name, place, notify)
         return
-    with SweepDisplay(console, spec.trials, plain=plain) as display:
-        outcome = run_sweep(
-            spec,
-            study_name,
-            studies_dir=place.studies_dir,
-            storage=place.storage_url,
-            on_event=display,
-            notify=notify or None,
-            accept_versions=accept_versions,
-        )
-    _print_end(console, outcome)
+    run = partial(
+        run_sweep,
+        spec,
+        study_name,
+        studies_dir=place.studies_dir,
+        storage=place.storage_url,
+        notify=notify or None,
+        accept_versions=accept_versions,
+    )
+    if as_events:
+        with _events_on_stdout(study_name) as stream:
+            outcome = run(on_event=stream)
+            stream.end(outcome)
+    else:
+        from hawsweep.views.terminal.live import SweepDisplay
+
+        with SweepDisplay(console, spec.trials, plain=plain) as display:
+            outcome = run(on_event=display)
+        _print_end(console, outcome)
     if outcome.ended == "interrupted":
         sys.exit(130)
+
+
+@contextmanager
+def _events_on_stdout(study_name: str) -> Iterator["EventStream"]:
+    """Print events as JSON; all else that is printed meanwhile goes to standard error."""
+    from hawsweep.errors import HawsweepError
+    from hawsweep.views.event_stream import EventStream
+
+    stream = EventStream(partial(print_json_line, file=sys.stdout))
+    with redirect_stdout(sys.stderr):
+        stream.begin(study_name)
+        try:
+            yield stream
+        except HawsweepError as fault:
+            stream.tell("error", message=str(fault))
+            raise
 
 
 def _start_detached(

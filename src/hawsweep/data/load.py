@@ -224,13 +224,14 @@ def _read_file(path: Path, spec: DataSpec) -> Splits:
     )
 
 
-def _pair(row: Mapping[str, str], columns: Columns, spec: DataSpec) -> dict[str, Any]:
+def prompt_of(source: str, spec: DataSpec) -> str:
+    """The user's message for a text of a table."""
     # By itself: in a prompt of another language an okina may not be known as one.
-    text = mend(row[columns.source], spec.normalize)
-    pair = {
-        "prompt": spec.prompt.replace("{source}", text),
-        "completion": row[columns.target],
-    }
+    return spec.prompt.replace("{source}", mend(source, spec.normalize))
+
+
+def _pair(row: Mapping[str, str], columns: Columns, spec: DataSpec) -> dict[str, Any]:
+    pair = {"prompt": prompt_of(row[columns.source], spec), "completion": row[columns.target]}
     group = "" if columns.group is None else row[columns.group]
     return {**pair, GROUP: group} if group else pair
 

@@ -208,6 +208,17 @@ def _split_system(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, 
     return messages[:n_first], messages[n_first:]
 
 
+def common_system(records: Sequence[Record]) -> str | None:
+    """The system message of all records; None if there is none, or several."""
+    found: set[str | None] = set()
+    for record in records:
+        first = (record.messages or [{}])[0]
+        found.add(str(first["content"]) if first.get("role") == "system" else None)
+        if len(found) > 1:
+            return None
+    return found.pop() if found else None
+
+
 class Doubts:
     """What is not learned as it stands in the records: how often, and the first place."""
 

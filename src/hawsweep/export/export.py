@@ -12,13 +12,13 @@ from hawsweep.export.fuse import is_quantized
 from hawsweep.export.ollama import imports
 from hawsweep.export.parts import Maker
 from hawsweep.export.upload import Repository
-from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.layout import WEIGHTS_FILE
 from hawsweep.models import resolve
 from hawsweep.models.hub import split_revision
 from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
-from hawsweep.study.trials import trial_of
+from hawsweep.study.trials import adapter_dir, trial_of
 from hawsweep.text import SayProgress
 
 
@@ -87,12 +87,12 @@ def export_trial(
     agree with the trial's.
 
     Raises:
-        ExportError: There is no such adapter, the folder has an export of another one, the model
-            cannot be exported in this form, or the answers do not agree with the trial's.
-        StudyError: There is no such trial.
+        ExportError: The folder has an export of another adapter, the model cannot be exported in
+            this form, or the answers do not agree with the trial's.
+        StudyError: There is no such trial or adapter.
     """
     trial = _choose(study, asked.trial_number)
-    source = _adapter_dir(study, place, trial, asked.checkpoint)
+    source = adapter_dir(study, place, trial.number, asked.checkpoint)
     digest = digest_of(source / WEIGHTS_FILE)
     origin = Origin(study.study_name, trial.number, asked.checkpoint, digest)
     folder = asked.output or place.study_dir(study.study_name) / "export"
@@ -150,30 +150,6 @@ def _choose(study: optuna.Study, number: int | None) -> FrozenTrial:
             f"Trial {number} is {trial.state.name.lower()}, only complete ones can be exported."
         )
     return trial
-
-
-def _adapter_dir(
-    study: optuna.Study, place: Place, trial: FrozenTrial, checkpoint: int | None
-) -> Path:
-    folder = place.trial_dir(study.study_name, trial.number)
-    source = folder / ADAPTER_DIR
-    if checkpoint is not None:
-        source = folder / CHECKPOINT_DIR / f"{checkpoint:07d}"
-        kept = sorted(int(path.name) for path in source.parent.glob("[0-9]*"))
-        if checkpoint not in kept:
-            there = f"it has iterations {', '.join(map(str, kept))}" if kept else "it kept none"
-            remedy = "" if kept else " Set train.keep_checkpoints before a sweep."
-            raise ExportError(
-                f"Trial {trial.number} has no checkpoint of iteration {checkpoint}; {there}."
-                f"{remedy}"
-            )
-    for name in (WEIGHTS_FILE, CONFIG_FILE):
-        if not (source / name).is_file():
-            raise ExportError(
-                f"Trial {trial.number} has no {source / name}: it did not end, or the sweep's key "
-                "keep removed it. Export another trial with --trial."
-            )
-    return source
 
 
 def _wanted(asked: Request, model: str, base: Path, there: dict[str, Part]) -> list[str]:

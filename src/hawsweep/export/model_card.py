@@ -12,10 +12,10 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep.data.load import load_data
+from hawsweep.data.tokens import common_system
 from hawsweep.errors import DataError, HawsweepError
 from hawsweep.export.card_metadata import metadata, metric_name, name_of, reference_name
 from hawsweep.export.folder import Part
-from hawsweep.export.ollama import common_system
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.markdown import render

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hawsweep.data.records import Record
 from hawsweep.errors import ExportError
 from hawsweep.models.chat_template import ChatTemplate
 from hawsweep.models.config_file import read_config
@@ -187,17 +186,6 @@ def _quoted(name: str, text: str) -> str:
             "Export without --ollama."
         )
     return f"{_QUOTES}{text}{_QUOTES}"
-
-
-def common_system(records: Sequence[Record]) -> str | None:
-    """The system message of all records; None if there is none, or several."""
-    found: set[str | None] = set()
-    for record in records:
-        first = (record.messages or [{}])[0]
-        found.add(str(first["content"]) if first.get("role") == "system" else None)
-        if len(found) > 1:
-            return None
-    return found.pop() if found else None
 
 
 def imports(folder: Path) -> bool:

@@ -9,6 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep.data.load import load_data
+from hawsweep.data.tokens import common_system
 from hawsweep.errors import ExportError
 from hawsweep.export import ollama
 from hawsweep.export.fidelity import Judge
@@ -25,7 +26,7 @@ from hawsweep.export.folder import (
 )
 from hawsweep.export.fuse import fuse_checked
 from hawsweep.export.model_card import Released, card
-from hawsweep.export.ollama import FROM, common_system
+from hawsweep.export.ollama import FROM
 from hawsweep.export.upload import Repository, upload
 from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.models.load import load_template

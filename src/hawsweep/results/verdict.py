@@ -17,6 +17,7 @@ import numpy.typing as npt
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.errors import StudyError
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.results.translations import translations
@@ -349,6 +350,20 @@ def trial_to_use(study: optuna.Study, place: Place) -> int | None:
     """
     verdict = judge_study(study, place, alone=True)
     return None if verdict is None else verdict.use
+
+
+def recommended_or_best(study: optuna.Study, place: Place) -> tuple[int, bool]:
+    """The number of the best trial, and whether it is to be used.
+
+    Raises:
+        StudyError: No trial is complete.
+    """
+    if (best := winner(study)) is None:
+        raise StudyError(
+            f"Study {study.study_name!r} has no complete trial yet. Give the number of one with "
+            "--trial."
+        )
+    return best.number, trial_to_use(study, place) is not None
 
 
 def _cost(spec: SweepSpec, trial: FrozenTrial) -> Cost | None:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -259,12 +259,37 @@ def translate(
             return_token_ids=True,
         )
         for i, tokens in zip(chosen, response.token_ids, strict=True):
-            text = loaded.template.answer(tokens)
-            cut = CUT if text is not None else REASONING_CUT
-            answers[i] = Answer(text or "", cut if len(tokens) >= spec.max_tokens else None)
+            answers[i] = _read_answer(loaded, tokens, spec)
         on_batch()
     mx.clear_cache()
     return answers
+
+
+def stream_answer(loaded: LoadedModel, record: Record, spec: ScoringSpec) -> Iterator[Answer]:
+    """The model's greedy answer to one record: after each token, what it has said so far.
+
+    Args:
+        record: A conversation; its own answer is not needed.
+    """
+    from hawsweep.machine.backend import mx
+
+    from mlx_lm import stream_generate
+
+    prompt = loaded.template.prompt(record.messages or (), record.tools)
+    loaded.tokenizer.add_eos_token(str(loaded.template.end))
+    loaded.model.eval()
+    tokens: list[int] = []
+    for said in stream_generate(loaded.model, loaded.tokenizer, prompt, max_tokens=spec.max_tokens):
+        if said.finish_reason != "stop":
+            tokens.append(said.token)
+        yield _read_answer(loaded, tokens, spec)
+    mx.clear_cache()
+
+
+def _read_answer(loaded: LoadedModel, tokens: Sequence[int], spec: ScoringSpec) -> Answer:
+    text = loaded.template.answer(tokens)
+    cut = CUT if text is not None else REASONING_CUT
+    return Answer(text or "", cut if len(tokens) >= spec.max_tokens else None)
 
 
 def write_samples(path: Path, score: Score) -> None:

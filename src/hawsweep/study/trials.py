@@ -1,15 +1,18 @@
-"""The trials of a study: a trial by its number, the best, the number of finished ones; and the
-number of records to test one on, and how often that was begun.
+"""The trials of a study: a trial by its number, the best, the number of finished ones; a trial's
+adapter; and the number of records to test one on, and how often that was begun.
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
+from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.study.attributes import INFEASIBLE, INTERRUPTED, REPEATS, SPEC, TEST, TEST_OPENED
+from hawsweep.study.place import Place
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
@@ -23,6 +26,33 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
         there = f"it has 0 to {len(trials) - 1}" if trials else "it has none"
         raise StudyError(f"Study {study.study_name!r} has no trial {number}; {there}.")
     return trials[number]
+
+
+def adapter_dir(
+    study: optuna.Study, place: Place, number: int, checkpoint: int | None = None
+) -> Path:
+    """The folder of a trial's adapter, or of its kept checkpoint of an iteration.
+
+    Raises:
+        StudyError: There is no such adapter.
+    """
+    of = f"Trial {number} of study {study.study_name!r}"
+    folder = place.trial_dir(study.study_name, number)
+    source = folder / ADAPTER_DIR
+    if checkpoint is not None:
+        source = folder / CHECKPOINT_DIR / f"{checkpoint:07d}"
+        kept = sorted(int(path.name) for path in source.parent.glob("[0-9]*"))
+        if checkpoint not in kept:
+            there = f"it has iterations {', '.join(map(str, kept))}" if kept else "it kept none"
+            remedy = "" if kept else " Set train.keep_checkpoints before a sweep."
+            raise StudyError(f"{of} has no checkpoint of iteration {checkpoint}; {there}.{remedy}")
+    for name in (WEIGHTS_FILE, CONFIG_FILE):
+        if not (source / name).is_file():
+            raise StudyError(
+                f"{of} has no adapter: it did not train, or only those of the best trials are "
+                f"kept, which `keep` says. {source / name} is missing. Choose another trial."
+            )
+    return source
 
 
 def complete_trials(study: optuna.Study) -> list[FrozenTrial]:

@@ -5,14 +5,12 @@ from contextlib import contextmanager
 
 import optuna
 
-from hawsweep.errors import StudyError
-from hawsweep.layout import ADAPTER_DIR, WEIGHTS_FILE
 from hawsweep.models import resolve
 from hawsweep.models.load import LoadedModel, load_model
 from hawsweep.spec.space import apply_settings
 from hawsweep.study.place import Place
 from hawsweep.study.study import date_of, spec_of
-from hawsweep.study.trials import trial_of
+from hawsweep.study.trials import adapter_dir, trial_of
 from hawsweep.text import SayProgress
 
 
@@ -28,12 +26,7 @@ def adapted_model(
     from hawsweep.training.adapters import adapted, load_adapter
 
     trial = trial_of(study, number)
-    adapter = place.trial_dir(study.study_name, number) / ADAPTER_DIR
-    if not (adapter / WEIGHTS_FILE).is_file():
-        raise StudyError(
-            f"Trial {number} of study {study.study_name!r} has no adapter: it did not train, or "
-            "only those of the best trials are kept, which `keep` says."
-        )
+    adapter = adapter_dir(study, place, number)
     spec = spec_of(study, trial)
     path = resolve.resolve_model(spec.model, progress)
     loaded = load_model(path, trust_remote_code=spec.trust_remote_code, today=date_of(study))

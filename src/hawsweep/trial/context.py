@@ -250,7 +250,7 @@ def make_context(
         [valid[i] for i in chosen],
         prompts,
         test,
-        _few_shot(spec, loaded, splits, [*prompts, *test]),
+        choose_few_shot(spec, loaded, splits, [*prompts, *test]),
         scorer,
         mlx_data_dir,
         FrozenBlocks(loaded.model, 0),
@@ -277,7 +277,7 @@ def _prompts_in_valid(
     return [at[i] for i in prompts] if all(i in at for i in prompts) else None
 
 
-def _few_shot(
+def choose_few_shot(
     spec: SweepSpec, loaded: LoadedModel, splits: Splits, prompts: Sequence[Record]
 ) -> list[Record]:
     """The examples for the prompt: as many as keep the longest prompt within ``max_seq_length``."""

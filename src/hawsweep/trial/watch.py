@@ -111,7 +111,7 @@ class TrialWatch:
         memory = {f"{key}_bytes": value for key, value in values.pop("memory").items()}
         self._footprint_bytes = max(self._footprint_bytes, report.memory.footprint)
         self._write("train", {**values, **memory})
-        told = ("train_loss", "tokens_per_s", "peak_memory_bytes")
+        told = ("iteration", "train_loss", "tokens_per_s", "peak_memory_bytes")
         self._tell(
             "train",
             budget_bytes=self._context.budget_bytes,

@@ -5,6 +5,8 @@ are null, and ends of intervals for which there are too few prompts.
 """
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, with_config
@@ -27,6 +29,7 @@ from hawsweep.spec.reference import Key
 from hawsweep.study.confirm import Confirmation
 from hawsweep.trial.example_losses import ExampleLoss
 from hawsweep.trial.token_losses import TokenLoss
+from hawsweep.views.event_stream import LINES
 
 _ALL_KEYS = ConfigDict(extra="forbid")  # of the dataclasses inside too
 
@@ -236,6 +239,23 @@ class PlansOutput(_Output):
     models: list[PlanOutput]
 
 
+class AnswerOutput(_Output):
+    """A system's answer."""
+
+    output: str
+    fault: str | None = Field(description="Whether it was cut at scoring.max_tokens.")
+
+
+class TryOutput(_Output):
+    """`hawsweep try`: a line for each prompt."""
+
+    study: str
+    trial: int
+    checkpoint: int | None
+    source: str
+    answers: dict[str, AnswerOutput] = Field(description="Of base, few_shot and trial.")
+
+
 class ExportOutput(BaseModel):
     """`hawsweep export`; more where more was asked for."""
 
@@ -298,6 +318,9 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "validate": TypeAdapter(ValidateOutput),
     "explain": TypeAdapter(list[Key], config=_ALL_KEYS),
     "plan": TypeAdapter(PlanOutput | PlansOutput),
+    "try": TypeAdapter(TryOutput),
     "export": TypeAdapter(ExportOutput),
     "doctor": TypeAdapter(DoctorOutput),
 }
+# Of commands that print a line for each event.
+STREAMS: dict[str, TypeAdapter[Any]] = {"start": TypeAdapter(reduce(or_, LINES))}

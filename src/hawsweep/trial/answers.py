@@ -1,0 +1,151 @@
+"""A trial's answers to any prompts, beside its untuned model's; memory holds the model once."""
+
+import json
+from collections.abc import Iterator
+from io import TextIOWrapper
+from pathlib import Path
+
+import optuna
+
+from hawsweep.data.json_line import read_line
+from hawsweep.data.load import load_data, prompt_of
+from hawsweep.data.records import Record, limited_lines
+from hawsweep.data.tokens import common_system, with_examples
+from hawsweep.errors import DataError, StudyError
+from hawsweep.files import open_regular
+from hawsweep.models import resolve
+from hawsweep.models.load import LoadedModel, load_model
+from hawsweep.scoring.score import Answer, stream_answer
+from hawsweep.spec.space import apply_settings
+from hawsweep.study.place import Place
+from hawsweep.study.study import date_of, spec_of
+from hawsweep.study.trials import adapter_dir, trial_of
+from hawsweep.text import SayProgress
+from hawsweep.training.adapters import adapted, load_adapter
+from hawsweep.trial.context import choose_few_shot
+
+
+class SideBySide:
+    """An untuned model and a trial of it, which answer the same prompts as scoring sends them.
+
+    Args:
+        checkpoint: The iteration of a kept checkpoint; None for the trial's best.
+        few_shot: Also ask the untuned model with the study's examples in its prompt.
+
+    Attributes:
+        labels: The names of the systems ``base``, ``few_shot`` and ``trial``, as they answer.
+        max_tokens: The most tokens of an answer.
+
+    Raises:
+        StudyError: There is no such trial, adapter or example.
+        DataError: The study's data, which has the format of its prompts, cannot be read.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        place: Place,
+        number: int,
+        checkpoint: int | None = None,
+        *,
+        few_shot: bool = False,
+        progress: SayProgress = lambda _: None,
+    ) -> None:
+        trial = trial_of(study, number)
+        self._adapter = adapter_dir(study, place, number, checkpoint)
+        self._spec, self._today = spec_of(study, trial), date_of(study)
+        if few_shot and not self._spec.scoring.prompt.examples:
+            raise StudyError(
+                f"Study {study.study_name!r} has no examples: its scoring.prompt.examples is 0. "
+                "Leave out --few-shot."
+            )
+        self._train = apply_settings(self._spec.train, trial.params)
+        self._splits = load_data(self._spec.data, progress)
+        self._system = common_system(self._splits.valid)
+        self._loaded: LoadedModel | None = None
+        shown = {"few_shot": "few-shot base"} if few_shot else {}
+        self.labels = {"base": "base", **shown, "trial": f"trial {number}"}
+        self.model, self.max_tokens = self._spec.model, self._spec.scoring.max_tokens
+
+    def prompt(self, text: str) -> Record:
+        """A text as the study's data would have it: its prompt, system message and spelling.
+
+        Raises:
+            DataError: It is not UTF-8 text.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as fault:
+            raise DataError(f"The prompt is not UTF-8 text: {text[:80]!r}.") from fault
+        data = self._spec.data[0]
+        is_of_table = data.path in self._splits.columns
+        messages = [{"role": "user", "content": prompt_of(text, data) if is_of_table else text}]
+        if self._system is not None:
+            messages.insert(0, {"role": "system", "content": self._system})
+        return self._record(json.dumps({"messages": messages}), "The prompt")
+
+    def read(self, path: Path) -> list[Record]:
+        """The prompts of a file: a text each line; in a ``.jsonl`` file records, or texts as
+        ``{"prompt": ...}``. Records are asked as they are.
+
+        Raises:
+            DataError: The file or a line of it cannot be read.
+        """
+        try:
+            with TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
+                lines = list(enumerate(limited_lines(file, str(path)), 1))
+        except UnicodeDecodeError as fault:
+            raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
+        except OSError as fault:
+            raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
+        is_json = path.suffix.lower() == ".jsonl"
+        return [
+            self._of_json(line, f"{path}:{number}") if is_json else self.prompt(line.strip())
+            for number, line in lines
+            if line.strip()
+        ]
+
+    def _of_json(self, line: str, where: str) -> Record:
+        try:
+            content = json.loads(line)
+        except ValueError:
+            content = None  # reading it as a record tells what is wrong
+        if isinstance(content, dict) and content.keys() == {"prompt"}:
+            line = json.dumps({**content, "completion": ""})
+            return self.prompt(self._record(line, where).source)
+        record = self._record(line, where)
+        if record.messages is None:
+            raise DataError(f"{where} is plain text, which asks nothing. Name the text prompt.")
+        return record
+
+    def _record(self, line: str, where: str) -> Record:
+        return Record(read_line(line, where, self._spec.data[0].normalize).content, where)
+
+    def load(self, progress: SayProgress = lambda _: None) -> None:
+        """Load the model.
+
+        Raises:
+            ModelError: It cannot be loaded.
+        """
+        path = resolve.resolve_model(self._spec.model, progress)
+        progress("loading the model")
+        trusted = self._spec.trust_remote_code
+        self._loaded = load_model(path, trust_remote_code=trusted, today=self._today)
+
+    def answers(self, record: Record) -> Iterator[tuple[str, Answer]]:
+        """The systems' answers, one system after the other: after each token, which system it is
+        and what it has said so far. ``load`` comes first.
+        """
+        assert self._loaded is not None
+        scoring = self._spec.scoring
+        untuned = {"base": record}
+        if "few_shot" in self.labels:
+            examples = choose_few_shot(self._spec, self._loaded, self._splits, [record])
+            untuned["few_shot"] = with_examples(record, examples)
+        for system, asked in untuned.items():
+            for answer in stream_answer(self._loaded, asked, scoring):
+                yield system, answer
+        with adapted(self._loaded.model, self._train):
+            load_adapter(self._loaded.model, self._adapter)
+            for answer in stream_answer(self._loaded, record, scoring):
+                yield "trial", answer
