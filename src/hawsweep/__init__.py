@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from hawsweep.errors import HawsweepError
     from hawsweep.results.study_results import StudyResults, open_study
     from hawsweep.running.events import Event
-    from hawsweep.running.start import Outcome, run_sweep
+    from hawsweep.running.start import Outcome
     from hawsweep.spec.read import load_sweep
     from hawsweep.spec.sweep import SweepSpec
+    from hawsweep.views.terminal.notebook import run_sweep
 
 
 __version__ = "0.1.0"
@@ -40,7 +41,7 @@ _MODULES = {
     "SweepSpec": "spec.sweep",
     "load_sweep": "spec.read",
     "open_study": "results.study_results",
-    "run_sweep": "running.start",
+    "run_sweep": "views.terminal.notebook",
 }
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of ours

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.results.groups import GroupRow, groups
+from hawsweep.results.html_table import results_html
 from hawsweep.results.leaderboard import TrialRow, leaderboard
 from hawsweep.results.verdict import Verdict, judge_study
 from hawsweep.spec.sweep import SweepSpec
@@ -93,6 +94,14 @@ class StudyResults:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.verdict() or 'no trial is complete yet.'}"
+
+    def _repr_html_(self) -> str:
+        verdict = self.verdict()
+        recommendation = f"{self.name}: no trial is complete yet."
+        if verdict is not None:
+            recommendation = verdict.sentences[0]
+        use = None if verdict is None else verdict.use
+        return results_html(recommendation, self.leaderboard(), use)
 
     @property
     def name(self) -> str:
