@@ -28,6 +28,8 @@ from hawsweep.search.distributions import distributions
 from hawsweep.study.confirm import wanted
 from hawsweep.study.place import find_place
 from hawsweep.study.trials import state_of
+from hawsweep.views.event_stream import EventStream
+from hawsweep.views.json_schema import OUTPUTS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE, OPTUNA_EXAMPLE = (
@@ -117,6 +119,23 @@ def test_readme_example_runs_as_a_script(tmp_path, tiny_model_dir, chat_data_dir
     assert lines[10].startswith(f"{best.value} Use ")  # the recommendation, as a sentence
     assert "parallel" in (tmp_path / "parallel.html").read_text(encoding="utf-8")
     assert study.user_attrs["spec"]["train"]["batch_size"] == 2
+
+
+def test_events_are_what_the_schema_of_start_says(swept):
+    lines = []
+    stream = EventStream(lines.append)
+    stream.begin("tiny")
+    for event in swept.events:
+        stream(event)
+    stream.end(swept.outcome)
+    for line in lines:
+        OUTPUTS["start"].validate_python(line)
+    of_work = ("base", "trial", "confirm", "test")
+    kinds = {f"{kind}_{at}" for kind in of_work for at in ("start", "end")}
+    kinds |= {"begin", "preparing", "study", "ready", "train", "eval", "scoring", "end"}
+    assert {line["event"] for line in lines} == kinds
+    iterations = [line["iteration"] for line in lines if line["event"] == "train"]
+    assert set(iterations) == {4, 8, 12}  # each report says where it is
 
 
 def test_sweep_in_a_thread_ends_with_its_results(swept):

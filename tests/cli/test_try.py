@@ -51,7 +51,9 @@ def test_json_has_an_object_for_each_prompt(place):
 
 
 def test_piped_prompts_are_answered_below_each_other(place, model_dir):
-    lines = [line.rstrip() for line in run(place, typed="Aloha.\n\nMahalo.\n").splitlines()]
+    text = run(place, typed="Aloha.\n\nMahalo.\n")
+    assert text.endswith("\n")
+    lines = [line.rstrip() for line in text.splitlines()]
     assert lines[0] == (
         f"Trial 0 of tiny, and the untuned {model_dir}. No trial is recommended; this one "
         "scores best."

@@ -36,6 +36,10 @@ def show_answers(
             shown = _answer(said[system], max_tokens) if system in said else RichText()
             yield Text(label, style=_STYLES[system]), shown
 
+    if not console.is_terminal:
+        said.update(answers)
+        console.print(make_grid(rows(), "bold", ""))
+        return
     with Live(console=console, auto_refresh=False) as live:
         for system, answer in answers:
             said[system] = answer

@@ -17,7 +17,7 @@ from hawsweep.text import visible
 P = ParamSpec("P")
 _WIDTH, _HEIGHT = 100, 24
 _INTERVAL_S = 1.0
-_HTML = '<pre style="line-height: normal">{code}</pre>'
+_HTML = '<pre style="font-family: monospace; line-height: normal">{code}</pre>'
 
 
 class NotebookDisplay:
