@@ -29,7 +29,7 @@ from hawsweep.study.confirm import wanted
 from hawsweep.study.place import find_place
 from hawsweep.study.trials import state_of
 from hawsweep.views.event_stream import EventStream
-from hawsweep.views.json_schema import OUTPUTS
+from hawsweep.views.json_schema import STREAMS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE, OPTUNA_EXAMPLE = (
@@ -129,7 +129,7 @@ def test_events_are_what_the_schema_of_start_says(swept):
         stream(event)
     stream.end(swept.outcome)
     for line in lines:
-        OUTPUTS["start"].validate_python(line)
+        STREAMS["start"].validate_python(line)
     of_work = ("base", "trial", "confirm", "test")
     kinds = {f"{kind}_{at}" for kind in of_work for at in ("start", "end")}
     kinds |= {"begin", "preparing", "study", "ready", "train", "eval", "scoring", "end"}

@@ -13,7 +13,7 @@ from hawsweep.cli.csv_columns import system_records
 from hawsweep.results.compare_systems import rank
 from hawsweep.scoring.score import Sample, Score
 from hawsweep.study.place import Place
-from hawsweep.views.json_schema import OUTPUTS
+from hawsweep.views.json_schema import OUTPUTS, STREAMS
 
 N_TRIALS = 50
 
@@ -107,7 +107,7 @@ def test_every_command_with_json_has_a_schema():
     assert with_json == set(OUTPUTS)
 
 
-@pytest.mark.parametrize("command", sorted(OUTPUTS))
+@pytest.mark.parametrize("command", sorted(OUTPUTS | STREAMS))
 def test_schema_is_printed(command):
     found = json.loads(CliRunner().invoke(main, ["schema", command]).stdout)
     assert {"type", "anyOf"} & set(found)
