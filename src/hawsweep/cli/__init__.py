@@ -12,6 +12,7 @@ from hawsweep.cli.common import ErrorGroup
 from hawsweep.cli.compare import compare
 from hawsweep.cli.completion import completion, schema
 from hawsweep.cli.dashboard import dashboard
+from hawsweep.cli.data_curve import data_curve
 from hawsweep.cli.doctor import doctor
 from hawsweep.cli.enqueue import enqueue
 from hawsweep.cli.explain import explain
@@ -55,7 +56,7 @@ def main() -> None:
 
 
 main.add("Prepare", init, preview, validate, explain, plan, doctor)
-main.add("Run", start, stop, enqueue, extend, worker)
+main.add("Run", start, stop, enqueue, extend, data_curve, worker)
 main.add("Look", status, list_studies, show, compare, review, dashboard, report)
 main.add("Use", try_, export, score, mcp, completion, schema)
 

@@ -120,6 +120,15 @@ def choose_indices(n: int, n_most: int, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(n), n_most)) if n > n_most else list(range(n))
 
 
+def nested_indices(n: int, size: int, seed: int) -> npt.NDArray[np.intp]:
+    """A seeded choice of ``size`` out of ``range(n)``, in order, which holds that of any smaller
+    size.
+    """
+    if size >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(seed).permutation(n)[:size])
+
+
 def _read(spec: DataSpec, progress: SayProgress, *, is_alone: bool) -> Splits:
     needed = ("train", "valid") if is_alone else ("train",)
     path = here(spec.path)

@@ -53,3 +53,26 @@ def check_batch_size(spec: SweepSpec, n_examples: int) -> None:
             f"{where}.batch_size is {largest}, but the split train has {n_examples} examples. Use "
             "that many or fewer."
         )
+
+
+def check_train_samples(spec: SweepSpec, n_records: int) -> None:
+    """Refuse more training examples than there are records, and fewer than a batch.
+
+    Raises:
+        DataError: The message says what there is.
+    """
+    where = "search" if "max_train_samples" in spec.search else "train"
+    if where == "train" and spec.train.max_train_samples is None:
+        return
+    fewest, most = value_ends(spec, "max_train_samples")
+    _, largest = value_ends(spec, "batch_size")
+    if most > n_records:
+        raise DataError(
+            f"{where}.max_train_samples is {most}, but the split train has {n_records} records. "
+            "Use that many or fewer."
+        )
+    if largest > fewest:
+        raise DataError(
+            f"{where}.max_train_samples is {fewest}, below a batch of {largest}. Use {largest} or "
+            "more, or a smaller batch_size."
+        )

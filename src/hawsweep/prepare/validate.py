@@ -14,7 +14,12 @@ from hawsweep.models.check_files import check_files
 from hawsweep.models.config_file import read_config
 from hawsweep.models.hub import cache_path, is_repository
 from hawsweep.models.shape import ModelShape
-from hawsweep.planning.check_settings import check_batch_size, check_model, differing_trains
+from hawsweep.planning.check_settings import (
+    check_batch_size,
+    check_model,
+    check_train_samples,
+    differing_trains,
+)
 from hawsweep.planning.disk_space import bytes_to_write, check_space
 from hawsweep.planning.fits import check_fits
 from hawsweep.planning.sweep_plan import SweepPlan, known_memory, plan_sweep
@@ -166,6 +171,7 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
         yield Finding("columns", "ok", f"{path}: {columns}")
     try:
         check_batch_size(spec, view.count("train"))
+        check_train_samples(spec, view.count("train"))
     except DataError as fault:
         yield Finding("data", "fault", str(fault))
     yield from _lengths(spec, view)

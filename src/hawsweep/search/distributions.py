@@ -16,7 +16,7 @@ from hawsweep.spec.sweep import SweepSpec
 
 _FEW_RECORDS = 100
 # Of more iterations, layers or warmup comes no harm; of all other numbers the lowest is the safest.
-_SAFE_WHEN_HIGH = {"iters", "num_layers", "lr_schedule.warmup_ratio"}
+_SAFE_WHEN_HIGH = {"iters", "num_layers", "max_train_samples", "lr_schedule.warmup_ratio"}
 # The suggested rate is for this alpha; the scale is mlx-lm's own.
 _USUAL = {"lora_parameters.alpha": 32.0, "lora_parameters.scale": 20.0}
 

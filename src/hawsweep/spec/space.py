@@ -82,6 +82,7 @@ SEARCHABLE: dict[str, type] = {
     "optimizer": str,
     "optimizer_config.adamw.weight_decay": float,
     "max_grad_norm": float,
+    "max_train_samples": int,
     "order": str,
     "lora_parameters.rank": int,
     "lora_parameters.scale": float,

@@ -217,6 +217,8 @@ class ScoringSpec(Section):
     """Validation prompts translated; test: twice as many."""
     batch_size: int = Field(16, ge=1, le=2**16, examples=["batch_size: 8"])
     """Prompts generated at a time."""
+    test: bool = Field(True, examples=["test: false"])
+    """Let the winner and the base answer the test split at the end."""
     prompt: PromptSpec = Field(default_factory=PromptSpec)
     difference: float = Field(0.02, gt=0, le=1, examples=["difference: 0.05"])
     """The difference between trials that matters, as a share of the way from other prompts'

@@ -183,6 +183,10 @@ class TrainSpec(Section):
         None, gt=0, examples=["max_grad_norm: 1.0", "{choices: [0.3, 1.0]}"]
     )
     """Gradients of a larger total norm are scaled down to it."""
+    max_train_samples: int | None = Field(
+        None, ge=1, examples=["max_train_samples: 400", "{choices: [20, 100, 400, 1800]}"]
+    )
+    """Train on so many of the training examples, by the sweep's seed; more hold the fewer."""
     order: Literal["shuffle", "curriculum"] = Field(
         "shuffle", examples=["order: curriculum", "{choices: [shuffle, curriculum]}"]
     )

@@ -117,10 +117,16 @@ def count_begun(trials: Iterable[FrozenTrial]) -> int:
 
 
 def n_test_records(study: optuna.Study) -> int:
-    """Records of the test split; a split's fingerprint begins with their number."""
+    """Records of the test split that are to be answered."""
+    spec = study.user_attrs.get(SPEC, {})
+    return n_records(study, "test") if spec.get("scoring", {}).get("test", True) else 0
+
+
+def n_records(study: optuna.Study, split: str) -> int:
+    """Records of a split; its fingerprint begins with their number."""
     prints = study.user_attrs.get(SPEC, {}).get("fingerprints", {})
-    n_records, _, _ = str(prints.get("test", "0:")).partition(":")
-    return int(n_records) if n_records.isdecimal() else 0
+    number, _, _ = str(prints.get(split, "0:")).partition(":")
+    return int(number) if number.isdecimal() else 0
 
 
 def record_test_opened(study: optuna.Study) -> None:

@@ -20,6 +20,7 @@ from hawsweep.training.optimizers import mlx_lm_schedule, optimizer_options
 # Keys of ``train`` that mlx_lm.lora does not have.
 _OUR_KEYS = (
     "max_grad_norm",
+    "max_train_samples",
     "order",
     "difficulty",
     "early_stopping_patience",

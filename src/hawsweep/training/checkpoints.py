@@ -173,6 +173,7 @@ def keep_checkpoint(
 
 
 def _leads_to(saved: dict[str, Any], train: TrainSpec) -> bool:
+    saved = trajectory(TrainSpec.model_validate(saved))  # an earlier version has fewer keys
     if saved == trajectory(train):
         return True
     shorter = train.model_copy(update={"iters": saved["iters"]})

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hawsweep.data.batches import lengths_of, targets_of, training_order
-from hawsweep.data.load import Splits, choose_indices, choose_subset
+from hawsweep.data.load import Splits, choose_indices, choose_subset, nested_indices
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import (
     Encoded,
@@ -26,7 +26,12 @@ from hawsweep.data.validation_set import choose_size, targets_per_byte, value_en
 from hawsweep.files import replacing
 from hawsweep.machine.memory import available_bytes
 from hawsweep.models.load import LoadedModel
-from hawsweep.planning.check_settings import check_batch_size, check_model, differing_trains
+from hawsweep.planning.check_settings import (
+    check_batch_size,
+    check_model,
+    check_train_samples,
+    differing_trains,
+)
 from hawsweep.planning.peak import Execution, slice_tokens
 from hawsweep.planning.trial_plan import (
     CostModel,
@@ -187,14 +192,20 @@ class TrialContext:
 
     def order(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
         """The batches of a trial, as indices of training examples."""
-        return training_order(
-            lengths_of(self.train.examples),
+        n = len(self.train.examples)
+        chosen = nested_indices(n, train.max_train_samples or n, self.spec.seed)
+        weights, difficulty = self.train.weights, self.difficulty
+        order = training_order(
+            lengths_of(self.train.examples)[chosen],
             train.batch_size,
             train.seed,
-            weights=self.train.weights,
-            difficulty=self.difficulty if train.order == "curriculum" else None,
+            weights=None if weights is None else weights[chosen],
+            difficulty=difficulty[chosen]
+            if difficulty is not None and train.order == "curriculum"
+            else None,
             n_batches=train.iters,
         )
+        return (tuple(chosen[list(batch)].tolist()) for batch in order)
 
 
 def make_context(
@@ -229,6 +240,7 @@ def make_context(
             pass
     train = _encode(spec, loaded, splits.train, splits.weights)
     check_batch_size(spec, len(train.examples))
+    check_train_samples(spec, len(splits.train))
     encoded = _encode(spec, loaded, splits.valid)
     valid = encoded.examples
     for record in splits.test:  # a record refused after the night would cost the night

@@ -15,6 +15,7 @@ from hawsweep.prepare.examine_database import Database
 from hawsweep.prepare.finding import Finding
 from hawsweep.prepare.preview import Preview
 from hawsweep.results.compare_trials import Comparison
+from hawsweep.results.data_curve import Estimate, SizeRow
 from hawsweep.results.groups import GroupRow
 from hawsweep.results.importance import Insight
 from hawsweep.results.leaderboard import TrialRow
@@ -256,6 +257,19 @@ class TryOutput(_Output):
     answers: dict[str, AnswerOutput] = Field(description="Of base, few_shot and trial.")
 
 
+class DataCurveOutput(_Output):
+    """`hawsweep data-curve`."""
+
+    study: str
+    trial: int
+    base_loss: float
+    rows: list[SizeRow]
+    more: int = Field(description="A number of further training examples.")
+    loss_gain: Estimate = Field(description="By how much they lower the validation loss.")
+    score_gain: Estimate = Field(description="By how much they raise the score.")
+    sentences: list[str]
+
+
 class ExportOutput(BaseModel):
     """`hawsweep export`; more where more was asked for."""
 
@@ -311,6 +325,7 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "enqueue": TypeAdapter(EnqueueOutput),
     "show": TypeAdapter(ShowOutput),
     "compare": TypeAdapter(CompareOutput),
+    "data-curve": TypeAdapter(DataCurveOutput),
     "review": TypeAdapter(ReviewOutput | None),
     "score": TypeAdapter(ScoreOutput | MarksOutput),
     "init": TypeAdapter(InitOutput),

@@ -1,0 +1,85 @@
+"""``hawsweep data-curve``."""
+
+import sys
+
+import click
+
+from hawsweep.cli.common import json_option, place_options, print_json
+from hawsweep.cli.completion import study_completion, trial_completion
+from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
+
+
+@click.command("data-curve")
+@click.argument("name", shell_complete=study_completion)
+@click.option(
+    "--sizes",
+    metavar="N,N,...",
+    help="Numbers of training examples, beside all; by default up to four between 20 and all.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each size."
+)
+@click.option(
+    "--trial",
+    type=int,
+    metavar="N",
+    shell_complete=trial_completion,
+    help="Train this trial's settings instead of the best one's.",
+)
+@click.option("--plain", is_flag=True, help="Print lines instead of a live picture.")
+@json_option
+@place_options
+def data_curve(
+    name: str,
+    sizes: str | None,
+    seeds: int,
+    trial: int | None,
+    plain: bool,
+    place: Place,
+    as_json: bool,
+) -> None:
+    """Train the best settings of the study NAME on parts of its data, and say how much is enough.
+
+    The runs are trials of another study, NAME-sizes. The same command goes on with it, and shows
+    the curve once they are done. The test split stays closed.
+
+    \b
+    Example: hawsweep data-curve lr-rank
+             hawsweep data-curve lr-rank --sizes 20,90,400 --seeds 2
+    """
+    from hawsweep.results.data_curve import curve_name, curve_spec, curve_trial, read_curve
+    from hawsweep.running.start import run_sweep
+    from hawsweep.study.storage import open_storage
+    from hawsweep.study.study import load_study
+    from hawsweep.views.terminal.data_curve import curve_picture
+    from hawsweep.views.terminal.live import SweepDisplay
+
+    study = load_study(open_storage(place), name)
+    chosen = curve_trial(study, trial)
+    spec = curve_spec(study, chosen, _sizes(sizes), seeds)
+    with SweepDisplay(make_console(stderr=as_json), spec.trials, plain=plain) as display:
+        outcome = run_sweep(
+            spec,
+            curve_name(name),
+            studies_dir=place.studies_dir,
+            storage=place.storage_url,
+            on_event=display,
+        )
+    if outcome.ended == "interrupted":
+        click.echo(f"Interrupted. Go on: hawsweep data-curve {name}", err=True)
+        sys.exit(130)
+    curve = read_curve(outcome.study, name, chosen.number)
+    if as_json:
+        print_json(curve.to_plain())
+        return
+    make_console().print(curve_picture(curve))
+
+
+def _sizes(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise click.UsageError(f"--sizes is {text!r}, must be whole numbers such as 20,90,400.")
+    return [int(part) for part in parts]

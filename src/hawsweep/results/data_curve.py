@@ -1,0 +1,288 @@
+"""How much data is enough: the winner's settings trained on parts of the data, and the curve."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from hawsweep.errors import StudyError
+from hawsweep.spec.space import apply_settings
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.attributes import BEST_ITERATION, SELF_CHECK, VAL_LOSS
+from hawsweep.study.baselines import base_values
+from hawsweep.study.confirm import confirming_study, winner
+from hawsweep.study.study import spec_of
+from hawsweep.study.trials import n_records, trial_of
+
+SIZE = "max_train_samples"
+_MOST_SIZES, _FEWEST_SIZES = 5, 3
+_SMALLEST = 20
+_PATIENCE = 3
+_DRAWS = 4000
+# From this share of the gain on, a part of the data is said to do.
+_ENOUGH = 0.9
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """The runs on so many training examples.
+
+    Attributes:
+        val_loss: The lowest of each run in nats per token, the mean of the seeds.
+        score: The mean of the seeds.
+        best_iteration: Of the first seed.
+        share: Of what all data lower the untuned model's loss by, as the curve has it.
+    """
+
+    size: int
+    n_seeds: int
+    val_loss: float
+    score: float
+    best_iteration: int | None
+    share: Estimate
+
+
+@dataclass(frozen=True)
+class DataCurve:
+    """Loss and score by the number of training examples.
+
+    Attributes:
+        trial: Whose settings were trained, of the study ``study``.
+        base_loss: Of the untuned model on the same validation set.
+        more: A number of further examples.
+        loss_gain: By how much they are expected to lower the loss; ``score_gain``: to raise the
+            score.
+    """
+
+    study: str
+    trial: int
+    base_loss: float
+    rows: tuple[SizeRow, ...]
+    more: int
+    loss_gain: Estimate
+    score_gain: Estimate
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain values, for ``--json``."""
+        return {**asdict(self), "sentences": self.sentences()}
+
+    def sentences(self) -> list[str]:
+        """What the curve says, in words."""
+        return list(self._sentences())
+
+    def _sentences(self) -> Iterator[str]:
+        *parts, whole = self.rows
+        row = next((each for each in parts if each.share.value >= _ENOUGH), parts[-1])
+        share = row.share
+        yield (
+            f"{row.size:,} examples give {share.value:.0%} (95 % {share.low:.0%} to "
+            f"{share.high:.0%}) of what {whole.size:,} give, by validation loss."
+        )
+        loss, score = self.loss_gain, self.score_gain
+        yield (
+            f"{self.more:,} more are expected to lower the loss by {loss.value:.4f} (95 % "
+            f"{loss.low:.4f} to {loss.high:.4f}), and to raise the score by {score.value:.4f} "
+            f"({score.low:.4f} to {score.high:.4f})."
+        )
+
+
+class PowerLaw:
+    """Values that fall with the number of examples, and what is known of their curve:
+
+    ``scale * (floor + (1 - floor) * (n / smallest) ** -power)``, with noise.
+
+    The posterior is computed on a grid of floor (uniform below 1), power (0.05 to 1.5) and noise
+    (0.2 to 3 % of the value; both uniform in logarithm), exactly in the scale.
+
+    Args:
+        sizes: ``[runs]``; several runs may have one size.
+        values: Of each run, above 0, ``[runs]``.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], values: Sequence[float], seed: int = 0, n_draws: int = _DRAWS
+    ) -> None:
+        n, y = np.asarray(sizes, float), np.asarray(values, float)
+        self._smallest = n.min()
+        floors = np.linspace(0.0, 0.99, 120)[:, None, None]
+        powers = np.geomspace(0.05, 1.5, 100)[None, :, None]
+        noises = np.geomspace(0.002, 0.03, 12)[None, None, :]
+        # Over the values, as the noise is a share of them, [floors, powers, runs].
+        shape = (floors + (1 - floors) * (n / self._smallest) ** -powers) / y
+        squares = (shape**2).sum(-1, keepdims=True)
+        scale = shape.sum(-1, keepdims=True) / squares
+        misfit = ((1 - scale * shape) ** 2).sum(-1, keepdims=True)
+        log = -(len(y) - 1) * np.log(noises) - misfit / (2 * noises**2) - np.log(squares) / 2
+        chance = np.exp(log - log.max()).ravel()
+        generator = np.random.default_rng(seed)
+        drawn = generator.choice(chance.size, n_draws, p=chance / chance.sum())
+        at_floor, at_power, at_noise = np.unravel_index(drawn, log.shape)
+        self._floor, self._power = floors[at_floor, 0, 0], powers[0, at_power, 0]
+        self._noise = noises[0, 0, at_noise]
+        spread = self._noise / np.sqrt(squares[at_floor, at_power, 0])
+        self._scale = generator.normal(scale[at_floor, at_power, 0], spread)
+        self._generator = generator
+
+    def at(self, size: float) -> npt.NDArray[np.float64]:
+        """The curve at a size, without noise, ``[draws]``."""
+        falls = (size / self._smallest) ** -self._power
+        found: npt.NDArray[np.float64] = self._scale * (self._floor + (1 - self._floor) * falls)
+        return found
+
+    def run_at(self, size: float) -> npt.NDArray[np.float64]:
+        """What a run would give, with noise, ``[draws]``."""
+        found: npt.NDArray[np.float64] = self.at(size) * (
+            1 + self._generator.normal(0, self._noise)
+        )
+        return found
+
+
+def curve_name(name: str) -> str:
+    """The name of the study that holds the runs on parts of the data."""
+    return f"{name}-sizes"
+
+
+def curve_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
+    """The trial whose settings are trained: the one asked for, else the best.
+
+    Raises:
+        StudyError: There is none, or it did not end.
+    """
+    trial = winner(study) if number is None else trial_of(study, number)
+    if trial is None or trial.state != TrialState.COMPLETE:
+        which = "no complete trial" if number is None else f"trial {number}, but it is not complete"
+        raise StudyError(
+            f"Study {study.study_name!r} has {which}: a data curve trains a complete trial's "
+            "settings on parts of the data."
+        )
+    return trial
+
+
+def curve_spec(
+    study: optuna.Study, trial: FrozenTrial, sizes: Sequence[int] | None, n_seeds: int
+) -> SweepSpec:
+    """The sweep that trains a trial's settings on parts of the data, each within the larger.
+
+    Each size ends where its validation loss stops falling, and counts with its best evaluation.
+
+    Args:
+        sizes: Numbers of training examples; all are added. By default up to five.
+        n_seeds: How often each is trained.
+
+    Raises:
+        StudyError: There are too few examples, or a size is none.
+    """
+    spec = spec_of(study, trial)
+    train = apply_settings(spec.train, trial.params)
+    n = n_records(study, "train")
+    chosen = sorted({*(_usual_sizes(n, train.batch_size) if sizes is None else sizes), n})
+    if chosen[-1] > n or chosen[0] < train.batch_size:
+        raise StudyError(
+            f"The sizes are {', '.join(map(str, chosen))}, but must be from {train.batch_size}, "
+            f"which is a batch, to {n}, the training records of study {study.study_name!r}."
+        )
+    if len(chosen) < _FEWEST_SIZES:
+        raise StudyError(
+            f"A data curve takes {_FEWEST_SIZES} sizes or more. Study {study.study_name!r} has {n} "
+            f"training records, for these: {', '.join(map(str, chosen))}."
+        )
+    content = spec.model_dump(exclude_unset=True, exclude={"timeout", "stop_when"})
+    content["train"] = train.model_dump(exclude_unset=True)
+    content["train"].setdefault("early_stopping_patience", _PATIENCE)
+    content["scoring"] = {**content.get("scoring", {}), "test": False}
+    return SweepSpec.model_validate(
+        {
+            **content,
+            "description": f"How much data the settings of trial {trial.number} of "
+            f"{study.study_name} need.",
+            "search": {SIZE: {"choices": chosen}},
+            "enqueue": [{SIZE: size} for size in reversed(chosen)],
+            "trials": len(chosen),
+            "pruning": {"name": "none"},
+            "confirm": {"top": len(chosen) if n_seeds > 1 else 0, "seeds": max(1, n_seeds - 1)},
+        }
+    )
+
+
+def _usual_sizes(n: int, batch_size: int) -> list[int]:
+    smallest = max(_SMALLEST, batch_size)
+    if n < smallest:
+        return [n]
+    found = np.geomspace(smallest, n, _MOST_SIZES)
+    return [n if each >= n else int(float(f"{each:.2g}")) for each in found]
+
+
+def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
+    """The curve of a study that trained a trial's settings on parts of the data.
+
+    Args:
+        name: Of the study with that trial.
+
+    Raises:
+        StudyError: Fewer than three sizes are complete.
+    """
+    runs = _runs(study)
+    sizes = sorted({size for size, _ in runs})
+    base = base_values(study, {})
+    if len(sizes) < _FEWEST_SIZES or not base:
+        raise StudyError(
+            f"{len(sizes)} sizes are complete, and a curve takes {_FEWEST_SIZES}. `hawsweep status "
+            f"{study.study_name}` shows them."
+        )
+    ceiling = float((study.user_attrs.get(SELF_CHECK) or {}).get("ceiling", 1.0))
+    losses = PowerLaw([size for size, _ in runs], [_loss(each) for _, each in runs])
+    # What is missing to the right answers falls like a loss.
+    missing = [max(ceiling - (each.value or 0.0), 1e-3 * ceiling) for _, each in runs]
+    scores = PowerLaw([size for size, _ in runs], missing)
+    base_loss, most = float(base["val_loss"]), sizes[-1]
+    more = int(float(f"{most / 2:.1g}"))
+
+    def row(size: int) -> SizeRow:
+        of_it = [each for at, each in runs if at == size]
+        share = (base_loss - losses.at(size)) / (base_loss - losses.at(most))
+        return SizeRow(
+            size,
+            len(of_it),
+            float(np.mean([_loss(each) for each in of_it])),
+            float(np.mean([each.value for each in of_it])),
+            of_it[0].user_attrs.get(BEST_ITERATION),
+            _estimate(share),
+        )
+
+    def gain(curve: PowerLaw) -> Estimate:
+        return _estimate(curve.at(most) - curve.at(most + more))
+
+    rows = tuple(map(row, sizes))
+    return DataCurve(name, trial, base_loss, rows, more, gain(losses), gain(scores))
+
+
+def _runs(study: optuna.Study) -> list[tuple[int, FrozenTrial]]:
+    again = confirming_study(study)
+    trials = [*study.get_trials(deepcopy=False), *(again.get_trials() if again else ())]
+    return [
+        (int(each.params[SIZE]), each)
+        for each in trials
+        if each.state == TrialState.COMPLETE and VAL_LOSS in each.user_attrs
+    ]
+
+
+def _loss(trial: FrozenTrial) -> float:
+    return float(trial.user_attrs[VAL_LOSS])
+
+
+def _estimate(draws: npt.NDArray[np.float64]) -> Estimate:
+    low, middle, high = (float(each) for each in np.quantile(draws, (0.025, 0.5, 0.975)))
+    return Estimate(middle, low, high)

@@ -1,0 +1,30 @@
+"""A data curve in the terminal."""
+
+from rich.console import Group, RenderableType
+
+from hawsweep.results.data_curve import DataCurve
+from hawsweep.views.terminal.fitted_table import make_table
+from hawsweep.views.terminal.text import Text
+
+
+def curve_picture(curve: DataCurve) -> RenderableType:
+    """Sizes with their losses and scores, and what the curve says."""
+    table = make_table(
+        ">examples | >runs | >val loss | >at | >score | >of the gain | >95 %",
+        dropped=("at", "runs", "95 %"),
+    )
+    for row in curve.rows:
+        share = row.share
+        is_whole = row is curve.rows[-1]
+        table.add_row(
+            f"{row.size:,}",
+            str(row.n_seeds),
+            f"{row.val_loss:.4f}",
+            str(row.best_iteration or ""),
+            f"{row.score:.4f}",
+            f"{share.value:.0%}",
+            "" if is_whole else f"{share.low:.0%} to {share.high:.0%}",
+        )
+    base = f"The untuned model has a validation loss of {curve.base_loss:.4f}."
+    said = [Text(each) for each in (*curve.sentences(), base)]
+    return Group(table, "", *said)

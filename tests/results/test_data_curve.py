@@ -1,0 +1,127 @@
+"""Runs on parts of the data, and what their curve says."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tiny_sweep import tiny_sweep
+
+from hawsweep import load_sweep, run_sweep
+from hawsweep.cli import main
+from hawsweep.errors import StudyError
+from hawsweep.results.data_curve import PowerLaw, curve_spec, curve_trial
+from hawsweep.spec.read import check_sweep
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import create_study, load_study
+from hawsweep.study.trials import n_test_opened
+from hawsweep.views.json_schema import OUTPUTS
+
+SIZES = (20, 62, 193, 598, 1854)
+
+
+def falling(size, floor=0.3, power=0.5, scale=2.0):
+    return scale * (floor + (1 - floor) * (np.asarray(size) / SIZES[0]) ** -power)
+
+
+def test_curve_without_noise_is_found():
+    law = PowerLaw(SIZES, falling(SIZES))
+    for size in (20, 300, 1854, 4000):
+        assert np.median(law.at(size)) == pytest.approx(falling(size), rel=0.01)
+    gain = np.median(law.at(1854) - law.at(2781))
+    assert gain == pytest.approx(falling(1854) - falling(2781), rel=0.05)
+
+
+def test_bands_hold_as_often_as_they_say():
+    """The largest of five sizes, predicted from four; and the worth of half as much again."""
+    generator = np.random.default_rng(0)
+    held = gained = 0
+    n_studies = 150
+    for study in range(n_studies):
+        floor, power = generator.uniform(0, 0.95), np.exp(generator.uniform(-2.3, 0.2))
+        noise = np.exp(generator.uniform(-6.2, -3.5))
+        known = falling(SIZES, floor, power) * (1 + noise * generator.normal(size=len(SIZES)))
+        low, high = np.quantile(
+            PowerLaw(SIZES[:4], known[:4], seed=study).run_at(SIZES[4]), (0.025, 0.975)
+        )
+        held += low <= known[4] <= high
+        law = PowerLaw(SIZES, known, seed=study)
+        low, high = np.quantile(law.at(1854) - law.at(2781), (0.025, 0.975))
+        gained += low <= falling(1854, floor, power) - falling(2781, floor, power) <= high
+    assert 0.91 <= held / n_studies <= 0.99
+    assert 0.91 <= gained / n_studies <= 0.99
+
+
+@pytest.fixture
+def study(tmp_path):
+    content = {
+        "model": "tiny",
+        "data": "phrasebook",
+        "train": {"batch_size": 4, "iters": 40},
+        "search": {"learning_rate": {"low": 1e-4, "high": 1e-2}},
+        "timeout": "1h",
+    }
+    place = Place(tmp_path / "studies")
+    spec = check_sweep(content, "a sweep")
+    prints = {"train": "1854:abc", "valid": "100:abc", "test": "100:abc"}
+    made, _ = create_study(open_storage(place, create=True), place, "pairs", spec, prints)
+    made.enqueue_trial({"learning_rate": 2e-3})
+    trial = made.ask()
+    trial.suggest_float("learning_rate", 1e-4, 1e-2)
+    made.tell(trial, 0.5)
+    return made
+
+
+def test_sizes_are_trained_with_the_settings_of_the_best_trial(study):
+    spec = curve_spec(study, curve_trial(study, None), None, n_seeds=1)
+    assert spec.search["max_train_samples"].choices == (20, 62, 190, 600, 1854)
+    assert [each["max_train_samples"] for each in spec.enqueue] == [1854, 600, 190, 62, 20]
+    assert (spec.train.learning_rate, spec.train.iters, spec.trials) == (2e-3, 40, 5)
+    assert (spec.pruning.name, spec.confirm.top, spec.timeout) == ("none", 0, None)
+    assert not spec.scoring.test
+    again = curve_spec(study, curve_trial(study, 0), [90, 400], n_seeds=3)
+    assert again.search["max_train_samples"].choices == (90, 400, 1854)
+    assert (again.confirm.top, again.confirm.seeds) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"),
+    [
+        ([20, 5000], "must be from 4, which is a batch, to 1854, the training records of study"),
+        ([2, 90], "must be from 4"),
+        ([90], "takes 3 sizes or more. Study 'pairs' has 1854 training records, for these: 90"),
+    ],
+)
+def test_sizes_that_make_no_curve_are_refused(study, sizes, says):
+    with pytest.raises(StudyError, match=says):
+        curve_spec(study, curve_trial(study, None), sizes, 1)
+
+
+def test_study_without_a_complete_trial_has_no_curve(study):
+    study.ask()
+    with pytest.raises(StudyError, match="trial 1, but it is not complete"):
+        curve_trial(study, 1)
+    done = CliRunner().invoke(main, ["data-curve", "none", "--sizes", "a,b"])
+    assert done.exit_code != 0
+    assert "Traceback" not in done.output
+
+
+def test_curve_is_trained_shown_and_shown_again(tmp_path, tiny_model_dir, chat_data_dir):
+    changes = {"trials": 1, "search.iters.choices": (8,), "train.steps_per_eval": 4}
+    spec = load_sweep(tiny_sweep(tiny_model_dir, chat_data_dir), changes)
+    with ThreadPoolExecutor() as threads:
+        threads.submit(run_sweep, spec, "tiny", studies_dir=tmp_path).result(timeout=300)
+    command = ["data-curve", "tiny", "--studies-dir", str(tmp_path), "--sizes", "4,8", "--plain"]
+    shown = CliRunner().invoke(main, command)
+    assert shown.exit_code == 0, shown.output
+    assert "more are expected to lower the loss by" in shown.output
+    again = CliRunner().invoke(main, [*command, "--json"])
+    found = json.loads(again.stdout)
+    OUTPUTS["data-curve"].validate_python(found)
+    assert [row["size"] for row in found["rows"]][:2] == [4, 8]
+    assert len({row["val_loss"] for row in found["rows"]}) == 3
+    assert all(sentence in " ".join(shown.output.split()) for sentence in found["sentences"])
+    of_sizes = load_study(open_storage(Place(tmp_path)), "tiny-sizes")
+    assert n_test_opened(of_sizes) == 0
