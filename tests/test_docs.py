@@ -119,6 +119,6 @@ def test_command_has_help_with_an_example_and_is_documented(name):
 def test_every_command_in_a_document_exists(path):
     text = path.read_text(encoding="utf-8")
     blocks = "".join(block.group() for block in FENCE.finditer(text))
-    named = re.findall(r"^(?:\$ )?hawsweep ([a-z]+)\b", blocks, re.MULTILINE)
-    named += re.findall(r"`hawsweep ([a-z]+)\b[^`]*`", FENCE.sub("", text))
+    named = re.findall(r"^(?:\$ )?hawsweep ([a-z]+(?:-[a-z]+)*)\b", blocks, re.MULTILINE)
+    named += re.findall(r"`hawsweep ([a-z]+(?:-[a-z]+)*)\b[^`]*`", FENCE.sub("", text))
     assert set(named) <= set(cli.main.commands)

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -93,7 +94,7 @@ def test_key_is_found_by_its_name_its_section_or_its_end(asked, found):
     ("asked", "near"),
     [
         ("learnign_rate", "Near it: train.learning_rate."),
-        ("train.itres", "Near it: train.iters."),
+        ("train.itres", "Near it: train.iters"),
         ("lora_alpha", "Near it: train.lora_parameters.alpha."),
         ("qqq", "There is no key 'qqq'. `hawsweep explain` lists all keys."),
     ],
@@ -124,7 +125,8 @@ def test_command_shows_one_key_whole():
 
 def test_command_lists_every_key_once_in_its_section():
     lines = explain().output.splitlines()
-    sections = [re.split(r" {2,}", line)[0] for line in lines if line and line[0] != " " and "~: can" not in line]
+    titles = [line for line in lines if line and line[0] != " " and "~: can" not in line]
+    sections = [re.split(r" {2,}", title)[0] for title in titles]
     assert sections == list(dict.fromkeys(k.group or "of the sweep itself" for k in all_keys()))
     names = [line.split()[0] for line in lines if line[:2] == "  " and line[2] != " "]
     assert sorted(names) == sorted(key.name.removeprefix(f"{key.group}.") for key in all_keys())
