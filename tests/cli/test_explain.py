@@ -147,7 +147,9 @@ def test_every_word_of_another_tool_means_a_key():
 
 def test_word_of_another_tool_under_search_is_answered_too():
     search = {"lora_alpha": {"choices": [16, 32]}}
-    with pytest.raises(SpecError, match=r"lora_alpha of PEFT is train\.lora_parameters\.alpha here"):
+    with pytest.raises(
+        SpecError, match=r"lora_alpha of PEFT is train\.lora_parameters\.alpha here"
+    ):
         check_sweep({**LEAST, "search": search}, "a sweep")
 
 

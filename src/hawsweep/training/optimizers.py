@@ -18,7 +18,11 @@ _KINDS = {
 }
 # With MLX's own, Adafactor ignores the learning rate it is given, or multiplies it by the size of a
 # matrix, which for a fresh adapter's B is 0.
-_DEFAULTS = {"adafactor": {"relative_step": False, "scale_parameter": False}}
+# Without momentum SGD is hardly used.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "adafactor": {"relative_step": False, "scale_parameter": False},
+    "sgd": {"momentum": 0.9},
+}
 
 
 def optimizer_options(train: TrainSpec) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from hawsweep.models.load import LoadedModel
 from hawsweep.planning.check_settings import check_batch_size, check_model, differing_trains
 from hawsweep.planning.peak import Execution, slice_tokens
 from hawsweep.planning.trial_plan import (
+    EVALUATION_FACTOR,
     CostModel,
     Plan,
     choose_plan,
@@ -48,9 +49,6 @@ from hawsweep.training.train import Interrupted
 
 # The share of a worker's budget for outputs of the frozen blocks.
 _FROZEN_SHARE = 0.1
-# An evaluation keeps one block's activations, training those of all blocks: this many times the
-# tokens of a training batch still take less memory.
-_EVALUATION_FACTOR = 4
 
 
 @dataclass
@@ -58,6 +56,7 @@ class TrialContext:
     """The objects that every trial of a worker shares.
 
     Attributes:
+        train: The training examples of the running trial; see ``cut``.
         valid: The frozen validation set for the loss.
         valid_prompts: Validation records whose prompts survivors translate.
         prompts_in_valid: The places of their examples in ``valid``; None if they are not in it, or
@@ -94,6 +93,18 @@ class TrialContext:
     difficulty: npt.NDArray[np.float32] | None = None
     should_stop: Callable[[], bool] = lambda: False
     on_batch: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self._uncut = self.train
+
+    def cut(self, max_seq_length: int) -> None:
+        """Cut the training examples to a trial's length. The validation set is the same for all."""
+        train = self._uncut.cut(max_seq_length)
+        if len(train.examples) != len(self.train.examples) or np.any(
+            lengths_of(train.examples) != lengths_of(self.train.examples)
+        ):
+            self.train = train
+            self.frozen.forget()
 
     def evaluator(self, examples: Sequence[Example] | None = None) -> Callable[[int], Evaluation]:
         """An evaluation on the frozen validation set, or on other examples."""
@@ -182,7 +193,7 @@ class TrialContext:
                 self.workload(),
                 plan.execution,
                 self.budget_bytes,
-                _EVALUATION_FACTOR * smallest_batch,
+                EVALUATION_FACTOR * smallest_batch,
             )
 
     def order(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
@@ -192,9 +203,15 @@ class TrialContext:
             train.batch_size,
             train.seed,
             weights=self.train.weights,
-            difficulty=self.difficulty if train.order == "curriculum" else None,
+            difficulty=self._difficulty() if train.order == "curriculum" else None,
             n_batches=train.iters,
         )
+
+    def _difficulty(self) -> npt.NDArray[np.float32] | None:
+        if self.difficulty is None:
+            return None
+        kept = np.isin(self._uncut.record_indices, self.train.record_indices)
+        return self.difficulty[kept]
 
 
 def make_context(
@@ -257,7 +274,7 @@ def make_context(
         memory,
         available_bytes() if budget_bytes is None else budget_bytes,
         slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1], device_here()),
-        _EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
+        EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
     )
     if records is not None:
         taken = splits.valid.take(records)
