@@ -1,14 +1,17 @@
 """Folders of studies with any name, commands that lead back to them, and names of studies."""
 
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import unicodedata
 from contextlib import closing
 from pathlib import Path
 
+import optuna
 import pytest
 from click.testing import CliRunner
+from reported_study import make_reported_study
 from test_storage import make_study
 
 from hawsweep.cli import main
@@ -120,3 +123,39 @@ def test_sweep_file_is_found_in_either_unicode_form(tmp_path, monkeypatch):
     path.parent.mkdir()
     path.touch()
     assert find_sweep("kōkua") == find_sweep(unicodedata.normalize("NFD", "kōkua")) == path
+
+
+def test_study_renamed_in_another_program_is_told_with_its_folder(tmp_path):
+    _, place = make_reported_study(tmp_path)
+    storage = open_storage(place)
+    before = load_study(storage, "rates")
+    after = optuna.create_study(storage=storage, study_name="ranks", direction="maximize")
+    after.add_trials(before.get_trials(deepcopy=False))  # as optuna-dashboard renames
+    for key, value in before.user_attrs.items():
+        after.set_user_attr(key, value)
+    optuna.delete_study(study_name="rates", storage=storage)
+    move = ["mv", str(tmp_path / "studies" / "rates"), str(tmp_path / "studies" / "ranks")]
+    for command in (["list"], ["status", "rates"]):
+        done = CliRunner().invoke(main, [*command, f"--studies-dir={place.studies_dir}"])
+        said = "Study 'ranks' has no folder: if it was renamed, move that folder"
+        assert f"{said}: `{shlex.join(move)}`." in done.stdout + done.stderr
+    subprocess.run(move, check=True)
+    done = CliRunner().invoke(main, ["compare", "ranks", f"--studies-dir={place.studies_dir}"])
+    assert done.exit_code == 0, done.stderr
+    assert "no database" not in CliRunner().invoke(main, ["list"]).stdout
+
+
+def test_studies_that_were_moved_or_copied_are_the_same(tmp_path):
+    _, place = make_reported_study(tmp_path / "one")
+    shown = CliRunner().invoke(
+        main, ["show", "rates", "--json", "--studies-dir", str(place.studies_dir)]
+    )
+    with closing(sqlite3.connect(place.database_path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copytree(place.studies_dir, tmp_path / "two")
+    moved = CliRunner().invoke(
+        main, ["show", "rates", "--json", f"--studies-dir={tmp_path / 'two'}"]
+    )
+    text = moved.stdout.replace(str(tmp_path / "two"), str(place.studies_dir))
+    assert moved.exit_code == 0
+    assert text == shown.stdout

@@ -109,6 +109,7 @@ def test_updates_are_gradient_descent_weighted_by_tokens(
     model, train_examples, tmp_path, iters, batch_size, accumulation
 ):
     train = settings(iters=iters, batch_size=batch_size, grad_accumulation_steps=accumulation)
+    train = train.model_copy(update={"optimizer_config": {"sgd": {"momentum": 0.0}}})
     expected = gradient_descent(model, train, train_examples)
     ours, recorder, _ = run(model, train, train_examples, tmp_path)
     assert_same_adapter(ours, expected, 1e-5)

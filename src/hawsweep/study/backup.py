@@ -176,6 +176,12 @@ def tell_what_is_left(place: Place, known: Collection[str] = ()) -> str:
     if folders:
         names = ", ".join(map(printable, folders))
         told.append(f"{place.studies_dir} has folders of studies that are in no database: {names}.")
+    without = [name for name in known if not (place.studies_dir / name).exists()]
+    if len(folders) == len(without) == 1:
+        with suppress(StudyError):  # another program's name, which no folder can have
+            move = shlex.join(["mv", *map(str, map(place.study_dir, (*folders, *without)))])
+            said = f"Study {without[0]!r} has no folder: if it was renamed, move that folder"
+            return " ".join([*told, f"{said}: `{move}`."])
     return " ".join([*told, f"`{place.command('doctor')}` shows whether a backup can be restored."])
 
 
