@@ -84,7 +84,7 @@ def mean_interval(
     ends = (float(mean - high * deviation), float(mean - low * deviation))
     # An end that is not known stays infinite.
     within = [min(max(end, bounds[0]), bounds[1]) if math.isfinite(end) else end for end in ends]
-    return Interval(mean, *within, level=level)
+    return Interval(mean, within[0], within[1], level)
 
 
 def difference_interval(one: Values, other: Values, *, level: float = LEVEL) -> Interval:
