@@ -246,7 +246,7 @@ def test_patience_ends_a_trial_as_complete_and_says_where(sweep):
     trial, _, metrics = made.run(iters=12)
     assert trial.state == optuna.trial.TrialState.COMPLETE
     assert metrics[-1]["iteration"] == 8
-    assert trial.user_attrs["reason"] == "stopped at iteration 8: no improvement in 1 evaluations"
+    assert trial.user_attrs["reason"] == "stopped at iteration 8: no improvement in 1 evaluation"
 
 
 def test_examples_are_ranked_by_the_loss_of_the_final_adapter(sweep):
@@ -439,7 +439,7 @@ def test_what_would_fail_every_trial_is_refused_at_the_start(sweep, changes, kin
 
 def test_full_fine_tuning_of_a_quantized_model_is_refused_at_the_start(sweep, tiny_model):
     tiny_model.config["quantization"] = {"bits": 4}
-    with pytest.raises(ModelError, match="full, but tiny is quantized"):
+    with pytest.raises(ModelError, match=r"full, but .* is quantized"):
         sweep(train={"fine_tune_type": "full"})
 
 

@@ -343,7 +343,8 @@ def _study(spec: SweepSpec, name: str, place: Place) -> Iterator[Finding]:
         return
     done, most = count_finished(study), min(spec.trials, most_trials(spec))
     if done >= most:
-        text = f"study {name!r} is finished: {done} of {most} trials"
-        yield Finding("study", "ok", f"{text}; hawsweep status shows it, more trials extend it")
+        status = place.command("status", name)
+        text = f"study {name!r} is finished: {done} of {counted(most, 'trial')}"
+        yield Finding("study", "ok", f"{text}; {status} shows it, more trials extend it")
     else:
         yield Finding("study", "ok", f"start goes on with study {name!r}")

@@ -40,6 +40,7 @@ from hawsweep.study.attributes import (
     TOKENS_PER_S,
     TRAIN_TIME_S,
 )
+from hawsweep.text import counted
 from hawsweep.training.adapters import (
     beyond_mlx_lm,
     load_adapter,
@@ -270,5 +271,5 @@ def _record_training(trial: optuna.Trial, result: TrainResult, train: TrainSpec)
         trial.set_user_attr(
             REASON,
             f"stopped at iteration {result.iteration}: no improvement in "
-            f"{train.early_stopping_patience} evaluations",
+            f"{counted(train.early_stopping_patience or 0, 'evaluation')}",
         )
