@@ -87,6 +87,11 @@ def finite(low: float, high: float) -> tuple[float | None, float | None]:
     return (low, high) if math.isfinite(low) and math.isfinite(high) else (None, None)
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 fault``, ``2 faults``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def faults_text(faults: Mapping[str, int] | None) -> str:
     """``3 empty, 1 cut``."""
     return ", ".join(f"{count} {fault}" for fault, count in sorted((faults or {}).items()))

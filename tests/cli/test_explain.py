@@ -9,6 +9,7 @@ from mlx_lm.lora import CONFIG_DEFAULTS
 
 from hawsweep.cli import main
 from hawsweep.errors import SpecError
+from hawsweep.spec.other_words import _WORDS
 from hawsweep.spec.read import bundled_dir, check_sweep
 from hawsweep.spec.reference import _SAME_IN_MLX_LM, all_keys, find_keys, reference
 from hawsweep.spec.space import MODEL, SEARCHABLE, set_key
@@ -95,7 +96,6 @@ def test_key_is_found_by_its_name_its_section_or_its_end(asked, found):
     [
         ("learnign_rate", "Near it: train.learning_rate."),
         ("train.itres", "Near it: train.iters"),
-        ("lora_alpha", "Near it: train.lora_parameters.alpha."),
         ("qqq", "There is no key 'qqq'. `hawsweep explain` lists all keys."),
     ],
 )
@@ -105,6 +105,52 @@ def test_unknown_key_is_refused_with_the_nearest(asked, near):
     assert near in str(fault.value)
     done = explain(asked)
     assert (done.exit_code, near in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("val_batches", "validation.max_examples"),
+        ("save_every", "train.steps_per_eval"),
+        ("clear_cache_threshold", "memory.budget"),
+        ("lora_alpha", "train.lora_parameters.alpha"),
+        ("train.lora_alpha", "train.lora_parameters.alpha"),
+        ("r", "train.lora_parameters.rank"),
+        ("lora_r", "train.lora_parameters.rank"),
+        ("target_modules", "train.lora_parameters.keys"),
+        ("per_device_train_batch_size", "train.batch_size"),
+        ("gradient_accumulation_steps", "train.grad_accumulation_steps"),
+        ("num_train_epochs", "train.iters"),
+        ("max_steps", "train.iters"),
+        ("warmup_ratio", "train.lr_schedule.warmup_ratio"),
+        ("save_steps", "train.steps_per_eval"),
+        ("eval_steps", "train.steps_per_eval"),
+        ("max_length", "train.max_seq_length"),
+        ("weight_decay", "train.optimizer_config"),
+    ],
+)
+def test_word_of_another_tool_names_the_key(word, key):
+    assert [each.name for each in find_keys(word)] == [key]
+    done = explain(word)
+    assert done.exit_code == 0
+    name = word.rpartition(".")[2]
+    assert re.match(rf"{name} of (mlx-lm|PEFT|transformers|trl) is {key} here\.", done.stdout)
+    assert json.loads(explain(word, "--json").stdout)[0]["name"] == key
+    with pytest.raises(SpecError, match=rf"{name} is not a key: {name} of \S+ is {key} here"):
+        check_sweep({**LEAST, "train": {name: 1}}, "a sweep")
+
+
+def test_every_word_of_another_tool_means_a_key():
+    assert {key for _, key, _ in _WORDS.values()} <= KEYS.keys()
+    assert not _WORDS.keys() & KEYS.keys()
+
+
+def test_word_of_another_tool_under_search_is_answered_too():
+    search = {"lora_alpha": {"choices": [16, 32]}}
+    with pytest.raises(
+        SpecError, match=r"lora_alpha of PEFT is train\.lora_parameters\.alpha here"
+    ):
+        check_sweep({**LEAST, "search": search}, "a sweep")
 
 
 def test_command_shows_one_key_whole():

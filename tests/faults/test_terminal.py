@@ -125,7 +125,7 @@ def test_command_that_goes_on_does(lab):
         check=False,
     )
     assert goes_on.returncode == 0, goes_on.stderr
-    assert "Continuing after 1 finished trials: study tiny" in goes_on.stdout
+    assert "Continuing after 1 finished trial: study tiny" in goes_on.stdout
     here.check(2)
 
 

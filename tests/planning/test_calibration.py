@@ -242,7 +242,8 @@ def test_only_the_newest_trials_are_kept_beside_the_calibration(written, monkeyp
     assert kept[len(POINTS) :] == [1002, 1003, 1004]
 
 
-def without_measuring(monkeypatch, observed):
+def without_measuring(monkeypatch, observed, load=None):
+    monkeypatch.setattr(calibration, "n_competing", lambda: load)
     monkeypatch.setattr(calibration, "measure", lambda *_, **__: observed)
     monkeypatch.setattr(calibration, "profitable_workers", lambda *_: 1)
 
@@ -270,6 +271,24 @@ def test_start_measures_a_model_once(folder, monkeypatch):
     told = []
     assert calibration.ensure_calibrated(folder, first, 64e9, told.append) is first
     assert not told
+
+
+def test_model_measured_under_load_is_measured_again_on_an_idle_machine(folder, monkeypatch):
+    without_measuring(monkeypatch, observed_with(CPU), load=5.0)
+    told = []
+    busy = calibration.ensure_calibrated(folder, None, 64e9, told.append)
+    assert "measured under load: 5.0 processes compete for the cores" in told
+    assert busy.speed.how.endswith("under load; the next start measures again")
+    assert calibration.cost_model(folder).under_load
+    # As long as it is busy that would be no better.
+    assert calibration.ensure_calibrated(folder, busy, 64e9, told.append) is busy
+    monkeypatch.setattr(calibration, "n_competing", lambda: None)
+    told.clear()
+    idle = calibration.ensure_calibrated(folder, busy, 64e9, told.append)
+    assert told[0].startswith("this model was measured while other programs used the cores")
+    assert not idle.under_load
+    assert "load" not in idle.speed.how
+    assert calibration.ensure_calibrated(folder, idle, 64e9, told.append) is idle
 
 
 def test_points_that_need_more_than_there_is_are_not_measured(folder, monkeypatch):

@@ -86,6 +86,29 @@ def test_child_that_is_killed_at_one_point_goes_on_after_it(monkeypatch):
     assert started == [4, 2]
 
 
+def test_step_that_takes_too_long_is_tried_again_after_the_others(monkeypatch, tmp_path):
+    # The child waits once at rank 2 and always at rank 3.
+    start, started = child_that(
+        "import time\n"
+        "for each in asked:\n"
+        "    seen = os.path.exists(str(each['rank']))\n"
+        "    open(str(each['rank']), 'w').close()\n"
+        "    if each['rank'] == 3 or (each['rank'] == 2 and not seen):\n"
+        "        time.sleep(60)\n"
+        f"    print({LINE}, flush=True)"
+    )
+    monkeypatch.setattr(measured_steps, "_start_child", start)
+    monkeypatch.setattr(measured_steps, "_STEP_S", 1.0)
+    monkeypatch.setattr(measured_steps, "_FIRST_STEP_S", 4.0)
+    monkeypatch.chdir(tmp_path)
+    told = []
+    observed = measure("model", of_rank(1, 2, 3, 4), told.append)
+    assert [each.peak_bytes for each in observed] == [1, 4, 2]
+    assert started == [4, 3, 3]
+    assert told.count("a training step took more than 1 s") == 3
+    assert told[-2:] == [*("measured 3 of 4 training steps", "a training step took more than 1 s")]
+
+
 def test_line_that_a_dying_child_half_wrote_is_left_out(monkeypatch):
     start, _ = child_that(
         f"each = asked[0]\nprint({LINE})\nsys.stdout.write('{{\"peak_b')\nsys.exit(1)"

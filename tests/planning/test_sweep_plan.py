@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from hawsweep.cli import main
-from hawsweep.errors import MemoryBudgetError, ModelError, UnknownArchitectureError
+from hawsweep.errors import DataError, MemoryBudgetError, ModelError, UnknownArchitectureError
 from hawsweep.machine import memory
 from hawsweep.machine.memory import Budget
 from hawsweep.models.known_configs import KNOWN_MODELS
@@ -154,7 +154,11 @@ def test_unknown_architecture_of_a_local_model_is_refused(tmp_path):
 
 
 def test_local_model_is_planned_by_its_config(tmp_path, tiny_model_dir):
-    spec = sweep(**{"model": str(tiny_model_dir), "search.num_layers": {"choices": [1, 3]}})
+    space = {"num_layers": [1, 3], "lora_parameters.rank": [8, 32]}
+    spec = sweep(
+        model=str(tiny_model_dir),
+        **{f"search.{key}": {"choices": values} for key, values in space.items()},
+    )
     plan = planned("8GB", spec)
     assert plan.memory.shape.n_layers == 3
     assert plan.smallest.plan.needed_bytes < planned("8GB").smallest.least.needed_bytes / 10
@@ -181,8 +185,75 @@ def test_longer_sequences_need_more_memory_and_time():
         needs = [verdict.least.needed_bytes for verdict in verdicts]
         assert needs == sorted(set(needs))
         assert verdicts[0].seconds < verdicts[-1].seconds
-    assert plans[2].work.how.startswith("the data is not here")
+    assert plans[2].work.how.startswith("assumed up to max_seq_length")
     assert planned("128GB").largest == plans[2].largest  # the sweep's own length
+
+
+def test_lengths_of_data_that_is_not_here_are_those_of_pairs():
+    work = planned("32GB", data_pairs=2831).work
+    assert len(work.lengths) == 2831
+    assert (work.lengths.min(), work.lengths.max()) == (2, 1024)
+    assert 0.4 < work.mean_tokens / 1024 < 0.45  # the Fornander corpus, so cut: 1 / 2.4
+    assert (work.lengths == 1024).sum() >= 64  # enough for any step: memory is as before
+    assert (work.n_targets == work.lengths - 1).all()
+
+
+def test_sweep_that_start_refuses_is_not_planned():
+    with pytest.raises(ModelError, match=r"fine_tune_type is full, but .* is quantized"):
+        planned("128GB", sweep(**{"train.fine_tune_type": "full"}))
+    with pytest.raises(ModelError, match=r"num_layers is 99, but the model has 34"):
+        planned("128GB", sweep(**{"search.num_layers": {"choices": [99]}}))
+    with pytest.raises(ModelError, match="match no linear layer"):
+        planned("128GB", sweep(**{"train.lora_parameters.keys": ["nowhere"]}))
+    few = {"data": "phrasebook", "train.batch_size": 4000}
+    with pytest.raises(
+        DataError, match=r"batch_size is 4000, but the split train has \d+ examples"
+    ):
+        planned("128GB", sweep(**few))
+
+
+def test_memory_by_part_adds_up_to_the_peak():
+    plan = planned("128GB")
+    shown = to_plain(plan)
+    for end, fit in (("smallest", plan.smallest), ("largest", plan.largest)):
+        parts = shown[end]["memory"]
+        step = list(parts)[: list(parts).index("training")]
+        assert step == [
+            *("weights", "adapter", "optimizer", "gradients", "activations", "attention", "loss")
+        ]
+        assert parts["training"] == fit.plan.peak_bytes
+        assert sum(parts[part] for part in step) == pytest.approx(parts["training"], abs=10)
+        assert parts["weights"] == plan.memory.shape.weight_bytes()
+        assert parts["weights"] < parts["evaluation"] < parts["training"] * 2
+        assert parts["translations"] * 1.15 == pytest.approx(plan.scoring_bytes)
+        assert parts["cache"] == max(10**9, fit.plan.peak_bytes // 4)
+        train = fit.train
+        assert shown[end]["epochs"] == round(train.iters * train.batch_size / 1000, 3)
+    assert shown["largest"]["memory"]["adapter"] > shown["smallest"]["memory"]["adapter"]
+
+
+def test_attention_grows_with_the_square_of_the_length():
+    short, long = (
+        to_plain(planned("128GB", sweep(**{"train.max_seq_length": length})))["smallest"]["memory"]
+        for length in (512, 1024)
+    )
+    assert 3.5 < long["attention"] / short["attention"] < 4.5
+    assert 1.8 < long["activations"] / short["activations"] < 2.2
+
+
+@pytest.mark.parametrize("shown_as", ["table", "json"])
+def test_sweep_whose_keys_change_no_memory_has_its_numbers_too(shown_as):
+    options = ["--all"] if shown_as == "table" else ["--json"]
+    done = CliRunner().invoke(main, ["plan", "long-run", "--ram", "64GB", *options])
+    assert done.exit_code == 0, done.output
+    peak = plan_sweep(read_sweep(find_sweep("long-run")), ram="64GB").largest.plan.peak_bytes
+    if shown_as == "json":
+        assert json.loads(done.stdout)["search"] == {}
+        assert json.loads(done.stdout)["largest"]["memory"]["training"] == peak
+    else:
+        (row,) = (line for line in done.stdout.splitlines() if line.startswith("any "))
+        assert f"{peak / 1e9:.2f}" in row
+        assert "whole" in row
 
 
 def test_so_many_pairs_as_asked_are_planned_for():

@@ -348,7 +348,7 @@ def test_finished_study_is_said_to_be_finished(content, place):
     study, _ = create_study(open_storage(place, create=True), place, "a-study", spec, {})
     study.tell(study.ask(), 0.5)
     (found,) = found_in({**content, "trials": 1}, place, "study")
-    assert "study 'a-study' is finished: 1 of 1 trials" in found.text
+    assert "study 'a-study' is finished: 1 of 1 trial" in found.text
     (found,) = found_in({**content, "trials": 2}, place, "study")
     assert (found.state, found.text) == ("ok", "start goes on with study 'a-study'")
 

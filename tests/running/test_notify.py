@@ -472,9 +472,9 @@ def test_sweep_in_the_background_tells_and_keeps_no_secret(
                 process.terminate()
     assert [path for path, _ in receiver.got] == [f"/{SECRET}"] * 3
     start, best, end = [body["message"] for _, body in receiver.got]
-    assert start == "tiny: starts: 1 trials"
-    assert re.match(r"tiny: trial 0 is the best so far, score \d+\.\d+; 1 of 1 trials$", best)
-    assert end.startswith("tiny: finished, 1 of 1 trials. ")
+    assert start == "tiny: starts: 1 trial"
+    assert re.match(r"tiny: trial 0 is the best so far, score \d+\.\d+; 1 of 1 trial$", best)
+    assert end.startswith("tiny: finished, 1 of 1 trial. ")
     told = (tmp_path / "told").read_text().splitlines()
     assert told == [f"{event} {SECRET}" for event in ("start", "best", "end")]
     log = (studies / "tiny" / "sweep.log").read_text()

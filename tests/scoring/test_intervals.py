@@ -59,6 +59,17 @@ def test_one_value_says_nothing_of_how_sure_it_is():
     assert not found.excludes_zero
 
 
+def test_ends_stay_within_what_a_score_can_be():
+    values = [1.0, 0.0, 0.1, 0.1, 0.1, 0.1, 0.0, 0.0, 1.0, 0.0]
+    free, kept = mean_interval(values), mean_interval(values, bounds=(-1.0, 1.0))
+    assert free.high > 1
+    assert (kept.mean, kept.low, kept.high) == (free.mean, free.low, 1.0)
+    turned = mean_interval([1 - value for value in values], bounds=(0.0, 1.0))
+    assert (turned.low, turned.high) == pytest.approx((0.0, 1 - free.low))
+    few = mean_interval([1.0] * 7 + [0.2, 0.3], bounds=(0.0, 1.0))
+    assert few.low == -math.inf  # not known, and not taken for 0
+
+
 def test_differences_on_the_same_items_are_surer_than_of_two_means():
     items = normal(1, 50, deviation=0.3)
     one, other = items + 0.05 + normal(2, 50, 0, 0.02), items

@@ -190,7 +190,7 @@ def test_search_that_cannot_be_is_refused_with_its_value(sweep, search, fault):
         ({"train": "batch_size: 0"}, "train.batch_size is 0, must be 1 or more"),
         ({"train": "batch_size: two"}, "train.batch_size is 'two', must be a whole number"),
         ({"train": "mask_prompt: maybe"}, "train.mask_prompt is 'maybe', must be true or false"),
-        ({"train": "num_layers: 0"}, "is 0, must be 1 or more, or -1 for all layers"),
+        ({"train": "num_layers: 0"}, "is 0, must be 1 or more, -1 for all layers, or a share"),
         (
             {"train": "optimizer: lion"},
             "train.optimizer is 'lion', must be 'adam', 'adamw', 'sgd', 'adafactor' or",

@@ -125,11 +125,12 @@ def test_every_searchable_key_but_the_model_is_a_train_key():
         "optimizer": "muon",
         "order": "curriculum",
         "lr_schedule.name": "cosine",
+        "lora_parameters.keys": ("self_attn.q_proj", "mlp.up_proj"),
     }
     for key, kind in SEARCHABLE.items():
         if key == MODEL:
             continue
-        value = names[key] if kind is str else {int: 2, float: 0.5}[kind]
+        value = names[key] if kind is str else {int: 16, float: 0.5}[kind]
         settings = {}
         set_key(settings, key, value)
         found = TrainSpec.model_validate(settings).model_dump()

@@ -283,5 +283,5 @@ def test_study_is_not_begun_anew_over_the_folders_of_trials(place):
         "Move that folder away, or start under another name with --study."
     )
     backup_path(place.database_path).touch()
-    with pytest.raises(StudyError, match=r"hawsweep\.db\.backup may know it: `hawsweep doctor`"):
+    with pytest.raises(StudyError, match=r"hawsweep\.db\.backup may know it: `hawsweep doctor "):
         check_trials_not_lost("rates", place)

@@ -73,7 +73,8 @@ def test_file_that_is_no_database_is_refused_and_left_as_it_is(place, create):
     place.database_path.write_bytes(content)
     fault = fault_of(place, create=create)
     assert f"{place.database_path} is not a usable SQLite database" in fault
-    assert "It is unchanged. `hawsweep doctor` shows whether a backup can be restored" in fault
+    doctor = place.command("doctor")
+    assert f"It is unchanged. `{doctor}` shows whether a backup can be restored" in fault
     assert place.database_path.read_bytes() == content
 
 

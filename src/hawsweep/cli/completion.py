@@ -106,10 +106,9 @@ def _read(ctx: click.Context, read: "Callable[[RDBStorage], T]") -> T | None:
     from hawsweep.study.storage import STORAGE_FAULTS, open_storage
 
     place = _place(ctx)
-    if place.database_path is None or not place.database_path.is_file():
-        return None
     with suppress(StudyError, *STORAGE_FAULTS):
-        return read(open_storage(place))
+        if (path := place.database_path) is not None and path.is_file():
+            return read(open_storage(place))
     return None
 
 

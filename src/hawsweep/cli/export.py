@@ -80,7 +80,7 @@ def export(
         exported = export_trial(study, place, Request(**asked, target=target), spinner.update)
     from hawsweep.views.terminal.export import export_picture, next_commands
 
-    commands = next_commands(exported, exported.example)
+    commands = next_commands(exported, exported.example, place.options)
     if as_json:
         content = {**asdict(exported), "folder": str(exported.folder), "next": commands}
         print_json(content)

@@ -52,7 +52,7 @@ def init(
     from hawsweep.study.place import check_name
 
     name = name or (output.stem if output else Path(data.rstrip("/")).stem)
-    check_name(name)
+    name = check_name(name)
     path = output or Path("sweeps") / f"{name}.yaml"
     check_free(path, force=force)
     console = make_console(stderr=as_json)

@@ -27,7 +27,7 @@ from hawsweep.cli.start import overrides_of
     "--data-pairs",
     type=click.IntRange(1, 10**7),
     metavar="N",
-    help="Plan for this many examples, all as long as --max-seq-length.",
+    help="Plan for this many examples of up to --max-seq-length tokens.",
 )
 @click.option("--max-seq-length", type=click.IntRange(8, 2**24), metavar="N", help="Tokens.")
 @click.option(

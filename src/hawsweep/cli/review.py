@@ -1,6 +1,5 @@
 """``hawsweep review``."""
 
-import shlex
 import sys
 from typing import TYPE_CHECKING
 
@@ -61,7 +60,7 @@ def review(name: str, n_sentences: int, again: bool, place: Place, as_json: bool
         console.print(begin_picture(session))
     while (question := session.question()) is not None:
         if not _ask(console, session, question):
-            command = shlex.join(["hawsweep", "review", name, *place.options])
+            command = place.command("review", name)
             console.print()
             console.print(
                 f"{session.n_judged} of {session.n_sentences} sentences are judged. Go on: "

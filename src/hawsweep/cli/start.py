@@ -150,8 +150,8 @@ def _start_detached(
         pid, log = start_detached(command, study_name, place, notify)
     for line in (
         f"Study [bold]{study_name}[/bold] runs in the background as process {pid}.",
-        f"Watch it    hawsweep status {study_name} --watch",
-        f"Stop it     hawsweep stop {study_name}",
+        f"Watch it    {place.command('status', study_name, '--watch')}",
+        f"Stop it     {place.command('stop', study_name)}",
     ):
         console.print(line, highlight=False)
     console.print(f"Its output is in {log}", highlight=False, markup=False)

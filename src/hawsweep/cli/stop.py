@@ -40,7 +40,7 @@ def stop(name: str, trial: int | None, now: bool, place: Place) -> None:
     with console.status("stopping: the trials save their state") as spinner:
         was_run = ask_to_stop(name, place, spinner.update, now=now)
     console.print(
-        f"Stopped. To go on: hawsweep start {name}"
+        f"Stopped. To go on: {place.command('start', name)}"
         if was_run
         else f"No process on this machine runs study {name!r}. On other machines it stops shortly.",
         highlight=False,

@@ -61,6 +61,6 @@ def validate(
     else:
         from hawsweep.views.terminal.sweep_file import verdict_picture
 
-        console.print(verdict_picture(name, found))
+        console.print(verdict_picture(name, found, place.command("start", name)))
     if state == "fault":
         sys.exit(1)

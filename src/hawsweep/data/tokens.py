@@ -47,10 +47,17 @@ class Examples(Sequence[Example]):
         tokens: npt.NDArray[np.int32],
         lengths: npt.NDArray[np.int32],
         n_targets: npt.NDArray[np.int32],
+        starts: npt.NDArray[np.int64] | None = None,
     ) -> None:
         self._tokens = tokens
-        self._ends = np.cumsum(lengths, dtype=np.int64)
+        self._starts = np.cumsum(lengths, dtype=np.int64) - lengths if starts is None else starts
         self.lengths, self.n_targets = lengths, n_targets
+
+    def cut(self, max_seq_length: int, kept: npt.NDArray[np.bool_]) -> "Examples":
+        """Those that are ``kept``, each with at most so many tokens."""
+        cut = np.maximum(self.lengths - max_seq_length, 0)
+        lengths, n_targets = self.lengths - cut, self.n_targets - cut
+        return Examples(self._tokens, lengths[kept], n_targets[kept], self._starts[kept])
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -62,9 +69,8 @@ class Examples(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        length = int(self.lengths[index])
-        end = int(self._ends[index])
-        return Example(self._tokens[end - length : end], length - int(self.n_targets[index]))
+        length, start = int(self.lengths[index]), int(self._starts[index])
+        return Example(self._tokens[start : start + length], length - int(self.n_targets[index]))
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,23 @@ class Encoded:
     n_empty: int
     weights: npt.NDArray[np.float32] | None = None
     warnings: tuple[str, ...] = ()
+
+    def cut(self, max_seq_length: int) -> "Encoded":
+        """The split as it is at a smaller ``max_seq_length``.
+
+        Raises:
+            DataError: Nothing is left to learn from.
+        """
+        lengths, n_targets = self.examples.lengths, self.examples.n_targets
+        kept = n_targets > np.maximum(lengths - max_seq_length, 0)
+        if not kept.any():
+            raise _nothing_to_learn(max_seq_length, int(lengths.max()), len(lengths), 0, "")
+        return replace(
+            self,
+            examples=self.examples.cut(max_seq_length, kept),
+            record_indices=self.record_indices[kept],
+            weights=None if self.weights is None else self.weights[kept],
+        )
 
 
 def encode(

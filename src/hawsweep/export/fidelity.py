@@ -26,6 +26,7 @@ from hawsweep.study.attributes import SELF_CHECK, SPEC
 from hawsweep.study.baselines import base_dir_of
 from hawsweep.study.place import Place
 from hawsweep.study.study import date_of, spec_of
+from hawsweep.text import counted
 
 # The largest change of the mean score of the same prompts, as a share of the metric's scale.
 TOLERANCE = 0.01
@@ -68,7 +69,7 @@ class Check:
         if self.expected is not None:
             text += f" (trial {self.expected:.4f})"
         if self.identical is not None and self.near is not None:
-            text += f", {self.identical:.0%} of {self.n_prompts} answers identical"
+            text += f", {self.identical:.0%} of {counted(self.n_prompts, 'answer')} identical"
             text += "" if self.identical == 1 else f", {self.near:.0%} nearly"
         return text
 

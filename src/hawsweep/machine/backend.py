@@ -390,7 +390,12 @@ def limit_cache(peak_bytes: float) -> None:
     Without a limit MLX keeps all of them up to its memory limit: of steps of varying width several
     times what a step needs (ml-explore/mlx-lm#986). Its CPU backend keeps none.
     """
-    _core().set_cache_limit(int(max(_CACHE_SHARE * peak_bytes, _LEAST_CACHE_BYTES)))
+    _core().set_cache_limit(most_cached(peak_bytes))
+
+
+def most_cached(peak_bytes: float) -> int:
+    """The most bytes in freed buffers of a trial with this peak; see ``limit_cache``."""
+    return int(max(_CACHE_SHARE * peak_bytes, _LEAST_CACHE_BYTES))
 
 
 def clear_cache() -> None:

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,13 @@ from typing import Any
 import psutil
 
 from hawsweep.errors import StudyBusyError, StudyError
-from hawsweep.machine import mac
+from hawsweep.machine import mac, memory
 
+# Processes for each core, from which on times are too long.
+_BUSY = 1.5
 _LOCK_TRIES, _LOCK_POLL_S = 10, 0.05
+# No lock was made here, or none can be held: on a disk that cannot be written nothing runs.
+_NO_HOLDER = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -129,12 +134,15 @@ def _is_same_mac(owner: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
+def supervising(
+    folder: Path, about: Mapping[str, Any], options: Sequence[str] = ()
+) -> Iterator[None]:
     """Hold a study's lock. The system releases it when this process ends, for any reason.
 
     Args:
         folder: The study's.
         about: Facts about the holder for other processes, beside its identity.
+        options: Of commands that look at the study, for the message of an error.
 
     Raises:
         StudyBusyError: Another process holds it.
@@ -154,7 +162,7 @@ def supervising(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
                 break
             time.sleep(_LOCK_POLL_S)  # a process that checks the lock holds it for a moment
         if not taken:
-            raise StudyBusyError(_busy_text(folder, supervisor_of(folder) or {}))
+            raise StudyBusyError(_busy_text(folder.name, supervisor_of(folder) or {}, options))
         file.truncate(0)
         file.write(json.dumps({**identity(), "since": time.time(), **about}))
         file.flush()
@@ -180,6 +188,12 @@ def asking(folder: Path) -> Iterator[None]:
         yield
 
 
+def n_competing() -> float | None:
+    """The processes that compete for the cores; None where there are cores enough for them."""
+    load = os.getloadavg()[0]
+    return load if load > _BUSY * memory.usable_cores() else None
+
+
 def supervisor_of(folder: Path) -> dict[str, Any] | None:
     """The facts that the holder of a study's lock wrote; None if it is free."""
     path = _lock_path(folder)
@@ -189,7 +203,9 @@ def supervisor_of(folder: Path) -> dict[str, Any] | None:
                 return None
             told: dict[str, Any] = json.loads(file.read() or "{}")
             return told
-    except (FileNotFoundError, PermissionError):
+    except OSError as fault:
+        if fault.errno not in _NO_HOLDER:
+            raise
         return None
     except json.JSONDecodeError:
         return {}  # it is just writing it
@@ -223,13 +239,16 @@ def _is_still(file: Any, path: Path) -> bool:
         return False
 
 
-def _busy_text(folder: Path, holder: Mapping[str, Any]) -> str:
+def _busy_text(name: str, holder: Mapping[str, Any], options: Sequence[str]) -> str:
     since = time.strftime("%H:%M", time.localtime(holder["since"])) if "since" in holder else "?"
-    name = folder.name
+    status, stop, worker = (
+        shlex.join(["hawsweep", *command, *options])
+        for command in (("status", name, "--watch"), ("stop", name), ("worker", name))
+    )
     return (
         f"Study {name!r} is being run by process {holder.get('pid', '?')} on this machine since "
-        f"{since}. Look at it with `hawsweep status {name} --watch`, stop it with `hawsweep stop "
-        f"{name}`, or add workers to it with `hawsweep worker {name}`."
+        f"{since}. Look at it with `{status}`, stop it with `{stop}`, or add workers to it with "
+        f"`{worker}`."
     )
 
 

@@ -178,12 +178,13 @@ class ModelShape:
         Raises:
             ModelError: The model has fewer.
         """
-        if train.num_layers > self.n_layers:
+        n_trained = train.n_blocks(self.n_layers)
+        if n_trained > self.n_layers:
             raise ModelError(
                 f"train.num_layers is {train.num_layers}, but the model has {self.n_layers} "
                 "blocks. Use that many or fewer, or -1 for all."
             )
-        return self.n_layers if train.num_layers < 0 else train.num_layers
+        return n_trained
 
     def _trained_shapes(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
         if train.fine_tune_type == "full":

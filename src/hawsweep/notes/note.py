@@ -36,6 +36,7 @@ from hawsweep.study.place import Place
 from hawsweep.study.trials import best_trial, complete_trials, count_finished, read_test
 from hawsweep.text import (
     clock,
+    counted,
     duration,
     faults_text,
     finite,
@@ -118,7 +119,7 @@ def _importance(study: optuna.Study) -> str:
     if n < 2:
         return ""
     few = f", too few to go by: it takes {FEWEST_TRIALS}" if n < FEWEST_TRIALS else ""
-    return f"The importance on the dashboard's page rests on {n} complete trials{few}."
+    return f"The importance on the dashboard's page rests on {counted(n, 'complete trial')}{few}."
 
 
 def _confirming_page(study: optuna.Study) -> str:
@@ -212,10 +213,11 @@ def _standing(study: optuna.Study, *, ended: bool) -> str:
     told = f" ({_counted(with_result)})" if with_result else ""
     told += f", and {_counted(others)}" if others else ""
     if not ended:
-        return f"Under way: {done} of {asked or '?'} trials{told}."
+        return f"Under way: {done} of {counted(asked, 'trial') if asked else '? trials'}{told}."
     if asked is not None and done < asked:
-        return f"Stopped after {done} of {asked} trials{told}. `hawsweep start` goes on."
-    return f"Done: {done} trials{told}."
+        told += ". `hawsweep start` goes on."
+        return f"Stopped after {done} of {counted(asked, 'trial')}{told}"
+    return f"Done: {counted(done, 'trial')}{told}."
 
 
 def _counted(states: Counter[str]) -> str:

@@ -25,6 +25,7 @@ import numpy as np
 from hawsweep.errors import BackendError, UnknownArchitectureError
 from hawsweep.files import replace_text
 from hawsweep.machine import backend, memory
+from hawsweep.machine.processes import n_competing
 from hawsweep.models.config_file import read_config, read_config_text
 from hawsweep.models.shape import ModelShape, is_known, shape_of
 from hawsweep.planning import measured_steps
@@ -153,10 +154,10 @@ def _of_content(text: str, model_path: Path) -> CostModel | None:
         observed = [Observation.of(each) for each in content["observed"]]
         kept = ModelShape.of(content["shape"])
         shape = kept if not is_known(kept.architecture) else _shape_here(model_path) or kept
-        n_workers = int(content["n_workers"])
+        n_workers, under_load = int(content["n_workers"]), content.get("under_load", False)
     except (KeyError, TypeError, ValueError):
         return None
-    return _memory_model(shape, observed, n_workers)[0]
+    return _memory_model(shape, observed, n_workers, under_load=under_load)[0]
 
 
 def uncalibrated(shape: ModelShape, device: Device, chip: str | None = None) -> CostModel:
@@ -187,7 +188,7 @@ def cost_model(model_path: Path) -> CostModel | None:
 
 
 def _memory_model(
-    shape: ModelShape, observed: Sequence[Observation], n_workers: int
+    shape: ModelShape, observed: Sequence[Observation], n_workers: int, *, under_load: bool = False
 ) -> tuple[CostModel, list[Residual]]:
     device = backend.device_here()
     fitted, residuals = fit(shape, device, observed)
@@ -196,7 +197,12 @@ def _memory_model(
     if not is_known(shape.architecture):
         fitted = replace(fitted, error=max(_UNKNOWN_ERROR, fitted.error))
         how += f" alone: the architecture {shape.architecture} is not known"
-    return CostModel(shape, device, fitted, speed, how, is_calibrated=True), residuals
+    if under_load:
+        speed = replace(speed, how=f"{speed.how} under load; the next start measures again")
+    return (
+        CostModel(shape, device, fitted, speed, how, is_calibrated=True, under_load=under_load),
+        residuals,
+    )
 
 
 def ensure_calibrated(
@@ -205,19 +211,25 @@ def ensure_calibrated(
     budget_bytes: float,
     progress: SayProgress,
 ) -> CostModel | None:
-    """A model's memory model here; without a calibration the model is measured now.
+    """A model's memory model here; without a calibration the model is measured now. One measured
+    under load is measured again if the machine is idle now.
 
     Args:
         known: The result of ``cost_model``; it is kept if measuring fails, or memory for it is
             short.
     """
     if known is not None and known.is_calibrated:
-        return known
-    progress("measuring this model's training steps (once on this machine)")
+        if not known.under_load or n_competing() is not None:
+            return known
+        progress("this model was measured while other programs used the cores: measuring it again")
+    else:
+        progress("measuring this model's training steps (once on this machine)")
     try:
         return calibrate(model_path, progress, budget_bytes=budget_bytes)[0]
     except BackendError as fault:
-        progress(f"{fault} Going by {'nothing' if known is None else 'its shape alone'}.")
+        by = "nothing" if known is None else "its shape alone"
+        by = "what was measured before" if known is not None and known.is_calibrated else by
+        progress(f"{fault} Going by {by}.")
         return known
 
 
@@ -237,8 +249,10 @@ def calibrate(
     Raises:
         BackendError: No point could be measured.
     """
-    device = backend.device_here()
+    device, load = backend.device_here(), n_competing()
     backend.check_folders()
+    if load is not None:
+        progress(f"measured under load: {load:.1f} processes compete for the cores")
     shape = _shape_here(model_path)
     if shape is None:
         raise BackendError(f"mlx-lm cannot build {model_path} to see its shape.")
@@ -261,8 +275,9 @@ def calibrate(
     # Two on a GPU wait for each other, and together they may fill it: one, unless asked for more.
     most = int(min(cores if device == "cpu" else 1, budget_bytes // needed(PACE)))
     n_workers = profitable_workers(model_path, most, cores, progress)
-    _write(cache_file(model_path), observed, n_workers, shape)
-    return _memory_model(shape, observed, n_workers)
+    under_load = load is not None
+    _write(cache_file(model_path), observed, n_workers, shape, under_load=under_load)
+    return _memory_model(shape, observed, n_workers, under_load=under_load)
 
 
 def note_trial(model_path: Path, observation: Observation) -> None:
@@ -333,11 +348,19 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content if whole else None
 
 
-def _write(path: Path, observed: Sequence[Observation], n_workers: int, shape: ModelShape) -> None:
+def _write(
+    path: Path,
+    observed: Sequence[Observation],
+    n_workers: int,
+    shape: ModelShape,
+    *,
+    under_load: bool = False,
+) -> None:
     content = {
         "version": _VERSION,
         "n_calibration": len(observed),
         "n_workers": n_workers,
+        "under_load": under_load,
         "device": backend.device_here(),
         "shape": shape.to_plain(),
         "observed": [each.to_plain() for each in observed],

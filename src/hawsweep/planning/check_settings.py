@@ -1,19 +1,22 @@
 """Whether a model and its data can be trained with every setting of a sweep."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hawsweep.data.validation_set import value_ends
 from hawsweep.errors import DataError, ModelError
+from hawsweep.models.shape import ModelShape
 from hawsweep.spec.space import apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
+from hawsweep.text import counted
 
 # What decides whether a model can be trained so.
 _SHAPE_KEYS = (
     "fine_tune_type",
     "num_layers",
     "lora_parameters.rank",
+    "lora_parameters.keys",
     "optimizer",
     "lora_parameters.alpha",
     "lora_parameters.scale",
@@ -40,6 +43,38 @@ def check_model(spec: SweepSpec, config: Mapping[str, Any]) -> None:
         )
 
 
+def check_shape(spec: SweepSpec, shape: ModelShape) -> None:
+    """Refuse layers that the model does not have, and ranks above the width of a layer.
+
+    Raises:
+        ModelError: The message says which.
+    """
+    for train in differing_trains(spec):
+        shape.adapted_linears(train)
+        lora = train.lora_parameters
+        width = narrowest_layer(shape, lora.keys)
+        if train.fine_tune_type != "full" and lora.rank > width:
+            raise ModelError(
+                f"lora_parameters.rank is {lora.rank}, above the width {width} of the narrowest "
+                f"layer. Use {width} or less, or leave that layer out by lora_parameters.keys."
+            )
+
+
+def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int:
+    """The width of the narrowest layer to adapt in a block.
+
+    Args:
+        keys: Names of layers; None for all except a router, which is as wide as the number of
+            experts.
+    """
+    widths = [
+        min(size)
+        for name, size in shape.linears.items()
+        if (keys is None or name in keys) and not name.endswith(("gate", "router"))
+    ]
+    return min(widths, default=shape.hidden_size)
+
+
 def check_batch_size(spec: SweepSpec, n_examples: int) -> None:
     """Refuse batches of more examples than there are.
 
@@ -50,8 +85,8 @@ def check_batch_size(spec: SweepSpec, n_examples: int) -> None:
     if largest > n_examples:
         where = "search" if "batch_size" in spec.search else "train"
         raise DataError(
-            f"{where}.batch_size is {largest}, but the split train has {n_examples} examples. Use "
-            "that many or fewer."
+            f"{where}.batch_size is {largest}, but the split train has "
+            f"{counted(n_examples, 'example')}. Use that many or fewer."
         )
 
 

@@ -11,9 +11,13 @@ from hawsweep.planning.workload import Workload
 from hawsweep.spec.space import SearchValue, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
+from hawsweep.text import counted
 
 # The keys that change a trial's memory.
-MEMORY_KEYS = ("fine_tune_type", "batch_size", "num_layers", "optimizer", "lora_parameters.rank")
+MEMORY_KEYS = (
+    *("fine_tune_type", "batch_size", "num_layers", "optimizer", "max_seq_length"),
+    *("lora_parameters.rank", "lora_parameters.keys"),
+)
 TIME_KEYS = ("iters", "grad_accumulation_steps")
 
 
@@ -43,8 +47,8 @@ def _check_scoring(spec: SweepSpec, known: CostModel, work: Workload, arrays_byt
     if needed <= arrays_bytes:
         return
     raise MemoryBudgetError(
-        f"Translating {spec.scoring.batch_size} prompts at a time needs {_gb(needed)}, and the "
-        f"budget leaves {_gb(max(0.0, arrays_bytes))}. Use "
+        f"Translating {counted(spec.scoring.batch_size, 'prompt')} at a time needs "
+        f"{_gb(needed)}, and the budget leaves {_gb(max(0.0, arrays_bytes))}. Use "
         f"{scoring_remedy(spec, known, work, arrays_bytes)}, or raise memory.budget.",
         needed - arrays_bytes,
     )
@@ -64,11 +68,15 @@ def scoring_bytes(
     """The most bytes for answering the validation prompts, with the error band; ``rows`` at a time,
     by default the sweep's ``scoring.batch_size``.
     """
+    return round(scoring_peak(spec, known, work, rows) * (1 + known.error))
+
+
+def scoring_peak(spec: SweepSpec, known: CostModel, work: Workload, rows: int | None = None) -> int:
+    """The same without the error band."""
     rows = min(rows or spec.scoring.batch_size, spec.scoring.max_examples)
     shown = spec.scoring.prompt.examples * work.mean_tokens  # of the baseline with examples
     longest = int(min(spec.train.max_seq_length, work.lengths.max() + shown))
-    peak = generation_peak(known.shape, rows, longest, spec.scoring.max_tokens, known.coefficients)
-    return round(peak * (1 + known.error))
+    return generation_peak(known.shape, rows, longest, spec.scoring.max_tokens, known.coefficients)
 
 
 def extreme_settings(
@@ -104,7 +112,7 @@ def _what_would(known: CostModel, train: TrainSpec, work: Workload, arrays_bytes
             )
             tried.append((f"train.max_seq_length: {length}", train, shorter))
     for layers in (8, 4):
-        if layers < known.shape.n_layers and (train.num_layers < 0 or train.num_layers > layers):
+        if layers < train.n_blocks(known.shape.n_layers):
             fewer = train.model_copy(update={"num_layers": layers})
             tried.append((f"train.num_layers: {layers}", fewer, work))
     if train.optimizer != "sgd":

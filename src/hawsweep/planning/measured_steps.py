@@ -9,11 +9,13 @@ import gc
 import json
 import math
 import os
+import queue
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,13 @@ from hawsweep.machine.without_torch import keep_torch_out
 from hawsweep.models.shape import ModelShape
 from hawsweep.planning.peak import Execution, Step
 from hawsweep.spec.train import TrainSpec
-from hawsweep.text import SayProgress
+from hawsweep.text import SayProgress, duration
 
+# Of a process that builds a model's shape, and of all processes that measure steps.
 _CHILD_TIMEOUT_S = 600
+# Until a child's first step, with libraries and weights, and of each later one. On an idle machine
+# a step takes seconds.
+_FIRST_STEP_S, _STEP_S = 300.0, 90.0
 # More workers are worth their memory if together they are this much faster.
 _LEAST_GAIN = 1.1
 
@@ -159,14 +165,16 @@ def measure(
 ) -> list[Observation]:
     """Measure points in child processes, ``n_children`` at a time with ``n_threads`` each.
 
-    The points of children that died are left out.
+    The point at which a child died is left out. One that takes too long is tried again after the
+    others, and then left out. After ten minutes no child is started.
 
     Args:
         budget_bytes: Of all children together: near it MLX waits instead of running ahead.
     """
     waiting = [list(todo[start::n_children]) for start in range(n_children)]
     observed: list[Observation] = []
-    n_done = 0
+    slow: list[Point] = []
+    ends = time.monotonic() + _CHILD_TIMEOUT_S
 
     def start(part: Sequence[Point]) -> "subprocess.Popen[str]":
         asked: dict[str, Any] = {
@@ -180,18 +188,59 @@ def measure(
     running = [(start(part), part) for part in waiting if part]
     while running:
         child, part = running.pop(0)
-        *whole, _ = _output(child).split("\n")  # the last part is empty or half a line
-        lines = [json.loads(line) for line in whole]
-        observed += [
-            Observation(point.train(), point.step, point.execution, **line)
-            for point, line in zip(part, lines, strict=False)
-        ]
-        n_done += len(lines)
-        progress(f"measured {n_done} of {len(todo)} training steps")
-        rest = part[len(lines) + 1 :]  # without the point at which it died
-        if rest and (child.returncode or len(lines) < len(part)):
-            running.append((start(rest), rest))
+        left = list(part)
+        for line in _lines(child):
+            point = left.pop(0)
+            observed.append(Observation(point.train(), point.step, point.execution, **line))
+            progress(f"measured {len(observed)} of {len(todo)} training steps")
+        was_slow = _end(child)
+        if not left:
+            continue
+        point = left.pop(0)  # at which it died, or was too slow
+        if was_slow:
+            progress(f"a training step took more than {duration(_STEP_S)}")
+            if point not in slow:
+                slow.append(point)
+                left.append(point)
+        if left and time.monotonic() < ends:
+            running.append((start(left), left))
     return observed
+
+
+def _lines(child: "subprocess.Popen[str]") -> Iterator[dict[str, Any]]:
+    """The measurements of a child as they come, until it ends or one takes too long."""
+    said: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        assert child.stdout is not None
+        for line in child.stdout:
+            said.put(line)
+        said.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    limit_s = _FIRST_STEP_S
+    try:
+        while (line := said.get(timeout=limit_s)).endswith("\n"):  # else it is empty or half
+            yield json.loads(line)
+            limit_s = _STEP_S
+        child.wait(timeout=_STEP_S)
+    except (queue.Empty, subprocess.TimeoutExpired):
+        return
+    except BaseException:
+        _end(child)  # Ctrl-C does not reach it
+        raise
+
+
+def _end(child: "subprocess.Popen[str]") -> bool:
+    """End a child; whether it still ran."""
+    is_running = child.poll() is None
+    if is_running:
+        child.kill()
+    child.wait()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()
+    return is_running
 
 
 def built_shape(config: Mapping[str, Any], *, in_float32: bool) -> ModelShape | None:

@@ -191,14 +191,20 @@ def slice_tokens(vocabulary: int, device: Device) -> int:
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes at the peak, by purpose."""
+    """Bytes at the peak, by purpose.
+
+    Attributes:
+        attention: The weights of attention among the activations.
+        loss: The head's logits and what follows them; 0 where they are freed before the peak.
+    """
 
     weights: float
     adapter: float
     optimizer: float
     gradients: float
     activations: float
-    head: float
+    attention: float
+    loss: float
 
     @property
     def total(self) -> int:
@@ -235,23 +241,26 @@ def training_peak(
     head = _head(shape, step, execution, k)
     if execution.grad_checkpoint:
         inputs = step.n_tokens * shape.hidden_size * k.value_bytes
-        kept = n_trained * (k.inputs * inputs + k.inputs_scores * scores)
+        kept, kept_scores = n_trained * k.inputs * inputs, n_trained * k.inputs_scores * scores
         at_head = k.forward * values
-        backward = k.again * (values + copies) + inner + k.again_scores * scores
+        backward, backward_scores = k.again * (values + copies) + inner, k.again_scores * scores
     else:
         # A copy is kept in the place of the 16-bit input, which only it needed.
         copied = copies * (1 - k.value_bytes / FLOAT32_BYTES)
-        kept = n_trained * (k.kept * values + inner + k.kept_scores * scores + copied)
+        kept = n_trained * (k.kept * values + inner + copied)
+        kept_scores = n_trained * k.kept_scores * scores
         at_head = 0.0
-        backward = k.backward * values + k.backward_scores * scores
-    if at_head + head < backward:
+        backward, backward_scores = k.backward * values, k.backward_scores * scores
+    if at_head + head < backward + backward_scores:
         at_head, head = backward, 0.0
+        kept_scores += backward_scores
     return Peak(
         shape.weight_bytes(),
         adapter + k.fixed_bytes,
         shape.optimizer_bytes(train),
         gradients,
         kept + at_head,
+        kept_scores,
         head,
     )
 

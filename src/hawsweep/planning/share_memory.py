@@ -75,7 +75,8 @@ def share_memory(spec: SweepSpec, paths: Mapping[str, Path], say: SayProgress) -
     if len(left_out) == len(paths):
         reasons = [f"{model}: {each.reason}" for model, each in left_out.items()]
         raise MemoryBudgetError("No model of this sweep fits into memory:", lines=reasons)
-    say(f"memory: {budget.how}; {bytes_each / 1e9:.1f} GB for each of {n_workers} workers")
+    each_of = f"each of {n_workers} workers" if n_workers > 1 else "one worker"
+    say(f"memory: {budget.how}; {bytes_each / 1e9:.1f} GB for {each_of}")
     return WorkerShares(n_workers, bytes_each, left_out, known)
 
 

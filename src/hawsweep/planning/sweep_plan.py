@@ -21,8 +21,10 @@ from hawsweep.models import resolve
 from hawsweep.models.config_file import read_config
 from hawsweep.models.known_configs import KNOWN_MODELS, find_known
 from hawsweep.planning import calibration
+from hawsweep.planning.check_settings import check_batch_size, check_model, check_shape
 from hawsweep.planning.chips import assumed_speed, chip_with
 from hawsweep.planning.fits import MEMORY_KEYS, TIME_KEYS, extreme_settings, scoring_bytes
+from hawsweep.planning.memory_parts import memory_parts
 from hawsweep.planning.peak import EMBEDDER_BYTES, arrays_budget
 from hawsweep.planning.trial_plan import (
     CostModel,
@@ -118,14 +120,19 @@ def plan_sweep(
         data_pairs: Plan for this many examples of the longest kind, instead of the data.
 
     Raises:
-        ModelError: The model's shape is not known.
+        ModelError: The model's shape is not known, or it cannot be trained as the sweep says.
+        DataError: The data has fewer examples than a batch.
         MemoryBudgetError: The budget makes no sense for this model.
     """
+    check_model(spec, known_config(spec.model))
     device = device or ("metal" if ram else backend.device_here())
     machine = machine_memory.this_machine() if ram is None else other_machine(ram, device)
     known = known_memory(spec, device, None if ram is None else chip_with(machine.total_bytes))
     budget = machine_memory.find_budget(spec.memory.budget, spec.memory.reserve, machine=machine)
+    check_shape(spec, known.shape)
     work = workload(spec, data_pairs)
+    if data_pairs is None:
+        check_batch_size(spec, len(work.lengths))
     n_workers, each = share(spec, known, work, budget)
     arrays = arrays_budget(each, known.coefficients)
     smallest = _fit(known, spec, work, arrays, extreme_settings(known, spec, work, largest=False))
@@ -188,17 +195,25 @@ def known_memory(spec: SweepSpec, device: Device, chip: str | None = None) -> Co
         if found is not None:
             is_other = chip is not None and device == "metal"
             return replace(found, speed=assumed_speed(device, chip)) if is_other else found
-    if path is not None:
-        config: Mapping[str, Any] | None = read_config(path)
-    else:
-        config = find_known(spec.model)
+    shape = calibration.find_shape(known_config(spec.model), device)
+    return calibration.uncalibrated(shape, device, chip)
+
+
+def known_config(model: str) -> Mapping[str, Any]:
+    """A model's config: of its files, or from the catalogue.
+
+    Raises:
+        ModelError: It is neither here nor known.
+    """
+    path = resolve.find_model(model)
+    config = find_known(model) if path is None else read_config(path)
     if config is None:
         raise ModelError(
-            f"The model {spec.model!r} is not here, and its shape is not known. Known without "
+            f"The model {model!r} is not here, and its shape is not known. Known without "
             f"weights: {', '.join(sorted(KNOWN_MODELS))}. Give a folder with a "
             "config.json, or download it."
         )
-    return calibration.uncalibrated(calibration.find_shape(config, device), device, chip)
+    return config
 
 
 def other_machine(ram: str, device: Device) -> machine_memory.Machine:
@@ -262,6 +277,7 @@ def _fit(
     settings: dict[str, SearchValue],
 ) -> Fit:
     train = apply_settings(spec.train, settings)
+    work = work.cut(train.max_seq_length)
     plan = choose_plan(known, train, work, arrays_bytes)
     least = smallest_plan(known, train, work)
     # The longest examples' time, scaled to the mean ones'.
@@ -320,8 +336,16 @@ def to_plain(plan: SweepPlan) -> dict[str, Any]:
         "arrays_bytes": round(plan.arrays_bytes),
         "lengths": plan.work.how,
         "longest": int(plan.work.lengths.max()),
-        "smallest": verdict(plan.smallest),
-        "largest": verdict(plan.largest),
+        "examples": len(plan.work.lengths),
+        **{
+            name: {
+                **verdict(end),
+                "iters": end.train.iters,
+                "epochs": round(end.train.iters * end.train.batch_size / len(plan.work.lengths), 3),
+                "memory": memory_parts(plan, end),
+            }
+            for name, end in (("smallest", plan.smallest), ("largest", plan.largest))
+        },
         "search": {
             key: [
                 {"value": value, "smallest": verdict(low), "largest": verdict(high)}

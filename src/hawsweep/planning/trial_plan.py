@@ -26,6 +26,9 @@ from hawsweep.planning.peak import (
 from hawsweep.planning.workload import Workload
 from hawsweep.spec.train import TrainSpec
 
+# An evaluation keeps one block's activations, training those of all blocks: this many times the
+# tokens of a training batch still take less memory.
+EVALUATION_FACTOR = 4
 # Smaller slices are tried if memory is short.
 _SLICE_PARTS = (1, 4)
 # The most extra time for splitting a batch or a slice, which makes more and smaller products. It is
@@ -89,6 +92,7 @@ class CostModel:
         error: Relative error band; a plan must fit with it added.
         how: The origin of the coefficients.
         is_calibrated: Whether this model was measured on this machine.
+        under_load: Whether other programs used the cores meanwhile, so that it seems slower.
     """
 
     shape: ModelShape
@@ -97,6 +101,7 @@ class CostModel:
     speed: Speed
     how: str
     is_calibrated: bool = False
+    under_load: bool = False
 
     @property
     def error(self) -> float:
@@ -122,6 +127,7 @@ class Plan:
 
 def plans(model: CostModel, train: TrainSpec, work: Workload) -> list[Plan]:
     """All plans of a trial, fastest first."""
+    work = work.cut(train.max_seq_length)
     found = [_plan(model, train, work, each) for each in executions(model, train)]
     found += _joined(model, train, work, found)
     return sorted(found, key=lambda plan: (plan.seconds, plan.needed_bytes))

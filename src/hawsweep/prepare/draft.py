@@ -16,6 +16,7 @@ from hawsweep.machine import backend
 from hawsweep.models import resolve
 from hawsweep.models.config_file import read_config
 from hawsweep.models.known_configs import find_known
+from hawsweep.planning.check_settings import narrowest_layer
 from hawsweep.planning.sweep_plan import SweepPlan, known_memory
 from hawsweep.planning.sweep_time import Timing
 from hawsweep.planning.workload import Workload, save_lengths
@@ -38,7 +39,6 @@ from hawsweep.prepare.sweep_text import render
 from hawsweep.prepare.validate import (
     FEW_PROMPTS,
     mixed_writing,
-    narrowest_layer,
     odd_groups,
     repeated_or_empty,
     told_apart,
@@ -47,7 +47,7 @@ from hawsweep.search.distributions import suggested_learning_rate
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.yaml_text import parse_yaml
-from hawsweep.text import SayProgress, duration, time_text
+from hawsweep.text import SayProgress, counted, duration, time_text
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,8 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
         yield "There is no test split: the winner is judged by the prompts it was chosen by."
     if spec.trials < ENOUGH_TRIALS:
         yield (
-            f"{spec.trials} trials are few: the sampler hardly learns from them. More --hours help."
+            f"{counted(spec.trials, 'trial')} in all: the sampler hardly learns from so few. More "
+            "--hours help."
         )
     if resolve.find_model(spec.model) is None:
         yield f"{spec.model} is not here: the first start fetches it."

@@ -133,7 +133,8 @@ def check_readable(place: Place) -> None:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as fault:
         raise StudyError(
-            f"{place.database_path} cannot be read: {fault}. `hawsweep doctor` examines it."
+            f"{place.database_path} cannot be read: {fault}. `{place.command('doctor')}` "
+            "examines it."
         ) from fault
 
 

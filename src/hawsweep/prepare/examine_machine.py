@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hawsweep.errors import BackendError
 from hawsweep.files import existing_folder
-from hawsweep.machine import backend, compiled_code, memory
+from hawsweep.machine import backend, compiled_code, memory, processes
 from hawsweep.models import resolve
 from hawsweep.models.hub import cache_path
 from hawsweep.prepare import examine_mac
@@ -73,8 +73,8 @@ def device_finding() -> Finding:
         unused = " ".join(builds[1:])
         remedy = f"pip uninstall {unused}, and then pip install --force-reinstall {builds[0]}."
         return Finding("device", "warning", f"{text}; {' and '.join(builds)} are installed", remedy)
-    if os.getloadavg()[0] > 1.5 * cores:
-        text += f"; {os.getloadavg()[0]:.1f} processes compete for them now"
+    if (load := processes.n_competing()) is not None:
+        text += f"; {load:.1f} processes compete for them now"
         remedy = "Times measured now are too long, because other programs use the cores."
         return Finding("device", "warning", text, remedy)
     return Finding("device", "ok", text)

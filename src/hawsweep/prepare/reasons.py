@@ -2,7 +2,7 @@
 
 from hawsweep.prepare.design import Basis, Design
 from hawsweep.prepare.sweep_text import short
-from hawsweep.text import duration
+from hawsweep.text import counted, duration
 
 
 def reasons_of(basis: Basis, design: Design) -> dict[str, str]:
@@ -25,7 +25,9 @@ def _of_training(basis: Basis, design: Design) -> dict[str, str]:
             f"{seen} examples, {seen / basis.n_train:.1f} epochs; fixed, because the best of all "
             "evaluations is kept"
         ),
-        "train.steps_per_eval": f"{design.iters // design.steps} evaluations: chances to prune",
+        "train.steps_per_eval": (
+            f"{counted(design.iters // design.steps, 'evaluation')}: chances to prune"
+        ),
         "train.num_layers": (
             "all: a new language is learned in the lower blocks too"
             if design.layers == -1

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hawsweep.errors import DataError, HawsweepError, ModelError
-from hawsweep.machine import backend
+from hawsweep.errors import DataError, HawsweepError
 from hawsweep.models import resolve
 from hawsweep.models.check_files import check_files
 from hawsweep.models.config_file import read_config
 from hawsweep.models.hub import cache_path, is_repository
-from hawsweep.models.shape import ModelShape
 from hawsweep.planning.check_settings import (
     check_batch_size,
     check_model,
@@ -22,7 +20,7 @@ from hawsweep.planning.check_settings import (
 )
 from hawsweep.planning.disk_space import bytes_to_write, check_space
 from hawsweep.planning.fits import check_fits
-from hawsweep.planning.sweep_plan import SweepPlan, known_memory, plan_sweep
+from hawsweep.planning.sweep_plan import SweepPlan, plan_sweep
 from hawsweep.planning.sweep_time import Timing, time_sweep
 from hawsweep.prepare.finding import Finding, State, worst
 from hawsweep.prepare.inspect_data import DataView, find_template, inspect_data
@@ -31,11 +29,11 @@ from hawsweep.scoring.intervals import detectable_difference
 from hawsweep.search.coordinates import most_trials
 from hawsweep.search.rungs import told_without_rungs
 from hawsweep.spec.sweep import SweepSpec, short_names
-from hawsweep.study.place import Place
+from hawsweep.study.place import Place, check_name
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import load_study, spec_of, spec_to_run
 from hawsweep.study.trials import count_finished
-from hawsweep.text import SayProgress, duration
+from hawsweep.text import SayProgress, counted, duration
 
 FEW_PROMPTS = 40
 # The assumed standard deviation of a similarity over prompts, before there are answers.
@@ -117,9 +115,10 @@ def _caught(subject: str, look: Callable[[], Iterator[Finding]]) -> list[Finding
 
 def _sweep(spec: SweepSpec) -> Iterator[Finding]:
     keys = ", ".join(key.rpartition(".")[2] for key in spec.search)
-    yield Finding("sweep", "ok", f"{spec.trials} trials, varying {keys}")
+    yield Finding("sweep", "ok", f"{counted(spec.trials, 'trial')}, varying {keys}")
     if (n_settings := most_trials(spec)) < spec.trials:
-        text = f"the search space has {n_settings} settings, fewer than trials, {spec.trials}"
+        text = f"the search space has {counted(n_settings, 'setting')}, "
+        text += f"fewer than trials, {spec.trials}"
         remedy = "The sweep ends when each was tried; widen the search for more."
         yield Finding("sweep", "warning", text, remedy)
 
@@ -219,7 +218,7 @@ def mixed_writing(view: DataView) -> Iterator[Finding]:
         yield Finding("writing", "warning", text, "Set data.normalize: nfc, or okina.")
     if writing.is_mixed_okina:
         counts = ", ".join(
-            f"{each} {n:,} time{'s' * (n > 1)}" for each, n in writing.okinas.most_common() if n
+            f"{each} {counted(n, 'time')}" for each, n in writing.okinas.most_common() if n
         )
         text = f"the okina is written {counts}"
         yield Finding("writing", "warning", text, "Set data.normalize: okina.")
@@ -287,37 +286,9 @@ def embedder_finding(reference: str) -> Finding:
     return Finding("embedder", "warning", f"{reference} is not here; start downloads it", remedy)
 
 
-def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int:
-    """The width of the narrowest layer to adapt in a block.
-
-    Args:
-        keys: Names of layers; None for all except a router, which is as wide as the number of
-            experts.
-    """
-    widths = [
-        min(size)
-        for name, size in shape.linears.items()
-        if (keys is None or name in keys) and not name.endswith(("gate", "router"))
-    ]
-    return min(widths, default=shape.hidden_size)
-
-
-def _check_shape(spec: SweepSpec, shape: ModelShape) -> None:
-    for train in differing_trains(spec):
-        shape.adapted_linears(train)
-        lora = train.lora_parameters
-        width = narrowest_layer(shape, lora.keys)
-        if train.fine_tune_type != "full" and lora.rank > width:
-            raise ModelError(
-                f"lora_parameters.rank is {lora.rank}, above the width {width} of the narrowest "
-                f"layer. Use {width} or less, or leave that layer out by lora_parameters.keys."
-            )
-
-
 def _plan(
     spec: SweepSpec, place: Place, view: DataView | None, plans: list[tuple[SweepPlan, Timing]]
 ) -> Iterator[Finding]:
-    _check_shape(spec, known_memory(spec, backend.device_here()).shape)
     plan = plan_sweep(spec)
     check_fits(spec, plan.memory, plan.work, plan.arrays_bytes)
     largest = plan.largest.plan or plan.largest.least
@@ -364,7 +335,7 @@ def _time(spec: SweepSpec, plans: Sequence[tuple[SweepPlan, Timing]]) -> Finding
 
 
 def _study(spec: SweepSpec, name: str, place: Place) -> Iterator[Finding]:
-    path = place.database_path
+    name, path = check_name(name), place.database_path
     if path is not None and not path.exists():
         return
     storage = open_storage(place)
@@ -378,7 +349,8 @@ def _study(spec: SweepSpec, name: str, place: Place) -> Iterator[Finding]:
         return
     done, most = count_finished(study), min(spec.trials, most_trials(spec))
     if done >= most:
-        text = f"study {name!r} is finished: {done} of {most} trials"
-        yield Finding("study", "ok", f"{text}; hawsweep status shows it, more trials extend it")
+        status = place.command("status", name)
+        text = f"study {name!r} is finished: {done} of {counted(most, 'trial')}"
+        yield Finding("study", "ok", f"{text}; {status} shows it, more trials extend it")
     else:
         yield Finding("study", "ok", f"start goes on with study {name!r}")

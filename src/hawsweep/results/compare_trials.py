@@ -16,6 +16,7 @@ from hawsweep.study.baselines import base_dir_of, baseline_of, score_of
 from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
 from hawsweep.study.trials import trial_of
+from hawsweep.text import counted
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def compare(
     other, after = _answers(study, place, second)
     if len(before) != len(after):
         raise ScoringError(
-            f"{one} answered {len(before)} prompts and {other} {len(after)}: they cannot be paired."
+            f"{one} answered {counted(len(before), 'prompt')} and {other} {len(after)}: they "
+            "cannot be paired."
         )
     pairs = zip(before, after, strict=True)
     items = sorted((_item(*pair) for pair in pairs), key=lambda item: item.gain)

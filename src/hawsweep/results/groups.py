@@ -15,6 +15,7 @@ from hawsweep.study.baselines import base_dir_of, score_of
 from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
 from hawsweep.study.trials import read_test
+from hawsweep.text import counted
 
 # Groups with fewer prompts are one row.
 FEWEST_PROMPTS = 5
@@ -67,7 +68,7 @@ def by_group(
     others = [each for group in few for each in pairs.pop(group)]
     rows = sorted((_row(*each) for each in pairs.items()), key=lambda row: row.gain.mean)
     if others:
-        rows.append(_row(f"others ({len(few)} group{'s' * (len(few) > 1)})", others))
+        rows.append(_row(f"others ({counted(len(few), 'group')})", others))
     return rows
 
 

@@ -22,6 +22,7 @@ from hawsweep.results.translations import Translation, Translations, translation
 from hawsweep.scoring.intervals import Interval, share_interval
 from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
+from hawsweep.text import counted
 
 System = Literal["base", "trial"]
 # Which answer is better; ``same``: the answers are identical, and were not shown.
@@ -125,7 +126,7 @@ class Review:
 
 
 def _preference(review: Review, n_told: int, n_shown: int) -> str:
-    sentences = f"{n_shown} {review.split} sentence{'s' * (n_shown != 1)}"
+    sentences = counted(n_shown, f"{review.split} sentence")
     if review.preference is None:
         return f"In a blind review of {sentences} no answer was preferred."
     return (
@@ -246,7 +247,7 @@ class ReviewSession:
             raise StudyError(
                 f"The review in {self._path} is of other answers than those of the best trial now, "
                 f"trial {found.trial}, to the {found.split} prompts. Begin anew, and the earlier "
-                f"one is kept: hawsweep review {study.study_name} --again"
+                f"one is kept: {place.command('review', study.study_name, '--again')}"
             )
 
     @property

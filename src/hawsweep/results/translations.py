@@ -17,6 +17,7 @@ from hawsweep.study.baselines import base_dir_of, baselines, model_of, score_of
 from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
 from hawsweep.study.trials import read_test, trial_of
+from hawsweep.text import counted
 
 Kind = Literal["exact", "close", "other"]
 # The least similarity of an answer that is close to its reference; of one that may be taken for it.
@@ -87,8 +88,8 @@ class Translations:
         tuned, base = self.counts("trial"), self.counts("base")
         n = len(self.rows)
         said = [
-            f"Of {n} {self.split} prompts, {_are(tuned['exact'])} answered word for word, "
-            f"{_are(tuned['close'])} close (similarity {CLOSE} or more), "
+            f"Of {counted(n, f'{self.split} prompt')}, {_are(tuned['exact'])} answered word for "
+            f"word, {_are(tuned['close'])} close (similarity {CLOSE} or more), "
             f"{_are(tuned['other'])} not; "
             f"untuned: {base['exact']}, {base['close']} and {base['other']}."
         ]
@@ -96,7 +97,7 @@ class Translations:
         if any(cut.values()):
             shown = f", {cut['few_shot']} of those with examples" if "few_shot" in cut else ""
             said.append(
-                f"{cut['base']} of {n} answers of the untuned model{shown} were cut at "
+                f"{cut['base']} of {counted(n, 'answer')} of the untuned model{shown} were cut at "
                 "scoring.max_tokens, which may lower its score."
             )
         return said

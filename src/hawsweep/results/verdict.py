@@ -30,7 +30,7 @@ from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
 from hawsweep.study.trials import read_test
-from hawsweep.text import finite
+from hawsweep.text import counted, finite
 
 Scores = npt.NDArray[np.floating[Any]]
 _BASELINE = re.compile(r"(?:(?P<shots>\d+)-shot )?base(?: (?P<model>.+))?")
@@ -272,7 +272,7 @@ def untuned_text(label: str) -> str:
     if found is None:
         return label
     name = f"untuned {found['model']}" if found["model"] else "the untuned model"
-    return f"{name} with {found['shots']} examples" if found["shots"] else name
+    return f"{name} with {counted(int(found['shots']), 'example')}" if found["shots"] else name
 
 
 def gain_text(gain: Interval) -> str:

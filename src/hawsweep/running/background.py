@@ -37,7 +37,7 @@ def start_detached(
     if (holder := supervisor_of(folder)) is not None:
         raise StudyBusyError(
             f"Study {name!r} is being run by process {holder.get('pid', '?')} already. "
-            f"Stop it with `hawsweep stop {name}`."
+            f"Stop it with `{place.command('stop', name)}`."
         )
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "sweep.log"

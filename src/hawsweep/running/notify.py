@@ -22,6 +22,7 @@ from hawsweep.results.study_results import StudyResults
 from hawsweep.running.events import Ended, Event, Listener
 from hawsweep.search.coordinates import most_trials
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.text import counted
 
 NOTIFY_VARIABLE = "HAWSWEEP_NOTIFY"
 _COMMAND_TIMEOUT_S = 30.0
@@ -195,7 +196,7 @@ class News:
             self._trial, self._score = map(event.values.get, ("best_trial", "best_score"))
             is_new = event.values["is_new"]
             goes_on = f"goes on after {self._count()}"
-            self._send("start", f"starts: {most_trials(self._spec)} trials" if is_new else goes_on)
+            self._send("start", f"starts: {self._trials()}" if is_new else goes_on)
         elif event.kind == "trial_end":
             self._on_trial_end(event)
         self._pass_faults()
@@ -245,7 +246,10 @@ class News:
         self._send("best", text)
 
     def _count(self) -> str:
-        return f"{self._finished} of {most_trials(self._spec)} trials"
+        return f"{self._finished} of {self._trials()}"
+
+    def _trials(self) -> str:
+        return counted(most_trials(self._spec), "trial")
 
     def _send(self, event: str, text: str) -> None:
         if event not in self._spec.notify:

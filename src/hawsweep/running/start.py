@@ -88,7 +88,7 @@ def run_sweep(
         StudyBusyError: Another process on this machine runs the study.
         HawsweepError: Another fault that would stop every trial. Finished trials are kept.
     """
-    check_name(name)
+    name = check_name(name)
     place, targets = find_place(studies_dir, storage), find_targets(notify)
     listen = on_event or (lambda _: None)
     with ExitStack() as held:
@@ -97,7 +97,9 @@ def run_sweep(
         splits = load_data(spec.data, _preparing(listen))
         for path, columns in splits.columns.items():
             _preparing(listen)(f"columns of {path}: {columns}")
-        held.enter_context(supervising(place.study_dir(name), {"trials": spec.trials}))
+        held.enter_context(
+            supervising(place.study_dir(name), {"trials": spec.trials}, place.options)
+        )
         listen = held.enter_context(recording(listen, place.study_dir(name)))
         news = held.enter_context(telling(name, spec, targets, listen))
         held.enter_context(storage_faults_told(place))
@@ -118,7 +120,7 @@ def join_sweep(
     Raises:
         StudyError: There is no such study.
     """
-    storage = open_storage(place)
+    storage = open_storage(place, only_look=False)
     study = load_study(storage, name)
     spec = spec_of(study).model_copy(update={"workers": workers})
     study.set_user_attr(STOP, None)
@@ -150,7 +152,7 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
     Raises:
         StudyError: There is no such study.
     """
-    study = load_study(open_storage(place), name)
+    study = load_study(open_storage(place, only_look=False), name)
     folder = place.study_dir(name)
     was_run = supervisor_of(folder) is not None or n_running_here(study) > 0
     study.set_user_attr(STOP, 2 if now else 1)

@@ -1,7 +1,6 @@
 """The status of a study: its trials, verdict, running processes, and remaining work."""
 
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -44,6 +43,7 @@ class Status:
         supervisor: The process that runs it on this machine, by its lock file; None without one.
         seconds_left: About the time that is left; None if it is not known.
         command: The command that goes on with it, or comes next.
+        watch: The command that watches it.
     """
 
     study: str
@@ -58,6 +58,7 @@ class Status:
     groups: tuple[GroupRow, ...] | None
     standing: Remaining
     command: str
+    watch: str
     running: SweepState | None = None
     supervisor: Mapping[str, Any] | None = None
     seconds_left: float | None = None
@@ -164,6 +165,7 @@ class StatusReader:
             groups=tuple(groups(study, self._place)) if self._by_group else None,
             standing=standing,
             command="" if spec is None else _command(study, spec, self._place, standing, verdict),
+            watch=self._place.command("status", study.study_name, "--watch"),
         )
 
     def _verdict(self, study: optuna.Study) -> Verdict | None:
@@ -254,15 +256,13 @@ def _command(
     name = study.study_name
     if standing.is_done:
         follows = ["export", name, "--fuse"] if verdict and verdict.ships else ["compare", name]
-        words = ["hawsweep", *follows] if verdict else []
-    else:
-        return start_command(name, spec, place)
-    return shlex.join([*words, *place.options]) if words else ""
+        return place.command(*follows) if verdict else ""
+    return start_command(name, spec, place)
 
 
 def start_command(name: str, spec: SweepSpec, place: Place) -> str:
     """The command that goes on with a study."""
-    return shlex.join(["hawsweep", "start", *_sweep_of(name, spec, place), *place.options])
+    return place.command("start", *_sweep_of(name, spec, place))
 
 
 def _sweep_of(name: str, spec: SweepSpec, place: Place) -> list[str]:

@@ -142,7 +142,7 @@ def _seconds(text: str) -> float:
 
 
 def _open(name: str, place: Place) -> tuple[optuna.Study, SweepSpec]:
-    study = load_study(open_storage(place), name)
+    study = load_study(open_storage(place, only_look=False), name)
     spec = known_spec(study)
     if spec is None:
         raise StudyError(f"Study {name!r} has no sweep: hawsweep did not start it.")

@@ -24,6 +24,7 @@ Unbounded = Annotated[
 Values = Sequence[float] | npt.NDArray[np.floating[Any]]
 
 LEVEL = 0.95
+UNBOUNDED = (-math.inf, math.inf)
 _POWER = 0.8
 _N_RESAMPLES = 4_000
 # Resamples of fewer items are too similar for an interval.
@@ -49,7 +50,13 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def mean_interval(values: Values, *, level: float = LEVEL, seed: int = 0) -> Interval:
+def mean_interval(
+    values: Values,
+    *,
+    level: float = LEVEL,
+    seed: int = 0,
+    bounds: tuple[float, float] = UNBOUNDED,
+) -> Interval:
     """The bootstrap-t interval of a mean over items (Efron and Tibshirani 1993, section 12.5).
 
     Similarities are skewed. With few items, plain percentile intervals contain the truth too
@@ -58,6 +65,7 @@ def mean_interval(values: Values, *, level: float = LEVEL, seed: int = 0) -> Int
     Args:
         values: One for each item, ``[items]``; of differences for a paired comparison.
         level: The share of cases in which it is to hold the truth.
+        bounds: The lowest and the highest possible value, which no end goes beyond.
 
     Returns:
         The interval; it has no ends if there are too few items.
@@ -73,7 +81,10 @@ def mean_interval(values: Values, *, level: float = LEVEL, seed: int = 0) -> Int
     deviation = float(known.std(ddof=1))
     if deviation == 0:
         return Interval(mean, mean, mean, level)
-    return Interval(mean, mean - float(high) * deviation, mean - float(low) * deviation, level)
+    ends = (float(mean - high * deviation), float(mean - low * deviation))
+    # An end that is not known stays infinite.
+    within = [min(max(end, bounds[0]), bounds[1]) if math.isfinite(end) else end for end in ends]
+    return Interval(mean, within[0], within[1], level)
 
 
 def difference_interval(one: Values, other: Values, *, level: float = LEVEL) -> Interval:

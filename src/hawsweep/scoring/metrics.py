@@ -14,7 +14,14 @@ from hawsweep.machine.without_torch import let_torch_in
 # A metric of one item: (source, reference, output) to a number, more is better.
 Metric = Callable[[str, str, str], float]
 
-BUILT_IN = ("semantic_similarity", "chrf", "bleu", "exact_match")
+# The lowest and the highest score of each built-in metric.
+BOUNDS = {
+    "semantic_similarity": (-1.0, 1.0),
+    "chrf": (0.0, 100.0),
+    "bleu": (0.0, 100.0),
+    "exact_match": (0.0, 1.0),
+}
+BUILT_IN = tuple(BOUNDS)
 CUT, REASONING_CUT = "cut", "reasoning cut"
 FAULTS = ("empty", CUT, REASONING_CUT, "repetition", "copied source")
 # Shorter texts are not checked for repetition.

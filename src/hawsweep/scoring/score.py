@@ -18,7 +18,7 @@ from hawsweep.files import replace_text
 from hawsweep.models.load import LoadedModel
 from hawsweep.scoring import metrics
 from hawsweep.scoring.embedding import Embedder, Encode, prompt_for
-from hawsweep.scoring.intervals import Unbounded, mean_interval
+from hawsweep.scoring.intervals import UNBOUNDED, Unbounded, mean_interval
 from hawsweep.scoring.metrics import CUT, REASONING_CUT, corpus_scores, fault_of, find_metric
 from hawsweep.spec.sweep import ScoringSpec
 from hawsweep.text import short_repr
@@ -170,7 +170,10 @@ class Scorer:
                 strict=True,
             )
         )
-        interval = mean_interval([each.score for each in samples])
+        interval = mean_interval(
+            [each.score for each in samples],
+            bounds=metrics.BOUNDS.get(self._spec.metric, UNBOUNDED),
+        )
         matches = [metrics.exact_match("", each.reference, each.output) for each in samples]
         return Score(
             interval.mean,

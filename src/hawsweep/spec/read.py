@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from hawsweep.errors import SpecError
 from hawsweep.files import read_regular
+from hawsweep.spec.other_words import tell_word
 from hawsweep.spec.space import (
     MODEL,
     SEARCHABLE,
@@ -51,8 +53,12 @@ def sweep_names() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in (bundled_dir(), Path("sweeps")):
         for path in sorted(folder.glob("*.y*ml")):
-            found[path.stem] = path
+            found[_name_of(path.stem)] = path
     return found
+
+
+def _name_of(text: str) -> str:
+    return unicodedata.normalize("NFC", text)  # a Mac's files may have the other form
 
 
 def bundled_dir() -> Path:
@@ -73,8 +79,8 @@ def find_sweep(name: str) -> Path:
             return path
         raise SpecError(f"There is no sweep file {name}. Check the path.")
     sweeps = sweep_names()
-    if name in sweeps:
-        return sweeps[name]
+    if (normal := _name_of(name)) in sweeps:
+        return sweeps[normal]
     raise SpecError(
         f"There is no sweep {name!r}{_nearest(name, sweeps)} "
         f"Known: {', '.join(sorted(sweeps)) or 'none'}. Write sweeps/{name}.yaml, or give a "
@@ -228,10 +234,9 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
         return
     for key, asked in search.items():
         if key not in SEARCHABLE:
-            yield (
-                f"search.{key} cannot be searched{_nearest(key, SEARCHABLE)} Searchable: "
-                f"{', '.join(SEARCHABLE)}."
-            )
+            told = tell_word(key)
+            near = f": {told}" if told else _nearest(key, SEARCHABLE)
+            yield (f"search.{key} cannot be searched{near} Searchable: {', '.join(SEARCHABLE)}.")
             continue
         yield from _check_values(key, asked)
         if spec is not None and _is_fixed(spec.train, key):
@@ -330,6 +335,14 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
             yield f"search.{key}.{end} is {_shown(value)}, {message}."
     if SEARCHABLE[key] is str and "low" in asked:
         yield f"search.{key} is a name, must be given as choices."
+    numbers = [value for _, value in named if isinstance(value, int | float)]
+    if key == "num_layers" and min(numbers, default=1) < 1 < max(numbers, default=1):
+        shares = ", ".join(str(value) for value in numbers if 0 < value < 1)
+        if shares:
+            yield (
+                f"search.num_layers has shares ({shares}) beside numbers of layers. Use shares "
+                "alone; -1 is all layers."
+            )
     if key == "num_layers" and isinstance(asked.get("low"), int) and asked["low"] < 1:
         yield (
             f"search.num_layers.low is {asked['low']}, must be 1 or more: a range would come to 0. "
@@ -400,6 +413,8 @@ def _describe(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "extra_forbidden":
         if key in GONE_KEYS:
             return f"{key} is no longer a key: {GONE_KEYS[key]}."
+        if told := tell_word(str(place[-1])):
+            return f"{key} is not a key: {told}"
         known = _keys_at(place[:-1])
         if place[-1] in known:  # a key of the other form of search
             return f"{_path(place[:-1])} has choices beside low or high. Give one or the other."

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from hawsweep.errors import SpecError
+from hawsweep.spec.other_words import key_of_word
 from hawsweep.spec.read import bundled_dir, read_sweep
 from hawsweep.spec.space import MODEL, SEARCHABLE, Choices, Range
 from hawsweep.spec.sweep import SweepSpec
@@ -127,7 +128,8 @@ def all_keys() -> tuple[Key, ...]:
 
 
 def find_keys(asked: str) -> list[Key]:
-    """The keys that a name may mean: itself; those of a section; those that end in it.
+    """The keys that a name may mean: itself; those of a section; those that end in it; the one for
+    a word of another tool.
 
     Raises:
         SpecError: There is none; the message has the nearest.
@@ -144,6 +146,8 @@ def find_keys(asked: str) -> list[Key]:
     found = found or [
         key for key in known.values() if key.name.endswith(f".{name}") or f".{name}." in key.name
     ]
+    if not found and (word := key_of_word(name)) is not None:
+        return [known[word]]
     if not found:
         close = _nearest(name, list(known))
         meant = f" Near it: {', '.join(close)}." if close else ""

@@ -49,10 +49,24 @@ class Range(Section):
         return math.isclose(steps, round(steps), abs_tol=1e-6)
 
 
+def _as_text(value: object) -> object:
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return ", ".join(value)
+    return value
+
+
 class Choices(Section):
     """A list of values to choose from."""
 
     choices: tuple[SearchValue, ...] = Field(min_length=1)
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _lists_as_text(cls, value: object) -> object:
+        """A list of names as one text: a choice is one value."""
+        if not isinstance(value, list | tuple):
+            return value
+        return [_as_text(each) for each in value]
 
     @field_validator("choices")
     @classmethod
@@ -84,11 +98,13 @@ SEARCHABLE: dict[str, type] = {
     "max_grad_norm": float,
     "max_train_samples": int,
     "order": str,
+    "max_seq_length": int,
     "lora_parameters.rank": int,
     "lora_parameters.scale": float,
     "lora_parameters.alpha": float,
     "lora_parameters.dropout": float,
     "lora_parameters.loraplus_lr_ratio": float,
+    "lora_parameters.keys": str,
     "lr_schedule.name": str,
     "lr_schedule.warmup_ratio": float,
     "lr_schedule.end_factor": float,

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, field_validator, mo
 from hawsweep.spec.space import MODEL, Choices, Search, SearchValue
 from hawsweep.spec.train import Section, TrainSpec, count_or
 from hawsweep.spec.yaml_text import dump_yaml
+from hawsweep.text import counted
 from hawsweep.units import parse_duration, parse_share, parse_size
 
 # Keys of a sweep that have no influence on a trial's numbers.
@@ -364,6 +365,20 @@ class SweepSpec(Section):
         # A value that is no name is reported as a fault of search.model.
         return {**content, "model": known if isinstance(known, str) and known else "?"}
 
+    @model_validator(mode="after")
+    def _longest_of_searched(self) -> "SweepSpec":
+        """If lengths are searched, all but a trial's training examples have the longest."""
+        asked = self.search.get("max_seq_length")
+        if asked is None or "max_seq_length" in self.train.model_fields_set:
+            return self
+        ends = asked.choices if isinstance(asked, Choices) else (asked.low, asked.high)
+        if all(isinstance(each, int | float) for each in ends):  # else it is reported as a fault
+            train = self.train.model_copy()
+            # Not as a key that the sweep sets beside the searched one.
+            train.__dict__["max_seq_length"] = int(max(map(float, ends)))
+            self.__dict__["train"] = train
+        return self
+
     @property
     def models(self) -> tuple[str, ...]:
         """The models that trials train: those of ``search.model``, else the one."""
@@ -404,8 +419,8 @@ class SweepSpec(Section):
             for settings in self.enqueue
         )
         text = (
-            f"each trial is trained for {most} iterations, and its best evaluation is its result: "
-            "at a constant rate that contains every shorter one of search.iters"
+            f"each trial is trained for {counted(most, 'iteration')}, and its best evaluation is "
+            "its result: at a constant rate that contains every shorter one of search.iters"
         )
         return self.model_copy(update={"search": others, "train": train, "enqueue": enqueue}), text
 

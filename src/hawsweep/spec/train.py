@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from hawsweep.text import counted
+
 OptimizerName = Literal["adam", "adamw", "sgd", "adafactor", "muon"]
 OptimizerOption = bool | int | float | tuple[float, ...]
 
@@ -55,6 +57,13 @@ def count_or(word: str, least: int, most: float = math.inf) -> PlainValidator:
     return PlainValidator(check)
 
 
+def _named_layers(value: object) -> object:
+    """A list of layers, which a search has as one text; None for all."""
+    if value == "all":
+        return None
+    return tuple(map(str.strip, value.split(","))) if isinstance(value, str) else value
+
+
 class LoraParameters(Section):
     """The adapter's shape, as in mlx-lm, with ``alpha`` beside ``scale``."""
 
@@ -74,8 +83,12 @@ class LoraParameters(Section):
     """LoRA+: the rate of the B matrices is this many times learning_rate."""
     dropout: float = Field(0.0, ge=0, lt=1, examples=["dropout: 0.05", "{low: 0, high: 0.1}"])
     """Share of the adapter's inputs dropped in training."""
-    keys: tuple[str, ...] | None = Field(
-        None, examples=["keys: [self_attn.q_proj, self_attn.v_proj]"]
+    keys: Annotated[tuple[str, ...] | None, BeforeValidator(_named_layers)] = Field(
+        None,
+        examples=[
+            "keys: [self_attn.q_proj, self_attn.v_proj]",
+            "{choices: [all, [self_attn.q_proj, self_attn.v_proj]]}",
+        ],
     )
     """Linear layers to adapt, as named in a block; all by default."""
 
@@ -141,6 +154,15 @@ def _lr_schedule(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _check_layers(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if 0 < value < 1:
+            return value
+        if (value == -1 or value >= 1) and value == int(value):
+            return int(value)
+    raise ValueError("must be 1 or more, -1 for all layers, or a share of them such as 0.5")
+
+
 class TrainSpec(Section):
     """How a trial trains: mlx_lm.lora's keys."""
 
@@ -162,8 +184,11 @@ class TrainSpec(Section):
         1, ge=1, le=2**20, examples=["grad_accumulation_steps: 4", "{choices: [1, 4, 16]}"]
     )
     """Batches an update."""
-    num_layers: int = Field(16, ge=-1, examples=["num_layers: -1", "{choices: [8, 16, -1]}"])
-    """Blocks to adapt, counted from the last; -1 for all."""
+    num_layers: Annotated[int | float, BeforeValidator(_check_layers)] = Field(
+        16, examples=["num_layers: -1", "{choices: [0.25, 0.5, -1]}"]
+    )
+    """Blocks to adapt, counted from the last; -1 for all; below 1 a share of them, which means the
+    same for every model."""
     lora_parameters: LoraParameters = Field(default_factory=LoraParameters)
     lr_schedule: Annotated[LrSchedule, BeforeValidator(_lr_schedule)] = LrSchedule()
     optimizer: OptimizerName = Field(
@@ -197,8 +222,11 @@ class TrainSpec(Section):
     """curriculum: what makes an example hard, its tokens or the base's loss on it."""
     mask_prompt: bool = Field(False, examples=["mask_prompt: true"])
     """Learn from the completion only."""
-    max_seq_length: int = Field(2048, ge=8, le=2**24, examples=["max_seq_length: 1024"])
-    """Longer examples are truncated; in tokens."""
+    max_seq_length: int = Field(
+        2048, ge=8, le=2**24, examples=["max_seq_length: 1024", "{choices: [256, 512, 1024]}"]
+    )
+    """Longer examples are truncated; in tokens. Searched, it cuts training examples alone: those of
+    the validation set have the longest."""
     grad_checkpoint: bool | Literal["auto"] = Field("auto", examples=["grad_checkpoint: auto"])
     """Recompute activations backwards, to save memory; auto: where memory needs it."""
     steps_per_report: int = Field(10, ge=1, examples=["steps_per_report: 20"])
@@ -218,12 +246,12 @@ class TrainSpec(Section):
     seed: int = Field(0, ge=0, lt=2**32, examples=["seed: 1"])
     """Seed of the adapter's initial values, dropout and data order."""
 
-    @field_validator("num_layers")
-    @classmethod
-    def _not_zero(cls, value: int) -> int:
-        if value == 0:
-            raise ValueError("must be 1 or more, or -1 for all layers")
-        return value
+    def n_blocks(self, n_all: int) -> int:
+        """Blocks to adapt of a model with ``n_all``; may be more than that."""
+        if self.num_layers < 0:
+            return n_all
+        share = isinstance(self.num_layers, float)
+        return max(1, round(self.num_layers * n_all)) if share else int(self.num_layers)
 
     @property
     def n_updates(self) -> int:
@@ -234,7 +262,7 @@ class TrainSpec(Section):
         """The contradictions between keys that are each allowed alone."""
         schedule, n_updates = self.lr_schedule, self.n_updates
         warmup = schedule.warmup_steps(n_updates)
-        rest = f"the trial has {n_updates} updates (iters / grad_accumulation_steps)"
+        rest = f"the trial has {counted(n_updates, 'update')} (iters / grad_accumulation_steps)"
         if warmup > n_updates:
             yield f"lr_schedule.warmup is {warmup}, but {rest}. Shorten it, or use warmup_ratio."
         if schedule.name == "cyclic" and warmup:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from hawsweep.errors import StudyError
 from hawsweep.files import replacing
-from hawsweep.study.place import Place, printable
+from hawsweep.study.place import Place, folder_name, printable
+from hawsweep.text import counted
 
 _BUSY_TIMEOUT_S = 1.0
 _LEAST_INTERVAL_S = 5.0
@@ -130,10 +131,12 @@ def check_trials_not_lost(name: str, place: Place) -> None:
         return
     path = place.database_path
     backup = "" if path is None or not backup_path(path).exists() else backup_path(path)
-    known = f" {backup} may know it: `hawsweep doctor` shows its studies." if backup else ""
+    known = (
+        f" {backup} may know it: `{place.command('doctor')}` shows its studies." if backup else ""
+    )
     raise StudyError(
-        f"{place.study_dir(name)} has files of {n_trials} trials, but the database has no such "
-        f"study.{known} Move that folder away, or start under another name with --study."
+        f"{place.study_dir(name)} has files of {counted(n_trials, 'trial')}, but the database has "
+        f"no such study.{known} Move that folder away, or start under another name with --study."
     )
 
 
@@ -151,7 +154,7 @@ def check_study_not_lost(name: str, place: Place, known: Collection[str]) -> Non
     Raises:
         StudyError: It is such a study.
     """
-    if name in folders_without_study(place, known):
+    if folder_name(name) in folders_without_study(place, known):
         raise StudyError(
             f"Study {name!r} is not in the database, only its folder is there. "
             f"{tell_what_is_left(place, known)}"
@@ -173,7 +176,13 @@ def tell_what_is_left(place: Place, known: Collection[str] = ()) -> str:
     if folders:
         names = ", ".join(map(printable, folders))
         told.append(f"{place.studies_dir} has folders of studies that are in no database: {names}.")
-    return " ".join([*told, "`hawsweep doctor` shows whether a backup can be restored."])
+    without = [name for name in known if not (place.studies_dir / name).exists()]
+    if len(folders) == len(without) == 1:
+        with suppress(StudyError):  # another program's name, which no folder can have
+            move = shlex.join(["mv", *map(str, map(place.study_dir, (*folders, *without)))])
+            said = f"Study {without[0]!r} has no folder: if it was renamed, move that folder"
+            return " ".join([*told, f"{said}: `{move}`."])
+    return " ".join([*told, f"`{place.command('doctor')}` shows whether a backup can be restored."])
 
 
 def count_trial_dirs(place: Place, name: str = "*") -> int:

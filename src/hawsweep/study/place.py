@@ -1,13 +1,16 @@
 """Where studies are kept: a folder and a database."""
 
 import os
+import shlex
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hawsweep.errors import StudyError
 from hawsweep.layout import CONFIRM_SUFFIX
-from hawsweep.study.credentials import with_password
+from hawsweep.study.credentials import parse_storage_url, with_password
+from hawsweep.text import shorten
 
 DEFAULT_STUDIES_DIR = Path("studies")
 # Names of folders whose content a service moves away and back while it is in use.
@@ -19,6 +22,8 @@ _CLOUDS = {
     "GoogleDrive": "Google Drive",
     "CloudStorage": "a cloud",
 }
+# Of a folder's name; file systems allow 255, and names of files are made of it.
+_LONGEST_BYTES = 200
 STUDIES_DIR_VARIABLE, STORAGE_VARIABLE = "HAWSWEEP_STUDIES_DIR", "HAWSWEEP_STORAGE"
 
 
@@ -40,20 +45,31 @@ class Place:
         """The SQLite file, or None where the storage is another database."""
         if self.storage_url is None:
             return self.studies_dir / "hawsweep.db"
-        scheme, _, path = self.storage_url.partition(":///")
-        is_file = scheme == "sqlite" and path and "?" not in path and path != ":memory:"
-        return Path(path) if is_file else None
+        url = parse_storage_url(self.storage_url)
+        is_file = url.drivername == "sqlite" and url.database not in (None, "", ":memory:")
+        has_more = url.host or url.username or url.query
+        return Path(str(url.database)) if is_file and not has_more else None
 
     @property
     def url(self) -> str:
-        """The URL Optuna opens."""
-        return self.storage_url or f"sqlite:///{self.studies_dir / 'hawsweep.db'}"
+        """The URL Optuna opens. In a folder's name a ? would end the path, and %20 be a space, so
+        that it is quoted.
+        """
+        if self.storage_url is not None:
+            return self.storage_url
+        from sqlalchemy.engine import URL
+
+        return URL.create("sqlite", database=str(self.database_path)).render_as_string()
 
     @property
     def options(self) -> list[str]:
         """The options with which a command finds studies here; mostly none."""
-        is_known = self.studies_dir == DEFAULT_STUDIES_DIR or STUDIES_DIR_VARIABLE in os.environ
+        is_known = self.studies_dir == _usual_studies_dir()
         return [] if is_known else [f"--studies-dir={self.studies_dir}"]
+
+    def command(self, *words: str) -> str:
+        """A command of hawsweep on the studies here, for a shell."""
+        return shlex.join(["hawsweep", *words, *self.options])
 
     def study_dir(self, name: str) -> Path:
         """The folder of a study, inside ``studies_dir``.
@@ -83,24 +99,29 @@ def find_place(studies_dir: str | Path | None = None, storage: str | None = None
     Raises:
         StudyError: The storage is no URL, or the keyring cannot be read.
     """
-    folder = studies_dir or os.environ.get(STUDIES_DIR_VARIABLE) or DEFAULT_STUDIES_DIR
+    folder = Path(studies_dir).expanduser() if studies_dir else _usual_studies_dir()
     url = storage or os.environ.get(STORAGE_VARIABLE)
-    return Place(Path(folder).expanduser(), with_password(url) if url else None)
+    return Place(folder, with_password(url) if url else None)
 
 
-def check_name(name: str) -> None:
-    """Refuse a name that a new study cannot have.
+def _usual_studies_dir() -> Path:
+    """The folder of studies of a command without the option."""
+    return Path(os.environ.get(STUDIES_DIR_VARIABLE) or DEFAULT_STUDIES_DIR).expanduser()
+
+
+def check_name(name: str) -> str:
+    """The name that a new study gets, in NFC.
 
     Raises:
-        StudyError: It has other characters than letters, digits, ``-``, ``_`` and ``.``, or is that
-            of a study that confirms another.
+        StudyError: It has other characters than letters, digits, ``-``, ``_`` and ``.``, is too
+            long, or is that of a study that confirms another.
     """
     if name.endswith(CONFIRM_SUFFIX):
         raise StudyError(
             f"A study cannot be named {name!r}: names that end in {CONFIRM_SUFFIX} are those of "
             "runs that confirm another. Choose another name."
         )
-    folder_name(name)
+    return folder_name(name)
 
 
 def check_case(name: str, others: Iterable[str]) -> None:
@@ -127,7 +148,13 @@ def synced_by(folder: Path) -> str | None:
 
 
 def folder_name(name: str) -> str:
-    """A study's name, checked to be a safe name of a folder."""
+    """A study's name in NFC, checked to be a safe name of a folder."""
+    name = unicodedata.normalize("NFC", name)  # a Mac's files may have the other form
+    if (n_bytes := len(name.encode())) > _LONGEST_BYTES:
+        raise StudyError(
+            f"A study cannot be named {shorten(name, 40)!r}: its folder has the same name, of at "
+            f"most {_LONGEST_BYTES} bytes, and this has {n_bytes}. Choose a shorter name."
+        )
     if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
         raise StudyError(
             f"A study cannot be named {name!r}: its folder has the same name. Use letters, digits, "

@@ -1,15 +1,18 @@
 """The database of studies: opening it, and what it raises."""
 
 import os
+import shlex
 import sqlite3
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import optuna
 import sqlalchemy.exc
 from optuna.storages import RDBStorage
+from sqlalchemy.engine import URL, make_url
 
 from hawsweep.errors import HawsweepError, StudyError
 from hawsweep.layout import CONFIRM_SUFFIX
@@ -28,11 +31,12 @@ STORAGE_FAULTS = (
 _OPENING_FAULTS = (*STORAGE_FAULTS, RuntimeError, ImportError)
 
 
-def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
+def open_storage(place: Place, *, create: bool = False, only_look: bool = True) -> RDBStorage:
     """Open the database. SQLite is set to WAL mode with a busy timeout.
 
     Args:
         create: Make it if it is missing.
+        only_look: It may be one that cannot be written.
 
     Raises:
         StudyError: It is missing, corrupt, read-only, or cannot be reached. No file is overwritten.
@@ -40,11 +44,35 @@ def open_storage(place: Place, *, create: bool = False) -> RDBStorage:
     path = place.database_path
     if path is None:
         return _open_given(place.url)
-    _check_sqlite(path, place, create)
+    _check_not_elsewhere(path)
+    _check_place(path, place, create)
+    options = _how_to_open(path)
+    if options and (create or not only_look):
+        raise StudyError(
+            f"{path} cannot be written. Correct its permissions or choose another --studies-dir."
+        )
+    _check_sqlite(path, place, create, options)
+    url = place.url
+    if options:
+        uri, query = path.absolute().as_uri(), {"uri": "true", **options}
+        url = URL.create("sqlite", database=uri, query=query).render_as_string()
     try:
-        return RDBStorage(place.url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
     except _OPENING_FAULTS as fault:
         raise StudyError(f"{path} cannot be opened: {_first_line(fault)}") from fault
+
+
+def _how_to_open(path: Path) -> dict[str, str]:
+    """SQLite's options for a database; none where it can be written.
+
+    In WAL mode even a reader needs files beside the database. Where they are missing and cannot be
+    made, it is opened as a file that does not change.
+    """
+    there = (path, path.parent) if path.exists() else (path.parent,)
+    if all(os.access(each, os.W_OK) for each in there):
+        return {}
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    return {"mode": "ro"} if has_log else {"immutable": "1"}
 
 
 def _open_given(url: str) -> RDBStorage:
@@ -112,7 +140,29 @@ def confirm_name(name: str) -> str:
     return name + CONFIRM_SUFFIX
 
 
-def _check_sqlite(path: Path, place: Place, create: bool) -> None:
+def _check_not_elsewhere(path: Path) -> None:
+    """Refuse to begin anew beside studies of an earlier version, which wrote the path into the URL
+    as it is: of ``a?b/hawsweep.db`` it made ``a``.
+    """
+    there = Path(str(make_url(f"sqlite:///{path}").database))
+    if there != path and _has_studies(there) and not _has_studies(path):
+        move = shlex.join(["mv", str(there), str(path)])
+        raise StudyError(
+            f"The studies of {path.parent} are in {there}, where an earlier version put them. Move "
+            f"them: {move}"
+        )
+
+
+def _has_studies(path: Path) -> bool:
+    with suppress(sqlite3.Error):
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, _BUSY_TIMEOUT_S, uri=True)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master")
+            return ("studies",) in tables.fetchall()
+    return False
+
+
+def _check_place(path: Path, place: Place, create: bool) -> None:
     if not path.exists():
         if not create:
             left = tell_what_is_left(place) or "Start one: hawsweep start NAME."
@@ -127,12 +177,12 @@ def _check_sqlite(path: Path, place: Place, create: bool) -> None:
         raise StudyError(
             f"{path} is a folder, must be a database. Move it away or choose another --studies-dir."
         )
-    if create and not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise StudyError(
-            f"{path} cannot be written. Correct its permissions or choose another --studies-dir."
-        )
+
+
+def _check_sqlite(path: Path, place: Place, create: bool, options: Mapping[str, str]) -> None:
+    uri = f"{path.absolute().as_uri()}?{urlencode(options)}"
     try:
-        with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
+        with closing(sqlite3.connect(uri, timeout=_BUSY_TIMEOUT_S, uri=True)) as connection:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             # Another start may be making Optuna's tables; these two come first.
             if names and not names & {"studies", "version_info"}:
@@ -151,10 +201,15 @@ def _check_sqlite(path: Path, place: Place, create: bool) -> None:
                     "seconds."
                 )
     except sqlite3.Error as fault:
+        if options.get("mode") == "ro":
+            raise StudyError(
+                f"{path} cannot be read with the changes in {path.name}-wal: {fault}. To read it, "
+                "copy the folder to where it can be written."
+            ) from fault
         raise StudyError(
             f"{path} is not a usable SQLite database: {fault}. It is unchanged. "
-            "`hawsweep doctor` shows whether a backup can be restored. Or move it away, or "
-            "choose another --studies-dir."
+            f"`{place.command('doctor')}` shows whether a backup can be restored. Or move it away, "
+            "or choose another --studies-dir."
         ) from fault
 
 

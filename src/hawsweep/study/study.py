@@ -129,7 +129,7 @@ def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) ->
         StudyError: There is no such study; the message lists the studies. Or hawsweep does not
             allow the name.
     """
-    folder_name(name)
+    name = folder_name(name)
     try:
         study = optuna.load_study(storage=storage, study_name=name)
     except KeyError as fault:

@@ -3,7 +3,7 @@ themselves; and its files, in mlx-lm's layout.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,13 @@ def lora_config(train: TrainSpec) -> dict[str, Any]:
     if lora.keys is not None:
         config["keys"] = list(lora.keys)
     return config
+
+
+def with_count_of_blocks(train: TrainSpec, model: Any) -> TrainSpec:
+    """The settings as mlx-lm reads them: a number of blocks instead of a share."""
+    if isinstance(train.num_layers, int):
+        return train
+    return train.model_copy(update={"num_layers": train.n_blocks(len(model.layers))})
 
 
 def mlx_lm_config(
@@ -91,7 +98,8 @@ def adapted(model: Any, train: TrainSpec) -> Iterator[None]:
         ModelError: The model has fewer blocks, no layer is named as in ``keys``, the rank is above
             a layer's width, or its weights cannot be trained because they are quantized.
     """
-    if train.num_layers > len(model.layers):
+    n_blocks = train.n_blocks(len(model.layers))
+    if n_blocks > len(model.layers):
         raise ModelError(
             f"train.num_layers is {train.num_layers}, but the model has {len(model.layers)} "
             "blocks. Use that many or fewer, or -1 for all."
@@ -102,10 +110,10 @@ def adapted(model: Any, train: TrainSpec) -> Iterator[None]:
     seed(train.seed)
     try:
         if train.fine_tune_type == "full":
-            _unfreeze_blocks(model, train.num_layers)
+            _unfreeze_blocks(model.layers[-n_blocks:])
             values = utils.tree_flatten(model.trainable_parameters())
         else:
-            _put_adapted(model, train)
+            _put_adapted(model, train, n_blocks)
         yield
     finally:
         replaced = [
@@ -118,8 +126,7 @@ def adapted(model: Any, train: TrainSpec) -> Iterator[None]:
         model.freeze()
 
 
-def _unfreeze_blocks(model: Any, num_layers: int) -> None:
-    blocks = model.layers[-num_layers:] if num_layers > 0 else model.layers
+def _unfreeze_blocks(blocks: Sequence[Any]) -> None:
     for block in blocks:
         if any(isinstance(m, nn.QuantizedLinear) for m in block.modules()):
             raise ModelError(
@@ -129,13 +136,14 @@ def _unfreeze_blocks(model: Any, num_layers: int) -> None:
         block.unfreeze()
 
 
-def _put_adapted(model: Any, train: TrainSpec) -> None:
+def _put_adapted(model: Any, train: TrainSpec, n_blocks: int) -> None:
     from mlx_lm.tuner.utils import linear_to_lora_layers
 
     lora = train.lora_parameters
     named = f"train.lora_parameters.keys {list(lora.keys or ())}"
-    blocks = model.layers[-train.num_layers :] if train.num_layers > 0 else model.layers
-    known = {name for part in (*blocks, model) for name, _ in part.named_modules()}
+    known = {
+        name for part in (*model.layers[-n_blocks:], model) for name, _ in part.named_modules()
+    }
     if unknown := [key for key in lora.keys or () if key not in known]:
         raise ModelError(
             f"train.lora_parameters.keys {unknown} match no layer of the model. Name them as they "
@@ -143,7 +151,7 @@ def _put_adapted(model: Any, train: TrainSpec) -> None:
         )
     use_dora = train.fine_tune_type == "dora"
     try:
-        linear_to_lora_layers(model, train.num_layers, lora_config(train), use_dora=use_dora)
+        linear_to_lora_layers(model, n_blocks, lora_config(train), use_dora=use_dora)
     except ValueError as fault:
         if use_dora and lora.keys is None:
             raise ModelError(
@@ -186,7 +194,7 @@ def save_adapter(model: Any, train: TrainSpec, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "fine_tune_type": train.fine_tune_type,
-        "num_layers": train.num_layers,
+        "num_layers": with_count_of_blocks(train, model).num_layers,
         "lora_parameters": lora_config(train),
     }
     replace_text(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")

@@ -109,8 +109,12 @@ class FrozenBlocks:
         """Set the most bytes to keep; if more is kept, all of it is dropped."""
         self._budget_bytes = int(max(0, budget_bytes))
         if self._kept_bytes > self._budget_bytes:
-            self._kept.clear()
-            self._kept_bytes = 0
+            self.forget()
+
+    def forget(self) -> None:
+        """Drop all outputs: the examples have changed."""
+        self._kept.clear()
+        self._kept_bytes = 0
 
     @property
     def kept_bytes(self) -> int:

@@ -34,6 +34,7 @@ from hawsweep.planning.check_settings import (
 )
 from hawsweep.planning.peak import Execution, slice_tokens
 from hawsweep.planning.trial_plan import (
+    EVALUATION_FACTOR,
     CostModel,
     Plan,
     choose_plan,
@@ -53,9 +54,6 @@ from hawsweep.training.train import Interrupted
 
 # The share of a worker's budget for outputs of the frozen blocks.
 _FROZEN_SHARE = 0.1
-# An evaluation keeps one block's activations, training those of all blocks: this many times the
-# tokens of a training batch still take less memory.
-_EVALUATION_FACTOR = 4
 
 
 @dataclass
@@ -63,6 +61,7 @@ class TrialContext:
     """The objects that every trial of a worker shares.
 
     Attributes:
+        train: The training examples of the running trial; see ``cut``.
         valid: The frozen validation set for the loss.
         valid_prompts: Validation records whose prompts survivors translate.
         prompts_in_valid: The places of their examples in ``valid``; None if they are not in it, or
@@ -99,6 +98,18 @@ class TrialContext:
     difficulty: npt.NDArray[np.float32] | None = None
     should_stop: Callable[[], bool] = lambda: False
     on_batch: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self._uncut = self.train
+
+    def cut(self, max_seq_length: int) -> None:
+        """Cut the training examples to a trial's length. The validation set is the same for all."""
+        train = self._uncut.cut(max_seq_length)
+        if len(train.examples) != len(self.train.examples) or np.any(
+            lengths_of(train.examples) != lengths_of(self.train.examples)
+        ):
+            self.train = train
+            self.frozen.forget()
 
     def evaluator(self, examples: Sequence[Example] | None = None) -> Callable[[int], Evaluation]:
         """An evaluation on the frozen validation set, or on other examples."""
@@ -187,25 +198,30 @@ class TrialContext:
                 self.workload(),
                 plan.execution,
                 self.budget_bytes,
-                _EVALUATION_FACTOR * smallest_batch,
+                EVALUATION_FACTOR * smallest_batch,
             )
 
     def order(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
         """The batches of a trial, as indices of training examples."""
         n = len(self.train.examples)
         chosen = nested_indices(n, train.max_train_samples or n, self.spec.seed)
-        weights, difficulty = self.train.weights, self.difficulty
+        weights = self.train.weights
+        difficulty = self._difficulty() if train.order == "curriculum" else None
         order = training_order(
             lengths_of(self.train.examples)[chosen],
             train.batch_size,
             train.seed,
             weights=None if weights is None else weights[chosen],
-            difficulty=difficulty[chosen]
-            if difficulty is not None and train.order == "curriculum"
-            else None,
+            difficulty=None if difficulty is None else difficulty[chosen],
             n_batches=train.iters,
         )
         return (tuple(chosen[list(batch)].tolist()) for batch in order)
+
+    def _difficulty(self) -> npt.NDArray[np.float32] | None:
+        if self.difficulty is None:
+            return None
+        kept = np.isin(self._uncut.record_indices, self.train.record_indices)
+        return self.difficulty[kept]
 
 
 def make_context(
@@ -269,7 +285,7 @@ def make_context(
         memory,
         available_bytes() if budget_bytes is None else budget_bytes,
         slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1], device_here()),
-        _EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
+        EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
     )
     if records is not None:
         taken = splits.valid.take(records)

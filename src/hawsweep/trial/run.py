@@ -40,7 +40,13 @@ from hawsweep.study.attributes import (
     TOKENS_PER_S,
     TRAIN_TIME_S,
 )
-from hawsweep.training.adapters import beyond_mlx_lm, load_adapter, mlx_lm_config
+from hawsweep.text import counted
+from hawsweep.training.adapters import (
+    beyond_mlx_lm,
+    load_adapter,
+    mlx_lm_config,
+    with_count_of_blocks,
+)
 from hawsweep.training.checkpoints import (
     TrainState,
     can_be_extended,
@@ -81,6 +87,7 @@ def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Te
     """
     train = apply_settings(context.spec.train, trial.params)
     train = train.model_copy(update={"seed": trial.user_attrs.get(SEED, train.seed)})
+    context.cut(train.max_seq_length)
     plan = _plan(context, trial, train)
     train = train.model_copy(update={"grad_checkpoint": plan.execution.grad_checkpoint})
     folder.mkdir(parents=True, exist_ok=True)
@@ -203,7 +210,10 @@ def _may_be_continued(context: TrialContext, train: TrainSpec) -> bool:
 
 def _write_config(context: TrialContext, train: TrainSpec, folder: Path) -> None:
     config = mlx_lm_config(
-        train, context.loaded.path, context.mlx_data_dir, folder / "mlx_lm_adapters"
+        with_count_of_blocks(train, context.loaded.model),
+        context.loaded.path,
+        context.mlx_data_dir,
+        folder / "mlx_lm_adapters",
     )
     text = yaml.safe_dump(config, sort_keys=False)
     weighted = ["data.weight"] if context.train.weights is not None else []
@@ -261,5 +271,5 @@ def _record_training(trial: optuna.Trial, result: TrainResult, train: TrainSpec)
         trial.set_user_attr(
             REASON,
             f"stopped at iteration {result.iteration}: no improvement in "
-            f"{train.early_stopping_patience} evaluations",
+            f"{counted(train.early_stopping_patience or 0, 'evaluation')}",
         )

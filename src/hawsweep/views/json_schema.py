@@ -203,6 +203,17 @@ class FitOutput(_Output):
     seconds: float
 
 
+class EndOutput(FitOutput):
+    """How the settings of the least or the most memory would be executed."""
+
+    iters: int
+    epochs: float
+    memory: dict[str, int] = Field(
+        description="Predicted bytes by part. Those from weights to loss add up to training; "
+        "evaluation and translations are peaks of their own, cache is beside any of them."
+    )
+
+
 class ValueOutput(_Output):
     """A searched value, the other keys at what needs the least and the most memory."""
 
@@ -226,8 +237,9 @@ class PlanOutput(_Output):
     arrays_bytes: int
     lengths: str
     longest: int
-    smallest: FitOutput
-    largest: FitOutput
+    examples: int
+    smallest: EndOutput
+    largest: EndOutput
     search: dict[str, list[ValueOutput]]
     scoring_bytes: float
     seconds: float | None = Field(description="Of the whole sweep; null where nothing fits.")

@@ -102,7 +102,7 @@ def make_server(place: Place, port: int | None, *, name: str | None = None) -> D
         StudyError: There are no studies, or not this one.
         BackendError: The port is taken.
     """
-    storage, files = open_storage(place), StudyFiles(place)
+    storage, files = open_storage(place, only_look=False), StudyFiles(place)
     path = "" if name is None else f"dashboard/studies/{study_id(load_study(storage, name))}/note"
     server = _bind(port)
     server.set_app(Gate(StudyList(wsgi(storage, artifact_store=files)), files))

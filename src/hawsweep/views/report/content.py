@@ -29,7 +29,15 @@ from hawsweep.study.place import Place
 from hawsweep.study.queue import n_running_here
 from hawsweep.study.study import known_spec
 from hawsweep.study.trials import read_test, trial_of
-from hawsweep.text import duration, faults_text, number, opened_text, score_range, settings_text
+from hawsweep.text import (
+    counted,
+    duration,
+    faults_text,
+    number,
+    opened_text,
+    score_range,
+    settings_text,
+)
 from hawsweep.views.figure_style import peak_bytes
 from hawsweep.views.report.redaction import Redaction
 from hawsweep.views.report.reproduction import asked_of, commands, made_with
@@ -204,11 +212,11 @@ def _is_run(study: optuna.Study, place: Place) -> bool:
 
 
 def _state(standing: Remaining, *, is_run: bool) -> str:
-    of = f"{standing.finished} of {standing.n_trials} trials"
+    of = f"{standing.finished} of {counted(standing.n_trials, 'trial')}"
     if is_run:
-        return f"The study is still running: {of} are done."
+        return f"The study is still running: {of} {'is' if standing.n_trials == 1 else 'are'} done."
     if standing.is_done:
-        return f"The study is done: {standing.finished} trials."
+        return f"The study is done: {counted(standing.finished, 'trial')}."
     if standing.trials_left:
         return f"The study was stopped after {of}."
     return f"The trials are done; left: {then_text(standing.again_left, standing.test_left)}."
@@ -237,7 +245,7 @@ def _time_s(study: optuna.Study) -> float | None:
 
 def _tested_text(test: Mapping[str, Any]) -> str:
     asked = "the winner and the untuned model alone answered them, when the trials were done."
-    return f"{test['n_prompts']} prompts: {asked}"
+    return f"{counted(test['n_prompts'], 'prompt')}: {asked}"
 
 
 def _test_cells(study: optuna.Study, test: Mapping[str, Any]) -> Cells:
@@ -284,7 +292,7 @@ def _memory_text(study: optuna.Study) -> str:
     if not peaks:
         return ""
     errors = [predicted / measured - 1 for predicted, measured in peaks]
-    trials_text = f"{len(peaks)} complete trial{'s' * (len(peaks) > 1)}"
+    trials_text = f"{counted(len(peaks), 'complete trial')}"
     return (
         f"Of {trials_text} the predicted peak differs from the measured one by {min(errors):+.1%} "
         f"to {max(errors):+.1%}; the highest measured peak is "

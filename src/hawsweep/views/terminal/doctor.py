@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from hawsweep.text import counted
 from hawsweep.views.terminal.fitted_table import make_table
 from hawsweep.views.terminal.text import Text
 
@@ -67,11 +68,6 @@ def findings_table(findings: Sequence["Finding"]) -> Table:
         lines += [Text(each.remedy, style="dim")] if each.remedy else []
         table.add_row(Text(word, style=style), Text(each.subject), Group(*lines))
     return table
-
-
-def counted(count: int, noun: str) -> str:
-    """``1 fault``, ``2 faults``."""
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _studies_table(found: "Diagnosis") -> Table:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from hawsweep.text import duration, settings_text
+from hawsweep.text import counted, duration, settings_text
 from hawsweep.views.terminal.style import STYLES
 from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import self_check_lines
@@ -27,13 +27,13 @@ def start_line(kind: str, values: Mapping[str, Any]) -> Text | None:
 
 
 def _study(values: Mapping[str, Any]) -> list[str]:
-    begun = f"Continuing after {values['finished']} finished trials: study"
+    begun = f"Continuing after {counted(values['finished'], 'finished trial')}: study"
     kind = "New study" if values["is_new"] else begun
     return [f"{kind} [bold]{escape(values['name'])}[/bold]"]
 
 
 def _ready(values: Mapping[str, Any]) -> list[str]:
-    text = f"Training on {values['n_train']} examples, validating on {values['n_valid']}"
+    text = f"Training on {counted(values['n_train'], 'example')}, validating on {values['n_valid']}"
     cut_away = values["n_dropped"] - values["n_empty"]
     for count, what in (
         (values["n_empty"], "left out: nothing to learn in them"),
@@ -52,8 +52,8 @@ def _base_end(values: Mapping[str, Any]) -> list[str]:
     ]
     if few_shot is not None:
         lines.append(
-            f"[cyan]base[/cyan]     with {few_shot['n_examples']} examples in its prompt: "
-            f"score {few_shot['score']:.4f}"
+            f"[cyan]base[/cyan]     with {counted(few_shot['n_examples'], 'example')} in its "
+            f"prompt: score {few_shot['score']:.4f}"
         )
     return lines + self_check_lines(values["self_check"])
 
@@ -108,7 +108,7 @@ def _reaped(values: Mapping[str, Any]) -> list[str]:
 def _exhausted(values: Mapping[str, Any]) -> list[str]:
     return [
         "[yellow]Each setting of the search space was tried: the sweep ends before "
-        f"{values['n_trials']} trials[/yellow]"
+        f"{counted(values['n_trials'], 'trial')}[/yellow]"
     ]
 
 

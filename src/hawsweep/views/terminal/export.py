@@ -1,10 +1,12 @@
 """The result of an export: its parts, their checks, and the next commands."""
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 
+from hawsweep.text import counted
 from hawsweep.views.terminal.fitted_table import make_table
 from hawsweep.views.terminal.text import Text
 
@@ -31,8 +33,8 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
     if exported.score is not None:
         head += f", {exported.metric.replace('_', ' ')} {exported.score:.4f}"
     said = (
-        f"Each part was loaded and translated the same {n_prompts} prompts: its score, and the "
-        "share of answers equal to the trial's, or nearly equal (chrF 90)."
+        f"Each part was loaded and translated the same {counted(n_prompts, 'prompt')}: its score, "
+        "and the share of answers equal to the trial's, or nearly equal (chrF 90)."
     )
     lines: list[RenderableType] = [Text(head, style="bold"), "", table, "", Text(said)]
     if exported.lost is not None:
@@ -51,8 +53,12 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
     return Group(*lines)
 
 
-def next_commands(exported: "Exported", prompt: str) -> list[str]:
-    """The next commands: let it answer, make a model for Ollama or llama.cpp, upload."""
+def next_commands(exported: "Exported", prompt: str, options: Sequence[str] = ()) -> list[str]:
+    """The next commands: let it answer, make a model for Ollama or llama.cpp, upload.
+
+    Args:
+        options: Of commands that look at the study.
+    """
     from hawsweep.export.fuse import is_quantized
     from hawsweep.export.model_card import generate_command
 
@@ -71,5 +77,7 @@ def next_commands(exported: "Exported", prompt: str) -> list[str]:
         words = ["python", "llama.cpp/convert_hf_to_gguf.py", model]
         commands.append(shlex.join([*words, "--outfile", f"{exported.study}.gguf"]))
     if exported.url is None:
-        commands.append(f"hawsweep export {exported.study} --upload-repo NAME/{exported.study}")
+        name = exported.study
+        upload = ["hawsweep", "export", name, "--upload-repo", f"NAME/{name}", *options]
+        commands.append(shlex.join(upload))
     return commands

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from hawsweep.models.shape import FLOAT32_BYTES
 from hawsweep.planning.fits import scoring_remedy
+from hawsweep.planning.memory_parts import memory_parts
 from hawsweep.spec.sweep import short_names
-from hawsweep.text import clock, duration, setting, short_name
+from hawsweep.text import clock, counted, duration, setting, short_name
 from hawsweep.views.terminal.fitted_table import make_table
 from hawsweep.views.terminal.style import make_grid
 
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from hawsweep.planning.sweep_time import Timing
 
 
+_PARTS = {
+    "attention": "the weights of attention, kept for the backward pass",
+    "loss": "logits; 0 where they are freed before the peak",
+    "training": "the sum: the peak of a step",
+    "evaluation": "its own peak, with the weights",
+    "translations": "their own peak, with the weights",
+    "cache": "freed buffers, at most, beside these",
+}
 # A plan, and its time if it fits.
 Timed = tuple["SweepPlan", "Timing | None"]
 
@@ -66,22 +75,22 @@ def _models_end(plans: Sequence[Timed]) -> list[str]:
 def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
     """The sweep's time, as the mean of several models."""
     spec, total_s = plan.spec, fmean(timing.total_s for timing in timings)
-    again = f" and {plan.n_again} runs with new seeds" if plan.n_again else ""
+    again = f" and {counted(plan.n_again, 'run')} with new seeds" if plan.n_again else ""
     n_pruned, n_trials = timings[0].n_pruned, timings[0].n_trials
     fewer = f", as many as the space has settings, not {spec.trials}," * (n_trials < spec.trials)
     pruned = f"; about {n_pruned} of the trials will be pruned" if n_pruned else ""
     share = " with equally many for each model" if len(timings) > 1 else ""
     first = "" if plan.memory.is_calibrated else "the model's first measurement, "
     lines = [
-        f"{n_trials} trials{fewer}{again} take about {duration(total_s)}{share}, with {first}"
-        f"warm-up, base, evaluations and translations{pruned}."
+        f"{counted(n_trials, 'trial')}{fewer}{again} take about {duration(total_s)}{share}, with "
+        f"{first}warm-up, base, evaluations and translations{pruned}."
     ]
     if timings[0].promotes:
         again = f", and {plan.n_again} run again with new seeds" if plan.n_again else ""
         lines = [
-            f"{n_trials} settings begin{fewer}{share}, about {n_trials - n_pruned} of them are "
-            f"trained whole{again}: about {duration(total_s)} with {first}warm-up, base, "
-            "evaluations and translations."
+            f"{counted(n_trials, 'setting')} begin{'s' * (n_trials == 1)}{fewer}{share}, about "
+            f"{n_trials - n_pruned} of them are trained whole{again}: about {duration(total_s)} "
+            f"with {first}warm-up, base, evaluations and translations."
         ]
     if spec.timeout is not None and total_s > spec.timeout:
         n_within = fmean(timing.n_trials_within(spec.timeout) for timing in timings)
@@ -97,15 +106,15 @@ def _body(plan: "SweepPlan", *, show_all: bool) -> list[RenderableType]:
     weights = known.shape.weight_bytes() / 1e9
     longest = int(plan.work.lengths.max())
     workers = "one worker" if plan.n_workers == 1 else f"{plan.n_workers} workers"
-    answers = (
-        f"{spec.scoring.batch_size} prompts at a time, up to {plan.scoring_bytes / 1e9:.1f} GB"
-    )
+    each = " each" * (plan.n_workers > 1)
+    answers = f"{counted(spec.scoring.batch_size, 'prompt')} at a time, "
+    answers += f"up to {plan.scoring_bytes / 1e9:.1f} GB"
     if remedy := _scoring_remedy(plan):
         answers += f" [red]do not fit: use {remedy}[/red]"
     facts = {
         "model": escape(f"{spec.model}: {weights:.2f} GB of weights {_kept(known.shape)}"),
         "budget": f"{plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}",
-        "": f"{workers}, {plan.arrays_bytes / 1e9:.1f} GB each for MLX's arrays, "
+        "": f"{workers}, {plan.arrays_bytes / 1e9:.1f} GB{each} for MLX's arrays, "
         f"{(plan.worker_bytes - plan.arrays_bytes) / 1e9:.1f} GB for the rest of its process",
         "examples": f"{len(plan.work.lengths)}, the longest of {longest} tokens, {plan.work.how}",
         "training": _epochs(plan),
@@ -125,8 +134,21 @@ def _body(plan: "SweepPlan", *, show_all: bool) -> list[RenderableType]:
         for number, (value, *ends) in enumerate(rows):
             cells = [cell for verdict in ends for cell in _verdict_cells(verdict)]
             table.add_row(short_name(key) if number == 0 else "", setting(value), *cells)
+    if not plan.by_value:  # every setting takes the same
+        both = (plan.smallest, plan.largest)
+        table.add_row("any", "", *(cell for verdict in both for cell in _verdict_cells(verdict)))
     meaning = "smallest, largest: the other keys at the values of least and most memory"
-    return [grid, "", table, f"[dim]{meaning}[/dim]"]
+    return [grid, "", _parts_table(plan), "", table, f"[dim]{meaning}[/dim]"]
+
+
+def _parts_table(plan: "SweepPlan") -> Table:
+    """The memory by part, of the smallest and of the largest settings."""
+    table = make_table("memory | >smallest: GB | >largest: GB | ~")
+    ends = [memory_parts(plan, each) for each in (plan.smallest, plan.largest)]
+    for part in ends[0]:
+        sizes = (f"{each[part] / 1e9:.2f}" for each in ends)
+        table.add_row(part, *sizes, _PARTS.get(part, ""))
+    return table
 
 
 def _scoring_remedy(plan: "SweepPlan") -> str:
@@ -149,7 +171,8 @@ def _epochs(plan: "SweepPlan") -> str:
     iters = sorted({each.iters for each in trains})
     seen = sorted(each.iters * each.batch_size / len(plan.work.lengths) for each in trains)
     epochs = list(dict.fromkeys(f"{each:.2g}" for each in seen))
-    return f"{' to '.join(map(str, iters))} iterations, {' to '.join(epochs)} epochs"
+    ends = (("iteration", list(map(str, iters))), ("epoch", epochs))
+    return ", ".join(f"{' to '.join(each)} {noun}{'s' * (each != ['1'])}" for noun, each in ends)
 
 
 def _verdict_cells(verdict: "Fit") -> list[str]:

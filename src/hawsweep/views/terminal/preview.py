@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 
 from hawsweep.prepare.preview import Preview, RecordView
-from hawsweep.views.terminal.doctor import counted
+from hawsweep.text import counted
 from hawsweep.views.terminal.style import make_grid
 from hawsweep.views.terminal.text import Text
 
@@ -22,7 +22,7 @@ def preview_picture(found: Preview) -> RenderableType:
 def _record(record: RecordView) -> RenderableType:
     n_learned = sum(end - start for start, end in record.learned)
     head = Text.assemble((record.where, "bold cyan"), f"  {record.split}, ")
-    head.append(f"{len(record.tokens)} tokens, {n_learned} learned")
+    head.append(f"{counted(len(record.tokens), 'token')}, {n_learned} learned")
     rows: list[tuple[str, RenderableType]] = []
     if record.prompt_text is not None:
         rows.append(("prompt", _lines(record.prompt_text, "dim")))
@@ -31,7 +31,9 @@ def _record(record: RecordView) -> RenderableType:
     else:
         rows.append(("dropped", Text(record.dropped, style="yellow")))
     if record.n_cut:
-        rows.append(("cut", Text(f"{record.n_cut} tokens beyond max_seq_length", style="yellow")))
+        rows.append(
+            ("cut", Text(f"{counted(record.n_cut, 'token')} beyond max_seq_length", style="yellow"))
+        )
     return Group(head, Padding(make_grid(rows, "bold", "", gap=3), (0, 2)))
 
 

@@ -6,6 +6,7 @@ from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 
+from hawsweep.text import counted
 from hawsweep.views.terminal.style import make_grid
 from hawsweep.views.terminal.text import Text
 
@@ -28,8 +29,8 @@ def begin_picture(session: "ReviewSession") -> RenderableType:
     if session.split == "validation":
         from_where += ", because the best trial has no answers to test prompts"
     text = (
-        f"Two answers to each of {session.n_sentences} sentences, from {from_where}. One is the "
-        "untuned model's. Which one is told at the end. Press a key:"
+        f"Two answers to each of {counted(session.n_sentences, 'sentence')}, from {from_where}. "
+        "One is the untuned model's. Which one is told at the end. Press a key:"
     )
     keys = [Text.assemble((key, "bold"), f"  {MEANINGS[key]}") for key in MEANINGS]
     return Group(Text(text), "", Padding(Columns(keys, padding=(0, 3)), (0, 2)))

@@ -7,8 +7,8 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
-from hawsweep.text import duration
-from hawsweep.views.terminal.doctor import counted, findings_table
+from hawsweep.text import counted, duration
+from hawsweep.views.terminal.doctor import findings_table
 from hawsweep.views.terminal.fitted_table import make_table
 from hawsweep.views.terminal.style import make_grid
 from hawsweep.views.terminal.text import Text
@@ -114,11 +114,11 @@ def _seen(draft: "Draft") -> list[tuple[str, str]]:
             f"within {known.error:.0%}: {known.how}",
         )
     )
-    workers = "one worker" if plan.n_workers == 1 else f"{plan.n_workers} workers"
     rows.append(
         (
             "machine",
-            f"{known.device}, {workers}; {plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}",
+            f"{known.device}, {counted(plan.n_workers, 'worker')}; "
+            f"{plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}",
         )
     )
     rows.append(("speed", f"{plan.smallest.tokens_per_s:.0f} tokens a second, {known.speed.how}"))
@@ -170,15 +170,15 @@ def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[Renderab
     return [text, Padding(make_grid(commands, "bold", "dim", gap=3), (0, 2))]
 
 
-def verdict_picture(name: str, findings: Sequence["Finding"]) -> RenderableType:
-    """The findings on a sweep, and whether it can be started."""
+def verdict_picture(name: str, findings: Sequence["Finding"], start: str) -> RenderableType:
+    """The findings on a sweep, and whether it can be started, by the command ``start``."""
     n_faults = sum(each.state == "fault" for each in findings)
     n_warnings = sum(each.state == "warning" for each in findings)
     if n_faults:
         end = Text(f"{counted(n_faults, 'fault')}: start would fail.", style="red")
     else:
         mind = f", with {counted(n_warnings, 'warning')}" if n_warnings else ""
-        end = Text(f"It can be started{mind}: hawsweep start {name}", style="green")
+        end = Text(f"It can be started{mind}: {start}", style="green")
     parts: list[RenderableType] = [findings_table(findings), "", end]
     if n_faults or n_warnings:
         preview = f"The records as the model sees them: hawsweep preview {name}"

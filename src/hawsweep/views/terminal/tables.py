@@ -17,6 +17,7 @@ from hawsweep.study.baselines import score_of
 from hawsweep.study.place import printable
 from hawsweep.text import (
     clock,
+    counted,
     duration,
     number,
     opened_text,
@@ -251,7 +252,7 @@ def test_text(test: Mapping[str, Any] | None) -> str:
         return ""
     base, tuned, few_shot = test["base"], test["trial"], test.get("few_shot")
     text = (
-        f"Test split ({test['n_prompts']} prompts): trial {test['trial_number']} "
+        f"Test split ({counted(test['n_prompts'], 'prompt')}): trial {test['trial_number']} "
         f"[bold]{score_of(tuned):.4f}[/bold], untuned {score_of(base):.4f}"
     )
     text += "" if few_shot is None else f", with examples {score_of(few_shot):.4f}"
@@ -283,7 +284,7 @@ def status_picture(
     parts: list[RenderableType] = [head, *(Text.from_markup(text) for text in said if text)]
     parts += [*([""] if len(parts) > 1 else []), *_board_parts(rows, width, status.verdict)]
     if n_more:
-        parts.append(Text(f"{n_more:,} more trials: --all shows them", style="dim"))
+        parts.append(Text(f"{counted(n_more, 'more trial')}: --all shows them", style="dim"))
     parts += judged_groups_parts(status.groups, status.test, status.verdict)
     if status.standing.known:
         parts += ["", Text(f"Known so far: {' '.join(status.standing.known)}", overflow="fold")]
@@ -304,7 +305,8 @@ def shown_rows(rows: Sequence["TrialRow"], most: int | None) -> tuple[list["Tria
 def left_lines(status: "Status") -> list[RenderableType]:
     """The work left of a study, its time, and the next command."""
     standing, takes = status.standing, status.seconds_left
-    done = f"{standing.finished} of {standing.n_trials} trials are done"
+    done = f"{standing.finished} of {counted(standing.n_trials, 'trial')} "
+    done += "is done" if standing.n_trials == 1 else "are done"
     done += f", {standing.n_paused} are paused" if standing.n_paused else ""
     if standing.is_done:
         lines = [done + "; nothing is left."] if standing.n_trials else []
@@ -318,7 +320,7 @@ def left_lines(status: "Status") -> list[RenderableType]:
     if status.running is not None:
         who = status.supervisor or {}
         by = f" as process {who['pid']}" if "pid" in who else " on another machine"
-        lines.append(f"It runs{by}. Watch it: hawsweep status {status.study} --watch")
+        lines.append(f"It runs{by}. Watch it: {status.watch}")
     elif status.command:
         lines.append(f"{next_line}{status.command}")
     return ["", *(Text(line, overflow="fold") for line in lines)] if lines else []
@@ -326,7 +328,7 @@ def left_lines(status: "Status") -> list[RenderableType]:
 
 def then_text(again_left: int, test_left: bool) -> str:
     """The work after the trials."""
-    runs = f"{again_left} run{'s' * (again_left > 1)} with new seeds" if again_left else ""
+    runs = f"{counted(again_left, 'run')} with new seeds" if again_left else ""
     return " and ".join(each for each in (runs, "the test split" if test_left else "") if each)
 
 
@@ -340,7 +342,8 @@ def end_picture(end: "EndOfStudy", ended: str, width: int) -> RenderableType:
     rows, n_more = shown_rows(end.rows, MOST_ROWS)
     parts: list[RenderableType] = ["", *_board_parts(rows, width, end.verdict)]
     if n_more:
-        parts.append(Text(f"{n_more:,} more trials: hawsweep status {name} --all", style="dim"))
+        (every,) = _commands([f"status {name} --all"], end.options)
+        parts.append(Text(f"{counted(n_more, 'more trial')}: {every}", style="dim"))
     parts.append("")
     if text := test_text(end.test):
         parts += [Text.from_markup(text)]

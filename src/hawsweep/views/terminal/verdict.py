@@ -10,7 +10,16 @@ from rich.table import Table
 
 from hawsweep.results.verdict import lead_text
 from hawsweep.spec.space import MODEL
-from hawsweep.text import faults_text, finite, number, score_range, setting, short_name, shorten
+from hawsweep.text import (
+    counted,
+    faults_text,
+    finite,
+    number,
+    score_range,
+    setting,
+    short_name,
+    shorten,
+)
 from hawsweep.views.terminal.fitted_table import make_table
 from hawsweep.views.terminal.style import LONGEST_SAMPLE
 from hawsweep.views.terminal.text import Text
@@ -101,7 +110,7 @@ def confirmation_lines(confirmed: Sequence["Confirmation"]) -> list[str]:
     first, *others = confirmed
     scores = ", ".join(f"{each:.4f}" for each in first.scores)
     each_seed = f" ({scores})" if len(first.scores) > 1 else ""
-    seeds = f"{len(first.scores)} new seed" + "s" * (len(first.scores) > 1)
+    seeds = counted(len(first.scores), "new seed")
     fell = first.selected - first.mean
     luck = f"{fell:.4f} of it was luck" if fell > 0 else "not luck"
     lines = [
@@ -120,7 +129,7 @@ def regression_lines(rows: Sequence["GroupRow"]) -> list[str]:
     if not worse:
         return []
     named = ", ".join(
-        f"{row.group} ({row.gain.mean:+.3f} on {row.n_prompts} prompts)" for row in worse
+        f"{row.group} ({row.gain.mean:+.3f} on {counted(row.n_prompts, 'prompt')})" for row in worse
     )
     return [f"[yellow]It scores lower in {escape(named)}.[/yellow]"]
 
@@ -213,7 +222,7 @@ def ranking_picture(ranking: "Ranking") -> RenderableType:
             faults_text(score.faults),
         )
     n_items = len(ranking.systems[0].score.samples)
-    lines = [f"{n_items} items. A lead with 0 in its interval may be chance."]
+    lines = [f"{counted(n_items, 'item')}. A lead with 0 in its interval may be chance."]
     if ranking.agreement is not None:
         lines.append(f"Rank correlation of score and chrF: {ranking.agreement:.2f}.")
     for one, other in ranking.reversed_pairs[:5]:
@@ -226,7 +235,7 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
     one, other = map(escape, compared.labels)
     n = len(compared.items)
     head = (
-        f"[bold]{other}[/bold] against [bold]{one}[/bold] on {n} validation prompts: "
+        f"[bold]{other}[/bold] against [bold]{one}[/bold] on {counted(n, 'validation prompt')}: "
         f"{lead_text(compared.gain)}; better on {compared.n_better}, worse on {compared.n_worse}"
     )
     parts: list[RenderableType] = [Text.from_markup(head)]

@@ -1,0 +1,161 @@
+"""Folders of studies with any name, commands that lead back to them, and names of studies."""
+
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import unicodedata
+from contextlib import closing
+from pathlib import Path
+
+import optuna
+import pytest
+from click.testing import CliRunner
+from reported_study import make_reported_study
+from test_storage import make_study
+
+from hawsweep.cli import main
+from hawsweep.errors import StudyError
+from hawsweep.study.place import STUDIES_DIR_VARIABLE, Place, check_name, find_place
+from hawsweep.study.storage import open_storage, study_names
+from hawsweep.study.study import load_study
+
+FOLDERS = ["a?b", "a%20b", "a#b", "a b", "100%", "über", "u\u0308ber", "{SCHEMA_VERSION}", "a&b=c"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_database_lies_in_the_folder_whatever_its_name(tmp_path, name):
+    place = Place(tmp_path / name)
+    make_study(place)
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+    with closing(sqlite3.connect(tmp_path / name / "hawsweep.db")) as connection:
+        assert connection.execute("SELECT study_name FROM studies").fetchall() == [("rates",)]
+    done = CliRunner().invoke(main, ["list", "--json", f"--studies-dir={place.studies_dir}"])
+    assert '"study": "rates"' in done.stdout or '"name": "rates"' in done.stdout
+
+
+def test_relative_folder_is_the_same_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_study(Place(Path("a?b")))
+    assert study_names(open_storage(Place(tmp_path / "a?b"))) == ["rates"]
+
+
+def test_file_of_a_storage_url_is_read_as_optuna_reads_it(tmp_path):
+    url = f"sqlite:///{tmp_path}/a%20b.db"
+    make_study(Place(tmp_path / "studies", url))
+    assert Place(tmp_path, url).database_path == tmp_path / "a b.db"
+    assert (tmp_path / "a b.db").exists()
+
+
+def test_studies_that_an_earlier_version_put_beside_the_folder_are_named(tmp_path):
+    before = Place(tmp_path / "before")
+    make_study(before)
+    with closing(sqlite3.connect(before.database_path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before.database_path.rename(tmp_path / "a")  # what came before the ?
+    place = Place(tmp_path / "a?b")
+    place.studies_dir.mkdir()
+    place.database_path.touch()  # an earlier version left it empty
+    for create in (False, True):
+        with pytest.raises(StudyError, match="where an earlier version put them") as caught:
+            open_storage(place, create=create)
+    move = str(caught.value).partition("Move them: ")[2]
+    subprocess.run(shlex.split(move), check=True)
+    assert study_names(open_storage(place)) == ["rates"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "option", "options"),
+    [
+        (None, None, []),
+        (None, "studies", []),
+        (None, "mine", ["--studies-dir=mine"]),
+        ("mine", None, []),
+        ("mine", "mine", []),
+        ("mine", "other", ["--studies-dir=other"]),
+        ("mine", "studies", ["--studies-dir=studies"]),
+    ],
+)
+def test_printed_command_finds_the_same_studies(monkeypatch, variable, option, options):
+    monkeypatch.delenv(STUDIES_DIR_VARIABLE, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(STUDIES_DIR_VARIABLE, variable)
+    place = find_place(option)
+    assert place.options == options
+    again = find_place(options[0].partition("=")[2] if options else None)
+    assert again == place
+    assert place.command("status", "rates") == shlex.join(["hawsweep", "status", "rates", *options])
+
+
+def test_name_too_long_for_a_folder_is_one_sentence():
+    assert check_name("n" * 200) == "n" * 200
+    with pytest.raises(StudyError) as caught:
+        check_name("n" * 300)
+    assert "at most 200 bytes, and this has 300" in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("command", ["status", "show", "compare", "stop", "report", "worker"])
+def test_no_command_fails_otherwise_by_a_long_name(tmp_path, command):
+    make_study(Place(tmp_path))
+    done = CliRunner().invoke(main, [command, "n" * 300, f"--studies-dir={tmp_path}"])
+    assert done.exit_code == 1
+    assert "and this has 300" in done.stderr
+
+
+def test_name_in_either_unicode_form_is_the_same_study(tmp_path):
+    composed = "kōkua"
+    decomposed = unicodedata.normalize("NFD", composed)
+    assert composed != decomposed
+    place = Place(tmp_path)
+    make_study(place, check_name(decomposed))
+    assert load_study(open_storage(place), decomposed).study_name == composed
+    assert place.study_dir(decomposed) == tmp_path / composed
+    done = CliRunner().invoke(main, ["status", decomposed, f"--studies-dir={tmp_path}"])
+    assert done.exit_code == 0, done.output
+
+
+def test_sweep_file_is_found_in_either_unicode_form(tmp_path, monkeypatch):
+    from hawsweep.spec.read import find_sweep
+
+    monkeypatch.chdir(tmp_path)
+    path = Path("sweeps") / f"{unicodedata.normalize('NFD', 'kōkua')}.yaml"
+    path.parent.mkdir()
+    path.touch()
+    assert find_sweep("kōkua") == find_sweep(unicodedata.normalize("NFD", "kōkua")) == path
+
+
+def test_study_renamed_in_another_program_is_told_with_its_folder(tmp_path):
+    _, place = make_reported_study(tmp_path)
+    storage = open_storage(place)
+    before = load_study(storage, "rates")
+    after = optuna.create_study(storage=storage, study_name="ranks", direction="maximize")
+    after.add_trials(before.get_trials(deepcopy=False))  # as optuna-dashboard renames
+    for key, value in before.user_attrs.items():
+        after.set_user_attr(key, value)
+    optuna.delete_study(study_name="rates", storage=storage)
+    move = ["mv", str(tmp_path / "studies" / "rates"), str(tmp_path / "studies" / "ranks")]
+    for command in (["list"], ["status", "rates"]):
+        done = CliRunner().invoke(main, [*command, f"--studies-dir={place.studies_dir}"])
+        said = "Study 'ranks' has no folder: if it was renamed, move that folder"
+        assert f"{said}: `{shlex.join(move)}`." in done.stdout + done.stderr
+    subprocess.run(move, check=True)
+    done = CliRunner().invoke(main, ["compare", "ranks", f"--studies-dir={place.studies_dir}"])
+    assert done.exit_code == 0, done.stderr
+    assert "no database" not in CliRunner().invoke(main, ["list"]).stdout
+
+
+def test_studies_that_were_moved_or_copied_are_the_same(tmp_path):
+    _, place = make_reported_study(tmp_path / "one")
+    shown = CliRunner().invoke(
+        main, ["show", "rates", "--json", "--studies-dir", str(place.studies_dir)]
+    )
+    with closing(sqlite3.connect(place.database_path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copytree(place.studies_dir, tmp_path / "two")
+    moved = CliRunner().invoke(
+        main, ["show", "rates", "--json", f"--studies-dir={tmp_path / 'two'}"]
+    )
+    text = moved.stdout.replace(str(tmp_path / "two"), str(place.studies_dir))
+    assert moved.exit_code == 0
+    assert text == shown.stdout
