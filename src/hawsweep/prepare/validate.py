@@ -14,7 +14,12 @@ from hawsweep.models.check_files import check_files
 from hawsweep.models.config_file import read_config
 from hawsweep.models.hub import cache_path, is_repository
 from hawsweep.models.shape import ModelShape
-from hawsweep.planning.check_settings import check_batch_size, check_model, differing_trains
+from hawsweep.planning.check_settings import (
+    check_batch_size,
+    check_model,
+    check_trackers,
+    differing_trains,
+)
 from hawsweep.planning.disk_space import bytes_to_write, check_space
 from hawsweep.planning.fits import check_fits
 from hawsweep.planning.sweep_plan import SweepPlan, known_memory, plan_sweep
@@ -59,6 +64,7 @@ def validate_sweep(
             [_named(each, names[model]) for each in of_model] if spec.searches_models else of_model
         )
     found += _caught("metric", lambda: _metric(spec))
+    found += _caught("report_to", lambda: _trackers(spec))
     found += _caught("study", lambda: _study(asked, name, place))
     if plans:
         found.append(_time(spec, plans))
@@ -267,6 +273,12 @@ def _metric(spec: SweepSpec) -> Iterator[Finding]:
     find_metric(spec.scoring.metric)
     yield Finding("metric", "ok", spec.scoring.metric)
     yield embedder_finding(spec.scoring.embedder)
+
+
+def _trackers(spec: SweepSpec) -> Iterator[Finding]:
+    check_trackers(spec)
+    if spec.report_to:
+        yield Finding("report_to", "ok", ", ".join(spec.report_to))
 
 
 def embedder_finding(reference: str) -> Finding:
