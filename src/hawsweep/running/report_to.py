@@ -18,12 +18,7 @@ from typing import Any
 import optuna
 
 from hawsweep.errors import HawsweepError
-from hawsweep.machine.children import (
-    child_command,
-    child_environment,
-    start_child,
-    tell_child,
-)
+from hawsweep.machine.children import child_command, child_environment, start_child, tell_child
 from hawsweep.results.verdict import judge_study
 from hawsweep.running.events import Event, Listener
 from hawsweep.spec.sweep import SweepSpec
@@ -34,10 +29,6 @@ _LAST_WAIT_S = 30.0
 _COMMAND = child_command("-m", "hawsweep.running.tracker_process")
 # What is logged of an event while a trial trains, and when it has ended.
 _LOGGED = {"train": ("train_loss", "tokens_per_s"), "eval": ("val_loss",)}
-_BYTES = {
-    "peak_memory_gb": "peak_memory_bytes",
-    "predicted_memory_gb": "predicted_memory_bytes",
-}
 
 
 class _Tracker(threading.Thread):
@@ -113,8 +104,7 @@ class Reporter:
         elif kind == "ended" and not self._joins:
             text = _verdict_of(self._study, self._place)
             self._call("end", self._name, state="complete", values={}, text=text)
-        while not self._faults.empty():
-            self._listen(Event("not_told", values={"text": self._faults.get()}))
+        self._pass_faults()
 
     def close(self) -> None:
         """Wait until all is logged, for half a minute at most."""
@@ -126,6 +116,9 @@ class Reporter:
             if tracker.is_alive():
                 tracker.kill()
                 self._faults.put(f"{tracker.label} did not take the last values in time")
+        self._pass_faults()
+
+    def _pass_faults(self) -> None:
         while not self._faults.empty():
             self._listen(Event("not_told", values={"text": self._faults.get()}))
 
@@ -159,8 +152,9 @@ def _results(values: dict[str, Any]) -> dict[str, float]:
     """What is logged of a trial that ended; a value it has not reached is left out."""
     found = {key: values.get(key) for key in ("score", "time_s")}
     found["best_val_loss"] = values.get("val_loss")
-    for key, name in _BYTES.items():
-        found[key] = None if values.get(name) is None else values[name] / 1e9
+    for key in ("peak_memory", "predicted_memory"):
+        n_bytes = values.get(f"{key}_bytes")
+        found[f"{key}_gb"] = None if n_bytes is None else n_bytes / 1e9
     return {key: value for key, value in found.items() if value is not None}
 
 

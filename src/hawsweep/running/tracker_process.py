@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hawsweep.machine.output import make_output_visible, print_traceback
 
@@ -41,24 +41,6 @@ class Run:
     is_known: bool
 
 
-class Tracker(Protocol):
-    """What is asked of a tracker."""
-
-    def begin(self, run: Run) -> Any:
-        """Begin a run, or go on with it; give what the other calls need."""
-
-    def log(self, opened: Any, values: Mapping[str, float], step: int) -> None:
-        """Log values of one iteration."""
-
-    def end(self, opened: Any, state: str, text: str) -> None:
-        """End a run, which may go on later.
-
-        Args:
-            state: Of its trial; ``stopped`` if that is not known.
-            text: What the group has shown, or nothing.
-        """
-
-
 class LikeWandb:
     """W&B, or trackio, which has the same interface."""
 
@@ -68,7 +50,7 @@ class LikeWandb:
         self._project = os.environ.get(f"{name.upper()}_PROJECT", _PROJECT)
 
     def begin(self, run: Run) -> Any:
-        """See ``Tracker``; several runs are open at a time."""
+        """Begin a run, or go on with it; give what the other calls need. Several are open."""
         about: dict[str, Any] = {"project": self._project, "config": dict(run.config)}
         about |= {"name": run.name, "group": run.group}
         # Their figures of the machine would be those of this process, which does not train.
@@ -81,11 +63,16 @@ class LikeWandb:
         return self._library.init(**about, resume=resume, auto_log_gpu=False, auto_log_cpu=False)
 
     def log(self, opened: Any, values: Mapping[str, float], step: int) -> None:
-        """See ``Tracker``."""
+        """Log values of one iteration."""
         opened.log(dict(values), step=step)
 
     def end(self, opened: Any, state: str, text: str) -> None:
-        """See ``Tracker``."""
+        """End a run, which may go on later.
+
+        Args:
+            state: Of its trial; ``stopped`` if that is not known.
+            text: What the group's run has to show, or nothing.
+        """
         if text and self._is_wandb:
             opened.notes = text
         elif text:
@@ -106,7 +93,7 @@ class MLflow:
         self._experiment, self._parents = "", dict[str, str]()
 
     def begin(self, run: Run) -> Any:
-        """See ``Tracker``."""
+        """As of ``LikeWandb``."""
         if not self._experiment:
             self._experiment = self._find_experiment()
         where = f"tags.`hawsweep.run` = '{run.id}'"
@@ -132,12 +119,12 @@ class MLflow:
         return str(known.experiment_id if known else self._client.create_experiment(name))
 
     def log(self, opened: Any, values: Mapping[str, float], step: int) -> None:
-        """See ``Tracker``."""
+        """As of ``LikeWandb``."""
         for key, value in values.items():
             self._client.log_metric(opened, key, value, step=step)
 
     def end(self, opened: Any, state: str, text: str) -> None:
-        """See ``Tracker``."""
+        """As of ``LikeWandb``."""
         if text:
             self._client.set_tag(opened, "mlflow.note.content", text)
         ends = {"fail": "FAILED", "paused": "SCHEDULED", "stopped": "KILLED"}
@@ -149,7 +136,7 @@ class Runs:
     run's folder has the last one of each value, which also a later process reads.
     """
 
-    def __init__(self, name: str, tracker: Tracker) -> None:
+    def __init__(self, name: str, tracker: LikeWandb | MLflow) -> None:
         self._name, self._tracker = name, tracker
         self._runs: dict[str, tuple[Run, Path]] = {}
         self._opened: dict[str, Any] = {}
