@@ -1,7 +1,7 @@
 """What a tracker has kept, read by its own interface and printed as JSON.
 
 python read_tracker.py trackio | mlflow | wandb     each run's group, config, text and values
-python read_tracker.py mlflow-ids                   the ids of all runs
+python read_tracker.py trackio-ids | mlflow-ids     the ids of all runs
 """
 
 import json
@@ -26,6 +26,12 @@ def trackio():
                 values.setdefault(key, []).append([step, value])
         found[name] = {"group": config["_Group"], "config": config, "text": text, "values": values}
     return found
+
+
+def trackio_ids():
+    from trackio.sqlite_storage import SQLiteStorage
+
+    return [each["id"] for each in SQLiteStorage.get_run_records("hawsweep")]
 
 
 def mlflow_runs(client):
@@ -106,5 +112,6 @@ def wandb():
 
 
 if __name__ == "__main__":
-    kinds = {"trackio": trackio, "mlflow": mlflow, "mlflow-ids": mlflow_ids, "wandb": wandb}
+    kinds = {"trackio": trackio, "mlflow": mlflow, "wandb": wandb}
+    kinds |= {"trackio-ids": trackio_ids, "mlflow-ids": mlflow_ids}
     print(json.dumps(kinds[sys.argv[1]]()))

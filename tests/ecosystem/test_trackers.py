@@ -193,11 +193,13 @@ def test_each_trial_is_one_run_of_the_studys_group(reported, tmp_path, monkeypat
     assert {key: float(config[key]) for key in SETTINGS} == SETTINGS
 
 
-def test_another_study_of_the_same_name_has_runs_of_its_own(reported, tmp_path, monkeypatch):
-    with store_of("mlflow-database", tmp_path, monkeypatch):
-        reported("mlflow").tell(FIRST)
-        Reported(tmp_path / "others", "mlflow").tell(FIRST)
-        assert len(read("mlflow-ids")) == 2 * 3
+@pytest.mark.parametrize("name", ["trackio", "mlflow-database"])
+def test_another_study_of_the_same_name_has_runs_of_its_own(reported, tmp_path, monkeypatch, name):
+    with store_of(name, tmp_path, monkeypatch) as tracker:
+        reported(tracker).tell(FIRST)
+        other = Reported(tmp_path / "others", tracker)
+        assert other.tell(FIRST) == other.tell(AGAIN) == []
+        assert len(set(read(f"{tracker}-ids"))) == 3 + 4
 
 
 FAULTY = {

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -94,6 +95,8 @@ class MLflow:
 
     def begin(self, run: Run) -> Any:
         """As of ``LikeWandb``."""
+        from mlflow.entities import Param
+
         if not self._experiment:
             self._experiment = self._find_experiment()
         where = f"tags.`hawsweep.run` = '{run.id}'"
@@ -107,8 +110,8 @@ class MLflow:
                 tags["mlflow.parentRunId"] = parent
             made = self._client.create_run(self._experiment, tags=tags, run_name=run.name)
             opened = made.info.run_id
-            for key, value in run.config.items():
-                self._client.log_param(opened, key, value)
+            params = [Param(key, str(value)) for key, value in run.config.items()]
+            self._client.log_batch(opened, params=params)
         if run.name == run.group:
             self._parents[run.name] = opened
         return opened
@@ -120,8 +123,11 @@ class MLflow:
 
     def log(self, opened: Any, values: Mapping[str, float], step: int) -> None:
         """As of ``LikeWandb``."""
-        for key, value in values.items():
-            self._client.log_metric(opened, key, value, step=step)
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        metrics = [Metric(key, value, now, step) for key, value in values.items()]
+        self._client.log_batch(opened, metrics)
 
     def end(self, opened: Any, state: str, text: str) -> None:
         """As of ``LikeWandb``."""
