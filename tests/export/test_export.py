@@ -12,7 +12,7 @@ from hawsweep.cli import main
 from hawsweep.errors import ExportError, StudyError
 from hawsweep.export import parts
 from hawsweep.layout import CONFIG_FILE, WEIGHTS_FILE
-from hawsweep.views.terminal.export import next_commands
+from hawsweep.views.terminal.export import export_picture, next_commands
 
 
 def fault_of(made, **asked):
@@ -249,7 +249,12 @@ def test_command_says_what_was_written_and_what_comes_next(made):
     assert [part["check"]["identical"] for part in again["parts"]] == [1.0, 1.0]
     assert again["next"][0].startswith(f"mlx_lm.generate --model {made.folder}/fused ")
     converter = "python llama.cpp/convert_hf_to_gguf.py"
-    assert again["next"][1] == f"{converter} {made.folder}/fused --outfile tiny.gguf"
+    assert again["next"][1:4] == [
+        f"mlx_lm.server --model {made.folder}/fused",
+        "mkdir -p ~/.lmstudio/models/hawsweep && "
+        f"cp -R {made.folder}/fused ~/.lmstudio/models/hawsweep/tiny",
+        f"{converter} {made.folder}/fused --outfile tiny.gguf",
+    ]
 
 
 def test_converter_comes_next_only_for_full_weights(made, quantized_dir):
@@ -257,7 +262,12 @@ def test_converter_comes_next_only_for_full_weights(made, quantized_dir):
     (folder,) = [made.folder / part.path for part in exported.parts if part.name == "fused"]
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "quantization": {"bits": 4}}))
-    assert not any("convert_hf_to_gguf" in each for each in next_commands(exported, "Aloha."))
+    commands = next_commands(exported, "Aloha.")
+    assert not any("convert_hf_to_gguf" in each for each in commands)
+    at = f"--checkpoint {exported.checkpoint}"
+    assert f"hawsweep export tiny --trial 0 {at} --dequantize --force" in commands
+    said = " ".join(str(each) for each in export_picture(exported, commands).renderables)
+    assert "fused/ was quantized again, which rounds the adapter away in part" in said
     config.pop("quantization", None)
     (folder / "config.json").write_text(json.dumps(config))
     assert any("convert_hf_to_gguf" in each for each in next_commands(exported, "Aloha."))

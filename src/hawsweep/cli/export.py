@@ -30,6 +30,9 @@ from hawsweep.views.terminal.console import make_console
     help="Also write a Modelfile for Ollama and the fused model without quantization.",
 )
 @click.option(
+    "--peft", is_flag=True, help="Also write the adapter in the format of Hugging Face's PEFT."
+)
+@click.option(
     "--upload-repo",
     metavar="REPO",
     help="Upload the fused model, else the adapter, to this Hugging Face repository. A new "

@@ -1,4 +1,4 @@
-"""Exports of a trial: its adapter, the fused model, files for Ollama; each is checked."""
+"""Exports of a trial: its adapter, the fused model, files for Ollama and PEFT; each is checked."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ class Request:
         trial_number: None for the best.
         checkpoint: The iteration of a kept checkpoint; None for the trial's best.
         dequantize: Fuse into weights that are not quantized.
+        peft: Write the adapter in PEFT's format too.
         output: Another folder than the study's ``export``.
         force: Replace an export that is there.
         target: The repository to upload to, or None.
@@ -40,6 +41,7 @@ class Request:
     fuse: bool = False
     dequantize: bool = False
     ollama: bool = False
+    peft: bool = False
     output: Path | None = None
     force: bool = False
     target: Repository | None = None
@@ -166,4 +168,4 @@ def _wanted(asked: Request, model: str, base: Path, there: dict[str, Part]) -> l
             f"{fused.path} is there already, quantized. Use --force to make the export anew."
         )
     is_fused = asked.fuse or asked.dequantize or asked.ollama
-    return ["adapters", "fused"] if is_fused else ["adapters"]
+    return ["adapters", *["fused"] * is_fused, *["peft"] * asked.peft]

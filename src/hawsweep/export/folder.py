@@ -39,7 +39,7 @@ class Part:
     """Something exported and checked.
 
     Attributes:
-        name: ``adapters`` or ``fused``.
+        name: ``adapters``, ``fused``, or ``peft``, which has the check of ``adapters``.
         path: In the export's folder.
         dequantized: Whether its base was quantized and it is not.
     """
@@ -161,8 +161,8 @@ def write_texts(
 
 
 def write_card(folder: Path, parts: Sequence[Part], card: str) -> None:
-    """Write the card, and a second one beside the fused model, which may be moved alone."""
+    """Write the card, and others beside the fused model and PEFT's, which may be moved alone."""
     replace_text(folder / CARD, card)
     for part in parts:
-        if part.name == "fused":
+        if part.name in ("fused", "peft"):
             replace_text(folder / part.path / CARD, card)

@@ -104,6 +104,7 @@ def card(
         fingerprints=_fingerprints(study, spec),
         settings=json.dumps(_settings(spec, trial), indent=2, ensure_ascii=False),
         commands=_commands(study, spec, released),
+        in_peft=_in_peft(spec) if any(each.name == "peft" for each in released.parts) else None,
         versions=attrs.get(VERSIONS, {}),
         sweep=_shown(spec).dump_yaml().rstrip(),
         longest=_LONGEST,
@@ -180,6 +181,16 @@ def _commands(study: optuna.Study, spec: SweepSpec, released: Released) -> list[
         name = (repo or study.study_name).split("/")[-1].lower()
         commands.append(f"ollama create {shlex.quote(name)} -f Modelfile")
     return commands
+
+
+def _in_peft(spec: SweepSpec) -> str:
+    base, _ = split_revision(name_of(spec.model))
+    return (
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForCausalLM\n\n"
+        f"base = AutoModelForCausalLM.from_pretrained({base!r})\n"
+        'model = PeftModel.from_pretrained(base, "peft")'
+    )
 
 
 def _shown(spec: SweepSpec) -> SweepSpec:

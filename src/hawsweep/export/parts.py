@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -12,6 +13,7 @@ from hawsweep.data.load import load_data
 from hawsweep.data.tokens import common_system
 from hawsweep.errors import ExportError
 from hawsweep.export import ollama
+from hawsweep.export.card_metadata import name_of
 from hawsweep.export.fidelity import Judge
 from hawsweep.export.folder import (
     CARD,
@@ -27,8 +29,11 @@ from hawsweep.export.folder import (
 from hawsweep.export.fuse import fuse_checked
 from hawsweep.export.model_card import Released, card
 from hawsweep.export.ollama import FROM
+from hawsweep.export.peft import to_peft, write_peft
 from hawsweep.export.upload import Repository, upload
 from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.models.config_file import read_config
+from hawsweep.models.hub import split_revision
 from hawsweep.models.load import load_template
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BEST_ITERATION
@@ -79,10 +84,16 @@ class Maker:
         dequantize: bool,
     ) -> None:
         """Build the missing parts beside the folder, check each, and put them in their place."""
-        modelfile = self._modelfile() if for_ollama else None  # before the slow fusing
+        # Before the slow checks: these may be refused.
+        modelfile = self._modelfile() if for_ollama else None
+        peft = self._peft(source) if "peft" in missing else None
         with building(folder) as beside:
             if missing:
                 self._build(beside, folder, source, there, missing, dequantize)
+            if peft is not None:
+                write_peft(beside / "peft", *peft)
+                check = {**there, **self.new}["adapters"].check
+                self._note("peft", beside / "peft", Part("peft", "peft", 0, check))
             parts = [*there.values(), *self.new.values()]
             texts = (self._origin, parts, self._card(parts, modelfile is not None), modelfile)
             if not there:
@@ -139,6 +150,10 @@ class Maker:
 
     def _note(self, name: str, path: Path, part: Part) -> None:
         self.new[name] = replace(part, n_bytes=size_of(path))
+
+    def _peft(self, source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        base, _ = split_revision(name_of(self._spec.model))
+        return to_peft(source, read_config(self._base)["model_type"], base)
 
     def _modelfile(self) -> str:
         trusted, today = self._spec.trust_remote_code, date_of(self._study)

@@ -1,7 +1,7 @@
-"""Processes without torch.
+"""Processes without torch, or without trackers.
 
 transformers imports torch if it is installed, which takes seconds and 200 MB of memory. Only
-hawsweep's embedder process needs it.
+hawsweep's embedder process needs it. mlx-lm's trainer imports trackers in the same way.
 """
 
 import os
@@ -43,6 +43,12 @@ def keep_torch_out() -> None:
 def let_torch_in() -> None:
     """Show torch again, also to transformers if it was not imported meanwhile."""
     _replace(_WithoutTorch, PathFinder)
+
+
+def keep_trackers_out() -> None:
+    """Hide the trackers that mlx-lm imports where they are installed. Call it before mlx-lm is."""
+    for name in ("wandb", "swanlab"):
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # as the import system has it
 
 
 def _replace(old: type[PathFinder], new: type[PathFinder]) -> None:

@@ -1,10 +1,11 @@
-"""Whether a model and its data can be trained with every setting of a sweep."""
+"""Whether a sweep can run here: its model and its data with every setting, and its trackers."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from hawsweep.data.validation_set import value_ends
-from hawsweep.errors import DataError, ModelError
+from hawsweep.errors import DataError, ModelError, SpecError
 from hawsweep.models.shape import ModelShape
 from hawsweep.spec.space import apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec
@@ -110,4 +111,20 @@ def check_train_samples(spec: SweepSpec, n_records: int) -> None:
         raise DataError(
             f"{where}.max_train_samples is {fewest}, below a batch of {largest}. Use {largest} or "
             "more, or a smaller batch_size."
+        )
+
+
+def check_trackers(spec: SweepSpec) -> None:
+    """Refuse trackers that are not installed.
+
+    Raises:
+        SpecError: The message says how to install them.
+    """
+    if missing := [each for each in spec.report_to if find_spec(each) is None]:
+        names = " and ".join(missing)
+        packages = " ".join(missing).replace("mlflow", "mlflow-skinny")
+        raise SpecError(
+            f"report_to names {names}, which {'are' if missing[1:] else 'is'} not installed: pip "
+            f"install {packages}, or in a clone pip install '.[{','.join(missing)}]'. Or "
+            "leave it out with --set report_to=[]."
         )

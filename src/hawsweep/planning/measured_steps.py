@@ -24,7 +24,7 @@ import numpy as np
 
 from hawsweep.machine import backend
 from hawsweep.machine.children import child_command, child_environment, start_child, tell_child
-from hawsweep.machine.without_torch import keep_torch_out
+from hawsweep.machine.without_torch import keep_torch_out, keep_trackers_out
 from hawsweep.models.shape import ModelShape
 from hawsweep.planning.peak import Execution, Step
 from hawsweep.spec.train import TrainSpec
@@ -348,6 +348,7 @@ class _Clock:
 def main() -> None:
     """Run as the child: measure the points that the line on standard input names."""
     keep_torch_out()
+    keep_trackers_out()
     asked = json.loads(sys.stdin.readline())
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

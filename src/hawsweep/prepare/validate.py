@@ -15,6 +15,7 @@ from hawsweep.models.hub import cache_path, is_repository
 from hawsweep.planning.check_settings import (
     check_batch_size,
     check_model,
+    check_trackers,
     check_train_samples,
     differing_trains,
 )
@@ -62,6 +63,7 @@ def validate_sweep(
             [_named(each, names[model]) for each in of_model] if spec.searches_models else of_model
         )
     found += _caught("metric", lambda: _metric(spec))
+    found += _caught("report_to", lambda: _trackers(spec))
     found += _caught("study", lambda: _study(asked, name, place))
     if plans:
         found.append(_time(spec, plans))
@@ -272,6 +274,12 @@ def _metric(spec: SweepSpec) -> Iterator[Finding]:
     find_metric(spec.scoring.metric)
     yield Finding("metric", "ok", spec.scoring.metric)
     yield embedder_finding(spec.scoring.embedder)
+
+
+def _trackers(spec: SweepSpec) -> Iterator[Finding]:
+    check_trackers(spec)
+    if spec.report_to:
+        yield Finding("report_to", "ok", ", ".join(spec.report_to))
 
 
 def embedder_finding(reference: str) -> Finding:

@@ -13,9 +13,9 @@ class Event:
 
     Of the sweep: ``preparing``, ``study``, ``left_out``, ``interrupting``, ``died``, ``reaped``,
     ``not_told``, ``exhausted`` (``n_trials``), ``settled`` (``gain``, ``asked``), ``extended``
-    (``n_trials``, ``timeout_s``), ``tick`` where
-    nothing happens, and ``ended``, which only ``write_notes`` is told, when no worker runs any
-    more. Of a worker: ``ready``,
+    (``n_trials``, ``timeout_s``), ``tick`` where nothing happens, and ``ended``, which only
+    ``write_notes`` and ``report_to`` are told, when no worker runs any more. Of a worker:
+    ``ready``,
     ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;
     ``state``, ``val_loss``, ``score``, ``reason``), ``iteration``, ``train``, ``eval`` and
     ``scoring`` between them, ``confirm_start`` and ``confirm_end``, ``test_start`` and

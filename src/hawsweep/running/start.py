@@ -15,6 +15,7 @@ from hawsweep.machine import backend, mac
 from hawsweep.machine.processes import supervising, supervisor_of
 from hawsweep.models import resolve
 from hawsweep.models.config_file import read_config
+from hawsweep.planning.check_settings import check_trackers
 from hawsweep.planning.disk_space import check_space
 from hawsweep.planning.share_memory import WorkerShares, share_memory
 from hawsweep.results.study_results import StudyResults
@@ -23,6 +24,7 @@ from hawsweep.running.events import Ended, Event, Listener
 from hawsweep.running.keep_awake import keep_awake
 from hawsweep.running.notify import find_targets, telling
 from hawsweep.running.progress import joined_file, recording, telling_remaining
+from hawsweep.running.report_to import reporting
 from hawsweep.running.supervisor import POLL_S, Supervisor
 from hawsweep.running.write_notes import writing_notes
 from hawsweep.search.distributions import first_of_models
@@ -91,6 +93,7 @@ def run_sweep(
     name = check_name(name)
     place, targets = find_place(studies_dir, storage), find_targets(notify)
     listen = on_event or (lambda _: None)
+    check_trackers(spec)
     with ExitStack() as held:
         held.enter_context(_optuna_quiet())
         # Quick checks come before a model is converted and measured.
@@ -123,6 +126,7 @@ def join_sweep(
     storage = open_storage(place, only_look=False)
     study = load_study(storage, name)
     spec = spec_of(study).model_copy(update={"workers": workers})
+    check_trackers(spec)
     study.set_user_attr(STOP, None)
     with ExitStack() as held:
         held.enter_context(_optuna_quiet())
@@ -277,7 +281,7 @@ def _supervise(
     is_new: bool,
     joins: bool,
 ) -> Ended:
-    """Run the study; its notes and its progress follow from the events."""
+    """Run the study; its notes, its progress and its trackers follow from the events."""
     name = study.study_name
     presence.add_studies(study, confirming)
     listen = telling_remaining(
@@ -297,7 +301,8 @@ def _supervise(
     listen(Event("study", values=values))
     for model, each in shares.left_out.items():
         listen(Event("left_out", values={"model": model, "reason": each.reason}))
-    supervisor = Supervisor(
-        spec, name, place, study, confirming, shares, listen, presence, joins=joins
-    )
-    return supervisor.run()
+    with reporting(spec, study, place, listen, joins=joins) as listen:
+        supervisor = Supervisor(
+            spec, name, place, study, confirming, shares, listen, presence, joins=joins
+        )
+        return supervisor.run()

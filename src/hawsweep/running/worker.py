@@ -34,7 +34,7 @@ from hawsweep.machine import backend
 from hawsweep.machine.memory import available_bytes
 from hawsweep.machine.output import make_output_visible, print_traceback
 from hawsweep.machine.processes import identity
-from hawsweep.machine.without_torch import keep_torch_out
+from hawsweep.machine.without_torch import keep_torch_out, keep_trackers_out
 from hawsweep.models import resolve
 from hawsweep.models.load import load_model, load_template
 from hawsweep.planning.calibration import cost_model
@@ -47,6 +47,7 @@ from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import (
     CONFIRMS,
     MEMORY_FACTOR,
+    PLAN,
     SEED,
     SMALLEST_VIOLATION,
     TEST,
@@ -297,7 +298,8 @@ class Worker:
         self.is_tainted = fault is not None and fault.kind in TAINTING
         if not self.is_tainted:
             backend.free_memory()  # what the next trial needs has other sizes
-        row = trial_row(study.get_trials(deepcopy=False)[trial.number])
+        ended = study.get_trials(deepcopy=False)[trial.number]
+        row = trial_row(ended)
         self.tell(
             f"{kind}_end",
             **about,
@@ -307,6 +309,8 @@ class Worker:
             val_loss=row.val_loss,
             score=row.score,
             time_s=row.time_s,
+            peak_memory_bytes=row.peak_memory_bytes,
+            predicted_memory_bytes=(ended.user_attrs.get(PLAN) or {}).get("peak_bytes"),
         )
 
     def _value_of(
@@ -383,6 +387,7 @@ def import_ahead() -> None:
 def main() -> None:
     """Follow the supervisor's commands until it says ``exit`` or is gone."""
     keep_torch_out()
+    keep_trackers_out()
     if len(sys.argv) > 1:
         import_ahead()
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")

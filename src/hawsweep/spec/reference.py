@@ -71,7 +71,7 @@ _SAME_IN_MLX_LM = {
     *(f"train.lora_parameters.{key}" for key in ("rank", "scale", "dropout", "keys")),
     *(f"train.lr_schedule.{key}" for key in ("name", "warmup", "warmup_init")),
 }
-# The origin of a ``train`` key's name and meaning, if it is not the same key of mlx_lm.lora.
+# The origin of a key's name and meaning, without ``train``, if mlx_lm.lora has no such key.
 _SOURCES = {
     "lora_parameters.alpha": "PEFT `lora_alpha`",
     "lora_parameters.use_rslora": "PEFT",
@@ -82,6 +82,7 @@ _SOURCES = {
     "max_grad_norm": "transformers",
     "early_stopping_patience": "transformers",
     "early_stopping_threshold": "transformers",
+    "report_to": "transformers",
 }
 _SEARCH_MEANING = "The keys of train that the study varies, each with a range or choices."
 

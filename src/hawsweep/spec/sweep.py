@@ -22,7 +22,7 @@ from hawsweep.units import parse_duration, parse_share, parse_size
 # Keys of a sweep that have no influence on a trial's numbers.
 HOW_IT_RUNS = (
     *("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify"),
-    *("pruning", "sampler", "stop_when"),
+    *("pruning", "sampler", "stop_when", "report_to"),
 )
 # Keys that sweeps of earlier versions have, and what to do instead.
 GONE_KEYS = {
@@ -39,6 +39,7 @@ GONE_KEYS = {
 }
 # Events that notifications may be sent of.
 NEWS = ("start", "best", "end", "failure")
+TRACKERS = ("trackio", "wandb", "mlflow")
 _MOST_WORKERS = 64
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
@@ -289,6 +290,13 @@ def _check_news(value: object) -> tuple[str, ...]:
     )
 
 
+def _check_trackers(value: object) -> tuple[str, ...]:
+    listed = value if isinstance(value, list | tuple) else [value]
+    if all(each in TRACKERS for each in listed) and len(set(listed)) == len(listed):
+        return tuple(listed)
+    raise ValueError(f"must be one of {', '.join(TRACKERS)}, or a list of them")
+
+
 def _data_specs(value: object) -> object:
     """One data set or several, each a name or keys, as a list of keys."""
     listed = value if isinstance(value, list | tuple) else [value]
@@ -344,6 +352,11 @@ class SweepSpec(Section):
     )
     """Events of which `--notify` or `HAWSWEEP_NOTIFY` notifies: start, a new best trial, end,
     failure."""
+    report_to: Annotated[tuple[str, ...], BeforeValidator(_check_trackers)] = Field(
+        (), examples=["report_to: trackio"]
+    )
+    """Trackers that get a run for each trial: trackio, wandb, mlflow, or a list of them; where and
+    with which key, their own environment variables say."""
     seed: int = Field(0, ge=0, lt=2**32, examples=["seed: 1"])
     """Seed of the sampler and of the validation subset."""
     trust_remote_code: bool = Field(False, examples=["trust_remote_code: true"])

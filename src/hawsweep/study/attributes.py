@@ -22,6 +22,8 @@ STARTS = "starts"
 STOP = "stop"
 # What `hawsweep extend` set: of ``trials`` and ``timeout`` the values before and the new one.
 EXTENDED = "extended"
+# Random: by it the ids of its runs in trackers differ from those of another study of its name.
+REPORT_ID = "report_id"
 
 # Of a study: what it measured.
 

@@ -24,6 +24,7 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
         shares = ["" if each is None else f"{each:.0%}" for each in (check.identical, check.near)]
         remarks = [] if part.name in exported.new else ["was there"]
         remarks += ["dequantized"] if part.dequantized else []
+        remarks += ["the adapter for PEFT"] if part.name == "peft" else []
         name = Text(f"{part.path}/")
         size = f"{part.n_bytes / 1e6:,.1f}"
         table.add_row(name, size, f"{check.score:.4f}", *shares, ", ".join(remarks))
@@ -36,6 +37,8 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
         f"Each part was loaded and translated the same {counted(n_prompts, 'prompt')}: its score, "
         "and the share of answers equal to the trial's, or nearly equal (chrF 90)."
     )
+    if any(part.name == "peft" for part in exported.parts):
+        said += " peft/ has the weights of adapters/, and its numbers."
     lines: list[RenderableType] = [Text(head, style="bold"), "", table, "", Text(said)]
     if exported.lost is not None:
         lost = (
@@ -43,6 +46,12 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
             "so it is dequantized."
         )
         lines.append(Text(lost, style="yellow"))
+    if _is_requantized(exported):
+        rounded = (
+            "fused/ was quantized again, which rounds the adapter away in part: adapters/ and a "
+            "dequantized fused model keep all of it."
+        )
+        lines.append(Text(rounded, style="yellow"))
     # Not a table: its cells would be folded, and a command copied from it broken.
     lines += ["", Text(f"Folder  {exported.folder}")]
     files = "README.md, the model card" + (", and Modelfile" if exported.has_modelfile else "")
@@ -54,30 +63,46 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
 
 
 def next_commands(exported: "Exported", prompt: str, options: Sequence[str] = ()) -> list[str]:
-    """The next commands: let it answer, make a model for Ollama or llama.cpp, upload.
+    """The next commands: let it answer, serve it, take it to other programs, upload.
 
     Args:
         options: Of commands that look at the study.
     """
-    from hawsweep.export.fuse import is_quantized
     from hawsweep.export.model_card import generate_command
 
     by_name = {part.name: part for part in exported.parts}
-    folder, system = exported.folder, exported.system
-    if "fused" in by_name:
-        model, adapter = str(folder / by_name["fused"].path), None
-    else:
-        model, adapter = exported.base, str(folder / by_name["adapters"].path)
-    commands = [generate_command(model, adapter, system, prompt)]
+    folder, study = exported.folder, exported.study
+    is_fused = "fused" in by_name
+    part = str(folder / by_name["fused" if is_fused else "adapters"].path)
+    model, adapter = (part, None) if is_fused else (exported.base, part)
+    commands = [generate_command(model, adapter, exported.system, prompt)]
+    if is_fused:
+        commands += [shlex.join(["mlx_lm.server", "--model", model]), _to_lm_studio(model, study)]
     if exported.has_modelfile:
         path = shlex.quote(str(folder / "Modelfile"))
-        name = exported.study.lower()
+        name = study.lower()
         commands += [f"ollama create {name} -f {path}", f"ollama run {name} {shlex.quote(prompt)}"]
-    elif "fused" in by_name and not is_quantized(folder / by_name["fused"].path):
+    elif _is_requantized(exported):
+        again = ["hawsweep", "export", study, "--trial", str(exported.trial_number)]
+        again += [] if exported.checkpoint is None else ["--checkpoint", str(exported.checkpoint)]
+        commands.append(shlex.join([*again, "--dequantize", "--force", *options]))
+    elif is_fused:
         words = ["python", "llama.cpp/convert_hf_to_gguf.py", model]
-        commands.append(shlex.join([*words, "--outfile", f"{exported.study}.gguf"]))
+        commands.append(shlex.join([*words, "--outfile", f"{study}.gguf"]))
     if exported.url is None:
-        name = exported.study
-        upload = ["hawsweep", "export", name, "--upload-repo", f"NAME/{name}", *options]
+        upload = ["hawsweep", "export", study, "--upload-repo", f"NAME/{study}", *options]
         commands.append(shlex.join(upload))
     return commands
+
+
+def _to_lm_studio(model: str, study: str) -> str:
+    models = "~/.lmstudio/models/hawsweep"
+    return f"mkdir -p {models} && cp -R {shlex.quote(model)} {models}/{study}"
+
+
+def _is_requantized(exported: "Exported") -> bool:
+    """Whether the fused model is quantized, as its base is."""
+    from hawsweep.export.fuse import is_quantized
+
+    fused = [exported.folder / part.path for part in exported.parts if part.name == "fused"]
+    return any(map(is_quantized, fused))
