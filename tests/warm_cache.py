@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _SETTLED_S = 10.0
@@ -14,8 +15,9 @@ def copy_settled(source, target):
 
     def is_settled(path):
         try:
-            return path.is_dir() or (
-                path.is_file() and time.time() - path.stat().st_mtime > _SETTLED_S
+            is_old = time.time() - path.stat().st_mtime > _SETTLED_S
+            return (path.is_dir() and not path.name.startswith(("tmp", "hawsweep-"))) or (
+                path.is_file() and is_old
             )
         except FileNotFoundError:
             return False
@@ -23,5 +25,9 @@ def copy_settled(source, target):
     def ignored(folder, names):
         return [name for name in names if name[0] == "~" or not is_settled(Path(folder, name))]
 
+    def copy_if_there(source, target):
+        with suppress(FileNotFoundError):  # another process removed it meanwhile
+            shutil.copy2(source, target)
+
     if Path(source).is_dir():
-        shutil.copytree(source, target, ignore=ignored)
+        shutil.copytree(source, target, ignore=ignored, copy_function=copy_if_there)
