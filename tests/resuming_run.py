@@ -55,7 +55,7 @@ def one_life(folder):
     state = load_state(folder, TRAIN)
     _, _, result = run(model, TRAIN, examples, folder, recorder=Teller(), state=state)
     mx.synchronize()
-    tell("end", {name: values.tolist() for name, values in vars(result.example_losses).items()})
+    tell("end", {"iteration": result.iteration, "n_tokens": result.n_tokens})
 
 
 def main(folder):
