@@ -80,6 +80,7 @@ def test_sizes_are_trained_with_the_settings_of_the_best_trial(study):
     assert [each["max_train_samples"] for each in spec.enqueue] == [1854, 600, 190, 62, 20]
     assert (spec.train.learning_rate, spec.train.iters, spec.trials) == (2e-3, 40, 5)
     assert (spec.pruning.name, spec.confirm.top, spec.timeout) == ("none", 0, None)
+    assert spec.train.early_stopping_patience == 3
     assert not spec.scoring.test
     again = curve_spec(study, curve_trial(study, 0), [90, 400], n_seeds=3)
     assert again.search["max_train_samples"].choices == (90, 400, 1854)
@@ -117,11 +118,14 @@ def test_curve_is_trained_shown_and_shown_again(tmp_path, tiny_model_dir, chat_d
     shown = CliRunner().invoke(main, command)
     assert shown.exit_code == 0, shown.output
     assert "more are expected to lower the loss by" in shown.output
-    again = CliRunner().invoke(main, [*command, "--json"])
+    other = CliRunner().invoke(main, [*command[:-2], "4,12"])
+    assert "other sizes or settings. Leave --sizes out" in other.output
+    without_sizes = [*command[:4], "--json"]
+    again = CliRunner().invoke(main, without_sizes)
     found = json.loads(again.stdout)
     OUTPUTS["data-curve"].validate_python(found)
     assert [row["size"] for row in found["rows"]][:2] == [4, 8]
     assert len({row["val_loss"] for row in found["rows"]}) == 3
     assert all(sentence in " ".join(shown.output.split()) for sentence in found["sentences"])
-    of_sizes = load_study(open_storage(Place(tmp_path)), "tiny-sizes")
+    of_sizes = load_study(open_storage(Place(tmp_path)), "tiny-sizes-0")
     assert n_test_opened(of_sizes) == 0

@@ -1,5 +1,7 @@
 """What a run leaves on disk; one that goes on from it ends as one that was never interrupted."""
 
+import json
+
 from hawsweep.machine.backend import mx
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from tiny_training import EndsAt, Recorder, assert_same_adapter, run, settings
 
 from hawsweep.layout import STATE_FILE
-from hawsweep.training.adapters import adapted, load_adapter
+from hawsweep.training.adapters import adapted, load_adapter, replace_safetensors
 from hawsweep.training.checkpoints import load_state
 from hawsweep.training.evaluation import make_evaluator
 from hawsweep.training.train import Interrupted
@@ -233,6 +235,18 @@ def test_state_of_other_settings_is_not_gone_on_from(left, changes):
 def test_state_of_settings_without_influence_is_gone_on_from(left, changes):
     train, folder = left
     assert load_state(folder, train.model_copy(update=changes)).progress.iteration == 4
+
+
+def test_state_of_an_earlier_version_is_gone_on_from(left):
+    """It lacks keys that came later, and has losses of examples, which went."""
+    train, folder = left
+    arrays, metadata = mx.load(str(folder / STATE_FILE), return_metadata=True)
+    content = json.loads(metadata["hawsweep"])
+    assert content["train"].pop("max_train_samples", "missing") is None
+    earlier = {**arrays, "examples/count": mx.zeros(8)}
+    replace_safetensors(folder / STATE_FILE, earlier, {"hawsweep": json.dumps(content)})
+    assert load_state(folder, train).progress.iteration == 4
+    assert load_state(folder, train.model_copy(update={"max_train_samples": 4})) is None
 
 
 def test_broken_or_missing_state_is_none(left):

@@ -27,6 +27,9 @@ from hawsweep.views.terminal.console import make_console
     shell_complete=trial_completion,
     help="Train this trial's settings instead of the best one's.",
 )
+@click.option(
+    "--study", "study_name", metavar="NAME", help="Name of the runs' study; default: NAME-sizes-N."
+)
 @click.option("--plain", is_flag=True, help="Print lines instead of a live picture.")
 @json_option
 @place_options
@@ -35,39 +38,58 @@ def data_curve(
     sizes: str | None,
     seeds: int,
     trial: int | None,
+    study_name: str | None,
     plain: bool,
     place: Place,
     as_json: bool,
 ) -> None:
     """Train the best settings of the study NAME on parts of its data, and say how much is enough.
 
-    The runs are trials of another study, NAME-sizes. The same command goes on with it, and shows
-    the curve once they are done. The test split stays closed.
+    The runs are trials of another study, NAME-sizes-N for the settings of trial N. The same command
+    goes on with it, and shows the curve once they are done. The test split stays closed.
 
     \b
     Example: hawsweep data-curve lr-rank
              hawsweep data-curve lr-rank --sizes 20,90,400 --seeds 2
     """
-    from hawsweep.results.data_curve import curve_name, curve_spec, curve_trial, read_curve
+    from hawsweep.errors import SpecChangedError
+    from hawsweep.results.data_curve import (
+        curve_name,
+        curve_spec,
+        curve_trial,
+        read_curve,
+        sizes_of,
+    )
     from hawsweep.running.start import run_sweep
-    from hawsweep.study.storage import open_storage
+    from hawsweep.study.storage import open_storage, study_names
     from hawsweep.study.study import load_study
     from hawsweep.views.terminal.data_curve import curve_picture
     from hawsweep.views.terminal.live import SweepDisplay
 
-    study = load_study(open_storage(place), name)
-    chosen = curve_trial(study, trial)
-    spec = curve_spec(study, chosen, _sizes(sizes), seeds)
+    storage = open_storage(place)
+    study = load_study(storage, name)
+    chosen, asked = curve_trial(study, trial), _sizes(sizes)
+    study_name = study_name or curve_name(name, chosen.number)
+    if asked is None and study_name in study_names(storage):
+        asked = sizes_of(load_study(storage, study_name))
+    spec = curve_spec(study, chosen, asked, seeds)
     with SweepDisplay(make_console(stderr=as_json), spec.trials, plain=plain) as display:
-        outcome = run_sweep(
-            spec,
-            curve_name(name),
-            studies_dir=place.studies_dir,
-            storage=place.storage_url,
-            on_event=display,
-        )
+        try:
+            outcome = run_sweep(
+                spec,
+                study_name,
+                studies_dir=place.studies_dir,
+                storage=place.storage_url,
+                on_event=display,
+            )
+        except SpecChangedError as fault:
+            raise SpecChangedError(
+                f"Study {study_name!r} has other sizes or settings. Leave --sizes out to go on "
+                "with it, or give the runs another study: --study NAME."
+            ) from fault
     if outcome.ended == "interrupted":
-        click.echo(f"Interrupted. Go on: hawsweep data-curve {name}", err=True)
+        again = [name, f"--trial={chosen.number}", f"--seeds={seeds}", f"--study={study_name}"]
+        click.echo(f"Interrupted. Go on: {place.command('data-curve', *again)}", err=True)
         sys.exit(130)
     curve = read_curve(outcome.study, name, chosen.number)
     if as_json:

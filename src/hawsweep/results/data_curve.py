@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
-from hawsweep.spec.space import apply_settings
+from hawsweep.spec.space import Choices, apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BEST_ITERATION, SELF_CHECK, VAL_LOSS
 from hawsweep.study.baselines import base_values
@@ -150,9 +150,24 @@ class PowerLaw:
         return found
 
 
-def curve_name(name: str) -> str:
-    """The name of the study that holds the runs on parts of the data."""
-    return f"{name}-sizes"
+def curve_name(name: str, trial: int) -> str:
+    """The name of the study that holds the runs of a trial's settings on parts of the data."""
+    return f"{name}-sizes-{trial}"
+
+
+def sizes_of(study: optuna.Study) -> list[int]:
+    """The sizes of a study that trained parts of the data.
+
+    Raises:
+        StudyError: It is another kind of study.
+    """
+    asked = spec_of(study).search.get(SIZE)
+    if not isinstance(asked, Choices):
+        raise StudyError(
+            f"Study {study.study_name!r} does not train parts of its data. Give another name with "
+            "--study."
+        )
+    return sorted(int(each) for each in asked.choices)
 
 
 def curve_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
@@ -199,9 +214,9 @@ def curve_spec(
             f"A data curve takes {_FEWEST_SIZES} sizes or more. Study {study.study_name!r} has {n} "
             f"training records, for these: {', '.join(map(str, chosen))}."
         )
-    content = spec.model_dump(exclude_unset=True, exclude={"timeout", "stop_when"})
-    content["train"] = train.model_dump(exclude_unset=True)
-    content["train"].setdefault("early_stopping_patience", _PATIENCE)
+    content = spec.model_dump(exclude_unset=True, exclude={"timeout", "stop_when", "report_to"})
+    content["train"] = {**train.model_dump(exclude_unset=True), SIZE: None}
+    content["train"]["early_stopping_patience"] = train.early_stopping_patience or _PATIENCE
     content["scoring"] = {**content.get("scoring", {}), "test": False}
     return SweepSpec.model_validate(
         {
@@ -248,7 +263,7 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
     missing = [max(ceiling - (each.value or 0.0), 1e-3 * ceiling) for _, each in runs]
     scores = PowerLaw([size for size, _ in runs], missing)
     base_loss, most = float(base["val_loss"]), sizes[-1]
-    more = int(float(f"{most / 2:.1g}"))
+    more = int(float(f"{most / 2:.2g}"))
 
     def row(size: int) -> SizeRow:
         of_it = [each for at, each in runs if at == size]
