@@ -6,6 +6,7 @@ import sys
 import time
 
 import anyio
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -22,7 +23,8 @@ from hawsweep.errors import HawsweepError
 from hawsweep.results.verdict import judge_study
 from hawsweep.search.distributions import distributions
 from hawsweep.study.place import Place
-from hawsweep.study.study import spec_of
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import load_study, spec_of
 from hawsweep.views.json_schema import OUTPUTS
 
 SETTING = {"learning_rate": 3e-4, "lora_parameters.rank": 8}
@@ -151,6 +153,28 @@ def tool(root, tool_name, **given):
     return run_tool(main, root, tool_name, given)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({" trust_remote_code": True}, "trust_remote_code is for a person to set"),
+        ({"trust_remote_code=true #": 1}, "trust_remote_code is for a person to set"),
+        ({" confirm.top": 0}, "confirm.top is for a person to set"),
+        ({"scoring.test": False}, "scoring.test is for a person to set"),
+        ({"scoring": {"test": False}}, "scoring is for a person to set"),
+        ({"report_to": "wandb"}, "report_to is for a person to set"),
+        ({"data=/etc #": 1}, "/etc leads out of"),
+        (["trust_remote_code=true"], "set must be an object"),
+        (["data=/etc"], "set must be an object"),
+        ("trust_remote_code=true", "set must be an object"),
+        ({"scoring.tests": 1}, "lr-rank.yaml: scoring.tests"),
+    ],
+)
+def test_keys_of_a_person_are_refused_in_each_form(root, given, said):
+    with pytest.raises((HawsweepError, click.UsageError)) as fault:
+        tool(root, "start", name="lr-rank", set=given)
+    assert said in str(fault.value)
+
+
 def test_copies_of_a_setting_count_as_one(root):
     tool(root, "enqueue", name="rates", settings=SETTING)
     for _ in range(10):
@@ -207,6 +231,14 @@ def test_the_luckiest_of_a_hundred_like_settings_cannot_be_exported(tmp_path, mo
     tested = place.trial_dir("rates", best) / "test_samples.jsonl"
     write_samples(tested, answers(0.12))
     assert refusal().startswith("Use no trial")
+
+
+def test_study_without_a_test_is_exported_by_a_person(root):
+    study = load_study(open_storage(Place(root / "studies"), only_look=False), "rates")
+    made_with = study.user_attrs["spec"]
+    study.set_user_attr("spec", {**made_with, "scoring": {"test": False}})
+    with pytest.raises(HawsweepError, match="'rates' does not test its winner"):
+        tool(root, "export", name="rates")
 
 
 def complete_trial(study, score, settings):

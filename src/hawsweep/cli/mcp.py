@@ -15,6 +15,7 @@ from contextlib import redirect_stdout, suppress
 from importlib.metadata import version
 from inspect import cleandoc
 from io import StringIO
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,17 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "report": ("name", "markdown"),
     "export": ("name", "fuse", "dequantize"),
 }
-# Sections of a sweep that decide what is trusted: a model's own code, and the runs with new seeds.
-_A_PERSONS = ("trust_remote_code", "confirm")
+# Keys of a sweep that decide what is trusted, or what leaves the machine: a model's own code, the
+# runs with new seeds, the test, trackers.
+_A_PERSONS = ("trust_remote_code", "confirm", "scoring.test", "report_to")
 _INSTRUCTIONS = """
 hawsweep finds settings for LoRA fine-tuning with MLX. A sweep is a file that asks for a study; a
 study has trials. In this order: list, validate, plan, preview, start, then status from time to time
 while `left.is_running`, then report and export. Trials take minutes to hours.
 
 Decide by `verdict` in status, never by the best score of a trial: it is too high by chance. A
-setting is tried once; the best are trained again with new seeds, and the test split is opened once.
+setting is tried once; the best are trained again with new seeds, and the test split is opened once
+for each winner.
 """
 
 
@@ -157,14 +160,30 @@ def run_tool(commands: click.Group, root: Path, name: str, given: Mapping[str, A
         raise click.UsageError(f"There is no tool {name!r}. Tools: {', '.join(TOOLS)}.")
     command = commands.commands[name]
     _check_paths(given, root)
-    for key in given.get("set") or ():
-        if key.split(".")[0] in _A_PERSONS:
-            raise SpecError(f"{key} is for a person to set, in the sweep's file.")
+    typed = _typed(command, given)
+    _check_settings(command, given, root)
     if name == "export":
-        _check_verdict(json.loads(run_tool(commands, root, "status", {"name": given.get("name")})))
+        _check_verdict(json.loads(run_tool(commands, root, "status", {"name": given["name"]})))
+        _check_tests(given["name"])
     with redirect_stdout(StringIO()) as printed, visible_output(), suppress(SystemExit):
-        command.main(_typed(command, given), prog_name=name, standalone_mode=False)
+        command.main(typed, prog_name=name, standalone_mode=False)
     return printed.getvalue()
+
+
+def _check_settings(command: click.Command, given: Mapping[str, Any], root: Path) -> None:
+    """Check what the command reads in the texts, which a key with ``=`` or a space changes."""
+    from hawsweep.spec.read import parse_override
+
+    for name, parameter in _offered(command).items():
+        if not _is_settings(parameter):
+            continue
+        for text in _assigned(given.get(name) or {}):
+            key, value = parse_override(text)
+            parts = key.split(".")
+            # A section is a person's too if one of its keys is.
+            if any(all(map(eq, parts, each.split("."))) for each in _A_PERSONS):
+                raise SpecError(f"{key} is for a person to set, in the sweep's file.")
+            _check_paths(value, root)
 
 
 def _check_paths(value: Any, root: Path) -> None:
@@ -189,6 +208,20 @@ def _check_verdict(status: Mapping[str, Any]) -> None:
         )
     if not verdict["ships"]:
         raise ExportError(verdict["sentences"][0])
+
+
+def _check_tests(name: str) -> None:
+    """Refuse an export of a study whose winner is never tested, such as that of a data curve."""
+    from hawsweep.study.place import find_place
+    from hawsweep.study.storage import open_storage
+    from hawsweep.study.study import known_spec, load_study
+
+    spec = known_spec(load_study(open_storage(find_place()), name))
+    if spec is not None and not spec.scoring.test:
+        raise ExportError(
+            f"Study {name!r} does not test its winner (scoring.test: false): its export is for a "
+            "person to decide."
+        )
 
 
 def _offered(command: click.Command) -> dict[str, click.Parameter]:
@@ -230,6 +263,10 @@ def _is_settings(parameter: click.Parameter) -> bool:
     return str(parameter.metavar).startswith("KEY=VALUE")
 
 
+def _assigned(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
 def _typed(command: click.Command, given: Mapping[str, Any]) -> list[str]:
     """What a person would type."""
     offered = _offered(command)
@@ -242,10 +279,13 @@ def _typed(command: click.Command, given: Mapping[str, Any]) -> list[str]:
     arguments: list[str] = []
     for name, parameter in offered.items():
         value = given.get(name)
-        if isinstance(value, dict):
-            value = [f"{key}={json.dumps(each)}" for key, each in value.items()]
         if value is None or value is False:
             continue
+        if isinstance(value, dict) is not _is_settings(parameter):
+            form = "an" if _is_settings(parameter) else "no"
+            raise click.UsageError(f"{name} must be {form} object.")
+        if isinstance(value, dict):
+            value = _assigned(value)
         texts = value if isinstance(value, list) else [value]
         if isinstance(parameter, click.Argument):
             arguments += map(str, texts)
