@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -11,14 +12,16 @@ from hawsweep.cli import main
 from hawsweep.errors import HawsweepError
 from hawsweep.layout import STATE_FILE
 from hawsweep.machine.processes import identity
+from hawsweep.planning.share_memory import WorkerShares
 from hawsweep.results.what_is_left import find_remaining
+from hawsweep.running import steer, supervisor
 from hawsweep.running.steer import enqueue, extend, stop_trial
 from hawsweep.search.distributions import distributions
 from hawsweep.search.sampler import make_sampler
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import HOW_IT_RUNS
 from hawsweep.study.attributes import HOW
-from hawsweep.study.optuna_door import trial_to_run
+from hawsweep.study.optuna_door import storage_of, trial_id, trial_to_run
 from hawsweep.study.queue import ask, pause, repeat_trial
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study, extended, spec_of
@@ -188,13 +191,64 @@ def test_trial_that_is_over_cannot_be_stopped(steered):
             stop_trial("s", steered.place, number)
 
 
+def test_trial_that_ended_elsewhere_keeps_its_state_and_is_named(steered, monkeypatch):
+    def end(study, trial, *_):
+        storage_of(study).set_trial_state_values(trial_id(trial), TrialState.PRUNED)
+        return False
+
+    monkeypatch.setattr(steer, "end_waiting", end)
+    enqueue("s", steered.place, SETTING)
+    state = steered.place.trial_dir("s", 0) / STATE_FILE
+    state.parent.mkdir(parents=True)
+    state.touch()
+    with pytest.raises(HawsweepError, match=r"Trial 0 has ended already \(pruned\)"):
+        stop_trial("s", steered.place, 0)
+    assert state.exists()
+
+
+@pytest.fixture
+def settled(place, monkeypatch):
+    """The supervisor of a study that expects nothing of another setting, and its events."""
+    steered, events = Steered(place, stop_when={"expected_gain": "1%"}), []
+    belief = SimpleNamespace(n_next=1, gain=0.001)
+    monkeypatch.setattr(supervisor, "find_remaining", lambda *_: SimpleNamespace(belief=belief))
+    monkeypatch.setattr(supervisor.resolve, "resolve_embedder", lambda _: place.studies_dir)
+    shares, listen = WorkerShares(1, None, {}, {}), lambda event: events.append(event.kind)
+    steered.supervisor = supervisor.Supervisor(
+        steered.spec, "s", place, steered.study, steered.study, shares, listen, None, joins=False
+    )
+    return steered, events
+
+
+def test_queued_setting_begins_also_when_the_sweep_is_settled(settled):
+    steered, _ = settled
+    assert not steered.supervisor._work().may_begin
+    enqueue("s", steered.place, SETTING)
+    assert steered.supervisor._work().may_begin
+    assert steered.ask() == 0
+    assert not steered.supervisor._work().may_begin
+
+
+def test_extended_sweep_says_again_that_it_is_settled(settled):
+    steered, events = settled
+    steered.supervisor._work()
+    said = run(steered.place, "extend", "s", "--trials", "+2")
+    assert "another hour is expected to bring less than 1%" in said
+    extend("s", steered.place, "+1", None)
+    steered.supervisor._extend()
+    assert steered.supervisor._work().n_trials == 6
+    assert not steered.supervisor._work().may_begin
+    assert events == ["settled", "extended", "settled"]
+
+
 def test_added_trials_count_until_a_start_asks_for_others(steered):
     assert extend("s", steered.place, "+5", None).trials == 8
     assert extend("s", steered.place, "+2", None).trials == 10
     assert spec_of(steered.study).trials == 10
     assert find_remaining(steered.study, spec_of(steered.study)).trials_left == 10
-    running = steered.spec.model_copy(update={"trials": 8})  # since the first extension
-    assert extended(steered.study, running).trials == 10
+    assert extended(steered.study, steered.spec).trials == 10
+    explicit = steered.spec.model_copy(update={"trials": 8})  # what it once was extended to
+    assert extended(steered.study, explicit).trials == 8
     other = steered.spec.model_copy(update={"trials": 4})
     assert extended(steered.study, other).trials == 4
     steered.start(other)

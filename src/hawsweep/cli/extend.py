@@ -39,5 +39,10 @@ def extend(name: str, trials: str | None, timeout: str | None, place: Place) -> 
     time = "" if spec.timeout is None else f", {duration(spec.timeout)} from its start"
     console = make_console()
     console.print(f"Study {name}: {spec.trials} trials{time}.", highlight=False, markup=False)
+    if (gain := spec.stop_when.expected_gain) is not None:
+        console.print(
+            f"stop_when ends it earlier, once another hour is expected to bring less than {gain}.",
+            highlight=False,
+        )
     if supervisor_of(place.study_dir(name)) is None:
         console.print(f"To go on: {start_command(name, spec, place)}", markup=False, soft_wrap=True)

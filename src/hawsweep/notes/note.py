@@ -23,8 +23,6 @@ from hawsweep.spec.space import MODEL
 from hawsweep.study.attributes import (
     CONFIRMS,
     DESCRIPTION,
-    EXTENDED,
-    HOW,
     PLAN,
     SEED,
     SPEC,
@@ -33,6 +31,7 @@ from hawsweep.study.baselines import base_dir, base_values, score_of
 from hawsweep.study.confirm import confirmations, confirming_study, winner
 from hawsweep.study.optuna_door import study_id
 from hawsweep.study.place import Place
+from hawsweep.study.study import known_spec
 from hawsweep.study.trials import best_trial, complete_trials, count_finished, read_test
 from hawsweep.text import (
     clock,
@@ -226,10 +225,8 @@ def _counted(states: Counter[str]) -> str:
 
 def _n_trials(study: optuna.Study) -> int | None:
     """The number of trials to finish: the last start's, or what it was extended to."""
-    attrs = study.user_attrs
-    asked: int | None = {**attrs.get(SPEC, {}), **attrs.get(HOW, {})}.get("trials")
-    before, now = attrs.get(EXTENDED, {}).get("trials", ((), asked))
-    return now if asked in before else asked
+    spec = known_spec(study)
+    return None if spec is None else spec.trials
 
 
 def _rows_table(study: optuna.Study, use: int | None) -> str:

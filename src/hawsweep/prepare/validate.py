@@ -32,7 +32,7 @@ from hawsweep.search.rungs import told_without_rungs
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.place import Place, check_name
 from hawsweep.study.storage import open_storage, study_names
-from hawsweep.study.study import load_study, spec_of, spec_to_run
+from hawsweep.study.study import extended, load_study, spec_of, spec_to_run
 from hawsweep.study.trials import count_finished
 from hawsweep.text import SayProgress, counted, duration
 
@@ -355,6 +355,7 @@ def _study(spec: SweepSpec, name: str, place: Place) -> Iterator[Finding]:
         text = f"study {name!r} was made with another spec: start refuses to go on with it"
         yield Finding("study", "warning", text, "Start under another name: --study NAME.")
         return
+    spec = extended(study, spec)
     done, most = count_finished(study), min(spec.trials, most_trials(spec))
     if done >= most:
         status = place.command("status", name)

@@ -15,7 +15,7 @@ from hawsweep.search.sampler import n_untried
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BASE, INFEASIBLE, SCORE_TIME_S, TIME_S
-from hawsweep.study.confirm import confirmations, confirming_study, winner
+from hawsweep.study.confirm import confirmations, confirming_study, n_left, winner
 from hawsweep.study.trials import count_finished, is_paused, n_test_records, read_test
 
 # The lines of a leaderboard that a running sweep shows.
@@ -180,7 +180,9 @@ def _seconds(trial: FrozenTrial) -> float | None:
 
 
 def _again_left(study: optuna.Study, spec: SweepSpec, n_trials: int) -> int:
-    if confirmations(study) or n_trials < 2:
+    if confirmations(study):
+        return n_left(study, spec)
+    if n_trials < 2:
         return 0
     wanted = min(spec.confirm.top, n_trials) * spec.confirm.seeds
     if not wanted:

@@ -193,10 +193,13 @@ class News:
         self._listen(event)
         if event.kind == "study":
             self._finished = event.values["finished"]
+            self._set_trials(event)
             self._trial, self._score = map(event.values.get, ("best_trial", "best_score"))
             is_new = event.values["is_new"]
             goes_on = f"goes on after {self._count()}"
             self._send("start", f"starts: {self._trials()}" if is_new else goes_on)
+        elif event.kind == "extended":
+            self._set_trials(event)
         elif event.kind == "trial_end":
             self._on_trial_end(event)
         self._pass_faults()
@@ -244,6 +247,9 @@ class News:
         was = "" if before is None else f", before {before:.4f}"
         text = f"trial {self._trial} is the best so far, score {score:.4f}{was}; {self._count()}"
         self._send("best", text)
+
+    def _set_trials(self, event: Event) -> None:
+        self._spec = self._spec.model_copy(update={"trials": event.values["n_trials"]})
 
     def _count(self) -> str:
         return f"{self._finished} of {self._trials()}"

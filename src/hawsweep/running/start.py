@@ -39,7 +39,14 @@ from hawsweep.study.place import Place, check_case, check_name, find_place, sync
 from hawsweep.study.presence import Presence, watching
 from hawsweep.study.queue import n_running_here, reap_running
 from hawsweep.study.storage import open_storage, storage_faults_told, study_names
-from hawsweep.study.study import create_study, extended, load_study, spec_of, spec_to_run
+from hawsweep.study.study import (
+    create_study,
+    extended,
+    load_study,
+    spec_of,
+    spec_of_start,
+    spec_to_run,
+)
 from hawsweep.study.trials import best_trial, count_finished
 from hawsweep.text import SayProgress
 
@@ -125,7 +132,7 @@ def join_sweep(
     """
     storage = open_storage(place, only_look=False)
     study = load_study(storage, name)
-    spec = spec_of(study).model_copy(update={"workers": workers})
+    spec = spec_of_start(study).model_copy(update={"workers": workers})
     check_trackers(spec)
     study.set_user_attr(STOP, None)
     with ExitStack() as held:
@@ -234,7 +241,6 @@ def _run_study(
     # These keys may change at each start.
     study.set_user_attr(REFERENCES, spec.scoring.references or {})
     study.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
-    spec = extended(study, spec)
     study.set_user_attr(STOP, None)
     confirming = open_confirmation(storage, study, spec)
     for each in (study, confirming):
@@ -282,7 +288,7 @@ def _supervise(
     joins: bool,
 ) -> Ended:
     """Run the study; its notes, its progress and its trackers follow from the events."""
-    name = study.study_name
+    name, from_now = study.study_name, extended(study, spec)
     presence.add_studies(study, confirming)
     listen = telling_remaining(
         listen, lambda: find_remaining(study, extended(study, spec)).to_plain()
@@ -292,16 +298,16 @@ def _supervise(
         "name": name,
         "is_new": is_new,
         "finished": count_finished(study),
-        "n_trials": spec.trials,
+        "n_trials": from_now.trials,
         "n_workers": shares.n_workers,
-        "timeout_s": spec.timeout,
+        "timeout_s": from_now.timeout,
     }
     if (best := best_trial(study)) is not None:
         values |= {"best_trial": best.number, "best_score": best.value}
     listen(Event("study", values=values))
     for model, each in shares.left_out.items():
         listen(Event("left_out", values={"model": model, "reason": each.reason}))
-    with reporting(spec, study, place, listen, joins=joins) as listen:
+    with reporting(from_now, study, place, listen, joins=joins) as listen:
         supervisor = Supervisor(
             spec, name, place, study, confirming, shares, listen, presence, joins=joins
         )

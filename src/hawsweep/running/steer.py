@@ -19,12 +19,12 @@ from hawsweep.search.sampler import n_untried, setting_key, settings_of
 from hawsweep.spec.read import check_settings
 from hawsweep.spec.space import SearchValue, apply_settings
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import EXTENDED, STOPPED, SUGGESTED_BY
+from hawsweep.study.attributes import BY_YOU, EXTENDED, STOPPED, SUGGESTED_BY
 from hawsweep.study.optuna_door import storage_of, trial_id
 from hawsweep.study.place import Place
 from hawsweep.study.queue import end_waiting
 from hawsweep.study.storage import open_storage
-from hawsweep.study.study import known_spec, load_study
+from hawsweep.study.study import known_spec, load_study, spec_of, spec_of_start
 from hawsweep.study.trials import count_begun, is_to_go_on, state_of, trial_of
 from hawsweep.units import parse_duration
 
@@ -67,7 +67,7 @@ def enqueue(name: str, place: Place, settings: Mapping[str, Any]) -> Queued:
                     f"Trial {trial.number} has this setting already ({state_of(trial)}). Each is "
                     "tried once; the best are trained again with new seeds."
                 )
-        study.enqueue_trial(dict(settings), user_attrs={SUGGESTED_BY: "you"})
+        study.enqueue_trial(dict(settings), user_attrs={SUGGESTED_BY: BY_YOU})
     open_ones = [trial for trial in trials if not (trial.state.is_finished() or is_to_go_on(trial))]
     may_begin = count_begun(trials) + len(open_ones) < spec.trials
     is_running = supervisor_of(place.study_dir(name)) is not None
@@ -87,13 +87,14 @@ def stop_trial(name: str, place: Place, number: int) -> bool:
     study, spec = _open(name, place)
     with _alone(place, name):
         trial = trial_of(study, number)
-        if trial.state.is_finished():
-            raise StudyError(f"Trial {number} has ended already ({state_of(trial)}).")
         if trial.state == TrialState.WAITING:
             state = TrialState.PRUNED if trial.intermediate_values else TrialState.FAIL
-            end_waiting(study, trial, state, _STOPPED_BY_YOU)
-            (place.trial_dir(name, number) / STATE_FILE).unlink(missing_ok=True)
-            return True
+            if end_waiting(study, trial, state, _STOPPED_BY_YOU):
+                (place.trial_dir(name, number) / STATE_FILE).unlink(missing_ok=True)
+                return True
+            trial = trial_of(study, number)  # another machine ended it in between
+        if trial.state.is_finished():
+            raise StudyError(f"Trial {number} has ended already ({state_of(trial)}).")
         if (trial.last_step or 0) >= apply_settings(spec.train, trial.params).iters:
             raise StudyError(f"Trial {number} is trained already, and is being scored.")
         storage_of(study).set_trial_user_attr(trial_id(trial), STOPPED, True)
@@ -111,8 +112,21 @@ def extend(name: str, place: Place, trials: str | None, timeout: str | None) -> 
         SpecError: Another form, or nothing to add.
         StudyError: There is no such study, or nothing in it that this would change.
     """
-    study, spec = _open(name, place)
-    changes: dict[str, float] = {}
+    study, _ = _open(name, place)
+    with _alone(place, name):
+        asked, spec = spec_of_start(study), spec_of(study)
+        changes = _added(study, spec, trials, timeout)
+        before = study.user_attrs.get(EXTENDED, {})
+        added = {key: [getattr(asked, key), value] for key, value in changes.items()}
+        study.set_user_attr(EXTENDED, {**before, **added})
+    return spec.model_copy(update=changes)
+
+
+def _added(
+    study: optuna.Study, spec: SweepSpec, trials: str | None, timeout: str | None
+) -> dict[str, float]:
+    """The values from now on of the keys to which something is added."""
+    name, changes = study.study_name, dict[str, float]()
     if trials is not None:
         if re.fullmatch(r"\+[1-9]\d{0,5}", trials) is None:
             raise SpecError(f"--trials is {trials!r}, must be trials to add, such as +5.")
@@ -123,13 +137,7 @@ def extend(name: str, place: Place, trials: str | None, timeout: str | None) -> 
         if spec.timeout is None:
             raise StudyError(f"Study {name!r} has no timeout: nothing limits its time.")
         changes["timeout"] = spec.timeout + _seconds(timeout)
-    added = study.user_attrs.get(EXTENDED, {})
-    for key, value in changes.items():
-        now = getattr(spec, key)
-        before, last = added.get(key, ([], None))
-        added[key] = [[*before, now] if last == now else [now], value]
-    study.set_user_attr(EXTENDED, added)
-    return spec.model_copy(update=changes)
+    return changes
 
 
 def _seconds(text: str) -> float:

@@ -62,6 +62,7 @@ from hawsweep.study.study import extended, stop_asked
 from hawsweep.study.trials import (
     count_begun,
     count_finished,
+    is_asked_for,
     is_paused,
     is_to_go_on,
     n_test_records,
@@ -89,6 +90,7 @@ class Supervisor:
     """Hands out a study's work to workers until it is done or asked to stop.
 
     Args:
+        spec: As the start asked; what `hawsweep extend` added is taken up from the study.
         presence: Looks whether the study is still there.
         joins: This process runs trials only; another one does the rest.
     """
@@ -108,7 +110,8 @@ class Supervisor:
     ) -> None:
         self._joins = joins
         self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
-        self._spec, self._name, self._place = spec, name, place
+        self._asked, self._spec = spec, extended(study, spec)
+        self._name, self._place = name, place
         self._study, self._confirming = study, confirming
         self._shares, self._tell, self._presence = shares, listen, presence
         # With more threads than cores, OpenBLAS's waiting threads slow down its working ones.
@@ -237,10 +240,11 @@ class Supervisor:
 
     def _extend(self) -> None:
         """Take up more trials or more time, which another process asked for."""
-        spec = extended(self._study, self._spec)
+        spec = extended(self._study, self._asked)
         if (spec.trials, spec.timeout) == (self._spec.trials, self._spec.timeout):
             return
         self._spec, self._timed_out = spec, False
+        self._told_settled, self._has_news = False, True  # said again where it still is
         values = {"n_trials": spec.trials, "timeout_s": spec.timeout}
         self._listen(Event("extended", values=values))
 
@@ -336,7 +340,7 @@ class Supervisor:
             n_running=count_running_here(trials),
             n_complete=sum(trial.state == TrialState.COMPLETE for trial in trials),
             is_exhausted=self._is_exhausted(),
-            is_settled=self._is_settled(),
+            is_settled=self._is_settled() and not any(map(is_asked_for, trials)),
             is_interrupted=self._interrupted,
             joins=self._joins,
             misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),

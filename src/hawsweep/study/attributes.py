@@ -20,7 +20,7 @@ DATE = "date"
 STARTS = "starts"
 # By which another process asks the supervisor to stop: 1 after the current evaluation, 2 now.
 STOP = "stop"
-# What `hawsweep extend` set: of ``trials`` and ``timeout`` the values before and the new one.
+# What `hawsweep extend` set: of ``trials`` and ``timeout`` the start's value and the new one.
 EXTENDED = "extended"
 # Random: by it the ids of its runs in trackers differ from those of another study of its name.
 REPORT_ID = "report_id"
@@ -45,8 +45,8 @@ MEMORY_FACTOR = "memory_factor"
 
 # Of a trial: where it comes from.
 
-# What proposed its settings, where that was not the sampler.
-SUGGESTED_BY = "suggested_by"
+# What proposed its settings, where that was not the sampler; ``BY_YOU`` by `hawsweep enqueue`.
+SUGGESTED_BY, BY_YOU = "suggested_by", "you"
 # The number of the trial whose settings are queued again.
 REPEATS = "repeats"
 # The kind of fault after which it is tried once more.

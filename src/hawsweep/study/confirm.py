@@ -132,6 +132,18 @@ def n_waiting(confirming: optuna.Study) -> int:
     return len(confirming.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
 
+def n_left(study: optuna.Study, spec: SweepSpec) -> int:
+    """The confirming runs that the next start makes: those that wait, and those of trials that have
+    become one of the best since others were confirmed.
+    """
+    confirming = confirming_study(study)
+    if confirming is None:
+        return 0
+    runs = confirming.get_trials(deepcopy=False)
+    new = set(wanted(study, spec)) - {_key(trial) for trial in runs}
+    return len(new) + sum(not trial.state.is_finished() for trial in runs)
+
+
 def conclude(study: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> list[Confirmation]:
     """Store the outcome of the confirming runs, and give it, best first; empty without scores."""
     scores: defaultdict[int, list[float]] = defaultdict(list)

@@ -236,10 +236,13 @@ def spec_of_start(study: optuna.Study) -> SweepSpec:
 def extended(study: optuna.Study, spec: SweepSpec) -> SweepSpec:
     """A start's spec with what `hawsweep extend` added to its values. A start with other values
     goes by its own.
+
+    Args:
+        spec: As the start asked: what was added is added once.
     """
     added = study.user_attrs.get(EXTENDED, {}).items()
     return spec.model_copy(
-        update={key: now for key, (before, now) in added if getattr(spec, key) in before}
+        update={key: now for key, (asked, now) in added if getattr(spec, key) == asked}
     )
 
 

@@ -11,7 +11,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
 from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, CONFIG_FILE, WEIGHTS_FILE
-from hawsweep.study.attributes import INFEASIBLE, INTERRUPTED, REPEATS, SPEC, TEST, TEST_OPENED
+from hawsweep.study.attributes import (
+    BY_YOU,
+    INFEASIBLE,
+    INTERRUPTED,
+    REPEATS,
+    SPEC,
+    SUGGESTED_BY,
+    TEST,
+    TEST_OPENED,
+)
 from hawsweep.study.place import Place
 
 
@@ -104,6 +113,12 @@ def is_to_go_on(trial: FrozenTrial) -> bool:
     """
     repeats = trial.state == TrialState.WAITING and REPEATS in trial.user_attrs
     return repeats or is_paused(trial) or is_interrupted(trial)
+
+
+def is_asked_for(trial: FrozenTrial) -> bool:
+    """Whether a trial waits to begin that a person queued."""
+    is_new = trial.state == TrialState.WAITING and not is_to_go_on(trial)
+    return is_new and trial.user_attrs.get(SUGGESTED_BY) == BY_YOU
 
 
 def count_begun(trials: Iterable[FrozenTrial]) -> int:
