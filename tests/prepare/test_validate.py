@@ -12,6 +12,7 @@ from hawsweep.machine import memory
 from hawsweep.models import resolve
 from hawsweep.prepare.finding import worst
 from hawsweep.prepare.validate import validate_sweep
+from hawsweep.running.steer import extend
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import short_names
 from hawsweep.study.storage import open_storage
@@ -349,6 +350,10 @@ def test_finished_study_is_said_to_be_finished(content, place):
     study.tell(study.ask(), 0.5)
     (found,) = found_in({**content, "trials": 1}, place, "study")
     assert "study 'a-study' is finished: 1 of 1 trial" in found.text
+    study.set_user_attr("how", {"trials": 1})  # as a start does
+    extend("a-study", place, "+1", None)
+    (found,) = found_in({**content, "trials": 1}, place, "study")
+    assert (found.state, found.text) == ("ok", "start goes on with study 'a-study'")
     (found,) = found_in({**content, "trials": 2}, place, "study")
     assert (found.state, found.text) == ("ok", "start goes on with study 'a-study'")
 

@@ -316,8 +316,8 @@ def ended(number, state, score=None):
     return Event("trial_end", 0, {"number": number, "state": state, "score": score})
 
 
-def began(*, is_new=True, finished=0, **best):
-    about = {"name": "x", "is_new": is_new, "finished": finished, **best}
+def began(*, is_new=True, finished=0, n_trials=3, **best):
+    about = {"name": "x", "is_new": is_new, "finished": finished, "n_trials": n_trials, **best}
     return Event("study", values=about)
 
 
@@ -359,6 +359,17 @@ def test_news_count_the_settings_of_a_space_that_has_fewer_than_trials():
     texts = [each.text for each in told.messages]
     assert texts[0] == "rates: starts: 2 trials"
     assert texts[1].endswith("; 1 of 2 trials")
+
+
+def test_news_count_the_trials_that_were_added():
+    told = Told()
+    with telling("rates", check_sweep(SWEEP, "a sweep"), [told], lambda _: None) as news:
+        news(began(is_new=False, finished=3, n_trials=4))
+        news(Event("extended", values={"n_trials": 6, "timeout_s": None}))
+        news(ended(3, "complete", 0.5))
+    texts = [each.text for each in told.messages]
+    assert texts[0] == "rates: goes on after 3 of 4 trials"
+    assert texts[1].endswith("; 4 of 6 trials")
 
 
 def test_news_of_a_study_that_goes_on_know_its_best():

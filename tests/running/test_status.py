@@ -129,8 +129,6 @@ def test_runs_with_new_seeds_that_have_ended_are_no_more_left(place):
     confirming.enqueue_trial({}, user_attrs={CONFIRMS: 0, SEED: 1})
     confirming.tell(confirming.ask(), 0.5)
     assert find_remaining(opened, SPEC).again_left == before - 1
-    opened.set_user_attr("confirm", [{"trial_number": 0, "selected": 0.5, "scores": [0.5]}])
-    assert find_remaining(opened, SPEC).again_left == 0
 
 
 def test_test_that_was_opened_for_the_winner_is_no_more_left(place):

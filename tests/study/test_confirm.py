@@ -6,6 +6,7 @@ from optuna.trial import TrialState, create_trial
 
 from hawsweep.machine.processes import identity
 from hawsweep.results.leaderboard import leaderboard, list_studies
+from hawsweep.results.what_is_left import find_remaining
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import check_sweep
 from hawsweep.study.confirm import (
@@ -132,10 +133,15 @@ def test_later_trials_are_confirmed_too(sweep):
     assert made.queue() == [(1, 1)]
     made.run(0.55)
     made.conclude()
+    left = [find_remaining(made.study, made.spec).again_left]
     made.add(0.7)
+    left.append(find_remaining(made.study, made.spec).again_left)
     assert made.queue() == [(1, 1), (2, 1)]
+    left.append(find_remaining(made.study, made.spec).again_left)
     made.run(0.52)
     [only] = made.conclude()
+    left.append(find_remaining(made.study, made.spec).again_left)
+    assert left == [0, 1, 1, 0]
     assert (only.trial_number, only.scores) == (2, (0.52,))
 
 
