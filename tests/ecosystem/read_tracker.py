@@ -94,7 +94,7 @@ def wandb():
             if kind == "run":
                 name = record.run.display_name
                 ids.add((name, record.run.run_id))
-                run = found.setdefault(name, {"text": "", "values": {}})
+                run = found.setdefault(name, {"text": "", "values": {}, "summary": {}})
                 run["group"] = record.run.run_group
                 run["text"] = record.run.notes or run["text"]
                 config = {each.key: each.value_json for each in record.run.config.update}
@@ -107,6 +107,9 @@ def wandb():
                 for key, value in items.items():
                     if not key.startswith("_"):
                         run["values"].setdefault(key, []).append([items["_step"], value])
+            elif kind == "summary":
+                items = {each.key: json.loads(each.value_json) for each in record.summary.update}
+                run["summary"].update(items)
     assert len(ids) == len(found)  # those that went on have one id
     return found
 

@@ -16,7 +16,7 @@ from hawsweep.prepare.validate import validate_sweep
 from hawsweep.running import report_to
 from hawsweep.running.events import Event
 from hawsweep.running.report_to import reporting
-from hawsweep.running.start import run_sweep
+from hawsweep.running.start import join_sweep, run_sweep
 from hawsweep.spec.read import check_sweep
 from hawsweep.study.place import Place
 
@@ -193,6 +193,23 @@ def test_each_trial_is_one_run_of_the_studys_group(reported, tmp_path, monkeypat
     assert {key: float(config[key]) for key in SETTINGS} == SETTINGS
 
 
+@pytest.mark.parametrize("name", ["trackio", "mlflow-database", "wandb-offline"])
+def test_the_last_end_of_a_trial_holds_also_at_the_same_iteration(
+    reported, tmp_path, monkeypatch, name
+):
+    with store_of(name, tmp_path, monkeypatch) as tracker:
+        study = reported(tracker)
+        study.tell([start(0, 0), evaluate(0, 10), end(0, 0, "paused", val_loss=2.5, time_s=30.0)])
+        study.tell([start(0, 0), end(0, 0, "complete", val_loss=2.5, time_s=40.0, score=0.6)])
+        run = read(tracker)["rates-trial-0"]
+    assert run["values"]["time_s"][-1] == [10, 40.0]
+    assert run["values"]["score"] == [[10, 0.6]]
+    if tracker == "wandb":
+        assert (run["summary"]["time_s"], run["summary"]["score"]) == (40.0, 0.6)
+        names = {path.name for path in tmp_path.glob("wandb/offline-run-*/files/*")}
+        assert not names & {"requirements.txt", "wandb-metadata.json"}
+
+
 @pytest.mark.parametrize("name", ["trackio", "mlflow-database"])
 def test_another_study_of_the_same_name_has_runs_of_its_own(reported, tmp_path, monkeypatch, name):
     with store_of(name, tmp_path, monkeypatch) as tracker:
@@ -271,6 +288,26 @@ def test_tracker_that_is_not_installed_is_refused_before_anything_is_made(tmp_pa
     assert not (tmp_path / "studies").exists()
     found = validate_sweep(spec, "rates", Place(tmp_path / "studies"))
     assert [each.text for each in found if each.subject == "report_to"] == [str(caught.value)]
+
+
+def test_worker_elsewhere_does_without_a_tracker_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "hawsweep.planning.check_settings.find_spec", lambda name: name if name == "wandb" else None
+    )
+    place, said, asked = Place(tmp_path / "studies"), [], []
+    make_study(place).set_user_attr("how", {"trials": 3, "report_to": ["trackio", "wandb"]})
+
+    def resolve(spec, *_):
+        asked.extend(spec.report_to)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hawsweep.running.start._resolve", resolve)
+    with pytest.raises(KeyboardInterrupt):
+        join_sweep("rates", place, said.append)
+    assert asked == ["wandb"]
+    assert [each.values["text"] for each in said if each.kind == "not_told"] == [
+        "trackio is not installed here: it has no runs of the trials that run here"
+    ]
 
 
 def test_sweep_names_trackers_that_are_known():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 from hawsweep.machine.backend import mx
 
@@ -266,6 +267,10 @@ def test_converter_comes_next_only_for_full_weights(made, quantized_dir):
     assert not any("convert_hf_to_gguf" in each for each in commands)
     at = f"--checkpoint {exported.checkpoint}"
     assert f"hawsweep export tiny --trial 0 {at} --dequantize --force" in commands
+    peft = replace(exported.parts[0], name="peft", path="peft")
+    with_peft = replace(exported, parts=(*exported.parts, peft))
+    again = f"hawsweep export tiny --trial 0 {at} --peft --dequantize --force"
+    assert again in next_commands(with_peft, "Aloha.")
     said = " ".join(str(each) for each in export_picture(exported, commands).renderables)
     assert "fused/ was quantized again, which rounds the adapter away in part" in said
     config.pop("quantization", None)

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from hawsweep.cli import main
 from hawsweep.errors import ExportError
+from hawsweep.export.card_metadata import transformers_base
 from hawsweep.export.peft import PEFT_WEIGHTS, to_peft
 from hawsweep.layout import CONFIG_FILE, WEIGHTS_FILE
 
@@ -99,7 +100,7 @@ def test_export_has_the_adapter_for_peft_with_a_card(made):
     ]
     config = json.loads((folder / CONFIG_FILE).read_text())
     assert (config["r"], config["lora_alpha"]) == (4, 8.0)
-    assert config["base_model_name_or_path"] == made.model_dir.name  # no folder of this machine
+    assert config["base_model_name_or_path"] == ""  # no folder of this machine
     ours = mx.load(str(made.folder / "adapters" / WEIGHTS_FILE))
     theirs = mx.load(str(folder / PEFT_WEIGHTS))
     assert len(theirs) == len(ours)
@@ -108,8 +109,23 @@ def test_export_has_the_adapter_for_peft_with_a_card(made):
         assert mx.array_equal(array.T, theirs[f"base_model.model.{renamed}"])
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "PeftModel.from_pretrained" in card
+    assert "from_pretrained('the base that is not quantized')" in card
     assert "\n| peft, the same weights |" in card
     assert card == (made.folder / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("config", "base"), [({}, "some/base"), ({"quantization": {"bits": 4}}, None), (None, None)]
+)
+def test_base_is_named_where_transformers_can_load_it(tmp_path, monkeypatch, config, base):
+    path = tmp_path / "files"
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(config or {}))
+    monkeypatch.setattr("hawsweep.models.resolve.find_model", lambda _: path)
+    asked = "some/base@v1.0" if config is not None else str(path)
+    assert transformers_base(asked) == base
+    bundled = transformers_base("smollm2-135m-instruct")
+    assert bundled == "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 def test_command_says_what_the_folder_for_peft_is(made):

@@ -232,6 +232,14 @@ def test_memory_by_part_adds_up_to_the_peak():
     assert shown["largest"]["memory"]["adapter"] > shown["smallest"]["memory"]["adapter"]
 
 
+@pytest.mark.parametrize(("most", "n_seen"), [(100, 100), (5000, 1000)])
+def test_epochs_are_those_of_the_examples_that_a_trial_sees(most, n_seen):
+    plan = planned("128GB", sweep(**{"train.max_train_samples": most}))
+    train = plan.largest.train
+    epochs = to_plain(plan)["largest"]["epochs"]
+    assert epochs == round(train.iters * train.batch_size / n_seen, 3)
+
+
 def test_attention_grows_with_the_square_of_the_length():
     short, long = (
         to_plain(planned("128GB", sweep(**{"train.max_seq_length": length})))["smallest"]["memory"]

@@ -231,6 +231,10 @@ CHANGES = {
         {"train": {"max_seq_length": 8, "mask_prompt": True}},
         ("lengths", "fault", "max_seq_length 8 leaves nothing to learn from"),
     ),
+    "nothing left at the shortest": (
+        {"search": {"max_seq_length": {"choices": [8, 512]}}},
+        ("lengths", "fault", "max_seq_length 8 leaves nothing to learn from"),
+    ),
     "model of the hub": ({"model": GEMMA}, ("model", "warning", "is not here; start downloads")),
     "model of no one": ({"model": "nobody"}, ("model", "fault", "nobody is not here: no bundled")),
     "data of no one": ({"data": "nothing.csv"}, ("data", "fault", "'nothing.csv' was not found")),

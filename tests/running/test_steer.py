@@ -85,6 +85,15 @@ def test_queued_setting_is_the_next_trial_and_the_others_go_on(steered):
     assert steered.trial(0).user_attrs["suggested_by"] == "you"
 
 
+def test_list_of_layers_is_queued_as_the_choice_that_it_is(place):
+    layers = ["self_attn.q_proj", "mlp.up_proj"]
+    search = {**SEARCH, "lora_parameters.keys": {"choices": ["all", layers]}}
+    steered = Steered(place, search=search)
+    run(place, "enqueue", "s", f"lora_parameters.keys=[{', '.join(layers)}]")
+    assert steered.ask() == 0
+    assert steered.trial(0).params["lora_parameters.keys"] == "self_attn.q_proj, mlp.up_proj"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -163,6 +163,13 @@ def test_settings_of_the_memory_of_one_that_did_not_fit_are_left_out():
     assert n_untried(spec, trials) == 2
 
 
+def test_fewer_examples_do_not_make_a_setting_fit():
+    search = {RANK: {"choices": [4, 8]}, "max_train_samples": {"choices": [100, 200]}}
+    settings = {RANK: 8, "max_train_samples": 200}
+    trials = [trial(settings, state=TrialState.PRUNED, search=search, infeasible=True)]
+    assert n_untried(sweep(search), trials) == 2  # those of the other rank
+
+
 @pytest.mark.parametrize(
     ("key", "asked", "values"),
     [

@@ -93,6 +93,17 @@ def test_name_too_long_for_a_folder_is_one_sentence():
         check_name("n" * 300)
     assert "at most 200 bytes, and this has 300" in str(caught.value)
     assert len(str(caught.value)) < 200
+    with pytest.raises(StudyError, match="at most 200 bytes, and this has 201"):
+        check_name("n" * 201)
+
+
+def test_study_of_an_earlier_version_with_a_longer_name_is_shown(tmp_path):
+    place, name = Place(tmp_path), "n" * 255
+    make_study(place, name)
+    done = CliRunner().invoke(main, ["status", name, f"--studies-dir={tmp_path}"])
+    assert done.exit_code == 0, done.output
+    with pytest.raises(StudyError, match="at most 255 bytes, and this has 256"):
+        place.study_dir("n" * 256)
 
 
 @pytest.mark.parametrize("command", ["status", "show", "compare", "stop", "report", "worker"])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +266,19 @@ def test_examples_are_ranked_by_the_loss_of_the_final_adapter(sweep):
     assert hardest[0].source == load_data(made.spec.data).train[at].source
 
 
+def test_only_examples_that_the_trial_trained_on_are_ranked(sweep):
+    n = 9
+    made = sweep(search={"max_train_samples": {"choices": [n, 12]}})
+    made.run(max_train_samples=n)
+    hardest, easiest = hardest_and_easiest(made.study, made.place, 0, n_each=n)
+    order = made.context.order(made.spec.train.model_copy(update={"max_train_samples": n}))
+    trained = {i for batch in islice(order, n) for i in batch}
+    records = load_data(made.spec.data).train
+    shown = [each.where for each in (*hardest, *easiest)]
+    assert len(set(shown)) == 2 * (n // 2)
+    assert set(shown) <= {records[int(made.context.train.record_indices[i])].where for i in trained}
+
+
 def test_examples_of_a_trial_without_its_adapter_are_refused(sweep):
     made = sweep()
     _, folder, _ = made.run()
@@ -429,6 +443,11 @@ def test_validation_set_is_chosen_by_cost_and_evaluated_in_batches_training_affo
             "keys ['self_attn.v_porj'] match no layer",
         ),
         ({"train": {"max_seq_length": 8}}, DataError, "Raise train.max_seq_length"),
+        (
+            {"search": {"max_seq_length": {"choices": [8, 512]}}},
+            DataError,
+            "Raise search.max_seq_length",
+        ),
     ],
 )
 def test_what_would_fail_every_trial_is_refused_at_the_start(sweep, changes, kind, message):

@@ -68,6 +68,9 @@ def test_layers_to_adapt_are_searched_by_name():
         for settings in corners(spec.search, spec.search)
     ]
     assert found == [None, ("self_attn.q_proj",), ("self_attn.q_proj", "mlp.up_proj")]
+    queued = {"enqueue": [{"lora_parameters.keys": choices[2]}]}
+    again = check_sweep({**spec.model_dump(mode="json", exclude_none=True), **queued}, "a sweep")
+    assert again.enqueue == ({"lora_parameters.keys": "self_attn.q_proj, mlp.up_proj"},)
     assert values_of("lora_parameters.keys", asked)[-1] == "self_attn.q_proj, mlp.up_proj"
     assert Coordinates(spec.search).count() == 3
     assert (
@@ -94,6 +97,11 @@ def test_shares_of_the_blocks_are_searched_in_their_order():
     assert values_of("num_layers", spec.search["num_layers"]) == [0.25, 0.5, -1]
     with pytest.raises(SpecError, match=r"has shares \(0\.5\) beside numbers of layers"):
         sweep({"num_layers": {"choices": [0.5, 8, -1]}})
+    with pytest.raises(SpecError, match=r"has shares \(0\.25, 0\.5\) beside numbers of layers"):
+        sweep({"num_layers": {"choices": [0.25, 0.5, 1.0]}})  # one block, not all
+    for ends, said in ((0.25, 0.75), "0.25, 0.75"), ((0.5, 4), "0.5"):
+        with pytest.raises(SpecError, match=rf"has shares \({said}\) as ends .* Give shares as ch"):
+            sweep({"num_layers": dict(zip(("low", "high"), ends, strict=True))})
 
 
 @pytest.mark.parametrize("wrong", [0, -2, 1.5, "8", True])

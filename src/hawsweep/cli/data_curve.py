@@ -14,8 +14,8 @@ from hawsweep.views.terminal.console import make_console
 @click.argument("name", shell_complete=study_completion)
 @click.option(
     "--sizes",
-    metavar="N,N,...",
-    help="Numbers of training examples, beside all; by default up to four between 20 and all.",
+    metavar="SIZES",
+    help="Numbers of training examples, such as 20,90,400; all are added. Default: up to five.",
 )
 @click.option(
     "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each size."

@@ -104,7 +104,8 @@ class Encoded:
         lengths, n_targets = self.examples.lengths, self.examples.n_targets
         kept = n_targets > np.maximum(lengths - max_seq_length, 0)
         if not kept.any():
-            raise _nothing_to_learn(max_seq_length, int(lengths.max()), len(lengths), 0, "")
+            longest = int(lengths.max())
+            raise _nothing_to_learn(max_seq_length, longest, len(lengths), section="search")
         return replace(
             self,
             examples=self.examples.cut(max_seq_length, kept),
@@ -297,7 +298,12 @@ def _words(text: str) -> list[str]:
 
 
 def _nothing_to_learn(
-    max_seq_length: int, longest: int, n_dropped: int, n_empty: int, first_empty: str
+    max_seq_length: int,
+    longest: int,
+    n_dropped: int,
+    n_empty: int = 0,
+    first_empty: str = "",
+    section: str = "train",
 ) -> DataError:
     if n_empty and n_empty == n_dropped:
         return DataError(
@@ -307,6 +313,6 @@ def _nothing_to_learn(
     also = f" {n_empty} are empty even uncut, the first is {first_empty}." if n_empty else ""
     return DataError(
         f"No record has anything to learn from within max_seq_length={max_seq_length} tokens: "
-        f"the longest of {n_dropped} has {longest}. Raise train.max_seq_length or shorten "
+        f"the longest of {n_dropped} has {longest}. Raise {section}.max_seq_length or shorten "
         f"the records.{also}"
     )

@@ -9,6 +9,7 @@ import optuna
 
 from hawsweep.files import read_regular
 from hawsweep.models import resolve
+from hawsweep.models.config_file import read_config
 from hawsweep.models.hub import is_repository, split_revision
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.spec.sweep import SweepSpec
@@ -43,6 +44,18 @@ def reference_name(reference: str) -> str:
     """A model's name as a sweep has it."""
     is_name = reference in resolve.BUNDLED or _is_repository(reference)
     return reference if is_name else Path(reference).name
+
+
+def transformers_base(reference: str) -> str | None:
+    """The repository from which transformers loads a base; None of a folder of this machine, and of
+    weights that MLX has quantized.
+    """
+    if known := _BUNDLED.get(reference):
+        return known[0]
+    path = resolve.find_model(reference)
+    if not _is_repository(reference) or (path and read_config(path).get("quantization")):
+        return None
+    return split_revision(reference)[0]
 
 
 def _is_repository(reference: str) -> bool:

@@ -14,7 +14,13 @@ from optuna.trial import FrozenTrial
 from hawsweep.data.load import load_data
 from hawsweep.data.tokens import common_system
 from hawsweep.errors import DataError, HawsweepError
-from hawsweep.export.card_metadata import metadata, metric_name, name_of, reference_name
+from hawsweep.export.card_metadata import (
+    metadata,
+    metric_name,
+    name_of,
+    reference_name,
+    transformers_base,
+)
 from hawsweep.export.folder import Part
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
@@ -184,7 +190,7 @@ def _commands(study: optuna.Study, spec: SweepSpec, released: Released) -> list[
 
 
 def _in_peft(spec: SweepSpec) -> str:
-    base, _ = split_revision(name_of(spec.model))
+    base = transformers_base(spec.model) or "the base that is not quantized"
     return (
         "from peft import PeftModel\n"
         "from transformers import AutoModelForCausalLM\n\n"

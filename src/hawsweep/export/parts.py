@@ -13,7 +13,7 @@ from hawsweep.data.load import load_data
 from hawsweep.data.tokens import common_system
 from hawsweep.errors import ExportError
 from hawsweep.export import ollama
-from hawsweep.export.card_metadata import name_of
+from hawsweep.export.card_metadata import transformers_base
 from hawsweep.export.fidelity import Judge
 from hawsweep.export.folder import (
     CARD,
@@ -33,7 +33,6 @@ from hawsweep.export.peft import to_peft, write_peft
 from hawsweep.export.upload import Repository, upload
 from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.models.config_file import read_config
-from hawsweep.models.hub import split_revision
 from hawsweep.models.load import load_template
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BEST_ITERATION
@@ -152,7 +151,7 @@ class Maker:
         self.new[name] = replace(part, n_bytes=size_of(path))
 
     def _peft(self, source: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-        base, _ = split_revision(name_of(self._spec.model))
+        base = transformers_base(self._spec.model) or ""
         return to_peft(source, read_config(self._base)["model_type"], base)
 
     def _modelfile(self) -> str:

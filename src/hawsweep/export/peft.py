@@ -36,7 +36,7 @@ def to_peft(adapters: Path, model_type: str, base: str) -> tuple[dict[str, Any],
 
     Args:
         model_type: The base's.
-        base: The name of the base, for people; PEFT loads it where it is not given another one.
+        base: The base's repository, for PEFT's own commands; empty if transformers cannot load it.
 
     Raises:
         ExportError: PEFT cannot hold it.

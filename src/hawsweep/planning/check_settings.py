@@ -114,13 +114,18 @@ def check_train_samples(spec: SweepSpec, n_records: int) -> None:
         )
 
 
+def missing_trackers(spec: SweepSpec) -> list[str]:
+    """The trackers of ``report_to`` that are not installed."""
+    return [each for each in spec.report_to if find_spec(each) is None]
+
+
 def check_trackers(spec: SweepSpec) -> None:
     """Refuse trackers that are not installed.
 
     Raises:
         SpecError: The message says how to install them.
     """
-    if missing := [each for each in spec.report_to if find_spec(each) is None]:
+    if missing := missing_trackers(spec):
         names = " and ".join(missing)
         packages = " ".join(missing).replace("mlflow", "mlflow-skinny")
         raise SpecError(

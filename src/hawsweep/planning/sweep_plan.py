@@ -100,6 +100,11 @@ class SweepPlan:
         """Whether any setting fits, and the translations: whether ``start`` begins."""
         return self.smallest.plan is not None and self.scoring_bytes <= self.arrays_bytes
 
+    def epochs(self, train: TrainSpec) -> float:
+        """How often a trial with these settings sees each of its examples."""
+        n = len(self.work.lengths)
+        return train.iters * train.batch_size / min(train.max_train_samples or n, n)
+
     @property
     def n_again(self) -> int:
         """Runs with new seeds."""
@@ -341,7 +346,7 @@ def to_plain(plan: SweepPlan) -> dict[str, Any]:
             name: {
                 **verdict(end),
                 "iters": end.train.iters,
-                "epochs": round(end.train.iters * end.train.batch_size / len(plan.work.lengths), 3),
+                "epochs": round(plan.epochs(end.train), 3),
                 "memory": memory_parts(plan, end),
             }
             for name, end in (("smallest", plan.smallest), ("largest", plan.largest))

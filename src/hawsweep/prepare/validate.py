@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hawsweep.data.validation_set import value_ends
 from hawsweep.errors import DataError, HawsweepError
 from hawsweep.models import resolve
 from hawsweep.models.check_files import check_files
@@ -249,18 +250,20 @@ def odd_groups(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
 
 
 def _lengths(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
-    width = spec.train.max_seq_length
+    width, lowest = spec.train.max_seq_length, value_ends(spec, "max_seq_length")[0]
+    where = "search" if "max_seq_length" in spec.search else "train"
+    remedy = f"Raise {where}.max_seq_length."
     n_cut, n_all = view.n_longer(width), len(view.lengths)
     n_lost = int((view.n_targets <= view.lengths - width).sum())
     text = f"up to {int(view.lengths.max())} tokens, {view.how}"
-    if n_lost == n_all:
-        text += f"; max_seq_length {width} leaves nothing to learn from"
-        yield Finding("lengths", "fault", text, "Raise train.max_seq_length.")
+    if (view.n_targets <= view.lengths - lowest).all():
+        text += f"; max_seq_length {lowest} leaves nothing to learn from"
+        yield Finding("lengths", "fault", text, remedy)
     elif n_cut:
         text += f"; max_seq_length {width} truncates {n_cut} of {n_all} examples"
         text += f", and leaves nothing to learn of {n_lost}" if n_lost else ""
         state: State = "warning" if n_cut > _MANY_TRUNCATED * n_all or n_lost else "ok"
-        yield Finding("lengths", state, text, "Raise train.max_seq_length." * (state != "ok"))
+        yield Finding("lengths", state, text, remedy * (state != "ok"))
     else:
         yield Finding("lengths", "ok", text)
 

@@ -15,7 +15,7 @@ from hawsweep.machine import backend, mac
 from hawsweep.machine.processes import supervising, supervisor_of
 from hawsweep.models import resolve
 from hawsweep.models.config_file import read_config
-from hawsweep.planning.check_settings import check_trackers
+from hawsweep.planning.check_settings import check_trackers, missing_trackers
 from hawsweep.planning.disk_space import check_space
 from hawsweep.planning.share_memory import WorkerShares, share_memory
 from hawsweep.results.study_results import StudyResults
@@ -133,12 +133,17 @@ def join_sweep(
     storage = open_storage(place, only_look=False)
     study = load_study(storage, name)
     spec = spec_of_start(study).model_copy(update={"workers": workers})
-    check_trackers(spec)
+    missing = missing_trackers(spec)
+    installed = tuple(each for each in spec.report_to if each not in missing)
+    spec = spec.model_copy(update={"report_to": installed})
     study.set_user_attr(STOP, None)
     with ExitStack() as held:
         held.enter_context(_optuna_quiet())
         held.enter_context(storage_faults_told(place))
         listen = held.enter_context(recording(listen, place.study_dir(name), joined_file()))
+        for tracker in missing:
+            text = f"{tracker} is not installed here: it has no runs of the trials that run here"
+            listen(Event("not_told", values={"text": text}))
         if spec.machine.keep_awake:
             held.enter_context(keep_awake(_preparing(listen)))
         _, shares = _resolve(spec, place, _preparing(listen))

@@ -17,7 +17,7 @@ from hawsweep.machine.processes import asking, supervisor_of
 from hawsweep.running.status import start_command
 from hawsweep.search.sampler import n_untried, setting_key, settings_of
 from hawsweep.spec.read import check_settings
-from hawsweep.spec.space import SearchValue, apply_settings
+from hawsweep.spec.space import SearchValue, apply_settings, as_text
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BY_YOU, EXTENDED, STOPPED, SUGGESTED_BY
 from hawsweep.study.optuna_door import storage_of, trial_id
@@ -57,6 +57,7 @@ def enqueue(name: str, place: Place, settings: Mapping[str, Any]) -> Queued:
         StudyError: There is no such study, or a trial had or has the setting.
     """
     study, spec = _open(name, place)
+    settings = {key: as_text(value) for key, value in settings.items()}
     if faults := list(check_settings(settings, spec)):
         raise SpecError(faults[0], lines=faults[1:])
     with _alone(place, name):

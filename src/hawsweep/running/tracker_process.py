@@ -23,6 +23,15 @@ from hawsweep.machine.output import make_output_visible, print_traceback
 
 _PROJECT = "hawsweep"
 _LONGEST = 300
+# Of W&B.
+_SENDS_NO_SURROUNDINGS = {
+    "host": "hawsweep",
+    "x_disable_meta": True,
+    "x_save_requirements": False,
+    "disable_git": True,
+    "disable_code": True,
+    "save_code": False,
+}
 
 
 @dataclass(frozen=True)
@@ -54,9 +63,12 @@ class LikeWandb:
         """Begin a run, or go on with it; give what the other calls need. Several are open."""
         about: dict[str, Any] = {"project": self._project, "config": dict(run.config)}
         about |= {"name": run.name, "group": run.group}
-        # Their figures of the machine would be those of this process, which does not train.
+        # Their figures of the machine would be those of this process, which does not train. Host,
+        # folder, packages and code are not theirs to send.
         if self._is_wandb:
-            quiet = self._library.Settings(console="off", x_disable_stats=True)
+            quiet = self._library.Settings(
+                console="off", x_disable_stats=True, **_SENDS_NO_SURROUNDINGS
+            )
             again = {"id": run.id, "resume": "allow", "reinit": "create_new"}
             return self._library.init(**about, **again, settings=quiet)
         # trackio finds the newest run of that name.
@@ -67,13 +79,17 @@ class LikeWandb:
         """Log values of one iteration."""
         opened.log(dict(values), step=step)
 
-    def end(self, opened: Any, state: str, text: str) -> None:
+    def end(self, opened: Any, state: str, text: str, results: Mapping[str, float]) -> None:
         """End a run, which may go on later.
 
         Args:
+            results: What was logged last. W&B ignores it at an iteration that an earlier process
+                has logged, but not in the summary.
             state: Of its trial; ``stopped`` if that is not known.
             text: What the group's run has to show, or nothing.
         """
+        if self._is_wandb:
+            opened.summary.update(dict(results))
         if text and self._is_wandb:
             opened.notes = text
         elif text:
@@ -129,7 +145,7 @@ class MLflow:
         metrics = [Metric(key, value, now, step) for key, value in values.items()]
         self._client.log_batch(opened, metrics)
 
-    def end(self, opened: Any, state: str, text: str) -> None:
+    def end(self, opened: Any, state: str, text: str, results: Mapping[str, float]) -> None:
         """As of ``LikeWandb``."""
         if text:
             self._client.set_tag(opened, "mlflow.note.content", text)
@@ -161,15 +177,17 @@ class Runs:
         elif call["do"] == "log":
             self._log(name, call["values"], call["step"])
         else:
-            last = max(self._steps[name].values(), default=0)
-            self._log(name, call["values"], last)
-            self._tracker.end(self._open(name), call["state"], call.get("text", ""))
+            last, results = max(self._steps[name].values(), default=0), call["values"]
+            # Those of an earlier end, at the same iteration, no longer hold.
+            self._steps[name] = {k: n for k, n in self._steps[name].items() if k not in results}
+            self._log(name, results, last)
+            self._tracker.end(self._open(name), call["state"], call.get("text", ""), results)
             del self._opened[name]
 
     def close(self) -> None:
         """End what is open."""
         for opened in self._opened.values():
-            self._tracker.end(opened, "stopped", "")
+            self._tracker.end(opened, "stopped", "", {})
 
     def _open(self, name: str) -> Any:
         """Also a run that could not be opened when it began."""

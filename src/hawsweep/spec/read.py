@@ -336,14 +336,18 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
     if SEARCHABLE[key] is str and "low" in asked:
         yield f"search.{key} is a name, must be given as choices."
     numbers = [value for _, value in named if isinstance(value, int | float)]
-    if key == "num_layers" and min(numbers, default=1) < 1 < max(numbers, default=1):
-        shares = ", ".join(str(value) for value in numbers if 0 < value < 1)
-        if shares:
-            yield (
-                f"search.num_layers has shares ({shares}) beside numbers of layers. Use shares "
-                "alone; -1 is all layers."
-            )
-    if key == "num_layers" and isinstance(asked.get("low"), int) and asked["low"] < 1:
+    shares = ", ".join(str(value) for value in numbers if key == "num_layers" and 0 < value < 1)
+    if shares and "choices" not in asked:
+        yield (
+            f"search.num_layers has shares ({shares}) as ends of a range. Give shares as choices, "
+            "such as {choices: [0.25, 0.5, -1]}."
+        )
+    elif shares and max(numbers) >= 1:
+        yield (
+            f"search.num_layers has shares ({shares}) beside numbers of layers. Use shares "
+            "alone; -1 is all layers."
+        )
+    elif key == "num_layers" and isinstance(asked.get("low"), int) and asked["low"] < 1:
         yield (
             f"search.num_layers.low is {asked['low']}, must be 1 or more: a range would come to 0. "
             "Use choices to try -1, all layers."

@@ -49,7 +49,8 @@ class Range(Section):
         return math.isclose(steps, round(steps), abs_tol=1e-6)
 
 
-def _as_text(value: object) -> object:
+def as_text(value: object) -> object:
+    """A list of names as one text, and anything else as it is: a searched value is one."""
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
         return ", ".join(value)
     return value
@@ -63,10 +64,10 @@ class Choices(Section):
     @field_validator("choices", mode="before")
     @classmethod
     def _lists_as_text(cls, value: object) -> object:
-        """A list of names as one text: a choice is one value."""
+        """Lists of names as texts."""
         if not isinstance(value, list | tuple):
             return value
-        return [_as_text(each) for each in value]
+        return [as_text(each) for each in value]
 
     @field_validator("choices")
     @classmethod

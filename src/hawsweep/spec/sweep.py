@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
-from hawsweep.spec.space import MODEL, Choices, Search, SearchValue
+from hawsweep.spec.space import MODEL, Choices, Search, SearchValue, as_text
 from hawsweep.spec.train import Section, TrainSpec, count_or
 from hawsweep.spec.yaml_text import dump_yaml
 from hawsweep.text import counted
@@ -324,7 +324,7 @@ class SweepSpec(Section):
     search: dict[str, Search] = Field(
         examples=["search: {learning_rate: {low: 1e-5, high: 1e-3, log: true}}"]
     )
-    enqueue: tuple[dict[str, SearchValue], ...] | None = Field(
+    enqueue: tuple[dict[str, Annotated[SearchValue, BeforeValidator(as_text)]], ...] | None = Field(
         None, examples=["enqueue: [{learning_rate: 2e-4}]"]
     )
     """Settings to try first; by default four around what published sweeps suggest."""

@@ -154,11 +154,14 @@ def _lr_schedule(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
+_MOST_LAYERS = 10**6
+
+
 def _check_layers(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         if 0 < value < 1:
             return value
-        if (value == -1 or value >= 1) and value == int(value):
+        if (value == -1 or 1 <= value <= _MOST_LAYERS) and value == int(value):
             return int(value)
     raise ValueError("must be 1 or more, -1 for all layers, or a share of them such as 0.5")
 

@@ -22,8 +22,8 @@ _CLOUDS = {
     "GoogleDrive": "Google Drive",
     "CloudStorage": "a cloud",
 }
-# Of a folder's name; file systems allow 255, and names of files are made of it.
-_LONGEST_BYTES = 200
+# Of a folder's name: as file systems allow, and of a new study, as names of files are made of it.
+_LONGEST_BYTES, _LONGEST_NEW_BYTES = 255, 200
 STUDIES_DIR_VARIABLE, STORAGE_VARIABLE = "HAWSWEEP_STUDIES_DIR", "HAWSWEEP_STORAGE"
 
 
@@ -121,7 +121,7 @@ def check_name(name: str) -> str:
             f"A study cannot be named {name!r}: names that end in {CONFIRM_SUFFIX} are those of "
             "runs that confirm another. Choose another name."
         )
-    return folder_name(name)
+    return _folder_name(name, _LONGEST_NEW_BYTES)
 
 
 def check_case(name: str, others: Iterable[str]) -> None:
@@ -149,11 +149,15 @@ def synced_by(folder: Path) -> str | None:
 
 def folder_name(name: str) -> str:
     """A study's name in NFC, checked to be a safe name of a folder."""
+    return _folder_name(name, _LONGEST_BYTES)
+
+
+def _folder_name(name: str, longest: int) -> str:
     name = unicodedata.normalize("NFC", name)  # a Mac's files may have the other form
-    if (n_bytes := len(name.encode())) > _LONGEST_BYTES:
+    if (n_bytes := len(name.encode())) > longest:
         raise StudyError(
             f"A study cannot be named {shorten(name, 40)!r}: its folder has the same name, of at "
-            f"most {_LONGEST_BYTES} bytes, and this has {n_bytes}. Choose a shorter name."
+            f"most {longest} bytes, and this has {n_bytes}. Choose a shorter name."
         )
     if not name or name[0] in ".-" or not all(c.isalnum() or c in "-_." for c in name):
         raise StudyError(

@@ -255,7 +255,8 @@ def make_context(
         with adapted(loaded.model, each):
             pass
     train = _encode(spec, loaded, splits.train, splits.weights)
-    check_batch_size(spec, len(train.examples))
+    shortest, _ = value_ends(spec, "max_seq_length")
+    check_batch_size(spec, len(train.cut(shortest).examples))
     check_train_samples(spec, len(splits.train))
     encoded = _encode(spec, loaded, splits.valid)
     valid = encoded.examples

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
-from hawsweep.data.load import load_data
+from hawsweep.data.batches import lengths_of
+from hawsweep.data.load import load_data, nested_indices
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
+from hawsweep.spec.space import apply_settings
 from hawsweep.study.attributes import SPEC
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
@@ -38,7 +40,7 @@ def hardest_and_easiest(
     n_each: int,
     progress: SayProgress = lambda _: None,
 ) -> tuple[list[ExampleLoss], list[ExampleLoss]]:
-    """The training examples of the highest loss by the trial's adapter, and those of the lowest,
+    """The examples that a trial trained on, of the highest loss by its adapter and of the lowest,
     both from the extreme on.
 
     Raises:
@@ -47,7 +49,9 @@ def hardest_and_easiest(
     """
     from hawsweep.training.evaluation import make_evaluator
 
-    spec = spec_of(study, trial_of(study, number))
+    trial = trial_of(study, number)
+    spec = spec_of(study, trial)
+    train = apply_settings(spec.train, trial.params)
     with adapted_model(study, place, number, progress) as loaded:
         splits = load_data(spec.data, progress)
         if not splits.fingerprint().items() <= study.user_attrs[SPEC]["fingerprints"].items():
@@ -58,16 +62,19 @@ def hardest_and_easiest(
         encoded = encode(
             splits.train,
             loaded.template,
-            max_seq_length=spec.train.max_seq_length,
-            mask_prompt=spec.train.mask_prompt,
+            max_seq_length=train.max_seq_length,
+            mask_prompt=train.mask_prompt,
         )
-        progress(f"losses of {len(encoded.examples)} training examples")
-        longest = int(encoded.examples.lengths.max())  # no batch needs more memory than it alone
-        evaluate = make_evaluator(loaded.model, encoded.examples, None, max_tokens=longest)
+        n = len(encoded.examples)
+        chosen = nested_indices(n, train.max_train_samples or n, spec.seed)
+        examples = [encoded.examples[i] for i in chosen.tolist()]
+        progress(f"losses of {len(examples)} training examples")
+        longest = int(lengths_of(examples).max())  # no batch needs more memory than it alone
+        evaluate = make_evaluator(loaded.model, examples, None, max_tokens=longest)
         losses = evaluate(0).example_losses
 
     def describe(at: int) -> ExampleLoss:
-        record = splits.train[int(encoded.record_indices[at])]
+        record = splits.train[int(encoded.record_indices[chosen[at]])]
         text = record.source or str(record.content.get("text", ""))
         return ExampleLoss(float(losses[at]), text, record.reference, record.where)
 

@@ -85,6 +85,7 @@ def next_commands(exported: "Exported", prompt: str, options: Sequence[str] = ()
     elif _is_requantized(exported):
         again = ["hawsweep", "export", study, "--trial", str(exported.trial_number)]
         again += [] if exported.checkpoint is None else ["--checkpoint", str(exported.checkpoint)]
+        again += ["--peft"] if "peft" in by_name else []  # --force removes what is not asked for
         commands.append(shlex.join([*again, "--dequantize", "--force", *options]))
     elif is_fused:
         words = ["python", "llama.cpp/convert_hf_to_gguf.py", model]

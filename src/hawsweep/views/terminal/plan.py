@@ -169,7 +169,7 @@ def _epochs(plan: "SweepPlan") -> str:
     """How long a trial is in iterations and in epochs, from the least to the most."""
     trains = [each.train for each in (plan.smallest, plan.largest)]
     iters = sorted({each.iters for each in trains})
-    seen = sorted(each.iters * each.batch_size / len(plan.work.lengths) for each in trains)
+    seen = sorted(map(plan.epochs, trains))
     epochs = list(dict.fromkeys(f"{each:.2g}" for each in seen))
     ends = (("iteration", list(map(str, iters))), ("epoch", epochs))
     return ", ".join(f"{' to '.join(each)} {noun}{'s' * (each != ['1'])}" for noun, each in ends)
