@@ -183,8 +183,10 @@ def test_a_terminal_gets_hawsweeps_own_sequences_only(hostile):
     os.close(parent)
     assert process.returncode == 0
     text = raw.decode("utf-8").replace("\r\n", "\n")
-    for style in ("\x1b[1m", "\x1b[2m", "\x1b[3m", "\x1b[4m", "\x1b[0m"):
-        text = text.replace(style, "")
+    # Styles, and those of a turning sign: hide and show the cursor, begin and empty a line.
+    own = [f"\x1b[{each}" for each in ("1m", "2m", "3m", "4m", "0m", "?25l", "?25h", "2K", "1A")]
+    for sequence in (*own, "\r"):
+        text = text.replace(sequence, "")
     assert lines_that_act(text.encode()) == []
 
 
