@@ -295,7 +295,7 @@ def test_sweep_is_given_by_name_path_or_keys(tmp_path, monkeypatch, tiny_model_d
     monkeypatch.chdir(tmp_path)
     specs = [load_sweep(each) for each in ("tiny", path, str(path), keys)]
     assert all(spec == specs[0] for spec in specs)
-    assert load_sweep("lr-rank").trials == 10
+    assert load_sweep("lr-rank").trials == 6
     changed = load_sweep(
         keys, {"model": tmp_path, "search.lora_parameters.rank": {"choices": (8,)}}
     )
