@@ -52,5 +52,6 @@ def test_nothing_is_wider_than_the_terminal_and_nothing_is_cut(commands, width):
         done = CliRunner().invoke(main, command, env={"COLUMNS": str(width)})
         assert "Traceback" not in done.output, name
         for line in done.output.splitlines():
-            assert len(line) <= width, (name, line)
+            is_path = "/hawsweep.db" in line  # whole, to be copied
+            assert len(line) <= width or is_path, (name, line)
             assert not re.search(r"[\w.]…", line), (name, line)
