@@ -60,7 +60,7 @@ def findings_table(findings: Sequence["Finding"]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")
     for each in findings:
         word, style = _STATES[each.state]
         # The lines of an error come after spaces, which nothing that it quotes can begin a line by.
