@@ -32,12 +32,12 @@ POINTS = points(SHAPE.n_layers, slice_tokens(SHAPE.vocabulary, "cpu"))
 CPU = COEFFICIENTS["cpu"]
 
 
-def observed_with(coefficients, todo=POINTS, speed=None):
+def observed_with(coefficients, todo=POINTS, speed=None, shape=SHAPE):
     """What would be measured where ``coefficients`` hold exactly."""
 
     def observe(point):
-        peak = training_peak(SHAPE, point.train(), point.step, point.execution, coefficients).total
-        seconds = speed and speed.seconds(SHAPE, point.train(), point.step, point.execution)
+        peak = training_peak(shape, point.train(), point.step, point.execution, coefficients).total
+        seconds = speed and speed.seconds(shape, point.train(), point.step, point.execution)
         return Observation(point.train(), point.step, point.execution, peak, seconds)
 
     return [observe(point) for point in todo]
@@ -72,6 +72,19 @@ def test_fit_finds_a_coefficient_that_differs(name, factor):
     real = CPU.replaced({name: factor * getattr(CPU, name)})
     fitted, residuals = fit(SHAPE, "cpu", observed_with(real))
     assert getattr(fitted, name) == pytest.approx(getattr(real, name), rel=0.15)
+    assert max(abs(each.error) for each in residuals) < 0.03
+
+
+def test_fit_moves_where_a_peak_is_a_few_megabytes():
+    """There a small change of a coefficient is less than a byte."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 64, "vocab_size": 400}
+    small = shape_of({**CONFIG, **sizes, "num_attention_heads": 2, "num_key_value_heads": 1})
+    todo = [
+        Point(Step(1, 16, 4), -1, 4, Execution(1, is_checkpointed, None))
+        for is_checkpointed in (False, True)
+    ]
+    real = CPU.replaced({"fixed_bytes": 1.5 * CPU.fixed_bytes})
+    _, residuals = fit(small, "cpu", observed_with(real, todo, shape=small))
     assert max(abs(each.error) for each in residuals) < 0.03
 
 

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
+from hawsweep.scoring.intervals import LEVEL, Interval
 from hawsweep.spec.space import Choices, apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BEST_ITERATION, SELF_CHECK, VAL_LOSS
@@ -28,15 +29,6 @@ _ENOUGH = 0.9
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class SizeRow:
     """The runs on so many training examples.
 
@@ -52,7 +44,7 @@ class SizeRow:
     val_loss: float
     score: float
     best_iteration: int | None
-    share: Estimate
+    share: Interval
 
 
 @dataclass(frozen=True)
@@ -72,8 +64,8 @@ class DataCurve:
     base_loss: float
     rows: tuple[SizeRow, ...]
     more: int
-    loss_gain: Estimate
-    score_gain: Estimate
+    loss_gain: Interval
+    score_gain: Interval
 
     def to_plain(self) -> dict[str, Any]:
         """As plain values, for ``--json``."""
@@ -85,16 +77,16 @@ class DataCurve:
 
     def _sentences(self) -> Iterator[str]:
         *parts, whole = self.rows
-        row = next((each for each in parts if each.share.value >= _ENOUGH), parts[-1])
+        row = next((each for each in parts if each.share.mean >= _ENOUGH), parts[-1])
         share = row.share
         yield (
-            f"{row.size:,} examples give {share.value:.0%} (95 % {share.low:.0%} to "
+            f"{row.size:,} examples give {share.mean:.0%} (95 % {share.low:.0%} to "
             f"{share.high:.0%}) of what {whole.size:,} give, by validation loss."
         )
         loss, score = self.loss_gain, self.score_gain
         yield (
-            f"{self.more:,} more are expected to lower the loss by {loss.value:.4f} (95 % "
-            f"{loss.low:.4f} to {loss.high:.4f}), and to raise the score by {score.value:.4f} "
+            f"{self.more:,} more are expected to lower the loss by {loss.mean:.4f} (95 % "
+            f"{loss.low:.4f} to {loss.high:.4f}), and to raise the score by {score.mean:.4f} "
             f"({score.low:.4f} to {score.high:.4f})."
         )
 
@@ -112,9 +104,7 @@ class PowerLaw:
         values: Of each run, above 0, ``[runs]``.
     """
 
-    def __init__(
-        self, sizes: Sequence[int], values: Sequence[float], seed: int = 0, n_draws: int = _DRAWS
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], values: Sequence[float], seed: int = 0) -> None:
         n, y = np.asarray(sizes, float), np.asarray(values, float)
         self._smallest = n.min()
         floors = np.linspace(0.0, 0.99, 120)[:, None, None]
@@ -128,7 +118,7 @@ class PowerLaw:
         log = -(len(y) - 1) * np.log(noises) - misfit / (2 * noises**2) - np.log(squares) / 2
         chance = np.exp(log - log.max()).ravel()
         generator = np.random.default_rng(seed)
-        drawn = generator.choice(chance.size, n_draws, p=chance / chance.sum())
+        drawn = generator.choice(chance.size, _DRAWS, p=chance / chance.sum())
         at_floor, at_power, at_noise = np.unravel_index(drawn, log.shape)
         self._floor, self._power = floors[at_floor, 0, 0], powers[0, at_power, 0]
         self._noise = noises[0, 0, at_noise]
@@ -274,11 +264,11 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
             float(np.mean([_loss(each) for each in of_it])),
             float(np.mean([each.value for each in of_it])),
             of_it[0].user_attrs.get(BEST_ITERATION),
-            _estimate(share),
+            _interval(share),
         )
 
-    def gain(curve: PowerLaw) -> Estimate:
-        return _estimate(curve.at(most) - curve.at(most + more))
+    def gain(curve: PowerLaw) -> Interval:
+        return _interval(curve.at(most) - curve.at(most + more))
 
     rows = tuple(map(row, sizes))
     return DataCurve(name, trial, base_loss, rows, more, gain(losses), gain(scores))
@@ -298,6 +288,6 @@ def _loss(trial: FrozenTrial) -> float:
     return float(trial.user_attrs[VAL_LOSS])
 
 
-def _estimate(draws: npt.NDArray[np.float64]) -> Estimate:
-    low, middle, high = (float(each) for each in np.quantile(draws, (0.025, 0.5, 0.975)))
-    return Estimate(middle, low, high)
+def _interval(draws: npt.NDArray[np.float64]) -> Interval:
+    low, high = (float(each) for each in np.quantile(draws, ((1 - LEVEL) / 2, (1 + LEVEL) / 2)))
+    return Interval(float(draws.mean()), low, high)

@@ -15,7 +15,7 @@ from hawsweep.prepare.examine_database import Database
 from hawsweep.prepare.finding import Finding
 from hawsweep.prepare.preview import Preview
 from hawsweep.results.compare_trials import Comparison
-from hawsweep.results.data_curve import Estimate, SizeRow
+from hawsweep.results.data_curve import SizeRow
 from hawsweep.results.groups import GroupRow
 from hawsweep.results.importance import Insight
 from hawsweep.results.leaderboard import TrialRow
@@ -277,8 +277,8 @@ class DataCurveOutput(_Output):
     base_loss: float
     rows: list[SizeRow]
     more: int = Field(description="A number of further training examples.")
-    loss_gain: Estimate = Field(description="By how much they lower the validation loss.")
-    score_gain: Estimate = Field(description="By how much they raise the score.")
+    loss_gain: Interval = Field(description="By how much they lower the validation loss.")
+    score_gain: Interval = Field(description="By how much they raise the score.")
     sentences: list[str]
 
 

@@ -22,7 +22,7 @@ def curve_picture(curve: DataCurve) -> RenderableType:
             f"{row.val_loss:.4f}",
             str(row.best_iteration or ""),
             f"{row.score:.4f}",
-            f"{share.value:.0%}",
+            f"{share.mean:.0%}",
             "" if is_whole else f"{share.low:.0%} to {share.high:.0%}",
         )
     base = f"The untuned model has a validation loss of {curve.base_loss:.4f}."
