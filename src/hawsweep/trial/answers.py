@@ -13,15 +13,15 @@ from hawsweep.data.records import Record, limited_lines
 from hawsweep.data.tokens import common_system, with_examples
 from hawsweep.errors import DataError, StudyError
 from hawsweep.files import open_regular
-from hawsweep.models import resolve
-from hawsweep.models.load import LoadedModel, load_model
+from hawsweep.models.load import LoadedModel
 from hawsweep.scoring.score import Answer, stream_answer
 from hawsweep.spec.space import apply_settings
 from hawsweep.study.place import Place
-from hawsweep.study.study import date_of, spec_of
+from hawsweep.study.study import spec_of
 from hawsweep.study.trials import adapter_dir, trial_of
 from hawsweep.text import SayProgress
 from hawsweep.training.adapters import adapted, load_adapter
+from hawsweep.trial.adapted_model import load_model_of
 from hawsweep.trial.context import choose_few_shot
 
 
@@ -53,7 +53,7 @@ class SideBySide:
     ) -> None:
         trial = trial_of(study, number)
         self._adapter = adapter_dir(study, place, number, checkpoint)
-        self._spec, self._today = spec_of(study, trial), date_of(study)
+        self._study, self._spec = study, spec_of(study, trial)
         if few_shot and not self._spec.scoring.prompt.examples:
             raise StudyError(
                 f"Study {study.study_name!r} has no examples: its scoring.prompt.examples is 0. "
@@ -127,10 +127,7 @@ class SideBySide:
         Raises:
             ModelError: It cannot be loaded.
         """
-        path = resolve.resolve_model(self._spec.model, progress)
-        progress("loading the model")
-        trusted = self._spec.trust_remote_code
-        self._loaded = load_model(path, trust_remote_code=trusted, today=self._today)
+        self._loaded = load_model_of(self._study, self._spec, progress)
 
     def answers(self, record: Record) -> Iterator[tuple[str, Answer]]:
         """The systems' answers, one system after the other: after each token, which system it is
