@@ -2,13 +2,12 @@
 
 import json
 import shutil
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 import yaml
+from trial_bench import FixedScorer, Sweep
 
 from hawsweep.data.batches import lengths_of
 from hawsweep.data.load import load_data
@@ -16,108 +15,9 @@ from hawsweep.errors import DataError, HawsweepError, ModelError
 from hawsweep.layout import STATE_FILE
 from hawsweep.results.leaderboard import trial_row
 from hawsweep.running.steer import stop_trial
-from hawsweep.scoring.score import Sample, Score
-from hawsweep.search.distributions import distributions
-from hawsweep.spec.read import check_sweep
-from hawsweep.spec.space import apply_settings
-from hawsweep.study.place import Place
-from hawsweep.study.storage import open_storage
-from hawsweep.study.study import create_study
-from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.training.evaluation import make_evaluator
-from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import make_context
-from hawsweep.trial.example_losses import hardest_and_easiest
 from hawsweep.trial.measure_base import measure_base
-from hawsweep.trial.run import run_trial
-
-TRAIN = {
-    "batch_size": 4,
-    "num_layers": 2,
-    "mask_prompt": True,
-    "max_seq_length": 256,
-    "steps_per_eval": 4,
-    "steps_per_report": 2,
-    "lora_parameters": {"scale": 2.0, "dropout": 0.1},
-}
-SETTINGS = {"learning_rate": 1e-3, "lora_parameters.rank": 4, "iters": 8}
-
-
-class FixedScorer:
-    """Gives every model the same score; the tiny one says nothing worth comparing."""
-
-    def score(self, loaded, records, on_batch):
-        self.asked.append(records)
-        return judged([0.5 for _ in records])
-
-    def compare(self, records, outputs):
-        pairs = zip(records, outputs, strict=True)
-        return judged([float(record.reference == output) for record, output in pairs])
-
-    def __init__(self):
-        self.asked = []
-
-
-def judged(scores):
-    samples = tuple(Sample("", "", "", each, each, 0.0) for each in scores)
-    mean = float(np.mean(scores))
-    return Score(mean, 0.4, 0.6, mean, 10.0, 1.0, 0.1, 1.0, 0.0, {}, samples)
-
-
-class Sweep:
-    """A study with the tiny model, and a bench for its trials."""
-
-    def __init__(self, model, data_dir, folder, **changes):
-        train = {**TRAIN, **changes.pop("train", {})}
-        search = {
-            "learning_rate": {"low": 1e-4, "high": 1e-2},
-            "lora_parameters.rank": {"choices": [2, 4]},
-            "iters": {"choices": [8, 12]},
-            **changes.pop("search", {}),
-        }
-        content = {
-            "model": str(model.path),
-            "data": str(data_dir),
-            "train": {key: value for key, value in train.items() if key not in search},
-            "search": search,
-        }
-        self.spec = check_sweep({**content, "pruning": {"name": "none"}, **changes}, "a sweep")
-        self.place = Place(folder)
-        splits = load_data(self.spec.data)
-        storage = open_storage(self.place, create=True)
-        self.study, _ = create_study(storage, self.place, "tiny", self.spec, splits.fingerprint())
-        self.base_dir = self.place.study_dir("tiny") / "base"
-        self.context = make_context(
-            self.spec, model, splits, FixedScorer(), Path(data_dir), self.base_dir
-        )
-
-    def run(self, **settings):
-        """Run a trial with these settings; give it as a row, its folder and its metrics."""
-        self.study.enqueue_trial({**SETTINGS, **settings})
-        trial = self.study.ask(distributions(self.spec.search))
-        folder = self.place.trial_dir("tiny", trial.number)
-        state, value = optuna.trial.TrialState.COMPLETE, None
-        try:
-            value = run_trial(self.context, trial, folder, lambda *_, **__: None)
-        except Interrupted:
-            state = optuna.trial.TrialState.FAIL
-        except optuna.TrialPruned:
-            state = optuna.trial.TrialState.PRUNED
-        self.study.tell(trial, value, state=state)
-        frozen = self.study.get_trials(deepcopy=False)[trial.number]
-        text = (folder / "metrics.jsonl").read_text()
-        return frozen, folder, [json.loads(line) for line in text.splitlines()]
-
-
-@pytest.fixture
-def sweep(tiny_model, chat_data_dir, tmp_path):
-    made = []
-
-    def make(**changes):
-        made.append(Sweep(tiny_model, chat_data_dir, tmp_path / f"studies-{len(made)}", **changes))
-        return made[-1]
-
-    return make
 
 
 def without_times(metrics):
@@ -248,54 +148,6 @@ def test_patience_ends_a_trial_as_complete_and_says_where(sweep):
     assert trial.state == optuna.trial.TrialState.COMPLETE
     assert metrics[-1]["iteration"] == 8
     assert trial.user_attrs["reason"] == "stopped at iteration 8: no improvement in 1 evaluation"
-
-
-def test_examples_are_ranked_by_the_loss_of_the_final_adapter(sweep):
-    made = sweep()
-    _, folder, _ = made.run(iters=12)
-    hardest, easiest = hardest_and_easiest(made.study, made.place, 0, n_each=3)
-    context = made.context
-    examples = context.train.examples
-    with adapted(context.loaded.model, apply_settings(made.spec.train, SETTINGS)):
-        load_adapter(context.loaded.model, folder / "adapters")
-        losses = [make_evaluator(context.loaded.model, [each], 1)(0).val_loss for each in examples]
-    ranked = sorted(losses)
-    assert [example.loss for example in hardest] == pytest.approx(ranked[::-1][:3], rel=1e-5)
-    assert [example.loss for example in easiest] == pytest.approx(ranked[:3], rel=1e-5)
-    at = int(context.train.record_indices[int(np.argmax(losses))])
-    assert hardest[0].source == load_data(made.spec.data).train[at].source
-
-
-def test_only_examples_that_the_trial_trained_on_are_ranked(sweep):
-    n = 9
-    made = sweep(search={"max_train_samples": {"choices": [n, 12]}})
-    made.run(max_train_samples=n)
-    hardest, easiest = hardest_and_easiest(made.study, made.place, 0, n_each=n)
-    order = made.context.order(made.spec.train.model_copy(update={"max_train_samples": n}))
-    trained = {i for batch in islice(order, n) for i in batch}
-    records = load_data(made.spec.data).train
-    shown = [each.where for each in (*hardest, *easiest)]
-    assert len(set(shown)) == 2 * (n // 2)
-    assert set(shown) <= {records[int(made.context.train.record_indices[i])].where for i in trained}
-
-
-def test_examples_of_a_trial_without_its_adapter_are_refused(sweep):
-    made = sweep()
-    _, folder, _ = made.run()
-    shutil.rmtree(folder / "adapters")
-    with pytest.raises(HawsweepError, match="Trial 0 of study 'tiny' has no adapter"):
-        hardest_and_easiest(made.study, made.place, 0, 3)
-
-
-def test_examples_of_data_that_changed_are_refused(sweep, chat_data_dir, tmp_path):
-    copied = tmp_path / "copied"
-    shutil.copytree(chat_data_dir, copied)
-    made = sweep(data=str(copied))
-    made.run()
-    lines = (copied / "train.jsonl").read_text().splitlines(keepends=True)
-    (copied / "train.jsonl").write_text("".join(lines[1:]))
-    with pytest.raises(DataError, match="The data of study 'tiny' has changed since"):
-        hardest_and_easiest(made.study, made.place, 0, 3)
 
 
 def test_state_left_in_the_folder_by_an_earlier_study_is_not_used(sweep):
