@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import anyio
 import click
@@ -42,7 +43,9 @@ def talk(root, conversation):
             await session.initialize()
             return await conversation(session)
 
-    return anyio.run(run)
+    # A browser of other tests leaves its loop running in the main thread.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(anyio.run, run).result()
 
 
 def text_of(result):

@@ -93,7 +93,7 @@ def test_address_that_cannot_be_reached_is_in_no_event_and_no_log(address, capfd
     with telling(
         "rates", check_sweep(SWEEP, "rates.yaml"), find_targets(address), events.append
     ) as news:
-        news(Event("study", values={"finished": 0, "is_new": True}))
+        news(Event("study", values={"finished": 0, "is_new": True, "n_trials": 3}))
     out, err = capfd.readouterr()
     assert [event.kind for event in events] == ["study", "not_told"]
     assert SECRET not in f"{events} {out} {err}"

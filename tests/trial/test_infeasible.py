@@ -6,7 +6,7 @@ from dataclasses import replace
 import optuna
 import pytest
 from optuna.trial import TrialState
-from test_run import SETTINGS, Sweep
+from trial_bench import SETTINGS, Sweep
 
 from hawsweep.machine.processes import identity
 from hawsweep.models.shape import shape_of
