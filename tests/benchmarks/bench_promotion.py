@@ -360,7 +360,7 @@ def calibration(problems: Sequence[Problem]) -> list[dict[str, object]]:
             some = [each for each in of_kind if low <= each[0] < high]
             if some:
                 chances, hold = zip(*some, strict=True)
-                mean, share = statistics.mean(chances), statistics.mean(hold)
+                mean, share = float(np.mean(chances)), float(np.mean(hold))
                 rows.append({"of": kind, "n": len(some), "said": mean, "true": share})
     return rows
 

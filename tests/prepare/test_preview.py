@@ -58,6 +58,17 @@ def test_preview_tells_what_is_asked_and_what_is_learned(data, tiny_model_dir):
     assert (first["n_cut"], first["dropped"]) == (0, None)
 
 
+def test_preview_shows_variants_of_training_records(data, tiny_model_dir):
+    asked = ("--set", "train.augment=diacritics")
+    found = show_json("--data", data, "--model", tiny_model_dir, *asked)
+    counts = {name: count["n_records"] for name, count in found["splits"].items()}
+    assert counts == {"train": 3, "train, diacritics": 1, "valid": 2, "test": 1}
+    assert found["n_records"] == 6
+    [view] = [each for each in found["records"] if each["split"] == "train, diacritics"]
+    assert view["where"] == f"{data}/train.jsonl (diacritics):3"
+    assert "\nAe<|im_end|>" in view["prompt_text"]
+
+
 def test_preview_of_a_split_shows_it_alone(data, tiny_model_dir):
     given = ("--data", data, "--model", tiny_model_dir, "--split", "valid", "-n", "1")
     found = show_json(*given)

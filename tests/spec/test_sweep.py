@@ -125,6 +125,7 @@ def test_every_searchable_key_but_the_model_is_a_train_key():
         "optimizer": "muon",
         "order": "curriculum",
         "lr_schedule.name": "cosine",
+        "augment.name": "diacritics",
         "lora_parameters.keys": ("self_attn.q_proj", "mlp.up_proj"),
     }
     for key, kind in SEARCHABLE.items():

@@ -44,6 +44,21 @@ def test_only_examples_that_the_trial_trained_on_are_ranked(sweep):
     assert set(shown) <= {records[int(made.context.train.record_indices[i])].where for i in trained}
 
 
+def test_variants_are_trained_and_ranked_as_examples_are(sweep):
+    made = sweep(train={"augment": {"name": "reverse", "prompt": "Say it: {source}"}})
+    _, folder, _ = made.run()
+    n = int(made.context.augmented.is_plain(made.context.train.record_indices).sum())
+    batches = islice(made.context.order(made.spec.train), 2 * n // made.spec.train.batch_size)
+    assert sorted(i for batch in batches for i in batch) == [*range(2 * n)]
+    hard, easy = hardest_and_easiest(made.study, made.place, 0, n_each=2 * n)
+    assert len(hard) == len(easy) == n
+    other_way = [each for each in (*hard, *easy) if " (reverse):" in each.where]
+    assert all(each.source.startswith("Say it: ") for each in other_way)
+    assert len(other_way) == n
+    assert "# mlx_lm.lora has no key for: augment: reverse" in (folder / "config.yaml").read_text()
+    assert len(made.context.workload(with_variants=False).lengths) == n
+
+
 def test_examples_of_a_trial_without_its_adapter_are_refused(sweep):
     made = sweep()
     _, folder, _ = made.run()

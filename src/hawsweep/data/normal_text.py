@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from hawsweep.spec.sweep import Normalize
 
 OKINA = "ʻ"
+_KAHAKO = "\u0304"  # a macron, as a character of its own
 _LOOK_ALIKE = re.compile("[‘'ʼ’`]")
 _VOWELS = "aeiouāēīōū"
 _MARK = re.compile(f"{OKINA}|{_LOOK_ALIKE.pattern}")
@@ -48,6 +49,14 @@ def mend(text: str, how: Normalize) -> str:
     text = nfc(text)
     is_done = how == "nfc" or not _LOOK_ALIKE.search(text)
     return text if is_done else _replaced(text, OKINA, _hawaiian_places(text))
+
+
+def without_diacritics(text: str) -> str:
+    """A text as many type Hawaiian: without the okina and its look-alikes, and without kahakō."""
+    text = nfc(text)
+    places = {*_hawaiian_places(text), *(at for at, sign in enumerate(text) if sign == OKINA)}
+    kept = "".join(sign for at, sign in enumerate(text) if at not in places)
+    return nfc(unicodedata.normalize("NFD", kept).replace(_KAHAKO, ""))
 
 
 class Writing:
@@ -115,7 +124,7 @@ def _hawaiian_places(text: str) -> Iterator[int]:
 
 
 def _is_hawaiian(passage: str) -> bool:
-    plain = unicodedata.normalize("NFD", _MARK.sub("", passage)).replace("\u0304", "").casefold()
+    plain = unicodedata.normalize("NFD", _MARK.sub("", passage)).replace(_KAHAKO, "").casefold()
     words = re.findall(r"[^\W\d_]+", plain)
     n_letters = sum(map(len, words))
     n_known = sum(letter in _HAWAIIAN_LETTERS for word in words for letter in word)

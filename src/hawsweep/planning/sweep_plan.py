@@ -103,7 +103,8 @@ class SweepPlan:
     def epochs(self, train: TrainSpec) -> float:
         """How often a trial with these settings sees each of its examples."""
         n = len(self.work.lengths)
-        return train.iters * train.batch_size / min(train.max_train_samples or n, n)
+        n_examples = min(train.max_train_samples or n, n) * train.augment.growth
+        return train.iters * train.batch_size / n_examples
 
     @property
     def n_again(self) -> int:

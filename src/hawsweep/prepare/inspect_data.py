@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hawsweep.data.augment import augment
 from hawsweep.data.columns import Columns
 from hawsweep.data.leaks import Leak, find_leaks
 from hawsweep.data.load import load_data
@@ -57,6 +58,7 @@ class DataView:
         writing: How the texts of all splits are written.
         columns: See ``load.Splits``.
         groups: How many records have each group.
+        variants: How many variants of training records each ``augment.name`` makes.
     """
 
     splits: Mapping[str, SplitView]
@@ -69,6 +71,7 @@ class DataView:
     writing: Writing = field(default_factory=Writing)
     columns: Mapping[str, Columns] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)
+    variants: Mapping[str, int] = field(default_factory=dict)
 
     def count(self, split: str) -> int:
         """Records of a split; 0 where there is none."""
@@ -90,6 +93,7 @@ def inspect_data(
     Raises:
         DataError: It cannot be found, read or used, a record to be scored has no answer, or one
             does not keep the template's contract.
+        SpecError: A function that ``augment.name`` names is not there.
     """
     splits = load_data(spec.data, progress)
     warnings: list[str] = []
@@ -132,6 +136,7 @@ def inspect_data(
         writing,
         splits.columns,
         groups,
+        augment(spec, splits.train).counts(),
     )
 
 

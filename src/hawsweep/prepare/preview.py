@@ -1,11 +1,14 @@
 """Records as the model sees them: what is learned, what is asked, what is cut and dropped."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from hawsweep.data.augment import augment
 from hawsweep.data.load import Splits, load_data
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import Doubts, encode_prompt, encode_record
@@ -110,8 +113,7 @@ def preview(
     counts: dict[str, SplitCount] = {}
     shown: list[RecordView] = []
     warnings: list[str] = []
-    for split in splits:
-        records = getattr(found, split)
+    for split, records in _parts(spec, found, splits):
         progress(f"reading {split}")
         doubts = Doubts(template, mask_prompt=spec.train.mask_prompt)
         n_records = n_used = n_cut = 0
@@ -135,14 +137,27 @@ def preview(
         spec.model,
         [template.end],
         template.ends[0],
-        sum(each.n_records for each in counts.values()),
-        sum(each.n_used for each in counts.values()),
+        sum(each.n_records for name, each in counts.items() if name in splits),
+        sum(each.n_used for name, each in counts.items() if name in splits),
         _columns(found),
         counts,
         template.repairs,
         warnings,
         shown,
     )
+
+
+def _parts(
+    spec: SweepSpec, found: Splits, splits: Sequence[str]
+) -> Iterator[tuple[str, Sequence[Record]]]:
+    """Each split with its records; after the training records their variants, by kind."""
+    for split in splits:
+        yield split, getattr(found, split)
+        if split == "train":
+            augmented = augment(spec, found.train)
+            for kind in augmented.counts():
+                at = np.flatnonzero(augmented.kinds == kind)
+                yield f"train, {kind}", augmented.records.take(at.tolist())
 
 
 def _columns(splits: Splits) -> dict[str, str] | None:

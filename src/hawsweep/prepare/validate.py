@@ -178,6 +178,9 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
         yield Finding("data", "fault", str(fault))
     yield from _lengths(spec, view)
     yield from repeated_or_empty(view)
+    for kind, n in view.variants.items():
+        text = f"{kind}: {counted(n, 'variant')} of {counted(view.count('train'), 'record')}"
+        yield Finding("augment", "ok", text)
     for each in view.warnings:
         yield Finding("tokens", "warning", f"{each}.", "hawsweep preview shows what is learned.")
     yield from mixed_writing(view)

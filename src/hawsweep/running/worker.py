@@ -160,7 +160,7 @@ class Worker:
         train = self.context.train
         self.tell(
             "ready",
-            n_train=len(train.examples),
+            n_train=len(self.context.workload(with_variants=False).lengths),
             n_valid=len(self.context.valid),
             n_truncated=train.n_truncated,
             n_dropped=train.n_dropped,
@@ -228,7 +228,8 @@ class Worker:
             self._valid_records,
         )
         self.context.should_stop, self.context.on_batch = self.should_stop, self.show_life
-        save_lengths(spec, self.splits.fingerprint()["train"], self.context.workload())
+        work = self.context.workload(with_variants=False)
+        save_lengths(spec, self.splits.fingerprint()["train"], work)
         self._model = model
 
     def _base_dir(self, model: str) -> Path:

@@ -1,15 +1,12 @@
 """Metrics of an answer against its reference, and obvious faults of answers."""
 
-import importlib.util
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from hawsweep.data.normal_text import nfc
-from hawsweep.errors import ScoringError, SpecError
-from hawsweep.files import check_regular
-from hawsweep.machine.without_torch import let_torch_in
+from hawsweep.errors import ScoringError
+from hawsweep.machine.own_code import load_function
 
 # A metric of one item: (source, reference, output) to a number, more is better.
 Metric = Callable[[str, str, str], float]
@@ -111,9 +108,6 @@ def find_metric(name: str) -> Metric | None:
     """The metric that ``scoring.metric`` names; None for semantic similarity, which needs all items
     at once.
 
-    ``module:function`` is a function of ``module.py`` in the current folder only. So a sweep file
-    cannot call other installed code.
-
     Raises:
         SpecError: There is no such metric.
     """
@@ -125,41 +119,7 @@ def find_metric(name: str) -> Metric | None:
     }
     if name in known:
         return known[name]
-    module, _, function = name.partition(":")
-    path = Path(f"{module}.py")
-    if not (module.isidentifier() and function.isidentifier()):
-        raise SpecError(
-            f"scoring.metric is {name!r}, must be one of {', '.join(BUILT_IN)}, or "
-            "module:function, with module.py in the current folder."
-        )
-    try:
-        check_regular(path)
-    except FileNotFoundError as fault:
-        raise SpecError(
-            f"scoring.metric is {name!r}, but {path} is not in the current folder "
-            f"({Path.cwd().name}). Start hawsweep in its folder."
-        ) from fault
-    except OSError as fault:
-        raise SpecError(f"scoring.metric: {path} cannot be read: {fault.strerror}.") from fault
-    loaded = importlib.util.spec_from_file_location(module, path)
-    assert loaded is not None
-    assert loaded.loader is not None
-    code = importlib.util.module_from_spec(loaded)
-    let_torch_in()
-    try:
-        loaded.loader.exec_module(code)
-    except ModuleNotFoundError as fault:
-        raise SpecError(
-            f"scoring.metric: {path} imports {fault.name}, which is not installed. Nothing is "
-            "imported from the current folder: install it, or name its folder in PYTHONPATH, as "
-            "an absolute path."
-        ) from fault
-    except Exception as fault:  # whatever a person's code does
-        raise SpecError(f"scoring.metric: {path} fails: {fault!r}.") from fault
-    found = getattr(code, function, None)
-    if not callable(found):
-        raise SpecError(f"scoring.metric is {name!r}, but {path} has no function {function}.")
-    return _checked(name, found)
+    return _checked(name, load_function("scoring.metric", name, BUILT_IN))
 
 
 def _checked(name: str, metric: Callable[[str, str, str], object]) -> Metric:

@@ -31,7 +31,7 @@ _WITHOUT_MEMORY = {
     *("learning_rate", "iters", "order", "max_grad_norm", "optimizer_config.adamw.weight_decay"),
     *("lora_parameters.scale", "lora_parameters.alpha", "lora_parameters.loraplus_lr_ratio"),
     *("lr_schedule.name", "lr_schedule.warmup_ratio", "lr_schedule.end_factor"),
-    "max_train_samples",
+    *("max_train_samples", "augment.name", "augment.share"),
 }
 
 Settings = dict[str, SearchValue]

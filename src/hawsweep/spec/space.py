@@ -98,6 +98,8 @@ SEARCHABLE: dict[str, type] = {
     "optimizer_config.adamw.weight_decay": float,
     "max_grad_norm": float,
     "max_train_samples": int,
+    "augment.name": str,
+    "augment.share": float,
     "order": str,
     "max_seq_length": int,
     "lora_parameters.rank": int,

@@ -150,7 +150,47 @@ class LrSchedule(Section):
         return bool(self.warmup_ratio) or (self.name != "constant" and span is None)
 
 
-def _lr_schedule(value: object) -> object:
+class Augment(Section):
+    """More from few training records. Validation and test stay as they are."""
+
+    name: str = Field(
+        "none",
+        pattern=r"^(none|reverse|diacritics|[^\W\d]\w*:[^\W\d]\w*)$",
+        examples=["train: {augment: diacritics}", "{choices: [none, diacritics]}"],
+    )
+    """reverse: each pair also the other way round; diacritics: the source without ʻokina and
+    kahakō, in the place of the record; module:function of a module.py in the current folder, given
+    source and reference, gives a pair more, or None."""
+    share: float = Field(
+        1.0, ge=0, le=1, examples=["name: diacritics, share: 0.5", "{low: 0, high: 1}"]
+    )
+    """Share of the training records, by the sweep's seed; more hold the fewer."""
+    prompt: str | None = Field(
+        None, examples=['name: reverse, prompt: "Translate to Hawaiian: {source}"']
+    )
+    """reverse: the user's message of the other direction."""
+
+    @model_validator(mode="after")
+    def _other_way_is_asked(self) -> "Augment":
+        if self.prompt is not None and "{source}" not in self.prompt:
+            raise ValueError("prompt must contain {source}, where the text to translate goes")
+        return self
+
+    def __str__(self) -> str:
+        return self.name if self.share == 1 else f"{self.name} of {self.share:.0%}"
+
+    @property
+    def in_place(self) -> bool:
+        """Whether what is made stands in the place of its record, not beside it."""
+        return self.name == "diacritics"
+
+    @property
+    def growth(self) -> float:
+        """Training examples for each of before, at most."""
+        return 1.0 if self.name == "none" or self.in_place else 1.0 + self.share
+
+
+def _named(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -193,7 +233,7 @@ class TrainSpec(Section):
     """Blocks to adapt, counted from the last; -1 for all; below 1 a share of them, which means the
     same for every model."""
     lora_parameters: LoraParameters = Field(default_factory=LoraParameters)
-    lr_schedule: Annotated[LrSchedule, BeforeValidator(_lr_schedule)] = LrSchedule()
+    lr_schedule: Annotated[LrSchedule, BeforeValidator(_named)] = LrSchedule()
     optimizer: OptimizerName = Field(
         "adam", examples=["optimizer: adamw", "{choices: [adam, muon]}"]
     )
@@ -215,6 +255,7 @@ class TrainSpec(Section):
         None, ge=1, examples=["max_train_samples: 400", "{choices: [20, 100, 400, 1800]}"]
     )
     """Train on so many of the training examples, by the sweep's seed; more hold the fewer."""
+    augment: Annotated[Augment, BeforeValidator(_named)] = Augment()
     order: Literal["shuffle", "curriculum"] = Field(
         "shuffle", examples=["order: curriculum", "{choices: [shuffle, curriculum]}"]
     )
@@ -290,6 +331,11 @@ class TrainSpec(Section):
             yield (
                 f"lr_schedule.warmup_init is {schedule.warmup_init:g}, above learning_rate "
                 f"{self.learning_rate:g}. Lower it."
+            )
+        if self.augment.name == "reverse" and self.augment.prompt is None:
+            yield (
+                "augment.name is reverse, but what asks for the other direction is not said. Give "
+                'augment.prompt, such as "Translate to Hawaiian: {source}".'
             )
         lora = self.lora_parameters
         if lora.use_rslora and lora.alpha is None:

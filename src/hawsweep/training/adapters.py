@@ -21,6 +21,7 @@ from hawsweep.training.optimizers import mlx_lm_schedule, optimizer_options
 _OUR_KEYS = (
     "max_grad_norm",
     "max_train_samples",
+    "augment",
     "order",
     "difficulty",
     "early_stopping_patience",

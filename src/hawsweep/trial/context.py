@@ -10,8 +10,9 @@ from hawsweep.machine.backend import device_here, limit_cache, mx
 import numpy as np
 import numpy.typing as npt
 
+from hawsweep.data.augment import Augmented, augment
 from hawsweep.data.batches import lengths_of, targets_of, training_order
-from hawsweep.data.load import Splits, choose_indices, choose_subset, nested_indices
+from hawsweep.data.load import Splits, choose_indices, choose_subset
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import (
     Encoded,
@@ -61,7 +62,8 @@ class TrialContext:
     """The objects that every trial of a worker shares.
 
     Attributes:
-        train: The training examples of the running trial; see ``cut``.
+        train: The training examples of the running trial and variants of them; see ``cut``.
+        augmented: The records they are of.
         valid: The frozen validation set for the loss.
         valid_prompts: Validation records whose prompts survivors translate.
         prompts_in_valid: The places of their examples in ``valid``; None if they are not in it, or
@@ -82,6 +84,7 @@ class TrialContext:
     spec: SweepSpec
     loaded: LoadedModel
     train: Encoded
+    augmented: Augmented
     valid: Sequence[Example]
     valid_prompts: list[Record]
     test_prompts: list[Record]
@@ -164,10 +167,13 @@ class TrialContext:
         ).examples
         return self.evaluator(examples)(0).perplexity
 
-    def workload(self) -> Workload:
+    def workload(self, *, with_variants: bool = True) -> Workload:
         """The lengths of the training examples."""
-        lengths = lengths_of(self.train.examples)
-        return Workload(lengths, targets_of(self.train.examples), "as tokenized")
+        lengths, targets = lengths_of(self.train.examples), targets_of(self.train.examples)
+        if not with_variants:
+            plain = self.augmented.is_plain(self.train.record_indices)
+            lengths, targets = lengths[plain], targets[plain]
+        return Workload(lengths, targets, "as tokenized")
 
     def plan(self, train: TrainSpec, below_bytes: float | None = None) -> Plan | None:
         """The plan of a trial; None if no plan fits. See ``trial_plan.choose_plan``."""
@@ -203,8 +209,7 @@ class TrialContext:
 
     def order(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
         """The batches of a trial, as indices of training examples."""
-        n = len(self.train.examples)
-        chosen = nested_indices(n, train.max_train_samples or n, self.spec.seed)
+        chosen = self.augmented.chosen(self.train.record_indices, train, self.spec.seed)
         weights = self.train.weights
         difficulty = self._difficulty() if train.order == "curriculum" else None
         order = training_order(
@@ -254,9 +259,11 @@ def make_context(
         check_optimizer(each)
         with adapted(loaded.model, each):
             pass
-    train = _encode(spec, loaded, splits.train, splits.weights)
+    augmented = augment(spec, splits.train)
+    weights = None if splits.weights is None else splits.weights[augmented.origins]
+    train = _encode(spec, loaded, augmented.records, weights)
     shortest, _ = value_ends(spec, "max_seq_length")
-    check_batch_size(spec, len(train.cut(shortest).examples))
+    check_batch_size(spec, int(augmented.is_plain(train.cut(shortest).record_indices).sum()))
     check_train_samples(spec, len(splits.train))
     encoded = _encode(spec, loaded, splits.valid)
     valid = encoded.examples
@@ -276,6 +283,7 @@ def make_context(
         spec,
         loaded,
         train,
+        augmented,
         [valid[i] for i in chosen],
         prompts,
         test,
@@ -292,7 +300,7 @@ def make_context(
         taken = splits.valid.take(records)
         context.targets_per_byte = targets_per_byte(spec, taken, context.valid, loaded.tokenizer)
     context.prompts_in_valid = _prompts_in_valid(spec, encoded, chosen, len(splits.valid))
-    context.difficulty = _difficulty(context, splits.fingerprint()["train"], base_dir)
+    context.difficulty = _difficulty(context, augmented.records.fingerprint, base_dir)
     return context
 
 

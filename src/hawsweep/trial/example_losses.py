@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
+from hawsweep.data.augment import augment
 from hawsweep.data.batches import lengths_of
-from hawsweep.data.load import load_data, nested_indices
+from hawsweep.data.load import load_data
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
 from hawsweep.spec.space import apply_settings
@@ -59,14 +60,14 @@ def hardest_and_easiest(
                 f"The data of study {study.study_name!r} has changed since: its examples cannot be "
                 "found. Restore the data to see them."
             )
+        augmented = augment(spec, splits.train)
         encoded = encode(
-            splits.train,
+            augmented.records,
             loaded.template,
             max_seq_length=train.max_seq_length,
             mask_prompt=train.mask_prompt,
         )
-        n = len(encoded.examples)
-        chosen = nested_indices(n, train.max_train_samples or n, spec.seed)
+        chosen = augmented.chosen(encoded.record_indices, train, spec.seed)
         examples = [encoded.examples[i] for i in chosen.tolist()]
         progress(f"losses of {len(examples)} training examples")
         longest = int(lengths_of(examples).max())  # no batch needs more memory than it alone
@@ -74,7 +75,7 @@ def hardest_and_easiest(
         losses = evaluate(0).example_losses
 
     def describe(at: int) -> ExampleLoss:
-        record = splits.train[int(encoded.record_indices[chosen[at]])]
+        record = augmented.records[int(encoded.record_indices[chosen[at]])]
         text = record.source or str(record.content.get("text", ""))
         return ExampleLoss(float(losses[at]), text, record.reference, record.where)
 
