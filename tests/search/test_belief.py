@@ -75,6 +75,41 @@ def test_less_is_known_from_trials_that_were_trained_less():
     assert early.keys[1].chance <= late.keys[1].chance
 
 
+def late_study(best, delay):
+    """Trials of a problem in which lower rates come down later, paused at an eighth but for two."""
+
+    def value(rate, rank, step):
+        scale = 0.03 * ITERS * best
+        fall, whole = ((1 + rate * at / scale) ** -0.6 for at in (step, ITERS))
+        return 1 + 0.04 * math.log10(rate / best) ** 2 + (rank == 4) * 0.01 + delay * (fall - whole)
+
+    trials = []
+    for number, (rate, rank) in enumerate([*SPREAD, (5e-4, 8), (2e-4, 8)]):
+        is_whole = rate in (2.8e-4, 1e-3)
+        trial = create_trial(
+            state=TrialState.COMPLETE if is_whole else TrialState.WAITING,
+            value=0.5 if is_whole else None,
+            params={RATE: rate, RANK: rank},
+            distributions=distributions(sweep().search),
+            intermediate_values={
+                step: -value(rate, rank, step)
+                for step in (12, 25, 50, 100)
+                if step == 12 or is_whole
+            },
+        )
+        trial.number = number
+        trials.append(trial)
+    return trials
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.17, 0.25])
+def test_rates_that_come_down_late_are_in_the_range_of_the_best(delay):
+    best = 2e-4
+    rate = find_belief(sweep(), late_study(best, delay), 4).keys[0]
+    assert rate.low < best < rate.high
+    assert rate.high / rate.low < 60
+
+
 def test_of_a_space_in_which_all_was_tried_nothing_more_is_expected():
     search = {RATE: {"choices": [1e-4, 3e-4]}, RANK: {"choices": [4, 8]}}
     settings = [(rate, rank) for rate in (1e-4, 3e-4) for rank in (4, 8)]

@@ -69,6 +69,10 @@ def ended(settings):
     return trial(settings, {ITERS: bowl(settings[RATE], settings[RANK])})
 
 
+def last_seen(trials):
+    return [each for each in observe(trials, ITERS) if each.is_last]
+
+
 def test_losses_are_compared_with_the_leaders_at_the_same_iteration():
     trials = numbered(
         trial(of(1e-4), {50: 2.0, 100: 1.0}),
@@ -76,7 +80,7 @@ def test_losses_are_compared_with_the_leaders_at_the_same_iteration():
         trial(of(3e-4), {50: 1.9, 100: 1.1}),
         trial(of(4e-4), {50: 1.8}, TrialState.RUNNING),
     )
-    found = [each.loss for each in observe(trials, ITERS)]
+    found = [each.loss for each in last_seen(trials)]
     # At 100 each has the geometric mean of its two.
     at_100 = math.log(1.9 * 1.1 / (2.0 * 1.0)) / 2
     expected = [0, math.log(2.2 / 2), at_100, math.log(1.8 / 2)]
@@ -85,7 +89,7 @@ def test_losses_are_compared_with_the_leaders_at_the_same_iteration():
 
 def test_trials_result_is_its_lowest_loss_until_then():
     trials = numbered(trial(of(1e-4), {50: 1.0, 100: 3.0}), trial(of(2e-4), {50: 1.02, 100: 1.02}))
-    assert [each.loss for each in observe(trials, ITERS)] == pytest.approx([0, math.log(1.02)])
+    assert [each.loss for each in last_seen(trials)] == pytest.approx([0, math.log(1.02)])
 
 
 def test_trials_whose_evaluations_fluctuate_are_trusted_less():
@@ -93,22 +97,36 @@ def test_trials_whose_evaluations_fluctuate_are_trusted_less():
         numbered(*(trial(of(r), {20: 1.0, 40: high, 60: 1.0, 100: high}) for r in (1e-4, 2e-4)))
         for high in (1.0, 1.05)
     )
-    assert observe(calm, ITERS)[0].noise < observe(uneasy, ITERS)[0].noise
+    assert last_seen(calm)[0].noise < last_seen(uneasy)[0].noise
 
 
 def test_earlier_losses_are_trusted_less():
     trials = numbered(
         *(trial(of(1e-4 * n), dict.fromkeys(range(20, 20 * n + 1, 20), 1.0)) for n in (5, 3, 1))
     )
-    whole, most, early = (each.noise for each in observe(trials, ITERS))
+    whole, most, early = (each.noise for each in last_seen(trials))
     assert whole < most < early
+
+
+def test_earlier_losses_say_how_lower_rates_come_down():
+    curve = dict.fromkeys(range(5, 101, 5), 1.0)
+    trials = numbered(trial(of(4e-4), curve), trial(of(2e-4), curve), trial(of(1e-5), curve))
+    found = observe(trials, ITERS)
+    assert [each.number for each in found] == [0] * 4 + [1] * 4 + [2] * 4
+    assert [each.lag for each in found if each.is_last] == [0, 0, 0]
+    lags = [each.lag for each in found if each.number == 1]
+    # At 10, 25 and 50 of 100: an eighth falls between two evaluations.
+    below = math.log10(2) * math.exp(-0.5 * (math.log10(2) / 0.6) ** 2)
+    expected = [below * math.log2(100 / step) / 3 for step in (10, 25, 50, 100)]
+    assert lags == pytest.approx(expected)
+    assert abs(found[8].lag) < lags[0] / 4  # far away nothing is expected
 
 
 @pytest.mark.parametrize("loss", [40.0, math.inf, math.nan])
 def test_divergence_counts_no_more_than_being_far_behind(loss):
     trials = numbered(trial(of(1e-4), {100: 1.0}), trial(of(1e-3), {100: loss}))
-    far = observe(numbered(trials[0], trial(of(1e-3), {100: 1.5})), ITERS)[1]
-    assert observe(trials, ITERS)[1] == far
+    far = last_seen(numbered(trials[0], trial(of(1e-3), {100: 1.5})))[1]
+    assert last_seen(trials)[1] == far
 
 
 def test_proposals_find_the_best_rate():

@@ -70,7 +70,7 @@ class Augmented:
 
     def is_plain(self, record_indices: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """Which examples are of the training records themselves, ``[examples]``."""
-        return self.kinds[record_indices] == NONE
+        return np.equal(self.kinds[record_indices], NONE)
 
 
 def augment(spec: SweepSpec, records: Records) -> Augmented:

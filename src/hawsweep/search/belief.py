@@ -69,7 +69,9 @@ def find_belief(spec: SweepSpec, trials: Sequence[FrozenTrial], n_next: int) -> 
     if len(observed) < _FEWEST_OBSERVED:
         return None
     process, _ = fit_process(space, observed)
-    observed = sorted(observed, key=lambda each: each.loss)[:_MOST_BEGUN]
+    observed = sorted((each for each in observed if each.is_last), key=lambda each: each.loss)[
+        :_MOST_BEGUN
+    ]
     at = space.array([each.settings for each in observed])
     random = np.random.default_rng(len(observed))
     candidates = space.candidates(0)

@@ -5,6 +5,7 @@ process is an average over scales and amplitudes, weighted by how well they expl
 observed, so that a dozen runs neither fix them nor hang on a guess.
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,12 @@ _STRETCHES = (0.5, 0.75, 1.0, 1.5)
 _AMPLITUDES = (0.02, 0.05, 0.1, 0.2)
 # The mean of all settings is not known: it has a standard deviation of its own.
 _MEAN_SD = 0.1
+# How far a setting stands behind too much early, for a unit of lag; and the error of that, as a
+# share of it. Negative: distances grow.
+_LAGS = (-0.08, -0.04, -0.02, 0.0, 0.02, 0.04, 0.08, 0.16)
+_ERROR_OF_LAG = 0.3
+# Less likely ones, relative to the likeliest, are left out.
+_LEAST_LIKELY = 0.001
 # How far a prior belief of unit stretch and of an amplitude of 5 % weighs, in log evidence.
 _PRIOR = {1.0: 0.0, 0.75: -0.5, 1.5: -0.5, 0.5: -1.5}
 
@@ -60,25 +67,35 @@ class GaussianProcess:
         values: Relative losses, (n,): logarithms of ratios.
         noise: Standard deviations of their errors, (n,).
         kinds: By coordinate, whether it is a name: two names are equal or not, (d,).
+        lag: How much of an unknown lag is in each value, (n,); none by default.
     """
 
-    def __init__(self, at: Array, values: Array, noise: Array, kinds: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        at: Array,
+        values: Array,
+        noise: Array,
+        kinds: NDArray[np.bool_],
+        lag: Array | None = None,
+    ) -> None:
         self._at, self._kinds = at, kinds
-        self._fits: list[tuple[float, float, Any, Array]] = []
+        fits: list[tuple[float, float, Any, Array]] = []
         squared = _squared_distances(at, at, kinds)
         evidence = []
-        for stretch in _STRETCHES:
+        lag = np.zeros(len(at)) if lag is None else lag
+        lags = _LAGS if lag.any() else (0.0,)
+        for factor, stretch, amplitude in itertools.product(lags, _STRETCHES, _AMPLITUDES):
+            left = values - factor * lag
+            errors = np.diag(noise**2 + (_ERROR_OF_LAG * factor * lag) ** 2)
             shape = np.exp(-0.5 * squared / stretch**2)
-            for amplitude in _AMPLITUDES:
-                covariance = amplitude**2 * shape + _MEAN_SD**2 + np.diag(noise**2)
-                lower = np.linalg.cholesky(covariance)
-                weights = np.linalg.solve(lower.T, np.linalg.solve(lower, values))
-                self._fits.append((stretch, amplitude, lower, weights))
-                evidence.append(
-                    _PRIOR[stretch] - 0.5 * values @ weights - np.log(np.diag(lower)).sum()
-                )
+            lower = np.linalg.cholesky(amplitude**2 * shape + _MEAN_SD**2 + errors)
+            weights = np.linalg.solve(lower.T, np.linalg.solve(lower, left))
+            fits.append((stretch, amplitude, lower, weights))
+            evidence.append(_PRIOR[stretch] - 0.5 * left @ weights - np.log(np.diag(lower)).sum())
         likely = np.exp(np.array(evidence) - max(evidence))
-        self._weights: Array = likely / likely.sum()
+        kept = np.flatnonzero(likely > _LEAST_LIKELY)
+        self._fits = [fits[n] for n in kept]
+        self._weights: Array = likely[kept] / likely[kept].sum()
 
     def posterior(self, at: Array) -> Posterior:
         """What is expected at other points, (n, d)."""

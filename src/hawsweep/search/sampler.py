@@ -24,6 +24,10 @@ _MOST_BEHIND = 0.12
 # The standard deviation of a relative loss: of one that was trained whole, and how much more an
 # earlier one is in doubt about the end.
 _NOISE, _NOISE_OF_EARLY = 0.001, 0.006
+# The shares of its iterations until which a trial is compared beside its end, and the distance in
+# rate up to which lower ones lag behind early.
+_SHARES = (1 / 8, 1 / 4, 1 / 2)
+_LAGGING_DECADES = 0.6
 _MOST_OBSERVED = 200
 
 # Keys whose value changes no peak of memory.
@@ -70,12 +74,18 @@ class Observation:
         number: Of the trial; None of what is expected only.
         loss: The logarithm of its lowest validation loss over the leader's at equal steps.
         noise: The standard deviation of ``loss`` as a forecast of the end.
+        lag: How much of the lag of lower rates is in ``loss``: decades below the leader's rate at
+            an eighth of the iterations. It is 0 at the end, and far from that rate, where nothing
+            or too much is learned at first.
+        is_last: Whether the trial has shown nothing later.
     """
 
     settings: Settings
     loss: float
     noise: float
     number: int | None = None
+    lag: float = 0.0
+    is_last: bool = True
 
 
 def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]:
@@ -94,23 +104,43 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
     fluctuates = fluctuation(seen)
     longest = max(max(curves[trial.number]) for trial in seen)
     leader = min((curve[longest], n) for n, curve in curves.items() if longest in curve)[1]
+    rate_of_leader = _rate(next(each for each in seen if each.number == leader))
     found = []
     for trial in seen:
-        step = max(curves[trial.number])
-        best = value_at(curves[leader], step)
-        if best is None or best <= 0:
-            continue
-        loss = curves[trial.number][step]
-        behind = math.log(loss / best) if 0 < loss < math.inf else _MOST_BEHIND
-        done = min(1.0, step / trial.params.get("iters", most_iters))
-        noise = math.hypot(_NOISE + _NOISE_OF_EARLY * (1 - done), fluctuates)
-        found.append(Observation(trial.params, min(behind, _MOST_BEHIND), noise, trial.number))
+        curve, iters = curves[trial.number], trial.params.get("iters", most_iters)
+        below = math.log10(rate_of_leader / _rate(trial))
+        for step in _compared_at(curve, iters):
+            best = value_at(curves[leader], step)
+            if best is None or best <= 0:
+                continue
+            loss = curve[step]
+            behind = math.log(loss / best) if 0 < loss < math.inf else _MOST_BEHIND
+            done = min(1.0, step / iters)
+            noise = math.hypot(_NOISE + _NOISE_OF_EARLY * (1 - done), fluctuates)
+            early = math.log2(1 / done) / math.log2(1 / min(_SHARES))
+            lag = below * math.exp(-0.5 * (below / _LAGGING_DECADES) ** 2) * early
+            is_last = step == max(curve)
+            behind = min(behind, _MOST_BEHIND)
+            found.append(Observation(trial.params, behind, noise, trial.number, lag, is_last))
     # The cost grows with the cube of them; the best and the newest say most.
     if len(found) <= _MOST_OBSERVED:
         return found
+    found = [each for each in found if each.is_last]
     lowest = sorted(found, key=lambda each: each.loss)[: _MOST_OBSERVED // 2]
     newest = [each for each in found if each not in lowest][-(_MOST_OBSERVED // 2) :]
     return [*lowest, *newest]
+
+
+def _rate(trial: FrozenTrial) -> float:
+    return float(trial.params.get("learning_rate", 1.0))
+
+
+def _compared_at(curve: Mapping[int, float], iters: int) -> list[int]:
+    """A trial's last evaluation, and its last ones until each of ``_SHARES`` of its iterations: how
+    its distance changed shows how far early ones can be trusted.
+    """
+    earlier = (max((s for s in curve if s <= share * iters), default=0) for share in _SHARES)
+    return sorted({max(curve), *filter(None, earlier)})
 
 
 class GaussianProcessSampler(BaseSampler):
@@ -181,7 +211,8 @@ def fit_process(
     at = space.array([each.settings for each in observed])
     losses = np.array([each.loss for each in observed])
     noise = np.array([each.noise for each in observed])
-    return GaussianProcess(at, losses, noise, space.kinds), at
+    lag = np.array([each.lag for each in observed])
+    return GaussianProcess(at, losses, noise, space.kinds, lag), at
 
 
 def _is_to_come(trial: FrozenTrial) -> bool:
