@@ -1,6 +1,7 @@
 """A program in a terminal of a given size, and what is on its screen."""
 
 import fcntl
+import itertools
 import os
 import pty
 import re
@@ -15,6 +16,7 @@ import pyte
 PATIENCE_S = 240
 # A screen wider than the terminal shows what would not have fitted.
 _WIDER = 60
+_PLAINLY = {"brown": "yellow"}  # as others call pyte's colours
 _COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-7]|4[0-7]|38|48|9[0-7]|10[0-7])(?:;\d+)*m")
 
 
@@ -76,6 +78,15 @@ class Screen:
                 for line in self._screen.history.top
             ]
             return "\n".join([*above, *(line.rstrip() for line in self._screen.display)])
+
+    def styled(self):
+        """The lines of the screen down to its last text, each as texts with their style."""
+        for line in range(len("\n".join(self._screen.display).rstrip().split("\n"))):
+            signs = (self._screen.buffer[line][column] for column in range(self.columns))
+            for style, alike in itertools.groupby(signs, key=lambda sign: (sign.bold, sign.fg)):
+                colour = _PLAINLY.get(style[1], style[1])
+                yield "".join(sign.data for sign in alike), "bold " * style[0] + colour
+            yield "\n", ""
 
     def type(self, keys):
         """Press keys."""

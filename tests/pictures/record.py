@@ -32,10 +32,14 @@ def _is_worth_it(state: SweepState, n_finished: int) -> bool:
 
 
 def svg(state: SweepState, now: float) -> str:
-    """The picture of a state, without the web font that rich would have a browser fetch."""
+    """The picture of a state."""
     console = Console(file=io.StringIO(), width=_WIDTH, height=40, record=True, force_terminal=True)
     console.print(RunningPicture(state, with_events=True, now=now))
-    drawn = console.export_svg(title=f"hawsweep start {state.name}")
+    return without_web_font(console.export_svg(title=f"hawsweep start {state.name}"))
+
+
+def without_web_font(drawn: str) -> str:
+    """A picture of rich's without the font that it would have a browser fetch."""
     before, _, rest = drawn.partition("@font-face")
     _, _, after = rest.rpartition("font-weight: 700;\n    }")
     return before + after.lstrip() if after else drawn
