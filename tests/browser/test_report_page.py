@@ -14,7 +14,10 @@ from hawsweep.views.report.content import make_report
 from hawsweep.views.report.page import report_page
 
 PHONE = {"width": 390, "height": 844}
-PLOTS = ("scores", "history", "curves", "importance", "slices", "parallel", "agreement", "memory")
+PLOTS = (
+    *("scores", "history", "curves", "importance", "slices", "parallel", "price", "agreement"),
+    "memory",
+)
 # WCAG 2.2, level AA: of texts, and of what a picture is read by.
 TEXT_CONTRAST, PICTURE_CONTRAST = 4.5, 3.0
 COLORS = """() => {

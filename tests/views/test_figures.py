@@ -16,6 +16,7 @@ from hawsweep.views import figures
 ALL = (
     figures.learning_curves,
     figures.score_against_loss,
+    figures.score_against_price,
     figures.memory_predicted_against_measured,
     figures.history,
     figures.importance,
@@ -54,6 +55,7 @@ def test_nothing_to_draw_is_said():
     assert said == {
         "learning_curves": ["No trial was evaluated yet."],
         "score_against_loss": no_complete,
+        "score_against_price": ["No complete trial has a known time and memory yet."],
         "memory_predicted_against_measured": [
             "No trial has both a predicted and a measured peak yet."
         ],
@@ -114,6 +116,22 @@ def test_score_is_drawn_against_loss_with_the_base_among_the_trials():
     assert names(figure) == ["trials", "best", "base"]
     assert figure.data[1].text == (str(winner(study).number),)
     assert axis_titles(figure) == ("val loss", "semantic similarity")
+
+
+def test_score_is_drawn_against_hours_and_memory_with_the_front_named():
+    study = make_study(0)
+    for number, seconds in enumerate((7200.0, 3600.0, 7200.0)):
+        study.add_trial(make_trial(number, True, train_time_s=seconds))
+    scores = {trial.number: trial.value for trial in study.trials}
+    first, second, third = sorted(scores, key=scores.get, reverse=True)
+    assert 1 in (first, second)  # it takes half the time, so that only a better one is beside it
+    front = [first] if first == 1 else [first, 1]
+    others, _, on_front, by_memory = figures.score_against_price(study).data
+    assert list(on_front.text) == [str(number) for number in front]
+    assert list(on_front.y) == [scores[number] for number in front]
+    assert list(on_front.x) == [1.0 if number == 1 else 2.0 for number in front]
+    assert by_memory.x[0] == pytest.approx(1.1 + 0.01 * first)
+    assert scores[third] in others.y
 
 
 def test_memory_is_drawn_in_gigabytes_with_the_error_in_percent():

@@ -214,7 +214,8 @@ def test_texts_of_models_and_errors_are_texts_in_a_page(page):
     assert "Rates & <ranks>." in parsed.text
     figures = json.loads(parsed.scripts[0][1])
     assert set(figures) == {
-        *("scores", "curves", "history", "importance", "parallel", "slices", "agreement", "memory"),
+        *("scores", "curves", "history", "importance", "parallel", "slices", "price", "agreement"),
+        "memory",
     }
 
 

@@ -31,7 +31,7 @@ def printed(picture, width):
 
 
 def pictures(study, place, width):
-    status = StatusReader(place, "rates", why=True, by_group=True).look()
+    status = StatusReader(place, "rates", why=True, by_group=True, price=True).look()
     return {
         "status": status_picture(status, width, None),
         "show": trial_picture(describe_trial(study, place, 4), width),

@@ -13,6 +13,7 @@ from hawsweep.views.terminal.console import make_console
 
 @click.command()
 @click.argument("name", shell_complete=study_completion)
+@click.argument("other", required=False, shell_complete=study_completion)
 @click.option(
     "--trial",
     "trials",
@@ -29,6 +30,7 @@ from hawsweep.views.terminal.console import make_console
 @place_options
 def compare(
     name: str,
+    other: str | None,
     trials: tuple[int, ...],
     base: bool,
     items: int,
@@ -36,23 +38,34 @@ def compare(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Compare two systems of the study NAME: their answers to the same prompts.
+    """Compare two systems of the study NAME, or the winners of two studies: their answers to the
+    same prompts.
 
     By default the best trial is compared with the base; with one --trial, that trial. With two,
-    the second is compared with the first.
+    the second is compared with the first. The winner of OTHER is compared with that of NAME.
 
     \b
     Example: hawsweep compare lr-rank --trial 3 --trial 7
+             hawsweep compare lr-rank lr-rank-more-data
     """
+    if other is not None and (trials or base):
+        raise click.UsageError(
+            "Two studies are compared by their winners: leave out --trial and --base."
+        )
     if len(trials) > 2 or (base and len(trials) > 1):
         raise click.UsageError("Give at most two of --trial and --base.")
     from hawsweep.results import compare_trials
+    from hawsweep.results.compare_studies import compare_studies
     from hawsweep.study.storage import open_storage
     from hawsweep.study.study import load_study
 
-    study = load_study(open_storage(place), name)
-    first, second = (None, *trials)[-2:] if trials else (None, None)
-    compared = compare_trials.compare(study, place, first, second)
+    storage = open_storage(place)
+    study = load_study(storage, name)
+    if other is not None:
+        compared = compare_studies(study, load_study(storage, other), place)
+    else:
+        first, second = (None, *trials)[-2:] if trials else (None, None)
+        compared = compare_trials.compare(study, place, first, second)
     if as_json:
         print_json(asdict(compared))
         return

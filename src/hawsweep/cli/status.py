@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.argument("name", required=False, shell_complete=study_completion)
 @click.option("--why", is_flag=True, help="Also show which settings mattered.")
 @click.option("--groups", "by_group", is_flag=True, help="Also compare base and winner by group.")
+@click.option("--price", is_flag=True, help="Also show what each score costs in time and memory.")
 @click.option("--all", "show_all", is_flag=True, help="Show all trials, not only the best 30.")
 @click.option("--watch", is_flag=True, help="Keep the picture up to date until Ctrl-C.")
 @click.option(
@@ -44,6 +45,7 @@ def status(
     name: str | None,
     why: bool,
     by_group: bool,
+    price: bool,
     show_all: bool,
     watch: bool,
     interval: float,
@@ -64,7 +66,7 @@ def status(
         raise click.UsageError("--watch shows a picture: leave out --json and --csv.")
     from hawsweep.running.status import StatusReader
 
-    onlooker = StatusReader(place, name, why=why, by_group=by_group)
+    onlooker = StatusReader(place, name, why=why, by_group=by_group, price=price)
     if as_json:
         print_json(onlooker.look().to_plain())
         return

@@ -18,6 +18,8 @@ from hawsweep.study.place import Place
 from hawsweep.study.trials import trial_of
 from hawsweep.text import counted
 
+Answers = list[dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Item:
@@ -40,6 +42,7 @@ class Comparison:
         n_worse: Items on which the second scores lower.
         items: The largest loss first, the largest gain last.
         differing: The settings that are not the same in both, by key; empty beside the base.
+        test: The gain on the test prompts, between two studies whose winners answered them.
     """
 
     labels: tuple[str, str]
@@ -49,6 +52,7 @@ class Comparison:
     items: tuple[Item, ...]
     groups: tuple[GroupRow, ...]
     differing: Mapping[str, tuple[Any, Any]]
+    test: Interval | None = None
 
 
 def compare(
@@ -69,10 +73,23 @@ def compare(
         if best is None:
             raise ScoringError(f"Study {study.study_name!r} has no complete trial to compare yet.")
         second = best.number
-    one, before = (
-        _base_answers(study, place, second) if first is None else _answers(study, place, first)
-    )
-    other, after = _answers(study, place, second)
+    one = _base_answers(study, place, second) if first is None else answers_of(study, place, first)
+    differing = {} if first is None else _differing(study, first, second)
+    return compare_answers(one, answers_of(study, place, second), differing)
+
+
+def compare_answers(
+    first: tuple[str, Answers],
+    second: tuple[str, Answers],
+    differing: Mapping[str, tuple[Any, Any]],
+    test: Interval | None = None,
+) -> Comparison:
+    """Compare two systems, each a label and its answers to the validation prompts.
+
+    Raises:
+        ScoringError: They did not answer the same number of prompts.
+    """
+    (one, before), (other, after) = first, second
     if len(before) != len(after):
         raise ScoringError(
             f"{one} answered {counted(len(before), 'prompt')} and {other} {len(after)}: they "
@@ -87,7 +104,8 @@ def compare(
         n_worse=sum(item.gain < 0 for item in items),
         items=tuple(items),
         groups=tuple(by_group(before, after)),
-        differing={} if first is None else _differing(study, first, second),
+        differing=differing,
+        test=test,
     )
 
 
@@ -108,22 +126,26 @@ def _item(before: Mapping[str, Any], after: Mapping[str, Any]) -> Item:
     )
 
 
-def _base_answers(
-    study: optuna.Study, place: Place, trial_number: int
-) -> tuple[str, list[dict[str, Any]]]:
+def _base_answers(study: optuna.Study, place: Place, trial_number: int) -> tuple[str, Answers]:
     """The answers of the untuned model that a trial trained."""
     untuned = baseline_of(study, trial_of(study, trial_number))
     label = "base" if untuned is None else untuned.label
     return _read(label, base_dir_of(study, place, trial_number) / SAMPLE_FILES["base"])
 
 
-def _answers(study: optuna.Study, place: Place, number: int) -> tuple[str, list[dict[str, Any]]]:
+def answers_of(study: optuna.Study, place: Place, number: int) -> tuple[str, Answers]:
+    """A trial's label, and its answers to the validation prompts.
+
+    Raises:
+        ScoringError: It has not answered them.
+        StudyError: There is no such trial.
+    """
     trial_of(study, number)
     folder = place.trial_dir(study.study_name, number)
     return _read(f"trial {number}", folder / SAMPLE_FILES["trial"])
 
 
-def _read(label: str, path: Path) -> tuple[str, list[dict[str, Any]]]:
+def _read(label: str, path: Path) -> tuple[str, Answers]:
     found = read_json_lines(path)
     if not found:
         raise ScoringError(f"{label} has not answered the validation prompts.")

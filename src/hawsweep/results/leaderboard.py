@@ -36,7 +36,8 @@ class TrialRow:
         faults: The number of answers with each fault: empty, cut and so on.
         val_loss: Of the best evaluation, nats per token; ``best_iteration`` is its iteration.
         similarity: Mean cosine on the validation prompts.
-        time_s: From start to end.
+        time_s: From start to end; ``train_time_s`` of that training alone.
+        adapter_bytes: The size of its best adapter's file.
         nats_per_byte: ``val_loss`` per byte, if the study has several models; else None.
     """
 
@@ -59,6 +60,8 @@ class TrialRow:
     reason: str | None = None
     nats_per_byte: float | None = None
     footprint_bytes: int | None = None
+    train_time_s: float | None = None
+    adapter_bytes: int | None = None
 
     __repr__ = short_repr
 

@@ -26,7 +26,7 @@ from hawsweep.spec.space import MODEL, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.attributes import PLAN, SELF_CHECK
 from hawsweep.study.baselines import base_dir, baselines, score_of
-from hawsweep.study.confirm import winner
+from hawsweep.study.confirm import best_of_all, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
 from hawsweep.study.trials import read_test
@@ -146,6 +146,7 @@ def judge(
     n_chosen_from: int | None = None,
     advice: str = "",
     quality: Sequence[str] = (),
+    preferred: str = "",
 ) -> Verdict | None:
     """Compare the best trial with the baselines and with the other trials; None without a trial.
 
@@ -156,6 +157,7 @@ def judge(
             the number of ``trials``.
         advice: What to do where no trial is to be used, as a sentence.
         quality: Sentences on how many of the winner's answers are right.
+        preferred: The label of the best trial, if the winner is preferred as it takes less.
     """
     if not trials:
         return None
@@ -177,6 +179,7 @@ def judge(
     first_of_models.pop(best.model, None)
     ties = tuple(each.label for each in with_trials if not each.gain.excludes_zero)
     cheaper, less = _cheapest(best, [each for each in others if each.label in ties])
+    costlier = next((each for each in others if each.label == preferred), None)
     verdict = Verdict(
         best.label,
         bool(against) and all(each.gain.low > 0 for each in against),
@@ -187,7 +190,8 @@ def judge(
         (),
         tuple(each for each in with_trials if each is first_of_models.get(each.model)),
     )
-    return replace(verdict, sentences=tuple(_sentences(verdict, less, best.model, advice, quality)))
+    said = [*quality, *_preference(best, costlier)]
+    return replace(verdict, sentences=tuple(_sentences(verdict, less, best.model, advice, said)))
 
 
 def _cheapest(best: Candidate, tied: Sequence[Candidate]) -> tuple[str, str]:
@@ -203,6 +207,14 @@ def _cheapest(best: Candidate, tied: Sequence[Candidate]) -> tuple[str, str]:
         if less := cost.less_than(best.cost):
             return label, less
     return "", ""
+
+
+def _preference(chosen: Candidate, costlier: Candidate | None) -> Iterator[str]:
+    if costlier is not None and chosen.cost is not None and costlier.cost is not None:
+        yield (
+            f"{chosen.label} is preferred to {costlier.label}, the best one, since it takes less: "
+            f"{chosen.cost.less_than(costlier.cost)} (prefer: cheap)."
+        )
 
 
 def _to_beat(best: Candidate, baselines: Sequence[Candidate]) -> list[Candidate]:
@@ -325,7 +337,7 @@ def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Ve
             place.trial_dir(name, trial.number),
             "trial",
             is_tested=is_tested and trial.number == chosen.number,
-            cost=None if spec is None else _cost(spec, trial),
+            cost=None if spec is None else cost_of(spec, trial),
             model=trial.params.get(MODEL, ""),
         )
         for trial in complete
@@ -340,8 +352,15 @@ def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Ve
         winner=f"trial {chosen.number}",
         n_chosen_from=len(complete) - len(trials) + len(whole),
         advice=_advice(study, spec),
+        preferred=_costlier(study, chosen),
         quality=() if answers is None else answers.sentences(),
     )
+
+
+def _costlier(study: optuna.Study, chosen: FrozenTrial) -> str:
+    """The label of the best trial, if another one is used in its place; else empty."""
+    best = best_of_all(study)
+    return "" if best is None or best.number == chosen.number else f"trial {best.number}"
 
 
 def trial_to_use(study: optuna.Study, place: Place) -> int | None:
@@ -366,7 +385,8 @@ def recommended_or_best(study: optuna.Study, place: Place) -> tuple[int, bool]:
     return best.number, trial_to_use(study, place) is not None
 
 
-def _cost(spec: SweepSpec, trial: FrozenTrial) -> Cost | None:
+def cost_of(spec: SweepSpec, trial: FrozenTrial) -> Cost | None:
+    """What a trial takes by its settings; None where they are not known or it has no rank."""
     if not trial.params.keys() >= spec.search.keys():  # of another program
         return None
     train = apply_settings(spec.train, {key: trial.params[key] for key in spec.search})

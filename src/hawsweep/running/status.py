@@ -15,6 +15,7 @@ from hawsweep.machine.processes import is_dead_here, supervisor_of
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.importance import Insight, find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard, loss_curve
+from hawsweep.results.price import PriceRow, prices
 from hawsweep.results.review import Review, review_of
 from hawsweep.results.verdict import Verdict, judge_study
 from hawsweep.results.what_is_left import Remaining, find_remaining, seconds_left
@@ -37,8 +38,8 @@ class Status:
     Attributes:
         rows: The leaderboard.
         verdict: None before the first complete trial.
-        insight: Which settings mattered; ``groups``: base and winner by group. None if not asked
-            for.
+        insight: Which settings mattered; ``groups``: base and winner by group; ``price``: what
+            the trials cost. None if not asked for.
         running: The state of the running sweep; None if no process runs it.
         supervisor: The process that runs it on this machine, by its lock file; None without one.
         seconds_left: About the time that is left; None if it is not known.
@@ -56,6 +57,7 @@ class Status:
     review: Review | None
     insight: Insight | None
     groups: tuple[GroupRow, ...] | None
+    price: tuple[PriceRow, ...] | None
     standing: Remaining
     command: str
     watch: str
@@ -76,6 +78,7 @@ class Status:
             "review": None if self.review is None else self.review.to_plain(),
             **({} if self.insight is None else {"why": asdict(self.insight)}),
             **({} if self.groups is None else {"groups": [asdict(row) for row in self.groups]}),
+            **({} if self.price is None else {"price": [vars(row) for row in self.price]}),
             "known": None if standing.belief is None else asdict(standing.belief),
             "trials": [vars(row) for row in self.rows],
             "left": {
@@ -103,9 +106,16 @@ class StatusReader:
     """
 
     def __init__(
-        self, place: Place, name: str | None, *, why: bool = False, by_group: bool = False
+        self,
+        place: Place,
+        name: str | None,
+        *,
+        why: bool = False,
+        by_group: bool = False,
+        price: bool = False,
     ) -> None:
-        self._place, self._name, self._why, self._by_group = place, name, why, by_group
+        self._place, self._name = place, name
+        self._why, self._by_group, self._price = why, by_group, price
         self._database: RDBStorage | None = None
         self._study: optuna.Study | None = None
         self._seen: object = None
@@ -163,6 +173,7 @@ class StatusReader:
             review=review_of(study, self._place),
             insight=find_insight(study) if self._why else None,
             groups=tuple(groups(study, self._place)) if self._by_group else None,
+            price=tuple(prices(rows)) if self._price else None,
             standing=standing,
             command="" if spec is None else _command(study, spec, self._place, standing, verdict),
             watch=self._place.command("status", study.study_name, "--watch"),

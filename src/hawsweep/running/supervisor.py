@@ -21,6 +21,7 @@ from hawsweep.machine import memory
 from hawsweep.machine.output import OutputError, leave_terminal
 from hawsweep.models import resolve
 from hawsweep.planning.share_memory import WorkerShares
+from hawsweep.results.price import settle_preference
 from hawsweep.results.what_is_left import find_remaining
 from hawsweep.running.events import FREES_WORKER, Ended, Event, Listener
 from hawsweep.running.memory_watch import MemoryWatch
@@ -313,6 +314,9 @@ class Supervisor:
         command = next_work(work)
         if command == "queue":
             command = next_work(self._work(n_to_confirm=self._queue_confirmations()))
+        if command in ("test", "finish"):
+            settle_preference(self._study, self._place, self._spec)
+            command = "test" if self._wants_test() else "finish"
         if command == "wait":
             return
         if command == "trial":

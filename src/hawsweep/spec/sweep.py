@@ -22,7 +22,7 @@ from hawsweep.units import parse_duration, parse_share, parse_size
 # Keys of a sweep that have no influence on a trial's numbers.
 HOW_IT_RUNS = (
     *("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify"),
-    *("pruning", "sampler", "stop_when", "report_to"),
+    *("pruning", "sampler", "stop_when", "report_to", "prefer"),
 )
 # Keys that sweeps of earlier versions have, and what to do instead.
 GONE_KEYS = {
@@ -334,6 +334,9 @@ class SweepSpec(Section):
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
     scoring: ScoringSpec = Field(default_factory=ScoringSpec)
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
+    prefer: Literal["best", "cheap"] = Field("best", examples=["prefer: cheap"])
+    """Of the trials that are not told apart from the best by the validation prompts, the one to
+    use: the best, or the one that takes least by its settings (examples trained, then rank)."""
     trials: int = Field(20, ge=1, le=10**6, examples=["trials: 16"])
     """Trials to finish, pruned ones included."""
     stop_when: StopSpec = Field(default_factory=StopSpec)

@@ -40,6 +40,8 @@ TEST = "test"
 TEST_OPENED = "test_opened"
 # The best trials with new seeds, best first; see ``confirm``.
 CONFIRMED = "confirm"
+# By `prefer: cheap`: the trial to use, and `of`, the best one, from which it is not told apart.
+CHOSEN = "chosen"
 # By which predicted activations are multiplied, after trials that ran out of memory.
 MEMORY_FACTOR = "memory_factor"
 
@@ -79,6 +81,8 @@ TOKENS_PER_S = "tokens_per_s"
 # As measured.
 PEAK_MEMORY_BYTES = "peak_memory_bytes"
 FOOTPRINT_BYTES = "footprint_bytes"
+# Of the best adapter's file.
+ADAPTER_BYTES = "adapter_bytes"
 
 # Of a trial: what it reached. The keys of ``Score.summary`` stand beside these.
 

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE
 from hawsweep.spec.sweep import SweepSpec, keep_count
 from hawsweep.study.attributes import REPEATS
-from hawsweep.study.confirm import confirmations
+from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
 
 # A trial's adapters and its resumable state; other files are small and always kept.
@@ -26,6 +26,7 @@ def remove_bulk(study: optuna.Study, place: Place, spec: SweepSpec) -> None:
         return
     trials = study.get_trials(deepcopy=False)
     kept = _kept(trials, count, spec) | {each.trial_number for each in confirmations(study)}
+    kept |= set() if (best := winner(study)) is None else {best.number}
     for trial in trials:
         if trial.state.is_finished() and trial.number not in kept:
             folder = place.trial_dir(study.study_name, trial.number)

@@ -16,11 +16,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import PruningSpec, SamplerSpec, SweepSpec
-from hawsweep.study.attributes import CONFIRMED, CONFIRMS, EVAL_TIME_S, SEED, TIME_S, TRAIN_TIME_S
+from hawsweep.study.attributes import (
+    CHOSEN,
+    CONFIRMED,
+    CONFIRMS,
+    EVAL_TIME_S,
+    SEED,
+    TIME_S,
+    TRAIN_TIME_S,
+)
 from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.storage import confirm_name
 from hawsweep.study.study import load_study, name_metric
-from hawsweep.study.trials import best_trial, complete_trials, is_paused
+from hawsweep.study.trials import best_trial, complete_trials, is_paused, trial_of
 from hawsweep.text import short_repr
 
 
@@ -175,13 +183,23 @@ def confirmations(study: optuna.Study) -> list[Confirmation]:
 
 
 def winner(study: optuna.Study) -> FrozenTrial | None:
-    """The trial to test and to export: the best by new seeds, else by its own score.
+    """The trial to test and to export: the best by new seeds, else by its own score; with ``prefer:
+    cheap`` the one chosen in its place.
 
     None before the first complete trial.
     """
+    best = best_of_all(study)
+    chosen = study.user_attrs.get(CHOSEN) or {}
+    if best is not None and chosen.get("of") == best.number:
+        return trial_of(study, chosen["trial"])
+    return best
+
+
+def best_of_all(study: optuna.Study) -> FrozenTrial | None:
+    """The best trial by new seeds, else by its own score; None before the first complete one."""
     confirmed = confirmations(study)
     if confirmed:
-        return study.get_trials(deepcopy=False)[confirmed[0].trial_number]
+        return trial_of(study, confirmed[0].trial_number)
     return best_trial(study)
 
 

@@ -12,7 +12,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.data.validation_set import value_ends
 from hawsweep.files import HALF_WRITTEN, remove_half_written, replace_text
-from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, LOSSES_FILE, METRICS_FILE
+from hawsweep.layout import (
+    ADAPTER_DIR,
+    CHECKPOINT_DIR,
+    LOSSES_FILE,
+    METRICS_FILE,
+    WEIGHTS_FILE,
+)
 from hawsweep.planning.calibration import note_trial
 from hawsweep.planning.measured_steps import Observation
 from hawsweep.planning.peak import training_peak
@@ -21,6 +27,7 @@ from hawsweep.scoring.score import write_samples
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import (
+    ADAPTER_BYTES,
     BELOW_BYTES,
     CONTINUES,
     EVAL_TIME_S,
@@ -126,6 +133,8 @@ def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Te
                 trial.set_user_attr(REASON, f"{fault}: the settings diverge")
             raise optuna.TrialPruned(str(fault)) from fault
         _record_training(trial, result, train)
+        weights = folder / ADAPTER_DIR / WEIGHTS_FILE
+        trial.set_user_attr(ADAPTER_BYTES, weights.stat().st_size)
         _note_peak(context, train, plan, result)
         tell("scoring", n_prompts=len(context.valid_prompts))
         load_adapter(context.loaded.model, folder / ADAPTER_DIR)

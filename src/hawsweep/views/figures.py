@@ -11,12 +11,15 @@ from typing import Any
 import optuna
 import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
+from plotly.subplots import make_subplots
 
 from hawsweep.results.importance import FEWEST_TRIALS, find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard
+from hawsweep.results.price import prices
 from hawsweep.study.attributes import SELF_CHECK
 from hawsweep.study.confirm import winner
 from hawsweep.study.trials import state_of
+from hawsweep.text import duration
 from hawsweep.views.figure_style import (
     BASE,
     BEST,
@@ -164,6 +167,56 @@ def memory_predicted_against_measured(study: optuna.Study) -> go.Figure:
     figure.update_xaxes(range=both)
     figure.update_yaxes(range=both)
     return figure
+
+
+def score_against_price(study: optuna.Study) -> go.Figure:
+    """The score of complete trials over their hours of training, and over their peak memory; those
+    on the Pareto front of all three are marked and named.
+    """
+    rows, best = prices(leaderboard(study)), winner(study)
+    metric = metric_text(study)
+    if not rows:
+        empty = new_figure("Price", "hours of training", metric)
+        return emptied(empty, "No complete trial has a known time and memory yet.")
+    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
+    trials = study.get_trials(deepcopy=False)
+    for is_on_front, name in ((False, "not on the front"), (True, "on the front")):
+        found = [row for row in rows if row.is_on_front == is_on_front]
+        for column, values in enumerate(
+            (
+                [row.train_time_s / 3600 for row in found],
+                [row.peak_memory_bytes / _GB for row in found],
+            ),
+            1,
+        ):
+            figure.add_scatter(
+                row=1,
+                col=column,
+                x=values,
+                y=[row.score for row in found],
+                name=name,
+                legendgroup=name,
+                showlegend=column == 1,
+                mode="markers+text",
+                text=[str(row.trial) if is_on_front else "" for row in found],
+                textposition="top center",
+                cliponaxis=False,
+                customdata=[
+                    f"{trial_text(trials[row.trial])}<br>{duration(row.train_time_s)}, "
+                    f"{row.peak_memory_bytes / _GB:.2f} GB"
+                    for row in found
+                ],
+                marker={
+                    "color": [color_of(trials[row.trial], best) for row in found],
+                    "size": 11 if is_on_front else 8,
+                    "symbol": "diamond" if is_on_front else "circle-open",
+                },
+                hovertemplate=f"%{{customdata}}<br>{metric} %{{y:.4f}}<extra></extra>",
+            )
+    figure.update_xaxes(title_text="hours of training", col=1)
+    figure.update_xaxes(title_text="peak memory, GB", col=2)
+    figure.update_yaxes(title_text=metric, col=1)
+    return styled(figure, "Price")
 
 
 def history(study: optuna.Study) -> go.Figure:

@@ -20,6 +20,7 @@ from hawsweep.results.groups import GroupRow
 from hawsweep.results.importance import Insight
 from hawsweep.results.leaderboard import TrialRow
 from hawsweep.results.marks import MarkedSystem
+from hawsweep.results.price import PriceRow
 from hawsweep.results.verdict import Verdict
 from hawsweep.running.steer import Queued
 from hawsweep.scoring.intervals import Interval
@@ -80,7 +81,7 @@ class ReviewOutput(_Output):
 
 
 class StatusOutput(_Output):
-    """`hawsweep status`; why and groups where they were asked for."""
+    """`hawsweep status`; why, groups and price where they were asked for."""
 
     study: str
     description: str
@@ -91,6 +92,7 @@ class StatusOutput(_Output):
     review: ReviewOutput | None = Field(description="What a person said; null without a review.")
     why: Insight | None = None
     groups: list[GroupRow] | None = None
+    price: list[PriceRow] | None = None
     known: Belief | None = Field(description="What the search knows; null before three trials.")
     trials: list[TrialRow]
     left: LeftOutput

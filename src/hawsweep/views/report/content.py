@@ -17,6 +17,7 @@ from hawsweep.machine.processes import supervisor_of
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.importance import find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
+from hawsweep.results.price import prices
 from hawsweep.results.review import review_of
 from hawsweep.results.translations import Translations, translations
 from hawsweep.results.verdict import judge_study
@@ -43,7 +44,8 @@ from hawsweep.views.report.redaction import Redaction
 from hawsweep.views.report.reproduction import asked_of, commands, made_with
 from hawsweep.views.report.scale import Scale, make_scale
 from hawsweep.views.terminal.plain_tables import Cells, cells_of, plain_text
-from hawsweep.views.terminal.tables import leaderboard_table, shown_rows, then_text
+from hawsweep.views.terminal.price import FRONT_TEXT, price_table
+from hawsweep.views.terminal.tables import MOST_ROWS, leaderboard_table, shown_rows, then_text
 from hawsweep.views.terminal.verdict import (
     agreement_lines,
     confirmation_lines,
@@ -91,6 +93,7 @@ class Report:
         groups_split: The split that ``groups`` are of.
         known: What the search knows, in sentences.
         agreement: How well validation loss predicts the score.
+        price: What the trials cost, and ``price_text`` how to read it.
         memory: How well peaks were predicted.
         ended: Trials that were pruned, failed or did not fit.
         made_with: Versions, fingerprints and the machine.
@@ -126,6 +129,8 @@ class Report:
     marginals: Cells
     known: tuple[str, ...]
     agreement: tuple[str, ...]
+    price: Cells
+    price_text: str
     memory: str
     confirmed: tuple[Confirmation, ...]
     self_check: tuple[str, ...]
@@ -181,6 +186,8 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
         marginals=cells_of(insight_table(insight)).changed(redact),
         known=tuple(redact(each) for each in standing.known),
         agreement=tuple(_plain(agreement_lines(insight))),
+        price=cells_of(price_table(prices(rows), MOST_ROWS)),
+        price_text=FRONT_TEXT,
         memory=_memory_text(study),
         confirmed=tuple(confirmed),
         self_check=tuple(_plain(self_check_lines(check) if check else [])),

@@ -22,6 +22,7 @@ from hawsweep.views.figures import (
     memory_predicted_against_measured,
     parallel_coordinates,
     score_against_loss,
+    score_against_price,
     score_intervals,
     slices,
 )
@@ -38,6 +39,7 @@ _DRAWN = {
     "importance": importance,
     "parallel": parallel_coordinates,
     "slices": slices,
+    "price": score_against_price,
     "agreement": score_against_loss,
     "memory": memory_predicted_against_measured,
 }

@@ -27,6 +27,7 @@ from hawsweep.text import (
     shorten,
 )
 from hawsweep.views.terminal.fitted_table import make_table
+from hawsweep.views.terminal.price import price_parts
 from hawsweep.views.terminal.style import STYLES
 from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import (
@@ -286,6 +287,7 @@ def status_picture(
     if n_more:
         parts.append(Text(f"{counted(n_more, 'more trial')}: --all shows them", style="dim"))
     parts += judged_groups_parts(status.groups, status.test, status.verdict)
+    parts += price_parts(status.price, most_rows)
     if status.standing.known:
         parts += ["", Text(f"Known so far: {' '.join(status.standing.known)}", overflow="fold")]
     if status.insight is not None:

@@ -239,9 +239,11 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
         f"{lead_text(compared.gain)}; better on {compared.n_better}, worse on {compared.n_worse}"
     )
     parts: list[RenderableType] = [Text.from_markup(head)]
+    if compared.test is not None:
+        parts.append(Text(f"On the test prompts: {lead_text(compared.test)}"))
     if compared.differing:
         told = (
-            f"{short_name(key)} {setting(after)} (not {setting(before)})"
+            f"{short_name(key)} {setting(after) or 'not set'} (not {setting(before) or 'set'})"
             for key, (before, after) in compared.differing.items()
         )
         parts.append(Text(f"{compared.labels[1]} has {', '.join(told)}"))
