@@ -47,10 +47,11 @@ def compare(
     if len(trials) > 2 or (base and len(trials) > 1):
         raise click.UsageError("Give at most two of --trial and --base.")
     from hawsweep.results import compare_trials
-    from hawsweep.study.storage import open_storage
+    from hawsweep.study.storage import check_folder, open_storage
     from hawsweep.study.study import load_study
 
     study = load_study(open_storage(place), name)
+    check_folder(study, place)
     first, second = (None, *trials)[-2:] if trials else (None, None)
     compared = compare_trials.compare(study, place, first, second)
     if as_json:
