@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hawsweep.cli import main
 from hawsweep.errors import ExportError, StudyError
 from hawsweep.export import parts
+from hawsweep.export.folder import MANIFEST, Origin, read_parts
 from hawsweep.layout import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.views.terminal.export import export_picture, next_commands
 
@@ -87,6 +88,15 @@ def test_export_of_another_trial_is_kept_without_force(made):
     assert made.export(trial_number=1 - number, force=True).trial_number == 1 - number
     assert (made.folder / "adapters" / WEIGHTS_FILE).read_bytes() != kept
     assert left_over(made) == []
+
+
+def test_export_is_of_its_adapter_whatever_the_studys_name(made):
+    (part,) = made.export().parts
+    content = json.loads((made.folder / MANIFEST).read_text(encoding="utf-8"))
+    now = Origin(**{**content["origin"], "study": "renamed"})
+    assert read_parts(made.folder, now, force=False, is_own=True) == {"adapters": part}
+    with pytest.raises(ExportError, match=r"of trial \d of tiny"):
+        read_parts(made.folder, now, force=False, is_own=False)
 
 
 def test_adapter_that_was_trained_again_is_not_mixed_with_an_older_export(made):

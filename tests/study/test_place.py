@@ -20,6 +20,7 @@ from hawsweep.study.place import STUDIES_DIR_VARIABLE, Place, check_name, find_p
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import load_study
 
+NEED_FILES = ("compare", "export", "report")
 FOLDERS = ["a?b", "a%20b", "a#b", "a b", "100%", "über", "u\u0308ber", "{SCHEMA_VERSION}", "a&b=c"]
 
 
@@ -146,14 +147,19 @@ def test_study_renamed_in_another_program_is_told_with_its_folder(tmp_path):
         after.set_user_attr(key, value)
     optuna.delete_study(study_name="rates", storage=storage)
     move = ["mv", str(tmp_path / "studies" / "rates"), str(tmp_path / "studies" / "ranks")]
-    for command in (["list"], ["status", "rates"]):
+    asked = ["list"], ["status", "rates"], *([each, "ranks"] for each in NEED_FILES)
+    for command in asked:
         done = CliRunner().invoke(main, [*command, f"--studies-dir={place.studies_dir}"])
         said = "Study 'ranks' has no folder: if it was renamed, move that folder"
         assert f"{said}: `{shlex.join(move)}`." in done.stdout + done.stderr
     subprocess.run(move, check=True)
-    done = CliRunner().invoke(main, ["compare", "ranks", f"--studies-dir={place.studies_dir}"])
-    assert done.exit_code == 0, done.stderr
-    assert "no database" not in CliRunner().invoke(main, ["list"]).stdout
+    for command in (["list"], *([each, "ranks"] for each in ("status", "show", "compare"))):
+        for option in ([], ["--json"]):
+            arguments = [*command, *option, f"--studies-dir={place.studies_dir}"]
+            done = CliRunner().invoke(main, arguments)
+            assert done.exit_code == 0, done.stderr
+            assert "rates" not in done.output
+        assert command == ["compare", "ranks"] or '"ranks"' in done.stdout
 
 
 def test_studies_that_were_moved_or_copied_are_the_same(tmp_path):

@@ -56,11 +56,12 @@ def compare(
         raise click.UsageError("Give at most two of --trial and --base.")
     from hawsweep.results import compare_trials
     from hawsweep.results.compare_studies import compare_studies
-    from hawsweep.study.storage import open_storage
+    from hawsweep.study.storage import check_folder, open_storage
     from hawsweep.study.study import load_study
 
     storage = open_storage(place)
     study = load_study(storage, name)
+    check_folder(study, place)
     if other is not None:
         compared = compare_studies(study, load_study(storage, other), place)
     else:

@@ -73,12 +73,13 @@ def export(
         raise click.UsageError("--private is for --upload-repo.")
     from hawsweep.export.export import Request, export_trial
     from hawsweep.export.upload import check_target
-    from hawsweep.study.storage import open_storage
+    from hawsweep.study.storage import check_folder, open_storage
     from hawsweep.study.study import load_study
 
     console = make_console(stderr=as_json)
     with console.status("exporting") as spinner:
         study = load_study(open_storage(place), name)
+        check_folder(study, place)
         target = None if upload_repo is None else check_target(upload_repo, private=private)
         exported = export_trial(study, place, Request(**asked, target=target), spinner.update)
     from hawsweep.views.terminal.export import export_picture, next_commands

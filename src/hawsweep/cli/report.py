@@ -36,12 +36,13 @@ def report(
     """
     if show and markdown:
         raise click.UsageError("--open shows the page: leave out --markdown.")
-    from hawsweep.study.storage import open_storage
+    from hawsweep.study.storage import check_folder, open_storage
     from hawsweep.study.study import load_study
     from hawsweep.views.report.content import make_report
     from hawsweep.views.report.file import MARKDOWN_MARK, PAGE_MARK, REPORT_FILE, write_report
 
     study = load_study(open_storage(place), name)
+    check_folder(study, place)
     made = make_report(study, place)
     if markdown:
         from hawsweep.views.report.pull_request import report_markdown

@@ -23,7 +23,7 @@ from hawsweep.data.record_file import RECORD_FILES, holds_records, read_record_f
 from hawsweep.data.records import Records, concatenate, read_records, store_records, write_records
 from hawsweep.data.table import TEXT_TABLES
 from hawsweep.errors import DataError
-from hawsweep.models.hub import NotFoundOnHub, cache_path, fetch, here
+from hawsweep.models.hub import NotFoundOnHub, cache_path, fetch, here, is_path
 from hawsweep.spec.sweep import DataSpec
 from hawsweep.text import SayProgress
 
@@ -149,6 +149,11 @@ def _read(spec: DataSpec, progress: SayProgress, *, is_alone: bool) -> Splits:
         raise DataError(
             f"The data {spec.path!r} was not found: the file of that name is none that is read "
             f"({', '.join(_FILES)}). Save it as one of these."
+        )
+    if is_path(spec.path):
+        raise DataError(
+            f"The data {spec.path!r} was not found: there is no folder or file {path.absolute()}. "
+            "Check the spelling, or put the data there."
         )
     return _read_folder(_download(spec, progress), spec, needed)
 

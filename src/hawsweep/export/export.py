@@ -99,7 +99,7 @@ def export_trial(
     origin = Origin(study.study_name, trial.number, asked.checkpoint, digest)
     folder = asked.output or place.study_dir(study.study_name) / "export"
     there = read_parts(folder, origin, force=asked.force, is_own=asked.output is None)
-    spec = spec_of(study, trial)
+    spec = spec_of(study, trial, place)
     base = resolve.resolve_model(spec.model, progress)
     wanted = _wanted(asked, spec.model, base, there)
     is_written = not asked.ollama or (there and (folder / MODELFILE).is_file())

@@ -93,7 +93,7 @@ class Judge:
         *,
         is_checkpoint: bool = False,
     ) -> None:
-        self._spec, self._today = spec_of(study, trial), date_of(study)
+        self._spec, self._today = spec_of(study, trial, place), date_of(study)
         valid = load_data(self._spec.data).valid
         known = study.user_attrs[SPEC].get("fingerprints", {}).get("valid")
         if known is not None and known != valid.fingerprint:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,8 @@ def read_parts(folder: Path, origin: Origin, *, force: bool, is_own: bool) -> di
         raise ExportError(
             f"{folder / MANIFEST} is damaged: {fault}. Use --force to replace the export."
         ) from fault
+    if is_own:  # the study may have been renamed
+        there = replace(there, study=origin.study)
     if there != origin:
         raise ExportError(
             f"{folder} is there already, of {_told(there, origin)}. Use --force to replace it, or "

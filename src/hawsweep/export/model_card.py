@@ -75,7 +75,8 @@ def card(
 
     It names no folder of this machine. ``released`` has the exported parts, if there are any.
     """
-    attrs, spec, rows = study.user_attrs, spec_of(study, trial), leaderboard(study)
+    attrs, spec = study.user_attrs, spec_of(study, trial, place)
+    rows = leaderboard(study)
     row = next(each for each in rows if each.label == str(trial.number))
     kind = trial.params.get("fine_tune_type", spec.train.fine_tune_type)
     check, test, verdict = (
@@ -107,7 +108,7 @@ def card(
         groups=_groups(study, place, trial),
         check=check,
         is_detectable=math.isfinite(check.get("detectable", math.inf)),
-        fingerprints=_fingerprints(study, spec),
+        fingerprints=_fingerprints(study, spec_of(study, trial)),
         settings=json.dumps(_settings(spec, trial), indent=2, ensure_ascii=False),
         commands=_commands(study, spec, released),
         in_peft=_in_peft(spec) if any(each.name == "peft" for each in released.parts) else None,

@@ -22,6 +22,11 @@ def here(reference: str) -> Path:
     return Path(os.path.expanduser(reference))
 
 
+def is_path(reference: str) -> bool:
+    """Whether a reference has the form of a path, which no repository has."""
+    return reference.startswith(("/", "./", "../", "~"))
+
+
 def split_revision(reference: str) -> tuple[str, str | None]:
     """A repository's name, and the revision after ``@``; None where there is none."""
     repo, _, revision = reference.partition("@")

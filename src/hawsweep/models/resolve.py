@@ -17,7 +17,15 @@ from hawsweep.errors import ModelError
 from hawsweep.machine import backend
 from hawsweep.models.check_files import check_files
 from hawsweep.models.from_gguf import convert_llama
-from hawsweep.models.hub import NotFoundOnHub, cache_path, cached, fetch, here, split_revision
+from hawsweep.models.hub import (
+    NotFoundOnHub,
+    cache_path,
+    cached,
+    fetch,
+    here,
+    is_path,
+    split_revision,
+)
 from hawsweep.models.load import load_model
 from hawsweep.text import SayProgress
 
@@ -86,6 +94,11 @@ def resolve_model(reference: str, progress: SayProgress = lambda _: None) -> Pat
                 f"{reference} is a folder without config.json. Point `model` at an MLX "
                 "model's folder."
             )
+    elif is_path(reference):
+        raise ModelError(
+            f"The model {reference!r} was not found: there is no folder {folder.absolute()}. Check "
+            "the spelling, or put the model there."
+        )
     else:
         folder = _download(reference, "model", sorted(BUNDLED), progress)
     check_files(folder)

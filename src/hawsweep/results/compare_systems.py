@@ -209,7 +209,7 @@ def score_checkpoints(
         raise ScoringError(
             f"Trial {number} kept no checkpoints. Set train.keep_checkpoints before a sweep."
         )
-    spec: SweepSpec = spec_of(study, trial)
+    spec: SweepSpec = spec_of(study, trial, place)
     scorer = _scorer(spec.scoring, trust_remote_code=spec.trust_remote_code)
     path = resolve.resolve_model(spec.model, progress)
     trusted = spec.trust_remote_code

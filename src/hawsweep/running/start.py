@@ -1,7 +1,7 @@
 """Starting a sweep, joining a running one, and stopping it from another process."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,9 @@ from typing import Literal
 import optuna
 from optuna.storages import RDBStorage
 
+from hawsweep.data.load import BUNDLED as BUNDLED_DATA
 from hawsweep.data.load import Splits, load_data
+from hawsweep.errors import StudyError
 from hawsweep.machine import backend, mac
 from hawsweep.machine.processes import supervising, supervisor_of
 from hawsweep.models import resolve
@@ -31,10 +33,11 @@ from hawsweep.search.distributions import first_of_models
 from hawsweep.search.rungs import told_without_rungs
 from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
 from hawsweep.study import provenance
-from hawsweep.study.attributes import HOW, REFERENCES, STOP, SUGGESTED_BY
+from hawsweep.study.attributes import HOW, PATHS, REFERENCES, STOP, SUGGESTED_BY
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
 from hawsweep.study.faults import DISPLAY_HELP, GONE
+from hawsweep.study.located import located, paths_of
 from hawsweep.study.place import Place, check_case, check_name, find_place, synced_by
 from hawsweep.study.presence import Presence, watching
 from hawsweep.study.queue import n_running_here, reap_running
@@ -103,8 +106,10 @@ def run_sweep(
     check_trackers(spec)
     with ExitStack() as held:
         held.enter_context(_optuna_quiet())
+        held.enter_context(storage_faults_told(place))
+        paths = _paths(spec, name, place)
         # Quick checks come before a model is converted and measured.
-        splits = load_data(spec.data, _preparing(listen))
+        splits = load_data(located(spec, paths, place).data, _preparing(listen))
         for path, columns in splits.columns.items():
             _preparing(listen)(f"columns of {path}: {columns}")
         held.enter_context(
@@ -112,10 +117,9 @@ def run_sweep(
         )
         listen = held.enter_context(recording(listen, place.study_dir(name)))
         news = held.enter_context(telling(name, spec, targets, listen))
-        held.enter_context(storage_faults_told(place))
         if spec.machine.keep_awake:
             held.enter_context(keep_awake(_preparing(listen)))
-        outcome = _run_sweep(spec, name, place, news, splits, accept_versions)
+        outcome = _run_sweep(spec, name, place, news, splits, paths, accept_versions)
         news.tell_end(outcome.ended, outcome)
         return outcome
 
@@ -146,7 +150,8 @@ def join_sweep(
             listen(Event("not_told", values={"text": text}))
         if spec.machine.keep_awake:
             held.enter_context(keep_awake(_preparing(listen)))
-        _, shares = _resolve(spec, place, _preparing(listen))
+        paths = study.user_attrs.get(PATHS, {})
+        _, shares = _resolve(spec, place, paths, _preparing(listen))
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
         presence = held.enter_context(watching(place, name))
         confirming = open_confirmation(storage, study, spec)
@@ -199,6 +204,7 @@ def _run_sweep(
     place: Place,
     listen: Listener,
     splits: Splits,
+    paths: Mapping[str, str],
     accept_versions: bool,
 ) -> Outcome:
     check_database_not_lost(place)
@@ -207,7 +213,9 @@ def _run_sweep(
     for text in filter(None, (changed, told_without_rungs(spec))):
         _preparing(listen)(text)
     with watching(place, name) as presence:
-        ended = _run_study(spec, name, place, storage, listen, splits, presence, accept_versions)
+        ended = _run_study(
+            spec, name, place, storage, listen, splits, paths, presence, accept_versions
+        )
         return Outcome(load_study(storage, name), place, ended, presence)
 
 
@@ -218,22 +226,23 @@ def _run_study(
     storage: RDBStorage,
     listen: Listener,
     splits: Splits,
+    paths: Mapping[str, str],
     presence: Presence,
     accept_versions: bool,
 ) -> Ended:
-    paths, shares = _resolve(spec, place, _preparing(listen))
+    models, shares = _resolve(spec, place, paths, _preparing(listen))
     if name not in (others := study_names(storage)):
         check_case(name, others)
         check_trials_not_lost(name, place)
-    first, *others = paths
+    first, *others = models
     prints = provenance.fingerprints(
-        spec, paths[first], splits.fingerprint(), {each: paths[each] for each in others}
+        spec, models[first], splits.fingerprint(), {each: models[each] for each in others}
     )
     study, is_new = create_study(
         storage, place, name, spec, prints, accept_versions=accept_versions
     )
     if is_new:
-        configs = {model: read_config(path) for model, path in paths.items()}
+        configs = {model: read_config(path) for model, path in models.items()}
         begins = first_of_models(spec, configs, len(splits.train))
         if spec.enqueue is None:
             begins = begins[: spec.trials]  # more would wait for ever
@@ -244,6 +253,7 @@ def _run_study(
             f"pruning was {before}, is {spec.pruning.name}: it decides which trials go on from now"
         )
     # These keys may change at each start.
+    study.set_user_attr(PATHS, paths)
     study.set_user_attr(REFERENCES, spec.scoring.references or {})
     study.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
     study.set_user_attr(STOP, None)
@@ -256,8 +266,19 @@ def _run_study(
     )
 
 
+def _paths(spec: SweepSpec, name: str, place: Place) -> dict[str, str]:
+    """The relative paths of model and data, as the study keeps them or is to keep them."""
+    try:
+        known = load_study(open_storage(place), name).user_attrs.get(PATHS, {})
+    except StudyError:  # it is new; a database that cannot be opened is told below
+        known = {}
+    models = set(spec.models) - resolve.BUNDLED.keys()
+    data = {each.path for each in spec.data}.difference(BUNDLED_DATA)
+    return paths_of(models | data, known, place)
+
+
 def _resolve(
-    spec: SweepSpec, place: Place, preparing: SayProgress
+    spec: SweepSpec, place: Place, paths: Mapping[str, str], preparing: SayProgress
 ) -> tuple[dict[str, Path], WorkerShares]:
     """Fetch what the sweep needs: the models' folders, and what each worker may take.
 
@@ -273,11 +294,15 @@ def _resolve(
     if backend.device_here() == "metal" and (is_on := mac.is_display_on()) is not False:
         preparing(f"the display {'is' if is_on else 'may be'} on. {DISPLAY_HELP}")
     resolve.resolve_embedder(spec.scoring.embedder, preparing)
-    paths = {model: resolve.resolve_model(model, preparing) for model in spec.models}
-    shares = share_memory(spec, paths, preparing)
+    folders = {}
+    for model in spec.models:
+        found = located(spec.of_model(model), paths, place).model
+        folders[model] = resolve.resolve_model(found, preparing)
+    data = located(spec, paths, place).data
+    shares = share_memory(spec.model_copy(update={"data": data}), folders, preparing)
     for model, known in shares.known.items():
         check_space(spec.of_model(model), known, place, shares.n_workers)
-    return paths, shares
+    return folders, shares
 
 
 def _supervise(

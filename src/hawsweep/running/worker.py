@@ -47,6 +47,7 @@ from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import (
     CONFIRMS,
     MEMORY_FACTOR,
+    PATHS,
     PLAN,
     SEED,
     SMALLEST_VIOLATION,
@@ -64,6 +65,7 @@ from hawsweep.study.faults import (
     WANTS_SUCCESSOR,
     of_exception,
 )
+from hawsweep.study.located import located
 from hawsweep.study.optuna_door import trial_to_run
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
@@ -139,7 +141,11 @@ class Worker:
         backend.wire_memory(self._process_bytes or available_bytes())
         backend.limit_cache(0)
         self._progress("reading the data")
-        splits = self.splits = load_data(self.spec.data, self._progress)
+        self.storage: RDBStorage = open_storage(self.place)
+        self._presence = Presence(self.place, self.name)
+        # The study is kept: reading takes about a second for each thousand trials.
+        self._study = load_study(self.storage, self.name, self.spec)
+        splits = self.splits = load_data(self._located(self.spec).data, self._progress)
         folder = splits.folder or self.place.study_dir(self.name) / "data"
         if splits.folder is None and not folder.exists():
             splits.write(folder)
@@ -150,10 +156,6 @@ class Worker:
             trust_remote_code=self.spec.trust_remote_code,
             encode=self._embedder_client(),
         )
-        self.storage: RDBStorage = open_storage(self.place)
-        self._presence = Presence(self.place, self.name)
-        # The study is kept: reading takes about a second for each thousand trials.
-        self._study = load_study(self.storage, self.name, self.spec)
         self._valid_records = self._share_records() if self.spec.searches_models else None
         self._progress("loading the model")
         self._use(next(each for each in self.spec.models if each not in self._left_out))
@@ -182,10 +184,17 @@ class Worker:
     def _progress(self, text: str) -> None:
         self.tell("preparing", text=text)
 
+    def _located(self, spec: SweepSpec) -> SweepSpec:
+        return located(spec, self._study.user_attrs.get(PATHS, {}), self.place)
+
+    def _folder_of(self, model: str) -> Path:
+        found = self._located(self.spec.of_model(model)).model
+        return resolve.resolve_model(found, self._progress)
+
     def _share_records(self) -> list[int]:
         templates = {}
         for model in self.spec.models:
-            path = resolve.resolve_model(model, self._progress)
+            path = self._folder_of(model)
             templates[model] = load_template(
                 path, trust_remote_code=self.spec.trust_remote_code, today=date_of(self._study)
             )
@@ -207,7 +216,7 @@ class Worker:
             del self.context
             backend.free_memory()
         spec = self.spec.of_model(model)
-        path = resolve.resolve_model(model, self._progress)
+        path = self._folder_of(model)
         self.memory = cost_model(path)
         budget_bytes = None
         if self.memory is not None and self._process_bytes is not None:

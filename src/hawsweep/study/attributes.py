@@ -10,6 +10,8 @@ SPEC = "spec"
 # The keys of the sweep that may change between starts, as the last start had them.
 HOW = "how"
 DESCRIPTION = "description"
+# Of each relative path that names a model or data: the same from the folder of studies.
+PATHS = "paths"
 # Scores known from elsewhere, by name.
 REFERENCES = "references"
 # Versions of packages that it was made with, by name.

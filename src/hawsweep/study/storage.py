@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import optuna
 import sqlalchemy.exc
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL, make_url
 
 from hawsweep.errors import HawsweepError, StudyError
@@ -19,6 +19,7 @@ from hawsweep.layout import CONFIRM_SUFFIX
 from hawsweep.study.backup import tell_what_is_left
 from hawsweep.study.credentials import parse_storage_url, without_secrets
 from hawsweep.study.faults import is_disk_fault
+from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.place import Place
 
 _BUSY_TIMEOUT_S = 60
@@ -129,10 +130,21 @@ def disk_fault(place: Place) -> StudyError:
     )
 
 
-def study_names(storage: RDBStorage) -> list[str]:
+def study_names(storage: BaseStorage) -> list[str]:
     """The names of all studies, sorted, without those that confirm another."""
     names = optuna.get_all_study_names(storage)
     return sorted(name for name in names if not name.endswith(CONFIRM_SUFFIX))
+
+
+def check_folder(study: optuna.Study, place: Place) -> None:
+    """Refuse a study without its folder, if there are folders without a study.
+
+    Raises:
+        StudyError: It is such a study, as after optuna-dashboard has renamed it.
+    """
+    has_folder = place.study_dir(study.study_name).exists()
+    if not has_folder and (left := tell_what_is_left(place, study_names(storage_of(study)))):
+        raise StudyError(left)
 
 
 def confirm_name(name: str) -> str:

@@ -25,12 +25,14 @@ from hawsweep.study.attributes import (
     DESCRIPTION,
     EXTENDED,
     HOW,
+    PATHS,
     SPEC,
     STARTS,
     STOP,
     VERSIONS,
 )
 from hawsweep.study.backup import tell_what_is_left
+from hawsweep.study.located import located
 from hawsweep.study.optuna_door import study_id
 from hawsweep.study.place import Place, folder_name, printable
 from hawsweep.study.provenance import start_record, versions
@@ -215,15 +217,18 @@ def spec_to_run(storage: RDBStorage, name: str, spec: SweepSpec) -> tuple[SweepS
     return spec.trained_longest()
 
 
-def spec_of(study: optuna.Study, trial: FrozenTrial | None = None) -> SweepSpec:
+def spec_of(
+    study: optuna.Study, trial: FrozenTrial | None = None, place: Place | None = None
+) -> SweepSpec:
     """The spec of a study, with the values of the last start and what was added to them; for a
-    trial, with its model as the only one.
+    trial, with its model as the only one; for a place, with model and data as they are found from
+    the current folder.
     """
     spec = extended(study, spec_of_start(study))
-    if trial is None:
-        return spec
-    queued = trial.system_attrs.get("fixed_params", {})
-    return spec.of_model(spec.model_of({**queued, **trial.params}))
+    if trial is not None:
+        queued = trial.system_attrs.get("fixed_params", {})
+        spec = spec.of_model(spec.model_of({**queued, **trial.params}))
+    return spec if place is None else located(spec, study.user_attrs.get(PATHS, {}), place)
 
 
 def spec_of_start(study: optuna.Study) -> SweepSpec:

@@ -41,7 +41,7 @@ def adapted_model(
 
     trial = trial_of(study, number)
     adapter = adapter_dir(study, place, number)
-    spec = spec_of(study, trial)
+    spec = spec_of(study, trial, place)
     loaded = load_model_of(study, spec, progress)
     with adapted(loaded.model, apply_settings(spec.train, trial.params)):
         load_adapter(loaded.model, adapter)

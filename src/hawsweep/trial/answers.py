@@ -53,7 +53,7 @@ class SideBySide:
     ) -> None:
         trial = trial_of(study, number)
         self._adapter = adapter_dir(study, place, number, checkpoint)
-        self._study, self._spec = study, spec_of(study, trial)
+        self._study, self._spec = study, spec_of(study, trial, place)
         if few_shot and not self._spec.scoring.prompt.examples:
             raise StudyError(
                 f"Study {study.study_name!r} has no examples: its scoring.prompt.examples is 0. "

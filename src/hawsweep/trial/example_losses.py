@@ -51,7 +51,7 @@ def hardest_and_easiest(
     from hawsweep.training.evaluation import make_evaluator
 
     trial = trial_of(study, number)
-    spec = spec_of(study, trial)
+    spec = spec_of(study, trial, place)
     train = apply_settings(spec.train, trial.params)
     with adapted_model(study, place, number, progress) as loaded:
         splits = load_data(spec.data, progress)

@@ -220,8 +220,8 @@ def _may_be_continued(context: TrialContext, train: TrainSpec) -> bool:
 def _write_config(context: TrialContext, train: TrainSpec, folder: Path) -> None:
     config = mlx_lm_config(
         with_count_of_blocks(train, context.loaded.model),
-        context.loaded.path,
-        context.mlx_data_dir,
+        context.loaded.path.absolute(),
+        context.mlx_data_dir.absolute(),
         folder / "mlx_lm_adapters",
     )
     text = yaml.safe_dump(config, sort_keys=False)

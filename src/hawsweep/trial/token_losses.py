@@ -48,7 +48,7 @@ def hardest_tokens(
     Raises:
         StudyError: There is no such trial, or its adapter was not kept.
     """
-    spec = spec_of(study, trial_of(study, number))
+    spec = spec_of(study, trial_of(study, number), place)
     with adapted_model(study, place, number, progress) as loaded:
         valid = load_data(spec.data, progress).valid
         records = choose_subset(valid, spec.scoring.max_examples, spec.seed)
