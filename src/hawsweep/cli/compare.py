@@ -60,13 +60,14 @@ def compare(
     from hawsweep.study.study import load_study
 
     storage = open_storage(place)
-    study = load_study(storage, name)
-    check_folder(study, place)
+    studies = [load_study(storage, each) for each in (name, other) if each is not None]
+    for each in studies:
+        check_folder(each, place)
     if other is not None:
-        compared = compare_studies(study, load_study(storage, other), place)
+        compared = compare_studies(studies[0], studies[1], place)
     else:
         first, second = (None, *trials)[-2:] if trials else (None, None)
-        compared = compare_trials.compare(study, place, first, second)
+        compared = compare_trials.compare(studies[0], place, first, second)
     if as_json:
         print_json(asdict(compared))
         return
