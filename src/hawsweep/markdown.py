@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hawsweep.text import visible
+from hawsweep.text import counted, visible
 
 if TYPE_CHECKING:
     import jinja2
@@ -51,7 +51,7 @@ def table(
 
 
 def render(template: Path, **values: Any) -> str:
-    """A text by a Jinja template, which has ``plain``, ``code`` and ``fenced`` as filters."""
+    """A text by a Jinja template with the filters ``plain``, ``code``, ``fenced``, ``counted``."""
     return _read_template(template).render(values)
 
 
@@ -65,5 +65,5 @@ def _read_template(path: Path) -> "jinja2.Template":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"plain": plain, "code": code, "fenced": fenced}
+    environment.filters |= {"plain": plain, "code": code, "fenced": fenced, "counted": counted}
     return environment.from_string(path.read_text(encoding="utf-8"))

@@ -269,7 +269,7 @@ def test_twenty_pairs_get_high_rates_few_iterations_and_a_warning(mac):
     assert few.spec.train.iters <= 20 * 14
     assert few.spec.train.early_stopping_patience == 3
     assert (few.spec.confirm.top, few.spec.confirm.seeds) == (3, 2)
-    assert any("6 prompts are too few to tell close trials apart" in w for w in few.warnings)
+    assert any("6 prompts cannot tell close trials apart" in w for w in few.warnings)
     assert any("There is no test split" in each for each in few.warnings)
 
 

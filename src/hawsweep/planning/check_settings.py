@@ -104,8 +104,8 @@ def check_train_samples(spec: SweepSpec, n_records: int) -> None:
     _, largest = value_ends(spec, "batch_size")
     if most > n_records:
         raise DataError(
-            f"{where}.max_train_samples is {most}, but the split train has {n_records} records. "
-            "Use that many or fewer."
+            f"{where}.max_train_samples is {most}, but the split train has "
+            f"{counted(n_records, 'record')}. Use that many or fewer."
         )
     if largest > fewest:
         raise DataError(

@@ -28,7 +28,7 @@ from hawsweep.machine.without_torch import keep_torch_out, keep_trackers_out
 from hawsweep.models.shape import ModelShape
 from hawsweep.planning.peak import Execution, Step
 from hawsweep.spec.train import TrainSpec
-from hawsweep.text import SayProgress, duration
+from hawsweep.text import SayProgress, counted, duration
 
 # Of a process that builds a model's shape, and of all processes that measure steps.
 _CHILD_TIMEOUT_S = 600
@@ -138,7 +138,7 @@ def profitable_workers(model_path: Path, most: int, n_cores: int, progress: SayP
     rates: dict[int, float] = {}
     n_workers = 1
     while n_workers <= most:
-        progress(f"measuring {n_workers} workers at a time")
+        progress(f"measuring {counted(n_workers, 'worker')} at a time")
         done = measure(
             model_path,
             [PACE] * n_workers,

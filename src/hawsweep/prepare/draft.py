@@ -254,7 +254,7 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
     if n_prompts < FEW_PROMPTS:
         few = "the data has no more" if n_prompts == basis.n_valid else "more would take too long"
         yield (
-            f"{n_prompts} prompts are too few to tell close trials apart ({few}): scores must "
+            f"{counted(n_prompts, 'prompt')} cannot tell close trials apart ({few}): scores must "
             f"differ by about {told_apart(n_prompts):.2f} or more."
         )
     if not view.count("test"):

@@ -190,7 +190,8 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
     if n_prompts < FEW_PROMPTS:
         least = told_apart(n_prompts)
-        text = f"{n_prompts} prompts tell apart only trials that differ by about {least:.2f}"
+        prompts = counted(n_prompts, "prompt")
+        text = f"{prompts} can tell apart only trials that differ by about {least:.2f}"
         remedy = (
             "Raise scoring.max_examples."
             if n_prompts < view.count("valid")

@@ -30,7 +30,7 @@ from hawsweep.spec.train import TrainSpec
 from hawsweep.study.place import Place
 from hawsweep.study.study import date_of, spec_of
 from hawsweep.study.trials import trial_of
-from hawsweep.text import SayProgress
+from hawsweep.text import SayProgress, counted
 from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.training.evaluation import make_evaluator, perplexity
 
@@ -165,9 +165,9 @@ def score_model(
     for name, adapter in (("model", None), ("with adapter", adapter_path)):
         if name == "model" or adapter is not None:
             loaded = load_model(path, adapter)
-            progress(f"{name}: loss on {len(getattr(splits, split))} records of {split}")
+            progress(f"{name}: loss on {counted(len(getattr(splits, split)), 'record')} of {split}")
             losses[name] = _loss(loaded, getattr(splits, split), train)
-            progress(f"{name}: answering {len(records)} prompts of {split}")
+            progress(f"{name}: answering {counted(len(records), 'prompt')} of {split}")
             scores[name] = scorer.score(loaded, records)
     return rank(scores, losses)
 

@@ -15,7 +15,7 @@ from hawsweep.study.attributes import SPEC
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import trial_of
-from hawsweep.text import SayProgress
+from hawsweep.text import SayProgress, counted
 from hawsweep.trial.adapted_model import adapted_model
 
 
@@ -69,7 +69,7 @@ def hardest_and_easiest(
         )
         chosen = augmented.chosen(encoded.record_indices, train, spec.seed)
         examples = [encoded.examples[i] for i in chosen.tolist()]
-        progress(f"losses of {len(examples)} training examples")
+        progress(f"losses of {counted(len(examples), 'training example')}")
         longest = int(lengths_of(examples).max())  # no batch needs more memory than it alone
         evaluate = make_evaluator(loaded.model, examples, None, max_tokens=longest)
         losses = evaluate(0).example_losses

@@ -13,7 +13,7 @@ from hawsweep.data.tokens import encode_record
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import trial_of
-from hawsweep.text import SayProgress
+from hawsweep.text import SayProgress, counted
 from hawsweep.trial.adapted_model import adapted_model
 
 
@@ -54,7 +54,7 @@ def hardest_tokens(
         records = choose_subset(valid, spec.scoring.max_examples, spec.seed)
         decode, found = loaded.tokenizer.decode, []
         for record in records:
-            progress(f"losses on {len(records)} answers")
+            progress(f"losses on {counted(len(records), 'answer')}")
             encoded = encode_record(record, loaded.template, mask_prompt=spec.train.mask_prompt)
             tokens = encoded.tokens[: spec.train.max_seq_length]
             start = max(1, encoded.start)

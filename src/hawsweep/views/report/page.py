@@ -13,7 +13,7 @@ import plotly.offline
 
 from hawsweep.results.importance import FEWEST_TRIALS
 from hawsweep.results.translations import Translation, Translations, spread
-from hawsweep.text import visible
+from hawsweep.text import counted, visible
 from hawsweep.views.figure_style import drawable_trials
 from hawsweep.views.figures import (
     history,
@@ -59,6 +59,7 @@ def report_page(report: Report, study: optuna.Study) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["counted"] = counted
     library, script = plotly.offline.get_plotlyjs(), _own("report.js")
     drawn, answers = _drawn(study), report.translations
     rows = () if answers is None else spread(answers.rows, _MOST_ROWS)

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from hawsweep.running.progress import SweepState, ToldEvent, WorkerState
-from hawsweep.text import clock, duration, settings_text, when
+from hawsweep.text import clock, counted, duration, settings_text, when
 from hawsweep.views.terminal.curves import loss_at, sparkline
 from hawsweep.views.terminal.events import event_lines
 from hawsweep.views.terminal.tables import leaderboard_table, then_text
@@ -71,7 +71,7 @@ class RunningPicture:
             "" if left is None else f"ends {when(self._now + left, self._now)}, in {duration(left)}"
         )
         n_paused = 0 if standing is None else standing.n_paused
-        said = f"{state.finished}/{state.n_trials} trials"
+        said = f"{state.finished}/{counted(state.n_trials, 'trial')}"
         said += f", {n_paused} paused" if n_paused else ""
         bar = ProgressBar(1.0, share, width=30 if width >= _ROOMY else 16)
         time_taken = clock(max(0.0, self._now - state.started))
