@@ -1,6 +1,7 @@
 """What is said of a study's winner, and how often that is false."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -176,3 +177,22 @@ def test_simulated_studies_are_judged_as_the_truth_is():
 )
 def test_gain_is_said_with_its_interval(low, high, text):
     assert gain_text(Interval(0.31, low, high, 0.95)) == text
+
+
+def test_value_of_a_choice_is_compared_by_the_best_trial_of_each():
+    random = np.random.default_rng(0)
+    best = random.normal(0.6, 0.1, 40)
+    near, far = best + random.normal(0, 0.05, 40), best - random.normal(0.2, 0.05, 40)
+
+    def trial(number, scores, accum):
+        return Candidate(f"trial {number}", scores, choices={"grad_accumulation_steps": accum})
+
+    near -= near.mean() - best.mean() + 0.001
+    trials = [trial(0, best, 1), trial(1, near, 4), trial(2, far, 16), trial(3, far - 0.1, 4)]
+    *_, said = judge(trials, []).sentences
+    assert re.fullmatch(
+        r"accum: 1 is better than 16, \+0\.20 \(95 % 0\.1\d to 0\.2\d\); it is not told apart from "
+        r"4, \+0\.00 \(95 % -0\.0\d to 0\.0\d\); by the best trial of each\.",
+        said,
+    ), said
+    assert not any("by the best trial" in each for each in judge(trials[1::2], []).sentences)

@@ -7,8 +7,8 @@ decide whether the winner is to be used.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.results.translations import translations
 from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
-from hawsweep.spec.space import MODEL, apply_settings, corners
+from hawsweep.spec.space import MODEL, Choices, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.attributes import PLAN, SELF_CHECK
 from hawsweep.study.baselines import base_dir, baselines, score_of
@@ -30,7 +30,7 @@ from hawsweep.study.confirm import best_of_all, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
 from hawsweep.study.trials import read_test
-from hawsweep.text import counted, finite
+from hawsweep.text import counted, finite, setting, short_name
 
 Scores = npt.NDArray[np.floating[Any]]
 _BASELINE = re.compile(r"(?:(?P<shots>\d+)-shot )?base(?: (?P<model>.+))?")
@@ -74,6 +74,7 @@ class Candidate:
         test_scores: On the test items; None if it was not tested.
         cost: None for a baseline, and where the settings are not known.
         model: Its base model, if the study has several; else empty.
+        choices: Its values of the keys that the sweep chooses from.
     """
 
     label: str
@@ -81,6 +82,7 @@ class Candidate:
     test_scores: Scores | None = None
     cost: Cost | None = None
     model: str = ""
+    choices: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -191,7 +193,9 @@ def judge(
         tuple(each for each in with_trials if each is first_of_models.get(each.model)),
     )
     said = [*quality, *_preference(best, costlier)]
-    return replace(verdict, sentences=tuple(_sentences(verdict, less, best.model, advice, said)))
+    sentences = _sentences(verdict, less, best.model, advice, said)
+    sentences += _by_choice(best, zip(others, with_trials, strict=True))
+    return replace(verdict, sentences=tuple(sentences))
 
 
 def _cheapest(best: Candidate, tied: Sequence[Candidate]) -> tuple[str, str]:
@@ -266,6 +270,31 @@ def _by_model(verdict: Verdict, model: str) -> Iterator[str]:
         )
 
 
+def _by_choice(best: Candidate, others: Iterable[tuple[Candidate, Lead]]) -> Iterator[str]:
+    """Sentences on each key that the sweep chooses from: the winner's value and the others, by the
+    best trial of each.
+    """
+    pairs = [(each, lead.gain) for each, lead in others if each.model == best.model]
+    for key, value in best.choices.items():
+        gains: dict[Any, Interval] = {}
+        for each, gain in pairs:
+            gains.setdefault(each.choices.get(key), gain)
+        gains.pop(value, None)
+        told = {
+            "is better than": [item for item in gains.items() if item[1].low > 0],
+            "is worse than": [item for item in gains.items() if item[1].high < 0],
+            "is not told apart from": [item for item in gains.items() if not item[1].excludes_zero],
+        }
+        parts = [
+            f"{how} {'; '.join(f'{setting(other)}, {gain_text(gain)}' for other, gain in found)}"
+            for how, found in told.items()
+            if found
+        ]
+        if parts:
+            said = "; it ".join(parts)
+            yield f"{short_name(key)}: {setting(value)} {said}; by the best trial of each."
+
+
 def _recommendation(verdict: Verdict) -> str:
     least = min(verdict.baselines, key=lambda each: each.gain.low)
     where = "on the test split" if least.on_test else "on the validation prompts it was chosen by"
@@ -294,6 +323,8 @@ def gain_text(gain: Interval) -> str:
     if math.isinf(gain.high):  # few prompts with nearly equal values
         digits = 3
         ends = f"at least {gain.low:.{digits}f}" if math.isfinite(gain.low) else "not known"
+    elif math.isinf(gain.low):
+        ends = f"at most {gain.high:.{digits}f}"
     return f"{gain.mean:+.{digits}f} ({100 * gain.level:.3g} % {ends})"
 
 
@@ -339,6 +370,7 @@ def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Ve
             is_tested=is_tested and trial.number == chosen.number,
             cost=None if spec is None else cost_of(spec, trial),
             model=trial.params.get(MODEL, ""),
+            choices={} if spec is None else _choices(spec, trial),
         )
         for trial in complete
         if trial.number in best
@@ -396,6 +428,11 @@ def cost_of(spec: SweepSpec, trial: FrozenTrial) -> Cost | None:
     return Cost(train.iters * train.batch_size, train.lora_parameters.rank, int(peak))
 
 
+def _choices(spec: SweepSpec, trial: FrozenTrial) -> dict[str, Any]:
+    chosen = (key for key, asked in spec.search.items() if isinstance(asked, Choices))
+    return {key: trial.params[key] for key in chosen if key != MODEL and key in trial.params}
+
+
 def _advice(study: optuna.Study, spec: SweepSpec | None) -> str:
     """What may help where nothing is to be used, with the numbers of the self-check."""
     check, helps = study.user_attrs.get(SELF_CHECK) or {}, []
@@ -422,11 +459,12 @@ def _candidate(
     is_tested: bool,
     cost: Cost | None = None,
     model: str = "",
+    choices: Mapping[str, Any] | None = None,
 ) -> Candidate:
     name = SAMPLE_FILES[kind]
     test_scores = _scores(folder / f"test_{name}") if is_tested else np.empty(0)
     tested = test_scores if len(test_scores) else None
-    return Candidate(label, _scores(folder / name), tested, cost, model)
+    return Candidate(label, _scores(folder / name), tested, cost, model, choices or {})
 
 
 def _scores(path: Path) -> npt.NDArray[np.float64]:
