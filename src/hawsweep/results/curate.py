@@ -23,6 +23,7 @@ from hawsweep.data.doubts import (
     pairs_of,
     short,
 )
+from hawsweep.data.language import robust_z
 from hawsweep.data.leaks import words_of
 from hawsweep.data.load import BUNDLED, Splits, is_local
 from hawsweep.data.records import Record, Records, write_records
@@ -36,9 +37,12 @@ from hawsweep.study.trials import trial_of
 
 REMOVED_FILE = "removed.jsonl"
 _SPLITS = ("train", "valid", "test")
+Losses = npt.NDArray[np.float64]
 # The share of references that are likelier after their own source, from which on the model reads
 # the sources.
 _READS = 0.8
+# Deviations below the median, and the share of its loss that a source takes from its reference.
+_FAR, _LITTLE = 2.25, 0.4
 _UNREAD = (
     "Shuffled references were not looked for: the trial's model does not read the sources well "
     "enough."
@@ -111,8 +115,8 @@ def curate(
     study: str,
     trial: int,
     splits: Splits,
-    own: npt.NDArray[np.float64],
-    other: npt.NDArray[np.float64],
+    own: Losses,
+    other: Losses,
 ) -> Curation:
     """Find the doubtful training records.
 
@@ -128,7 +132,7 @@ def curate(
     for at, kind, said in chain(
         doubts_of_texts(pairs, records, splits),
         _conflicts(pairs, records, information),
-        _unrelated(information),
+        _unrelated(own, other),
     ):
         reasons[at].setdefault(kind, said)
 
@@ -150,7 +154,7 @@ def curate(
 def _conflicts(
     pairs: Pairs,
     records: Sequence[Record],
-    information: npt.NDArray[np.float64],
+    information: Losses,
 ) -> Found:
     """Of records with one source and several references those that follow from it much less."""
     by_source: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -170,24 +174,32 @@ def _conflicts(
                 )
 
 
-def _reads_sources(information: npt.NDArray[np.float64]) -> bool:
+def _reads_sources(information: Losses) -> bool:
     known = information[np.isfinite(information)]
     return len(known) >= FEWEST and float(np.mean(known > 0)) >= _READS
 
 
-def _unrelated(information: npt.NDArray[np.float64]) -> Found:
-    """References that the model finds no likelier after their own source than after another's.
+def _unrelated(own: Losses, other: Losses) -> Found:
+    """References that the model finds unlikely after their own source, hardly less than after
+    another's.
 
-    For a shuffled pair both sources are any sources, so that the difference is as often above zero
-    as below.
+    A shuffled pair's source is any source: it takes nothing from the loss of its reference. What
+    the source takes away, less what is left, tells shuffled pairs from hard ones better than either
+    alone; see docs/benchmarks.md.
     """
+    information = other - own
     if not _reads_sources(information):
         return
-    for at in np.flatnonzero(information <= 0).tolist():
+    shares = information / np.maximum(other, 1e-9)
+    usual = float(np.nanmedian(shares))
+    is_hard = own > np.nanmedian(own)
+    is_far = is_hard & (shares < _LITTLE) & (robust_z(information - own) < -_FAR)
+    for at in np.flatnonzero(is_far).tolist():
         yield (
             at,
             "unrelated",
-            "the model finds its reference no likelier after its source than after another",
+            f"beside another source, its own lowers the loss of its reference by {shares[at]:.0%}; "
+            f"usual is {usual:.0%}",
         )
 
 

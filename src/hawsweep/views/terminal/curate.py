@@ -13,7 +13,7 @@ _KINDS = {
     "empty": "empty source or reference",
     "copy": "reference copied from the source",
     "direction": "source and reference exchanged",
-    "language": "another language than its side",
+    "language": "in the language of the other side",
     "length": "unusual length",
     "repeat": "repeats another record",
     "conflict": "same source, worse reference",
