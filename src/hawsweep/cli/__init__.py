@@ -11,6 +11,7 @@ import click
 from hawsweep.cli.common import ErrorGroup
 from hawsweep.cli.compare import compare
 from hawsweep.cli.completion import completion, schema
+from hawsweep.cli.curate import curate
 from hawsweep.cli.dashboard import dashboard
 from hawsweep.cli.data_curve import data_curve
 from hawsweep.cli.doctor import doctor
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 main.add("Prepare", init, preview, validate, explain, plan, doctor)
-main.add("Run", start, stop, enqueue, extend, data_curve, worker)
+main.add("Run", start, stop, enqueue, extend, data_curve, curate, worker)
 main.add("Look", status, list_studies, show, compare, review, dashboard, report)
 main.add("Use", try_, export, score, mcp, completion, schema)
 

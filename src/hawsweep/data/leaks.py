@@ -71,49 +71,71 @@ def _texts(records: Iterable[Record]) -> dict[str, list[str]]:
 def _compare(
     part: str, split: str, texts: Sequence[str], other: str, others: Sequence[str]
 ) -> Leak | None:
-    words = [_words(text) for text in texts]
-    known = {" ".join(each) for each in map(_words, others)}
-    identical = [bool(each) and " ".join(each) in known for each in words]
-    near = _nearly_in(
-        [() if same else each for each, same in zip(words, identical, strict=True)],
-        [_words(text) for text in others[:_MOST_COMPARED]],
-    )
+    known = KnownTexts(others)
+    identical = [known.identical(text) is not None for text in texts]
+    near = [
+        not same and known.near(text) is not None
+        for text, same in zip(texts, identical, strict=True)
+    ]
     leaking = [text for text, a, b in zip(texts, identical, near, strict=True) if a or b]
     if not leaking:
         return None
     return Leak(part, split, other, sum(identical), sum(near), len(texts), leaking[0])
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", folded(text).casefold()))
+class KnownTexts:
+    """Texts among which one is found that is identical to another text, or nearly.
 
-
-def _nearly_in(texts: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> list[bool]:
-    """Whether each text shares ``_NEAR`` of its different words with another.
-
-    Of two such sets one of the rarest words is in both, so that few have to be compared
-    (Chaudhuri, Ganti and Kaushik 2006, prefix filtering).
+    Of two nearly identical sets of words one of the rarest words is in both, so that few have to be
+    compared (Chaudhuri, Ganti and Kaushik 2006, prefix filtering).
     """
-    sets = [frozenset(each) for each in others]
-    frequency = Counter(word for each in sets for word in each)
-    by_word: defaultdict[str, list[int]] = defaultdict(list)
-    for number, each in enumerate(sets):
-        if len(each) >= _LEAST_WORDS:
-            for word in _rarest(each, frequency):
-                by_word[word].append(number)
 
-    def is_near(asked: frozenset[str]) -> bool:
-        if len(asked) < _LEAST_WORDS:
-            return False
-        candidates = {n for word in _rarest(asked, frequency) for n in by_word[word]}
-        return any(_jaccard(asked, sets[number]) >= _NEAR for number in candidates)
+    def __init__(self, texts: Sequence[str]) -> None:
+        words = [words_of(text) for text in texts]
+        self._first: dict[tuple[str, ...], int] = {}
+        for number, each in enumerate(words):
+            self._first.setdefault(each, number)
+        self._sets = [frozenset(each) for each in words[:_MOST_COMPARED]]
+        self._frequency = Counter(word for each in self._sets for word in each)
+        self._by_word: defaultdict[str, list[int]] = defaultdict(list)
+        for number, different in enumerate(self._sets):
+            for word in self._rarest(different):
+                self._by_word[word].append(number)
 
-    return [is_near(frozenset(text)) for text in texts]
+    def identical(self, text: str) -> int | None:
+        """The number of the first text that is identical but for its writing; see ``Leak``."""
+        words = words_of(text)
+        return self._first.get(words) if words else None
+
+    def near(self, text: str, before: int | None = None) -> int | None:
+        """The number of a text that shares ``_NEAR`` of its different words with this one.
+
+        Args:
+            before: Only texts of lower numbers.
+        """
+        asked = frozenset(words_of(text))
+        candidates = {n for word in self._rarest(asked) for n in self._by_word.get(word, ())}
+        return next(
+            (
+                number
+                for number in sorted(candidates)
+                if (before is None or number < before)
+                and _jaccard(asked, self._sets[number]) >= _NEAR
+            ),
+            None,
+        )
+
+    def _rarest(self, words: frozenset[str]) -> list[str]:
+        """Of the words those to look a text up by; none of a short text."""
+        if len(words) < _LEAST_WORDS:
+            return []
+        n_enough = len(words) - ceil(_NEAR * len(words)) + 1
+        return sorted(words, key=lambda word: (self._frequency[word], word))[:n_enough]
 
 
-def _rarest(words: frozenset[str], frequency: Counter[str]) -> list[str]:
-    n_enough = len(words) - ceil(_NEAR * len(words)) + 1
-    return sorted(words, key=lambda word: (frequency[word], word))[:n_enough]
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text as it is compared with others."""
+    return tuple(re.findall(r"\w+", folded(text).casefold()))
 
 
 def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
+from hawsweep.results.companion import SIZE, companion_spec
 from hawsweep.scoring.intervals import LEVEL, Interval
 from hawsweep.spec.space import Choices, apply_settings
 from hawsweep.spec.sweep import SweepSpec
@@ -19,7 +20,6 @@ from hawsweep.study.confirm import confirming_study, winner
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import n_records, trial_of
 
-SIZE = "max_train_samples"
 _MOST_SIZES, _FEWEST_SIZES = 5, 3
 _SMALLEST = 20
 _PATIENCE = 3
@@ -204,21 +204,15 @@ def curve_spec(
             f"A data curve takes {_FEWEST_SIZES} sizes or more. Study {study.study_name!r} has {n} "
             f"training records, for these: {', '.join(map(str, chosen))}."
         )
-    content = spec.model_dump(exclude_unset=True, exclude={"timeout", "stop_when", "report_to"})
-    content["train"] = {**train.model_dump(exclude_unset=True), SIZE: None}
-    content["train"]["early_stopping_patience"] = train.early_stopping_patience or _PATIENCE
-    content["scoring"] = {**content.get("scoring", {}), "test": False}
-    return SweepSpec.model_validate(
-        {
-            **content,
-            "description": f"How much data the settings of trial {trial.number} of "
-            f"{study.study_name} need.",
-            "search": {SIZE: {"choices": chosen}},
-            "enqueue": [{SIZE: size} for size in reversed(chosen)],
-            "trials": len(chosen),
-            "pruning": {"name": "none"},
-            "confirm": {"top": len(chosen) if n_seeds > 1 else 0, "seeds": max(1, n_seeds - 1)},
-        }
+    patience = train.early_stopping_patience or _PATIENCE
+    return companion_spec(
+        study,
+        trial,
+        chosen,
+        n_seeds,
+        description=f"How much data the settings of trial {trial.number} of {study.study_name} "
+        "need.",
+        train={"early_stopping_patience": patience},
     )
 
 

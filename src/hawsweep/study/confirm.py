@@ -14,7 +14,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.spec.space import apply_settings
+from hawsweep.spec.space import Choices, apply_settings
 from hawsweep.spec.sweep import PruningSpec, SamplerSpec, SweepSpec
 from hawsweep.study.attributes import (
     CHOSEN,
@@ -55,13 +55,20 @@ class Confirmation:
 
 
 def wanted(study: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
-    """The trials to confirm and their new seeds; none if there is no choice."""
+    """The trials to confirm and their new seeds; none if one of several settings is complete: there
+    is no choice yet.
+    """
     complete = complete_trials(study)
-    if len(complete) < 2:
+    if len(complete) < (1 if _has_one_setting(spec) else 2):
         return []
     best = sorted(complete, key=lambda trial: (-_value(trial), trial.number))[: spec.confirm.top]
     seeds = range(spec.train.seed + 1, spec.train.seed + 1 + spec.confirm.seeds)
     return [(trial.number, seed) for trial in best for seed in seeds]
+
+
+def _has_one_setting(spec: SweepSpec) -> bool:
+    searched = spec.search.values()
+    return all(isinstance(each, Choices) and len(each.choices) == 1 for each in searched)
 
 
 def expected_s(study: optuna.Study, spec: SweepSpec, n_workers: int) -> float:

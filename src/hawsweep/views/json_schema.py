@@ -15,6 +15,8 @@ from hawsweep.prepare.examine_database import Database
 from hawsweep.prepare.finding import Finding
 from hawsweep.prepare.preview import Preview
 from hawsweep.results.compare_trials import Comparison
+from hawsweep.results.curate import Doubtful
+from hawsweep.results.curate_proof import Proof
 from hawsweep.results.data_curve import SizeRow
 from hawsweep.results.groups import GroupRow
 from hawsweep.results.importance import Insight
@@ -284,6 +286,20 @@ class DataCurveOutput(_Output):
     sentences: list[str]
 
 
+class CurateOutput(_Output):
+    """`hawsweep curate`."""
+
+    study: str
+    trial: int
+    n_records: int
+    removed: list[Doubtful]
+    unchecked: list[str] = Field(description="What could not be looked for.")
+    folder: str | None = Field(description="Of the proposal; null where nothing is proposed.")
+    proof: Proof | None = Field(description="With --prove.")
+    counts: dict[str, int] = Field(description="Records by the kind of doubt.")
+    sentences: list[str]
+
+
 class ExportOutput(BaseModel):
     """`hawsweep export`; more where more was asked for."""
 
@@ -340,6 +356,7 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "show": TypeAdapter(ShowOutput),
     "compare": TypeAdapter(CompareOutput),
     "data-curve": TypeAdapter(DataCurveOutput),
+    "curate": TypeAdapter(CurateOutput),
     "review": TypeAdapter(ReviewOutput | None),
     "score": TypeAdapter(ScoreOutput | MarksOutput),
     "init": TypeAdapter(InitOutput),

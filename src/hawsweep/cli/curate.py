@@ -1,0 +1,130 @@
+"""``hawsweep curate``."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hawsweep.cli.common import json_option, place_options, print_json
+from hawsweep.cli.completion import study_completion, trial_completion
+from hawsweep.study.place import Place
+from hawsweep.views.terminal.console import make_console
+
+if TYPE_CHECKING:
+    import optuna
+
+    from hawsweep.spec.sweep import SweepSpec
+
+
+@click.command()
+@click.argument("name", shell_complete=study_completion)
+@click.option(
+    "--trial",
+    type=int,
+    metavar="N",
+    shell_complete=trial_completion,
+    help="Take this trial's losses and settings instead of the best one's.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Where the proposal is written; default: DATA-curated beside the data.",
+)
+@click.option("--prove", is_flag=True, help="Train the settings on both, and compare.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="With --prove: runs on each of both.",
+)
+@click.option("--plain", is_flag=True, help="Print lines instead of a live picture.")
+@json_option
+@place_options
+def curate(
+    name: str,
+    trial: int | None,
+    out: Path | None,
+    prove: bool,
+    seeds: int,
+    plain: bool,
+    place: Place,
+    as_json: bool,
+) -> None:
+    """Propose the data of the study NAME without the training records that harm.
+
+    Each has its reasons, by its texts and by the best trial's losses. The data stay as they are.
+    With --prove, train the best settings on all records and on the proposal, as trials of the
+    studies NAME-curated-N-all and NAME-curated-N for trial N.
+
+    \b
+    Example: hawsweep curate lr-rank
+             hawsweep curate lr-rank --prove --seeds 3
+    """
+    from hawsweep.data.load import load_data
+    from hawsweep.results.curate import curate as propose
+    from hawsweep.results.curate import curated_trial, proposal_folder, write_proposal
+    from hawsweep.results.curate_proof import proof_specs, read_proof
+    from hawsweep.study.storage import open_storage
+    from hawsweep.study.study import load_study, spec_of
+    from hawsweep.trial.pair_losses import pair_losses
+    from hawsweep.views.terminal.curate import curation_picture, proof_picture
+
+    study = load_study(open_storage(place), name)
+    chosen = curated_trial(study, trial)
+    data = spec_of(study, chosen).data
+    with make_console(stderr=True).status("reading the data") as spinner:
+        splits = load_data(data, spinner.update)
+        losses = pair_losses(study, place, chosen.number, splits, spinner.update)
+        spinner.update("looking at the records")
+        found = propose(name, chosen.number, splits, losses.own, losses.other)
+    if found.removed:
+        folder = out or proposal_folder(data)
+        write_proposal(found, splits, folder)
+        found = replace(found, folder=str(folder))
+    console = make_console()
+    if not as_json:
+        console.print(curation_picture(found))
+    if prove and found.folder is not None:
+        specs = proof_specs(study, place, chosen, Path(found.folder), len(found.removed), seeds)
+        everything, proposal = _train(specs, place, plain=plain, as_json=as_json)
+        found = replace(found, proof=read_proof(everything, proposal, place))
+        if not as_json:
+            console.print(proof_picture(found))
+    if as_json:
+        print_json(found.to_plain())
+
+
+def _train(
+    specs: Mapping[str, "SweepSpec"], place: Place, *, plain: bool, as_json: bool
+) -> list["optuna.Study"]:
+    """Run sweeps one after the other; give their studies."""
+    from hawsweep.errors import SpecChangedError
+    from hawsweep.running.start import run_sweep
+    from hawsweep.views.terminal.live import SweepDisplay
+
+    studies = []
+    for study_name, spec in specs.items():
+        with SweepDisplay(make_console(stderr=as_json), spec.trials, plain=plain) as display:
+            try:
+                outcome = run_sweep(
+                    spec,
+                    study_name,
+                    studies_dir=place.studies_dir,
+                    storage=place.storage_url,
+                    on_event=display,
+                )
+            except SpecChangedError as fault:
+                raise SpecChangedError(
+                    f"Study {study_name!r} proved another proposal, or had other seeds. Remove it "
+                    "to prove this one, or give the same --seeds."
+                ) from fault
+        if outcome.ended == "interrupted":
+            click.echo("Interrupted. The same command goes on.", err=True)
+            sys.exit(130)
+        studies.append(outcome.study)
+    return studies

@@ -1,0 +1,262 @@
+"""Which training records harm: doubts from their texts and from a trained model's losses on them,
+and the data set without those records.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+from optuna.trial import FrozenTrial
+
+from hawsweep.data.doubts import (
+    FEWEST,
+    Found,
+    Pairs,
+    doubts_of_texts,
+    pairs_of,
+    short,
+)
+from hawsweep.data.language import robust_z
+from hawsweep.data.leaks import words_of
+from hawsweep.data.load import BUNDLED, Splits, is_local
+from hawsweep.data.records import Record, Records, write_records
+from hawsweep.errors import DataError, StudyError
+from hawsweep.files import replace_text
+from hawsweep.models.hub import here
+from hawsweep.results.curate_proof import Proof
+from hawsweep.spec.sweep import DataSpec
+from hawsweep.study.confirm import winner
+from hawsweep.study.trials import trial_of
+
+REMOVED_FILE = "removed.jsonl"
+_SPLITS = ("train", "valid", "test")
+Losses = npt.NDArray[np.float64]
+# The share of references that are likelier after their own source, from which on the model reads
+# the sources.
+_READS = 0.8
+# Deviations below the median, and the share of its loss that a source takes from its reference.
+_FAR, _LITTLE = 2.25, 0.4
+_UNREAD = (
+    "Shuffled references were not looked for: the trial's model does not read the sources well "
+    "enough."
+)
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """A training record that is proposed to be left out.
+
+    Attributes:
+        at: Its place among the training records.
+        where: File and line.
+        information: What the model reads of the reference in its source, in nats; None where
+            nothing was measured.
+        reasons: Kinds of doubt, with a sentence each.
+    """
+
+    at: int
+    where: str
+    source: str
+    reference: str
+    information: float | None
+    reasons: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Curation:
+    """A proposal: the records to leave out, the clearest first.
+
+    Attributes:
+        trial: Whose losses were used, of the study ``study``.
+        unchecked: What could not be looked for, in sentences.
+        folder: Of the proposed data set; None where nothing is proposed.
+        proof: Whether it is better; None where that was not asked.
+    """
+
+    study: str
+    trial: int
+    n_records: int
+    removed: tuple[Doubtful, ...]
+    unchecked: tuple[str, ...]
+    folder: str | None = None
+    proof: Proof | None = None
+
+    def counts(self) -> dict[str, int]:
+        """Records by the kind of doubt; one may have several."""
+        kinds = [kind for each in self.removed for kind in each.reasons]
+        return {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)}
+
+    def sentences(self) -> list[str]:
+        """What is proposed, in words."""
+        if not self.removed:
+            said = f"Nothing is proposed: none of {self.n_records:,} training records is doubtful."
+            return [said, *self.unchecked]
+        proved = () if self.proof is None else self.proof.sentences()
+        share = len(self.removed) / self.n_records
+        said = (
+            f"{len(self.removed):,} of {self.n_records:,} training records ({share:.1%}) are "
+            "proposed to be left out."
+        )
+        return [said, *self.unchecked, *proved]
+
+    def to_plain(self) -> dict[str, Any]:
+        """As plain values, for ``--json``."""
+        return {**asdict(self), "counts": self.counts(), "sentences": self.sentences()}
+
+
+def curate(
+    study: str,
+    trial: int,
+    splits: Splits,
+    own: Losses,
+    other: Losses,
+) -> Curation:
+    """Find the doubtful training records.
+
+    Args:
+        own: The loss of each reference after its own source, in nats, ``[records]``; NaN where it
+            was not measured.
+        other: After another record's source.
+    """
+    records = list(splits.train)
+    pairs = pairs_of(records)
+    information = other - own
+    reasons: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for at, kind, said in chain(
+        doubts_of_texts(pairs, records, splits),
+        _conflicts(pairs, records, information),
+        _unrelated(own, other),
+    ):
+        reasons[at].setdefault(kind, said)
+
+    def doubtful(at: int) -> Doubtful:
+        known = float(information[at])
+        said = round(known, 4) if np.isfinite(known) else None
+        return Doubtful(at, records[at].where, *pairs[at], said, reasons[at])
+
+    clearest = sorted(reasons, key=lambda at: (-len(reasons[at]), information[at], at))
+    return Curation(
+        study,
+        trial,
+        len(records),
+        tuple(map(doubtful, clearest)),
+        () if _reads_sources(information) else (_UNREAD,),
+    )
+
+
+def _conflicts(
+    pairs: Pairs,
+    records: Sequence[Record],
+    information: Losses,
+) -> Found:
+    """Of records with one source and several references those that follow from it much less."""
+    by_source: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+    for at, (source, _) in enumerate(pairs):
+        by_source[words_of(source)].append(at)
+    for group in by_source.values():
+        best = max(group, key=lambda at: np.nan_to_num(information[at], nan=-np.inf))
+        for at in group:
+            if words_of(pairs[at][1]) != words_of(pairs[best][1]) and (
+                information[at] < information[best] / 2
+            ):
+                yield (
+                    at,
+                    "conflict",
+                    f"{short(records[best])} has the same source and a reference that follows "
+                    "from it more clearly",
+                )
+
+
+def _reads_sources(information: Losses) -> bool:
+    known = information[np.isfinite(information)]
+    return len(known) >= FEWEST and float(np.mean(known > 0)) >= _READS
+
+
+def _unrelated(own: Losses, other: Losses) -> Found:
+    """References that the model finds unlikely after their own source, hardly less than after
+    another's.
+
+    A shuffled pair's source is any source: it takes nothing from the loss of its reference. What
+    the source takes away, less what is left, tells shuffled pairs from hard ones better than either
+    alone; see docs/benchmarks.md.
+    """
+    information = other - own
+    if not _reads_sources(information):
+        return
+    shares = information / np.maximum(other, 1e-9)
+    usual = float(np.nanmedian(shares))
+    is_hard = own > np.nanmedian(own)
+    is_far = is_hard & (shares < _LITTLE) & (robust_z(information - own) < -_FAR)
+    for at in np.flatnonzero(is_far).tolist():
+        yield (
+            at,
+            "unrelated",
+            f"beside another source, its own lowers the loss of its reference by {shares[at]:.0%}; "
+            f"usual is {usual:.0%}",
+        )
+
+
+def curated_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
+    """The trial whose losses are used: the one asked for, else the best.
+
+    Raises:
+        StudyError: There is none.
+    """
+    trial = winner(study) if number is None else trial_of(study, number)
+    if trial is None:
+        raise StudyError(
+            f"Study {study.study_name!r} has no complete trial yet, by whose losses records are "
+            "judged. Start it, or go on with it."
+        )
+    return trial
+
+
+def proposal_folder(data: Sequence[DataSpec]) -> Path:
+    """Where a proposal is written: beside data on this machine, else in the working folder."""
+    path = here(data[0].path)
+    if is_local(data[0].path) and data[0].path not in BUNDLED:
+        return path.with_name(f"{path.stem if path.is_file() else path.name}-curated")
+    return Path(f"{data[0].path.rpartition('/')[2]}-curated")
+
+
+def write_proposal(curation: Curation, splits: Splits, folder: Path) -> None:
+    """Write the data set without the doubtful records; ``removed.jsonl`` holds those.
+
+    Raises:
+        DataError: The folder is there and holds something else, it cannot be written, or the data
+            have weights.
+    """
+    if splits.weights is not None:
+        raise DataError("The data sets of the study have weights, which one folder cannot hold.")
+    files = {REMOVED_FILE, *(f"{split}.jsonl" for split in _SPLITS)}
+    out = {each.at for each in curation.removed}
+    kept = [at for at in range(len(splits.train)) if at not in out]
+    try:
+        there = {each.name for each in folder.iterdir()} if folder.exists() else {REMOVED_FILE}
+        if REMOVED_FILE not in there or not there <= files:
+            raise DataError(
+                f"{folder} is there already and is no proposal of `hawsweep curate`. Give another "
+                "folder with --out."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        # First the file by which it is known again.
+        lines = (_removed_line(each, splits.train) for each in curation.removed)
+        replace_text(folder / REMOVED_FILE, "".join(lines))
+        parts = {"train": splits.train.take(kept), "valid": splits.valid, "test": splits.test}
+        for name, records in parts.items():
+            if records:
+                write_records(records, folder / f"{name}.jsonl")
+    except OSError as fault:
+        raise DataError(f"{folder} cannot be written: {fault.strerror}.") from fault
+
+
+def _removed_line(each: Doubtful, records: Records) -> str:
+    content = {"where": each.where, "reasons": each.reasons, "record": records[each.at].content}
+    return json.dumps(content, ensure_ascii=False) + "\n"
