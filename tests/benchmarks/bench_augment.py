@@ -42,7 +42,7 @@ def losses_and_scores(asked: argparse.Namespace, seed: int, folder: Path) -> dic
     spec = read_sweep(find_sweep("lr-rank"), changes)
     study = run_sweep(spec, f"seed-{seed}", studies_dir=folder).study
     return {
-        trial.params["augment.name"]: [min(trial.intermediate_values.values()), trial.value]
+        trial.params["augment.name"]: [-max(trial.intermediate_values.values()), trial.value]
         for trial in study.trials
     }
 
