@@ -11,6 +11,7 @@ from tiny_sweep import phrasebook_lines, tiny_sweep
 
 from hawsweep import load_sweep, run_sweep
 from hawsweep.cli import main
+from hawsweep.data.doubts import doubts_of_texts, pairs_of
 from hawsweep.data.load import load_data
 from hawsweep.errors import DataError
 from hawsweep.results.curate import Curation, curate, write_proposal
@@ -18,6 +19,7 @@ from hawsweep.spec.sweep import DataSpec
 from hawsweep.views.json_schema import OUTPUTS
 
 N = 300
+DATA = [DataSpec(path="phrasebook")]
 
 
 def lines_of(split, n, prompt="Translate: {}"):
@@ -133,7 +135,7 @@ def test_proposal_holds_all_but_the_doubtful_records(tmp_path):
     splits = write(tmp_path / "pairs", train=lines_of("train", N), valid=lines_of("valid", 9))
     folder = tmp_path / "pairs-curated"
     for _ in range(2):  # its own folder is written again
-        write_proposal(proposed(splits), splits, folder)
+        write_proposal(proposed(splits), splits, DATA, folder)
     again = load_data([DataSpec(path=str(folder))])
     kept = [each for at, each in enumerate(splits.train) if at != 2]
     assert [each.content for each in again.train] == [each.content for each in kept]
@@ -147,8 +149,46 @@ def test_folder_of_something_else_is_refused(tmp_path):
     splits = write(tmp_path / "pairs", train=lines_of("train", N), valid=lines_of("valid", 9))
     before = (tmp_path / "pairs/train.jsonl").read_bytes()
     with pytest.raises(DataError, match="is no proposal of `hawsweep curate`"):
-        write_proposal(proposed(splits), splits, tmp_path / "pairs")
+        write_proposal(proposed(splits), splits, DATA, tmp_path / "pairs")
+    (tmp_path / "pairs/removed.jsonl").write_text("")  # a proposal on which the study was trained
+    own = [DataSpec(path=str(tmp_path / "pairs"))]
+    with pytest.raises(DataError, match="has the study's own data, which stay as they are"):
+        write_proposal(proposed(splits), splits, own, tmp_path / "pairs")
     assert (tmp_path / "pairs/train.jsonl").read_bytes() == before
+
+
+def test_proposal_takes_an_empty_folder_and_leaves_no_split_of_an_earlier_one(tmp_path):
+    splits = write(tmp_path / "pairs", train=lines_of("train", N), valid=lines_of("valid", 9))
+    folder = tmp_path / "new"
+    folder.mkdir()
+    (folder / ".DS_Store").write_text("")
+    write_proposal(proposed(splits), splits, DATA, folder)
+    (folder / "test.jsonl").write_text("of an earlier one\n")
+    write_proposal(proposed(splits), splits, DATA, folder)
+    names = {each.name for each in folder.iterdir()}
+    assert names == {".DS_Store", "removed.jsonl", "train.jsonl", "valid.jsonl"}
+
+
+def test_what_most_records_do_is_not_doubtful(tmp_path):
+    lines = [("Write a proverb.", each) for each in ("He waʻa", "He lei", "He aloha", "Imua")]
+    splits = write(tmp_path / "pairs", train=lines, valid=lines_of("valid", 9))
+    nothing = np.full(len(lines), np.nan)
+    assert curate("pairs", 0, splits, nothing, nothing).removed == ()
+    copies = [(f"Say {n} again", f"Say {n} again") for n in range(6)]
+    splits = write(tmp_path / "copies", train=copies, valid=lines_of("valid", 9))
+    nothing = np.full(len(copies), np.nan)
+    found = curate("pairs", 0, splits, nothing, nothing)
+    assert found.removed == ()
+    assert "Not proposed: 6 of 6 records for copy, which is usual here." in found.unchecked
+
+
+def test_instruction_that_all_share_makes_no_leak(tmp_path):
+    told = " ".join(f"word{n}" for n in range(40))
+    train = [(f"{told}: {n} lei", f"{n} wreaths") for n in range(60)]
+    valid = [(f"{told}: {n} waʻa", f"{n} canoes") for n in range(9)]
+    splits = write(tmp_path / "pairs", train=[*train, valid[3]], valid=valid)
+    found = list(doubts_of_texts(pairs_of(splits.train), splits.train, splits))
+    assert [(at, kind) for at, kind, _ in found if kind == "leak"] == [(60, "leak")]
 
 
 def test_empty_proposal_is_one_sentence():

@@ -74,15 +74,16 @@ def study(tmp_path):
     return made
 
 
-def test_sizes_are_trained_with_the_settings_of_the_best_trial(study):
-    spec = curve_spec(study, curve_trial(study, None), None, n_seeds=1)
+def test_sizes_are_trained_with_the_settings_of_the_best_trial(study, tmp_path):
+    place = Place(tmp_path / "studies")
+    spec = curve_spec(study, curve_trial(study, None), place, None, n_seeds=1)
     assert spec.search["max_train_samples"].choices == (20, 62, 190, 600, 1854)
     assert [each["max_train_samples"] for each in spec.enqueue] == [1854, 600, 190, 62, 20]
     assert (spec.train.learning_rate, spec.train.iters, spec.trials) == (2e-3, 40, 5)
     assert (spec.pruning.name, spec.confirm.top, spec.timeout) == ("none", 0, None)
     assert spec.train.early_stopping_patience == 3
     assert not spec.scoring.test
-    again = curve_spec(study, curve_trial(study, 0), [90, 400], n_seeds=3)
+    again = curve_spec(study, curve_trial(study, 0), place, [90, 400], n_seeds=3)
     assert again.search["max_train_samples"].choices == (90, 400, 1854)
     assert (again.confirm.top, again.confirm.seeds) == (3, 2)
 
@@ -95,9 +96,10 @@ def test_sizes_are_trained_with_the_settings_of_the_best_trial(study):
         ([90], "takes 3 sizes or more. Study 'pairs' has 1854 training records, for these: 90"),
     ],
 )
-def test_sizes_that_make_no_curve_are_refused(study, sizes, says):
+def test_sizes_that_make_no_curve_are_refused(study, tmp_path, sizes, says):
+    place = Place(tmp_path / "studies")
     with pytest.raises(StudyError, match=says):
-        curve_spec(study, curve_trial(study, None), sizes, 1)
+        curve_spec(study, curve_trial(study, None), place, sizes, 1)
 
 
 def test_study_without_a_complete_trial_has_no_curve(study):

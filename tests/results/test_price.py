@@ -104,6 +104,14 @@ def test_cheap_trial_that_is_worse_is_not_preferred(tmp_path):
     assert winner(study).number == 1
 
 
+def test_choice_that_was_interrupted_is_made_again(tmp_path):
+    place = Place(tmp_path / "studies")
+    study, spec = with_adapters("tie", place, 0, 1, 2)
+    study.set_user_attr("chosen", {"trial": 2, "of": 0, "is_settled": False})
+    settle_preference(study, place, spec["cheap"])
+    assert winner(study).number == 1
+
+
 def test_what_the_test_split_says_changes_no_choice(tmp_path):
     place = Place(tmp_path / "studies")
     study, spec = with_adapters("tie", place, 0, 1, 2)

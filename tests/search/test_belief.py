@@ -48,6 +48,12 @@ def test_nothing_is_known_before_three_trials_have_shown_something():
     assert find_belief(sweep(), study(*SPREAD[:3]), 4) is not None
 
 
+def test_one_trial_seen_often_is_one_trial():
+    (trial,) = study(SPREAD[0])
+    trial.intermediate_values = dict.fromkeys((12, 25, 50, 100), -1.0)
+    assert find_belief(sweep(), [trial], 4) is None
+
+
 def test_what_trials_show_is_known():
     belief = find_belief(sweep(), study(*SPREAD), 4)
     rate, rank = belief.keys

@@ -122,6 +122,21 @@ def test_earlier_losses_say_how_lower_rates_come_down():
     assert abs(found[8].lag) < lags[0] / 4  # far away nothing is expected
 
 
+def test_of_many_trials_the_best_and_newest_keep_what_was_seen_earlier():
+    curve = dict.fromkeys(range(5, 101, 5), 1.0)
+    trials = numbered(*(trial(of(1e-5 * (1 + n / 100)), curve) for n in range(150)))
+    found = observe(trials, ITERS)
+    assert len(found) == 200
+    assert sum(each.is_last for each in found) == 150
+    early = {each.number for each in found if not each.is_last}
+    assert len(early) == 17  # three each, of the first in order
+
+
+def test_loss_before_the_first_step_says_nothing():
+    trials = numbered(trial(of(1e-4), {0: 3.0}), trial(of(2e-4), {100: 1.0}))
+    assert [each.number for each in observe(trials, ITERS)] == [1]
+
+
 @pytest.mark.parametrize("loss", [40.0, math.inf, math.nan])
 def test_divergence_counts_no_more_than_being_far_behind(loss):
     trials = numbered(trial(of(1e-4), {100: 1.0}), trial(of(1e-3), {100: loss}))

@@ -16,6 +16,7 @@ from hawsweep.errors import DataError, ModelError
 from hawsweep.models import hub
 from hawsweep.models.resolve import resolve_model
 from hawsweep.planning.share_memory import WorkerShares
+from hawsweep.results.companion import companion_spec
 from hawsweep.running import start
 from hawsweep.spec.read import read_sweep
 from hawsweep.spec.sweep import DataSpec
@@ -73,6 +74,9 @@ def test_trial_answers_from_another_folder_and_in_a_moved_project(
     assert dict(asked.answers(asked.prompt("Aloha"))).keys() == {"base", "trial"}
     found = spec_of(study, study.trials[0], place)
     assert (found.model, found.data[0].path) == (str(project / MODEL), str(project / "pairs"))
+    texts = {"description": "", "train": {}}
+    beside = companion_spec(study, study.trials[0], place, [8], 1, **texts)
+    assert (beside.model, beside.data[0].path) == (found.model, found.data[0].path)
 
 
 @pytest.mark.parametrize(

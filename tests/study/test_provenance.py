@@ -8,6 +8,7 @@ import pytest
 
 from hawsweep.errors import SpecChangedError
 from hawsweep.spec.read import check_sweep
+from hawsweep.spec.space import Choices
 from hawsweep.study import provenance
 from hawsweep.study.place import Place
 from hawsweep.study.provenance import fingerprints, git_state, start_record
@@ -61,6 +62,19 @@ def test_metric_of_ones_own_is_part_of_it(model, tmp_path, monkeypatch):
     (tmp_path / "judge.py").write_text("def metric(*_): return 0.5")
     assert fingerprints(sweep("judge:metric"), model, DATA)["metric"] != before["metric"]
     assert "metric" not in fingerprints(sweep(), model, DATA)
+
+
+def test_augmentation_of_ones_own_is_part_of_it(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    search = {"augment.name": Choices(choices=("none", "mine:f", "diacritics"))}
+    asked = sweep().model_copy(update={"search": search})
+    (tmp_path / "mine.py").write_text("def f(source, reference): return None")
+    before = fingerprints(asked, model, DATA)
+    (tmp_path / "mine.py").write_text("def f(source, reference): return source, reference")
+    changed = {
+        key for key, value in fingerprints(asked, model, DATA).items() if before[key] != value
+    }
+    assert changed == {"augment mine:f"}
 
 
 def test_commit_and_its_changes_are_noted(tmp_path):

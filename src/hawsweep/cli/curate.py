@@ -66,8 +66,13 @@ def curate(
              hawsweep curate lr-rank --prove --seeds 3
     """
     from hawsweep.data.load import load_data
+    from hawsweep.results.curate import (
+        check_no_weights,
+        curated_trial,
+        proposal_folder,
+        write_proposal,
+    )
     from hawsweep.results.curate import curate as propose
-    from hawsweep.results.curate import curated_trial, proposal_folder, write_proposal
     from hawsweep.results.curate_proof import proof_specs, read_proof
     from hawsweep.study.storage import open_storage
     from hawsweep.study.study import load_study, spec_of
@@ -76,21 +81,23 @@ def curate(
 
     study = load_study(open_storage(place), name)
     chosen = curated_trial(study, trial)
-    data = spec_of(study, chosen).data
+    data = spec_of(study, chosen, place).data
     with make_console(stderr=True).status("reading the data") as spinner:
         splits = load_data(data, spinner.update)
+        check_no_weights(splits)
         losses = pair_losses(study, place, chosen.number, splits, spinner.update)
         spinner.update("looking at the records")
         found = propose(name, chosen.number, splits, losses.own, losses.other)
     if found.removed:
         folder = out or proposal_folder(data)
-        write_proposal(found, splits, folder)
+        write_proposal(found, splits, data, folder)
         found = replace(found, folder=str(folder))
     console = make_console()
     if not as_json:
         console.print(curation_picture(found))
     if prove and found.folder is not None:
-        specs = proof_specs(study, place, chosen, Path(found.folder), len(found.removed), seeds)
+        folder = Path(found.folder)
+        specs = proof_specs(study, place, chosen, splits, folder, len(found.removed), seeds)
         everything, proposal = _train(specs, place, plain=plain, as_json=as_json)
         found = replace(found, proof=read_proof(everything, proposal, place))
         if not as_json:
@@ -120,8 +127,8 @@ def _train(
                 )
             except SpecChangedError as fault:
                 raise SpecChangedError(
-                    f"Study {study_name!r} proved another proposal, or had other seeds. Remove it "
-                    "to prove this one, or give the same --seeds."
+                    f"Study {study_name!r} proved another proposal, or was made otherwise: {fault} "
+                    "To prove this one, remove that study."
                 ) from fault
         if outcome.ended == "interrupted":
             click.echo("Interrupted. The same command goes on.", err=True)

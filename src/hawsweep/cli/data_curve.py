@@ -72,7 +72,7 @@ def data_curve(
     study_name = study_name or curve_name(name, chosen.number)
     if asked is None and study_name in study_names(storage):
         asked = sizes_of(load_study(storage, study_name))
-    spec = curve_spec(study, chosen, asked, seeds)
+    spec = curve_spec(study, chosen, place, asked, seeds)
     with SweepDisplay(make_console(stderr=as_json), spec.trials, plain=plain) as display:
         try:
             outcome = run_sweep(

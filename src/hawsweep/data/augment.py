@@ -15,7 +15,7 @@ from hawsweep.data.normal_text import nfc, without_diacritics
 from hawsweep.data.records import Record, Records, concatenate, store_records
 from hawsweep.errors import DataError
 from hawsweep.machine.own_code import load_function
-from hawsweep.spec.space import Choices
+from hawsweep.spec.space import choices_of
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 
@@ -80,8 +80,7 @@ def augment(spec: SweepSpec, records: Records) -> Augmented:
         DataError: No record has a variant, or a person's function fails with one.
         SpecError: There is no such function.
     """
-    asked = spec.search.get("augment.name")
-    names = asked.choices if isinstance(asked, Choices) else (spec.train.augment.name,)
+    names = choices_of(spec.search.get("augment.name"), spec.train.augment.name)
     parts, origins = [records], [np.arange(len(records))]
     kinds = [NONE] * len(records)
     for name in map(str, names):

@@ -49,10 +49,17 @@ def doubts_of_texts(pairs: Pairs, records: Sequence[Record], splits: Splits) -> 
 def pairs_of(records: Sequence[Record]) -> list[tuple[str, str]]:
     """Sources and references; of the sources without what nearly all begin and end with."""
     sources = [record.source for record in records]
-    start, end = _common_start(sources), _common_start([each[::-1] for each in sources])
-    cut = [each.removeprefix(start).removesuffix(end[::-1]).strip() for each in sources]
+    cut = cut_sources(sources, sources)
     references = [(record.reference or "").strip() for record in records]
     return list(zip(cut, references, strict=True))
+
+
+def cut_sources(sources: Sequence[str], usual: Sequence[str]) -> list[str]:
+    """Sources without what nearly all of the ``usual`` ones begin and end with."""
+    start, end = _common_start(usual), _common_start([each[::-1] for each in usual])
+    cut = [each.removeprefix(start).removesuffix(end[::-1]).strip() for each in sources]
+    # Where all ask the same that is no instruction before a source.
+    return cut if 2 * sum(map(bool, cut)) > len(cut) else [each.strip() for each in sources]
 
 
 def _common_start(texts: Sequence[str]) -> str:
@@ -67,7 +74,7 @@ def _copies(pairs: Pairs) -> Found:
     for at, (source, reference) in enumerate(pairs):
         if not reference or not source:
             yield at, "empty", f"its {'source' if reference else 'reference'} is empty"
-        elif words_of(source) == words_of(reference):
+        elif words_of(source) and words_of(source) == words_of(reference):
             yield at, "copy", "its reference is its source"
 
 
@@ -130,11 +137,15 @@ def _same_order(one: str, other: str) -> bool:
 
 
 def _leaks(records: Sequence[Record], others: Sequence[Record], name: str) -> Found:
-    known = KnownTexts([each.source for each in others])
-    for at, record in enumerate(records):
-        same, how = known.identical(record.source), ""
+    usual = [each.source for each in records]
+    sources, theirs = cut_sources(usual, usual), cut_sources([o.source for o in others], usual)
+    known = KnownTexts(theirs)
+    for at, source in enumerate(sources):
+        same, how = known.identical(source), ""
         if same is None:
-            same, how = known.near(record.source), "nearly "
+            same, how = known.near(source), "nearly "
+            if same is not None and not _same_order(source, theirs[same]):
+                continue
         if same is not None:
             yield at, "leak", f"its source is {how}that of {short(others[same])} ({name})"
 

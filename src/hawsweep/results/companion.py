@@ -8,6 +8,7 @@ from optuna.trial import FrozenTrial
 
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
+from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 
 SIZE = "max_train_samples"
@@ -16,6 +17,7 @@ SIZE = "max_train_samples"
 def companion_spec(
     study: optuna.Study,
     trial: FrozenTrial,
+    place: Place,
     sizes: Sequence[int],
     n_seeds: int,
     *,
@@ -31,7 +33,7 @@ def companion_spec(
         train: Changes of the settings.
         changes: Of other sections.
     """
-    spec = spec_of(study, trial)
+    spec = spec_of(study, trial, place)
     settings = apply_settings(spec.train, trial.params).model_dump(exclude_unset=True)
     content = spec.model_dump(exclude_unset=True, exclude={"timeout", "stop_when", "report_to"})
     return SweepSpec.model_validate(

@@ -3,7 +3,8 @@ and the data set without those records.
 """
 
 import json
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -28,7 +29,7 @@ from hawsweep.data.leaks import words_of
 from hawsweep.data.load import BUNDLED, Splits, is_local
 from hawsweep.data.records import Record, Records, write_records
 from hawsweep.errors import DataError, StudyError
-from hawsweep.files import replace_text
+from hawsweep.files import replace_text, replacing
 from hawsweep.models.hub import here
 from hawsweep.results.curate_proof import Proof
 from hawsweep.spec.sweep import DataSpec
@@ -44,8 +45,8 @@ _READS = 0.8
 # Deviations below the median, and the share of its loss that a source takes from its reference.
 _FAR, _LITTLE = 2.25, 0.4
 _UNREAD = (
-    "Shuffled references were not looked for: the trial's model does not read the sources well "
-    "enough."
+    "Shuffled and conflicting references were not looked for: the trial's model does not read the "
+    "sources well enough."
 )
 
 
@@ -136,6 +137,8 @@ def curate(
     ):
         reasons[at].setdefault(kind, said)
 
+    usual = _drop_usual(reasons, len(records))
+
     def doubtful(at: int) -> Doubtful:
         known = float(information[at])
         said = round(known, 4) if np.isfinite(known) else None
@@ -147,8 +150,23 @@ def curate(
         trial,
         len(records),
         tuple(map(doubtful, clearest)),
-        () if _reads_sources(information) else (_UNREAD,),
+        (*usual, *(() if _reads_sources(information) else (_UNREAD,))),
     )
+
+
+def _drop_usual(reasons: dict[int, dict[str, str]], n_records: int) -> list[str]:
+    """Leave out kinds of doubt that most records give: such data are meant to be so."""
+    counts = Counter(kind for each in reasons.values() for kind in each)
+    usual = [kind for kind, n in counts.items() if 2 * n > n_records]
+    for at, each in list(reasons.items()):
+        for kind in usual:
+            each.pop(kind, None)
+        if not each:
+            del reasons[at]
+    return [
+        f"Not proposed: {counts[kind]:,} of {n_records:,} records for {kind}, which is usual here."
+        for kind in usual
+    ]
 
 
 def _conflicts(
@@ -156,13 +174,16 @@ def _conflicts(
     records: Sequence[Record],
     information: Losses,
 ) -> Found:
-    """Of records with one source and several references those that follow from it much less."""
-    by_source: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
-    for at, (source, _) in enumerate(pairs):
-        by_source[words_of(source)].append(at)
-    for group in by_source.values():
+    """Of records that ask the same and have several references those that follow much less."""
+    if not _reads_sources(information):
+        return
+    asking_same: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+    for at, record in enumerate(records):
+        if words := words_of(" ".join(record.texts[:-1])):
+            asking_same[words].append(at)
+    for group in asking_same.values():
         best = max(group, key=lambda at: np.nan_to_num(information[at], nan=-np.inf))
-        for at in group:
+        for at in group if information[best] > 0 else ():
             if words_of(pairs[at][1]) != words_of(pairs[best][1]) and (
                 information[at] < information[best] / 2
             ):
@@ -220,27 +241,46 @@ def curated_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
 
 def proposal_folder(data: Sequence[DataSpec]) -> Path:
     """Where a proposal is written: beside data on this machine, else in the working folder."""
-    path = here(data[0].path)
+    path = Path(os.path.abspath(here(data[0].path)))
     if is_local(data[0].path) and data[0].path not in BUNDLED:
         return path.with_name(f"{path.stem if path.is_file() else path.name}-curated")
     return Path(f"{data[0].path.rpartition('/')[2]}-curated")
 
 
-def write_proposal(curation: Curation, splits: Splits, folder: Path) -> None:
-    """Write the data set without the doubtful records; ``removed.jsonl`` holds those.
+def check_no_weights(splits: Splits) -> None:
+    """Refuse data that one folder cannot hold.
 
     Raises:
-        DataError: The folder is there and holds something else, it cannot be written, or the data
-            have weights.
+        DataError: A data set has a weight.
     """
     if splits.weights is not None:
         raise DataError("The data sets of the study have weights, which one folder cannot hold.")
+
+
+def write_proposal(
+    curation: Curation, splits: Splits, data: Sequence[DataSpec], folder: Path
+) -> None:
+    """Write the data set without the doubtful records; ``removed.jsonl`` holds those.
+
+    Args:
+        data: What the splits were read from.
+
+    Raises:
+        DataError: The folder is there and holds something else or the data themselves, or it
+            cannot be written.
+    """
+    if any(folder.resolve() == Path(here(each.path)).resolve() for each in data):
+        raise DataError(
+            f"{folder} has the study's own data, which stay as they are. Give another folder with "
+            "--out."
+        )
     files = {REMOVED_FILE, *(f"{split}.jsonl" for split in _SPLITS)}
     out = {each.at for each in curation.removed}
     kept = [at for at in range(len(splits.train)) if at not in out]
     try:
-        there = {each.name for each in folder.iterdir()} if folder.exists() else {REMOVED_FILE}
-        if REMOVED_FILE not in there or not there <= files:
+        names = (each.name for each in folder.iterdir()) if folder.exists() else ()
+        there = {name for name in names if not name.startswith(".")}
+        if there and (REMOVED_FILE not in there or not there <= files):
             raise DataError(
                 f"{folder} is there already and is no proposal of `hawsweep curate`. Give another "
                 "folder with --out."
@@ -251,8 +291,12 @@ def write_proposal(curation: Curation, splits: Splits, folder: Path) -> None:
         replace_text(folder / REMOVED_FILE, "".join(lines))
         parts = {"train": splits.train.take(kept), "valid": splits.valid, "test": splits.test}
         for name, records in parts.items():
+            path = folder / f"{name}.jsonl"
             if records:
-                write_records(records, folder / f"{name}.jsonl")
+                with replacing(path) as beside:
+                    write_records(records, beside)
+            else:
+                path.unlink(missing_ok=True)  # of an earlier proposal
     except OSError as fault:
         raise DataError(f"{folder} cannot be written: {fault.strerror}.") from fault
 

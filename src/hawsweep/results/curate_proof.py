@@ -10,17 +10,21 @@ import numpy.typing as npt
 import optuna
 from optuna.trial import FrozenTrial
 
+from hawsweep.data.columns import GROUP
+from hawsweep.data.load import Splits
 from hawsweep.errors import StudyError
 from hawsweep.files import read_json_lines
 from hawsweep.layout import LOSSES_FILE, SAMPLE_FILES
 from hawsweep.results.companion import companion_spec
 from hawsweep.scoring.intervals import Interval, difference_interval
+from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.baselines import score_of
 from hawsweep.study.confirm import confirming_study
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import complete_trials, n_records
+from hawsweep.text import counted
 
 # Far from the seeds of confirming runs.
 _NEW_SEEDS = 1000
@@ -60,24 +64,46 @@ class Proof:
 
 
 def proof_specs(
-    study: optuna.Study, place: Place, trial: FrozenTrial, folder: Path, n_removed: int, seeds: int
+    study: optuna.Study,
+    place: Place,
+    trial: FrozenTrial,
+    splits: Splits,
+    folder: Path,
+    n_removed: int,
+    seeds: int,
 ) -> dict[str, SweepSpec]:
     """The sweeps that train a trial's settings on all records and on the proposal, by their names:
     equal steps, new seeds, the same validation examples.
+
+    Raises:
+        StudyError: The trial's losses are gone, or the proposal has no batch.
     """
     spec = spec_of(study, trial)
     n = n_records(study, "train")
+    batch = apply_settings(spec.train, trial.params).batch_size
+    if n - n_removed < batch:
+        raise StudyError(
+            f"The proposal has {counted(n - n_removed, 'record')}, and a batch is {batch}: it "
+            "cannot be trained on."
+        )
+    losses = place.trial_dir(study.study_name, trial.number) / LOSSES_FILE
+    if not losses.is_file():
+        raise StudyError(
+            f"Trial {trial.number} of study {study.study_name!r} has no {losses.name}, which says "
+            "on how many examples it was validated. Name another by --trial."
+        )
     new = {"seed": (spec.train.seed + _NEW_SEEDS) % 2**32, "early_stopping_patience": None}
-    n_valid = len(np.load(place.trial_dir(study.study_name, trial.number) / LOSSES_FILE))
-    validation = {"validation": {"max_examples": n_valid}}
-    first = spec.data[0]
-    proposal = {"path": str(folder.resolve()), "normalize": first.normalize, "group": first.group}
+    validation = {"validation": {"max_examples": len(np.load(losses))}}
+    # Its texts are written as data.normalize asks already.
+    key = splits.train[0].group_key
+    proposal = {"path": str(folder.resolve()), "group": None if key == GROUP else key}
     settings = f"The settings of trial {trial.number} of {study.study_name}"
     name = f"{study.study_name}-curated-{trial.number}"
     return {
         f"{name}-all": companion_spec(
             study,
             trial,
+            place,
             [n],
             seeds,
             description=f"{settings} on all records.",
@@ -87,6 +113,7 @@ def proof_specs(
         name: companion_spec(
             study,
             trial,
+            place,
             [n - n_removed],
             seeds,
             description=f"{settings} on the proposal of curate.",

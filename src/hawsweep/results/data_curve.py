@@ -17,6 +17,7 @@ from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BEST_ITERATION, SELF_CHECK, VAL_LOSS
 from hawsweep.study.baselines import base_values
 from hawsweep.study.confirm import confirming_study, winner
+from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import n_records, trial_of
 
@@ -177,7 +178,11 @@ def curve_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
 
 
 def curve_spec(
-    study: optuna.Study, trial: FrozenTrial, sizes: Sequence[int] | None, n_seeds: int
+    study: optuna.Study,
+    trial: FrozenTrial,
+    place: Place,
+    sizes: Sequence[int] | None,
+    n_seeds: int,
 ) -> SweepSpec:
     """The sweep that trains a trial's settings on parts of the data, each within the larger.
 
@@ -208,6 +213,7 @@ def curve_spec(
     return companion_spec(
         study,
         trial,
+        place,
         chosen,
         n_seeds,
         description=f"How much data the settings of trial {trial.number} of {study.study_name} "

@@ -15,6 +15,7 @@ from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import CHOSEN
 from hawsweep.study.confirm import best_of_all
 from hawsweep.study.place import Place
+from hawsweep.study.trials import n_test_opened, read_test
 
 # Smaller differences in time and memory may be chance: other programs run beside a sweep.
 TOLERANCE = 0.1
@@ -92,25 +93,32 @@ def settle_preference(study: optuna.Study, place: Place, spec: SweepSpec) -> Non
     those that are not told apart from the best.
 
     It has an adapter, and is better than the untuned model by validation prompts if the best is.
-    It is chosen once for each best trial, before the test split is opened: what the test split
-    says must not change the choice.
+    It is chosen before the test split is opened, and stays for that best trial: what the test
+    split says must not change the choice.
     """
     known, best = study.user_attrs.get(CHOSEN), best_of_all(study)
     if spec.prefer != "cheap" or best is None:
         if known is not None:
             study.set_user_attr(CHOSEN, None)
         return
-    if known is not None and known["of"] == best.number:
+    is_known = known is not None and known["of"] == best.number and known.get("is_settled")
+    if is_known and (n_test_opened(study) or read_test(study)):
         return
-    study.set_user_attr(CHOSEN, {"trial": best.number, "of": best.number})
+
+    def choose(number: int, *, is_settled: bool) -> None:
+        chosen = {"trial": number, "of": best.number, "is_settled": is_settled}
+        if study.user_attrs.get(CHOSEN) != chosen:
+            study.set_user_attr(CHOSEN, chosen)
+
     verdict = judge_study(study, place)
     for number in _cheaper(
         study, place, spec, best.number, () if verdict is None else verdict.ties
     ):
-        study.set_user_attr(CHOSEN, {"trial": number, "of": best.number})
+        choose(number, is_settled=False)
         if verdict is None or not verdict.ships or trial_to_use(study, place) is not None:
+            choose(number, is_settled=True)
             return
-        study.set_user_attr(CHOSEN, {"trial": best.number, "of": best.number})
+    choose(best.number, is_settled=True)
 
 
 def _cheaper(
@@ -121,6 +129,8 @@ def _cheaper(
     most = cost_of(spec, trials[best])
     found = []
     for number in (int(label.removeprefix("trial ")) for label in ties):
+        if trials[number].params.get(MODEL) != trials[best].params.get(MODEL):
+            continue  # ranks of two models are not comparable
         cost, folder = cost_of(spec, trials[number]), place.trial_dir(study.study_name, number)
         if most is None or cost is None or not (folder / ADAPTER_DIR).is_dir():
             continue

@@ -278,7 +278,8 @@ def _by_choice(best: Candidate, others: Iterable[tuple[Candidate, Lead]]) -> Ite
     for key, value in best.choices.items():
         gains: dict[Any, Interval] = {}
         for each, gain in pairs:
-            gains.setdefault(each.choices.get(key), gain)
+            if key in each.choices:
+                gains.setdefault(each.choices[key], gain)
         gains.pop(value, None)
         told = {
             "is better than": [item for item in gains.items() if item[1].low > 0],

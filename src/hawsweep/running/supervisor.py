@@ -154,6 +154,9 @@ class Supervisor:
                 if not work.wants_trials and work.may_confirm:
                     work = self._work(n_to_confirm=self._queue_confirmations())
                 trains = work.wants_trials or bool(work.n_to_confirm)
+                if not trains and not self._joins:
+                    settle_preference(self._study, self._place, self._spec)
+                    work = self._work()
                 if trains or (work.wants_test and not self._joins):
                     for number in range(self._shares.n_workers if trains else 1):
                         self._start_worker(number)

@@ -66,7 +66,7 @@ def find_belief(spec: SweepSpec, trials: Sequence[FrozenTrial], n_next: int) -> 
     space = Coordinates(spec.search)
     known = [each for each in within(space, trials) if each.state != TrialState.FAIL]
     observed = observe(known, spec.train.iters)
-    if len(observed) < _FEWEST_OBSERVED:
+    if sum(each.is_last for each in observed) < _FEWEST_OBSERVED:
         return None
     process, _ = fit_process(space, observed)
     observed = sorted((each for each in observed if each.is_last), key=lambda each: each.loss)[

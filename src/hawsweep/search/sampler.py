@@ -122,13 +122,16 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
             is_last = step == max(curve)
             behind = min(behind, _MOST_BEHIND)
             found.append(Observation(trial.params, behind, noise, trial.number, lag, is_last))
-    # The cost grows with the cube of them; the best and the newest say most.
-    if len(found) <= _MOST_OBSERVED:
-        return found
-    found = [each for each in found if each.is_last]
-    lowest = sorted(found, key=lambda each: each.loss)[: _MOST_OBSERVED // 2]
-    newest = [each for each in found if each not in lowest][-(_MOST_OBSERVED // 2) :]
-    return [*lowest, *newest]
+    # The cost grows with the cube of them; the best and the newest say most, and all that has been
+    # seen of them as far as there is room.
+    last = [each for each in found if each.is_last]
+    lowest = sorted(last, key=lambda each: each.loss)[: _MOST_OBSERVED // 2]
+    newest = [each for each in last if each not in lowest][-(_MOST_OBSERVED // 2) :]
+    kept = [*lowest, *newest]
+    ranks = {each.number: rank for rank, each in enumerate(kept)}
+    earlier = [each for each in found if not each.is_last and each.number in ranks]
+    earlier.sort(key=lambda each: ranks[each.number])
+    return [*kept, *earlier[: _MOST_OBSERVED - len(kept)]]
 
 
 def _rate(trial: FrozenTrial) -> float:
@@ -140,7 +143,7 @@ def _compared_at(curve: Mapping[int, float], iters: int) -> list[int]:
     its distance changed shows how far early ones can be trusted.
     """
     earlier = (max((s for s in curve if s <= share * iters), default=0) for share in _SHARES)
-    return sorted({max(curve), *filter(None, earlier)})
+    return sorted(step for step in {max(curve), *earlier} if step > 0)
 
 
 class GaussianProcessSampler(BaseSampler):

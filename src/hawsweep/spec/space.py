@@ -115,6 +115,11 @@ SEARCHABLE: dict[str, type] = {
 }
 
 
+def choices_of(asked: Range | Choices | None, fixed: SearchValue) -> tuple[SearchValue, ...]:
+    """The values that trials have of a key with names; ``fixed`` where it is not searched."""
+    return asked.choices if isinstance(asked, Choices) else (fixed,)
+
+
 def size_of(asked: Range | Choices, value: SearchValue) -> float:
     """A number as it is compared with others of its key: all blocks, -1, are more than any
     number of them that is named beside it.

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hawsweep.spec.space import choices_of
 from hawsweep.spec.sweep import SweepSpec
 
 _PACKAGES = ("hawsweep", "mlx", "mlx-lm", "optuna", "sentence-transformers", "transformers")
@@ -41,7 +42,8 @@ def fingerprints(
     data: Mapping[str, str],
     others: Mapping[str, Path] | None = None,
 ) -> dict[str, str]:
-    """Fingerprints of things that the spec only names: splits, models, and a custom metric.
+    """Fingerprints of things that the spec only names: splits, models, a custom metric and
+    augmentation.
 
     Args:
         data: See ``load.Splits.fingerprint``.
@@ -49,9 +51,12 @@ def fingerprints(
     """
     found = {**data, "model": _of_folder(model_path)}
     found |= {f"model {name}": _of_folder(path) for name, path in (others or {}).items()}
-    module, colon, _ = spec.scoring.metric.partition(":")
-    if colon:
-        found["metric"] = _digest([Path(f"{module}.py")])
+    names = choices_of(spec.search.get("augment.name"), spec.train.augment.name)
+    own = {"metric": spec.scoring.metric, **{f"augment {name}": str(name) for name in names}}
+    for key, name in own.items():
+        module, colon, _ = name.partition(":")
+        if colon:
+            found[key] = _digest([Path(f"{module}.py")])
     return found
 
 

@@ -1,6 +1,7 @@
 """A trial's losses on the training references: each after its own source and after another's."""
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from zipfile import BadZipFile
 
@@ -56,7 +57,8 @@ def pair_losses(
         DataError: The data have changed, a record has no answer, or one does not keep the
             template's contract.
     """
-    if not splits.fingerprint().items() <= study.user_attrs[SPEC]["fingerprints"].items():
+    known = study.user_attrs.get(SPEC, {}).get("fingerprints", {})
+    if not splits.fingerprint().items() <= known.items():
         raise DataError(
             f"The data of study {study.study_name!r} has changed since. Restore it: the trial's "
             "losses are those of what it was trained on."
@@ -83,7 +85,8 @@ def pair_losses(
         progress(f"losses of {len(records):,} references after other sources")
         others = with_other_sources(records)
         other = _losses(loaded, others, train.max_seq_length, train.batch_size)
-    with replacing(path) as beside, beside.open("wb") as file:
+    # A study that cannot be written is measured again the next time.
+    with suppress(OSError), replacing(path) as beside, beside.open("wb") as file:
         np.savez(file, own=own, other=other)
     return PairLosses(own, other)
 
