@@ -206,7 +206,7 @@ def _unrelated(own: Losses, other: Losses) -> Found:
 
     A shuffled pair's source is any source: it takes nothing from the loss of its reference. What
     the source takes away, less what is left, tells shuffled pairs from hard ones better than either
-    alone; see docs/benchmarks.md.
+    alone.
     """
     information = other - own
     if not _reads_sources(information):
