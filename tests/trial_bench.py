@@ -77,14 +77,14 @@ class Sweep:
             self.spec, model, splits, FixedScorer(), Path(data_dir), self.base_dir
         )
 
-    def run(self, **settings):
+    def run(self, tell=lambda *_, **__: None, **settings):
         """Run a trial with these settings; give it as a row, its folder and its metrics."""
         self.study.enqueue_trial({**SETTINGS, **settings})
         trial = self.study.ask(distributions(self.spec.search))
         folder = self.place.trial_dir("tiny", trial.number)
         state, value = optuna.trial.TrialState.COMPLETE, None
         try:
-            value = run_trial(self.context, trial, folder, lambda *_, **__: None)
+            value = run_trial(self.context, trial, folder, tell)
         except Interrupted:
             state = optuna.trial.TrialState.FAIL
         except optuna.TrialPruned:

@@ -25,6 +25,7 @@ from hawsweep.study.optuna_door import storage_of, trial_id, trial_to_run
 from hawsweep.study.queue import ask, pause, repeat_trial
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study, extended, spec_of
+from hawsweep.study.trials import train_of
 
 SEARCH = {
     "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
@@ -307,7 +308,39 @@ def test_no_trials_are_added_where_each_setting_was_tried(place):
     assert "Study 's' has tried each setting of its search space." in said
 
 
-def test_longer_trials_are_another_study():
-    done = CliRunner().invoke(main, ["extend", "s", "--trial", "3", "--iters", "3000"])
-    assert done.exit_code == 2
-    assert "start another study, all of whose trials are longer" in done.output
+def test_waiting_and_running_trials_get_more_iterations(place):
+    steered = Steered(place, train={"iters": 400, "steps_per_eval": 100})
+    steered.study.enqueue_trial(SETTING)
+    steered.ask()
+    said = run(place, "extend", "s", "--trial", "0", "--iters", "600")
+    assert "Trial 0 of study s: 600 iterations, from its next evaluation on." in said
+    trial = steered.study.trials[0]
+    assert train_of(steered.spec, trial).iters == 600
+    said = run(place, "extend", "s", "--trial", "0", "--iters", "600", code=1)
+    assert "--iters is 600, must be above 600, which trial 0 has." in said
+
+
+@pytest.mark.parametrize(
+    ("train", "says"),
+    [
+        ({"lr_schedule": "cosine"}, "Trial 0 cannot be longer: its learning rate or its order"),
+        ({"steps_per_eval": 300}, "or its 400 end between two evaluations, reports or updates."),
+    ],
+)
+def test_trials_that_would_have_been_others_get_no_more_iterations(place, train, says):
+    steered = Steered(place, train={"iters": 400, "steps_per_eval": 100, **train})
+    steered.study.enqueue_trial(SETTING)
+    assert says in run(place, "extend", "s", "--trial", "0", "--iters", "600", code=1)
+
+
+def test_ended_unknown_and_trained_trials_get_no_more_iterations(place):
+    steered = Steered(place, train={"iters": 400, "steps_per_eval": 100})
+    steered.add()
+    asked = ("extend", "s", "--iters", "600", "--trial")
+    assert "Trial 0 has ended already (complete)." in run(place, *asked, "0", code=1)
+    assert "has no trial 7" in run(place, *asked, "7", code=1)
+    steered.study.enqueue_trial(SETTING | {"batch_size": 2})
+    steered.ask()
+    trial_to_run(steered.study, 1).report(-1.0, 400)
+    assert "Trial 1 is trained already, and is being scored." in run(place, *asked, "1", code=1)
+    assert "Give --trial and --iters together." in run(place, *asked[:-1], code=2)

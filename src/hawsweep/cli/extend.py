@@ -2,35 +2,60 @@
 
 import click
 
-from hawsweep.cli.common import option_that_went, place_options
+from hawsweep.cli.common import place_options
 from hawsweep.cli.completion import study_completion
 from hawsweep.study.place import Place
 from hawsweep.text import duration
 from hawsweep.views.terminal.console import make_console
-
-# Trials of different lengths could not be compared, nor confirmed by equal ones.
-_LONGER = (
-    "start another study, all of whose trials are longer: hawsweep start SWEEP --study NAME-long "
-    "--set train.iters=N. Then enqueue the trial's setting there"
-)
 
 
 @click.command()
 @click.argument("name", shell_complete=study_completion)
 @click.option("--trials", metavar="+N", help="Trials to add, such as +5.")
 @click.option("--timeout", metavar="+TIME", help="Time to add, such as +2h.")
-@option_that_went("--trial", _LONGER)
-@option_that_went("--iters", _LONGER)
+@click.option("--trial", type=int, metavar="N", help="The trial that --iters is for.")
+@click.option(
+    "--iters", type=click.IntRange(1), metavar="N", help="Iterations of a trial that goes on."
+)
 @place_options
-def extend(name: str, trials: str | None, timeout: str | None, place: Place) -> None:
-    """Give the study NAME more trials or more time, while it runs or for its next start.
+def extend(
+    name: str,
+    trials: str | None,
+    timeout: str | None,
+    trial: int | None,
+    iters: int | None,
+    place: Place,
+) -> None:
+    """Give the study NAME more trials or more time, or one of its trials more iterations, while it
+    runs or for its next start.
 
     \b
     Example: hawsweep extend lr-rank --trials +5
              hawsweep extend lr-rank --timeout +2h
+             hawsweep extend lr-rank --trial 3 --iters 3000
     """
-    if trials is None and timeout is None:
-        raise click.UsageError("Give --trials, --timeout or both.")
+    if (trial is None) != (iters is None):
+        raise click.UsageError("Give --trial and --iters together.")
+    if trials is None and timeout is None and trial is None:
+        raise click.UsageError("Give --trials, --timeout, or --trial and --iters.")
+    if trial is not None and iters is not None:
+        _lengthen(name, place, trial, iters)
+    if trials is not None or timeout is not None:
+        _extend(name, place, trials, timeout)
+
+
+def _lengthen(name: str, place: Place, number: int, iters: int) -> None:
+    from hawsweep.running.steer import lengthen
+
+    lengthen(name, place, number, iters)
+    make_console().print(
+        f"Trial {number} of study {name}: {iters} iterations, from its next evaluation on.",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _extend(name: str, place: Place, trials: str | None, timeout: str | None) -> None:
     from hawsweep.machine.processes import supervisor_of
     from hawsweep.running.status import start_command
     from hawsweep.running.steer import extend as add

@@ -35,7 +35,7 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "show": ("name", "trial", "examples"),
     "compare": ("name", "other", "trials", "base"),
     "enqueue": ("name", "settings"),
-    "extend": ("name", "trials", "timeout"),
+    "extend": ("name", "trials", "timeout", "trial", "iters"),
     "stop": ("name", "trial"),
     "report": ("name", "markdown"),
     "export": ("name", "fuse", "dequantize"),

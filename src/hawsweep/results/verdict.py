@@ -24,7 +24,7 @@ from hawsweep.results.translations import translations
 from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
 from hawsweep.spec.space import MODEL, Choices, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec, short_names
-from hawsweep.study.attributes import PLAN, SELF_CHECK
+from hawsweep.study.attributes import ITERS, PLAN, SELF_CHECK
 from hawsweep.study.baselines import base_dir, baselines, score_of
 from hawsweep.study.confirm import best_of_all, winner
 from hawsweep.study.place import Place
@@ -426,7 +426,8 @@ def cost_of(spec: SweepSpec, trial: FrozenTrial) -> Cost | None:
     if train.fine_tune_type == "full":  # without a rank to compare
         return None
     peak = (trial.user_attrs.get(PLAN) or {}).get("peak_bytes") or 0
-    return Cost(train.iters * train.batch_size, train.lora_parameters.rank, int(peak))
+    iters = trial.user_attrs.get(ITERS, train.iters)
+    return Cost(iters * train.batch_size, train.lora_parameters.rank, int(peak))
 
 
 def _choices(spec: SweepSpec, trial: FrozenTrial) -> dict[str, Any]:

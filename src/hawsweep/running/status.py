@@ -28,7 +28,7 @@ from hawsweep.study.confirm import Confirmation, confirmations
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import known_spec, load_study, newest, read_trials
-from hawsweep.study.trials import read_test
+from hawsweep.study.trials import read_test, train_of
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def _in_the_database(
         if is_dead_here(owner) or (is_run_here and host in (here, "")):
             continue
         curve = loss_curve(trial)
-        iters = trial.params.get("iters") or (spec.train.iters if spec is not None else 0)
+        iters = train_of(spec, trial).iters if spec is not None else trial.params.get("iters", 0)
         workers.append(
             WorkerState(
                 number=len(workers),

@@ -17,15 +17,15 @@ from hawsweep.machine.processes import asking, supervisor_of
 from hawsweep.running.status import start_command
 from hawsweep.search.sampler import n_untried, setting_key, settings_of
 from hawsweep.spec.read import check_settings
-from hawsweep.spec.space import SearchValue, apply_settings, as_text
+from hawsweep.spec.space import SearchValue, as_text
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import BY_YOU, EXTENDED, STOPPED, SUGGESTED_BY
+from hawsweep.study.attributes import BY_YOU, EXTENDED, ITERS, STOPPED, SUGGESTED_BY
 from hawsweep.study.optuna_door import storage_of, trial_id
 from hawsweep.study.place import Place
 from hawsweep.study.queue import end_waiting
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import known_spec, load_study, spec_of, spec_of_start
-from hawsweep.study.trials import count_begun, is_to_go_on, state_of, trial_of
+from hawsweep.study.trials import count_begun, is_to_go_on, state_of, train_of, trial_of
 from hawsweep.units import parse_duration
 
 _STOPPED_BY_YOU = "stopped by you"
@@ -96,10 +96,43 @@ def stop_trial(name: str, place: Place, number: int) -> bool:
             trial = trial_of(study, number)  # another machine ended it in between
         if trial.state.is_finished():
             raise StudyError(f"Trial {number} has ended already ({state_of(trial)}).")
-        if (trial.last_step or 0) >= apply_settings(spec.train, trial.params).iters:
-            raise StudyError(f"Trial {number} is trained already, and is being scored.")
+        _check_not_trained(spec, trial)
         storage_of(study).set_trial_user_attr(trial_id(trial), STOPPED, True)
         return False
+
+
+def lengthen(name: str, place: Place, number: int, iters: int) -> None:
+    """Give a trial that has not ended more iterations: a running one at its next evaluation. Where
+    it may pause, and how others are judged, stays.
+
+    Raises:
+        SpecError: It has as many already, or its rate or order depends on how many it has.
+        StudyError: There is no such trial, or it has ended or is trained already.
+    """
+    from hawsweep.training.checkpoints import can_be_extended
+
+    study, spec = _open(name, place)
+    with _alone(place, name):
+        trial = trial_of(study, number)
+        if trial.state.is_finished():
+            raise StudyError(f"Trial {number} has ended already ({state_of(trial)}).")
+        _check_not_trained(spec, trial)
+        train = train_of(spec, trial)
+        if iters <= train.iters:
+            raise SpecError(
+                f"--iters is {iters}, must be above {train.iters}, which trial {number} has."
+            )
+        if not can_be_extended(train):
+            raise SpecError(
+                f"Trial {number} cannot be longer: its learning rate or its order depends on "
+                f"iters, or its {train.iters} end between two evaluations, reports or updates."
+            )
+        storage_of(study).set_trial_user_attr(trial_id(trial), ITERS, iters)
+
+
+def _check_not_trained(spec: SweepSpec, trial: FrozenTrial) -> None:
+    if (trial.last_step or 0) >= train_of(spec, trial).iters:
+        raise StudyError(f"Trial {trial.number} is trained already, and is being scored.")
 
 
 def extend(name: str, place: Place, trials: str | None, timeout: str | None) -> SweepSpec:

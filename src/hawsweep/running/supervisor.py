@@ -33,7 +33,6 @@ from hawsweep.search.distributions import distributions
 from hawsweep.search.promotion import next_promoted
 from hawsweep.search.rungs import promoting_s
 from hawsweep.search.sampler import make_sampler, n_untried
-from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
 from hawsweep.study.backup import Backups
@@ -68,6 +67,7 @@ from hawsweep.study.trials import (
     is_to_go_on,
     n_test_records,
     read_test,
+    train_of,
 )
 from hawsweep.units import parse_share
 
@@ -402,7 +402,7 @@ class Supervisor:
 
     def _leave_behind(self) -> None:
         def last_of(trial: FrozenTrial) -> int:
-            return apply_settings(self._spec.train, trial.params).iters
+            return train_of(self._spec, trial).iters
 
         if n_running_here(self._study):
             return  # in another process, and others may yet go on beside it

@@ -97,7 +97,15 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
     Args:
         most_iters: Iterations of a trial whose settings do not say.
     """
-    curves = {trial.number: lowest_so_far(trial) for trial in trials}
+
+    def _iters(trial: FrozenTrial) -> int:
+        return int(trial.params.get("iters", most_iters))
+
+    # What a trial has shown after it was given more iterations is compared with no other.
+    curves = {
+        trial.number: {s: each for s, each in lowest_so_far(trial).items() if s <= _iters(trial)}
+        for trial in trials
+    }
     seen = [trial for trial in trials if curves[trial.number]]
     if not seen:
         return []
@@ -107,7 +115,7 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
     rate_of_leader = _rate(next(each for each in seen if each.number == leader))
     found = []
     for trial in seen:
-        curve, iters = curves[trial.number], trial.params.get("iters", most_iters)
+        curve, iters = curves[trial.number], _iters(trial)
         below = math.log10(rate_of_leader / _rate(trial))
         for step in _compared_at(curve, iters):
             best = value_at(curves[leader], step)

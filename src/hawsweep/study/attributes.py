@@ -61,6 +61,8 @@ BELOW_BYTES = "below_bytes"
 CONFIRMS, SEED = "confirms", "seed"
 # True while it waits because it was interrupted: it goes on, before all others. False afterwards.
 INTERRUPTED = "interrupted"
+# The trial's iterations where `hawsweep extend --trial` gave it more than its settings have.
+ITERS = "iters"
 # True once `hawsweep stop --trial` asked for its end.
 STOPPED = "stopped"
 # The trial, and the iteration, from which its training went on.

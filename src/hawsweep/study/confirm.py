@@ -14,13 +14,14 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.spec.space import Choices, apply_settings
+from hawsweep.spec.space import Choices
 from hawsweep.spec.sweep import PruningSpec, SamplerSpec, SweepSpec
 from hawsweep.study.attributes import (
     CHOSEN,
     CONFIRMED,
     CONFIRMS,
     EVAL_TIME_S,
+    ITERS,
     SEED,
     TIME_S,
     TRAIN_TIME_S,
@@ -28,7 +29,7 @@ from hawsweep.study.attributes import (
 from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.storage import confirm_name
 from hawsweep.study.study import load_study, name_metric
-from hawsweep.study.trials import best_trial, complete_trials, is_paused, trial_of
+from hawsweep.study.trials import best_trial, complete_trials, is_paused, train_of, trial_of
 from hawsweep.text import short_repr
 
 
@@ -88,7 +89,7 @@ def expected_s(study: optuna.Study, spec: SweepSpec, n_workers: int) -> float:
 
 def expected_whole_s(spec: SweepSpec, trial: FrozenTrial) -> float:
     """The seconds that a trial takes when it is trained whole, by what it took so far."""
-    iters = apply_settings(spec.train, trial.params).iters
+    iters = train_of(spec, trial).iters
     return float(trial.user_attrs.get(TIME_S, 0.0)) * iters / max(1, trial.last_step or 0)
 
 
@@ -121,8 +122,9 @@ def queue(study: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> Non
     known = {_key(trial) for trial in confirming.get_trials(deepcopy=False)}
     for number, seed in wanted(study, spec):
         if (number, seed) not in known:
+            same = {key: each for key, each in trials[number].user_attrs.items() if key == ITERS}
             confirming.enqueue_trial(
-                trials[number].params, user_attrs={CONFIRMS: number, SEED: seed}
+                trials[number].params, user_attrs={CONFIRMS: number, SEED: seed, **same}
             )
 
 

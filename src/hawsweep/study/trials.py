@@ -11,10 +11,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
 from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.spec.space import apply_settings
+from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import (
     BY_YOU,
     INFEASIBLE,
     INTERRUPTED,
+    ITERS,
     REPEATS,
     SPEC,
     SUGGESTED_BY,
@@ -35,6 +39,13 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
         there = f"it has 0 to {len(trials) - 1}" if trials else "it has none"
         raise StudyError(f"Study {study.study_name!r} has no trial {number}; {there}.")
     return trials[number]
+
+
+def train_of(spec: SweepSpec, trial: FrozenTrial) -> TrainSpec:
+    """How a trial trains: its settings, and the iterations that it was given since."""
+    train = apply_settings(spec.train, trial.params)
+    longer = trial.user_attrs.get(ITERS)
+    return train if longer is None else train.model_copy(update={"iters": longer})
 
 
 def adapter_dir(

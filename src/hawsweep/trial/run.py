@@ -24,7 +24,6 @@ from hawsweep.planning.measured_steps import Observation
 from hawsweep.planning.peak import training_peak
 from hawsweep.planning.trial_plan import Plan, describe
 from hawsweep.scoring.score import write_samples
-from hawsweep.spec.space import apply_settings
 from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import (
     ADAPTER_BYTES,
@@ -47,6 +46,7 @@ from hawsweep.study.attributes import (
     TOKENS_PER_S,
     TRAIN_TIME_S,
 )
+from hawsweep.study.trials import train_of
 from hawsweep.text import counted
 from hawsweep.training.adapters import (
     beyond_mlx_lm,
@@ -76,6 +76,10 @@ class Paused(Exception):  # noqa: N818 - part of its course, not an error
     """A trial waits at a rung until it is promoted."""
 
 
+class _Extended(Exception):  # noqa: N818 - part of its course, not an error
+    """A trial was given more iterations."""
+
+
 def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Tell) -> float:
     """Train, prune or score one trial; it resumes from an earlier trial with the same settings.
 
@@ -92,13 +96,22 @@ def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Te
         Paused: It waits at a rung; its state is kept.
         Interrupted: It was asked to stop; its state is kept.
     """
-    train = apply_settings(context.spec.train, trial.params)
+    while True:
+        try:
+            return _run(context, trial, folder, tell)
+        except _Extended:
+            continue  # from its state, with more iterations
+
+
+def _run(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Tell) -> float:
+    # What a trial at hand says of itself is as old as it.
+    known = trial.study.get_trials(deepcopy=False)[trial.number]
+    train = train_of(context.spec, known)
     train = train.model_copy(update={"seed": trial.user_attrs.get(SEED, train.seed)})
     context.cut(train.max_seq_length)
     plan = _plan(context, trial, train)
     train = train.model_copy(update={"grad_checkpoint": plan.execution.grad_checkpoint})
     folder.mkdir(parents=True, exist_ok=True)
-    known = trial.study.get_trials(deepcopy=False)[trial.number]
     waited = bool(known.intermediate_values) or INTERRUPTED in known.user_attrs
     state = load_state(folder, train) if waited else None
     if state is None:
@@ -121,11 +134,13 @@ def run_trial(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Te
                 micro_batch=plan.execution.micro_batch,
                 tokens_at_once=plan.execution.tokens_at_once,
                 state=state,
-                should_stop=lambda: watch.pauses or context.should_stop(),
+                should_stop=lambda: watch.pauses or watch.is_extended or context.should_stop(),
             )
         except Interrupted:
             if watch.pauses:
                 raise Paused from None
+            if watch.is_extended:
+                raise _Extended from None
             raise
         except (NonFiniteLoss, optuna.TrialPruned) as fault:
             remove_state(folder)

@@ -15,11 +15,13 @@ from hawsweep.files import replace_text
 from hawsweep.layout import METRICS_FILE
 from hawsweep.search.promotion import next_promoted
 from hawsweep.search.rungs import rungs
+from hawsweep.spec.space import apply_settings
 from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import (
     BEST_ITERATION,
     CONFIRMS,
     FOOTPRINT_BYTES,
+    ITERS,
     PEAK_MEMORY_BYTES,
     REASON,
     STOPPED,
@@ -42,6 +44,7 @@ class TrialWatch:
 
     Attributes:
         pauses: Whether the trial is to wait at the rung that it reached.
+        is_extended: Whether it was given more iterations.
     """
 
     def __init__(
@@ -58,8 +61,9 @@ class TrialWatch:
         self._last_report: StepReport | None = None
         self._reported = set(self._frozen().intermediate_values)
         promotes = context.spec.pruning.name == "promote" and CONFIRMS not in trial.user_attrs
-        self._rungs = set(rungs(train).values()) if promotes else set()
-        self.pauses = False
+        asked = apply_settings(context.spec.train, trial.params)  # rungs are those of all
+        self._rungs = set(rungs(asked).values()) if promotes else set()
+        self.pauses = self.is_extended = False
         self._footprint_bytes: int = trial.user_attrs.get(FOOTPRINT_BYTES, 0)  # until it paused
 
     def _frozen(self) -> FrozenTrial:
@@ -140,8 +144,10 @@ class TrialWatch:
             self._record_best(evaluation)
         self._tell("eval", iteration=evaluation.iteration, val_loss=evaluation.val_loss)
         self._report(evaluation.val_loss, evaluation.iteration)
-        if self._frozen().user_attrs.get(STOPPED):
+        known = self._frozen().user_attrs
+        if known.get(STOPPED):
             self._prune(f"stopped by you at iteration {evaluation.iteration}")
+        self.is_extended = known.get(ITERS, 0) > self._train.iters
         if evaluation.iteration in self._rungs:
             self.pauses = not self._goes_on()
             if self.pauses:
