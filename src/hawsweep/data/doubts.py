@@ -139,9 +139,9 @@ def _same_order(one: str, other: str) -> bool:
 def _leaks(records: Sequence[Record], others: Sequence[Record], name: str) -> Found:
     usual = [each.source for each in records]
     sources, theirs = cut_sources(usual, usual), cut_sources([o.source for o in others], usual)
-    known = KnownTexts(theirs)
+    known, whole = KnownTexts(theirs), KnownTexts([each.source for each in others])
     for at, source in enumerate(sources):
-        same, how = known.identical(source), ""
+        same, how = whole.identical(usual[at]), ""
         if same is None:
             same, how = known.near(source), "nearly "
             if same is not None and not _same_order(source, theirs[same]):

@@ -132,6 +132,8 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
             found.append(Observation(trial.params, behind, noise, trial.number, lag, is_last))
     # The cost grows with the cube of them; the best and the newest say most, and all that has been
     # seen of them as far as there is room.
+    if len(found) <= _MOST_OBSERVED:
+        return found
     last = [each for each in found if each.is_last]
     lowest = sorted(last, key=lambda each: each.loss)[: _MOST_OBSERVED // 2]
     newest = [each for each in last if each not in lowest][-(_MOST_OBSERVED // 2) :]
