@@ -1,22 +1,15 @@
 """``hawsweep curate``."""
 
-import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from hawsweep.cli.common import json_option, place_options, print_json
+from hawsweep.cli.companion import run_companion
 from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
-
-if TYPE_CHECKING:
-    import optuna
-
-    from hawsweep.spec.sweep import SweepSpec
 
 
 @click.command()
@@ -98,40 +91,22 @@ def curate(
     if prove and found.folder is not None:
         folder = Path(found.folder)
         specs = proof_specs(study, place, chosen, splits, folder, len(found.removed), seeds)
-        everything, proposal = _train(specs, place, plain=plain, as_json=as_json)
+        again = [name, f"--trial={chosen.number}", f"--seeds={seeds}", f"--out={folder}", "--prove"]
+        everything, proposal = (
+            run_companion(
+                spec,
+                study_name,
+                place,
+                plain=plain,
+                as_json=as_json,
+                differs=f"Study {study_name!r} proved another proposal, or was made otherwise: to "
+                "prove this one, remove it.",
+                again=place.command("curate", *again),
+            )
+            for study_name, spec in specs.items()
+        )
         found = replace(found, proof=read_proof(everything, proposal, place))
         if not as_json:
             console.print(proof_picture(found))
     if as_json:
         print_json(found.to_plain())
-
-
-def _train(
-    specs: Mapping[str, "SweepSpec"], place: Place, *, plain: bool, as_json: bool
-) -> list["optuna.Study"]:
-    """Run sweeps one after the other; give their studies."""
-    from hawsweep.errors import SpecChangedError
-    from hawsweep.running.start import run_sweep
-    from hawsweep.views.terminal.live import SweepDisplay
-
-    studies = []
-    for study_name, spec in specs.items():
-        with SweepDisplay(make_console(stderr=as_json), spec.trials, plain=plain) as display:
-            try:
-                outcome = run_sweep(
-                    spec,
-                    study_name,
-                    studies_dir=place.studies_dir,
-                    storage=place.storage_url,
-                    on_event=display,
-                )
-            except SpecChangedError as fault:
-                raise SpecChangedError(
-                    f"Study {study_name!r} proved another proposal, or was made otherwise: {fault} "
-                    "To prove this one, remove that study."
-                ) from fault
-        if outcome.ended == "interrupted":
-            click.echo("Interrupted. The same command goes on.", err=True)
-            sys.exit(130)
-        studies.append(outcome.study)
-    return studies

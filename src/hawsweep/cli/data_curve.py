@@ -1,10 +1,9 @@
 """``hawsweep data-curve``."""
 
-import sys
-
 import click
 
 from hawsweep.cli.common import json_option, place_options, print_json
+from hawsweep.cli.companion import run_companion
 from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
@@ -52,7 +51,6 @@ def data_curve(
     Example: hawsweep data-curve lr-rank
              hawsweep data-curve lr-rank --sizes 20,90,400 --seeds 2
     """
-    from hawsweep.errors import SpecChangedError
     from hawsweep.results.data_curve import (
         curve_name,
         curve_spec,
@@ -60,11 +58,9 @@ def data_curve(
         read_curve,
         sizes_of,
     )
-    from hawsweep.running.start import run_sweep
     from hawsweep.study.storage import open_storage, study_names
     from hawsweep.study.study import load_study
     from hawsweep.views.terminal.data_curve import curve_picture
-    from hawsweep.views.terminal.live import SweepDisplay
 
     storage = open_storage(place)
     study = load_study(storage, name)
@@ -73,25 +69,18 @@ def data_curve(
     if asked is None and study_name in study_names(storage):
         asked = sizes_of(load_study(storage, study_name))
     spec = curve_spec(study, chosen, place, asked, seeds)
-    with SweepDisplay(make_console(stderr=as_json), spec.trials, plain=plain) as display:
-        try:
-            outcome = run_sweep(
-                spec,
-                study_name,
-                studies_dir=place.studies_dir,
-                storage=place.storage_url,
-                on_event=display,
-            )
-        except SpecChangedError as fault:
-            raise SpecChangedError(
-                f"Study {study_name!r} has other sizes or settings. Leave --sizes out to go on "
-                "with it, or give the runs another study: --study NAME."
-            ) from fault
-    if outcome.ended == "interrupted":
-        again = [name, f"--trial={chosen.number}", f"--seeds={seeds}", f"--study={study_name}"]
-        click.echo(f"Interrupted. Go on: {place.command('data-curve', *again)}", err=True)
-        sys.exit(130)
-    curve = read_curve(outcome.study, name, chosen.number)
+    again = [name, f"--trial={chosen.number}", f"--seeds={seeds}", f"--study={study_name}"]
+    run = run_companion(
+        spec,
+        study_name,
+        place,
+        plain=plain,
+        as_json=as_json,
+        differs=f"Study {study_name!r} has other sizes or settings. Leave --sizes out to go on "
+        "with it, or give the runs another study, --study NAME.",
+        again=place.command("data-curve", *again),
+    )
+    curve = read_curve(run, name, chosen.number)
     if as_json:
         print_json(curve.to_plain())
         return
