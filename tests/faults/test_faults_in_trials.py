@@ -29,7 +29,7 @@ from hawsweep.trial import run, watch
 SETTINGS = {"learning_rate": 1e-3, "lora_parameters.rank": 2, "iters": 24}
 # Everything a trial calls on its way; each fails at some call.
 PLACES = {
-    "settings": (run, "apply_settings", 1),
+    "settings": (run, "train_of", 1),
     "config": (run, "_write_config", 1),
     "batch": (train, "make_batch", 20),
     "learning rate": (train, "learning_rate_at", 20),
