@@ -323,8 +323,11 @@ def test_shares_that_leave_nothing_to_train_on_are_refused(table):
     assert "the split train is empty" in fault
 
 
-def test_missing_file_lists_every_place(tmp_path, hub_cache):
+def test_missing_file_lists_every_place(tmp_path, hub_cache, monkeypatch):
     fault = fault_of(tmp_path / "nowhere.csv")
+    assert f"was not found: there is no folder or file {tmp_path / 'nowhere.csv'}." in fault
+    monkeypatch.chdir(tmp_path)
+    fault = fault_of("nowhere.csv")  # which might be of a hub
     assert "was not found" in fault
     forms = ".csv, .tsv, .jsonl, .json, .txt, .parquet"
-    assert f"a folder or a file ({forms}) at {tmp_path / 'nowhere.csv'}" in fault
+    assert f"a folder or a file ({forms}) at nowhere.csv" in fault
