@@ -166,7 +166,8 @@ def run_tool(commands: click.Group, root: Path, name: str, given: Mapping[str, A
         _check_verdict(json.loads(run_tool(commands, root, "status", {"name": given["name"]})))
         _check_tests(given["name"])
     with redirect_stdout(StringIO()) as printed, visible_output(), suppress(SystemExit):
-        command.main(typed, prog_name=name, standalone_mode=False)
+        # With the help option that the command has otherwise: it is made once.
+        command.main(typed, prog_name=name, standalone_mode=False, **commands.context_settings)
     return printed.getvalue()
 
 
