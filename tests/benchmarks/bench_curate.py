@@ -7,6 +7,8 @@ SmolLM2 is trained on that, and its losses go into the proposal as they do for a
 
     python tests/benchmarks/bench_curate.py --folder /tmp/curate --share 0.1
     python tests/benchmarks/bench_curate.py --folder /tmp/curate-clean --share 0
+
+With ``--iters 0`` nothing is trained, and texts alone are judged.
 """
 
 import argparse
@@ -16,11 +18,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hawsweep import run_sweep
 from hawsweep.data import phrasebook
 from hawsweep.data.load import load_data
 from hawsweep.results.curate import Curation, curate, curated_trial
 from hawsweep.spec.read import load_sweep
+from hawsweep.spec.sweep import DataSpec
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import load_study, spec_of
@@ -144,8 +149,13 @@ def main() -> None:
     parser.add_argument("--iters", type=int, default=100)
     asked = parser.parse_args()
     kinds = make_data(asked.folder / "data", asked.share)
-    train(asked.folder, asked.iters)
-    report(propose(asked.folder), kinds)
+    if asked.iters:
+        train(asked.folder, asked.iters)
+        report(propose(asked.folder), kinds)
+        return
+    splits = load_data([DataSpec(path=str(asked.folder / "data"))])
+    unknown = np.full(len(splits.train), np.nan)
+    report(curate("pairs", 0, splits, unknown, unknown), kinds)
 
 
 if __name__ == "__main__":
