@@ -539,7 +539,7 @@ CASES = [
     Case(
         "storage-driver",
         ("status", "--storage", "mysql://me@127.0.0.1/x"),
-        ("cannot be opened", "its driver is installed"),
+        ("cannot be opened", "the driver of mysql is not installed"),
     ),
     Case("storage-empty", ("status", "--storage", ""), "There are no studies in studies"),
     Case("storage-missing", ("status", "x"), "There are no studies in studies", 1),

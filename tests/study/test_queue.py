@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 from optuna.trial import TrialState
+from storage_servers import serving_storage
 
 from hawsweep.machine.processes import identity
 from hawsweep.search.distributions import distributions
@@ -32,8 +33,8 @@ SETTINGS = {
 class Queue:
     """A study, and what is asked of it."""
 
-    def __init__(self, folder):
-        self.place = Place(folder)
+    def __init__(self, folder, url=None):
+        self.place = Place(folder, url)
         content = {"model": "some/model", "data": "phrasebook", "search": SEARCH}
         self.spec = check_sweep({**content, "sampler": {"name": "random"}}, "a sweep")
         storage = open_storage(self.place, create=True)
@@ -65,9 +66,15 @@ class Queue:
         return self.study.get_trials(deepcopy=False)
 
 
-@pytest.fixture
-def queue(tmp_path):
-    return Queue(tmp_path)
+@pytest.fixture(params=["here", "by a proxy"])
+def queue(tmp_path, request):
+    if request.param == "here":
+        yield Queue(tmp_path)
+        return
+    url = Place(tmp_path).url
+    tmp_path.mkdir(exist_ok=True)
+    with serving_storage(url) as proxy:
+        yield Queue(tmp_path, proxy)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from hawsweep.study.place import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from optuna.storages import RDBStorage
+    from optuna.storages import BaseStorage
 
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ def trial_completion(
     ]
 
 
-def _read(ctx: click.Context, read: "Callable[[RDBStorage], T]") -> T | None:
+def _read(ctx: click.Context, read: "Callable[[BaseStorage], T]") -> T | None:
     """Read from the SQLite database; None if it is another database, or cannot be read."""
     from hawsweep.errors import StudyError
     from hawsweep.study.storage import STORAGE_FAULTS, open_storage

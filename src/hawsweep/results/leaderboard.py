@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import HawsweepError
@@ -137,7 +137,7 @@ class StudyRow:
     use: int | None
 
 
-def list_studies(storage: RDBStorage, place: Place) -> list[StudyRow]:
+def list_studies(storage: BaseStorage, place: Place) -> list[StudyRow]:
     """Each study with its trials counted, its best score and the base's."""
     found = []
     for name in study_names(storage):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 
 from hawsweep.data.load import BUNDLED as BUNDLED_DATA
 from hawsweep.data.load import Splits, load_data
@@ -223,7 +223,7 @@ def _run_study(
     spec: SweepSpec,
     name: str,
     place: Place,
-    storage: RDBStorage,
+    storage: BaseStorage,
     listen: Listener,
     splits: Splits,
     paths: Mapping[str, str],

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
 from hawsweep.errors import HawsweepError
@@ -116,7 +116,7 @@ class StatusReader:
     ) -> None:
         self._place, self._name = place, name
         self._why, self._by_group, self._price = why, by_group, price
-        self._database: RDBStorage | None = None
+        self._database: BaseStorage | None = None
         self._study: optuna.Study | None = None
         self._seen: object = None
         self._judged: tuple[Any, Verdict | None] = (None, None)
@@ -133,7 +133,7 @@ class StatusReader:
             self._database = self._study = self._last = None  # the file may be replaced
             raise
         finally:
-            if self._database is not None:
+            if isinstance(self._database, RDBStorage):
                 self._database.remove_session()
                 self._database.engine.dispose()
 

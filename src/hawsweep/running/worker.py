@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from hawsweep.data.leaks import find_leaks
@@ -141,7 +141,7 @@ class Worker:
         backend.wire_memory(self._process_bytes or available_bytes())
         backend.limit_cache(0)
         self._progress("reading the data")
-        self.storage: RDBStorage = open_storage(self.place)
+        self.storage: BaseStorage = open_storage(self.place)
         self._presence = Presence(self.place, self.name)
         # The study is kept: reading takes about a second for each thousand trials.
         self._study = load_study(self.storage, self.name, self.spec)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.spec.space import Choices
@@ -103,7 +103,7 @@ def confirming_study(study: optuna.Study) -> optuna.Study | None:
         return None
 
 
-def open_confirmation(storage: RDBStorage, study: optuna.Study, spec: SweepSpec) -> optuna.Study:
+def open_confirmation(storage: BaseStorage, study: optuna.Study, spec: SweepSpec) -> optuna.Study:
     """The confirming study, made if it is missing."""
     made = optuna.create_study(
         storage=storage,
@@ -128,7 +128,7 @@ def queue(study: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> Non
             )
 
 
-def load_confirmation(storage: RDBStorage, name: str, spec: SweepSpec) -> optuna.Study:
+def load_confirmation(storage: BaseStorage, name: str, spec: SweepSpec) -> optuna.Study:
     """The confirming study of the study ``name``; nothing in it is pruned.
 
     Raises:

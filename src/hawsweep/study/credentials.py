@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 
+# The scheme of a URL that names a proxy of a storage.
+PROXY = "grpc"
 PASSWORD_VARIABLE = "HAWSWEEP_STORAGE_PASSWORD"
 KEYRING_SERVICE = "hawsweep"
 # Keys of a URL's query that hold no secret; all others may. Drivers have
@@ -78,19 +80,25 @@ def without_secrets(text: str, url: str) -> str:
 
 
 def parse_storage_url(url: str) -> "URL":
-    """Read an Optuna RDB URL.
+    """Read an Optuna RDB URL, or grpc://HOST:PORT of a proxy.
 
     Raises:
         StudyError: It is no URL, or a password's characters end in another part of it. The message
             does not quote it.
     """
-    from sqlalchemy.engine import make_url
+    from sqlalchemy.engine import URL, make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # their texts may hold the password
         parsed = None
+    if parsed is not None and parsed.drivername == PROXY:
+        if not (parsed.host and parsed.port) or parsed != URL.create(
+            PROXY, host=parsed.host, port=parsed.port
+        ):
+            raise StudyError("the URL of a storage proxy must read grpc://HOST:PORT.")
+        return parsed
     misplaced = parsed and parsed.username and "@" in f"{parsed.host}{parsed.database}"
     if parsed is None or misplaced:
         raise StudyError(

@@ -4,6 +4,7 @@ import os
 import shlex
 import sqlite3
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -11,18 +12,20 @@ from urllib.parse import urlencode
 
 import optuna
 import sqlalchemy.exc
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from sqlalchemy.engine import URL, make_url
 
 from hawsweep.errors import HawsweepError, StudyError
 from hawsweep.layout import CONFIRM_SUFFIX
 from hawsweep.study.backup import tell_what_is_left
-from hawsweep.study.credentials import parse_storage_url, without_secrets
+from hawsweep.study.credentials import PROXY, parse_storage_url, without_secrets
 from hawsweep.study.faults import is_disk_fault
 from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.place import Place
 
 _BUSY_TIMEOUT_S = 60
+# Seconds in which a proxy must answer at first.
+_ANSWERS_WITHIN_S = 10.0
 # The exceptions of a database that become a StudyError.
 STORAGE_FAULTS = (
     sqlalchemy.exc.SQLAlchemyError,
@@ -32,8 +35,8 @@ STORAGE_FAULTS = (
 _OPENING_FAULTS = (*STORAGE_FAULTS, RuntimeError, ImportError)
 
 
-def open_storage(place: Place, *, create: bool = False, only_look: bool = True) -> RDBStorage:
-    """Open the database. SQLite is set to WAL mode with a busy timeout.
+def open_storage(place: Place, *, create: bool = False, only_look: bool = True) -> BaseStorage:
+    """Open the database, or a proxy of it. SQLite is set to WAL mode with a busy timeout.
 
     Args:
         create: Make it if it is missing.
@@ -76,17 +79,51 @@ def _how_to_open(path: Path) -> dict[str, str]:
     return {"mode": "ro"} if has_log else {"immutable": "1"}
 
 
-def _open_given(url: str) -> RDBStorage:
-    parse_storage_url(url)
+def _open_given(url: str) -> BaseStorage:
+    parsed = parse_storage_url(url)
+    if parsed.drivername == PROXY:
+        return _open_proxy(parsed)
     try:
         return RDBStorage(url)
+    except ImportError:
+        said = (
+            f"the driver of {parsed.drivername} is not installed. Install it; for PostgreSQL write "
+            "postgresql+psycopg:// and pip install 'hawsweep[postgresql]'."
+        )
     except _OPENING_FAULTS as fault:
-        said = without_secrets(_first_line(fault), url)
+        said = without_secrets(_first_line(fault), url) + (
+            ". Check that --storage is an Optuna RDB URL and that the database answers."
+        )
     # Raised without its cause, whose text may hold the password.
-    raise StudyError(
-        f"the database given as storage cannot be opened: {said}. Check that --storage is an "
-        "Optuna RDB URL, that the database answers, and that its driver is installed."
-    )
+    raise StudyError(f"the database given as storage cannot be opened: {said}")
+
+
+def _open_proxy(url: URL) -> BaseStorage:
+    """Connect to the process that serves a study's storage with Optuna's gRPC proxy."""
+    try:
+        import grpc
+    except ImportError as fault:
+        raise StudyError(
+            f"{url} needs the package grpcio. Install it: pip install 'hawsweep[grpc]'"
+        ) from fault
+    assert url.host is not None
+    assert url.port is not None
+    os.environ.setdefault("no_grpc_proxy", url.host)  # not by way of an http_proxy
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        proxy = GrpcStorageProxy(host=url.host, port=url.port)
+    try:
+        proxy.wait_server_ready(_ANSWERS_WITHIN_S)
+        with suppress(KeyError):
+            proxy.get_study_id_from_name("")
+    except (ConnectionError, grpc.RpcError) as fault:
+        proxy.close()
+        is_other = isinstance(fault, grpc.RpcError)
+        said = "another server answers" if is_other else "no storage proxy answers"
+        raise StudyError(
+            f"{said} at {url}. Check host and port, and that `hawsweep start` runs there."
+        ) from fault
+    return proxy
 
 
 @contextmanager
@@ -227,5 +264,7 @@ def _check_sqlite(path: Path, place: Place, create: bool, options: Mapping[str, 
 
 def _first_line(fault: BaseException) -> str:
     text = str(fault.args[0]) if isinstance(fault, KeyError) and fault.args else str(fault)
+    if callable(details := getattr(fault, "details", None)):  # a grpc.RpcError
+        text = str(details())
     lines: Sequence[str] = text.strip().splitlines()
     return lines[0].removesuffix(".") if lines else type(fault).__name__

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
@@ -42,7 +42,7 @@ _MOST_STARTS = 100
 
 
 def create_study(
-    storage: RDBStorage,
+    storage: BaseStorage,
     place: Place,
     name: str,
     spec: SweepSpec,
@@ -124,7 +124,7 @@ def _note_start(study: optuna.Study) -> None:
     study.set_user_attr(STARTS, [*before, start_record()][-_MOST_STARTS:])
 
 
-def load_study(storage: RDBStorage, name: str, spec: SweepSpec | None = None) -> optuna.Study:
+def load_study(storage: BaseStorage, name: str, spec: SweepSpec | None = None) -> optuna.Study:
     """Open a study; with ``spec``, to go on with its pruner.
 
     Raises:
@@ -205,7 +205,7 @@ def stop_asked(study: optuna.Study) -> int:
     return study.user_attrs.get(STOP) or 0
 
 
-def spec_to_run(storage: RDBStorage, name: str, spec: SweepSpec) -> tuple[SweepSpec, str]:
+def spec_to_run(storage: BaseStorage, name: str, spec: SweepSpec) -> tuple[SweepSpec, str]:
     """The sweep as the study ``name`` runs it, and what that changes, in words.
 
     A study of an earlier version, which searches ``iters``, goes on with that.
@@ -259,7 +259,7 @@ def known_spec(study: optuna.Study) -> SweepSpec | None:
         return None
 
 
-def newest(storage: RDBStorage, place: Place) -> str:
+def newest(storage: BaseStorage, place: Place) -> str:
     """The name of the study started last.
 
     Raises:

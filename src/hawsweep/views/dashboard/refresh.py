@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from hawsweep.errors import StudyError
@@ -38,7 +38,7 @@ _ENDING_S = 3.0
 class Refresher:
     """Updates all changed studies of hawsweep."""
 
-    def __init__(self, storage: RDBStorage, place: Place) -> None:
+    def __init__(self, storage: BaseStorage, place: Place) -> None:
         self._database, self._place = storage, place
         self._seen: dict[str, Any] = {}
 
