@@ -40,6 +40,11 @@ if TYPE_CHECKING:
 @click.option(
     "--study", "study_name", metavar="NAME", help="Name of the study; default: the sweep's."
 )
+@click.option(
+    "--hosts",
+    metavar="HOSTS",
+    help="Run trials on these machines too, by ssh: names with commas between, or hosts.json.",
+)
 @click.option("--detach", is_flag=True, help="Run in the background, also after you log out.")
 @click.option(
     "--accept-versions",
@@ -69,6 +74,7 @@ def start(
     study_name: str | None,
     settings: tuple[str, ...],
     notify: tuple[str, ...],
+    hosts: str | None,
     detach: bool,
     accept_versions: bool,
     plain: bool,
@@ -85,17 +91,20 @@ def start(
     """
     if detach and as_events:
         raise click.UsageError("--json prints the events here: leave out --detach.")
+    from hawsweep.running.hosts import read_hosts
     from hawsweep.running.start import run_sweep
     from hawsweep.spec.read import find_sweep, read_sweep
 
     path = find_sweep(name)
     spec = read_sweep(path, overrides_of(settings, given))
     study_name, console = study_name or path.stem, make_console()
+    known_hosts = read_hosts(hosts) if hosts else ()
     if detach:
         command = ["start", name, f"--study={study_name}", f"--studies-dir={place.studies_dir}"]
         command += [f"--{key}={value}" for key, value in given.items() if value is not None]
         command += [f"--set={each}" for each in settings]
         command += ["--accept-versions"] * accept_versions
+        command += [f"--hosts={hosts}"] * bool(hosts)
         _start_detached(console, command, study_name, place, notify)
         return
     run = partial(
@@ -106,9 +115,10 @@ def start(
         storage=place.storage_url,
         notify=notify or None,
         accept_versions=accept_versions,
+        hosts=known_hosts,
     )
     if as_events:
-        with _events_on_stdout(study_name) as stream:
+        with events_on_stdout(study_name) as stream:
             outcome = run(on_event=stream)
             stream.end(outcome)
     else:
@@ -122,7 +132,7 @@ def start(
 
 
 @contextmanager
-def _events_on_stdout(study_name: str) -> Iterator["EventStream"]:
+def events_on_stdout(study_name: str) -> Iterator["EventStream"]:
     """Print events as JSON; all else that is printed meanwhile goes to standard error."""
     from hawsweep.errors import HawsweepError
     from hawsweep.views.event_stream import EventStream

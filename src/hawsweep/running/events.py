@@ -9,11 +9,13 @@ Ended = Literal["finished", "timeout", "interrupted"]
 
 @dataclass(frozen=True)
 class Event:
-    """An event of ``worker``; the keys of ``values`` depend on ``kind``.
+    """An event of ``worker``, on the machine ``host``, which is empty for this one; the keys of
+    ``values`` depend on ``kind``.
 
     Of the sweep: ``preparing``, ``study``, ``left_out``, ``interrupting``, ``died``, ``reaped``,
     ``not_told``, ``exhausted`` (``n_trials``), ``settled`` (``gain``, ``asked``), ``extended``
-    (``n_trials``, ``timeout_s``), ``tick`` where nothing happens, and ``ended``, which only
+    (``n_trials``, ``timeout_s``), ``host`` (``state``: ``joined``, ``away`` or ``left``; ``text``),
+    ``tick`` where nothing happens, and ``ended``, which only
     ``write_notes`` and ``report_to`` are told, when no worker runs any more. Of a worker:
     ``ready``,
     ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;
@@ -25,6 +27,7 @@ class Event:
     kind: str
     worker: int = 0
     values: dict[str, Any] = field(default_factory=dict)
+    host: str = ""
 
 
 Listener = Callable[[Event], None]

@@ -29,6 +29,7 @@ TOLD = frozenset(
         "trial_end",
         "confirm_end",
         "left_out",
+        "host",
         "not_told",
         "died",
         "reaped",
@@ -42,7 +43,7 @@ _CHANGES_STANDING = frozenset(
     {"study", "extended", "base_end", "trial_end", "confirm_end", "reaped"}
 )
 _OF_NO_WORKER = frozenset(
-    {"interrupting", "reaped", "left_out", "not_told", "exhausted", "settled", "extended"}
+    {"interrupting", "reaped", "left_out", "host", "not_told", "exhausted", "settled", "extended"}
 )
 # What a worker is at after events that say nothing else of it.
 _DOING = {"base_start": "base", "died": "starting", **dict.fromkeys(FREES_WORKER, "waiting")}
@@ -89,6 +90,7 @@ class ToldEvent:
     at: float
     kind: str
     values: Mapping[str, Any]
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,12 +175,15 @@ class Follower:
             scores = [row.score for row in standing.rows if row.state == "complete"]
             best = max((score for score in scores if score is not None), default=None)
             changes |= {"standing": standing, "n_trials": standing.n_trials, "best_score": best}
+        elif event.kind == "host" and event.values["state"] != "joined":
+            changes["workers"] = tuple(each for each in state.workers if each.host != event.host)
         elif event.kind not in _OF_NO_WORKER:
             changes["workers"] = self._with_worker(event, now)
         if event.values.get("is_best"):
             changes["best_score"] = event.values["score"]
         if event.kind in TOLD:
-            changes["told"] = (*state.told, ToldEvent(now, event.kind, event.values))[-_N_TOLD:]
+            told = ToldEvent(now, event.kind, event.values, event.host)
+            changes["told"] = (*state.told, told)[-_N_TOLD:]
         self.state = replace(state, **changes)
         return event
 
@@ -187,16 +192,17 @@ class Follower:
         return event.kind == "trial_end" and score is not None and (best is None or score > best)
 
     def _with_worker(self, event: Event, now: float) -> tuple[WorkerState, ...]:
-        known = {each.number: each for each in self.state.workers}
-        before = known.get(event.worker, WorkerState(event.worker, since=now))
-        known[event.worker] = _followed(before, event.kind, event.values, now)
-        return tuple(known[number] for number in sorted(known))
+        known = {(each.host, each.number): each for each in self.state.workers}
+        who = event.host, event.worker
+        before = known.get(who, WorkerState(event.worker, since=now, host=event.host))
+        known[who] = _followed(before, event.kind, event.values, now)
+        return tuple(known[who] for who in sorted(known))
 
 
 def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: float) -> WorkerState:
     """A worker after one of its events."""
     budget = values.get("budget_bytes", before.budget_bytes)
-    fresh = WorkerState(before.number, since=now, budget_bytes=budget)
+    fresh = WorkerState(before.number, since=now, budget_bytes=budget, host=before.host)
     if kind == "iteration":
         return replace(before, iteration=values["iteration"], iters=values["iters"])
     if kind == "train":
@@ -239,7 +245,7 @@ def telling_remaining(listen: Listener, look: Callable[[], Mapping[str, Any]]) -
     def tell(event: Event) -> None:
         listen(event)
         if event.kind in _CHANGES_STANDING:
-            listen(Event("standing", event.worker, dict(look())))
+            listen(Event("standing", values=dict(look())))
 
     return tell
 
@@ -300,7 +306,9 @@ def read_progress(folder: Path) -> SweepState | None:
     newest = max(states, key=lambda state: (state.standing is not None, state.finished))
     return replace(
         states[0],
-        workers=tuple(replace(worker, number=n) for n, worker in enumerate(workers)),
+        workers=tuple(
+            worker if worker.host else replace(worker, number=n) for n, worker in enumerate(workers)
+        ),
         n_workers=sum(state.n_workers for state in states),
         standing=newest.standing,
         best_score=newest.best_score,

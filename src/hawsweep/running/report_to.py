@@ -77,7 +77,7 @@ class Reporter:
         if REPORT_ID not in study.user_attrs:
             study.set_user_attr(REPORT_ID, uuid.uuid4().hex)
         self._id = study.user_attrs[REPORT_ID]
-        self._name, self._runs = study.study_name, dict[int, str]()
+        self._name, self._runs = study.study_name, dict[tuple[str, int], str]()
         self._faults: queue.SimpleQueue[str] = queue.SimpleQueue()
         folder = place.study_dir(self._name)
         self._trackers = [
@@ -89,14 +89,15 @@ class Reporter:
     def __call__(self, event: Event) -> None:
         """Pass an event on, and log it."""
         self._listen(event)
-        kind, values, run = event.kind, event.values, self._runs.get(event.worker)
+        kind, values, who = event.kind, event.values, (event.host, event.worker)
+        run = self._runs.get(who)
         if kind in ("trial_start", "confirm_start"):
             self._on_start(event)
         elif kind in _LOGGED and run is not None:
             logged = {key: values[key] for key in _LOGGED[kind]}
             self._call("log", run, step=values["iteration"], values=logged)
         elif kind in ("trial_end", "confirm_end") and run is not None:
-            del self._runs[event.worker]
+            del self._runs[who]
             self._call("end", run, state=values["state"], values=_results(values))
         elif kind == "base_end" and "model" not in values:
             base = {"base_score": values["base"]["score"], "base_loss": values["base"]["val_loss"]}
@@ -128,7 +129,7 @@ class Reporter:
         if original is not None:
             name = f"{self._name}-trial-{original}-seed-{event.values['seed']}"
             folder = self._place.confirm_dir(self._name, number)
-        self._runs[event.worker] = name
+        self._runs[event.host, event.worker] = name
         self._begin(name, event.values["settings"], folder)
 
     def _begin(self, run: str, config: dict[str, Any], folder: Path) -> None:

@@ -23,6 +23,7 @@ from hawsweep.planning.share_memory import WorkerShares, share_memory
 from hawsweep.results.study_results import StudyResults
 from hawsweep.results.what_is_left import find_remaining
 from hawsweep.running.events import Ended, Event, Listener
+from hawsweep.running.hosts import Host, with_hosts
 from hawsweep.running.keep_awake import keep_awake
 from hawsweep.running.notify import find_targets, telling
 from hawsweep.running.progress import joined_file, recording, telling_remaining
@@ -81,6 +82,7 @@ def run_sweep(
     on_event: Listener | None = None,
     notify: str | Sequence[str] | None = None,
     accept_versions: bool = False,
+    hosts: Sequence[Host] = (),
 ) -> Outcome:
     """Start a study, or go on with it, until ``spec.trials`` trials are complete or pruned.
 
@@ -95,6 +97,7 @@ def run_sweep(
             exception from it ends the sweep; the same start then goes on.
         notify: Where notifications go; see ``notify.find_targets``.
         accept_versions: See ``study.create_study``.
+        hosts: Other machines that run trials, too.
 
     Raises:
         StudyBusyError: Another process on this machine runs the study.
@@ -119,17 +122,25 @@ def run_sweep(
         news = held.enter_context(telling(name, spec, targets, listen))
         if spec.machine.keep_awake:
             held.enter_context(keep_awake(_preparing(listen)))
-        outcome = _run_sweep(spec, name, place, news, splits, paths, accept_versions)
+        outcome = _run_sweep(spec, name, place, news, splits, paths, accept_versions, hosts)
         news.tell_end(outcome.ended, outcome)
         return outcome
 
 
 def join_sweep(
-    name: str, place: Place, listen: Listener, workers: int | Literal["auto"] = "auto"
+    name: str,
+    place: Place,
+    listen: Listener,
+    workers: int | Literal["auto"] = "auto",
+    *,
+    tied: bool = False,
 ) -> Outcome:
     """Run trials of a study here, beside the process that started it.
 
     The process that started it runs base, confirming runs and test.
+
+    Args:
+        tied: By ``hosts``: the process that started it gets the events, and logs to trackers.
 
     Raises:
         StudyError: There is no such study.
@@ -137,10 +148,13 @@ def join_sweep(
     storage = open_storage(place, only_look=False)
     study = load_study(storage, name)
     spec = spec_of_start(study).model_copy(update={"workers": workers})
+    if tied:
+        spec = spec.model_copy(update={"report_to": ()})
     missing = missing_trackers(spec)
     installed = tuple(each for each in spec.report_to if each not in missing)
     spec = spec.model_copy(update={"report_to": installed})
-    study.set_user_attr(STOP, None)
+    if not tied:
+        study.set_user_attr(STOP, None)
     with ExitStack() as held:
         held.enter_context(_optuna_quiet())
         held.enter_context(storage_faults_told(place))
@@ -206,6 +220,7 @@ def _run_sweep(
     splits: Splits,
     paths: Mapping[str, str],
     accept_versions: bool,
+    hosts: Sequence[Host],
 ) -> Outcome:
     check_database_not_lost(place)
     storage = open_storage(place, create=True)
@@ -214,7 +229,7 @@ def _run_sweep(
         _preparing(listen)(text)
     with watching(place, name) as presence:
         ended = _run_study(
-            spec, name, place, storage, listen, splits, paths, presence, accept_versions
+            spec, name, place, storage, listen, splits, paths, presence, accept_versions, hosts
         )
         return Outcome(load_study(storage, name), place, ended, presence)
 
@@ -229,6 +244,7 @@ def _run_study(
     paths: Mapping[str, str],
     presence: Presence,
     accept_versions: bool,
+    hosts: Sequence[Host],
 ) -> Ended:
     models, shares = _resolve(spec, place, paths, _preparing(listen))
     if name not in (others := study_names(storage)):
@@ -262,7 +278,16 @@ def _run_study(
         for number in reap_running(each, GONE):
             listen(Event("reaped", values={"number": number}))
     return _supervise(
-        spec, place, study, confirming, shares, listen, presence, is_new=is_new, joins=False
+        spec,
+        place,
+        study,
+        confirming,
+        shares,
+        listen,
+        presence,
+        is_new=is_new,
+        joins=False,
+        hosts=hosts,
     )
 
 
@@ -316,6 +341,7 @@ def _supervise(
     *,
     is_new: bool,
     joins: bool,
+    hosts: Sequence[Host] = (),
 ) -> Ended:
     """Run the study; its notes, its progress and its trackers follow from the events."""
     name, from_now = study.study_name, extended(study, spec)
@@ -337,8 +363,12 @@ def _supervise(
     listen(Event("study", values=values))
     for model, each in shares.left_out.items():
         listen(Event("left_out", values={"model": model, "reason": each.reason}))
-    with reporting(from_now, study, place, listen, joins=joins) as listen:
+    with (
+        reporting(from_now, study, place, listen, joins=joins) as listen,
+        with_hosts(hosts, name, place, listen) as heard,
+    ):
         supervisor = Supervisor(
-            spec, name, place, study, confirming, shares, listen, presence, joins=joins
+            spec, name, place, study, confirming, shares, heard, presence, joins=joins
         )
+        heard.n_interrupts = lambda: supervisor.n_interrupts
         return supervisor.run()

@@ -195,7 +195,9 @@ class StatusReader:
         elsewhere = _in_the_database(self._study, known.standing, is_run_here=here is not None)
         state = elsewhere
         if here is not None:
-            workers = (*here.workers, *(elsewhere.workers if elsewhere is not None else ()))
+            told = {each.trial for each in here.workers}
+            others = elsewhere.workers if elsewhere is not None else ()
+            workers = (*here.workers, *(each for each in others if each.trial not in told))
             standing = here.standing or known.standing
             state = replace(here, workers=workers, standing=standing, n_workers=len(workers))
         now = state.updated if state is not None else 0.0
@@ -222,19 +224,21 @@ def _in_the_database(
         host = owner.get("host", "")
         if is_dead_here(owner) or (is_run_here and host in (here, "")):
             continue
+        host = "" if host == here else host
+        start = trial.datetime_start if not host else None  # by the clock of that machine
         curve = loss_curve(trial)
         iters = train_of(spec, trial).iters if spec is not None else trial.params.get("iters", 0)
         workers.append(
             WorkerState(
-                number=len(workers),
+                number=sum(each.host == host for each in workers),
                 doing="trial",
                 trial=str(trial.number),
                 settings=trial.params,
-                since=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
+                since=start.timestamp() if start else 0.0,
                 iteration=max((step for step, _ in curve), default=0),
                 iters=int(iters),
                 curve=curve,
-                host="" if host == here else host,
+                host=host,
             )
         )
     if not workers:

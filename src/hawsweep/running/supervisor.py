@@ -173,6 +173,11 @@ class Supervisor:
         left = left or confirm.n_waiting(self._confirming) > 0
         return "timeout" if self._timed_out and left else "finished"
 
+    @property
+    def n_interrupts(self) -> int:
+        """How often it was asked to stop."""
+        return self._interrupts_asked
+
     @contextmanager
     def _interrupts_noted(self) -> Iterator[None]:
         # An exception could interrupt any statement; a count is checked between events.

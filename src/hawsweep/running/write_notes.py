@@ -24,7 +24,7 @@ def writing_notes(
     def tell(event: Event) -> None:
         if event.kind != "ended":
             listen(event)
-        if event.kind in studies:
+        if event.kind in studies and not event.host:  # it writes them itself
             unwritten.append((studies[event.kind], event.values["number"]))
         if event.kind in FREES_WORKER:
             return

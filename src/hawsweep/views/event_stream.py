@@ -40,6 +40,7 @@ EVENTS: dict[str, dict[str, Any]] = {
         "best_score": float | None,
     },
     "left_out": {"model": str, "reason": str},
+    "host": {"state": Literal["joined", "away", "left"], "text": str},
     "ready": {
         "n_train": int,
         "n_valid": int,
@@ -87,10 +88,11 @@ EVENTS: dict[str, dict[str, Any]] = {
 
 
 class _Line(BaseModel):
-    """An event; ``at`` is in seconds since the epoch."""
+    """An event; ``at`` is in seconds since the epoch, ``host`` another machine, or empty."""
 
     model_config = ConfigDict(extra="forbid")
     at: float
+    host: str
     worker: int
 
 
@@ -111,7 +113,7 @@ class EventStream:
 
     def __call__(self, event: Event) -> None:
         """Give an event, with its keys."""
-        self.tell(event.kind, event.worker, **event.values)
+        self.tell(event.kind, event.worker, event.host, **event.values)
 
     def begin(self, study: str) -> None:
         """Give the first event."""
@@ -129,8 +131,9 @@ class EventStream:
             sentences=[] if verdict is None else list(verdict.sentences),
         )
 
-    def tell(self, kind: str, worker: int = 0, **values: Any) -> None:
+    def tell(self, kind: str, worker: int = 0, host: str = "", /, **values: Any) -> None:
         """Give an event, unless it is none of ``EVENTS``."""
         if kind in EVENTS:
             known = {key: values.get(key) for key in EVENTS[kind]}
-            self._write({"event": kind, "at": round(time.time(), 3), "worker": worker, **known})
+            about = {"event": kind, "at": round(time.time(), 3), "host": host, "worker": worker}
+            self._write({**about, **known})

@@ -11,18 +11,26 @@ from hawsweep.views.terminal.text import Text
 from hawsweep.views.terminal.verdict import self_check_lines
 
 
-def event_lines(kind: str, values: Mapping[str, Any]) -> list[Text]:
-    """An event in words, the most important line first; empty for events that are not printed."""
+def event_lines(kind: str, values: Mapping[str, Any], host: str = "") -> list[Text]:
+    """An event in words, the most important line first; empty for events that are not printed.
+
+    Args:
+        host: The machine of the event, which the lines name; empty for this one.
+    """
     tell = _TOLD.get(kind)
-    return [] if tell is None else [Text.from_markup(line) for line in tell(values)]
+    lines = [] if tell is None else [Text.from_markup(line) for line in tell(values)]
+    return [Text.assemble((f"{host}  ", "dim"), line) for line in lines] if host else lines
 
 
-def start_line(kind: str, values: Mapping[str, Any]) -> Text | None:
+def start_line(kind: str, values: Mapping[str, Any], host: str = "") -> Text | None:
     """The line for the start of a trial, without a live picture; else None."""
+    on = f" on {host}" if host else ""
     if kind == "trial_start":
-        return Text(f"trial {values['number']} starts: {settings_text(values['settings'])}")
+        return Text(f"trial {values['number']} starts{on}: {settings_text(values['settings'])}")
     if kind == "confirm_start":
-        return Text(f"trial {values['confirms']} confirming run with seed {values['seed']} starts")
+        return Text(
+            f"trial {values['confirms']} confirming run with seed {values['seed']} starts{on}"
+        )
     return None
 
 
@@ -90,6 +98,11 @@ def _left_out(values: Mapping[str, Any]) -> list[str]:
     return [f"[yellow]{name} does not fit and is left out. {reason}[/yellow]"]
 
 
+def _host(values: Mapping[str, Any]) -> list[str]:
+    style = "cyan" if values["state"] == "joined" else "yellow"
+    return [f"[{style}]{escape(values['text'])}[/{style}]"]
+
+
 def _not_told(values: Mapping[str, Any]) -> list[str]:
     return [f"[yellow]{escape(values['text'])}; the sweep goes on[/yellow]"]
 
@@ -137,6 +150,7 @@ _TOLD: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "trial_end": _trial_end,
     "confirm_end": _confirm_end,
     "left_out": _left_out,
+    "host": _host,
     "not_told": _not_told,
     "died": _died,
     "reaped": _reaped,

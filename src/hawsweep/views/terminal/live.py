@@ -38,8 +38,8 @@ class SweepDisplay:
         self._is_live = console.is_terminal and not plain
         self._follow = Follower(n_trials)
         self._told_ready = False
-        self._told_at: dict[int, float] = {}
-        self._told_text: dict[int, str] = {}
+        self._told_at: dict[tuple[str, int], float] = {}
+        self._told_text: dict[tuple[str, int], str] = {}
         self._shown = ExitStack()
         self._live = Live(
             get_renderable=self._picture,
@@ -68,11 +68,11 @@ class SweepDisplay:
         event = self._follow(event)
         if event.kind != "ready" or not self._told_ready:  # workers read the same data
             self._told_ready |= event.kind == "ready"
-            for line in event_lines(event.kind, event.values):
+            for line in event_lines(event.kind, event.values, event.host):
                 self._print(line)
         if self._is_live:
             return
-        if (start := start_line(event.kind, event.values)) is not None:
+        if (start := start_line(event.kind, event.values, event.host)) is not None:
             self._print(start)
         if event.kind in ("iteration", "tick", "preparing", "base_start", "scoring", "test_start"):
             for worker in self._follow.state.workers:
@@ -85,15 +85,17 @@ class SweepDisplay:
         )
 
     def _print_now_and_then(self, worker: WorkerState) -> None:
-        text, now = _doing_text(worker), time.monotonic()
+        text, now, who = _doing_text(worker), time.monotonic(), (worker.host, worker.number)
         if text is None:
             return
-        is_new = text != self._told_text.get(worker.number) and worker.doing != "trial"
-        is_new &= worker.doing != "preparing" or worker.number == 0  # they all prepare alike
-        told_at = self._told_at.setdefault(worker.number, now)
+        is_new = text != self._told_text.get(who) and worker.doing != "trial"
+        # They all prepare alike.
+        is_new &= worker.doing != "preparing" or (not worker.host and worker.number == 0)
+        told_at = self._told_at.setdefault(who, now)
         if is_new or now - told_at >= _PLAIN_INTERVAL_S:
-            self._told_at[worker.number], self._told_text[worker.number] = now, text
-            self._print(Text(f"{text}{_numbers(worker)}"))
+            self._told_at[who], self._told_text[who] = now, text
+            on = f"{worker.host} {worker.number}  " if worker.host else ""
+            self._print(Text(f"{on}{text}{_numbers(worker)}"))
 
     def _picture(self) -> RenderableType:
         height = max(8, self._console.height - _LINES_ABOVE)

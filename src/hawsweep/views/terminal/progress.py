@@ -118,7 +118,7 @@ def _width_of(cell: RenderableType) -> int:
 
 
 def _told_line(told: ToldEvent, width: int) -> Text | None:
-    lines = event_lines(told.kind, told.values)
+    lines = event_lines(told.kind, told.values, told.host)
     if not lines:
         return None
     line = Text.assemble((f"{time.strftime('%H:%M', time.localtime(told.at))}  ", "dim"))
@@ -234,17 +234,21 @@ class _WorkerDrawing:
         return Text.assemble((f"{loss - best:+.3f}", style), (name, "dim"))
 
     def _time(self, worker: WorkerState) -> str:
-        if worker.host or worker.doing == "waiting":
+        if not worker.since or worker.doing == "waiting":
             return ""
         return clock(max(0.0, self._now - worker.since))
 
 
 def _doing(worker: WorkerState) -> tuple[str, Text]:
     """A worker's name, and its activity or settings."""
+    who, what = _doing_here(worker)
+    return f"{worker.host} {worker.number}  {who}".rstrip() if worker.host else who, what
+
+
+def _doing_here(worker: WorkerState) -> tuple[str, Text]:
     trial = f"trial {worker.trial}"
     if worker.doing == "trial":
-        where = f"  on {worker.host}" if worker.host else ""
-        return trial, Text(settings_text(worker.settings) + where)
+        return trial, Text(settings_text(worker.settings))
     if worker.doing == "scoring":
         return trial, Text(f"translating {worker.text} validation prompts")
     if worker.doing == "base":
