@@ -134,7 +134,7 @@ def join_sweep(
     Raises:
         StudyError: There is no such study.
     """
-    storage = open_storage(place, only_look=False)
+    storage = open_storage(place, only_look=False, patient=True)
     study = load_study(storage, name)
     spec = spec_of_start(study).model_copy(update={"workers": workers})
     missing = missing_trackers(spec)
@@ -208,7 +208,7 @@ def _run_sweep(
     accept_versions: bool,
 ) -> Outcome:
     check_database_not_lost(place)
-    storage = open_storage(place, create=True)
+    storage = open_storage(place, create=True, patient=True)
     spec, changed = spec_to_run(storage, name, spec)
     for text in filter(None, (changed, told_without_rungs(spec))):
         _preparing(listen)(text)
