@@ -12,7 +12,7 @@ from hawsweep.errors import HawsweepError
 from hawsweep.running.start import join_sweep, run_sweep
 from hawsweep.scoring import embedder_process
 from hawsweep.spec.read import parse_override, read_sweep
-from hawsweep.study.place import Place
+from hawsweep.study.place import find_place
 
 
 def tell(kind, **values):
@@ -31,7 +31,7 @@ def main():
     folder, joins = Path(folder), "join" in changes
     overrides = dict(parse_override(change) for change in changes if change != "join")
     spec = read_sweep(folder / "sweep.yaml", overrides)
-    place = Place(folder / "studies")
+    place = find_place(folder / "studies")
     try:
         if joins:
             outcome = join_sweep("tiny", place, listen, 1)

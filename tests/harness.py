@@ -26,7 +26,7 @@ from hawsweep.running.worker import Worker
 from hawsweep.search.distributions import distributions
 from hawsweep.search.sampler import make_sampler
 from hawsweep.spec.read import read_sweep
-from hawsweep.study.place import Place
+from hawsweep.study.place import Place, find_place
 from hawsweep.study.provenance import fingerprints
 from hawsweep.study.queue import ask
 from hawsweep.study.storage import open_storage
@@ -95,7 +95,7 @@ class Lab:
 
     @property
     def study(self):
-        storage = self._storage or open_storage(Place(self.studies))
+        storage = self._storage or open_storage(find_place(self.studies))
         return optuna.load_study(storage=storage, study_name="tiny")
 
     def trials(self):

@@ -1,8 +1,13 @@
-"""Servers of a study's storage: Optuna's gRPC proxy."""
+"""Servers of a study's storage: Optuna's gRPC proxy, and PostgreSQL."""
 
+import os
+import pwd
+import shutil
 import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from optuna.storages import get_storage
@@ -27,3 +32,53 @@ def serving_storage(url):
             yield f"grpc://127.0.0.1:{port}"
         finally:
             server.stop(grace=None).wait()
+
+
+class Postgres:
+    """A PostgreSQL server of its own, on a port of loopback; the user ``me`` needs no password."""
+
+    def __init__(self, folder):
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not found and shutil.which("initdb") is None:
+            pytest.skip("PostgreSQL is not installed")
+        pytest.importorskip("psycopg")
+        self._programs = found[-1].parent if found else Path(shutil.which("initdb")).parent
+        # It does not run as root, and another user cannot enter pytest's folders.
+        self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        self._data = folder / "postgres"
+        self._data.mkdir(parents=True)
+        if self._user is not None:
+            for each in (self._data, *self._data.parents):
+                if each.owner() == "root" and each.stat().st_mode & 0o077 == 0:
+                    each.chmod(0o711)
+            os.chown(self._data, self._user.pw_uid, self._user.pw_gid)
+        self.port = free_port()
+        self._run("initdb", "-A", "trust", "-U", "me", "-D", self._data, "--no-sync")
+        self.start()
+
+    @property
+    def url(self):
+        return f"postgresql+psycopg://me@127.0.0.1:{self.port}/postgres"
+
+    def start(self):
+        said = f"-h 127.0.0.1 -p {self.port} -k '' -F"
+        self._run("pg_ctl", "-w", "-D", self._data, "-l", self._data / "log", "-o", said, "start")
+
+    def stop(self):
+        """Stop it as a crash does: connections are cut."""
+        self._run("pg_ctl", "-w", "-D", self._data, "-m", "immediate", "stop")
+
+    def _run(self, program, *arguments):
+        who = {} if self._user is None else {"user": self._user.pw_uid, "group": self._user.pw_gid}
+        command = [self._programs / program, *arguments]
+        log = subprocess.DEVNULL
+        subprocess.run(command, check=True, cwd="/", stdout=log, stderr=log, timeout=60, **who)
+
+
+@contextmanager
+def postgres(folder):
+    server = Postgres(folder)
+    try:
+        yield server
+    finally:
+        server.stop()

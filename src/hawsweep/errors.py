@@ -12,6 +12,7 @@ value, and what to do. Any other exception is a bug and keeps its traceback.
     ├── StudyError       the storage, or a study that cannot be opened or continued
     │   ├── SpecChangedError  a study was made with another spec
     │   ├── StudyBusyError    another process runs the study
+    │   ├── StorageOutageError  a shared database did not answer for long
     │   └── StudyGoneError    what a running study needs was removed or replaced
     ├── ScoringError     an answer cannot be judged
     ├── MemoryBudgetError  nothing of a sweep fits into memory
@@ -73,6 +74,10 @@ class SpecChangedError(StudyError):
 
 class StudyBusyError(StudyError):
     """Another process on this machine runs the study."""
+
+
+class StorageOutageError(StudyError):
+    """A shared database, or the proxy of one, did not answer for minutes."""
 
 
 class StudyGoneError(StudyError):

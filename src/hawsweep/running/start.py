@@ -145,7 +145,7 @@ def join_sweep(
     Raises:
         StudyError: There is no such study.
     """
-    storage = open_storage(place, only_look=False)
+    storage = open_storage(place, only_look=False, patient=True)
     study = load_study(storage, name)
     spec = spec_of_start(study).model_copy(update={"workers": workers})
     if tied:
@@ -223,7 +223,7 @@ def _run_sweep(
     hosts: Sequence[Host],
 ) -> Outcome:
     check_database_not_lost(place)
-    storage = open_storage(place, create=True)
+    storage = open_storage(place, create=True, patient=True)
     spec, changed = spec_to_run(storage, name, spec)
     for text in filter(None, (changed, told_without_rungs(spec))):
         _preparing(listen)(text)

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.errors import MemoryBudgetError, WorkerError, told_error
+from hawsweep.errors import MemoryBudgetError, StorageOutageError, WorkerError, told_error
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE, STATE_FILE
 from hawsweep.machine import memory
 from hawsweep.machine.output import OutputError, leave_terminal
@@ -48,6 +48,7 @@ from hawsweep.study.faults import (
     Kind,
     of_worker,
 )
+from hawsweep.study.patience import while_waiting
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
 from hawsweep.study.queue import (
@@ -147,7 +148,7 @@ class Supervisor:
         Raises:
             HawsweepError: A fault that would stop every trial.
         """
-        with self._interrupts_noted():
+        with self._interrupts_noted(), while_waiting(self._wait):
             try:
                 self._presence.check()
                 work = self._work()
@@ -204,6 +205,13 @@ class Supervisor:
         if not self._hung_up:  # a second request would stop at once
             self._hung_up = True
             self._note_interrupt()
+
+    def _wait(self) -> None:
+        """While the database does not answer, no worker counts as hung, and Ctrl-C ends it."""
+        for worker in self._workers.values():
+            worker.last_sign = time.monotonic()
+        if self._interrupts_asked > self._interrupts_done:
+            raise StorageOutageError("The database does not answer. The same command goes on.")
 
     def _listen(self, event: Event) -> None:
         try:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -67,6 +68,7 @@ from hawsweep.study.faults import (
 )
 from hawsweep.study.located import located
 from hawsweep.study.optuna_door import trial_to_run
+from hawsweep.study.patience import while_waiting
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
 from hawsweep.study.queue import end_failed, pause
@@ -131,6 +133,12 @@ class Worker:
         """Ask the running trial to end after its current iteration; later commands are ignored."""
         self._stop = True
 
+    def waits(self) -> None:
+        """Show life while the database does not answer, and end if it is asked to."""
+        self.show_life()
+        if self.should_stop():
+            raise Interrupted
+
     def should_stop(self) -> bool:
         """Whether the trial must end: it was asked to, or the supervisor is gone."""
         return self._stop or os.getppid() != self._parent
@@ -141,7 +149,7 @@ class Worker:
         backend.wire_memory(self._process_bytes or available_bytes())
         backend.limit_cache(0)
         self._progress("reading the data")
-        self.storage: BaseStorage = open_storage(self.place)
+        self.storage: BaseStorage = open_storage(self.place, patient=True)
         self._presence = Presence(self.place, self.name)
         # The study is kept: reading takes about a second for each thousand trials.
         self._study = load_study(self.storage, self.name, self.spec)
@@ -174,12 +182,8 @@ class Worker:
         if self._embedder is None:
             return None
 
-        def waiting() -> None:
-            self.show_life()
-            if self.should_stop():
-                raise Interrupted
-
-        return EmbedderClient(**self._embedder, need=lambda: self.tell("embedder"), waiting=waiting)
+        need = partial(self.tell, "embedder")
+        return EmbedderClient(**self._embedder, need=need, waiting=self.waits)
 
     def _progress(self, text: str) -> None:
         self.tell("preparing", text=text)
@@ -421,7 +425,7 @@ def main() -> None:
         "test": worker.test,
     }
     try:
-        with storage_faults_told(worker.place):
+        with storage_faults_told(worker.place), while_waiting(worker.waits):
             worker.prepare()
             for command in map(str.strip, sys.stdin):
                 if command == "exit":

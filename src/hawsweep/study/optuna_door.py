@@ -9,6 +9,9 @@ from optuna.study import StudySummary
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial
 
+# What Optuna's cache calls of an ``RDBStorage`` where its own callers call a public method.
+CALLED_BY_CACHE = ("_create_new_trial", "_get_best_trial_id", "_get_trials", "_set_trial_param")
+
 
 def storage_of(study: optuna.Study) -> BaseStorage:
     """The storage that a study reads and writes.

@@ -7,7 +7,9 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import optuna
@@ -15,15 +17,24 @@ import sqlalchemy.exc
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from sqlalchemy.engine import URL, make_url
 
-from hawsweep.errors import HawsweepError, StudyError
+from hawsweep.errors import HawsweepError, StorageOutageError, StudyError
 from hawsweep.layout import CONFIRM_SUFFIX
 from hawsweep.study.backup import tell_what_is_left
 from hawsweep.study.credentials import PROXY, parse_storage_url, without_secrets
 from hawsweep.study.faults import is_disk_fault
 from hawsweep.study.optuna_door import storage_of
+from hawsweep.study.patience import (
+    ConnectionLostError,
+    Patience,
+    PatientDatabase,
+    PatientProxy,
+    StorageAwayError,
+    at_once,
+)
 from hawsweep.study.place import Place
 
 _BUSY_TIMEOUT_S = 60
+_BY_LIBPQ = ("postgresql", "psycopg", "psycopg2")
 # Seconds in which a proxy must answer at first.
 _ANSWERS_WITHIN_S = 10.0
 # The exceptions of a database that become a StudyError.
@@ -32,22 +43,36 @@ STORAGE_FAULTS = (
     optuna.exceptions.StorageInternalError,
     sqlite3.Error,
 )
-_OPENING_FAULTS = (*STORAGE_FAULTS, RuntimeError, ImportError)
+_OPENING_FAULTS = (*STORAGE_FAULTS, ConnectionLostError, RuntimeError, ImportError)
 
 
-def open_storage(place: Place, *, create: bool = False, only_look: bool = True) -> BaseStorage:
+# PostgreSQL's connections that are dead without a word are noticed within a minute.
+_NOTICED = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+def open_storage(
+    place: Place, *, create: bool = False, only_look: bool = True, patient: bool = False
+) -> BaseStorage:
     """Open the database, or a proxy of it. SQLite is set to WAL mode with a busy timeout.
 
     Args:
         create: Make it if it is missing.
         only_look: It may be one that cannot be written.
+        patient: Calls of a shared database are tried again while its connection is at fault, and so
+            is opening it, unless it may be made.
 
     Raises:
         StudyError: It is missing, corrupt, read-only, or cannot be reached. No file is overwritten.
     """
     path = place.database_path
     if path is None:
-        return _open_given(place.url)
+        return _open_given(place.url, patient, waits=patient and not create)
     _check_not_elsewhere(path)
     _check_place(path, place, create)
     options = _how_to_open(path)
@@ -79,12 +104,20 @@ def _how_to_open(path: Path) -> dict[str, str]:
     return {"mode": "ro"} if has_log else {"immutable": "1"}
 
 
-def _open_given(url: str) -> BaseStorage:
+def _open_given(url: str, patient: bool, waits: bool) -> BaseStorage:
     parsed = parse_storage_url(url)
     if parsed.drivername == PROXY:
-        return _open_proxy(parsed)
+        return _open_proxy(parsed, patient, waits)
+    options: dict[str, Any] = {"engine_kwargs": {"pool_pre_ping": True}}
+    if parsed.get_backend_name() == "postgresql" and parsed.drivername.endswith(_BY_LIBPQ):
+        missing = {key: value for key, value in _NOTICED.items() if key not in parsed.query}
+        options["engine_kwargs"]["connect_args"] = missing
     try:
-        return RDBStorage(url)
+        if patient:
+            patience = Patience(parsed.host or "localhost")
+            opening = partial(PatientDatabase, url, patience, **options)
+            return patience.call(opening) if waits else opening()
+        return RDBStorage(url, **options)
     except ImportError:
         said = (
             f"the driver of {parsed.drivername} is not installed. Install it; for PostgreSQL write "
@@ -98,7 +131,7 @@ def _open_given(url: str) -> BaseStorage:
     raise StudyError(f"the database given as storage cannot be opened: {said}")
 
 
-def _open_proxy(url: URL) -> BaseStorage:
+def _open_proxy(url: URL, patient: bool, waits: bool) -> BaseStorage:
     """Connect to the process that serves a study's storage with Optuna's gRPC proxy."""
     try:
         import grpc
@@ -111,12 +144,17 @@ def _open_proxy(url: URL) -> BaseStorage:
     os.environ.setdefault("no_grpc_proxy", url.host)  # not by way of an http_proxy
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        proxy = GrpcStorageProxy(host=url.host, port=url.port)
+        kind = PatientProxy if patient else GrpcStorageProxy
+        proxy = kind(host=url.host, port=url.port)
     try:
-        proxy.wait_server_ready(_ANSWERS_WITHIN_S)
-        with suppress(KeyError):
+        ready = partial(proxy.wait_server_ready, _ANSWERS_WITHIN_S)
+        if waits and isinstance(proxy, PatientProxy):
+            proxy.patience.call(ready)
+        else:
+            ready()
+        with suppress(KeyError), at_once():
             proxy.get_study_id_from_name("")
-    except (ConnectionError, grpc.RpcError) as fault:
+    except (ConnectionError, grpc.RpcError, StorageAwayError) as fault:
         proxy.close()
         is_other = isinstance(fault, grpc.RpcError)
         said = "another server answers" if is_other else "no storage proxy answers"
@@ -131,6 +169,8 @@ def storage_faults_told(place: Place) -> Iterator[None]:
     """Turn all that a storage in use raises, and a full disk, into a StudyError."""
     try:
         yield
+    except StorageOutageError:
+        raise
     except Exception as fault:
         is_storage = is_storage_fault(fault)
         if (is_storage or isinstance(fault, OSError)) and is_disk_fault(fault):
@@ -151,7 +191,7 @@ def is_storage_fault(fault: BaseException) -> bool:
     """Whether an exception comes out of Optuna's storage: also a KeyError, which it raises for a
     study or trial that was deleted.
     """
-    if isinstance(fault, STORAGE_FAULTS):
+    if isinstance(fault, (*STORAGE_FAULTS, StorageOutageError)):
         return True
     frames = (frame for frame, _ in traceback.walk_tb(fault.__traceback__))
     return not isinstance(fault, MemoryError | HawsweepError) and any(

@@ -134,9 +134,11 @@ def _run(context: TrialContext, trial: optuna.Trial, folder: Path, tell: Tell) -
                 micro_batch=plan.execution.micro_batch,
                 tokens_at_once=plan.execution.tokens_at_once,
                 state=state,
-                should_stop=lambda: watch.pauses or watch.is_extended or context.should_stop(),
+                should_stop=lambda: watch.stops or context.should_stop(),
             )
         except Interrupted:
+            if watch.outage is not None:
+                raise watch.outage from None
             if watch.pauses:
                 raise Paused from None
             if watch.is_extended:

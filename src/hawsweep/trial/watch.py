@@ -1,16 +1,24 @@
-"""Follows one trial's training: writes its metrics, reports to Optuna, prunes."""
+"""Follows one trial's training: writes its metrics, reports to Optuna, prunes.
+
+While a shared database does not answer, the training goes on: what is to be written waits.
+"""
 
 import json
 import math
+import random
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.errors import StorageOutageError
 from hawsweep.files import replace_text
 from hawsweep.layout import METRICS_FILE
 from hawsweep.search.promotion import next_promoted
@@ -28,6 +36,7 @@ from hawsweep.study.attributes import (
     TARGETS_PER_BYTE,
     TOKENS_PER_S,
 )
+from hawsweep.study.patience import StorageAwayError, at_once
 from hawsweep.training.checkpoints import (
     TrainState,
 )
@@ -38,6 +47,9 @@ from hawsweep.trial.measure_base import loss_attributes, write_losses
 
 Tell = Callable[..., None]
 
+# Seconds until a database that did not answer is asked again between evaluations.
+_TRY_AGAIN_S = (5.0, 15.0)
+
 
 class TrialWatch:
     """Follows one trial's training: writes metrics, reports to Optuna, prunes, sends events.
@@ -45,6 +57,7 @@ class TrialWatch:
     Attributes:
         pauses: Whether the trial is to wait at the rung that it reached.
         is_extended: Whether it was given more iterations.
+        outage: Raised where the database did not answer for too long.
     """
 
     def __init__(
@@ -64,6 +77,9 @@ class TrialWatch:
         asked = apply_settings(context.spec.train, trial.params)  # rungs are those of all
         self._rungs = set(rungs(asked).values()) if promotes else set()
         self.pauses = self.is_extended = False
+        self.outage: StorageOutageError | None = None
+        self._unwritten: list[Callable[[], object]] = []
+        self._next_try = 0.0
         self._footprint_bytes: int = trial.user_attrs.get(FOOTPRINT_BYTES, 0)  # until it paused
 
     def _frozen(self) -> FrozenTrial:
@@ -97,16 +113,25 @@ class TrialWatch:
                     self._report(loss, iteration)
         if self._state.best is not None:
             self._record_best(self._state.best)
+        self._send()
         return known
 
     def __exit__(self, *_: object) -> None:
         self._metrics.close()
+        self._send()
         if self._footprint_bytes:
             self._trial.set_user_attr(FOOTPRINT_BYTES, self._footprint_bytes)
 
+    @property
+    def stops(self) -> bool:
+        """Whether the training is to end at this iteration, and its state to be kept."""
+        return self.pauses or self.is_extended or self.outage is not None
+
     def on_iteration(self, iteration: int) -> None:
-        """Send the iteration."""
+        """Send the iteration, and what waits to be written."""
         self._tell("iteration", iteration=iteration, iters=self._train.iters)
+        if self._unwritten and time.monotonic() >= self._next_try:
+            self._try_to(self._send)
 
     def on_report(self, report: StepReport) -> None:
         """Write and send a training report."""
@@ -144,6 +169,27 @@ class TrialWatch:
             self._record_best(evaluation)
         self._tell("eval", iteration=evaluation.iteration, val_loss=evaluation.val_loss)
         self._report(evaluation.val_loss, evaluation.iteration)
+        self._try_to(partial(self._decide, evaluation), waits=evaluation.iteration in self._rungs)
+
+    def _try_to(self, do: Callable[[], None], *, waits: bool = False) -> None:
+        """Use the database; if it does not answer now, that is left for a later try."""
+        try:
+            with nullcontext() if waits else at_once():
+                do()
+        except StorageAwayError:
+            self._next_try = time.monotonic() + random.uniform(*_TRY_AGAIN_S)
+        except StorageOutageError as fault:
+            self.outage = fault
+
+    def _send(self) -> None:
+        """Write what waits, in order."""
+        while self._unwritten:
+            self._unwritten[0]()
+            del self._unwritten[0]
+
+    def _decide(self, evaluation: Evaluation) -> None:
+        """Write what waits; then end the trial, or let it pause, by what others reached."""
+        self._send()
         known = self._frozen().user_attrs
         if known.get(STOPPED):
             self._prune(f"stopped by you at iteration {evaluation.iteration}")
@@ -166,13 +212,14 @@ class TrialWatch:
 
     def _report(self, val_loss: float, iteration: int) -> None:
         if iteration not in self._reported:  # before it paused
-            self._trial.report(-self._context.comparable_loss(val_loss), iteration)
+            loss = self._context.comparable_loss(val_loss)
+            self._unwritten.append(partial(self._trial.report, -loss, iteration))
 
     def _record_best(self, evaluation: Evaluation) -> None:
         write_losses(self._folder, evaluation)
-        for key, value in loss_attributes(self._context, evaluation).items():
-            self._trial.set_user_attr(key, value)
-        self._trial.set_user_attr(BEST_ITERATION, evaluation.iteration)
+        found = loss_attributes(self._context, evaluation)
+        for key, value in {**found, BEST_ITERATION: evaluation.iteration}.items():
+            self._unwritten.append(partial(self._trial.set_user_attr, key, value))
 
     def _record_speed(self) -> None:
         if self._last_report is not None:
