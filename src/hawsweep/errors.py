@@ -12,7 +12,8 @@ value, and what to do. Any other exception is a bug and keeps its traceback.
     ├── StudyError       the storage, or a study that cannot be opened or continued
     │   ├── SpecChangedError  a study was made with another spec
     │   ├── StudyBusyError    another process runs the study
-    │   └── StudyGoneError    what a running study needs was removed or replaced
+    │   ├── StudyGoneError    what a running study needs was removed or replaced
+    │   └── TravelError       a trial's files cannot be put into the store, or fetched from it
     ├── ScoringError     an answer cannot be judged
     ├── MemoryBudgetError  nothing of a sweep fits into memory
     ├── WorkerError      workers keep dying; the study stops
@@ -77,6 +78,10 @@ class StudyBusyError(StudyError):
 
 class StudyGoneError(StudyError):
     """The database, a folder or a row of a running study was removed, moved or replaced."""
+
+
+class TravelError(StudyError):
+    """The files of a trial cannot be put into the store of artifacts, or fetched from it."""
 
 
 class WorkerError(HawsweepError):
