@@ -5,6 +5,7 @@ several machines share, and the folder of the machine that started the sweep, ov
 import http.client
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import quote, urlsplit
@@ -123,7 +124,7 @@ def _bucket(url: str, bucket: str, prefix: str) -> Store:
         ) from fault
     # Whether it is tried again is decided by the caller.
     how = Config(connect_timeout=20, read_timeout=_TIMEOUT_S, retries={"total_max_attempts": 2})
-    return _Bucket(bucket, prefix.strip("/"), boto3.client("s3", config=how))
+    return _Bucket(bucket, prefix.strip("/"), boto3.Session().client("s3", config=how))
 
 
 class _Bucket(Boto3ArtifactStore):
@@ -189,8 +190,9 @@ class HttpStore:
             self._host, self._port, timeout=_TIMEOUT_S, blocksize=_BLOCK_BYTES
         )
         headers = {"Authorization": f"Bearer {self._token}", **(headers or {})}
-        connection.request(method, f"/{quote(artifact_id)}", body, headers)
-        # One request for each connection: the response's end closes it.
+        with suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent
+            connection.request(method, f"/{quote(artifact_id)}", body, headers)
+        # One request for each connection: the answer's end closes it.
         answer = connection.getresponse()
         if answer.status // 100 == 2:
             return answer
