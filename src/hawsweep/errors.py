@@ -13,7 +13,8 @@ value, and what to do. Any other exception is a bug and keeps its traceback.
     │   ├── SpecChangedError  a study was made with another spec
     │   ├── StudyBusyError    another process runs the study
     │   ├── StorageOutageError  a shared database did not answer for long
-    │   └── StudyGoneError    what a running study needs was removed or replaced
+    │   ├── StudyGoneError    what a running study needs was removed or replaced
+    │   └── TravelError       a trial's files cannot be put into the store, or fetched from it
     ├── ScoringError     an answer cannot be judged
     ├── MemoryBudgetError  nothing of a sweep fits into memory
     ├── WorkerError      workers keep dying; the study stops
@@ -82,6 +83,10 @@ class StorageOutageError(StudyError):
 
 class StudyGoneError(StudyError):
     """The database, a folder or a row of a running study was removed, moved or replaced."""
+
+
+class TravelError(StudyError):
+    """The files of a trial cannot be put into the store of artifacts, or fetched from it."""
 
 
 class WorkerError(HawsweepError):

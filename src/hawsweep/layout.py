@@ -3,6 +3,8 @@
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log.txt"
 STATE_FILE = "state.safetensors"
+# The hash of the archive that a trial's folder was put into, or came from.
+ARCHIVE_MARK = "archive.sha256"
 # The best adapter, and the kept checkpoints: folders in mlx-lm's format.
 ADAPTER_DIR = "adapters"
 CHECKPOINT_DIR = "checkpoints"

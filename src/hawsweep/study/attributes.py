@@ -24,6 +24,8 @@ STARTS = "starts"
 STOP = "stop"
 # What `hawsweep extend` set: of ``trials`` and ``timeout`` the start's value and the new one.
 EXTENDED = "extended"
+# The URL of the store in which trials' files travel; None: they stay where they were made.
+ARTIFACTS = "artifacts"
 # Random: by it the ids of its runs in trackers differ from those of another study of its name.
 REPORT_ID = "report_id"
 
@@ -85,6 +87,8 @@ TOKENS_PER_S = "tokens_per_s"
 # As measured.
 PEAK_MEMORY_BYTES = "peak_memory_bytes"
 FOOTPRINT_BYTES = "footprint_bytes"
+# The archive of its folder in the store: ``id``, ``sha256`` and ``bytes``; see ``travel``.
+ARTIFACT = "artifact"
 # Of the best adapter's file.
 ADAPTER_BYTES = "adapter_bytes"
 

@@ -13,7 +13,7 @@ from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
 
 # A trial's adapters and its resumable state; other files are small and always kept.
-_BULK = (ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE)
+BULK = (ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE)
 
 
 def remove_bulk(study: optuna.Study, place: Place, spec: SweepSpec) -> None:
@@ -30,7 +30,7 @@ def remove_bulk(study: optuna.Study, place: Place, spec: SweepSpec) -> None:
     for trial in trials:
         if trial.state.is_finished() and trial.number not in kept:
             folder = place.trial_dir(study.study_name, trial.number)
-            for name in _BULK:
+            for name in BULK:
                 _remove(folder / name)
 
 
