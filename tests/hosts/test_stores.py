@@ -1,5 +1,6 @@
 """The stores in which files travel: S3 as moto serves it, the starter's over HTTP, and a folder."""
 
+import gc
 import http.client
 import io
 import os
@@ -12,7 +13,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from hawsweep.errors import StudyError, TravelError
 from hawsweep.running.artifact_server import serving_artifacts
-from hawsweep.study import artifact_stores, travel
+from hawsweep.study import artifact_clients, artifact_stores, travel
 from hawsweep.study.artifact_stores import open_store
 from hawsweep.study.attributes import ARTIFACTS
 from hawsweep.study.place import Place
@@ -40,7 +41,8 @@ def bucket(s3, monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
     boto3.client("s3").create_bucket(Bucket="lab-files")
-    return "s3://lab-files/sweeps/one"
+    yield "s3://lab-files/sweeps/one"
+    gc.collect()
 
 
 @pytest.fixture
@@ -244,7 +246,7 @@ def test_a_link_that_is_down_is_waited_out(tmp_path, monkeypatch):
         monkeypatch.setenv(artifact_stores.TOKEN_VARIABLE, served.token)
 
         faults = iter([True])
-        ask = artifact_stores.HttpStore._ask
+        ask = artifact_clients.HttpStore._ask
 
         def asking(store, *args):
             if next(faults, False):
@@ -253,7 +255,7 @@ def test_a_link_that_is_down_is_waited_out(tmp_path, monkeypatch):
                 store._port = served.port
             return ask(store, *args)
 
-        monkeypatch.setattr(artifact_stores.HttpStore, "_ask", asking)
+        monkeypatch.setattr(artifact_clients.HttpStore, "_ask", asking)
         travel.put(study, there, 0, waiting=lambda: True)
         assert travel.fetch(study, here, 0)
 

@@ -22,8 +22,8 @@ from hawsweep.running import notify
 from hawsweep.running.background import start_detached
 from hawsweep.running.events import Event
 from hawsweep.running.notify import Command, Message, News, find_targets, telling
+from hawsweep.spec.checks import NEWS
 from hawsweep.spec.read import check_sweep
-from hawsweep.spec.sweep import NEWS
 from hawsweep.study.place import Place
 
 SECRET = "T0psecret"

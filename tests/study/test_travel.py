@@ -273,7 +273,7 @@ def test_a_store_that_fails_for_a_while_is_asked_again(machines, monkeypatch):
             raise faults.pop(0)
         write(self, *args)
 
-    monkeypatch.setattr("hawsweep.study.artifact_stores._Folder.write", failing)
+    monkeypatch.setattr("hawsweep.study.artifact_clients.Folder.write", failing)
     monkeypatch.setattr(travel.time, "sleep", lambda _: None)
     travel.put(machines.study, machines.there, 0, waiting=lambda: True)
     assert faults == []
@@ -286,6 +286,6 @@ def test_who_must_stop_waits_for_no_network(machines, monkeypatch):
     def failing(*_):
         raise ConnectionError("gone")
 
-    monkeypatch.setattr("hawsweep.study.artifact_stores._Folder.write", failing)
+    monkeypatch.setattr("hawsweep.study.artifact_clients.Folder.write", failing)
     with pytest.raises(TravelError, match=r"gone\. They stay where they are"):
         travel.put(machines.study, machines.there, 0, waiting=lambda: False)

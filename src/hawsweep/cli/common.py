@@ -11,13 +11,18 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 import click
 
 from hawsweep.errors import HawsweepError
 from hawsweep.machine.output import plain_stream, visible_output
 from hawsweep.text import ACTING, visible_line
+
+if TYPE_CHECKING:
+    import optuna
+
+    from hawsweep.study.place import Place
 
 Command = Callable[..., Any]
 # More characters than any first sentence has: click would cut it.
@@ -111,6 +116,34 @@ def place_options(command: Command) -> Command:
         return command(*args, place=find_place(studies_dir, storage), **kwargs)
 
     return with_place
+
+
+def fetch_files(study: "optuna.Study", place: "Place", *numbers: int | None) -> None:
+    """Bring what other machines have of the files that a command reads, and say so.
+
+    Args:
+        numbers: Of trials, None for the best; without any, all trials whose adapters are kept.
+    """
+    from hawsweep.errors import TravelError
+    from hawsweep.study.artifact_stores import artifacts_url
+    from hawsweep.study.clean_up import kept_complete
+    from hawsweep.study.confirm import winner
+    from hawsweep.study.study import known_spec
+    from hawsweep.study.travel import fetch_ended
+
+    if artifacts_url(study) is None or (spec := known_spec(study)) is None:
+        return
+    best = winner(study)
+    named = (best.number if best and each is None else each for each in numbers)
+    wanted = {each for each in named if each is not None} or kept_complete(study, spec)
+    try:
+        fetch_ended(study, place, wanted, _say_aside)
+    except TravelError as fault:  # the command goes on with what is here
+        _say_aside(str(fault))
+
+
+def _say_aside(text: str) -> None:
+    click.echo(visible_line(text[:1].upper() + text[1:]), err=True)
 
 
 json_option = click.option(

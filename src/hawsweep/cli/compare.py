@@ -4,7 +4,14 @@ from dataclasses import asdict
 
 import click
 
-from hawsweep.cli.common import csv_option, json_option, place_options, print_csv, print_json
+from hawsweep.cli.common import (
+    csv_option,
+    fetch_files,
+    json_option,
+    place_options,
+    print_csv,
+    print_json,
+)
 from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.cli.csv_columns import item_records
 from hawsweep.study.place import Place
@@ -63,6 +70,7 @@ def compare(
     studies = [load_study(storage, each) for each in (name, other) if each is not None]
     for each in studies:
         check_folder(each, place)
+        fetch_files(each, place, *(trials or (None,)))
     if other is not None:
         compared = compare_studies(studies[0], studies[1], place)
     else:

@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from hawsweep.cli.common import json_option, option_that_went, place_options, print_json
+from hawsweep.cli.common import (
+    fetch_files,
+    json_option,
+    option_that_went,
+    place_options,
+    print_json,
+)
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
@@ -80,6 +86,7 @@ def export(
     with console.status("exporting") as spinner:
         study = load_study(open_storage(place), name)
         check_folder(study, place)
+        fetch_files(study, place, asked["trial_number"])
         target = None if upload_repo is None else check_target(upload_repo, private=private)
         exported = export_trial(study, place, Request(**asked, target=target), spinner.update)
     from hawsweep.views.terminal.export import export_picture, next_commands

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hawsweep.cli.common import place_options
+from hawsweep.cli.common import fetch_files, place_options
 from hawsweep.study.place import Place
 from hawsweep.text import visible_line
 
@@ -43,6 +43,7 @@ def report(
 
     study = load_study(open_storage(place), name)
     check_folder(study, place)
+    fetch_files(study, place)
     made = make_report(study, place)
     if markdown:
         from hawsweep.views.report.pull_request import report_markdown

@@ -2,7 +2,7 @@
 
 import click
 
-from hawsweep.cli.common import json_option, place_options, print_json
+from hawsweep.cli.common import fetch_files, json_option, place_options, print_json
 from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
@@ -46,6 +46,7 @@ def show(
         if (best := winner(study)) is None:
             raise StudyError(f"Study {name!r} has no complete trial yet. Give the number of one.")
         trial = best.number
+    fetch_files(study, place, trial)
     described = describe_trial(study, place, trial)
     console = make_console(stderr=True)
     if examples:

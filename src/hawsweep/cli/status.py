@@ -6,6 +6,7 @@ import click
 
 from hawsweep.cli.common import (
     csv_option,
+    fetch_files,
     json_option,
     place_options,
     plain_option,
@@ -66,7 +67,8 @@ def status(
         raise click.UsageError("--watch shows a picture: leave out --json and --csv.")
     from hawsweep.running.status import StatusReader
 
-    onlooker = StatusReader(place, name, why=why, by_group=by_group, price=price)
+    fetch = None if watch else fetch_files
+    onlooker = StatusReader(place, name, why=why, by_group=by_group, price=price, fetch=fetch)
     if as_json:
         print_json(onlooker.look().to_plain())
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hawsweep.cli.common import json_option, place_options, print_json_line
+from hawsweep.cli.common import fetch_files, json_option, place_options, print_json_line
 from hawsweep.cli.completion import study_completion
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
@@ -70,6 +70,7 @@ def try_(
     from hawsweep.trial.answers import SideBySide
 
     study = read_trials(load_study(open_storage(place), name))
+    fetch_files(study, place, *(() if number is None else (number,)))
     said = ""
     if number is None:
         number, is_recommended = recommended_or_best(study, place)

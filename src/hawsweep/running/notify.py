@@ -36,7 +36,7 @@ class Message:
     """One notification.
 
     Attributes:
-        event: One of ``sweep.NEWS``.
+        event: One of ``checks.NEWS``.
         text: One line of printable characters.
         trial: The best trial so far, and its ``score``; None before the first.
     """

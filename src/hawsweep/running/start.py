@@ -22,6 +22,7 @@ from hawsweep.planning.disk_space import check_space
 from hawsweep.planning.share_memory import WorkerShares, share_memory
 from hawsweep.results.study_results import StudyResults
 from hawsweep.results.what_is_left import find_remaining
+from hawsweep.running.arrivals import arriving
 from hawsweep.running.events import Ended, Event, Listener
 from hawsweep.running.hosts import Host, with_hosts
 from hawsweep.running.keep_awake import keep_awake
@@ -34,6 +35,7 @@ from hawsweep.search.distributions import first_of_models
 from hawsweep.search.rungs import told_without_rungs
 from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
 from hawsweep.study import provenance
+from hawsweep.study.artifact_stores import artifacts_url, check_store, record_artifacts
 from hawsweep.study.attributes import HOW, PATHS, REFERENCES, STOP, SUGGESTED_BY
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
@@ -165,6 +167,8 @@ def join_sweep(
         if spec.machine.keep_awake:
             held.enter_context(keep_awake(_preparing(listen)))
         paths = study.user_attrs.get(PATHS, {})
+        if (url := artifacts_url(study)) is not None:
+            check_store(url, place.study_dir(name))
         _, shares = _resolve(spec, place, paths, _preparing(listen))
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
         presence = held.enter_context(watching(place, name))
@@ -223,6 +227,11 @@ def _run_sweep(
     hosts: Sequence[Host],
 ) -> Outcome:
     check_database_not_lost(place)
+    if spec.artifacts is not None:
+        check_store(spec.artifacts, place.study_dir(name))
+    elif place.database_path is None:
+        text = "artifacts is not set: adapters stay on the machines that make them"
+        listen(Event("not_told", values={"text": text}))
     storage = open_storage(place, create=True, patient=True)
     spec, changed = spec_to_run(storage, name, spec)
     for text in filter(None, (changed, told_without_rungs(spec))):
@@ -274,6 +283,7 @@ def _run_study(
     study.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
     study.set_user_attr(STOP, None)
     confirming = open_confirmation(storage, study, spec)
+    record_artifacts((study, confirming), spec.artifacts)
     for each in (study, confirming):
         for number in reap_running(each, GONE):
             listen(Event("reaped", values={"number": number}))
@@ -365,6 +375,7 @@ def _supervise(
         listen(Event("left_out", values={"model": model, "reason": each.reason}))
     with (
         reporting(from_now, study, place, listen, joins=joins) as listen,
+        arriving(spec, study, confirming, place, listen, joins=joins) as listen,
         with_hosts(hosts, name, place, listen) as heard,
     ):
         supervisor = Supervisor(

@@ -1,7 +1,7 @@
 """The status of a study: its trials, verdict, running processes, and remaining work."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,7 @@ class StatusReader:
 
     Args:
         name: The study's; default: the newest study.
+        fetch: Brings the files that other machines have.
 
     Raises:
         HawsweepError: The study, or its database, is missing or cannot be read.
@@ -113,9 +114,11 @@ class StatusReader:
         why: bool = False,
         by_group: bool = False,
         price: bool = False,
+        fetch: Callable[[optuna.Study, Place], None] | None = None,
     ) -> None:
         self._place, self._name = place, name
         self._why, self._by_group, self._price = why, by_group, price
+        self._fetch = fetch
         self._database: BaseStorage | None = None
         self._study: optuna.Study | None = None
         self._seen: object = None
@@ -157,6 +160,8 @@ class StatusReader:
             name = self._name or newest(self._database, self._place)
             check_study_not_lost(name, self._place, study_names(self._database))
             self._study = read_trials(load_study(self._database, name))
+            if self._fetch is not None:
+                self._fetch(self._study, self._place)
         study = self._study
         attributes = study.user_attrs
         rows = leaderboard(study)

@@ -35,6 +35,7 @@ from hawsweep.search.rungs import promoting_s
 from hawsweep.search.sampler import make_sampler, n_untried
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
+from hawsweep.study.attributes import ARTIFACT
 from hawsweep.study.backup import Backups
 from hawsweep.study.baselines import unmeasured
 from hawsweep.study.clean_up import remove_bulk
@@ -449,7 +450,8 @@ class Supervisor:
         if best is None or tested == best.number or n_test_records(self._study) == 0:
             return False
         # A trial that another program added has no adapter.
-        return (self._place.trial_dir(self._name, best.number) / ADAPTER_DIR).is_dir()
+        folder = self._place.trial_dir(self._name, best.number)
+        return bool(best.user_attrs.get(ARTIFACT)) or (folder / ADAPTER_DIR).is_dir()
 
     def _start_worker(self, number: int) -> None:
         setting = {

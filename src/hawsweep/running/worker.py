@@ -29,8 +29,8 @@ from optuna.trial import TrialState
 from hawsweep.data.leaks import find_leaks
 from hawsweep.data.load import load_data
 from hawsweep.data.validation_set import shared_records
-from hawsweep.errors import HawsweepError, MemoryBudgetError
-from hawsweep.layout import ADAPTER_DIR, LOG_FILE, SAMPLE_FILES
+from hawsweep.errors import HawsweepError, MemoryBudgetError, TravelError
+from hawsweep.layout import LOG_FILE, SAMPLE_FILES
 from hawsweep.machine import backend
 from hawsweep.machine.memory import available_bytes
 from hawsweep.machine.output import make_output_visible, print_traceback
@@ -44,12 +44,13 @@ from hawsweep.planning.workload import save_lengths
 from hawsweep.results.leaderboard import trial_row
 from hawsweep.scoring.embedder_process import EmbedderClient
 from hawsweep.scoring.score import Scorer, write_samples
-from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.sweep import SweepSpec, keep_count
 from hawsweep.study.attributes import (
     CONFIRMS,
     MEMORY_FACTOR,
     PATHS,
     PLAN,
+    REPEATS,
     SEED,
     SMALLEST_VIOLATION,
     TEST,
@@ -79,7 +80,8 @@ from hawsweep.study.storage import (
     storage_faults_told,
 )
 from hawsweep.study.study import check_tokens, date_of, load_study
-from hawsweep.study.trials import n_test_opened, record_test_opened
+from hawsweep.study.travel import fetch, folder_of, put
+from hawsweep.study.trials import adapter_dir, n_test_opened, record_test_opened
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
 from hawsweep.trial.measure_base import measure_base, score_few_shot, score_test
@@ -276,9 +278,10 @@ class Worker:
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (CONFIRMS, SEED)}
         self.tell(f"{kind}_start", **about)
-        folder = self.place.trial_dir(self.name, trial.number)
-        if kind == "confirm":
-            folder = self.place.confirm_dir(self.name, trial.number)
+        folder = folder_of(study, self.place, trial.number)
+        for each in (trial.number, trial.user_attrs.get(REPEATS)):
+            if each is not None:  # it goes on, perhaps from what another machine has
+                self._travel(partial(fetch, study, self.place, each))
         folder.mkdir(parents=True, exist_ok=True)
         fault, from_outside = None, False
         started = time.monotonic() - trial.user_attrs.get(TIME_S, 0.0)  # until it paused
@@ -289,6 +292,7 @@ class Worker:
                     trial.set_user_attr(WORKER, self._identity)
                 value, state = self._value_of(study, trial, folder)
                 trial.set_user_attr(TIME_S, round(time.monotonic() - started, 3))
+                self._put(study, number, is_pruned=state == TrialState.PRUNED)
                 if state == TrialState.WAITING:
                     pause(study, trial.number)
                 else:
@@ -306,6 +310,7 @@ class Worker:
                 fault = of_exception(error)
                 print_traceback(error)
         if fault is not None:
+            self._put(study, number)
             end_failed(study, trial.number, fault)
         if fault is not None and fault.kind == "disk":
             raise disk_fault(self.place)
@@ -326,6 +331,23 @@ class Worker:
             peak_memory_bytes=row.peak_memory_bytes,
             predicted_memory_bytes=(ended.user_attrs.get(PLAN) or {}).get("peak_bytes"),
         )
+
+    def _put(self, study: optuna.Study, number: int, *, is_pruned: bool = False) -> None:
+        """Put a trial's files into the study's store, the large ones where they are kept."""
+        if os.getppid() == self._parent:  # else there is no time: the trial goes on here
+            bulk = not is_pruned or keep_count(self.spec.keep) is None
+            self._travel(partial(put, study, self.place, number, bulk=bulk))
+
+    def _travel(self, do: Callable[..., object]) -> None:
+        """Put or fetch files. If the store cannot be used the sweep goes on without."""
+        try:
+            do(waiting=self._is_patient)
+        except TravelError as fault:
+            self.tell("not_told", text=str(fault).removesuffix("."))
+
+    def _is_patient(self) -> bool:
+        self.show_life()
+        return not self.should_stop()
 
     def _value_of(
         self, study: optuna.Study, trial: optuna.Trial, folder: Path
@@ -354,8 +376,10 @@ class Worker:
         model = self.spec.model_of(best.params)
         self._use(model)
         folder = self.place.trial_dir(self.name, best.number)
+        fetch(study, self.place, best.number, waiting=self._is_patient)
+        adapter = adapter_dir(study, self.place, best.number)
         record_test_opened(study)  # before the first answer: a worker that dies here has opened it
-        scores = score_test(self.context, best, folder / ADAPTER_DIR)
+        scores = score_test(self.context, best, adapter)
         for kind, score in scores.items():
             where = folder if kind == "trial" else self._base_dir(model)
             write_samples(where / f"test_{SAMPLE_FILES[kind]}", score)

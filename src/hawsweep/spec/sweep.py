@@ -7,12 +7,12 @@ adds or changes is said at the key.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
+from hawsweep.spec.checks import NEWS, check_artifacts, check_keep, check_news, check_trackers
 from hawsweep.spec.space import MODEL, Choices, Search, SearchValue, as_text
 from hawsweep.spec.train import Section, TrainSpec, count_or
 from hawsweep.spec.yaml_text import dump_yaml
@@ -22,7 +22,7 @@ from hawsweep.units import parse_duration, parse_share, parse_size
 # Keys of a sweep that have no influence on a trial's numbers.
 HOW_IT_RUNS = (
     *("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify"),
-    *("pruning", "sampler", "stop_when", "report_to", "prefer"),
+    *("pruning", "sampler", "stop_when", "report_to", "prefer", "artifacts"),
 )
 # Keys that sweeps of earlier versions have, and what to do instead.
 GONE_KEYS = {
@@ -37,9 +37,6 @@ GONE_KEYS = {
         "remove it; memory.budget and memory.reserve leave memory to other programs"
     ),
 }
-# Events that notifications may be sent of.
-NEWS = ("start", "best", "end", "failure")
-TRACKERS = ("trackio", "wandb", "mlflow")
 _MOST_WORKERS = 64
 
 Duration = Annotated[float, BeforeValidator(parse_duration)]
@@ -273,30 +270,6 @@ def keep_count(keep: str) -> int | None:
     return None if keep == "all" else int(keep.removeprefix("best "))
 
 
-def _check_keep(value: object) -> str:
-    text = " ".join(str(value).split())
-    if text != "all" and not re.fullmatch(r"best [1-9]\d{0,5}", text):
-        raise ValueError("must be all, or best and a number such as best 3")
-    return text
-
-
-def _check_news(value: object) -> tuple[str, ...]:
-    listed = value if isinstance(value, list | tuple) else [value]
-    if all(each in NEWS for each in listed) and len(set(listed)) == len(listed):
-        return tuple(listed)
-    raise ValueError(
-        f"must be a list of {', '.join(NEWS)}. A sweep does not say where they are sent, as "
-        "others may have written it: use --notify or HAWSWEEP_NOTIFY"
-    )
-
-
-def _check_trackers(value: object) -> tuple[str, ...]:
-    listed = value if isinstance(value, list | tuple) else [value]
-    if all(each in TRACKERS for each in listed) and len(set(listed)) == len(listed):
-        return tuple(listed)
-    raise ValueError(f"must be one of {', '.join(TRACKERS)}, or a list of them")
-
-
 def _data_specs(value: object) -> object:
     """One data set or several, each a name or keys, as a list of keys."""
     listed = value if isinstance(value, list | tuple) else [value]
@@ -347,19 +320,24 @@ class SweepSpec(Section):
     )
     """Processes that train at the same time; auto: as many as make it faster."""
     machine: MachineSpec = Field(default_factory=MachineSpec)
-    keep: Annotated[str, PlainValidator(_check_keep)] = Field("best 10", examples=["keep: best 3"])
+    keep: Annotated[str, PlainValidator(check_keep)] = Field("best 10", examples=["keep: best 3"])
     """Adapters that stay on disk: all, or those of the trials with the highest scores, such as
     best 3; small files always stay."""
-    notify: Annotated[tuple[str, ...], BeforeValidator(_check_news)] = Field(
+    notify: Annotated[tuple[str, ...], BeforeValidator(check_news)] = Field(
         NEWS, examples=["notify: [end, failure]"]
     )
     """Events of which `--notify` or `HAWSWEEP_NOTIFY` notifies: start, a new best trial, end,
     failure."""
-    report_to: Annotated[tuple[str, ...], BeforeValidator(_check_trackers)] = Field(
+    report_to: Annotated[tuple[str, ...], BeforeValidator(check_trackers)] = Field(
         (), examples=["report_to: trackio"]
     )
     """Trackers that get a run for each trial: trackio, wandb, mlflow, or a list of them; where and
     with which key, their own environment variables say."""
+    artifacts: Annotated[str | None, BeforeValidator(check_artifacts)] = Field(
+        None, examples=["artifacts: s3://bucket/prefix"]
+    )
+    """Where several machines put the files of their trials: s3://bucket/prefix, or the absolute
+    path of a folder that all of them have; by default they stay on the machines that made them."""
     seed: int = Field(0, ge=0, lt=2**32, examples=["seed: 1"])
     """Seed of the sampler and of the validation subset."""
     trust_remote_code: bool = Field(False, examples=["trust_remote_code: true"])

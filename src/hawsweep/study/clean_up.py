@@ -17,21 +17,30 @@ BULK = (ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE)
 
 
 def remove_bulk(study: optuna.Study, place: Place, spec: SweepSpec) -> None:
-    """Remove the adapters and states of ended trials that ``keep`` does not keep.
+    """Remove the adapters and states of ended trials that ``keep`` does not keep."""
+    for number in not_kept(study, spec):
+        for name in BULK:
+            _remove(place.trial_dir(study.study_name, number) / name)
+
+
+def not_kept(study: optuna.Study, spec: SweepSpec) -> list[int]:
+    """The ended trials whose large files ``keep`` does not keep.
 
     The files of a trial that a queued one resumes are kept.
     """
     count = keep_count(spec.keep)
     if count is None:
-        return
+        return []
     trials = study.get_trials(deepcopy=False)
     kept = _kept(trials, count, spec) | {each.trial_number for each in confirmations(study)}
     kept |= set() if (best := winner(study)) is None else {best.number}
-    for trial in trials:
-        if trial.state.is_finished() and trial.number not in kept:
-            folder = place.trial_dir(study.study_name, trial.number)
-            for name in BULK:
-                _remove(folder / name)
+    return [each.number for each in trials if each.state.is_finished() and each.number not in kept]
+
+
+def kept_complete(study: optuna.Study, spec: SweepSpec) -> set[int]:
+    """The complete trials whose adapters ``keep`` keeps."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return {trial.number for trial in complete}.difference(not_kept(study, spec))
 
 
 def _kept(trials: list[FrozenTrial], count: int, spec: SweepSpec) -> set[int]:

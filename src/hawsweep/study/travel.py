@@ -47,6 +47,7 @@ _LONGEST_WAIT_S = 30.0
 _BESIDE = f"{HALF_WRITTEN}files-"
 _DAY_S = 86400
 _BLOCK_BYTES = 1 << 20
+_REMOVED = "removed"
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -176,15 +177,18 @@ def remove(study: optuna.Study, place: Place, number: int) -> None:
     Raises:
         TravelError: The store does not do it.
     """
-    url = artifacts_url(study)
+    url, folder = artifacts_url(study), folder_of(study, place, number)
     archive = _known(study.get_trials(deepcopy=False)[number])
-    if url is None or archive is None:
+    mark = folder / ARCHIVE_MARK
+    if url is None or archive is None or _marked(folder)[1:] == [_REMOVED]:
         return
     try:
-        open_store(url, folder_of(study, place, number).parent.parent).remove(archive.id)
+        open_store(url, folder.parent.parent).remove(archive.id)
     except Exception as fault:
         if not is_missing(fault):
             raise _told(number, "removed from", url, fault) from fault
+    if mark.exists():
+        mark.write_text(f"{archive.sha256} {_REMOVED}")
 
 
 def folder_of(study: optuna.Study, place: Place, number: int) -> Path:
@@ -198,17 +202,18 @@ def folder_of(study: optuna.Study, place: Place, number: int) -> Path:
 def _is_elsewhere(trial: FrozenTrial, folder: Path) -> bool:
     """Whether a trial has an archive that its folder here is not of."""
     described = trial.user_attrs.get(ARTIFACT)
-    return described is not None and _mark(folder) != _sha256(described)
+    return described is not None and _marked(folder)[:1] != [_sha256(described)]
 
 
 def _sha256(described: Any) -> Any:
     return described.get("sha256") if isinstance(described, dict) else None
 
 
-def _mark(folder: Path) -> str:
+def _marked(folder: Path) -> list[str]:
+    """The hash of the archive that a folder is of, and ``_REMOVED`` where that is gone."""
     with suppress(OSError, UnicodeDecodeError):
-        return (folder / ARCHIVE_MARK).read_text()
-    return ""
+        return (folder / ARCHIVE_MARK).read_text().split()
+    return []
 
 
 def _known(trial: FrozenTrial) -> _Archive | None:
@@ -344,7 +349,7 @@ def _install(there: Path, folder: Path, archive: _Archive) -> None:
     try:
         os.rename(there / "new", folder)
     except OSError:
-        if _mark(folder) != archive.sha256:  # another process was faster
+        if _marked(folder)[:1] != [archive.sha256]:  # another process was faster
             raise
 
 
