@@ -19,11 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
 
+import optuna
+
 from hawsweep.errors import StudyError
 from hawsweep.machine.children import last_words, log_size, start_child, tell_child
+from hawsweep.running.artifact_server import Served as ServedFiles
+from hawsweep.running.artifact_server import serving_artifacts
 from hawsweep.running.events import Event, Listener
 from hawsweep.running.storage_proxy import serving
 from hawsweep.running.tied import ALIVE, ALIVE_S, STOP
+from hawsweep.study.artifact_stores import (
+    ARTIFACTS_VARIABLE,
+    BESIDE,
+    TOKEN_VARIABLE,
+    artifacts_url,
+)
 from hawsweep.study.place import Place
 from hawsweep.text import counted, visible_line
 
@@ -125,19 +135,27 @@ def ssh_command(host: Host, tunnels: Mapping[int, int], arguments: Sequence[str]
     ]
 
 
+@dataclass(frozen=True)
+class Served:
+    """What hosts reach on this machine: the port of the study's storage, and trials' files."""
+
+    storage: int
+    files: ServedFiles | None
+
+
 class _Link(threading.Thread):
     """Keeps one host at work until it is stopped, or the host cannot take part."""
 
     def __init__(
         self,
         host: Host,
-        arguments: Sequence[str],
-        ports: Mapping[str, int],
+        arguments: tuple[str, ...],
+        served: Served,
         folder: Path,
         events: "queue.SimpleQueue[Event]",
     ) -> None:
         super().__init__(daemon=True)
-        self._host, self._arguments, self._ports, self._events = host, arguments, ports, events
+        self._host, self._arguments, self._served, self._events = host, arguments, served, events
         self._log = folder / f"host-{re.sub(r'[^a-zA-Z0-9_.@-]', '_', host.name)}.log"
         self._over = threading.Event()
         self._process: Popen[str] | None = None
@@ -206,15 +224,19 @@ class _Link(threading.Thread):
     def _connect(self) -> tuple[int, str]:
         """Run the worker there until it ends; give the exit code and the last words."""
         self._answers = self._has_joined = False
-        free = random.sample(range(*_PORTS), len(self._ports))
-        far = dict(zip(self._ports, free, strict=True))
-        storage = f"--storage=grpc://127.0.0.1:{far['storage']}"
-        tunnels = {far[what]: near for what, near in self._ports.items()}
+        storage, files = random.sample(range(*_PORTS), 2)
+        tunnels, environment = {storage: self._served.storage}, {}
+        if (store := self._served.files) is not None:
+            tunnels[files] = store.port
+            environment[ARTIFACTS_VARIABLE] = f"http://127.0.0.1:{files}/"
+            environment[TOKEN_VARIABLE] = store.token  # not as an argument, which all users see
         log_start = log_size(self._log)
-        command = ssh_command(self._host, tunnels, [*self._arguments, storage])
+        command = ssh_command(
+            self._host, tunnels, (*self._arguments, f"--storage=grpc://127.0.0.1:{storage}")
+        )
         process = start_child(command, self._log, None)
         assert process.stdout is not None
-        tell_child(process, json.dumps({}))
+        tell_child(process, json.dumps(environment))
         self._process = process
         if self._over.is_set():  # stopped meanwhile
             process.kill()
@@ -260,8 +282,8 @@ class Hosts:
     def connect(
         self,
         hosts: Sequence[Host],
-        arguments: Sequence[str],
-        ports: Mapping[str, int],
+        arguments: tuple[str, ...],
+        served: Served,
         folder: Path,
     ) -> None:
         """Connect to the hosts."""
@@ -271,7 +293,7 @@ class Hosts:
                 values = {"state": "left", "text": "is this machine: it has its workers already"}
                 self._listen(Event("host", values=values, host=host.name))
             else:
-                self._links.append(_Link(host, arguments, ports, folder, self._events))
+                self._links.append(_Link(host, arguments, served, folder, self._events))
         threading.Thread(target=self._show_life, daemon=True).start()
 
     def __call__(self, event: Event) -> None:
@@ -314,17 +336,22 @@ class Hosts:
 
 
 @contextmanager
-def with_hosts(hosts: Sequence[Host], name: str, place: Place, listen: Listener) -> Iterator[Hosts]:
+def with_hosts(
+    hosts: Sequence[Host], study: optuna.Study, place: Place, listen: Listener
+) -> Iterator[Hosts]:
     """Let hosts work for a study during the block; give the listener that the sweep is to use.
 
     Raises:
         StudyError: The study's storage cannot be served.
     """
+    name = study.study_name
     connected, folder = Hosts(listen), place.study_dir(name)
     with ExitStack() as held:
         if hosts:
-            ports = {"storage": held.enter_context(serving(place, folder / "proxy.log"))}
+            storage, files = held.enter_context(serving(place, folder / "proxy.log")), None
+            if artifacts_url(study) == BESIDE:
+                files = held.enter_context(serving_artifacts(folder / BESIDE))
             held.callback(connected.close)
-            arguments = ["worker", name, "--json", "--tied", *place.options]
-            connected.connect(hosts, arguments, ports, folder)
+            arguments = ("worker", name, "--tied", *place.options)
+            connected.connect(hosts, arguments, Served(storage, files), folder)
         yield connected

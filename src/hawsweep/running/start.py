@@ -35,8 +35,13 @@ from hawsweep.search.distributions import first_of_models
 from hawsweep.search.rungs import told_without_rungs
 from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
 from hawsweep.study import provenance
-from hawsweep.study.artifact_stores import artifacts_url, check_store, record_artifacts
-from hawsweep.study.attributes import HOW, PATHS, REFERENCES, STOP, SUGGESTED_BY
+from hawsweep.study.artifact_stores import (
+    BESIDE,
+    artifacts_url,
+    check_store,
+    record_artifacts,
+)
+from hawsweep.study.attributes import ARTIFACTS, HOW, PATHS, REFERENCES, STOP, SUGGESTED_BY
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
 from hawsweep.study.faults import DISPLAY_HELP, GONE
@@ -373,10 +378,12 @@ def _supervise(
     listen(Event("study", values=values))
     for model, each in shares.left_out.items():
         listen(Event("left_out", values={"model": model, "reason": each.reason}))
+    if hosts and artifacts_url(study) is None:
+        study.set_user_attr(ARTIFACTS, BESIDE)
     with (
         reporting(from_now, study, place, listen, joins=joins) as listen,
         arriving(spec, study, confirming, place, listen, joins=joins) as listen,
-        with_hosts(hosts, name, place, listen) as heard,
+        with_hosts(hosts, study, place, listen) as heard,
     ):
         supervisor = Supervisor(
             spec, name, place, study, confirming, shares, heard, presence, joins=joins
