@@ -35,6 +35,7 @@ SetEnv {environment}
 SSH = """
 Host {name}
     HostName {address}
+    Port {port}
     User root
     IdentityFile {keys}/user_key
     IdentitiesOnly yes
@@ -222,11 +223,16 @@ class Room:
         hidden = f"{self._home} {hidden}"
         made = self.machines[name] = Machine(self.folder, name, hidden, **about)
         self._held.callback(made.close)
-        with (self.folder / "ssh_config").open("a") as config:
-            config.write(SSH.format(name=name, address=made.address, keys=self.folder))
+        self.know(name, made.address)
         with (self.folder / "known_hosts").open("a") as known:
             known.write(made.public_key)
         return made
+
+    def know(self, name, address, port=22):
+        """Let ssh know a machine, which may be none."""
+        about = {"name": name, "address": address, "port": port, "keys": self.folder}
+        with (self.folder / "ssh_config").open("a") as config:
+            config.write(SSH.format(**about))
 
     def lab(self, **changes):
         """The folder where sweeps start."""

@@ -1,0 +1,173 @@
+"""Sweeps on several machines: who trains, and what is left after faults."""
+
+import os
+import signal
+import time
+
+import pytest
+from optuna.trial import TrialState
+
+from hawsweep.study.attributes import WORKER
+
+HOSTS = "host-1,host-2"
+
+
+def hosts_of(lab):
+    """The machine that ended each trial, by its name there."""
+    return [trial.user_attrs.get(WORKER, {}).get("host") for trial in lab.trials()]
+
+
+def end_well(run, lab, n_trials):
+    """A sweep's end, and what must be true then: nothing lost, nothing running, counts exact."""
+    assert run.wait() == 0, run.events[-5:]
+    lab.check(n_trials)
+    done = [t for t in lab.trials() if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    assert len(done) >= n_trials
+    for trial in done:
+        if trial.state == TrialState.COMPLETE:
+            folder = lab.studies / "tiny" / "trials" / f"{trial.number:04d}"
+            assert (folder / "adapters" / "adapters.safetensors").is_file(), trial.number
+
+
+def test_a_sweep_runs_on_all_hosts_of_one_name(room):
+    """Machines that were copied have the same name; ssh knows them by others."""
+    for name in ("host-1", "host-2"):
+        room.machine(name, hostname="studio")
+    lab = room.lab(trials=8)
+    run = room.start(lab, HOSTS)
+    end_well(run, lab, 8)
+    assert {"host-1", "host-2"} <= {each["host"] for each in run.of("trial_end")}
+    for host in ("host-1", "host-2"):
+        (joined,) = run.of("host", host)
+        assert joined["state"] == "joined"
+    # Each trial's events have the host that had it.
+    for ended in run.of("trial_end"):
+        (begun,) = [each for each in run.of("trial_start") if each["number"] == ended["number"]]
+        assert (begun["host"], begun["worker"]) == (ended["host"], ended["worker"])
+
+
+def test_ctrl_c_stops_all_hosts_and_the_same_start_goes_on(room):
+    machines = [room.machine(name) for name in ("host-1", "host-2")]
+    lab = room.lab(trials=6)
+    run = room.start(lab, HOSTS)
+    for host in ("host-1", "host-2"):
+        run.wait_for("trial_start", host)
+    run.send_signal(signal.SIGINT)
+    assert run.wait() == 130
+    assert TrialState.RUNNING not in [trial.state for trial in lab.trials()]
+    assert [machine.processes("command.py") for machine in machines] == [[], []]
+    ended = lab.finished()
+    again = room.start(lab, HOSTS)
+    end_well(again, lab, 6)
+    assert ended.items() <= lab.finished().items()
+
+
+def test_ctrl_c_twice_ends_all_at_once(room):
+    machine = room.machine("host-1")
+    lab = room.lab(trials=50)
+    run = room.start(lab, "host-1")
+    run.wait_for("trial_start", "host-1")
+    for _ in range(2):
+        run.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    assert run.wait(20) == 130
+    assert machine.processes("command.py") == []
+
+
+def test_a_host_whose_processes_were_killed_joins_again(room):
+    machine = room.machine("host-1")
+    lab = room.lab(trials=8)
+    run = room.start(lab, "host-1")
+    run.wait_for("trial_start", "host-1")
+    for pid in machine.processes("hawsweep"):
+        os.kill(pid, signal.SIGKILL)
+    run.wait_for("host", "host-1", state="away")
+    run.wait_for("host", "host-1", state="joined", number=2)
+    end_well(run, lab, 8)
+
+
+def test_a_host_whose_power_fails_is_left_and_its_trial_goes_on_elsewhere(room):
+    machine = room.machine("host-1")
+    lab = room.lab(trials=5)
+    run = room.start(lab, "host-1")
+    lost = run.wait_for("trial_start", "host-1")["number"]
+    machine.close()
+    away = run.wait_for("host", "host-1", state="away")["text"]
+    assert away.startswith("has gone: ")
+    assert away.endswith("It is tried again")
+    end_well(run, lab, 5)
+    assert lost in {each["number"] for each in run.of("reaped")}
+
+
+def test_the_starters_death_ends_the_workers_of_hosts(room):
+    machine = room.machine("host-1")
+    lab = room.lab(trials=6)
+    run = room.start(lab, "host-1")
+    run.wait_for("trial_start", "host-1")
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 60
+    while machine.processes("hawsweep"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    end_well(room.start(lab, "host-1"), lab, 6)
+
+
+def test_hosts_that_cannot_take_part_say_why_and_the_others_go_on(room):
+    room.machine("good")
+    room.machine("without", hidden=room.venv)
+    stranger = room.machine("stranger")
+    known = room.folder / "known_hosts"
+    other_key = (room.machines["good"].folder / "host_key.pub").read_text()
+    known.write_text(
+        known.read_text().replace(stranger.public_key, f"{stranger.address} {other_key}")
+    )
+    other = room.folder / "other"
+    other.mkdir()
+    (other / ".profile").write_text(f"PATH={other}:$PATH\n")
+    fake = other / "hawsweep"
+    fake.write_text("#!/bin/sh\necho 'Error: No such option: --tied' >&2\nexit 2\n")
+    fake.chmod(0o755)
+    room.machine("older", hidden=room.venv, HOME=other)
+    room.know("off", "127.0.0.1", port=1)
+    lab = room.lab(trials=6)
+    run = room.start(lab, "off,good,without,stranger,older")
+    end_well(run, lab, 6)
+    said = {host: [(e["state"], e["text"]) for e in run.of("host", host)] for host in room.machines}
+    assert said["without"] == [
+        ("left", "does not take part: it has no hawsweep, neither where it is here nor on the PATH")
+    ]
+    assert said["older"] == [
+        (
+            "left",
+            "does not take part: it has another version of hawsweep: Error: No such option: --tied",
+        )
+    ]
+    assert said["stranger"] == [
+        ("away", "cannot be reached: Host key verification failed. It is tried again")
+    ]
+    assert [state for state, _ in said["good"]] == ["joined"]
+    assert [(e["state"], e["text"]) for e in run.of("host", "off")] == [
+        (
+            "away",
+            "cannot be reached: ssh: connect to host 127.0.0.1 port 1: Connection refused. "
+            "It is tried again",
+        )
+    ]
+    assert {each["host"] for each in run.of("trial_end")} <= {"", "good"}
+
+
+@pytest.mark.parametrize("seconds", [3, 60])
+def test_a_link_that_is_down(room, seconds):
+    """For less than ssh waits nothing changes; for longer than a lease the host joins again."""
+    machine = room.machine("host-1")
+    is_short = seconds < 5
+    lab = room.lab(trials=6 if is_short else 16)
+    run = room.start(lab, "host-1")
+    run.wait_for("trial_start", "host-1")
+    machine.set_link(False)
+    time.sleep(seconds)
+    machine.set_link(True)
+    end_well(run, lab, 6 if is_short else 16)
+    states = [each["state"] for each in run.of("host", "host-1")]
+    assert states == (["joined"] if is_short else ["joined", "away", "joined"])
