@@ -4,8 +4,9 @@ then removes their archives.
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import optuna
 
@@ -38,6 +39,7 @@ class _Arrivals(threading.Thread):
         self._spec, self._place = spec, place
         self._study, self._confirming = study, confirming
         self._done: set[tuple[str, int]] = set()
+        self._failed: set[object] = set()
         self._told: set[str] = set()
         self.faults: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._is_last = threading.Event()
@@ -60,17 +62,13 @@ class _Arrivals(threading.Thread):
         self._is_last.set()
 
     def _look(self) -> None:
+        name, place = self._study.study_name, self._place
         try:
             if self._fetch(self._study) + self._fetch(self._confirming):
-                remove_bulk(self._study, self._place, self._spec)
+                remove_bulk(self._study, place, self._spec)
             for number in not_kept(self._study, self._spec):
-                if (self._study.study_name, number) in self._done:
-                    travel.remove(self._study, self._place, number)
-        except TravelError as fault:
-            text = str(fault).removesuffix(".")
-            if text not in self._told:
-                self._told.add(text)
-                self.faults.put(text)
+                if (name, number) in self._done:
+                    self._try(number, partial(travel.remove, self._study, place, number))
         except Exception as fault:
             if not is_storage_fault(fault):  # the sweep itself meets that, too
                 raise
@@ -80,9 +78,26 @@ class _Arrivals(threading.Thread):
         for trial in study.get_trials(deepcopy=False):
             key = (study.study_name, trial.number)
             if trial.state.is_finished() and key not in self._done:
-                n_fetched += travel.fetch(study, self._place, trial.number)
-                self._done.add(key)
+                found = self._try(key, partial(travel.fetch, study, self._place, trial.number))
+                if key not in self._failed:
+                    self._done.add(key)
+                n_fetched += bool(found)
         return n_fetched
+
+    def _try(self, key: object, do: Callable[[], bool | None]) -> bool | None:
+        """What failed is tried once more, at the end. Each reason is told once."""
+        if key in self._failed and not self._is_last.is_set():
+            return None
+        self._failed.discard(key)
+        try:
+            return do()
+        except TravelError as fault:
+            self._failed.add(key)
+            reason = str(fault.__cause__)
+            if reason not in self._told:
+                self._told.add(reason)
+                self.faults.put(str(fault).removesuffix("."))
+            return None
 
 
 @contextmanager
