@@ -34,7 +34,8 @@ def main():
     place = find_place(folder / "studies")
     try:
         if joins:
-            outcome = join_sweep("tiny", place, listen, 1)
+            here = {key: Path(overrides[key]) for key in ("model", "data") if key in overrides}
+            outcome = join_sweep("tiny", place, listen, 1, **here)
         else:
             outcome = run_sweep(spec, "tiny", studies_dir=place.studies_dir, on_event=listen)
     except HawsweepError as fault:

@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 
 from hawsweep.data.load import BUNDLED as BUNDLED_DATA
 from hawsweep.data.load import Splits, load_data
-from hawsweep.errors import StudyError
+from hawsweep.errors import DataError, ModelError, StudyError
 from hawsweep.machine import backend, mac
 from hawsweep.machine.processes import supervising, supervisor_of
 from hawsweep.models import resolve
@@ -45,12 +45,13 @@ from hawsweep.study.attributes import ARTIFACTS, HOW, PATHS, REFERENCES, STOP, S
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
 from hawsweep.study.faults import DISPLAY_HELP, GONE
-from hawsweep.study.located import located, paths_of
+from hawsweep.study.located import found_here, located, paths_of
 from hawsweep.study.place import Place, check_case, check_name, find_place, synced_by
 from hawsweep.study.presence import Presence, watching
 from hawsweep.study.queue import n_running_here, reap_running
 from hawsweep.study.storage import open_storage, storage_faults_told, study_names
 from hawsweep.study.study import (
+    check_same_here,
     create_study,
     extended,
     load_study,
@@ -140,6 +141,8 @@ def join_sweep(
     listen: Listener,
     workers: int | Literal["auto"] = "auto",
     *,
+    model: Path | None = None,
+    data: Path | None = None,
     tied: bool = False,
 ) -> Outcome:
     """Run trials of a study here, beside the process that started it.
@@ -147,10 +150,13 @@ def join_sweep(
     The process that started it runs base, confirming runs and test.
 
     Args:
+        model: Where the model is on this machine, if not where the sweep says.
+        data: As ``model``, of the data.
         tied: By ``hosts``: the process that started it gets the events, and logs to trackers.
 
     Raises:
         StudyError: There is no such study.
+        SpecChangedError: Model, data, metric or versions of libraries are others here.
     """
     storage = open_storage(place, only_look=False, patient=True)
     study = load_study(storage, name)
@@ -171,15 +177,22 @@ def join_sweep(
             listen(Event("not_told", values={"text": text}))
         if spec.machine.keep_awake:
             held.enter_context(keep_awake(_preparing(listen)))
-        paths = study.user_attrs.get(PATHS, {})
         if (url := artifacts_url(study)) is not None:
             check_store(url, place.study_dir(name))
+        here = found_here(spec, model, data)
+        paths = {**study.user_attrs.get(PATHS, {}), **here}
+        try:
+            prints = _fingerprints(spec, place, paths, _preparing(listen))
+        except (ModelError, DataError) as fault:
+            where = "If it is elsewhere on this machine, --model PATH and --data PATH say where."
+            raise type(fault)(f"{fault} {where}") from fault
+        check_same_here(study, prints)
         _, shares = _resolve(spec, place, paths, _preparing(listen))
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
         presence = held.enter_context(watching(place, name))
         confirming = open_confirmation(storage, study, spec)
         ended = _supervise(
-            spec, place, study, confirming, shares, listen, presence, is_new=False, joins=True
+            spec, place, study, confirming, shares, listen, presence, here, is_new=False, joins=True
         )
         return Outcome(load_study(storage, name), place, ended, presence)
 
@@ -300,6 +313,7 @@ def _run_study(
         shares,
         listen,
         presence,
+        {},
         is_new=is_new,
         joins=False,
         hosts=hosts,
@@ -315,6 +329,21 @@ def _paths(spec: SweepSpec, name: str, place: Place) -> dict[str, str]:
     models = set(spec.models) - resolve.BUNDLED.keys()
     data = {each.path for each in spec.data}.difference(BUNDLED_DATA)
     return paths_of(models | data, known, place)
+
+
+def _fingerprints(
+    spec: SweepSpec, place: Place, paths: Mapping[str, str], preparing: SayProgress
+) -> dict[str, str]:
+    """The fingerprints of a sweep's data, models and metric, as they are here."""
+    models = {
+        model: resolve.resolve_model(located(spec.of_model(model), paths, place).model, preparing)
+        for model in spec.models
+    }
+    splits = load_data(located(spec, paths, place).data, preparing)
+    first, *others = models
+    return provenance.fingerprints(
+        spec, models[first], splits.fingerprint(), {each: models[each] for each in others}
+    )
 
 
 def _resolve(
@@ -353,6 +382,7 @@ def _supervise(
     shares: WorkerShares,
     listen: Listener,
     presence: Presence,
+    here: Mapping[str, str],
     *,
     is_new: bool,
     joins: bool,
@@ -386,7 +416,7 @@ def _supervise(
         with_hosts(hosts, study, place, listen) as heard,
     ):
         supervisor = Supervisor(
-            spec, name, place, study, confirming, shares, heard, presence, joins=joins
+            spec, name, place, study, confirming, shares, heard, presence, here, joins=joins
         )
         heard.n_interrupts = lambda: supervisor.n_interrupts
         return supervisor.run()

@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -95,6 +95,7 @@ class Supervisor:
     Args:
         spec: As the start asked; what `hawsweep extend` added is taken up from the study.
         presence: Looks whether the study is still there.
+        here: The paths of model and data on this machine; see ``located.found_here``.
         joins: This process runs trials only; another one does the rest.
     """
 
@@ -108,13 +109,14 @@ class Supervisor:
         shares: WorkerShares,
         listen: Listener,
         presence: Presence,
+        here: Mapping[str, str],
         *,
         joins: bool,
     ) -> None:
         self._joins = joins
         self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
         self._asked, self._spec = spec, extended(study, spec)
-        self._name, self._place = name, place
+        self._name, self._place, self._here = name, place, here
         self._study, self._confirming = study, confirming
         self._shares, self._tell, self._presence = shares, listen, presence
         # With more threads than cores, OpenBLAS's waiting threads slow down its working ones.
@@ -463,6 +465,7 @@ class Supervisor:
             "left_out": self._shares.left_out,
             "nice": self._spec.machine.nice,
             "embedder": self._embedder.contact,
+            "paths": self._here,
         }
         log = self._place.study_dir(self._name) / f"worker{self._of}-{number}.log"
         self._workers[number] = WorkerProcess(number, self._starter, log, setting, self._events)

@@ -114,6 +114,7 @@ class Worker:
         self._process_bytes: float | None = setting.get("budget_bytes")
         # Models that do not fit into memory: why, and by how many GB.
         self._left_out: dict[str, tuple[str, float]] = setting.get("left_out", {})
+        self._paths: dict[str, str] = setting.get("paths", {})
         self._model: str | None = None
         self._embedder: dict[str, str] | None = setting.get("embedder")
 
@@ -191,7 +192,8 @@ class Worker:
         self.tell("preparing", text=text)
 
     def _located(self, spec: SweepSpec) -> SweepSpec:
-        return located(spec, self._study.user_attrs.get(PATHS, {}), self.place)
+        paths = {**self._study.user_attrs.get(PATHS, {}), **self._paths}
+        return located(spec, paths, self.place)
 
     def _folder_of(self, model: str) -> Path:
         found = self._located(self.spec.of_model(model)).model

@@ -4,7 +4,9 @@ started. The study keeps each as seen from the folder of studies: both may be mo
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from hawsweep.errors import StudyError
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.place import Place
 
@@ -32,6 +34,24 @@ def paths_of(references: Iterable[str], known: Mapping[str, str], place: Place) 
         for each in references
         if each in known or (os.path.lexists(each) and not os.path.isabs(each))
     }
+
+
+def found_here(spec: SweepSpec, model: Path | None, data: Path | None) -> dict[str, str]:
+    """The paths of a sweep's model and data on this machine, as ``located`` takes them.
+
+    Raises:
+        StudyError: The sweep has several of them.
+    """
+    models, sources = tuple(spec.models), tuple(each.path for each in spec.data)
+    found: dict[str, str] = {}
+    for option, path, references in (("--model", model, models), ("--data", data, sources)):
+        if path is not None and len(references) > 1:
+            raise StudyError(
+                f"{option} is the place of one, and the sweep has {', '.join(references)}. Put "
+                "them where the sweep names them."
+            )
+        found |= {} if path is None else {references[0]: os.path.abspath(path)}
+    return found
 
 
 def _find(reference: str, paths: Mapping[str, str], place: Place) -> str:

@@ -2,9 +2,12 @@
 
 import gc
 import json
+import random
 import shutil
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date
 from typing import Any
 
@@ -37,6 +40,7 @@ from hawsweep.study.optuna_door import study_id
 from hawsweep.study.place import Place, folder_name, printable
 from hawsweep.study.provenance import start_record, versions
 from hawsweep.study.storage import confirm_name, study_names
+from hawsweep.text import SayProgress
 
 _MOST_STARTS = 100
 
@@ -144,6 +148,30 @@ def load_study(storage: BaseStorage, name: str, spec: SweepSpec | None = None) -
     return study
 
 
+def await_study(
+    storage: BaseStorage,
+    name: str,
+    say: SayProgress,
+    sleep: Callable[[float], None] = time.sleep,
+) -> optuna.Study:
+    """Open a study as soon as it is started.
+
+    Args:
+        say: Called once if there is no such study yet.
+    """
+    name, is_told = folder_name(name), False
+    while True:
+        with suppress(StudyError):
+            study = load_study(storage, name)
+            if HOW in study.user_attrs:  # all that a start writes is there
+                return study
+        if not is_told:
+            is_told = True
+            known = ", ".join(map(printable, study_names(storage))) or "none"
+            say(f"Waiting for study {name!r} to be started. Studies there: {known}. Ctrl-C ends it")
+        sleep(random.uniform(1.0, 3.0))
+
+
 def read_trials(study: optuna.Study) -> optuna.Study:
     """Read a study's trials now. Ended trials are not read again later.
 
@@ -172,6 +200,29 @@ def make_pruner(spec: SweepSpec) -> BasePruner:
     if asked.name == "median":
         return MedianPruner(**when)
     return PercentilePruner(asked.percentile, **when)
+
+
+def check_same_here(study: optuna.Study, fingerprints: Mapping[str, str]) -> None:
+    """Refuse to run a study's trials where they would give other numbers.
+
+    Args:
+        fingerprints: Of data, models and metric on this machine.
+
+    Raises:
+        SpecChangedError: They, or versions of libraries, differ; the message has both values.
+    """
+    starts = study.user_attrs.get(STARTS) or [{}]
+    known = {
+        **study.user_attrs.get(SPEC, {}).get("fingerprints", {}),
+        **starts[-1].get("versions", study.user_attrs.get(VERSIONS, {})),
+    }
+    here = {**known, **versions(), **fingerprints}
+    if changes := _changes({**here, **known}, here, "{} is {} there and {} here"):
+        raise SpecChangedError(
+            f"Study {study.study_name!r} is run with something else than this machine has, so its "
+            f"numbers would not be comparable: {changes}. Install the same versions; --model and "
+            "--data say where model and data are on this machine."
+        )
 
 
 def date_of(study: optuna.Study) -> date:
@@ -296,11 +347,13 @@ def _spec_with_defaults(study: optuna.Study, asked: Mapping[str, Any]) -> dict[s
     return stored if spec is None else {**spec.fingerprint(), "fingerprints": known}
 
 
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _changes(
+    before: Mapping[str, Any], now: Mapping[str, Any], words: str = "{} was {}, is {}"
+) -> str:
     """The differences, each key with both values; empty without differences."""
     was, is_now = _flatten(before), _flatten(now)
     return "; ".join(
-        f"{key} was {was.get(key, 'not set')}, is {is_now.get(key, 'not set')}"
+        words.format(key, was.get(key, "not set"), is_now.get(key, "not set"))
         for key in sorted({**was, **is_now})
         if was.get(key) != is_now.get(key)
     )
