@@ -41,12 +41,12 @@ _POLL_S = 0.25
 # Seconds until a host is tried again: doubled from the first to the last.
 _FIRST_WAIT_S, _LAST_WAIT_S = 5.0, 300.0
 _PORTS, _PORT_TRIES = (20_000, 32_000), 8
-# Seconds without an answer after which ssh ends, in three questions.
-_UNANSWERED_S = 2.5 * ALIVE_S
+# Seconds without an answer after which ssh ends, in three questions. The host stops before that.
+_UNANSWERED_S = 4.5 * ALIVE_S
 # At the end: for trials to save their state; for workers that are killed.
 _GRACE_S, _KILL_S = 60.0, 10.0
 _LOG_BYTES = 4000
-_NOT_FOUND, _USAGE, _BY_SSH = 127, 2, 255
+_NOT_FOUND, _USAGE, _INTERRUPTED = 127, 2, 130
 # The sweep tells these itself.
 _OF_THE_SWEEP = {"study", "standing", "ended", "interrupting", "extended", "exhausted", "settled"}
 # In the folder and by the environment of the starter, where they exist; else at home, and by the
@@ -211,7 +211,7 @@ class _Link(threading.Thread):
             )
         if code == _USAGE:
             return f"does not take part: it has another version of hawsweep: {said}"
-        if code in (0, 130):
+        if code == 0:
             return "has left"
         return None
 
@@ -245,6 +245,8 @@ class _Link(threading.Thread):
         process.communicate()
         lines = last_words(self._log, log_start, _LOG_BYTES).split("\n")
         said = next((each for each in reversed(lines) if each.strip()), "")
+        if process.returncode == _INTERRUPTED:  # it heard nothing from here, or was asked to there
+            said = "it stopped there"
         return process.returncode, visible_line(said.strip()).removesuffix(".")
 
     def _take(self, line: str) -> None:
