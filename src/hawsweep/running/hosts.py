@@ -42,7 +42,7 @@ _POLL_S = 0.25
 _FIRST_WAIT_S, _LAST_WAIT_S = 5.0, 300.0
 _PORTS, _PORT_TRIES = (20_000, 32_000), 8
 # Seconds without an answer after which ssh ends, in three questions. The host stops before that.
-_UNANSWERED_S = 4.5 * ALIVE_S
+_UNANSWERED_S = 7.5 * ALIVE_S
 # At the end: for trials to save their state; for workers that are killed.
 _GRACE_S, _KILL_S = 60.0, 10.0
 _LOG_BYTES = 4000

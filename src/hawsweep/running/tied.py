@@ -20,7 +20,7 @@ ALIVE, STOP = b"a", b"s"
 # Seconds between signs of life, and without one until the connection counts as gone: the system may
 # not notice for hours.
 ALIVE_S = float(os.environ.get("HAWSWEEP_LEASE_S", "20")) / 2
-_SILENT_S = 4 * ALIVE_S
+_SILENT_S = 6 * ALIVE_S
 # Seconds in which trials may save their state.
 _GRACE_S = 60.0
 
