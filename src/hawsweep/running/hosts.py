@@ -212,7 +212,7 @@ class _Link(threading.Thread):
         if code == _USAGE:
             return f"does not take part: it has another version of hawsweep: {said}"
         if code == 0:
-            return "has left"
+            return "has nothing left to do"
         return None
 
     def _tell(self, state: str, text: str) -> None:
