@@ -1,24 +1,20 @@
 """Sweeps on several machines: who trains, and what is left after faults."""
 
 import os
+import re
 import signal
 import time
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 
+import psutil
 import pytest
 from optuna.trial import TrialState
-
-from hawsweep.study.attributes import WORKER
 
 HOSTS = "host-1,host-2"
 HAS_LEASES = find_spec("hawsweep.study.leases") is not None
 needs_leases = pytest.mark.skipif(not HAS_LEASES, reason="trials of lost machines need leases")
-
-
-def hosts_of(lab):
-    """The machine that ended each trial, by its name there."""
-    return [trial.user_attrs.get(WORKER, {}).get("host") for trial in lab.trials()]
 
 
 def end_well(run, lab, n_trials):
@@ -50,12 +46,28 @@ def test_a_sweep_runs_on_all_hosts_of_one_name(room):
         assert (begun["host"], begun["worker"]) == (ended["host"], ended["worker"])
 
 
+def check_token_is_hidden(room, machine):
+    """It is in the environment of the workers, and where others can look it is not."""
+    environments = [
+        Path(f"/proc/{pid}/environ").read_bytes() for pid in machine.processes("worker")
+    ]
+    found = re.search(rb"HAWSWEEP_ARTIFACTS_TOKEN=([^\0]+)", b"".join(environments))
+    token = found[1]
+    for each in psutil.process_iter():
+        with suppress(psutil.Error):
+            assert token.decode() not in " ".join(each.cmdline())
+    for path in room.folder.rglob("*"):
+        if path.is_file() and not path.is_relative_to(room.venv):
+            assert token not in path.read_bytes(), path
+
+
 def test_ctrl_c_stops_all_hosts_and_the_same_start_goes_on(room):
     machines = [room.machine(name) for name in ("host-1", "host-2")]
     lab = room.lab(trials=6)
     run = room.start(lab, HOSTS)
     for host in ("host-1", "host-2"):
         run.wait_for("trial_start", host)
+    check_token_is_hidden(room, machines[0])
     run.send_signal(signal.SIGINT)
     assert run.wait() == 130
     assert TrialState.RUNNING not in [trial.state for trial in lab.trials()]

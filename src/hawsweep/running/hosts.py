@@ -10,11 +10,12 @@ import queue
 import random
 import re
 import shlex
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
@@ -167,7 +168,8 @@ class _Link(threading.Thread):
     def say(self, character: bytes) -> None:
         """Send a character to the worker there, if there is one."""
         if self._process is not None and self._process.poll() is None:
-            tell_child(self._process, character.decode())
+            with suppress(ValueError):  # it has just ended
+                tell_child(self._process, character.decode())
 
     def stop(self) -> None:
         """Ask the worker there to stop, as Ctrl-C would, and do not start it again."""
@@ -189,9 +191,11 @@ class _Link(threading.Thread):
             code, said = self._connect()
             if self._over.is_set():
                 return
-            if "remote port forwarding failed" in said and n_taken < _PORT_TRIES:
+            if "remote port forwarding failed" in said:
                 n_taken += 1
-                continue
+                if n_taken < _PORT_TRIES:
+                    continue
+                said = "its sshd forwards no ports, as by AllowTcpForwarding no"
             if (why := self._why_not(code, said)) is not None:
                 self._tell("left", why)
                 return
@@ -344,12 +348,14 @@ def with_hosts(
     """Let hosts work for a study during the block; give the listener that the sweep is to use.
 
     Raises:
-        StudyError: The study's storage cannot be served.
+        StudyError: ssh is missing, or the study's storage cannot be served.
     """
     name = study.study_name
     connected, folder = Hosts(listen), place.study_dir(name)
     with ExitStack() as held:
         if hosts:
+            if shutil.which("ssh") is None:
+                raise StudyError("--hosts needs ssh, which is not installed on this machine.")
             storage, files = held.enter_context(serving(place, folder / "proxy.log")), None
             if artifacts_url(study) == BESIDE:
                 files = held.enter_context(serving_artifacts(folder / BESIDE))
