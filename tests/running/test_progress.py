@@ -74,6 +74,26 @@ def test_worker_is_followed_through_a_trial(follow, clock):
     assert worker.budget_bytes == 2e9  # the process keeps it
 
 
+def test_workers_of_hosts_are_others_and_go_with_their_host(follow):
+    start(follow, 0, 1)
+    for host, number in (("studio-2", 2), ("studio-3", 3)):
+        values = {"number": number, "settings": SETTINGS}
+        follow(Event("trial_start", 0, values, host))
+    follow(Event("eval", 0, {"iteration": 20, "val_loss": 2.0}, "studio-3"))
+    shown = [(each.host, each.number, each.trial, each.curve) for each in follow.state.workers]
+    assert shown == [
+        ("", 0, "1", ()),
+        ("studio-2", 0, "2", ()),
+        ("studio-3", 0, "3", ((20, 2.0),)),
+    ]
+    away = {"state": "away", "text": "has gone: Connection reset. It is tried again"}
+    follow(Event("host", values=away, host="studio-3"))
+    assert [each.host for each in follow.state.workers] == ["", "studio-2"]
+    told = follow.state.told[-1]
+    (line,) = event_lines(told.kind, told.values, told.host)
+    assert line.plain == "studio-3  has gone: Connection reset. It is tried again"
+
+
 def test_run_with_a_new_seed_is_named_by_its_trial(follow):
     about = {"number": 0, "settings": SETTINGS, "confirms": 7, "seed": 2}
     follow(Event("confirm_start", 0, about))

@@ -72,6 +72,7 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
     The winner is the first of the trials. The other complete ones rank by score, then paused and
     pruned ones by validation loss, then the others.
     """
+    best = winner(study)  # before the rows are read: another machine may end a trial meanwhile
     again = {each.trial_number: each.mean for each in confirmations(study)}
     rows = [trial_row(trial) for trial in study.get_trials(deepcopy=False)]
     if again:
@@ -91,7 +92,7 @@ def leaderboard(study: optuna.Study) -> list[TrialRow]:
         return place, -(row.score or 0.0), loss
 
     ordered = sorted(rows, key=rank)
-    if (best := winner(study)) is not None:  # by new seeds, not by its own score
+    if best is not None:  # by new seeds, not by its own score
         first = next(at for at, row in enumerate(ordered) if row.state == "complete")
         at = next(at for at, row in enumerate(ordered) if row.label == str(best.number))
         ordered.insert(first, ordered.pop(at))

@@ -10,11 +10,12 @@ import queue
 import random
 import re
 import shlex
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import Popen
@@ -41,12 +42,12 @@ _POLL_S = 0.25
 # Seconds until a host is tried again: doubled from the first to the last.
 _FIRST_WAIT_S, _LAST_WAIT_S = 5.0, 300.0
 _PORTS, _PORT_TRIES = (20_000, 32_000), 8
-# Seconds without an answer after which ssh ends, in three questions.
-_UNANSWERED_S = 2.5 * ALIVE_S
+# Seconds without an answer after which ssh ends, in three questions. The host stops before that.
+_UNANSWERED_S = 7.5 * ALIVE_S
 # At the end: for trials to save their state; for workers that are killed.
 _GRACE_S, _KILL_S = 60.0, 10.0
 _LOG_BYTES = 4000
-_NOT_FOUND, _USAGE, _BY_SSH = 127, 2, 255
+_NOT_FOUND, _USAGE, _INTERRUPTED = 127, 2, 130
 # The sweep tells these itself.
 _OF_THE_SWEEP = {"study", "standing", "ended", "interrupting", "extended", "exhausted", "settled"}
 # In the folder and by the environment of the starter, where they exist; else at home, and by the
@@ -167,7 +168,8 @@ class _Link(threading.Thread):
     def say(self, character: bytes) -> None:
         """Send a character to the worker there, if there is one."""
         if self._process is not None and self._process.poll() is None:
-            tell_child(self._process, character.decode())
+            with suppress(ValueError):  # it has just ended
+                tell_child(self._process, character.decode())
 
     def stop(self) -> None:
         """Ask the worker there to stop, as Ctrl-C would, and do not start it again."""
@@ -189,9 +191,11 @@ class _Link(threading.Thread):
             code, said = self._connect()
             if self._over.is_set():
                 return
-            if "remote port forwarding failed" in said and n_taken < _PORT_TRIES:
+            if "remote port forwarding failed" in said:
                 n_taken += 1
-                continue
+                if n_taken < _PORT_TRIES:
+                    continue
+                said = "its sshd forwards no ports, as by AllowTcpForwarding no"
             if (why := self._why_not(code, said)) is not None:
                 self._tell("left", why)
                 return
@@ -211,8 +215,8 @@ class _Link(threading.Thread):
             )
         if code == _USAGE:
             return f"does not take part: it has another version of hawsweep: {said}"
-        if code in (0, 130):
-            return "has left"
+        if code == 0:
+            return "has nothing left to do"
         return None
 
     def _tell(self, state: str, text: str) -> None:
@@ -245,6 +249,8 @@ class _Link(threading.Thread):
         process.communicate()
         lines = last_words(self._log, log_start, _LOG_BYTES).split("\n")
         said = next((each for each in reversed(lines) if each.strip()), "")
+        if process.returncode == _INTERRUPTED:  # it heard nothing from here, or was asked to there
+            said = "it stopped there"
         return process.returncode, visible_line(said.strip()).removesuffix(".")
 
     def _take(self, line: str) -> None:
@@ -342,12 +348,14 @@ def with_hosts(
     """Let hosts work for a study during the block; give the listener that the sweep is to use.
 
     Raises:
-        StudyError: The study's storage cannot be served.
+        StudyError: ssh is missing, or the study's storage cannot be served.
     """
     name = study.study_name
     connected, folder = Hosts(listen), place.study_dir(name)
     with ExitStack() as held:
         if hosts:
+            if shutil.which("ssh") is None:
+                raise StudyError("--hosts needs ssh, which is not installed on this machine.")
             storage, files = held.enter_context(serving(place, folder / "proxy.log")), None
             if artifacts_url(study) == BESIDE:
                 files = held.enter_context(serving_artifacts(folder / BESIDE))
