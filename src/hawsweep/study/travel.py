@@ -342,14 +342,18 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _install(there: Path, folder: Path, archive: _Archive) -> None:
-    """Let the new files take the place of the folder."""
+    """Let the new files take the place of the folder, unless another process was faster: it may
+    have begun to use them.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    if _marked(folder)[:1] == [archive.sha256]:
+        return
     with suppress(FileNotFoundError):
         os.rename(folder, there / "old")
     try:
         os.rename(there / "new", folder)
     except OSError:
-        if _marked(folder)[:1] != [archive.sha256]:  # another process was faster
+        if _marked(folder)[:1] != [archive.sha256]:
             raise
 
 
