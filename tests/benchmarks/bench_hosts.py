@@ -1,5 +1,5 @@
-"""The load of a trial on a study's database: queries and milliseconds of each part of its course, in
-a study of many trials.
+"""The load of a trial on a study's database: queries and milliseconds of each part of its course,
+in a study of many trials.
 
 python tests/benchmarks/bench_hosts.py [--finished N ...] [--running N ...]
 """
@@ -85,7 +85,7 @@ def measure(folder: Path, n_finished: int, n_running: int) -> Load:
     for _ in range(_TRIALS):
         number = load.of("propose", lambda: _ask(study, place))
         load.of("work", supervisor._work)
-        trial = load.of("begin", lambda: trial_to_run(workers, number))
+        trial = load.of("begin", partial(trial_to_run, workers, number))
         for step in range(_EVALUATIONS):
             load.of("evaluation", partial(_evaluate, workers, trial, step))
         load.of("tell", partial(workers.tell, trial, 0.5))

@@ -33,9 +33,9 @@ def read_once(*studies: optuna.Study) -> Iterator[None]:
     A study has no public way to another storage.
     """
     before = [study._storage for study in studies]
-    once = [_ReadOnce(storage) for storage in before]
-    for study, storage in zip(studies, once, strict=True):
-        study._storage = storage  # type: ignore[assignment]
+    once: list[Any] = [_ReadOnce(storage) for storage in before]
+    for study, reads in zip(studies, once, strict=True):
+        study._storage = reads
     try:
         yield
     finally:
