@@ -36,7 +36,14 @@ from hawsweep.study.attributes import (
 )
 from hawsweep.study.faults import FROM_OUTSIDE, Fault
 from hawsweep.study.leases import count_running
-from hawsweep.study.optuna_door import storage_of, study_id, suggest, trial_id, trial_to_run
+from hawsweep.study.optuna_door import (
+    read_once,
+    storage_of,
+    study_id,
+    suggest,
+    trial_id,
+    trial_to_run,
+)
 from hawsweep.study.trials import count_begun, is_interrupted, is_paused
 
 # Gives the number of the paused trial that goes on, if one does.
@@ -191,7 +198,7 @@ def ask(
         worker, n_trials, promote, may_begin: See ``next_trial``.
         turns: Waits for the turn among all machines; see ``leases.turn``.
     """
-    with asking(folder), turns:
+    with asking(folder), turns, read_once(study):
         study.sampler = make_sampler(len(study.get_trials(deepcopy=False)))
         trial = next_trial(study, space, worker, n_trials, promote, may_begin=may_begin)
         return None if trial is None else trial.number
