@@ -123,7 +123,7 @@ def test_trial_of_a_lost_machine_is_freed_and_tried_again(studies):
     ended, again = study.get_trials(deepcopy=False)[there], study.get_trials(deepcopy=False)[-1]
     assert (ended.state, ended.user_attrs[REASON]) == (TrialState.FAIL, end.reason)
     assert (again.state, again.user_attrs[REPEATS]) == (TrialState.WAITING, there)
-    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):  # the machine returns
+    with pytest.raises(ValueError, match="Cannot tell a FAIL trial"):  # the machine returns
         study.tell(there, 0.5)
     assert study.get_trials(deepcopy=False)[here].state == TrialState.RUNNING
 
