@@ -212,7 +212,7 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
         StudyError: There is no such study.
     """
     study = load_study(open_storage(place, only_look=False), name)
-    folder, watched = place.study_dir(name), Watched()
+    folder, watched = place.study_dir(name), Watched[int | str]()
 
     def is_run() -> bool:
         if supervisor_of(folder) is not None or n_running_here(study) > 0:
