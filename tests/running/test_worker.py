@@ -1,11 +1,15 @@
+import json
 from datetime import date
 
 import pytest
 import tiny_llama
 from chat_templates import KINDS, make_tokenizer
 from harness import Lab
+from optuna.trial import TrialState
 
+from hawsweep.layout import ADAPTER_DIR
 from hawsweep.study import study as study_module
+from hawsweep.study.attributes import ARTIFACT, ARTIFACTS
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
 
@@ -41,3 +45,24 @@ def test_study_over_midnight_keeps_its_tokens(dated):
     ]
     assert "31 Jan 2026" in prompts[0]
     assert prompts[0] == prompts[1]
+
+
+def test_trial_keeps_its_result_where_its_files_cannot_travel(
+    tmp_path, tiny_model_dir, chat_data_dir
+):
+    lab = Lab(tmp_path, tiny_model_dir, chat_data_dir)
+    worker = lab.worker(tiny_model_dir)
+    worker._study.set_user_attr(ARTIFACTS, str(tmp_path / "missing"))
+    lab.run_next(worker)
+    [trial] = lab.trials()
+    assert trial.state == TrialState.COMPLETE
+    assert ARTIFACT not in trial.user_attrs
+    assert (worker.place.trial_dir("tiny", 0) / ADAPTER_DIR).is_dir()
+    events = [json.loads(line) for line in worker._events.getvalue().splitlines()]
+    [told] = [each["text"] for each in events if each["event"] == "not_told"]
+    assert told == (
+        f"The folder of artifacts {tmp_path / 'missing'} is not there. Make it, or mount it. The "
+        "files of trial 0 stay where they are"
+    )
+    kinds = [each["event"] for each in events]
+    assert kinds.index("not_told") < kinds.index("trial_end")

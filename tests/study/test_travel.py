@@ -257,7 +257,7 @@ def test_a_store_that_refuses_loses_nothing(machines):
     machines.write()
     travel.put(machines.study, machines.there, 0)
     machines.store.rename(machines.store.with_name("elsewhere"))
-    with pytest.raises(TravelError, match=r"is not there. Make it, or mount it. They stay where"):
+    with pytest.raises(TravelError, match=r"mount it\. The files of trial 0 stay where they are\."):
         travel.put(machines.study, machines.there, 0)
     assert machines.files(machines.there) == FILES
     assert machines.artifact is None  # what it named is not of these files

@@ -312,7 +312,8 @@ class Worker:
                 fault = of_exception(error)
                 print_traceback(error)
         if fault is not None:
-            self._put(study, number)
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
+                self._put(study, number)
             end_failed(study, trial.number, fault)
         if fault is not None and fault.kind == "disk":
             raise disk_fault(self.place)

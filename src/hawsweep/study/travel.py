@@ -21,7 +21,7 @@ from typing import IO, Any, TypeVar
 import optuna
 from optuna.trial import FrozenTrial
 
-from hawsweep.errors import TravelError
+from hawsweep.errors import StudyError, TravelError
 from hawsweep.files import HALF_WRITTEN
 from hawsweep.layout import ARCHIVE_MARK, CONFIRM_SUFFIX
 from hawsweep.study.artifact_stores import (
@@ -244,6 +244,8 @@ def _set(study: optuna.Study, trial: FrozenTrial, value: dict[str, Any] | None) 
 
 
 def _told(number: int, done: str, url: str, fault: Exception) -> TravelError:
+    if isinstance(fault, StudyError):  # there is no store
+        return TravelError(f"{fault} The files of trial {number} stay where they are.")
     said = str(fault).strip().removesuffix(".") or type(fault).__name__
     return TravelError(
         f"The files of trial {number} cannot be {done} the store {url}: {said}. They stay where "
@@ -342,14 +344,18 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _install(there: Path, folder: Path, archive: _Archive) -> None:
-    """Let the new files take the place of the folder."""
+    """Let the new files take the place of the folder, unless another process was faster: it may
+    have begun to use them.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    if _marked(folder)[:1] == [archive.sha256]:
+        return
     with suppress(FileNotFoundError):
         os.rename(folder, there / "old")
     try:
         os.rename(there / "new", folder)
     except OSError:
-        if _marked(folder)[:1] != [archive.sha256]:  # another process was faster
+        if _marked(folder)[:1] != [archive.sha256]:
             raise
 
 
