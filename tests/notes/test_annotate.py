@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from optuna_dashboard import get_note, save_note
 from optuna_dashboard.artifact._backend import list_study_artifacts, list_trial_artifacts
 
-from hawsweep.notes.annotate import _CHUNK, _save_note, annotate_study, annotate_trial
+from hawsweep.notes.annotate import _CHUNK, _save_note, annotate_study, annotate_trials
 from hawsweep.notes.note import trial_note
 from hawsweep.study.place import Place
 
@@ -37,7 +37,7 @@ def links(study, number=None):
 
 def test_ended_trial_gets_note_and_links_and_its_study_too(study, place):
     number = complete(study, place, 0.6)
-    annotate_trial(study, place, number)
+    annotate_trials(study, place, [number])
     assert "semantic similarity 0.6000" in note_of(study, number)
     assert "Under way: 1 of 3 trials" in note_of(study)
     assert links(study, number) == ["adapter.md", "config.yaml", "translations.jsonl"]
@@ -48,7 +48,7 @@ def test_failed_trial_links_its_log(study, place):
     trial, folder = begin(study, place)
     (folder / "log.txt").write_text("Killed")
     study.tell(trial, state=TrialState.FAIL)
-    annotate_trial(study, place, trial.number)
+    annotate_trials(study, place, [trial.number])
     assert links(study, trial.number) == ["config.yaml", "log.txt"]
 
 
@@ -60,7 +60,7 @@ def test_note_of_more_than_one_attribute_is_read_whole_and_so_is_a_shorter_one_a
     text = "y" * 160  # five lines with four texts each: more than an attribute holds
     sample = dict.fromkeys(("source", "reference", "output"), text) | {"similarity": 0.5}
     (folder / "samples.jsonl").write_text(f"{json.dumps(sample)}\n" * 5)
-    annotate_trial(study, place, 0)
+    annotate_trials(study, place, [0])
     long = note_of(study, 0)
     assert len(long) > _CHUNK
     assert long == trial_note(study, place, study.get_trials()[0]).body
@@ -122,7 +122,7 @@ def test_running_trial_gets_a_note_that_its_end_replaces(study, place):
     annotate_study(study, place, ended=False)
     assert note_of(study, 0).startswith("**Running**")
     study.tell(trial, 0.5)
-    annotate_trial(study, place, 0)
+    annotate_trials(study, place, [0])
     assert note_of(study, 0).startswith("**semantic similarity 0.5000**")
 
 
@@ -134,7 +134,7 @@ def test_note_that_cannot_be_written_costs_nothing_but_the_note(study, place, mo
 
     monkeypatch.setattr(study._storage, "set_study_system_attr", fail)
     with caplog.at_level(logging.WARNING):
-        annotate_trial(study, place, number)
+        annotate_trials(study, place, [number])
         annotate_study(study, place, ended=True)
     assert caplog.messages == ["The notes of study 'rates' are not all written: RuntimeError"] * 2
 

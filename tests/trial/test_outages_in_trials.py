@@ -15,7 +15,7 @@ class Outage:
 
     def __init__(self, storage, monkeypatch, first, last, fault):
         self.iteration, self.n_lost = 0, 0
-        for name in ("set_trial_user_attr", "set_trial_intermediate_value", "get_all_trials"):
+        for name in ("set_trial_user_attr", "set_trial_intermediate_value", "get_trial"):
             monkeypatch.setattr(storage, name, self._lossy(getattr(storage, name)))
         self._first, self._last, self._fault = first, last, fault
 

@@ -8,7 +8,7 @@ them.
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.notes.attachments import REPORT, Offer, offers_of
 from hawsweep.notes.note import Note, study_note, trial_note
 from hawsweep.study.attributes import BASE, CONFIRMED, DESCRIPTION, FEW_SHOT, HOW, INFEASIBLE
-from hawsweep.study.optuna_door import storage_of, study_id, trial_id
+from hawsweep.study.optuna_door import read_once, storage_of, study_id, trial_id
 from hawsweep.study.place import Place
 from hawsweep.study.trials import read_test, state_of
 
@@ -30,16 +30,20 @@ _MARK = "hawsweep:note:"
 _TRIAL_LINK, _STUDY_LINK = "dashboard:artifacts:{}:", "artifacts:"
 
 
-def annotate_trial(study: optuna.Study, place: Place, number: int) -> None:
-    """Write the note and the links of a trial that ended, and the study's note.
+def annotate_trials(
+    study: optuna.Study, place: Place, numbers: Iterable[int], *, with_study: bool = True
+) -> None:
+    """Write the notes and the links of trials that ended, and the study's note.
 
-    An error costs the note only.
+    All notes of a study are read for it. An error costs the notes only.
     """
-    with _only_told(study):
+    with _only_told(study), read_once(study):
         attrs = _system_attrs(study)
-        trial = study.get_trials(deepcopy=False)[number]
-        _annotate_trial(study, place, trial, attrs)
-        _annotate_study(study, place, attrs, ended=False)
+        trials = study.get_trials(deepcopy=False)
+        for number in numbers:
+            _annotate_trial(study, place, trials[number], attrs)
+        if with_study:
+            _annotate_study(study, place, attrs, ended=False)
 
 
 def annotate_study(study: optuna.Study, place: Place, *, ended: bool) -> None:
@@ -48,7 +52,7 @@ def annotate_study(study: optuna.Study, place: Place, *, ended: bool) -> None:
     Args:
         ended: Whether no process runs it.
     """
-    with _only_told(study):
+    with _only_told(study), read_once(study):
         attrs = _system_attrs(study)
         for trial in study.get_trials(deepcopy=False):
             if trial.state != TrialState.WAITING or state_of(trial) == "paused":

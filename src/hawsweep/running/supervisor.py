@@ -3,6 +3,7 @@
 import errno
 import os
 import queue
+import random
 import signal
 import threading
 import time
@@ -49,6 +50,7 @@ from hawsweep.study.faults import (
     Kind,
     of_worker,
 )
+from hawsweep.study.optuna_door import read_once
 from hawsweep.study.patience import while_waiting
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
@@ -80,7 +82,7 @@ MAX_INFEASIBLE_IN_A_ROW = 50
 _GRACE_S = 60.0
 POLL_S = 0.25
 # Seconds between checks of rare changes: requests in the study, the machine's memory.
-_LOOK_S = 2.0
+_LOOK_S = 2.0  # about: machines that share a database do not ask in step
 # Seconds between checks of other processes' trials, which read all trials.
 _LOOK_AT_OTHERS_S = 6.0
 # Loading libraries and a large model sends no sign of life.
@@ -231,7 +233,7 @@ class Supervisor:
                 self._interrupt()
             self._presence.check_files()
             if time.monotonic() >= self._next_look:
-                self._next_look = time.monotonic() + _LOOK_S
+                self._next_look = time.monotonic() + _LOOK_S * random.uniform(0.75, 1.25)
                 self._look()
             try:
                 process, event = self._events.get(timeout=POLL_S)
@@ -354,6 +356,10 @@ class Supervisor:
 
     def _work(self, n_to_confirm: int | None = None) -> Work:
         """The present state for ``next_work``."""
+        with read_once(self._study):
+            return self._read_work(n_to_confirm)
+
+    def _read_work(self, n_to_confirm: int | None) -> Work:
         timeout = self._spec.timeout
         trials = self._study.get_trials(deepcopy=False)
         work = Work(

@@ -35,7 +35,14 @@ from hawsweep.study.attributes import (
     WORKER,
 )
 from hawsweep.study.faults import FROM_OUTSIDE, Fault
-from hawsweep.study.optuna_door import storage_of, study_id, suggest, trial_id, trial_to_run
+from hawsweep.study.optuna_door import (
+    read_once,
+    storage_of,
+    study_id,
+    suggest,
+    trial_id,
+    trial_to_run,
+)
 from hawsweep.study.trials import count_begun, is_interrupted, is_paused
 
 # Gives the number of the paused trial that goes on, if one does.
@@ -186,7 +193,7 @@ def ask(
         folder: The study's, which holds the lock.
         worker, n_trials, promote, may_begin: See ``next_trial``.
     """
-    with asking(folder):
+    with asking(folder), read_once(study):
         study.sampler = make_sampler(len(study.get_trials(deepcopy=False)))
         trial = next_trial(study, space, worker, n_trials, promote, may_begin=may_begin)
         return None if trial is None else trial.number

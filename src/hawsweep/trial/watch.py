@@ -36,6 +36,7 @@ from hawsweep.study.attributes import (
     TARGETS_PER_BYTE,
     TOKENS_PER_S,
 )
+from hawsweep.study.optuna_door import storage_of, trial_id
 from hawsweep.study.patience import StorageAwayError, at_once
 from hawsweep.training.checkpoints import (
     TrainState,
@@ -83,8 +84,7 @@ class TrialWatch:
         self._footprint_bytes: int = trial.user_attrs.get(FOOTPRINT_BYTES, 0)  # until it paused
 
     def _frozen(self) -> FrozenTrial:
-        trials: list[FrozenTrial] = self._trial.study.get_trials(deepcopy=False)
-        return trials[self._trial.number]
+        return storage_of(self._trial.study).get_trial(trial_id(self._trial))
 
     def __enter__(self) -> "TrialWatch":
         path = self._folder / METRICS_FILE
