@@ -45,9 +45,12 @@ def test_worker_that_waits_while_another_trains(about, changes, command):
         ("all that are wanted run", {"n_running": 2}, "exit"),
         ("all are finished", {"n_begun": 6, "n_running": 0, "wants_test": True}, "exit"),
         ("the time is up", {"time_left_s": -1.0}, "exit"),
+        ("all that are wanted run, the sweep goes on", {"n_running": 2, "is_led": True}, "wait"),
+        ("a run with new seeds is queued", {"n_running": 2, "n_to_confirm": 1}, "confirm"),
+        ("a trial is left beside it", {"n_to_confirm": 1, "is_led": True}, "trial"),
     ],
 )
-def test_worker_of_a_process_that_joins_runs_trials_only(about, changes, command):
+def test_worker_of_a_process_that_joins_opens_and_queues_nothing(about, changes, command):
     assert next_work(replace(TRAINING, joins=True, **changes)) == command, about
 
 
@@ -58,6 +61,7 @@ def test_worker_of_a_process_that_joins_runs_trials_only(about, changes, command
         ("runs with new seeds wait", {"n_to_confirm": 2, "wants_test": True}, "confirm"),
         ("others wait", {"n_to_confirm": 2, "doing": ("confirm", None)}, "confirm"),
         ("the last one runs", {"n_to_confirm": 0, "doing": ("confirm", None)}, "wait"),
+        ("one runs elsewhere", {"n_to_confirm": 0, "n_confirming": 1, "wants_test": True}, "wait"),
         ("all are confirmed", {"n_to_confirm": 0, "wants_test": True}, "test"),
         ("the test runs", {"n_to_confirm": 0, "doing": ("test", None)}, "wait"),
         ("the test is known", {"n_to_confirm": 0}, "finish"),

@@ -225,7 +225,16 @@ def settled(place, monkeypatch):
     monkeypatch.setattr(supervisor.resolve, "resolve_embedder", lambda _: place.studies_dir)
     shares, listen = WorkerShares(1, None, {}, {}), lambda event: events.append(event.kind)
     steered.supervisor = supervisor.Supervisor(
-        steered.spec, "s", place, steered.study, steered.study, shares, listen, None, joins=False
+        steered.spec,
+        "s",
+        place,
+        steered.study,
+        steered.study,
+        shares,
+        listen,
+        None,
+        {},
+        joins=False,
     )
     return steered, events
 

@@ -19,16 +19,18 @@ class Work:
         is_exhausted: Whether each setting of the space was tried.
         is_settled: Whether more settings are not expected to bring what the sweep asks for.
         is_interrupted: Whether the sweep must end.
-        joins: This process runs trials only; another one does the rest.
+        joins: Another process started the sweep, measures the untuned model, queues the confirming
+            runs and opens the test split.
         misses_base: Whether an untuned model must still be measured.
+        is_led: For one that joins: whether the process that started the sweep lives.
         n_trials: The number to begin; ``n_begun`` have a result or wait to go on, and ``n_running``
-            run on this machine, in any process.
+            run, in any process on any machine.
         n_complete: Trials that were trained whole.
         promotes: Whether a trial goes on that is paused, or repeats one that died.
         time_left_s: Until the sweep's timeout; None without one.
         confirm_s: About the seconds that the confirming runs take.
         promote_s: Seconds before those in which no setting begins: paused trials go on.
-        n_to_confirm: Confirming runs that wait; None before they are queued.
+        n_to_confirm: Confirming runs that wait; None before they are queued. ``n_confirming`` run.
         wants_test: The winner has not answered the test split.
     """
 
@@ -42,11 +44,13 @@ class Work:
     is_settled: bool = False
     is_interrupted: bool = False
     joins: bool = False
+    is_led: bool = False
     misses_base: bool = False
     time_left_s: float | None = None
     confirm_s: float = 0.0
     promote_s: float = 0.0
     n_to_confirm: int | None = None
+    n_confirming: int = 0
     wants_test: bool = False
 
     @property
@@ -86,7 +90,9 @@ def next_work(work: Work) -> Command:
     if work.wants_trials:
         return "trial"
     if work.joins:
-        return "exit"
+        if work.n_to_confirm:
+            return "confirm"
+        return "wait" if work.is_led else "exit"
     if "base" in work.doing or "trial" in work.doing or work.n_running:
         return "wait"  # the last worker queues the confirming runs
     if work.may_confirm:
@@ -94,6 +100,6 @@ def next_work(work: Work) -> Command:
             return "queue"
         if work.n_to_confirm:
             return "confirm"
-    if any(work.doing):
+    if any(work.doing) or work.n_confirming:
         return "wait"  # the last worker runs the test
     return "test" if work.wants_test else "finish"

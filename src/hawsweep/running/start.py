@@ -1,11 +1,12 @@
 """Starting a sweep, joining a running one, and stopping it from another process."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage
@@ -45,6 +46,7 @@ from hawsweep.study.attributes import ARTIFACTS, HOW, PATHS, REFERENCES, STOP, S
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
 from hawsweep.study.faults import DISPLAY_HELP, GONE
+from hawsweep.study.leases import Watched, counters, leading
 from hawsweep.study.located import found_here, located, paths_of
 from hawsweep.study.place import Place, check_case, check_name, find_place, synced_by
 from hawsweep.study.presence import Presence, watching
@@ -204,16 +206,23 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
         waiting: Called several times a second meanwhile.
 
     Returns:
-        Whether a process on this machine ran it. Other machines cannot be checked.
+        Whether a process ran it, on any machine. One that is not heard of for two minutes does not.
 
     Raises:
         StudyError: There is no such study.
     """
     study = load_study(open_storage(place, only_look=False), name)
-    folder = place.study_dir(name)
-    was_run = supervisor_of(folder) is not None or n_running_here(study) > 0
+    folder, watched = place.study_dir(name), Watched()
+
+    def is_run() -> bool:
+        if supervisor_of(folder) is not None or n_running_here(study) > 0:
+            return True
+        others = counters(study)
+        return bool(others.keys() - watched.look(others))
+
+    was_run = is_run()
     study.set_user_attr(STOP, 2 if now else 1)
-    while supervisor_of(folder) is not None or n_running_here(study) > 0:
+    while is_run():
         waiting()
         time.sleep(POLL_S)
     return was_run
@@ -284,18 +293,52 @@ def _run_study(
     study, is_new = create_study(
         storage, place, name, spec, prints, accept_versions=accept_versions
     )
-    if is_new:
-        configs = {model: read_config(path) for model, path in models.items()}
-        begins = first_of_models(spec, configs, len(splits.train))
-        if spec.enqueue is None:
-            begins = begins[: spec.trials]  # more would wait for ever
-        for settings in begins:
-            study.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
-    elif (before := spec_of(study).pruning.name) != spec.pruning.name:
+    join = place.command("worker", name) + (" --storage ..." if place.storage_url else "")
+    with leading(study, join, _preparing(listen)) as taken_over:
+        if is_new:
+            configs = {model: read_config(path) for model, path in models.items()}
+            _enqueue_first(study, spec, configs, len(splits.train))
+        confirming = _record_start(study, storage, spec, paths, listen)
+        return _supervise(
+            spec,
+            place,
+            study,
+            confirming,
+            shares,
+            listen,
+            presence,
+            {},
+            is_new=is_new,
+            joins=False,
+            hosts=hosts,
+            taken_over=taken_over,
+        )
+
+
+def _enqueue_first(
+    study: optuna.Study, spec: SweepSpec, configs: Mapping[str, Mapping[str, Any]], n_train: int
+) -> None:
+    begins = first_of_models(spec, configs, n_train)
+    if spec.enqueue is None:
+        begins = begins[: spec.trials]  # more would wait for ever
+    for settings in begins:
+        study.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
+
+
+def _record_start(
+    study: optuna.Study,
+    storage: BaseStorage,
+    spec: SweepSpec,
+    paths: Mapping[str, str],
+    listen: Listener,
+) -> optuna.Study:
+    """Record what may change at each start, and take up what the last one left; give the confirming
+    study.
+    """
+    if HOW in study.user_attrs and (before := spec_of(study).pruning.name) != spec.pruning.name:
         _preparing(listen)(
             f"pruning was {before}, is {spec.pruning.name}: it decides which trials go on from now"
         )
-    # These keys may change at each start.
     study.set_user_attr(PATHS, paths)
     study.set_user_attr(REFERENCES, spec.scoring.references or {})
     study.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))
@@ -305,19 +348,7 @@ def _run_study(
     for each in (study, confirming):
         for number in reap_running(each, GONE):
             listen(Event("reaped", values={"number": number}))
-    return _supervise(
-        spec,
-        place,
-        study,
-        confirming,
-        shares,
-        listen,
-        presence,
-        {},
-        is_new=is_new,
-        joins=False,
-        hosts=hosts,
-    )
+    return confirming
 
 
 def _paths(spec: SweepSpec, name: str, place: Place) -> dict[str, str]:
@@ -387,6 +418,7 @@ def _supervise(
     is_new: bool,
     joins: bool,
     hosts: Sequence[Host] = (),
+    taken_over: threading.Event | None = None,
 ) -> Ended:
     """Run the study; its notes, its progress and its trackers follow from the events."""
     name, from_now = study.study_name, extended(study, spec)
@@ -416,7 +448,17 @@ def _supervise(
         with_hosts(hosts, study, place, listen) as heard,
     ):
         supervisor = Supervisor(
-            spec, name, place, study, confirming, shares, heard, presence, here, joins=joins
+            spec,
+            name,
+            place,
+            study,
+            confirming,
+            shares,
+            heard,
+            presence,
+            here,
+            joins=joins,
+            taken_over=taken_over,
         )
-        heard.n_interrupts = lambda: supervisor.n_interrupts
+        heard.n_interrupts = lambda: supervisor.interrupts.n_asked
         return supervisor.run()

@@ -7,8 +7,8 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,15 +16,22 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.errors import MemoryBudgetError, StorageOutageError, WorkerError, told_error
+from hawsweep.errors import (
+    MemoryBudgetError,
+    StorageOutageError,
+    StudyBusyError,
+    WorkerError,
+    told_error,
+)
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE, STATE_FILE
 from hawsweep.machine import memory
-from hawsweep.machine.output import OutputError, leave_terminal
+from hawsweep.machine.output import OutputError
 from hawsweep.models import resolve
 from hawsweep.planning.share_memory import WorkerShares
 from hawsweep.results.price import settle_preference
 from hawsweep.results.what_is_left import find_remaining
 from hawsweep.running.events import FREES_WORKER, Ended, Event, Listener
+from hawsweep.running.interrupts import Interrupts
 from hawsweep.running.memory_watch import MemoryWatch
 from hawsweep.running.next_work import Work, next_work
 from hawsweep.running.worker_process import WorkerProcess, WorkerStarter
@@ -36,7 +43,7 @@ from hawsweep.search.rungs import promoting_s
 from hawsweep.search.sampler import make_sampler, n_untried
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
-from hawsweep.study.attributes import ARTIFACT
+from hawsweep.study.attributes import ARTIFACT, SUPERVISOR, WORKER
 from hawsweep.study.backup import Backups
 from hawsweep.study.baselines import unmeasured
 from hawsweep.study.clean_up import remove_bulk
@@ -50,15 +57,23 @@ from hawsweep.study.faults import (
     Kind,
     of_worker,
 )
+from hawsweep.study.leases import (
+    Leader,
+    Watched,
+    count_running,
+    elsewhere,
+    register_of,
+    silent,
+    turn,
+)
 from hawsweep.study.optuna_door import read_once
 from hawsweep.study.patience import while_waiting
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
 from hawsweep.study.queue import (
     ask,
-    count_running_here,
+    end_failed,
     leave_behind,
-    n_running_here,
     orphans_here,
     reap_running,
 )
@@ -98,7 +113,8 @@ class Supervisor:
         spec: As the start asked; what `hawsweep extend` added is taken up from the study.
         presence: Looks whether the study is still there.
         here: The paths of model and data on this machine; see ``located.found_here``.
-        joins: This process runs trials only; another one does the rest.
+        joins: Another process started the sweep and leads it.
+        taken_over: Set where another process has taken over the lead.
     """
 
     def __init__(
@@ -114,6 +130,7 @@ class Supervisor:
         here: Mapping[str, str],
         *,
         joins: bool,
+        taken_over: threading.Event | None = None,
     ) -> None:
         self._joins = joins
         self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
@@ -138,11 +155,14 @@ class Supervisor:
         self._failures: list[Kind] = []
         self._n_infeasible = 0
         self._started = time.monotonic()
-        self._interrupted = self._hung_up = False
-        self._interrupts_asked = self._interrupts_done = 0
+        self._interrupted, self._taken_over = False, taken_over or threading.Event()
+        self.interrupts = Interrupts()
         self._timed_out = self._told_exhausted = self._told_settled = False
         self._has_news = True  # since it was last asked whether the sweep is settled
         self._memory_watch = MemoryWatch()
+        self._leader = Leader(study)
+        self._elsewhere = [(each, Watched()) for each in (study, confirming)]
+        self._register = register_of(place)
         self._backups = Backups(place)
         self._next_look = self._next_look_at_others = 0.0
         self._orphans: dict[int, float] = {}
@@ -153,7 +173,7 @@ class Supervisor:
         Raises:
             HawsweepError: A fault that would stop every trial.
         """
-        with self._interrupts_noted(), while_waiting(self._wait):
+        with self.interrupts.noted(), while_waiting(self._wait):
             try:
                 self._presence.check()
                 work = self._work()
@@ -174,48 +194,22 @@ class Supervisor:
                 self._backups.make()
         if self._interrupted:
             return "interrupted"
+        if self._joins and (leader := self._study.user_attrs.get(SUPERVISOR)) is not None:
+            text = (
+                f"{leader['host']}, which leads the sweep, is not heard of: start the sweep again, "
+                "there or here"
+            )
+            self._listen(Event("not_told", values={"text": text}))
         left = count_finished(self._study) < self._spec.trials
         left = left and not (self._is_exhausted() or self._is_settled())
         left = left or confirm.n_waiting(self._confirming) > 0
         return "timeout" if self._timed_out and left else "finished"
 
-    @property
-    def n_interrupts(self) -> int:
-        """How often it was asked to stop."""
-        return self._interrupts_asked
-
-    @contextmanager
-    def _interrupts_noted(self) -> Iterator[None]:
-        # An exception could interrupt any statement; a count is checked between events.
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, self._note_interrupt)
-        before[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
-        if before[signal.SIGHUP] != signal.SIG_IGN:  # as nohup sets it
-            signal.signal(signal.SIGHUP, self._note_hang_up)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _note_interrupt(self, *_: object) -> None:
-        self._interrupts_asked += 1
-
-    def _note_hang_up(self, *_: object) -> None:
-        leave_terminal()
-        if not self._hung_up:  # a second request would stop at once
-            self._hung_up = True
-            self._note_interrupt()
-
     def _wait(self) -> None:
         """While the database does not answer, no worker counts as hung, and Ctrl-C ends it."""
         for worker in self._workers.values():
             worker.last_sign = time.monotonic()
-        if self._interrupts_asked > self._interrupts_done:
+        if self.interrupts.is_asked:
             raise StorageOutageError("The database does not answer. The same command goes on.")
 
     def _listen(self, event: Event) -> None:
@@ -224,12 +218,12 @@ class Supervisor:
         except OutputError as fault:
             if fault.errno != errno.EIO:
                 raise
-            self._note_hang_up()  # writing to a closed terminal may fail before the signal comes
+            # Writing to a closed terminal may fail before the signal comes.
+            self.interrupts.note_hang_up()
 
     def _loop(self) -> None:
         while self._workers:
-            while self._interrupts_asked > self._interrupts_done:
-                self._interrupts_done += 1
+            while self.interrupts.take():
                 self._interrupt()
             self._presence.check_files()
             if time.monotonic() >= self._next_look:
@@ -248,6 +242,11 @@ class Supervisor:
         whether that is still there.
         """
         self._presence.check()
+        if self._taken_over.is_set():
+            raise StudyBusyError(
+                f"Another process has taken over study {self._name!r}, for this one was not heard "
+                f"of. Run trials of it here, too: `{self._place.command('worker', self._name)}`."
+            )
         self._memory_watch.look()
         self._end_hung()
         self._backups.look()
@@ -256,9 +255,7 @@ class Supervisor:
             self._end_orphans()
         self._extend()
         self._assign_idle()
-        asked = stop_asked(self._study)
-        if asked > self._interrupts_done:
-            self._interrupts_asked = max(self._interrupts_asked, asked)
+        self.interrupts.ask(stop_asked(self._study))
 
     def _extend(self) -> None:
         """Take up more trials or more time, which another process asked for."""
@@ -281,6 +278,19 @@ class Supervisor:
         for number in reap_running(self._study, GONE):
             self._backups.note_change()
             self._listen(Event("reaped", values={"number": number}))
+        if not self._joins:
+            for study, watched in self._elsewhere:
+                self._free(study, watched)
+
+    def _free(self, study: optuna.Study, watched: Watched) -> None:
+        """End trials whose machine is not heard of; their settings are queued again."""
+        trials = study.get_trials(deepcopy=False)
+        for number in watched.look(elsewhere(trials)):
+            assert isinstance(number, int)
+            end = end_failed(study, number, silent(trials[number].user_attrs[WORKER]))
+            self._backups.note_change()
+            self._listen(Event("reaped", values={"number": number, "reason": end.reason}))
+            self._has_news = True
 
     def _end_hung(self) -> None:
         asked_s = self._spec.machine.hang_timeout
@@ -366,17 +376,19 @@ class Supervisor:
             doing=tuple(worker.doing for worker in self._workers.values()),
             n_trials=self._spec.trials,
             n_begun=count_begun(trials),
-            n_running=count_running_here(trials),
+            n_running=count_running(trials),
             n_complete=sum(trial.state == TrialState.COMPLETE for trial in trials),
             is_exhausted=self._is_exhausted(),
             is_settled=self._is_settled() and not any(map(is_asked_for, trials)),
             is_interrupted=self._interrupted,
             joins=self._joins,
+            is_led=self._joins and self._leader.lives(),
             misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),
             time_left_s=None if timeout is None else self._started + timeout - time.monotonic(),
             confirm_s=expected_s(self._study, self._spec, self._shares.n_workers),
             promote_s=promoting_s(self._spec),
-            n_to_confirm=n_to_confirm,
+            n_to_confirm=self._n_queued() if self._joins else n_to_confirm,
+            n_confirming=count_running(self._confirming.get_trials(deepcopy=False)),
             wants_test=self._wants_test(),
         )
         promoted = next_promoted(self._spec, trials, may_begin=work.may_begin)
@@ -418,15 +430,18 @@ class Supervisor:
             self._leave_behind()
         confirm.queue(self._study, self._confirming, self._spec)
         n_waiting = confirm.n_waiting(self._confirming)
-        if not n_waiting and not any(each.doing == "confirm" for each in self._workers.values()):
+        if not n_waiting and not count_running(self._confirming.get_trials(deepcopy=False)):
             conclude(self._study, self._confirming, self._spec)
         return n_waiting
+
+    def _n_queued(self) -> int | None:
+        return confirm.n_waiting(self._confirming) or None
 
     def _leave_behind(self) -> None:
         def last_of(trial: FrozenTrial) -> int:
             return train_of(self._spec, trial).iters
 
-        if n_running_here(self._study):
+        if count_running(self._study.get_trials(deepcopy=False)):
             return  # in another process, and others may yet go on beside it
         for number in leave_behind(self._study, last_of):
             folder = self._place.trial_dir(self._name, number)
@@ -448,6 +463,7 @@ class Supervisor:
             0 if confirms else spec.trials,
             partial(next_promoted, spec, may_begin=may_begin),
             may_begin=may_begin,
+            turns=turn(self._confirming, self._register),
         )
         if number is not None:
             process.command("confirm" if confirms else "trial", number)
@@ -562,7 +578,7 @@ class Supervisor:
         deadline = time.monotonic() + _GRACE_S
         for worker in self._workers.values():
             while worker.is_alive() and time.monotonic() < deadline:
-                if self._interrupts_asked > self._interrupts_done:  # another request: stop now
+                if self.interrupts.is_asked:  # another request: stop now
                     deadline = 0.0
                 time.sleep(POLL_S)
             worker.wait(0.0)

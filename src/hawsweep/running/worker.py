@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -67,6 +68,7 @@ from hawsweep.study.faults import (
     WANTS_SUCCESSOR,
     of_exception,
 )
+from hawsweep.study.leases import leased
 from hawsweep.study.located import located
 from hawsweep.study.optuna_door import trial_to_run
 from hawsweep.study.patience import while_waiting
@@ -107,6 +109,7 @@ class Worker:
         self._identity = {**identity(), "parent": setting["supervisor"]}
         self._stop = False
         self._told = 0.0
+        self._lost = threading.Event()
         self.is_tainted = False
         self.name: str = setting["study"]
         self.spec = SweepSpec.model_validate(setting["spec"])
@@ -244,7 +247,8 @@ class Worker:
             budget_bytes,
             self._valid_records,
         )
-        self.context.should_stop, self.context.on_batch = self.should_stop, self.show_life
+        self.context.should_stop = lambda: self.should_stop() or self._lost.is_set()
+        self.context.on_batch = self.show_life
         work = self.context.workload(with_variants=False)
         save_lengths(spec, self.splits.fingerprint()["train"], work)
         self._model = model
@@ -286,8 +290,9 @@ class Worker:
                 self._travel(partial(fetch, study, self.place, each))
         folder.mkdir(parents=True, exist_ok=True)
         fault, from_outside = None, False
+        self._lost = lost = threading.Event()  # of this trial: a late call is no other's
         started = time.monotonic() - trial.user_attrs.get(TIME_S, 0.0)  # until it paused
-        with _log_to(folder / LOG_FILE):
+        with _log_to(folder / LOG_FILE), leased(study, number, lost.set):
             try:
                 # Another machine may have taken the same trial.
                 if trial.user_attrs.get(WORKER) != self._identity:
@@ -302,8 +307,10 @@ class Worker:
             except optuna.exceptions.UpdateFinishedTrialError:
                 from_outside = True  # for instance in the dashboard
             except Interrupted:
-                trial.set_user_attr(TIME_S, round(time.monotonic() - started, 3))
-                fault = INTERRUPTED
+                from_outside = lost.is_set()  # then another one has its settings
+                if not from_outside:
+                    trial.set_user_attr(TIME_S, round(time.monotonic() - started, 3))
+                    fault = INTERRUPTED
             except Exception as error:
                 self._presence.check()
                 if is_storage_fault(error):

@@ -22,6 +22,10 @@ DATE = "date"
 STARTS = "starts"
 # By which another process asks the supervisor to stop: 1 after the current evaluation, 2 now.
 STOP = "stop"
+# The process that leads the study among all machines, and a counter; see ``leases``.
+SUPERVISOR = "supervisor"
+# Of the confirming study: how these begin whose turn it is to ask for a trial.
+TURN = "turn:"
 # What `hawsweep extend` set: of ``trials`` and ``timeout`` the start's value and the new one.
 EXTENDED = "extended"
 # The URL of the store in which trials' files travel; None: they stay where they were made.
@@ -74,6 +78,8 @@ CONTINUES = "continues"
 
 # The process that runs it: see ``processes.identity``; ``parent`` is its supervisor's.
 WORKER = "worker"
+# A counter that its worker raises; see ``leases``.
+LEASE = "lease"
 # How it is executed: micro-batch and so on, ``peak_bytes`` as predicted, and ``text``.
 PLAN = "plan"
 # Why it ended before its time, in words; and the kind of fault that ended it.

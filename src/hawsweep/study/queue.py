@@ -1,7 +1,7 @@
 """The queue of trials: which trial is next, its worker, and the retry of failed ones."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from hawsweep.study.attributes import (
     WORKER,
 )
 from hawsweep.study.faults import FROM_OUTSIDE, Fault
+from hawsweep.study.leases import count_running
 from hawsweep.study.optuna_door import (
     read_once,
     storage_of,
@@ -48,6 +49,7 @@ from hawsweep.study.trials import count_begun, is_interrupted, is_paused
 # Gives the number of the paused trial that goes on, if one does.
 Promote = Callable[[Sequence[FrozenTrial]], int | None]
 
+_ALONE = nullcontext()
 _TIGHTENED = 1.15
 # How far from a step a value may be, in steps.
 _ON_STEP = 1e-6
@@ -182,18 +184,21 @@ def ask(
     promote: Promote = lambda _: None,
     *,
     may_begin: bool = True,
+    turns: AbstractContextManager[None] = _ALONE,
 ) -> int | None:
     """Begin the next trial, with its settings; give its number, or None if there is none.
 
-    One process at a time asks on this machine. SQLite has no ``SELECT FOR UPDATE``: without the
-    lock, Optuna would let two processes read that a trial waits, and both would run it.
+    One process at a time asks, on this machine by a lock of a file. SQLite has no ``SELECT FOR
+    UPDATE``: without the lock, Optuna would let two processes read that a trial waits, and both
+    would run it.
 
     Args:
         make_sampler: Gives the sampler of a proposal, of the number of trials before it.
         folder: The study's, which holds the lock.
         worker, n_trials, promote, may_begin: See ``next_trial``.
+        turns: Waits for the turn among all machines; see ``leases.turn``.
     """
-    with asking(folder), read_once(study):
+    with asking(folder), turns, read_once(study):
         study.sampler = make_sampler(len(study.get_trials(deepcopy=False)))
         trial = next_trial(study, space, worker, n_trials, promote, may_begin=may_begin)
         return None if trial is None else trial.number
@@ -222,9 +227,10 @@ def next_trial(
     """
     trials = study.get_trials(deepcopy=False)
     begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
-    n_running = sum(trial.state == TrialState.RUNNING for trial in trials)
-    # No other will begin.
-    is_last = not may_begin or count_begun(trials) + n_running >= n_trials
+    # Another machine may have begun the last one since this was asked for.
+    is_enough = count_begun(trials) + count_running(trials) >= n_trials
+    may_begin = may_begin and not (n_trials and is_enough)
+    is_last = not may_begin or is_enough  # no other will begin
     promoted = promote(trials)
 
     def turn(waiting: FrozenTrial) -> int | None:
