@@ -17,8 +17,10 @@ from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BEST_ITERATION, SELF_CHECK, VAL_LOSS
 from hawsweep.study.baselines import base_values
 from hawsweep.study.confirm import confirming_study, winner
+from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.place import Place
-from hawsweep.study.study import spec_of
+from hawsweep.study.storage import study_names
+from hawsweep.study.study import load_study, spec_of
 from hawsweep.study.trials import n_records, trial_of
 
 _MOST_SIZES, _FEWEST_SIZES = 5, 3
@@ -38,6 +40,7 @@ class SizeRow:
         score: The mean of the seeds.
         best_iteration: Of the first seed.
         share: Of what all data lower the untuned model's loss by, as the curve has it.
+        fitted_loss: Of the curve.
     """
 
     size: int
@@ -46,6 +49,7 @@ class SizeRow:
     score: float
     best_iteration: int | None
     share: Interval
+    fitted_loss: Interval
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class DataCurve:
         trial: Whose settings were trained, of the study ``study``.
         base_loss: Of the untuned model on the same validation set.
         more: A number of further examples.
+        expected_loss: With them.
         loss_gain: By how much they are expected to lower the loss; ``score_gain``: to raise the
             score.
     """
@@ -65,6 +70,7 @@ class DataCurve:
     base_loss: float
     rows: tuple[SizeRow, ...]
     more: int
+    expected_loss: Interval
     loss_gain: Interval
     score_gain: Interval
 
@@ -265,13 +271,29 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
             float(np.mean([each.value for each in of_it])),
             of_it[0].user_attrs.get(BEST_ITERATION),
             _interval(share),
+            _interval(losses.at(size)),
         )
 
     def gain(curve: PowerLaw) -> Interval:
         return _interval(curve.at(most) - curve.at(most + more))
 
     rows = tuple(map(row, sizes))
-    return DataCurve(name, trial, base_loss, rows, more, gain(losses), gain(scores))
+    expected = _interval(losses.at(most + more))
+    return DataCurve(name, trial, base_loss, rows, more, expected, gain(losses), gain(scores))
+
+
+def known_curve(study: optuna.Study) -> DataCurve | None:
+    """The curve of the best trial's settings; None before three sizes of it were trained."""
+    best, storage = winner(study), storage_of(study)
+    if best is None:
+        return None
+    name = curve_name(study.study_name, best.number)
+    if name not in study_names(storage):
+        return None
+    try:
+        return read_curve(load_study(storage, name), study.study_name, best.number)
+    except StudyError:
+        return None
 
 
 def _runs(study: optuna.Study) -> list[tuple[int, FrozenTrial]]:

@@ -281,6 +281,7 @@ class DataCurveOutput(_Output):
     base_loss: float
     rows: list[SizeRow]
     more: int = Field(description="A number of further training examples.")
+    expected_loss: Interval = Field(description="The validation loss with them.")
     loss_gain: Interval = Field(description="By how much they lower the validation loss.")
     score_gain: Interval = Field(description="By how much they raise the score.")
     sentences: list[str]
