@@ -3,6 +3,7 @@
 from rich.console import Group, RenderableType
 
 from hawsweep.results.data_curve import DataCurve
+from hawsweep.results.data_sources import DataSources
 from hawsweep.views.terminal.fitted_table import FittedTable, make_table
 from hawsweep.views.terminal.text import Text
 
@@ -12,6 +13,15 @@ def curve_picture(curve: DataCurve) -> RenderableType:
     base = f"The untuned model has a validation loss of {curve.base_loss:.4f}."
     said = [Text(each) for each in (*curve.sentences(), base)]
     return Group(curve_table(curve), "", *said)
+
+
+def sources_picture(found: DataSources) -> RenderableType:
+    """The curve of each source, and what they are worth."""
+    parts: list[RenderableType] = []
+    for each in found.sources:
+        if each.curve is not None:
+            parts += ["", Text(f"{each.name} alone", style="bold"), curve_table(each.curve)]
+    return Group(*parts, "", *map(Text, found.sentences()))
 
 
 def curve_table(curve: DataCurve) -> FittedTable:
