@@ -76,10 +76,10 @@ class DataSpec(Section):
     seed: int = Field(0, ge=0, lt=2**32, examples=["path: pairs.csv, seed: 1"])
     """File: seed of the split."""
     weight: float = Field(
-        1.0, gt=0, le=1000, examples=["data: [pairs.csv, {path: proverbs, weight: 3}]"]
+        1.0, ge=0, le=1000, examples=["data: [pairs.csv, {path: proverbs, weight: 3}]"]
     )
     """In a list of data sets: how often its training records come in an epoch; 0.5 is a random half
-    of them each time."""
+    of them each time, 0 leaves them out and keeps its validation and test records."""
     normalize: Normalize = Field("none", examples=["path: pairs.csv, normalize: okina"])
     """How texts are written: nfc composes characters (Unicode NFC); okina also writes the okina of
     Hawaiian texts as ʻ (U+02BB) where an apostrophe, quotation mark or grave accent stands for it;

@@ -17,7 +17,8 @@ from hawsweep.prepare.preview import Preview
 from hawsweep.results.compare_trials import Comparison
 from hawsweep.results.curate import Doubtful
 from hawsweep.results.curate_proof import Proof
-from hawsweep.results.data_curve import SizeRow
+from hawsweep.results.data_curve import DataCurve, SizeRow
+from hawsweep.results.data_sources import Worth
 from hawsweep.results.groups import GroupRow
 from hawsweep.results.importance import Insight
 from hawsweep.results.leaderboard import TrialRow
@@ -273,6 +274,25 @@ class TryOutput(_Output):
     answers: dict[str, AnswerOutput] = Field(description="Of base, few_shot and trial.")
 
 
+class SourceOutput(_Output):
+    """One of several data sets."""
+
+    name: str
+    n: int
+    curve: DataCurve | None = Field(description="Of it alone; null where it has too few records.")
+    alone: Worth | None = Field(description="In records of the largest source; null for that.")
+    beside: Worth | None = Field(description="What it adds to all of the largest source.")
+
+
+class DataSourcesOutput(_Output):
+    """What the sources of the data are worth, the largest first."""
+
+    study: str
+    trial: int
+    sources: list[SourceOutput]
+    sentences: list[str]
+
+
 class DataCurveOutput(_Output):
     """`hawsweep data-curve`."""
 
@@ -281,9 +301,11 @@ class DataCurveOutput(_Output):
     base_loss: float
     rows: list[SizeRow]
     more: int = Field(description="A number of further training examples.")
+    expected_loss: Interval = Field(description="The validation loss with them.")
     loss_gain: Interval = Field(description="By how much they lower the validation loss.")
     score_gain: Interval = Field(description="By how much they raise the score.")
     sentences: list[str]
+    sources: DataSourcesOutput | None = Field(description="With --sources.")
 
 
 class CurateOutput(_Output):

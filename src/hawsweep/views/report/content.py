@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 
 from hawsweep.machine.processes import supervisor_of
+from hawsweep.results.data_curve import known_curve
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.importance import find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
@@ -43,6 +44,7 @@ from hawsweep.views.figure_style import peak_bytes
 from hawsweep.views.report.redaction import Redaction
 from hawsweep.views.report.reproduction import asked_of, commands, made_with
 from hawsweep.views.report.scale import Scale, make_scale
+from hawsweep.views.terminal.data_curve import curve_table
 from hawsweep.views.terminal.plain_tables import Cells, cells_of, plain_text
 from hawsweep.views.terminal.price import FRONT_TEXT, price_table
 from hawsweep.views.terminal.tables import MOST_ROWS, leaderboard_table, shown_rows, then_text
@@ -94,6 +96,7 @@ class Report:
         known: What the search knows, in sentences.
         agreement: How well validation loss predicts the score.
         price: What the trials cost, and ``price_text`` how to read it.
+        data_curve: The best settings trained on parts of the data; ``data_said`` has what follows.
         memory: How well peaks were predicted.
         ended: Trials that were pruned, failed or did not fit.
         made_with: Versions, fingerprints and the machine.
@@ -131,6 +134,8 @@ class Report:
     agreement: tuple[str, ...]
     price: Cells
     price_text: str
+    data_curve: Cells | None
+    data_said: tuple[str, ...]
     memory: str
     confirmed: tuple[Confirmation, ...]
     self_check: tuple[str, ...]
@@ -156,6 +161,7 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
     used = None if verdict is None else verdict.use
     headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
     standing, is_run = find_remaining(study, spec, rows), _is_run(study, place)
+    curve = known_curve(study)
     metrics = study.metric_names
     return Report(
         name=study.study_name,
@@ -188,6 +194,8 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
         agreement=tuple(_plain(agreement_lines(insight))),
         price=cells_of(price_table(prices(rows), MOST_ROWS)),
         price_text=FRONT_TEXT,
+        data_curve=None if curve is None else cells_of(curve_table(curve)),
+        data_said=() if curve is None else tuple(curve.sentences()),
         memory=_memory_text(study),
         confirmed=tuple(confirmed),
         self_check=tuple(_plain(self_check_lines(check) if check else [])),
