@@ -32,7 +32,7 @@ from hawsweep.results.verdict import judge_study
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import SELF_CHECK, SPEC, VERSIONS
-from hawsweep.study.baselines import base_dir_of
+from hawsweep.study.baselines import base_dir_of, prompt_text
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
@@ -102,6 +102,7 @@ def card(
         n_prompts=len(read_json_lines(base_samples)),
         row=row,
         rows=[each for each in rows if each is row or each.state == "base"],
+        few_shot_label=_few_shot_label(test),
         test=test if test.get("trial_number") == trial.number else None,
         again=again[0] if again else None,
         sentences=verdict.sentences if verdict is not None and is_winner else (),
@@ -120,6 +121,11 @@ def card(
         metric_name=metric_name,
         number=number,
     )
+
+
+def _few_shot_label(test: Mapping[str, Any]) -> str:
+    prompt = test.get("few_shot", {})
+    return f"base with {prompt_text(prompt) if prompt.get('instruction') else 'examples'}"
 
 
 def _groups(study: optuna.Study, place: Place, trial: FrozenTrial) -> list[GroupRow]:

@@ -25,15 +25,17 @@ from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
 from hawsweep.spec.space import MODEL, Choices, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.attributes import ITERS, PLAN, SELF_CHECK
-from hawsweep.study.baselines import base_dir, baselines, score_of
+from hawsweep.study.baselines import base_dir, baselines, prompt_text, score_of
 from hawsweep.study.confirm import best_of_all, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
 from hawsweep.study.trials import read_test
-from hawsweep.text import counted, finite, setting, short_name
+from hawsweep.text import finite, setting, short_name
 
 Scores = npt.NDArray[np.floating[Any]]
-_BASELINE = re.compile(r"(?:(?P<shots>\d+)-shot )?base(?: (?P<model>.+))?")
+_BASELINE = re.compile(
+    r"(?:(?P<n_examples>\d+)-shot )?base(?:, instruction (?P<instruction>\d+))?(?: (?P<model>.+))?"
+)
 
 
 @dataclass(frozen=True)
@@ -309,12 +311,15 @@ def _recommendation(verdict: Verdict) -> str:
 
 
 def untuned_text(label: str) -> str:
-    """A baseline's label in words: ``the untuned model with 4 examples`` for ``4-shot base``."""
+    """A baseline's label in words: ``the untuned model with 4 examples and instruction 2`` for
+    ``4-shot base, instruction 2``.
+    """
     found = _BASELINE.fullmatch(label)
     if found is None:
         return label
     name = f"untuned {found['model']}" if found["model"] else "the untuned model"
-    return f"{name} with {counted(int(found['shots']), 'example')}" if found["shots"] else name
+    prompt = {key: int(found[key] or 0) for key in ("n_examples", "instruction")}
+    return f"{name} with {prompt_text(prompt)}" if any(prompt.values()) else name
 
 
 def gain_text(gain: Interval) -> str:

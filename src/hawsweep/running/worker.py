@@ -55,7 +55,13 @@ from hawsweep.study.attributes import (
     TIME_S,
     WORKER,
 )
-from hawsweep.study.baselines import base_dir, best_other, keep_base, unmeasured
+from hawsweep.study.baselines import (
+    base_dir,
+    best_other,
+    few_shot_values,
+    keep_base,
+    unmeasured,
+)
 from hawsweep.study.confirm import load_confirmation, winner
 from hawsweep.study.faults import (
     ENDED_BY_SIGTERM,
@@ -80,7 +86,8 @@ from hawsweep.study.study import check_tokens, date_of, load_study
 from hawsweep.study.trials import n_test_opened, record_test_opened
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
-from hawsweep.trial.measure_base import measure_base, score_few_shot, score_test
+from hawsweep.trial.measure_base import measure_base, score_prompt, score_test
+from hawsweep.trial.prompts import Prompt, pick
 from hawsweep.trial.run import Paused, end_infeasible, run_trial
 
 # Modules that are otherwise imported at their first use, which takes seconds: a spare worker
@@ -351,12 +358,15 @@ class Worker:
         self._use(model)
         folder = self.place.trial_dir(self.name, best.number)
         record_test_opened(study)  # before the first answer: a worker that dies here has opened it
-        scores = score_test(self.context, best, folder / ADAPTER_DIR)
+        chosen = few_shot_values(study, model if self.spec.searches_models else "")
+        scores = score_test(self.context, best, folder / ADAPTER_DIR, chosen)
         for kind, score in scores.items():
             where = folder if kind == "trial" else self._base_dir(model)
             write_samples(where / f"test_{SAMPLE_FILES[kind]}", score)
         self._test_other(study, model)
         summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
+        if "few_shot" in summary:
+            summary["few_shot"] |= pick(self.context.prompts, chosen).about
         study.set_user_attr(
             TEST,
             {
@@ -374,8 +384,9 @@ class Worker:
         if other is None or other.model in self._left_out:
             return
         self._use(other.model)
-        score = score_few_shot if other.kind == "few_shot" else TrialContext.score
-        answers = score(self.context, self.context.test_prompts)
+        prompts = self.context.prompts if other.kind == "few_shot" else []
+        prompt = pick(prompts, other.values) if prompts else Prompt()
+        answers = score_prompt(self.context, prompt, self.context.test_prompts)
         file = f"test_{SAMPLE_FILES[other.kind]}"
         write_samples(self._base_dir(other.model) / file, answers)
 

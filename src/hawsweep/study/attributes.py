@@ -29,8 +29,10 @@ REPORT_ID = "report_id"
 
 # Of a study: what it measured.
 
-# The untuned model, alone and with examples in its prompt: loss, score, seconds.
+# The untuned model, alone and with another prompt, such as one with examples: loss, score, seconds.
 BASE, FEW_SHOT = "base", "few_shot"
+# In the latter: all prompts that it was chosen from, with their scores on the validation prompts.
+TRIED = "tried"
 # The measurements of several untuned models, each by its reference; see ``baselines``.
 BASES = "bases"
 # The metric's scale, and what its prompts can tell apart.

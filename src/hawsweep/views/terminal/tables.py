@@ -13,7 +13,7 @@ from rich.table import Table
 from hawsweep.layout import ADAPTER_DIR
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
-from hawsweep.study.baselines import score_of
+from hawsweep.study.baselines import prompt_text, score_of
 from hawsweep.study.place import printable
 from hawsweep.text import (
     clock,
@@ -256,7 +256,9 @@ def test_text(test: Mapping[str, Any] | None) -> str:
         f"Test split ({counted(test['n_prompts'], 'prompt')}): trial {test['trial_number']} "
         f"[bold]{score_of(tuned):.4f}[/bold], untuned {score_of(base):.4f}"
     )
-    text += "" if few_shot is None else f", with examples {score_of(few_shot):.4f}"
+    if few_shot is not None:
+        prompt = prompt_text(few_shot) if few_shot.get("instruction") else "examples"
+        text += f", with {prompt} {score_of(few_shot):.4f}"
     text += (
         f"; chrF {tuned['chrf']:.1f}, untuned {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f}, "
         f"untuned {base['bleu']:.1f}"
