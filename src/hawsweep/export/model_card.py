@@ -106,6 +106,7 @@ def card(
         test=test if test.get("trial_number") == trial.number else None,
         again=again[0] if again else None,
         sentences=verdict.sentences if verdict is not None and is_winner else (),
+        keeps=is_winner and verdict is not None and verdict.retention is not None,
         groups=_groups(study, place, trial),
         check=check,
         is_detectable=math.isfinite(check.get("detectable", math.inf)),
@@ -210,8 +211,12 @@ def _shown(spec: SweepSpec) -> SweepSpec:
     """The sweep with names in place of this machine's folders."""
     embedder = reference_name(spec.scoring.embedder)
     data = (each.model_copy(update={"path": reference_name(each.path)}) for each in spec.data)
+    kept = spec.retention
+    if kept is not None:
+        kept = kept.model_copy(update={"data": reference_name(kept.data)})
     return spec.model_copy(
         update={
+            "retention": kept,
             "model": reference_name(spec.model),
             "data": tuple(data),
             "scoring": spec.scoring.model_copy(update={"embedder": embedder}),

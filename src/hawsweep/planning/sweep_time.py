@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hawsweep.data.batches import EVALUATION_COST, validation_size
+from hawsweep.data.prompt_file import read_retention
 from hawsweep.planning.sweep_plan import SweepPlan, to_plain
 from hawsweep.planning.trial_plan import CostModel
 from hawsweep.planning.workload import n_held_out
@@ -175,7 +176,7 @@ def _answering(
     plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float
 ) -> tuple[float, float, float, float]:
     """The time of answering: the base on validation prompts, with its other prompts, a trial, and
-    on the test split base, best prompt and trial.
+    on the test split and on the questions of retention base, best prompt and trial.
     """
     spec = plan.spec.scoring
     prompt = max(1.0, plan.work.mean_tokens - float(plan.work.n_targets.mean()))
@@ -195,6 +196,9 @@ def _answering(
     tested_s = base_s(n_tested) + trial_s(n_tested)
     tested_s += base_s(n_tested, max(tried)) if tried else 0.0
     tried_s = sum(base_s(n_prompts, n) for n in tried)
+    if plan.spec.retention is not None:
+        n_asked = len(read_retention(plan.spec.retention))
+        tested_s += 2 * base_s(n_asked) + (base_s(n_asked, max(tried)) if tried else 0.0)
     return base_s(n_prompts), tried_s, trial_s(n_prompts), tested_s
 
 

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.errors import StudyError
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
+from hawsweep.results.retention import Retention, retention_of
 from hawsweep.results.translations import translations
 from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
 from hawsweep.spec.space import MODEL, Choices, apply_settings, corners
@@ -122,6 +123,8 @@ class Verdict:
         cheaper: The one of them that takes least by its settings, if that is less than the
             winner; else empty.
         sentences: The same in words. The first is the recommendation.
+        retention: What the winner lost of what the untuned model could do; None where that was not
+            asked, or not answered yet.
     """
 
     winner: str
@@ -132,6 +135,7 @@ class Verdict:
     cheaper: str
     sentences: tuple[str, ...]
     models: tuple[Lead, ...] = ()
+    retention: Retention | None = None
 
     def __str__(self) -> str:
         return " ".join(self.sentences)
@@ -151,6 +155,7 @@ def judge(
     advice: str = "",
     quality: Sequence[str] = (),
     preferred: str = "",
+    retention: Retention | None = None,
 ) -> Verdict | None:
     """Compare the best trial with the baselines and with the other trials; None without a trial.
 
@@ -194,10 +199,11 @@ def judge(
         (),
         tuple(each for each in with_trials if each is first_of_models.get(each.model)),
     )
-    said = [*quality, *_preference(best, costlier)]
+    kept = [] if retention is None else [retention.sentence()]
+    said = [*quality, *kept, *_preference(best, costlier)]
     sentences = _sentences(verdict, less, best.model, advice, said)
     sentences += _by_choice(best, zip(others, with_trials, strict=True))
-    return replace(verdict, sentences=tuple(sentences))
+    return replace(verdict, sentences=tuple(sentences), retention=retention)
 
 
 def _cheapest(best: Candidate, tied: Sequence[Candidate]) -> tuple[str, str]:
@@ -392,6 +398,7 @@ def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Ve
         advice=_advice(study, spec),
         preferred=_costlier(study, chosen),
         quality=() if answers is None else answers.sentences(),
+        retention=None if alone else retention_of(study, place, spec, chosen),
     )
 
 

@@ -15,24 +15,26 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.data.leaks import find_leaks
 from hawsweep.data.load import load_data
+from hawsweep.data.prompt_file import read_retention
+from hawsweep.data.tokens import encode_prompt
 from hawsweep.data.validation_set import shared_records
 from hawsweep.errors import HawsweepError, MemoryBudgetError
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE, SAMPLE_FILES
 from hawsweep.machine import backend
 from hawsweep.machine.memory import available_bytes
-from hawsweep.machine.output import make_output_visible, print_traceback
+from hawsweep.machine.output import log_to, make_output_visible, print_to, print_traceback
 from hawsweep.machine.processes import identity
 from hawsweep.machine.without_torch import keep_torch_out, keep_trackers_out
 from hawsweep.models import resolve
@@ -42,13 +44,14 @@ from hawsweep.planning.peak import arrays_budget
 from hawsweep.planning.workload import save_lengths
 from hawsweep.results.leaderboard import trial_row
 from hawsweep.scoring.embedder_process import EmbedderClient
-from hawsweep.scoring.score import Scorer, write_samples
+from hawsweep.scoring.score import Score, Scorer, write_samples
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import (
     CONFIRMS,
     MEMORY_FACTOR,
     PATHS,
     PLAN,
+    RETENTION,
     SEED,
     SMALLEST_VIOLATION,
     TEST,
@@ -60,6 +63,7 @@ from hawsweep.study.baselines import (
     best_other,
     few_shot_values,
     keep_base,
+    model_of,
     unmeasured,
 )
 from hawsweep.study.confirm import load_confirmation, winner
@@ -83,11 +87,17 @@ from hawsweep.study.storage import (
     storage_faults_told,
 )
 from hawsweep.study.study import check_tokens, date_of, load_study
-from hawsweep.study.trials import n_test_opened, record_test_opened
+from hawsweep.study.trials import (
+    is_untested,
+    misses_retention,
+    n_test_opened,
+    record_test_opened,
+)
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
 from hawsweep.trial.measure_base import measure_base, score_prompt, score_test
 from hawsweep.trial.prompts import Prompt, pick
+from hawsweep.trial.retention import score_retention
 from hawsweep.trial.run import Paused, end_infeasible, run_trial
 
 # Modules that are otherwise imported at their first use, which takes seconds: a spare worker
@@ -153,6 +163,8 @@ class Worker:
         # The study is kept: reading takes about a second for each thousand trials.
         self._study = load_study(self.storage, self.name, self.spec)
         splits = self.splits = load_data(self._located(self.spec).data, self._progress)
+        kept = self._located(self.spec).retention
+        self._questions = [] if kept is None else read_retention(kept)
         folder = splits.folder or self.place.study_dir(self.name) / "data"
         if splits.folder is None and not folder.exists():
             splits.write(folder)
@@ -244,6 +256,8 @@ class Worker:
             self._valid_records,
         )
         self.context.should_stop, self.context.on_batch = self.should_stop, self.show_life
+        for question in self._questions:  # one refused after the night would cost the night
+            encode_prompt(question, loaded.template)
         work = self.context.workload(with_variants=False)
         save_lengths(spec, self.splits.fingerprint()["train"], work)
         self._model = model
@@ -285,7 +299,7 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         fault, from_outside = None, False
         started = time.monotonic() - trial.user_attrs.get(TIME_S, 0.0)  # until it paused
-        with _log_to(folder / LOG_FILE):
+        with log_to(folder / LOG_FILE):
             try:
                 # Another machine may have taken the same trial.
                 if trial.user_attrs.get(WORKER) != self._identity:
@@ -347,22 +361,27 @@ class Worker:
             return None, TrialState.WAITING
 
     def test(self) -> None:
-        """Open the test split for the best trial and the base."""
+        """Open the test split for the best trial and the base, and see what the trial keeps."""
         study = self._study
         best = winner(study)
-        if best is None or not self.context.test_prompts:
+        if best is None:
             self.tell("test_end")
             return
         self.tell("test_start", number=best.number)
+        if is_untested(study, best):
+            self._open_test(study, best)
+        if misses_retention(study, self.spec, best):
+            self._keep_retention(study, best)
+        self.tell("test_end", number=best.number)
+
+    def _open_test(self, study: optuna.Study, best: FrozenTrial) -> None:
         model = self.spec.model_of(best.params)
         self._use(model)
         folder = self.place.trial_dir(self.name, best.number)
         record_test_opened(study)  # before the first answer: a worker that dies here has opened it
-        chosen = few_shot_values(study, model if self.spec.searches_models else "")
+        chosen = few_shot_values(study, model_of(study, best))
         scores = score_test(self.context, best, folder / ADAPTER_DIR, chosen)
-        for kind, score in scores.items():
-            where = folder if kind == "trial" else self._base_dir(model)
-            write_samples(where / f"test_{SAMPLE_FILES[kind]}", score)
+        self._write_answers("test", best, scores)
         self._test_other(study, model)
         summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
         if "few_shot" in summary:
@@ -376,7 +395,23 @@ class Worker:
                 **summary,
             },
         )
-        self.tell("test_end", number=best.number)
+
+    def _keep_retention(self, study: optuna.Study, best: FrozenTrial) -> None:
+        assert self.spec.retention is not None
+        self._use(self.spec.model_of(best.params))
+        adapter = self.place.trial_dir(self.name, best.number) / ADAPTER_DIR
+        chosen = few_shot_values(study, model_of(study, best))
+        scores = score_retention(self.context, best, adapter, chosen, self._questions)
+        self._write_answers("retention", best, scores)
+        about = {"trial_number": best.number, "data": self.spec.retention.data}
+        study.set_user_attr(RETENTION, {**about, "n_prompts": len(self._questions)})
+
+    def _write_answers(self, kind: str, best: FrozenTrial, scores: Mapping[str, Score]) -> None:
+        folder = self.place.trial_dir(self.name, best.number)
+        base = self._base_dir(self.spec.model_of(best.params))
+        for system, score in scores.items():
+            where = folder if system == "trial" else base
+            write_samples(where / f"{kind}_{SAMPLE_FILES[system]}", score)
 
     def _test_other(self, study: optuna.Study, model: str) -> None:
         """Let the best untuned model answer the test prompts, if it is not the winner's base."""
@@ -419,7 +454,7 @@ def main() -> None:
     if not first:
         return  # it is not needed, or the supervisor is gone
     setting = json.loads(first)
-    _print_to(Path(setting["log"]))
+    print_to(Path(setting["log"]))
     os.nice(setting["nice"])
     worker = Worker(setting, events)
     faulthandler.enable(all_threads=False)  # says where it was when it dies by a signal
@@ -448,28 +483,6 @@ def main() -> None:
     except HawsweepError as fault:  # outside of a trial it ends the sweep
         worker.tell("fatal", error=type(fault).__name__, message=str(fault))
         sys.exit(1)
-
-
-def _print_to(path: Path) -> None:
-    with path.open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-
-
-@contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    """Send the process's standard output and error to a file, also those of C++ code."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    _print_to(path)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(before, 1)
-        os.dup2(before, 2)
-        os.close(before)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ BASES = "bases"
 SELF_CHECK = "self_check"
 # The scores on the test split, of which trial, and how often the split was opened.
 TEST = "test"
+# Of which trial and which questions the answers were last kept; see ``trials.misses_retention``.
+RETENTION = "retention"
 # How often the split was opened: written before its first prompt is answered. Earlier versions
 # counted with the scores only; see ``trials.n_test_opened``.
 TEST_OPENED = "test_opened"

@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from io import TextIOWrapper
 from pathlib import Path
 
 import optuna
 
 from hawsweep.data.json_line import read_line
 from hawsweep.data.load import load_data, prompt_of
-from hawsweep.data.records import Record, limited_lines
+from hawsweep.data.prompt_file import read_prompts
+from hawsweep.data.records import Record
 from hawsweep.data.tokens import common_system
 from hawsweep.errors import DataError, StudyError
-from hawsweep.files import open_regular
 from hawsweep.models.load import LoadedModel
 from hawsweep.scoring.score import Answer, stream_answer
 from hawsweep.spec.space import apply_settings
@@ -93,32 +92,8 @@ class SideBySide:
         Raises:
             DataError: The file or a line of it cannot be read.
         """
-        try:
-            with TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
-                lines = list(enumerate(limited_lines(file, str(path)), 1))
-        except UnicodeDecodeError as fault:
-            raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
-        except OSError as fault:
-            raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
-        is_json = path.suffix.lower() == ".jsonl"
-        return [
-            self._of_json(line, f"{path}:{number}") if is_json else self.prompt(line.strip())
-            for number, line in lines
-            if line.strip()
-        ]
-
-    def _of_json(self, line: str, where: str) -> Record:
-        try:
-            content = json.loads(line)
-        except ValueError:
-            content = None  # reading it as a record tells what is wrong
-        if isinstance(content, dict) and content.keys() == {"prompt"}:
-            line = json.dumps({**content, "completion": ""})
-            return self.prompt(self._record(line, where).source)
-        record = self._record(line, where)
-        if record.messages is None:
-            raise DataError(f"{where} is plain text, which asks nothing. Name the text prompt.")
-        return record
+        found = read_prompts(path, self._spec.data[0].normalize)
+        return [each if isinstance(each, Record) else self.prompt(each) for each in found]
 
     def _record(self, line: str, where: str) -> Record:
         return Record(read_line(line, where, self._spec.data[0].normalize).content, where)

@@ -40,7 +40,7 @@ from hawsweep.planning.trial_plan import (
     smallest_plan,
 )
 from hawsweep.planning.workload import Workload
-from hawsweep.scoring.score import Score, Scorer, reference_of
+from hawsweep.scoring.score import Answer, Score, Scorer, reference_of, translate
 from hawsweep.spec.space import Choices, Range
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
@@ -137,13 +137,20 @@ class TrialContext:
         Raises:
             Interrupted: The trial was asked to stop.
         """
+        return self.scorer.score(self.loaded, records, self._after_batch)
 
-        def on_batch() -> None:
-            self.on_batch()
-            if self.should_stop():
-                raise Interrupted
+    def answers(self, records: Sequence[Record]) -> list[Answer]:
+        """The answers of the model in its present state to the records' prompts.
 
-        return self.scorer.score(self.loaded, records, on_batch)
+        Raises:
+            Interrupted: The trial was asked to stop.
+        """
+        return translate(self.loaded, records, self.spec.scoring, self._after_batch)
+
+    def _after_batch(self) -> None:
+        self.on_batch()
+        if self.should_stop():
+            raise Interrupted
 
     def reference_perplexity(self, evaluation: Evaluation) -> float:
         """Of the validation prompts' references, a token, as the model is now.

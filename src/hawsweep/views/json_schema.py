@@ -69,6 +69,7 @@ class LeftOutput(_Output):
     paused: int = Field(description="Of these, those that wait trained in part.")
     runs_with_new_seeds: int
     test: bool
+    retention: bool
     seconds: float | None
     is_running: bool
     command: str = Field(description="What goes on with it, or comes next; empty where nothing.")

@@ -226,7 +226,7 @@ def _state(standing: Remaining, *, is_run: bool) -> str:
         return f"The study is done: {counted(standing.finished, 'trial')}."
     if standing.trials_left:
         return f"The study was stopped after {of}."
-    return f"The trials are done; left: {then_text(standing.again_left, standing.test_left)}."
+    return f"The trials are done; left: {then_text(standing)}."
 
 
 def _facts(study: optuna.Study, rows: Sequence[TrialRow]) -> list[tuple[str, str]]:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hawsweep.results.leaderboard import StudyRow, TrialRow
     from hawsweep.results.study_results import EndOfStudy
     from hawsweep.results.verdict import Verdict
+    from hawsweep.results.what_is_left import Remaining
     from hawsweep.running.status import Status
 
 
@@ -317,7 +318,7 @@ def left_lines(status: "Status") -> list[RenderableType]:
         next_line = "Next: "
     else:
         to_go = f"{standing.trials_left} to go" if standing.trials_left else ""
-        then = then_text(standing.again_left, standing.test_left)
+        then = then_text(standing)
         rest = ", then ".join(each for each in (to_go, then) if each)
         about = "" if takes is None else f", about {duration(takes)}"
         lines, next_line = [f"{done}; left: {rest}{about}."], "Go on: "
@@ -330,10 +331,13 @@ def left_lines(status: "Status") -> list[RenderableType]:
     return ["", *(Text(line, overflow="fold") for line in lines)] if lines else []
 
 
-def then_text(again_left: int, test_left: bool) -> str:
+def then_text(standing: "Remaining") -> str:
     """The work after the trials."""
-    runs = f"{counted(again_left, 'run')} with new seeds" if again_left else ""
-    return " and ".join(each for each in (runs, "the test split" if test_left else "") if each)
+    again_left = standing.again_left
+    parts = [f"{counted(again_left, 'run')} with new seeds"] if again_left else []
+    parts += ["the test split"] if standing.test_left else []
+    parts += ["the questions of retention"] if standing.retention_left else []
+    return " and ".join(parts)
 
 
 def _commands(commands: Iterable[str], options: Sequence[str]) -> list[str]:
