@@ -10,6 +10,7 @@ from hawsweep.prepare import validate
 from hawsweep.prepare.validate import validate_sweep
 from hawsweep.spec.read import load_sweep
 from hawsweep.spec.scoring import RetentionSpec
+from hawsweep.study.located import located, paths_of
 from hawsweep.study.place import Place
 
 
@@ -87,3 +88,15 @@ def test_validate_counts_the_questions(tmp_path, data_alone):
     found = validate_sweep(spec, "keeping", Place(tmp_path / "studies"))
     (line,) = (each for each in found if each.subject == "retention")
     assert (line.state, line.text) == ("ok", "40 questions, bundled")
+
+
+def test_file_of_questions_is_found_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "project" / "studies").mkdir(parents=True)
+    (tmp_path / "project" / "own.txt").write_text("Who are you?\n", encoding="utf-8")
+    place = Place(tmp_path / "project" / "studies")
+    monkeypatch.chdir(tmp_path / "project")
+    spec = load_sweep("lr-rank", {"retention": "own.txt"})
+    paths = paths_of(["own.txt"], {}, place)
+    monkeypatch.chdir(tmp_path)
+    (question,) = read_retention(located(spec, paths, place).retention)
+    assert question.source == "Who are you?"

@@ -146,3 +146,17 @@ def test_winner_that_is_not_tested_may_be_asked_what_it_keeps(lab, model_dir):
     assert (before.test_left, before.retention_left, after.is_done) == (False, True, True)
     assert "test" not in made.study.user_attrs
     assert judge_study(made.study, Place(made.studies)).retention.outcome == "kept"
+
+
+def test_finished_study_is_asked_what_it_keeps_and_trains_and_opens_nothing(lab, model_dir):
+    made = lab(*TOO_MUCH)
+    made.finish()
+    test = made.study.user_attrs["test"]
+    run = made.finish("retention=bundled")
+    kinds = {event["kind"] for event in run.events}
+    assert "test_end" in kinds
+    assert not {"trial_start", "confirm_start", "base_start"} & kinds
+    assert made.study.user_attrs["test"] == test
+    assert judge_study(made.study, Place(made.studies)).retention.outcome == "lost"
+    again = made.finish("retention=bundled")
+    assert "test_start" not in {event["kind"] for event in again.events}
