@@ -74,8 +74,8 @@ from hawsweep.study.trials import (
     is_asked_for,
     is_paused,
     is_to_go_on,
-    n_test_records,
-    read_test,
+    is_untested,
+    misses_retention,
     train_of,
 )
 from hawsweep.units import parse_share
@@ -435,8 +435,9 @@ class Supervisor:
 
     def _wants_test(self) -> bool:
         best = winner(self._study)
-        tested = (read_test(self._study) or {}).get("trial_number")
-        if best is None or tested == best.number or n_test_records(self._study) == 0:
+        if best is None or not (
+            is_untested(self._study, best) or misses_retention(self._study, self._spec, best)
+        ):
             return False
         # A trial that another program added has no adapter.
         folder = self._place.trial_dir(self._name, best.number)

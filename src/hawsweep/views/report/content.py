@@ -5,7 +5,7 @@ All texts here are plain: the modules that make a page or Markdown escape them.
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -24,8 +24,8 @@ from hawsweep.results.translations import Translations, translations
 from hawsweep.results.verdict import judge_study
 from hawsweep.results.what_is_left import Remaining, find_remaining
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK, STARTS
-from hawsweep.study.baselines import baselines, model_of, score_of
+from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK, STARTS, TRIED
+from hawsweep.study.baselines import baselines, model_of, prompt_text, score_of
 from hawsweep.study.confirm import Confirmation, confirmations, confirming_study, winner
 from hawsweep.study.place import Place
 from hawsweep.study.queue import n_running_here
@@ -234,19 +234,31 @@ def _state(standing: Remaining, *, is_run: bool) -> str:
         return f"The study is done: {counted(standing.finished, 'trial')}."
     if standing.trials_left:
         return f"The study was stopped after {of}."
-    return f"The trials are done; left: {then_text(standing.again_left, standing.test_left)}."
+    return f"The trials are done; left: {then_text(standing)}."
 
 
 def _facts(study: optuna.Study, rows: Sequence[TrialRow]) -> list[tuple[str, str]]:
     states = Counter(row.state for row in rows if row.state not in ("base", "reference"))
     trials = f"{states['complete']} of {states.total()} complete"
     facts = [*asked_of(study), ("trials", trials)]
+    facts += [("untuned prompt", text) for text in _prompts(study)]
     if (seconds := _time_s(study)) is not None:
         facts.append(("time", duration(seconds)))
     ended = [trial.datetime_complete for trial in study.get_trials(deepcopy=False)]
     if last := max(filter(None, ended), default=None):
         facts.append(("last trial", f"{last:%Y-%m-%d %H:%M}"))
     return facts
+
+
+def _prompts(study: optuna.Study) -> Iterator[str]:
+    """The best prompt of each untuned model that was tried with several."""
+    spec = known_spec(study)
+    for each in baselines(study):
+        if spec is not None and (tried := each.values.get(TRIED)):
+            number = each.values.get("instruction", 0)
+            text = f": {spec.scoring.prompt.instructions[number - 1]}" if number else ""
+            best = f"{prompt_text(each.values)}, the best of {len(tried)} by the validation prompts"
+            yield f"{each.model + ': ' if each.model else ''}{best}{text}"
 
 
 def _time_s(study: optuna.Study) -> float | None:
