@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from hawsweep.errors import StudyBusyError
 from hawsweep.machine.processes import identity
-from hawsweep.study.attributes import LEASE, REASON, REPEATS, SUPERVISOR, WORKER
+from hawsweep.study.attributes import LEASE, REASON, REPEATS, SUPERVISOR, TURN, WORKER
 from hawsweep.study.leases import (
     Leader,
     Watched,
@@ -197,3 +197,28 @@ def test_one_process_at_a_time_has_its_turn(studies):
     for thread in threads:
         thread.join(60)
     assert most == [1] * (4 * n_turns)
+
+
+def test_a_process_that_was_killed_in_its_turn_is_passed_by_one_at_a_time(studies, monkeypatch):
+    monkeypatch.setattr("hawsweep.study.leases._TURN_S", 0.6)
+    monkeypatch.setattr("hawsweep.study.leases._POLL_S", 0.01)
+    studies().set_user_attr(f"{TURN}killed", [False, 1, 0])
+    inside, most = [], []
+
+    def run(name):
+        with turn(studies(), name):
+            inside.append(name)
+            most.append(len(inside))
+            time.sleep(0.3)  # the last ones wait for longer than the killed one is waited for
+            inside.remove(name)
+
+    threads = [threading.Thread(target=run, args=(f"{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1] * 4
+    assert studies().user_attrs[f"{TURN}killed"][1] == 0
+    began = time.monotonic()
+    with turn(studies(), "next"):
+        assert time.monotonic() - began < 0.6
