@@ -13,7 +13,7 @@ CONFIG_FILE = "adapter_config.json"
 
 CONFIRM_SUFFIX = ".confirm"
 # Files with answers to the validation prompts, in a study's folder ``base`` or a trial's folder.
-# For the test split the names begin with ``test_``.
+# For the test split the names begin with ``test_``, for questions of retention with ``retention_``.
 SAMPLE_FILES = {
     "base": "samples.jsonl",
     "few_shot": "few_shot_samples.jsonl",

@@ -16,7 +16,8 @@ from hawsweep.data.load import choose_subset, load_data
 from hawsweep.models import resolve
 from hawsweep.models.load import load_model
 from hawsweep.scoring.score import Scorer, translate
-from hawsweep.spec.sweep import DataSpec, ScoringSpec
+from hawsweep.spec.scoring import ScoringSpec
+from hawsweep.spec.sweep import DataSpec
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from hawsweep.errors import DataError, ModelError
 from hawsweep.models.chat_template import ChatTemplate, without_thoughts
 from hawsweep.models.load import load_model, load_template
 from hawsweep.scoring.score import Scorer, translate
-from hawsweep.spec.sweep import ScoringSpec
+from hawsweep.spec.scoring import ScoringSpec
 from hawsweep.training.evaluation import make_evaluator
 from hawsweep.training.train import train_adapter, trainable
 

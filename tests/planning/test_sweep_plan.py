@@ -306,7 +306,12 @@ def test_plan_is_printed_as_json():
     assert content["model"] == GEMMA
     assert content["device"] == "metal"
     timing = time_plan(planned("32GB"))
-    times = {"seconds": round(timing.total_s), "trial_seconds": round(timing.trial_s)}
+    times = {
+        "seconds": round(timing.total_s),
+        "trial_seconds": round(timing.trial_s),
+        "prompts": 1,
+        "prompts_seconds": round(timing.prompts_s),
+    }
     assert content == json.loads(json.dumps(to_plain(planned("32GB")) | times))
     assert content["smallest"]["needed_bytes"] <= content["arrays_bytes"] < 32e9
     assert content["workers"] == 1

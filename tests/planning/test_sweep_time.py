@@ -1,3 +1,4 @@
+import io
 import math
 
 import numpy as np
@@ -8,6 +9,8 @@ from hawsweep.planning.sweep_plan import plan_sweep
 from hawsweep.planning.sweep_time import Timing, generation_s, time_plan, time_sweep
 from hawsweep.planning.workload import n_held_out
 from hawsweep.spec.read import check_sweep
+from hawsweep.views.terminal.plan import plans_picture
+from hawsweep.views.terminal.text import Console
 
 GEMMA = "mlx-community/gemma-3-4b-it-4bit"
 
@@ -103,6 +106,41 @@ def test_without_test_split_and_examples_in_the_prompt_less_is_answered():
     bare = time(scoring={"max_examples": 32, "max_tokens": 64, "prompt": {"examples": 0}})
     assert bare.base_s < with_test.base_s
     assert bare.answers_s == pytest.approx(with_test.answers_s)
+
+
+def test_each_prompt_of_the_untuned_model_takes_its_time_on_the_validation_prompts_alone():
+    scoring = {"max_examples": 32, "max_tokens": 64}
+    one, bare, five = (
+        time(scoring={**scoring, "prompt": asked})
+        for asked in (
+            {"examples": 4},
+            {"examples": 0},
+            {"examples": [0, 4], "instructions": ["One.", "Two. {prompt}"]},
+        )
+    )
+    assert bare.prompts_s == 0
+    assert one.base_s == pytest.approx(bare.base_s + one.prompts_s)
+    # Three prompts with four examples, two with none, which are read faster.
+    assert 3 * one.prompts_s < five.prompts_s < 5 * one.prompts_s
+    assert five.base_s == pytest.approx(bare.base_s + five.prompts_s)
+    assert five.test_s == pytest.approx(one.test_s)
+
+
+def test_plan_says_how_many_prompts_take_how_long():
+    asked = {"examples": [0, 4], "instructions": ["One.", "Two. {prompt}"]}
+    (line,) = (
+        each
+        for each in printed(plan(scoring={"prompt": asked}))
+        if "the untuned model takes" in each
+    )
+    assert "to answer with 5 prompts (scoring.prompt)." in line
+    assert not any("(scoring.prompt)" in each for each in printed(plan()))
+
+
+def printed(planned):
+    console = Console(file=io.StringIO(), width=300)
+    console.print(plans_picture([(planned, time_sweep(planned, 100, 100, 20))]))
+    return console.file.getvalue().splitlines()
 
 
 def test_answers_take_time_by_batch_and_by_token():

@@ -17,7 +17,8 @@ from hawsweep.errors import DataError, ScoringError, SpecError, StudyError
 from hawsweep.results import compare_systems
 from hawsweep.results.compare_trials import compare
 from hawsweep.scoring.score import Scorer
-from hawsweep.spec.sweep import DataSpec, ScoringSpec
+from hawsweep.spec.scoring import ScoringSpec
+from hawsweep.spec.sweep import DataSpec
 from hawsweep.study.place import Place
 
 REFERENCES = [

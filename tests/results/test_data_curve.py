@@ -17,7 +17,10 @@ from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study, load_study
 from hawsweep.study.trials import n_test_opened
+from hawsweep.views.figures import loss_by_data
 from hawsweep.views.json_schema import OUTPUTS
+from hawsweep.views.report.content import make_report
+from hawsweep.views.report.page import report_page
 
 SIZES = (20, 62, 193, 598, 1854)
 
@@ -131,3 +134,19 @@ def test_curve_is_trained_shown_and_shown_again(tmp_path, tiny_model_dir, chat_d
     assert all(sentence in " ".join(shown.output.split()) for sentence in found["sentences"])
     of_sizes = load_study(open_storage(Place(tmp_path)), "tiny-sizes-0")
     assert n_test_opened(of_sizes) == 0
+    check_report_has(found, load_study(open_storage(Place(tmp_path)), "tiny"), Place(tmp_path))
+
+
+def check_report_has(curve, study, place):
+    report = make_report(study, place)
+    assert list(report.data_said) == curve["sentences"]
+    assert [row[0] for row in report.data_curve.rows] == [str(r["size"]) for r in curve["rows"]]
+    page = report_page(report, study)
+    assert '<section id="data">' in page
+    band, line, runs = loss_by_data(study).data
+    assert list(runs.y) == [row["val_loss"] for row in curve["rows"]]
+    assert line.y[-1] == curve["expected_loss"]["mean"]
+    assert (max(band.y), min(band.y)) == (
+        max(row["fitted_loss"]["high"] for row in curve["rows"]),
+        min(curve["expected_loss"]["low"], *(row["fitted_loss"]["low"] for row in curve["rows"])),
+    )

@@ -84,6 +84,8 @@ def test_how_many_are_right_is_a_sentence_of_the_verdict(tmp_path):
         ("4-shot base", "the untuned model with 4 examples"),
         ("4-shot base gemma-3-4b", "untuned gemma-3-4b with 4 examples"),
         ("base gemma-3-4b", "untuned gemma-3-4b"),
+        ("4-shot base, instruction 2", "the untuned model with 4 examples and instruction 2"),
+        ("base, instruction 1 gemma-3-4b", "untuned gemma-3-4b with instruction 1"),
     ],
 )
 def test_baselines_have_names_in_words(label, text):

@@ -12,7 +12,7 @@ from hawsweep.scoring import embedding
 from hawsweep.scoring.embedding import Embedder, prompt_for
 from hawsweep.scoring.metrics import CUT
 from hawsweep.scoring.score import Sample, Scorer, translate, write_samples
-from hawsweep.spec.sweep import ScoringSpec
+from hawsweep.spec.scoring import ScoringSpec
 
 
 class Letters:

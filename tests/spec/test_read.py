@@ -310,8 +310,8 @@ def test_fixed_key_that_needs_a_searched_one_is_taken(sweep, given):
 
 
 def test_data_sets_of_a_list_are_named_by_their_place(sweep):
-    several = [{"path": "phrasebook"}, {"path": "more", "weight": 0}]
-    assert "data[1].weight is 0, must be above 0" in fault_of(sweep(), {"data": several})
+    several = [{"path": "phrasebook"}, {"path": "more", "weight": -1}]
+    assert "data[1].weight is -1, must be 0.0 or more" in fault_of(sweep(), {"data": several})
     assert "must name at least one data set" in fault_of(sweep(), {"data": []})
     taken = read_sweep(sweep(), {"data": ["phrasebook", {"path": "more", "weight": 3}]}).data
     assert [(each.path, each.weight) for each in taken] == [("phrasebook", 1.0), ("more", 3.0)]

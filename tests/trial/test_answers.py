@@ -14,7 +14,7 @@ from hawsweep.models.load import load_model
 from hawsweep.scoring.score import translate
 from hawsweep.study.place import Place
 from hawsweep.trial.answers import SideBySide
-from hawsweep.trial.context import choose_few_shot
+from hawsweep.trial.prompts import choose_prompts
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,8 @@ def test_every_system_answers_as_when_it_is_scored(tried, model_dir, checkpoint)
     found = last_answers(asked, asked.prompt(record.source))
     name = "adapters" if checkpoint is None else f"checkpoints/{checkpoint:07d}"
     adapter = place.trial_dir("tiny", 0) / name
-    shown = choose_few_shot(spec, load_model(model_dir), splits, [record])
+    (prompt,) = choose_prompts(spec, load_model(model_dir), splits, [record])
+    shown = prompt.examples
     assert len(shown) == 2
     assert found == {
         "base": scored(model_dir, record, spec),

@@ -206,7 +206,7 @@ def test_base_is_shown_as_many_examples_as_fit(sweep, tmp_path):
         assert all(examples[at : at + 2] in [each[-2:] for each in train] for at in (0, 2, 4))
     assert (tmp_path / "base" / "few_shot_samples.jsonl").exists()
     short = sweep(scoring={"prompt": {"examples": 3}}, train={"max_seq_length": 48})
-    assert len(short.context.few_shot) < 3
+    assert all(len(each.examples) < 3 for each in short.context.prompts)
     none = sweep(scoring={"prompt": {"examples": 0}})
     assert "few_shot" not in measure_base(none.context, tmp_path / "none")
 

@@ -23,6 +23,7 @@ ALL = (
     figures.parallel_coordinates,
     figures.slices,
     figures.score_intervals,
+    figures.loss_by_data,
 )
 
 
@@ -64,6 +65,7 @@ def test_nothing_to_draw_is_said():
         "parallel_coordinates": no_complete,
         "slices": no_complete,
         "score_intervals": no_complete,
+        "loss_by_data": ["No data curve was trained: hawsweep data-curve NAME."],
     }
 
 

@@ -51,6 +51,7 @@ def check(command, text):
         ("status", ["--why", "--groups"]),
         ("show", ["long", "0"]),
         ("show", ["long", "2"]),
+        ("show", ["long", "base"]),
         ("compare", ["long"]),
         ("compare", ["long", "--trial", "0", "--trial", "5"]),
         ("doctor", ["--quick"]),

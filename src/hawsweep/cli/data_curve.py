@@ -1,5 +1,7 @@
 """``hawsweep data-curve``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from hawsweep.cli.common import json_option, place_options, print_json
@@ -7,6 +9,11 @@ from hawsweep.cli.companion import run_companion
 from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
+
+if TYPE_CHECKING:  # their import takes a second
+    from optuna import Study
+
+    from hawsweep.spec.sweep import DataSpec
 
 
 @click.command("data-curve")
@@ -18,6 +25,11 @@ from hawsweep.views.terminal.console import make_console
 )
 @click.option(
     "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Runs of each size."
+)
+@click.option(
+    "--sources",
+    is_flag=True,
+    help="Train on each data set of `data` alone too, and say what its records are worth.",
 )
 @click.option(
     "--trial",
@@ -36,6 +48,7 @@ def data_curve(
     name: str,
     sizes: str | None,
     seeds: int,
+    sources: bool,
     trial: int | None,
     study_name: str | None,
     plain: bool,
@@ -50,6 +63,7 @@ def data_curve(
     \b
     Example: hawsweep data-curve lr-rank
              hawsweep data-curve lr-rank --sizes 20,90,400 --seeds 2
+             hawsweep data-curve pairs --sources
     """
     from hawsweep.results.data_curve import (
         curve_name,
@@ -58,9 +72,10 @@ def data_curve(
         read_curve,
         sizes_of,
     )
+    from hawsweep.results.data_sources import read_sources, sources_of
     from hawsweep.study.storage import open_storage, study_names
-    from hawsweep.study.study import load_study
-    from hawsweep.views.terminal.data_curve import curve_picture
+    from hawsweep.study.study import load_study, spec_of
+    from hawsweep.views.terminal.data_curve import curve_picture, sources_picture
 
     storage = open_storage(place)
     study = load_study(storage, name)
@@ -68,23 +83,37 @@ def data_curve(
     study_name = study_name or curve_name(name, chosen.number)
     if asked is None and study_name in study_names(storage):
         asked = sizes_of(load_study(storage, study_name))
-    spec = curve_spec(study, chosen, place, asked, seeds)
     again = [name, f"--trial={chosen.number}", f"--seeds={seeds}", f"--study={study_name}"]
-    run = run_companion(
-        spec,
-        study_name,
-        place,
-        plain=plain,
-        as_json=as_json,
-        differs=f"Study {study_name!r} has other sizes or settings. Leave --sizes out to go on "
-        "with it, or give the runs another study, --study NAME.",
-        again=place.command("data-curve", *again),
-    )
-    curve = read_curve(run, name, chosen.number)
+    again += ["--sources"] * sources
+    data = spec_of(study, place=place).data
+
+    def run(its_name: str, source: "tuple[tuple[DataSpec, ...], int] | None" = None) -> "Study":
+        return run_companion(
+            curve_spec(study, chosen, place, asked, seeds, source),
+            its_name,
+            place,
+            plain=plain,
+            as_json=as_json,
+            differs=f"Study {its_name!r} has other sizes or settings. Leave --sizes out to go on "
+            "with it, or give the runs another study, --study NAME.",
+            again=place.command("data-curve", *again),
+        )
+
+    found = sources_of(data, name) if sources else []  # refused before anything is trained
+    whole = run(study_name)
+    curve = read_curve(whole, name, chosen.number)
+    told = None
+    if sources:
+        runs = [run(f"{study_name}-{at}", source) for at, source in enumerate(found, 1)]
+        counts = [n for _, n in found]
+        told = read_sources(runs, whole, data, counts, name, chosen.number)
     if as_json:
-        print_json(curve.to_plain())
+        of_them = None if told is None else told.to_plain()
+        print_json({**curve.to_plain(), "sources": of_them})
         return
     make_console().print(curve_picture(curve))
+    if told is not None:
+        make_console().print(sources_picture(told))
 
 
 def _sizes(text: str | None) -> list[int] | None:

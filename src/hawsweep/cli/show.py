@@ -1,5 +1,7 @@
 """``hawsweep show``."""
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from hawsweep.cli.common import fetch_files, json_option, place_options, print_json
@@ -7,10 +9,25 @@ from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
+if TYPE_CHECKING:
+    import optuna
+
+_BASE = "base"
+
+
+class _Trial(click.types.IntParamType):
+    """A trial's number, or ``base``."""
+
+    name = "trial"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or ``base``."""
+        return _BASE if value == _BASE else super().convert(value, param, ctx)
+
 
 @click.command()
 @click.argument("name", shell_complete=study_completion)
-@click.argument("trial", type=int, required=False, shell_complete=trial_completion)
+@click.argument("trial", type=_Trial(), required=False, shell_complete=trial_completion)
 @click.option(
     "--examples",
     is_flag=True,
@@ -26,14 +43,20 @@ from hawsweep.views.terminal.console import make_console
 @json_option
 @place_options
 def show(
-    name: str, trial: int | None, examples: bool, n_tokens: int | None, place: Place, as_json: bool
+    name: str,
+    trial: int | str | None,
+    examples: bool,
+    n_tokens: int | None,
+    place: Place,
+    as_json: bool,
 ) -> None:
     """Show one TRIAL of the study NAME, by default the best: settings, numbers, files,
-    translations.
+    translations. With base in its place: the untuned model with each prompt it was tried with.
 
     \b
     Example: hawsweep show lr-rank 3 --examples
              hawsweep show lr-rank 3 --tokens 10
+             hawsweep show lr-rank base
     """
     from hawsweep.errors import StudyError
     from hawsweep.results.one_trial import describe_trial
@@ -42,6 +65,11 @@ def show(
     from hawsweep.study.study import load_study, read_trials
 
     study = read_trials(load_study(open_storage(place), name))
+    if isinstance(trial, str):
+        if examples or n_tokens is not None:
+            raise click.UsageError("--examples and --tokens are of a trial. Leave them out.")
+        _show_base(study, as_json=as_json)
+        return
     if trial is None:
         if (best := winner(study)) is None:
             raise StudyError(f"Study {name!r} has no complete trial yet. Give the number of one.")
@@ -69,3 +97,14 @@ def show(
 
     console = make_console()
     console.print(trial_picture(described, console.width))
+
+
+def _show_base(study: "optuna.Study", *, as_json: bool) -> None:
+    from hawsweep.results.one_trial import describe_base
+    from hawsweep.views.terminal.trial import base_picture
+
+    described = describe_base(study)
+    if as_json:
+        print_json(described)
+    else:
+        make_console().print(base_picture(described))

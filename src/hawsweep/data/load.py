@@ -99,15 +99,33 @@ def load_data(specs: Sequence[DataSpec], progress: SayProgress = lambda _: None)
         DataError: A data set is not found, a record is broken, or there are no records to train or
             validate on. The message names the file and the line.
     """
-    sets = [_read(spec, progress, is_alone=len(specs) == 1) for spec in specs]
+    sets = _read_all(specs, progress)
     splits = sets[0] if len(sets) == 1 else _concatenate(sets)
     for name in ("train", "valid"):
         if not getattr(splits, name):
             raise DataError(_explain_empty(name, specs))
-    if all(spec.weight == 1 for spec in specs):
+    if all(spec.weight in (0, 1) for spec in specs):
         return splits
     weights = np.array([spec.weight for spec in specs], np.float32)
     return replace(splits, weights=np.repeat(weights, [len(each.train) for each in sets]))
+
+
+def count_by_source(specs: Sequence[DataSpec]) -> list[int]:
+    """The training records of each data set.
+
+    Raises:
+        DataError: See ``load_data``.
+    """
+    counted = [spec.model_copy(update={"weight": 1.0}) for spec in specs]
+    return [len(each.train) for each in _read_all(counted, lambda _: None)]
+
+
+def _read_all(specs: Sequence[DataSpec], progress: SayProgress) -> list[Splits]:
+    sets = (_read(spec, progress, is_alone=len(specs) == 1) for spec in specs)
+    return [
+        each if spec.weight else replace(each, train=Records(), folder=None)
+        for spec, each in zip(specs, sets, strict=True)
+    ]
 
 
 def choose_subset(records: Records, max_records: int, seed: int) -> Records:

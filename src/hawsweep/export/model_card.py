@@ -32,7 +32,7 @@ from hawsweep.results.verdict import judge_study
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import SELF_CHECK, SPEC, VERSIONS
-from hawsweep.study.baselines import base_dir_of
+from hawsweep.study.baselines import base_dir_of, prompt_text
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
@@ -102,9 +102,11 @@ def card(
         n_prompts=len(read_json_lines(base_samples)),
         row=row,
         rows=[each for each in rows if each is row or each.state == "base"],
+        few_shot_label=_few_shot_label(test),
         test=test if test.get("trial_number") == trial.number else None,
         again=again[0] if again else None,
         sentences=verdict.sentences if verdict is not None and is_winner else (),
+        keeps=is_winner and verdict is not None and verdict.retention is not None,
         groups=_groups(study, place, trial),
         check=check,
         is_detectable=math.isfinite(check.get("detectable", math.inf)),
@@ -120,6 +122,11 @@ def card(
         metric_name=metric_name,
         number=number,
     )
+
+
+def _few_shot_label(test: Mapping[str, Any]) -> str:
+    prompt = test.get("few_shot", {})
+    return f"base with {prompt_text(prompt) if prompt.get('instruction') else 'examples'}"
 
 
 def _groups(study: optuna.Study, place: Place, trial: FrozenTrial) -> list[GroupRow]:
@@ -204,8 +211,12 @@ def _shown(spec: SweepSpec) -> SweepSpec:
     """The sweep with names in place of this machine's folders."""
     embedder = reference_name(spec.scoring.embedder)
     data = (each.model_copy(update={"path": reference_name(each.path)}) for each in spec.data)
+    kept = spec.retention
+    if kept is not None:
+        kept = kept.model_copy(update={"data": reference_name(kept.data)})
     return spec.model_copy(
         update={
+            "retention": kept,
             "model": reference_name(spec.model),
             "data": tuple(data),
             "scoring": spec.scoring.model_copy(update={"embedder": embedder}),

@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO, cast
 
@@ -172,3 +173,26 @@ def _print_uncaught(
 def _print_uncaught_in_thread(caught: threading.ExceptHookArgs) -> None:
     if caught.exc_value is not None:
         print_traceback(caught.exc_value)
+
+
+def print_to(path: Path) -> None:
+    """Send the process's standard output and error to a file, until it ends."""
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Send the process's standard output and error to a file, also those of C++ code."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    print_to(path)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(before, 1)
+        os.dup2(before, 2)
+        os.close(before)

@@ -17,7 +17,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.notes.attachments import REPORT, Offer, offers_of
 from hawsweep.notes.note import Note, study_note, trial_note
-from hawsweep.study.attributes import BASE, CONFIRMED, DESCRIPTION, FEW_SHOT, HOW, INFEASIBLE
+from hawsweep.study.attributes import (
+    BASE,
+    CONFIRMED,
+    DESCRIPTION,
+    FEW_SHOT,
+    HOW,
+    INFEASIBLE,
+    RETENTION,
+)
 from hawsweep.study.optuna_door import read_once, storage_of, study_id, trial_id
 from hawsweep.study.place import Place
 from hawsweep.study.trials import read_test, state_of
@@ -107,7 +115,7 @@ def _fingerprint(study: optuna.Study) -> str:
     """A hash of the facts in the study's note: how trials ended, test, confirming runs."""
     ended = [trial.state.value for trial in study.get_trials(deepcopy=False)]
     base, few_shot, *others = map(study.user_attrs.get, (BASE, FEW_SHOT, CONFIRMED, HOW))
-    known = [base, few_shot, read_test(study), *others]
+    known = [base, few_shot, read_test(study), study.user_attrs.get(RETENTION), *others]
     return _digest(json.dumps([ended, known, study.user_attrs.get(DESCRIPTION)], sort_keys=True))
 
 

@@ -74,7 +74,7 @@ def scoring_bytes(
 def scoring_peak(spec: SweepSpec, known: CostModel, work: Workload, rows: int | None = None) -> int:
     """The same without the error band."""
     rows = min(rows or spec.scoring.batch_size, spec.scoring.max_examples)
-    shown = spec.scoring.prompt.examples * work.mean_tokens  # of the baseline with examples
+    shown = max(spec.scoring.prompt.examples) * work.mean_tokens  # of the baseline
     longest = int(min(spec.train.max_seq_length, work.lengths.max() + shown))
     return generation_peak(known.shape, rows, longest, spec.scoring.max_tokens, known.coefficients)
 

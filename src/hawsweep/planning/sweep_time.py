@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hawsweep.data.batches import EVALUATION_COST, validation_size
+from hawsweep.data.prompt_file import read_retention
 from hawsweep.planning.sweep_plan import SweepPlan, to_plain
 from hawsweep.planning.trial_plan import CostModel
 from hawsweep.planning.workload import n_held_out
@@ -38,6 +39,7 @@ class Timing:
         n_pruned: How many are expected to be.
         promotes: Whether pruned ones are those that were not promoted.
         again_s: Of the runs with new seeds.
+        prompts_s: Of the prompts that the untuned model is tried with; part of ``base_s``.
     """
 
     start_s: float
@@ -52,6 +54,7 @@ class Timing:
     again_s: float
     test_s: float
     promotes: bool = False
+    prompts_s: float = 0.0
 
     @property
     def trial_s(self) -> float:
@@ -122,13 +125,13 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
     evaluation_s = seen_s * _n_evaluated(plan, n_valid)
     evaluations_s = math.ceil(iters / spec.train.steps_per_eval) * evaluation_s
     references_s = seen_s * min(spec.scoring.max_examples, n_valid)
-    untuned_s, tuned_s, test_s = _answering(plan, n_valid, n_test, answer_tokens)
+    untuned_s, prompts_s, tuned_s, test_s = _answering(plan, n_valid, n_test, answer_tokens)
     scored_s = _TRIAL_S + references_s + tuned_s
     n_pruned, pruned_at = _pruning(plan, iters)
     loading = _LOADING_S + known.shape.weight_bytes() / _LOADING_BYTES_S
     return Timing(
         start_s=loading + (0 if known.is_calibrated else _MEASURING_S),
-        base_s=evaluation_s + references_s + untuned_s,
+        base_s=evaluation_s + references_s + untuned_s + prompts_s,
         train_s=train_s,
         evaluations_s=evaluations_s,
         answers_s=scored_s,
@@ -139,6 +142,7 @@ def time_sweep(plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float)
         again_s=math.ceil(plan.n_again / plan.n_workers) * (train_s + evaluations_s + scored_s),
         test_s=test_s,
         promotes=spec.pruning.name == "promote",
+        prompts_s=prompts_s,
     )
 
 
@@ -149,6 +153,8 @@ def plans_to_plain(timed: Sequence[tuple[SweepPlan, Timing | None]]) -> dict[str
             **to_plain(plan),
             "seconds": timing and round(timing.total_s),
             "trial_seconds": timing and round(timing.trial_s),
+            "prompts": plan.spec.scoring.prompt.n_tried,
+            "prompts_seconds": timing and round(timing.prompts_s),
         }
         for plan, timing in timed
     )
@@ -168,24 +174,32 @@ def _n_evaluated(plan: SweepPlan, n_valid: int) -> int:
 
 def _answering(
     plan: SweepPlan, n_valid: int, n_test: int, answer_tokens: float
-) -> tuple[float, float, float]:
-    """The time of answering: both baselines on validation prompts, a trial, all three on test's."""
+) -> tuple[float, float, float, float]:
+    """The time of answering: the base on validation prompts, with its other prompts, a trial, and
+    on the test split and on the questions of retention base, best prompt and trial.
+    """
     spec = plan.spec.scoring
     prompt = max(1.0, plan.work.mean_tokens - float(plan.work.n_targets.mean()))
-    shown = spec.prompt.examples * plan.work.mean_tokens
     answered = min(answer_tokens, spec.max_tokens)
 
-    def baselines_s(n_prompts: int) -> float:
+    def base_s(n_prompts: int, n_examples: int = 0) -> float:
         # The untuned model seldom ends its answers.
-        contexts = (prompt, prompt + shown) if shown else (prompt,)
-        of = (plan.memory, n_prompts, spec.batch_size)
-        return sum(generation_s(*of, context, spec.max_tokens) for context in contexts)
+        shown = prompt + n_examples * plan.work.mean_tokens
+        return generation_s(plan.memory, n_prompts, spec.batch_size, shown, spec.max_tokens)
 
     def trial_s(n_prompts: int) -> float:
         return generation_s(plan.memory, n_prompts, spec.batch_size, prompt, answered)
 
     n_prompts, n_tested = min(spec.max_examples, n_valid), min(2 * spec.max_examples, n_test)
-    return baselines_s(n_prompts), trial_s(n_prompts), baselines_s(n_tested) + trial_s(n_tested)
+    asked = spec.prompt
+    tried = [n for n in asked.examples for _ in range(len(asked.instructions) + bool(n))]
+    tested_s = base_s(n_tested) + trial_s(n_tested)
+    tested_s += base_s(n_tested, max(tried)) if tried else 0.0
+    tried_s = sum(base_s(n_prompts, n) for n in tried)
+    if plan.spec.retention is not None:
+        n_asked = len(read_retention(plan.spec.retention))
+        tested_s += 2 * base_s(n_asked) + (base_s(n_asked, max(tried)) if tried else 0.0)
+    return base_s(n_prompts), tried_s, trial_s(n_prompts), tested_s
 
 
 def _pruning(plan: SweepPlan, iters: float) -> tuple[int, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hawsweep.data.prompt_file import read_retention
 from hawsweep.data.validation_set import value_ends
 from hawsweep.errors import DataError, HawsweepError
 from hawsweep.models import resolve
@@ -56,6 +57,9 @@ def validate_sweep(
     found = list(_sweep(spec))
     if changed:
         found.append(Finding("iters", "ok", changed))
+    kept = _caught("retention", lambda: _retention(spec))
+    if worst(kept) == "fault":
+        spec = spec.model_copy(update={"retention": None})  # the plan reads it too
     plans: list[tuple[SweepPlan, Timing]] = []
     names = short_names(spec.models)
     for model in spec.models:
@@ -64,6 +68,7 @@ def validate_sweep(
             [_named(each, names[model]) for each in of_model] if spec.searches_models else of_model
         )
     found += _caught("metric", lambda: _metric(spec))
+    found += kept
     found += _caught("report_to", lambda: _trackers(spec))
     found += _caught("study", lambda: _study(asked, name, place))
     if plans:
@@ -281,6 +286,12 @@ def _metric(spec: SweepSpec) -> Iterator[Finding]:
     find_metric(spec.scoring.metric)
     yield Finding("metric", "ok", spec.scoring.metric)
     yield embedder_finding(spec.scoring.embedder)
+
+
+def _retention(spec: SweepSpec) -> Iterator[Finding]:
+    if spec.retention is not None:
+        questions = counted(len(read_retention(spec.retention)), "question")
+        yield Finding("retention", "ok", f"{questions}, {spec.retention.data}")
 
 
 def _trackers(spec: SweepSpec) -> Iterator[Finding]:

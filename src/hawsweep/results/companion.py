@@ -13,6 +13,9 @@ from hawsweep.study.study import spec_of
 
 SIZE = "max_train_samples"
 
+# Sections of the study alone.
+_OF_STUDY = {"timeout", "stop_when", "report_to", "retention"}
+
 
 def companion_spec(
     study: optuna.Study,
@@ -35,7 +38,7 @@ def companion_spec(
     """
     spec = spec_of(study, trial, place)
     settings = apply_settings(spec.train, trial.params).model_dump(exclude_unset=True)
-    content = spec.model_dump(exclude_unset=True, exclude={"timeout", "stop_when", "report_to"})
+    content = spec.model_dump(exclude_unset=True, exclude=_OF_STUDY)
     return SweepSpec.model_validate(
         {
             **content,

@@ -24,8 +24,9 @@ from hawsweep.models.config_file import CONFIG_BYTES
 from hawsweep.models.load import LoadedModel, load_model
 from hawsweep.scoring.intervals import Interval, difference_interval, rank_correlation
 from hawsweep.scoring.score import Score, Scorer
+from hawsweep.spec.scoring import ScoringSpec
 from hawsweep.spec.space import apply_settings
-from hawsweep.spec.sweep import DataSpec, ScoringSpec, SweepSpec
+from hawsweep.spec.sweep import DataSpec, SweepSpec
 from hawsweep.spec.train import TrainSpec
 from hawsweep.study.place import Place
 from hawsweep.study.study import date_of, spec_of

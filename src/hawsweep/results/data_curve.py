@@ -13,15 +13,17 @@ from hawsweep.errors import StudyError
 from hawsweep.results.companion import SIZE, companion_spec
 from hawsweep.scoring.intervals import LEVEL, Interval
 from hawsweep.spec.space import Choices, apply_settings
-from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.sweep import DataSpec, SweepSpec
 from hawsweep.study.attributes import BEST_ITERATION, SELF_CHECK, VAL_LOSS
 from hawsweep.study.baselines import base_values
 from hawsweep.study.confirm import confirming_study, winner
+from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.place import Place
-from hawsweep.study.study import spec_of
+from hawsweep.study.storage import study_names
+from hawsweep.study.study import load_study, spec_of
 from hawsweep.study.trials import n_records, trial_of
 
-_MOST_SIZES, _FEWEST_SIZES = 5, 3
+_MOST_SIZES, FEWEST_SIZES = 5, 3
 _SMALLEST = 20
 _PATIENCE = 3
 _DRAWS = 4000
@@ -38,6 +40,7 @@ class SizeRow:
         score: The mean of the seeds.
         best_iteration: Of the first seed.
         share: Of what all data lower the untuned model's loss by, as the curve has it.
+        fitted_loss: Of the curve.
     """
 
     size: int
@@ -46,6 +49,7 @@ class SizeRow:
     score: float
     best_iteration: int | None
     share: Interval
+    fitted_loss: Interval
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class DataCurve:
         trial: Whose settings were trained, of the study ``study``.
         base_loss: Of the untuned model on the same validation set.
         more: A number of further examples.
+        expected_loss: With them.
         loss_gain: By how much they are expected to lower the loss; ``score_gain``: to raise the
             score.
     """
@@ -65,6 +70,7 @@ class DataCurve:
     base_loss: float
     rows: tuple[SizeRow, ...]
     more: int
+    expected_loss: Interval
     loss_gain: Interval
     score_gain: Interval
 
@@ -133,6 +139,18 @@ class PowerLaw:
         found: npt.NDArray[np.float64] = self._scale * (self._floor + (1 - self._floor) * falls)
         return found
 
+    def size_at(self, value: float) -> npt.NDArray[np.float64]:
+        """The size at which a run's value is this one, with noise, ``[draws]``; infinite where the
+        curve stays above it.
+        """
+        noisy = value * (1 + self._generator.normal(0, self._noise))
+        rest = (noisy / self._scale - self._floor) / (1 - self._floor)
+        with np.errstate(divide="ignore", over="ignore"):
+            found: npt.NDArray[np.float64] = self._smallest * np.maximum(rest, 0) ** (
+                -1 / self._power
+            )
+        return found
+
     def run_at(self, size: float) -> npt.NDArray[np.float64]:
         """What a run would give, with noise, ``[draws]``."""
         found: npt.NDArray[np.float64] = self.at(size) * (
@@ -183,6 +201,7 @@ def curve_spec(
     place: Place,
     sizes: Sequence[int] | None,
     n_seeds: int,
+    source: tuple[tuple[DataSpec, ...], int] | None = None,
 ) -> SweepSpec:
     """The sweep that trains a trial's settings on parts of the data, each within the larger.
 
@@ -191,22 +210,25 @@ def curve_spec(
     Args:
         sizes: Numbers of training examples; all are added. By default up to five.
         n_seeds: How often each is trained.
+        source: One of ``data_sources.sources_of``, which may have too few examples for a curve.
 
     Raises:
         StudyError: There are too few examples, or a size is none.
     """
     spec = spec_of(study, trial)
     train = apply_settings(spec.train, trial.params)
-    n = n_records(study, "train")
+    data, n = source or ((), n_records(study, "train"))
+    if source is not None and sizes is not None:
+        sizes = [each for each in sizes if each <= n]
     chosen = sorted({*(_usual_sizes(n, train.batch_size) if sizes is None else sizes), n})
     if chosen[-1] > n or chosen[0] < train.batch_size:
         raise StudyError(
             f"The sizes are {', '.join(map(str, chosen))}, but must be from {train.batch_size}, "
             f"which is a batch, to {n}, the training records of study {study.study_name!r}."
         )
-    if len(chosen) < _FEWEST_SIZES:
+    if len(chosen) < FEWEST_SIZES and source is None:
         raise StudyError(
-            f"A data curve takes {_FEWEST_SIZES} sizes or more. Study {study.study_name!r} has {n} "
+            f"A data curve takes {FEWEST_SIZES} sizes or more. Study {study.study_name!r} has {n} "
             f"training records, for these: {', '.join(map(str, chosen))}."
         )
     patience = train.early_stopping_patience or _PATIENCE
@@ -219,6 +241,7 @@ def curve_spec(
         description=f"How much data the settings of trial {trial.number} of {study.study_name} "
         "need.",
         train={"early_stopping_patience": patience},
+        **({"data": data} if data else {}),
     )
 
 
@@ -242,13 +265,13 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
     runs = _runs(study)
     sizes = sorted({size for size, _ in runs})
     base = base_values(study, {})
-    if len(sizes) < _FEWEST_SIZES or not base:
+    if len(sizes) < FEWEST_SIZES or not base:
         raise StudyError(
-            f"{len(sizes)} sizes are complete, and a curve takes {_FEWEST_SIZES}. `hawsweep status "
+            f"{len(sizes)} sizes are complete, and a curve takes {FEWEST_SIZES}. `hawsweep status "
             f"{study.study_name}` shows them."
         )
     ceiling = float((study.user_attrs.get(SELF_CHECK) or {}).get("ceiling", 1.0))
-    losses = PowerLaw([size for size, _ in runs], [_loss(each) for _, each in runs])
+    losses = loss_curve(study)
     # What is missing to the right answers falls like a loss.
     missing = [max(ceiling - (each.value or 0.0), 1e-3 * ceiling) for _, each in runs]
     scores = PowerLaw([size for size, _ in runs], missing)
@@ -265,13 +288,40 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
             float(np.mean([each.value for each in of_it])),
             of_it[0].user_attrs.get(BEST_ITERATION),
             _interval(share),
+            _interval(losses.at(size)),
         )
 
     def gain(curve: PowerLaw) -> Interval:
         return _interval(curve.at(most) - curve.at(most + more))
 
     rows = tuple(map(row, sizes))
-    return DataCurve(name, trial, base_loss, rows, more, gain(losses), gain(scores))
+    expected = _interval(losses.at(most + more))
+    return DataCurve(name, trial, base_loss, rows, more, expected, gain(losses), gain(scores))
+
+
+def known_curve(study: optuna.Study) -> DataCurve | None:
+    """The curve of the best trial's settings; None before three sizes of it were trained."""
+    best, storage = winner(study), storage_of(study)
+    if best is None:
+        return None
+    name = curve_name(study.study_name, best.number)
+    if name not in study_names(storage):
+        return None
+    try:
+        return read_curve(load_study(storage, name), study.study_name, best.number)
+    except StudyError:
+        return None
+
+
+def lowest_losses(study: optuna.Study) -> list[tuple[int, float]]:
+    """The size and the lowest validation loss of each complete run."""
+    return [(size, _loss(each)) for size, each in _runs(study)]
+
+
+def loss_curve(study: optuna.Study) -> PowerLaw:
+    """The curve of validation loss by size."""
+    sizes, losses = zip(*lowest_losses(study), strict=True)
+    return PowerLaw(sizes, losses)
 
 
 def _runs(study: optuna.Study) -> list[tuple[int, FrozenTrial]]:

@@ -10,14 +10,16 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.errors import StudyError
 from hawsweep.files import read_json_lines
 from hawsweep.layout import METRICS_FILE, SAMPLE_FILES
 from hawsweep.results.leaderboard import loss_curve, trial_row
 from hawsweep.spec.space import MODEL
-from hawsweep.study.attributes import CONTINUES, PLAN
-from hawsweep.study.baselines import base_dir_of
+from hawsweep.study.attributes import CONTINUES, PLAN, TRIED
+from hawsweep.study.baselines import base_dir_of, baselines, prompt_label, score_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
+from hawsweep.study.study import known_spec
 from hawsweep.study.trials import trial_of
 
 
@@ -50,6 +52,36 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
         "folder": str(folder),
         "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
         "samples": _samples(folder, base_dir_of(study, place, number))[:5],
+    }
+
+
+def describe_base(study: optuna.Study) -> dict[str, Any]:
+    """The untuned models with each prompt that they were tried with, as plain values.
+
+    Raises:
+        StudyError: None was measured.
+    """
+    found = baselines(study)
+    if not found:
+        raise StudyError(f"Study {study.study_name!r} has no measured base yet. Start it first.")
+    spec = known_spec(study)
+    return {
+        "study": study.study_name,
+        "instructions": [] if spec is None else list(spec.scoring.prompt.instructions),
+        "prompts": [
+            {
+                "label": prompt_label(prompt) + (f" {each.model}" if each.model else ""),
+                "model": each.model,
+                "n_examples": prompt.get("n_examples", 0),
+                "instruction": prompt.get("instruction"),
+                "is_chosen": prompt_label(prompt) == prompt_label(each.values),
+                "score": score_of(prompt),
+                "low": prompt.get("low"),
+                "high": prompt.get("high"),
+            }
+            for each in found
+            for prompt in each.values.get(TRIED, [each.values])
+        ],
     }
 
 

@@ -95,7 +95,10 @@ class Translations:
         ]
         cut = {each: self._n_cut(each) for each in ("base", "few_shot") if each in self.labels}
         if any(cut.values()):
-            shown = f", {cut['few_shot']} of those with examples" if "few_shot" in cut else ""
+            shown = ""
+            if "few_shot" in cut:
+                kind = "examples" if "-shot" in self.labels["few_shot"] else "the instruction"
+                shown = f", {cut['few_shot']} of those with {kind}"
             said.append(
                 f"{cut['base']} of {counted(n, 'answer')} of the untuned model{shown} were cut at "
                 "scoring.max_tokens, which may lower its score."

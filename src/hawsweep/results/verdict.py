@@ -20,20 +20,23 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.errors import StudyError
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
+from hawsweep.results.retention import Retention, retention_of
 from hawsweep.results.translations import translations
 from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
 from hawsweep.spec.space import MODEL, Choices, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.attributes import ITERS, PLAN, SELF_CHECK
-from hawsweep.study.baselines import base_dir, baselines, score_of
+from hawsweep.study.baselines import base_dir, baselines, prompt_text, score_of
 from hawsweep.study.confirm import best_of_all, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
 from hawsweep.study.trials import read_test
-from hawsweep.text import counted, finite, setting, short_name
+from hawsweep.text import finite, setting, short_name
 
 Scores = npt.NDArray[np.floating[Any]]
-_BASELINE = re.compile(r"(?:(?P<shots>\d+)-shot )?base(?: (?P<model>.+))?")
+_BASELINE = re.compile(
+    r"(?:(?P<n_examples>\d+)-shot )?base(?:, instruction (?P<instruction>\d+))?(?: (?P<model>.+))?"
+)
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ class Verdict:
         cheaper: The one of them that takes least by its settings, if that is less than the
             winner; else empty.
         sentences: The same in words. The first is the recommendation.
+        retention: What the winner lost of what the untuned model could do; None where that was not
+            asked, or not answered yet.
     """
 
     winner: str
@@ -130,6 +135,7 @@ class Verdict:
     cheaper: str
     sentences: tuple[str, ...]
     models: tuple[Lead, ...] = ()
+    retention: Retention | None = None
 
     def __str__(self) -> str:
         return " ".join(self.sentences)
@@ -149,6 +155,7 @@ def judge(
     advice: str = "",
     quality: Sequence[str] = (),
     preferred: str = "",
+    retention: Retention | None = None,
 ) -> Verdict | None:
     """Compare the best trial with the baselines and with the other trials; None without a trial.
 
@@ -192,10 +199,11 @@ def judge(
         (),
         tuple(each for each in with_trials if each is first_of_models.get(each.model)),
     )
-    said = [*quality, *_preference(best, costlier)]
+    kept = [] if retention is None else [retention.sentence()]
+    said = [*quality, *kept, *_preference(best, costlier)]
     sentences = _sentences(verdict, less, best.model, advice, said)
     sentences += _by_choice(best, zip(others, with_trials, strict=True))
-    return replace(verdict, sentences=tuple(sentences))
+    return replace(verdict, sentences=tuple(sentences), retention=retention)
 
 
 def _cheapest(best: Candidate, tied: Sequence[Candidate]) -> tuple[str, str]:
@@ -309,12 +317,15 @@ def _recommendation(verdict: Verdict) -> str:
 
 
 def untuned_text(label: str) -> str:
-    """A baseline's label in words: ``the untuned model with 4 examples`` for ``4-shot base``."""
+    """A baseline's label in words: ``the untuned model with 4 examples and instruction 2`` for
+    ``4-shot base, instruction 2``.
+    """
     found = _BASELINE.fullmatch(label)
     if found is None:
         return label
     name = f"untuned {found['model']}" if found["model"] else "the untuned model"
-    return f"{name} with {counted(int(found['shots']), 'example')}" if found["shots"] else name
+    prompt = {key: int(found[key] or 0) for key in ("n_examples", "instruction")}
+    return f"{name} with {prompt_text(prompt)}" if any(prompt.values()) else name
 
 
 def gain_text(gain: Interval) -> str:
@@ -387,6 +398,7 @@ def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Ve
         advice=_advice(study, spec),
         preferred=_costlier(study, chosen),
         quality=() if answers is None else answers.sentences(),
+        retention=None if alone else retention_of(study, place, spec, chosen),
     )
 
 

@@ -16,7 +16,13 @@ from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BASE, INFEASIBLE, SCORE_TIME_S, TIME_S
 from hawsweep.study.confirm import confirmations, confirming_study, n_left, winner
-from hawsweep.study.trials import count_finished, is_paused, n_test_records, read_test
+from hawsweep.study.trials import (
+    count_finished,
+    is_paused,
+    misses_retention,
+    n_test_records,
+    read_test,
+)
 
 # The lines of a leaderboard that a running sweep shows.
 _N_ROWS = 5
@@ -35,6 +41,7 @@ class Remaining:
             or paused.
         again_left: Confirming runs that are left.
         test_left: Whether the test split is to be opened.
+        retention_left: Whether the questions of ``retention`` are to be answered.
         after_s: Seconds of these two with one worker.
         best: The number of the best trial; ``best_curve`` has its iterations and validation
             losses.
@@ -58,6 +65,7 @@ class Remaining:
     paused_s: float = 0.0
     belief: Belief | None = None
     known: tuple[str, ...] = ()
+    retention_left: bool = False
 
     @property
     def trials_left(self) -> int:
@@ -67,7 +75,7 @@ class Remaining:
     @property
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
-        return not (self.trials_left or self.again_left or self.test_left)
+        return not (self.trials_left or self.again_left or self.test_left or self.retention_left)
 
     def to_plain(self) -> dict[str, Any]:
         """For JSON; see ``from_plain``."""
@@ -117,6 +125,7 @@ def find_remaining(
         trial_s=trial_s,
         again_left=again_left,
         test_left=test_left,
+        retention_left=_retention_left(study, spec, best),
         after_s=again_s + test_left * _test_s(study, best),
         best=None if best is None else best.number,
         best_curve=() if best is None else loss_curve(best),
@@ -205,6 +214,12 @@ def _test_left(study: optuna.Study, best: FrozenTrial | None) -> bool:
         return False
     tested = (read_test(study) or {}).get("trial_number")
     return tested is None or best is None or tested != best.number
+
+
+def _retention_left(study: optuna.Study, spec: SweepSpec | None, best: FrozenTrial | None) -> bool:
+    if spec is None or spec.retention is None:
+        return False
+    return best is None or misses_retention(study, spec, best)
 
 
 def _test_s(study: optuna.Study, best: FrozenTrial | None) -> float:

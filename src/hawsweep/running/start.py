@@ -13,6 +13,7 @@ from optuna.storages import BaseStorage
 
 from hawsweep.data.load import BUNDLED as BUNDLED_DATA
 from hawsweep.data.load import Splits, load_data
+from hawsweep.data.prompt_file import read_retention
 from hawsweep.errors import DataError, ModelError, StudyError
 from hawsweep.machine import backend, mac
 from hawsweep.machine.processes import supervising, supervisor_of
@@ -34,6 +35,7 @@ from hawsweep.running.supervisor import POLL_S, Supervisor
 from hawsweep.running.write_notes import writing_notes
 from hawsweep.search.distributions import first_of_models
 from hawsweep.search.rungs import told_without_rungs
+from hawsweep.spec.scoring import BUNDLED_RETENTION
 from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
 from hawsweep.study import provenance
 from hawsweep.study.artifact_stores import (
@@ -123,6 +125,8 @@ def run_sweep(
         paths = _paths(spec, name, place)
         # Quick checks come before a model is converted and measured.
         splits = load_data(located(spec, paths, place).data, _preparing(listen))
+        if (kept := located(spec, paths, place).retention) is not None:
+            read_retention(kept)
         for path, columns in splits.columns.items():
             _preparing(listen)(f"columns of {path}: {columns}")
         held.enter_context(
@@ -212,7 +216,7 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
         StudyError: There is no such study.
     """
     study = load_study(open_storage(place, only_look=False), name)
-    folder, watched = place.study_dir(name), Watched()
+    folder, watched = place.study_dir(name), Watched[int | str]()
 
     def is_run() -> bool:
         if supervisor_of(folder) is not None or n_running_here(study) > 0:
@@ -359,7 +363,8 @@ def _paths(spec: SweepSpec, name: str, place: Place) -> dict[str, str]:
         known = {}
     models = set(spec.models) - resolve.BUNDLED.keys()
     data = {each.path for each in spec.data}.difference(BUNDLED_DATA)
-    return paths_of(models | data, known, place)
+    asked = set() if spec.retention is None else {spec.retention.data} - {BUNDLED_RETENTION}
+    return paths_of(models | data | asked, known, place)
 
 
 def _fingerprints(

@@ -22,7 +22,16 @@ from hawsweep.results.what_is_left import Remaining, find_remaining, seconds_lef
 from hawsweep.running.progress import SweepState, WorkerState, read_progress
 from hawsweep.spec.read import find_sweep, read_sweep
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import BASE, CONFIRMED, DESCRIPTION, SELF_CHECK, STARTS, WORKER
+from hawsweep.study.attributes import (
+    BASE,
+    CONFIRMED,
+    DESCRIPTION,
+    HOW,
+    RETENTION,
+    SELF_CHECK,
+    STARTS,
+    WORKER,
+)
 from hawsweep.study.backup import check_study_not_lost
 from hawsweep.study.confirm import Confirmation, confirmations
 from hawsweep.study.place import Place
@@ -86,6 +95,7 @@ class Status:
                 "paused": standing.n_paused,
                 "runs_with_new_seeds": standing.again_left,
                 "test": standing.test_left,
+                "retention": standing.retention_left,
                 "seconds": self.seconds_left,
                 "is_running": self.running is not None,
                 "command": self.command,
@@ -188,7 +198,8 @@ class StatusReader:
         """The verdict, computed anew only after changes, because resampling takes a while."""
         attributes = study.user_attrs
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        key = (len(complete), read_test(study), attributes.get(BASE), attributes.get(CONFIRMED))
+        known = map(attributes.get, (BASE, CONFIRMED, RETENTION, HOW))
+        key = (len(complete), read_test(study), *known)
         if self._judged[0] != key:
             self._judged = (key, judge_study(study, self._place))
         return self._judged[1]

@@ -4,11 +4,9 @@ import errno
 import os
 import queue
 import random
-import signal
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,10 +15,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import (
-    MemoryBudgetError,
     StorageOutageError,
     StudyBusyError,
-    WorkerError,
     told_error,
 )
 from hawsweep.layout import ADAPTER_DIR, LOG_FILE, STATE_FILE
@@ -31,7 +27,9 @@ from hawsweep.planning.share_memory import WorkerShares
 from hawsweep.results.price import settle_preference
 from hawsweep.results.what_is_left import find_remaining
 from hawsweep.running.events import FREES_WORKER, Ended, Event, Listener
+from hawsweep.running.failures import Failures
 from hawsweep.running.interrupts import Interrupts
+from hawsweep.running.left_trials import LeftTrials
 from hawsweep.running.memory_watch import MemoryWatch
 from hawsweep.running.next_work import Work, next_work
 from hawsweep.running.worker_process import WorkerProcess, WorkerStarter
@@ -43,27 +41,21 @@ from hawsweep.search.rungs import promoting_s
 from hawsweep.search.sampler import make_sampler, n_untried
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
-from hawsweep.study.attributes import ARTIFACT, SUPERVISOR, WORKER
+from hawsweep.study.attributes import ARTIFACT, SUPERVISOR
 from hawsweep.study.backup import Backups
 from hawsweep.study.baselines import unmeasured
 from hawsweep.study.clean_up import remove_bulk
 from hawsweep.study.confirm import conclude, expected_s, spec_to_confirm, winner
 from hawsweep.study.faults import (
-    DISPLAY_HELP,
-    GONE,
     INTERRUPTED,
     TAINTING,
     WANTS_SUCCESSOR,
-    Kind,
     of_worker,
 )
 from hawsweep.study.leases import (
     Leader,
-    Watched,
     count_running,
-    elsewhere,
     register_of,
-    silent,
     turn,
 )
 from hawsweep.study.optuna_door import read_once
@@ -72,9 +64,7 @@ from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
 from hawsweep.study.queue import (
     ask,
-    end_failed,
     leave_behind,
-    orphans_here,
     reap_running,
 )
 from hawsweep.study.study import extended, stop_asked
@@ -84,16 +74,12 @@ from hawsweep.study.trials import (
     is_asked_for,
     is_paused,
     is_to_go_on,
-    n_test_records,
-    read_test,
+    is_untested,
+    misses_retention,
     train_of,
 )
 from hawsweep.units import parse_share
 
-MAX_FAILURES_IN_A_ROW = 3
-# Until a display falls asleep, which its owner allows after minutes.
-_MAX_WATCHDOGS_IN_A_ROW = 20
-MAX_INFEASIBLE_IN_A_ROW = 50
 _GRACE_S = 60.0
 POLL_S = 0.25
 # Seconds between checks of rare changes: requests in the study, the machine's memory.
@@ -152,8 +138,7 @@ class Supervisor:
         )
         self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, WorkerProcess] = {}
-        self._failures: list[Kind] = []
-        self._n_infeasible = 0
+        self._failures = Failures(name, place)
         self._started = time.monotonic()
         self._interrupted, self._taken_over = False, taken_over or threading.Event()
         self.interrupts = Interrupts()
@@ -161,11 +146,10 @@ class Supervisor:
         self._has_news = True  # since it was last asked whether the sweep is settled
         self._memory_watch = MemoryWatch()
         self._leader = Leader(study)
-        self._elsewhere = [(each, Watched()) for each in (study, confirming)]
+        self._left = LeftTrials(study, confirming, joins=joins)
         self._register = register_of(place)
         self._backups = Backups(place)
         self._next_look = self._next_look_at_others = 0.0
-        self._orphans: dict[int, float] = {}
 
     def run(self) -> Ended:
         """Work until the study is done, the time is up or a stop is asked for; give how it ended.
@@ -252,7 +236,7 @@ class Supervisor:
         self._backups.look()
         if time.monotonic() >= self._next_look_at_others:
             self._next_look_at_others = time.monotonic() + _LOOK_AT_OTHERS_S
-            self._end_orphans()
+            self._free_left()
         self._extend()
         self._assign_idle()
         self.interrupts.ask(stop_asked(self._study))
@@ -267,30 +251,11 @@ class Supervisor:
         values = {"n_trials": spec.trials, "timeout_s": spec.timeout}
         self._listen(Event("extended", values=values))
 
-    def _end_orphans(self) -> None:
-        """End workers that have lost their supervisor without noticing, and still hold a trial."""
-        orphans = orphans_here(self._study)
-        self._orphans = {pid: self._orphans.get(pid, time.monotonic()) for pid in orphans}
-        for pid, since in self._orphans.items():
-            if time.monotonic() - since > _GRACE_S:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        for number, end in reap_running(self._study, GONE).items():
-            self._backups.note_change()
-            self._listen(Event("reaped", values={"number": number, "reason": end.reason}))
-        if not self._joins:
-            for study, watched in self._elsewhere:
-                self._free(study, watched)
-
-    def _free(self, study: optuna.Study, watched: Watched) -> None:
-        """End trials whose machine is not heard of; their settings are queued again."""
-        trials = study.get_trials(deepcopy=False)
-        for number in watched.look(elsewhere(trials)):
-            assert isinstance(number, int)
-            end = end_failed(study, number, silent(trials[number].user_attrs[WORKER]))
-            self._backups.note_change()
-            self._listen(Event("reaped", values={"number": number, "reason": end.reason}))
+    def _free_left(self) -> None:
+        for number, end in self._left.free():
             self._has_news = True
+            self._backups.note_change()
+            self._listen(Event("reaped", values={"number": number, "reason": end.reason}))
 
     def _end_hung(self) -> None:
         asked_s = self._spec.machine.hang_timeout
@@ -318,8 +283,8 @@ class Supervisor:
         elif kind in ("trial_end", "confirm_end"):
             process.trial_number = None
             if event["fault"] != "interrupted":
-                self._count_failure(event["fault"], event["reason"])
-            self._count_infeasible(event["state"] == "infeasible")
+                self._failures.count(event["fault"], event["reason"])
+            self._failures.count_infeasible(is_infeasible=event["state"] == "infeasible")
         if kind in ("trial_end", "confirm_end"):
             self._has_news = True
             remove_bulk(self._study, self._place, self._spec)
@@ -470,8 +435,9 @@ class Supervisor:
 
     def _wants_test(self) -> bool:
         best = winner(self._study)
-        tested = (read_test(self._study) or {}).get("trial_number")
-        if best is None or tested == best.number or n_test_records(self._study) == 0:
+        if best is None or not (
+            is_untested(self._study, best) or misses_retention(self._study, self._spec, best)
+        ):
             return False
         # A trial that another program added has no adapter.
         folder = self._place.trial_dir(self._name, best.number)
@@ -527,32 +493,8 @@ class Supervisor:
             return
         self._listen(Event("died", process.number, {"reason": fault.text}))
         if not any(end.state == "infeasible" for end in ends.values()):
-            self._count_failure(fault.kind, fault.text)
+            self._failures.count(fault.kind, fault.text)
         self._start_worker(process.number)
-
-    def _count_failure(self, kind: Kind | None, reason: str) -> None:
-        """Give up after several failures in a row, without a successful trial between them."""
-        same = kind is not None and all(before == kind for before in self._failures)
-        self._failures = [] if kind is None else [*(self._failures if same else []), kind]
-        is_watchdog = kind == "watchdog"
-        if len(self._failures) >= (
-            _MAX_WATCHDOGS_IN_A_ROW if is_watchdog else MAX_FAILURES_IN_A_ROW
-        ):
-            raise WorkerError(
-                f"{len(self._failures)} failures in a row, the last: {reason}. "
-                f"Finished trials are kept. {f'{DISPLAY_HELP} ' if is_watchdog else ''}"
-                f"Look at {self._place.study_dir(self._name)} for worker-*.log and "
-                "trials/*/log.txt, "
-                "then go on with the same command."
-            )
-
-    def _count_infeasible(self, is_infeasible: bool) -> None:
-        self._n_infeasible = self._n_infeasible + 1 if is_infeasible else 0
-        if self._n_infeasible >= MAX_INFEASIBLE_IN_A_ROW:
-            raise MemoryBudgetError(
-                f"{self._n_infeasible} proposals in a row do not fit into memory. Narrow the "
-                f"search, or raise memory.budget; `hawsweep plan {self._name}` shows what fits."
-            )
 
     def _interrupt(self) -> None:
         if self._interrupted:  # the second request: stop now

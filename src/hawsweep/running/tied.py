@@ -15,11 +15,12 @@ from contextlib import suppress
 from typing import Any
 
 from hawsweep.running.events import Event, Listener
+from hawsweep.study.leases import raise_s
 
 ALIVE, STOP = b"a", b"s"
 # Seconds between signs of life, and without one until the connection counts as gone: the system may
 # not notice for hours.
-ALIVE_S = float(os.environ.get("HAWSWEEP_LEASE_S", "20")) / 2
+ALIVE_S = raise_s() / 2
 _SILENT_S = 6 * ALIVE_S
 # Seconds in which trials may save their state.
 _GRACE_S = 60.0

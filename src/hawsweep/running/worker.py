@@ -16,8 +16,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,16 +25,18 @@ from typing import Any, TextIO
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.data.leaks import find_leaks
 from hawsweep.data.load import load_data
+from hawsweep.data.prompt_file import read_retention
+from hawsweep.data.tokens import encode_prompt
 from hawsweep.data.validation_set import shared_records
 from hawsweep.errors import HawsweepError, MemoryBudgetError, TravelError
 from hawsweep.layout import LOG_FILE, SAMPLE_FILES
 from hawsweep.machine import backend
 from hawsweep.machine.memory import available_bytes
-from hawsweep.machine.output import make_output_visible, print_traceback
+from hawsweep.machine.output import log_to, make_output_visible, print_to, print_traceback
 from hawsweep.machine.processes import identity
 from hawsweep.machine.without_torch import keep_torch_out, keep_trackers_out
 from hawsweep.models import resolve
@@ -44,7 +46,7 @@ from hawsweep.planning.peak import arrays_budget
 from hawsweep.planning.workload import save_lengths
 from hawsweep.results.leaderboard import trial_row
 from hawsweep.scoring.embedder_process import EmbedderClient
-from hawsweep.scoring.score import Scorer, write_samples
+from hawsweep.scoring.score import Score, Scorer, write_samples
 from hawsweep.spec.sweep import SweepSpec, keep_count
 from hawsweep.study.attributes import (
     CONFIRMS,
@@ -52,13 +54,21 @@ from hawsweep.study.attributes import (
     PATHS,
     PLAN,
     REPEATS,
+    RETENTION,
     SEED,
     SMALLEST_VIOLATION,
     TEST,
     TIME_S,
     WORKER,
 )
-from hawsweep.study.baselines import base_dir, best_other, keep_base, unmeasured
+from hawsweep.study.baselines import (
+    base_dir,
+    best_other,
+    few_shot_values,
+    keep_base,
+    model_of,
+    unmeasured,
+)
 from hawsweep.study.confirm import load_confirmation, winner
 from hawsweep.study.faults import (
     ENDED_BY_SIGTERM,
@@ -83,10 +93,18 @@ from hawsweep.study.storage import (
 )
 from hawsweep.study.study import check_tokens, date_of, load_study
 from hawsweep.study.travel import fetch, folder_of, put
-from hawsweep.study.trials import adapter_dir, n_test_opened, record_test_opened
+from hawsweep.study.trials import (
+    adapter_dir,
+    is_untested,
+    misses_retention,
+    n_test_opened,
+    record_test_opened,
+)
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
-from hawsweep.trial.measure_base import measure_base, score_few_shot, score_test
+from hawsweep.trial.measure_base import measure_base, score_prompt, score_test
+from hawsweep.trial.prompts import Prompt, pick
+from hawsweep.trial.retention import score_retention
 from hawsweep.trial.run import Paused, end_infeasible, run_trial
 
 # Modules that are otherwise imported at their first use, which takes seconds: a spare worker
@@ -160,6 +178,8 @@ class Worker:
         # The study is kept: reading takes about a second for each thousand trials.
         self._study = load_study(self.storage, self.name, self.spec)
         splits = self.splits = load_data(self._located(self.spec).data, self._progress)
+        kept = self._located(self.spec).retention
+        self._questions = [] if kept is None else read_retention(kept)
         folder = splits.folder or self.place.study_dir(self.name) / "data"
         if splits.folder is None and not folder.exists():
             splits.write(folder)
@@ -249,6 +269,8 @@ class Worker:
         )
         self.context.should_stop = lambda: self.should_stop() or self._lost.is_set()
         self.context.on_batch = self.show_life
+        for question in self._questions:  # one refused after the night would cost the night
+            encode_prompt(question, loaded.template)
         work = self.context.workload(with_variants=False)
         save_lengths(spec, self.splits.fingerprint()["train"], work)
         self._model = model
@@ -292,7 +314,7 @@ class Worker:
         fault, from_outside = None, False
         self._lost = lost = threading.Event()  # of this trial: a late call is no other's
         started = time.monotonic() - trial.user_attrs.get(TIME_S, 0.0)  # until it paused
-        with _log_to(folder / LOG_FILE), leased(study, number, lost.set):
+        with log_to(folder / LOG_FILE), leased(study, number, lost.set):
             try:
                 # Another machine may have taken the same trial.
                 if trial.user_attrs.get(WORKER) != self._identity:
@@ -376,25 +398,31 @@ class Worker:
             return None, TrialState.WAITING
 
     def test(self) -> None:
-        """Open the test split for the best trial and the base."""
+        """Open the test split for the best trial and the base, and see what the trial keeps."""
         study = self._study
         best = winner(study)
-        if best is None or not self.context.test_prompts:
+        if best is None:
             self.tell("test_end")
             return
         self.tell("test_start", number=best.number)
+        if is_untested(study, best):
+            self._open_test(study, best)
+        if misses_retention(study, self.spec, best):
+            self._keep_retention(study, best)
+        self.tell("test_end", number=best.number)
+
+    def _open_test(self, study: optuna.Study, best: FrozenTrial) -> None:
         model = self.spec.model_of(best.params)
         self._use(model)
-        folder = self.place.trial_dir(self.name, best.number)
-        fetch(study, self.place, best.number, waiting=self._is_patient)
-        adapter = adapter_dir(study, self.place, best.number)
+        adapter = self._adapter_of(study, best)
         record_test_opened(study)  # before the first answer: a worker that dies here has opened it
-        scores = score_test(self.context, best, adapter)
-        for kind, score in scores.items():
-            where = folder if kind == "trial" else self._base_dir(model)
-            write_samples(where / f"test_{SAMPLE_FILES[kind]}", score)
+        chosen = few_shot_values(study, model_of(study, best))
+        scores = score_test(self.context, best, adapter, chosen)
+        self._write_answers("test", best, scores)
         self._test_other(study, model)
         summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
+        if "few_shot" in summary:
+            summary["few_shot"] |= pick(self.context.prompts, chosen).about
         study.set_user_attr(
             TEST,
             {
@@ -404,7 +432,28 @@ class Worker:
                 **summary,
             },
         )
-        self.tell("test_end", number=best.number)
+
+    def _adapter_of(self, study: optuna.Study, trial: FrozenTrial) -> Path:
+        """The folder of a trial's adapter, fetched if another machine trained it."""
+        fetch(study, self.place, trial.number, waiting=self._is_patient)
+        return adapter_dir(study, self.place, trial.number)
+
+    def _keep_retention(self, study: optuna.Study, best: FrozenTrial) -> None:
+        assert self.spec.retention is not None
+        self._use(self.spec.model_of(best.params))
+        adapter = self._adapter_of(study, best)
+        chosen = few_shot_values(study, model_of(study, best))
+        scores = score_retention(self.context, best, adapter, chosen, self._questions)
+        self._write_answers("retention", best, scores)
+        about = {"trial_number": best.number, "data": self.spec.retention.data}
+        study.set_user_attr(RETENTION, {**about, "n_prompts": len(self._questions)})
+
+    def _write_answers(self, kind: str, best: FrozenTrial, scores: Mapping[str, Score]) -> None:
+        folder = self.place.trial_dir(self.name, best.number)
+        base = self._base_dir(self.spec.model_of(best.params))
+        for system, score in scores.items():
+            where = folder if system == "trial" else base
+            write_samples(where / f"{kind}_{SAMPLE_FILES[system]}", score)
 
     def _test_other(self, study: optuna.Study, model: str) -> None:
         """Let the best untuned model answer the test prompts, if it is not the winner's base."""
@@ -412,8 +461,9 @@ class Worker:
         if other is None or other.model in self._left_out:
             return
         self._use(other.model)
-        score = score_few_shot if other.kind == "few_shot" else TrialContext.score
-        answers = score(self.context, self.context.test_prompts)
+        prompts = self.context.prompts if other.kind == "few_shot" else []
+        prompt = pick(prompts, other.values) if prompts else Prompt()
+        answers = score_prompt(self.context, prompt, self.context.test_prompts)
         file = f"test_{SAMPLE_FILES[other.kind]}"
         write_samples(self._base_dir(other.model) / file, answers)
 
@@ -446,7 +496,7 @@ def main() -> None:
     if not first:
         return  # it is not needed, or the supervisor is gone
     setting = json.loads(first)
-    _print_to(Path(setting["log"]))
+    print_to(Path(setting["log"]))
     os.nice(setting["nice"])
     worker = Worker(setting, events)
     faulthandler.enable(all_threads=False)  # says where it was when it dies by a signal
@@ -475,28 +525,6 @@ def main() -> None:
     except HawsweepError as fault:  # outside of a trial it ends the sweep
         worker.tell("fatal", error=type(fault).__name__, message=str(fault))
         sys.exit(1)
-
-
-def _print_to(path: Path) -> None:
-    with path.open("ab") as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
-
-
-@contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    """Send the process's standard output and error to a file, also those of C++ code."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    _print_to(path)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(before, 1)
-        os.dup2(before, 2)
-        os.close(before)
 
 
 if __name__ == "__main__":

@@ -92,10 +92,11 @@ def difference_interval(one: Values, other: Values, *, level: float = LEVEL) -> 
     return mean_interval(np.subtract(one, other), level=level)
 
 
-def share_interval(n_found: int, n_items: int, *, level: float = LEVEL) -> Interval:
+def share_interval(n_found: float, n_items: int, *, level: float = LEVEL) -> Interval:
     """Wilson's interval of a share, which also holds for few items and for shares of 0 and 1.
 
     Args:
+        n_found: For values from 0 to 1 their sum, and the interval is at least as wide as need be.
         n_items: At least 1.
     """
     z = NormalDist().inv_cdf(1 - (1 - level) / 2)

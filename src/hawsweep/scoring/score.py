@@ -20,7 +20,7 @@ from hawsweep.scoring import metrics
 from hawsweep.scoring.embedding import Embedder, Encode, prompt_for
 from hawsweep.scoring.intervals import UNBOUNDED, Unbounded, mean_interval
 from hawsweep.scoring.metrics import CUT, REASONING_CUT, corpus_scores, fault_of, find_metric
-from hawsweep.spec.sweep import ScoringSpec
+from hawsweep.spec.scoring import ScoringSpec
 from hawsweep.text import short_repr
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from hawsweep.errors import SpecError
 from hawsweep.files import read_regular
 from hawsweep.spec.other_words import tell_word
+from hawsweep.spec.scoring import ScoringSpec
 from hawsweep.spec.space import (
     MODEL,
     SEARCHABLE,
@@ -24,7 +25,7 @@ from hawsweep.spec.space import (
     corners,
     set_key,
 )
-from hawsweep.spec.sweep import GONE_KEYS, DataSpec, ScoringSpec, SweepSpec, without_gone_keys
+from hawsweep.spec.sweep import GONE_KEYS, DataSpec, SweepSpec, without_gone_keys
 from hawsweep.spec.train import TrainSpec
 from hawsweep.spec.yaml_text import MAX_LEVELS, parse_yaml
 

@@ -251,6 +251,10 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
     kind = field.annotation
     if get_origin(kind) is tuple:  # several data sets, or one
         kind = get_args(kind)[0]
+    if get_origin(kind) in (Union, types.UnionType):  # keys that may not be set
+        kind = get_args(kind)[0]
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in (Range, Choices):
         return kind
     return None

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from hawsweep.spec.checks import NEWS, check_artifacts, check_keep, check_news, check_trackers
+from hawsweep.spec.scoring import RetentionSpec, ScoringSpec, with_data
 from hawsweep.spec.space import MODEL, Choices, Search, SearchValue, as_text
 from hawsweep.spec.train import Section, TrainSpec, count_or
 from hawsweep.spec.yaml_text import dump_yaml
@@ -22,7 +23,7 @@ from hawsweep.units import parse_duration, parse_share, parse_size
 # Keys of a sweep that have no influence on a trial's numbers.
 HOW_IT_RUNS = (
     *("trials", "timeout", "workers", "memory", "confirm", "machine", "keep", "notify"),
-    *("pruning", "sampler", "stop_when", "report_to", "prefer", "artifacts"),
+    *("pruning", "sampler", "stop_when", "report_to", "prefer", "artifacts", "retention"),
 )
 # Keys that sweeps of earlier versions have, and what to do instead.
 GONE_KEYS = {
@@ -76,10 +77,10 @@ class DataSpec(Section):
     seed: int = Field(0, ge=0, lt=2**32, examples=["path: pairs.csv, seed: 1"])
     """File: seed of the split."""
     weight: float = Field(
-        1.0, gt=0, le=1000, examples=["data: [pairs.csv, {path: proverbs, weight: 3}]"]
+        1.0, ge=0, le=1000, examples=["data: [pairs.csv, {path: proverbs, weight: 3}]"]
     )
     """In a list of data sets: how often its training records come in an epoch; 0.5 is a random half
-    of them each time."""
+    of them each time, 0 leaves them out and keeps its validation and test records."""
     normalize: Normalize = Field("none", examples=["path: pairs.csv, normalize: okina"])
     """How texts are written: nfc composes characters (Unicode NFC); okina also writes the okina of
     Hawaiian texts as ʻ (U+02BB) where an apostrophe, quotation mark or grave accent stands for it;
@@ -188,46 +189,6 @@ class SamplerSpec(Section):
     """tpe: random trials before the model decides."""
 
 
-class PromptSpec(Section):
-    """A baseline beside the untuned model: the same with examples in its prompt."""
-
-    examples: int = Field(4, ge=0, le=1000, examples=["examples: 0"])
-    """Training examples shown before each question, fewer where the prompt would exceed
-    max_seq_length; 0 for no such baseline."""
-
-
-class ScoringSpec(Section):
-    """How survivors are judged: they translate validation prompts greedily."""
-
-    metric: str = Field(
-        "semantic_similarity",
-        pattern=r"^(semantic_similarity|chrf|bleu|exact_match|[^\W\d]\w*:[^\W\d]\w*)$",
-        examples=["metric: chrf"],
-    )
-    """The study's value: semantic_similarity, chrf, bleu, exact_match, or module:function of a
-    module.py in the current folder, given source, reference and output."""
-    embedder: str = Field("all-MiniLM-L6-v2", examples=["embedder: nomic-ai/nomic-embed-text-v1.5"])
-    """A sentence-transformers model: bundled, folder or repository."""
-    embedder_prompt: str = Field("auto", examples=['embedder_prompt: "clustering: "'])
-    """Prompt before each text; auto sets it for nomic-embed-text and E5."""
-    max_tokens: int = Field(128, ge=1, le=2**20, examples=["max_tokens: 256"])
-    """Longest translation, in tokens."""
-    max_examples: int = Field(64, ge=1, le=10**6, examples=["max_examples: 100"])
-    """Validation prompts translated; test: twice as many."""
-    batch_size: int = Field(16, ge=1, le=2**16, examples=["batch_size: 8"])
-    """Prompts generated at a time."""
-    test: bool = Field(True, examples=["test: false"])
-    """Let the winner and the base answer the test split at the end."""
-    prompt: PromptSpec = Field(default_factory=PromptSpec)
-    difference: float = Field(0.02, gt=0, le=1, examples=["difference: 0.05"])
-    """The difference between trials that matters, as a share of the way from other prompts'
-    references to the right ones; a warning says if there are too few prompts."""
-    references: dict[str, float] | None = Field(
-        None, examples=["references: {gpt-4o-mini: 0.8787}"]
-    )
-    """Scores known from elsewhere, by name, shown but not measured here."""
-
-
 def _check_gain(value: object) -> str:
     if parse_share(value, "a share such as 0.2%") == 1:
         raise ValueError("must be below 100%")
@@ -306,6 +267,7 @@ class SweepSpec(Section):
     pruning: PruningSpec = Field(default_factory=PruningSpec)
     sampler: SamplerSpec = Field(default_factory=SamplerSpec)
     scoring: ScoringSpec = Field(default_factory=ScoringSpec)
+    retention: Annotated[RetentionSpec, BeforeValidator(with_data)] | None = None
     confirm: ConfirmSpec = Field(default_factory=ConfirmSpec)
     prefer: Literal["best", "cheap"] = Field("best", examples=["prefer: cheap"])
     """Of the trials that are not told apart from the best by the validation prompts, the one to

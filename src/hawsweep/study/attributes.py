@@ -35,14 +35,18 @@ REPORT_ID = "report_id"
 
 # Of a study: what it measured.
 
-# The untuned model, alone and with examples in its prompt: loss, score, seconds.
+# The untuned model, alone and with another prompt, such as one with examples: loss, score, seconds.
 BASE, FEW_SHOT = "base", "few_shot"
+# In the latter: all prompts that it was chosen from, with their scores on the validation prompts.
+TRIED = "tried"
 # The measurements of several untuned models, each by its reference; see ``baselines``.
 BASES = "bases"
 # The metric's scale, and what its prompts can tell apart.
 SELF_CHECK = "self_check"
 # The scores on the test split, of which trial, and how often the split was opened.
 TEST = "test"
+# Of which trial and which questions the answers were last kept; see ``trials.misses_retention``.
+RETENTION = "retention"
 # How often the split was opened: written before its first prompt is answered. Earlier versions
 # counted with the scores only; see ``trials.n_test_opened``.
 TEST_OPENED = "test_opened"

@@ -21,10 +21,10 @@ from hawsweep.study.attributes import BASE, BASES, FEW_SHOT, SELF_CHECK
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import trial_of
+from hawsweep.text import counted
 
 # The last one shows that the measurement is complete.
 _MEASURED = (SELF_CHECK, FEW_SHOT, BASE)
-_LABELS = {BASE: "base", FEW_SHOT: "{n_examples}-shot base"}
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class Baseline:
     """The measurements of an untuned model.
 
     Attributes:
-        kind: ``base``, or ``few_shot``: with examples in its prompt.
-        label: ``base``, ``4-shot base``; with the model's name if the study has several models.
+        kind: ``base``, or ``few_shot``: with another prompt, such as one with examples.
+        label: ``base``, ``4-shot base``, ``4-shot base, instruction 2``; with the model's name if
+            the study has several models.
         model: Its name if the study has several models; else empty.
         values: The result of ``measure_base.measure_base``.
     """
@@ -68,9 +69,33 @@ def baselines(study: optuna.Study) -> list[Baseline]:
 
 
 def _of_one(model: str, suffix: str, measured: Mapping[str, Any]) -> Iterator[Baseline]:
-    for kind, label in _LABELS.items():
+    for kind in (BASE, FEW_SHOT):
         if kind in measured:
-            yield Baseline(kind, label.format(**measured[kind]) + suffix, model, measured[kind])
+            yield Baseline(kind, prompt_label(measured[kind]) + suffix, model, measured[kind])
+
+
+def prompt_label(prompt: Mapping[str, Any]) -> str:
+    """The label of the untuned model with a prompt: ``4-shot base, instruction 2``."""
+    n_examples, number = prompt.get("n_examples", 0), prompt.get("instruction", 0)
+    shots = f"{n_examples}-shot base" if n_examples else "base"
+    return f"{shots}, instruction {number}" if number else shots
+
+
+def prompt_text(prompt: Mapping[str, Any]) -> str:
+    """A prompt in words: ``4 examples and instruction 2``."""
+    n_examples, number = prompt.get("n_examples", 0), prompt.get("instruction", 0)
+    parts = [counted(n_examples, "example")] if n_examples else []
+    return " and ".join([*parts, *([f"instruction {number}"] if number else [])])
+
+
+def few_shot_values(study: optuna.Study, model: str) -> Mapping[str, Any]:
+    """The measurements of an untuned model with its best prompt; empty without one.
+
+    Args:
+        model: Its name if the study has several; else empty.
+    """
+    found = (each for each in baselines(study) if (each.kind, each.model) == (FEW_SHOT, model))
+    return next((each.values for each in found), {})
 
 
 def model_of(study: optuna.Study, trial: FrozenTrial) -> str:

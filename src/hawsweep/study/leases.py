@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -24,7 +24,11 @@ from hawsweep.study.patience import at_once
 from hawsweep.study.place import Place
 from hawsweep.text import duration
 
+K = TypeVar("K", bound=Hashable)
+
 _POLL_S = 0.1
+# Between two looks of a process that watches, where it was not away.
+_LOOKS_S = 10.0
 # In a turn: reading all trials and choosing settings takes seconds at most.
 _TURN_S = 30.0
 _NO_TURN = [False, 0, 0]
@@ -41,7 +45,7 @@ def expire_s() -> float:
     return 6 * raise_s()
 
 
-class Watched:
+class Watched(Generic[K]):
     """Counters as this process has seen them, and which have stood still.
 
     Args:
@@ -50,16 +54,16 @@ class Watched:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: dict[Hashable, tuple[object, float]] = {}
+        self._seen: dict[K, tuple[object, float]] = {}
         self._looked = clock()
 
-    def look(self, counters: Mapping[Hashable, object]) -> set[Hashable]:
+    def look(self, counters: Mapping[K, object]) -> set[K]:
         """Take notice of all counters; give those that have stood still for ``expire_s``.
 
         After a time in which this process did not look, all count as just raised.
         """
         now = self._clock()
-        was_away = now - self._looked > expire_s() / 2
+        was_away = now - self._looked > max(expire_s(), _LOOKS_S)
         self._looked, before = now, self._seen
         self._seen = {
             key: before[key]
@@ -123,7 +127,7 @@ def _is_run(trial: FrozenTrial) -> bool:
     return owner is not None and not is_dead_here(owner)
 
 
-def elsewhere(trials: Iterable[FrozenTrial]) -> dict[Hashable, object]:
+def elsewhere(trials: Iterable[FrozenTrial]) -> dict[int, object]:
     """The counters of trials that run on other machines, by their numbers."""
     return {
         trial.number: (trial.user_attrs[WORKER].get("pid"), trial.user_attrs.get(LEASE))
@@ -134,9 +138,11 @@ def elsewhere(trials: Iterable[FrozenTrial]) -> dict[Hashable, object]:
     }
 
 
-def counters(study: optuna.Study) -> dict[Hashable, object]:
+def counters(study: optuna.Study) -> dict[int | str, object]:
     """The counters of all that runs a study on other machines."""
-    found, leader = elsewhere(study.get_trials(deepcopy=False)), leader_of(study)
+    trials = elsewhere(study.get_trials(deepcopy=False))
+    found: dict[int | str, object] = dict(trials.items())
+    leader = leader_of(study)
     if leader is not None and not is_here(leader):
         found["leader"] = leader.get("n")
     return found
@@ -161,7 +167,7 @@ class Leader:
     """
 
     def __init__(self, study: optuna.Study, clock: Callable[[], float] = time.monotonic) -> None:
-        self._study, self._watched = study, Watched(clock)
+        self._study, self._watched = study, Watched[str](clock)
 
     def lives(self) -> bool:
         """Whether the process that started the study runs it still."""
@@ -214,7 +220,7 @@ def _wait_for_lead(study: optuna.Study, join: str, say: Callable[[str], None]) -
             f"{_host(before)} runs this study, or was lost: whether it does is known in "
             f"{duration(expire_s())}"
         )
-    watched, began = Watched(), time.monotonic()
+    watched, began = Watched[str](), time.monotonic()
     while (found := leader_of(study)) is not None:
         if is_alive_here(found) or found != before:
             raise StudyBusyError(

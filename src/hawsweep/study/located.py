@@ -12,14 +12,17 @@ from hawsweep.study.place import Place
 
 
 def located(spec: SweepSpec, paths: Mapping[str, str], place: Place) -> SweepSpec:
-    """The spec with the model and the data where they are, whatever the current folder.
+    """The spec with the model and all data where they are, whatever the current folder.
 
     Args:
         paths: The study's attribute ``PATHS``; empty of a study of an earlier version.
     """
     data = (each.model_copy(update={"path": _find(each.path, paths, place)}) for each in spec.data)
     model = _find(spec.model, paths, place)
-    return spec.model_copy(update={"model": model, "data": tuple(data)})
+    kept = spec.retention
+    if kept is not None:
+        kept = kept.model_copy(update={"data": _find(kept.data, paths, place)})
+    return spec.model_copy(update={"model": model, "data": tuple(data), "retention": kept})
 
 
 def paths_of(references: Iterable[str], known: Mapping[str, str], place: Place) -> dict[str, str]:

@@ -20,6 +20,7 @@ from hawsweep.study.attributes import (
     INTERRUPTED,
     ITERS,
     REPEATS,
+    RETENTION,
     SPEC,
     SUGGESTED_BY,
     TEST,
@@ -165,6 +166,21 @@ def n_test_opened(study: optuna.Study) -> int:
     attrs = study.user_attrs
     said = (attrs.get(TEST) or {}).get("n_opened", 0)
     return max(int(attrs.get(TEST_OPENED, 0)), int(said))
+
+
+def is_untested(study: optuna.Study, best: FrozenTrial) -> bool:
+    """Whether the best trial is still to answer the test split."""
+    tested = (read_test(study) or {}).get("trial_number")
+    return tested != best.number and n_test_records(study) > 0
+
+
+def misses_retention(study: optuna.Study, spec: SweepSpec, best: FrozenTrial | None) -> bool:
+    """Whether the best trial is still to answer the questions of ``retention``."""
+    if spec.retention is None or best is None:
+        return False
+    known = study.user_attrs.get(RETENTION) or {}
+    asked = (best.number, spec.retention.data)
+    return (known.get("trial_number"), known.get("data")) != asked
 
 
 def read_test(study: optuna.Study) -> dict[str, Any] | None:

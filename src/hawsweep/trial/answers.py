@@ -2,27 +2,27 @@
 
 import json
 from collections.abc import Iterator
-from io import TextIOWrapper
 from pathlib import Path
 
 import optuna
 
 from hawsweep.data.json_line import read_line
 from hawsweep.data.load import load_data, prompt_of
-from hawsweep.data.records import Record, limited_lines
-from hawsweep.data.tokens import common_system, with_examples
+from hawsweep.data.prompt_file import read_prompts
+from hawsweep.data.records import Record
+from hawsweep.data.tokens import common_system
 from hawsweep.errors import DataError, StudyError
-from hawsweep.files import open_regular
 from hawsweep.models.load import LoadedModel
 from hawsweep.scoring.score import Answer, stream_answer
 from hawsweep.spec.space import apply_settings
+from hawsweep.study.baselines import few_shot_values, model_of
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
 from hawsweep.study.trials import adapter_dir, trial_of
 from hawsweep.text import SayProgress
 from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.trial.adapted_model import load_model_of
-from hawsweep.trial.context import choose_few_shot
+from hawsweep.trial.prompts import choose_prompts, pick
 
 
 class SideBySide:
@@ -30,7 +30,7 @@ class SideBySide:
 
     Args:
         checkpoint: The iteration of a kept checkpoint; None for the trial's best.
-        few_shot: Also ask the untuned model with the study's examples in its prompt.
+        few_shot: Also ask the untuned model with the study's best prompt for it.
 
     Attributes:
         labels: The names of the systems ``base``, ``few_shot`` and ``trial``, as they answer.
@@ -54,11 +54,12 @@ class SideBySide:
         trial = trial_of(study, number)
         self._adapter = adapter_dir(study, place, number, checkpoint)
         self._study, self._spec = study, spec_of(study, trial, place)
-        if few_shot and not self._spec.scoring.prompt.examples:
+        if few_shot and not self._spec.scoring.prompt.n_tried:
             raise StudyError(
                 f"Study {study.study_name!r} has no examples: its scoring.prompt.examples is 0. "
                 "Leave out --few-shot."
             )
+        self._chosen = few_shot_values(study, model_of(study, trial))
         self._train = apply_settings(self._spec.train, trial.params)
         self._splits = load_data(self._spec.data, progress)
         self._system = common_system(self._splits.valid)
@@ -91,32 +92,8 @@ class SideBySide:
         Raises:
             DataError: The file or a line of it cannot be read.
         """
-        try:
-            with TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
-                lines = list(enumerate(limited_lines(file, str(path)), 1))
-        except UnicodeDecodeError as fault:
-            raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
-        except OSError as fault:
-            raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
-        is_json = path.suffix.lower() == ".jsonl"
-        return [
-            self._of_json(line, f"{path}:{number}") if is_json else self.prompt(line.strip())
-            for number, line in lines
-            if line.strip()
-        ]
-
-    def _of_json(self, line: str, where: str) -> Record:
-        try:
-            content = json.loads(line)
-        except ValueError:
-            content = None  # reading it as a record tells what is wrong
-        if isinstance(content, dict) and content.keys() == {"prompt"}:
-            line = json.dumps({**content, "completion": ""})
-            return self.prompt(self._record(line, where).source)
-        record = self._record(line, where)
-        if record.messages is None:
-            raise DataError(f"{where} is plain text, which asks nothing. Name the text prompt.")
-        return record
+        found = read_prompts(path, self._spec.data[0].normalize)
+        return [each if isinstance(each, Record) else self.prompt(each) for each in found]
 
     def _record(self, line: str, where: str) -> Record:
         return Record(read_line(line, where, self._spec.data[0].normalize).content, where)
@@ -137,8 +114,8 @@ class SideBySide:
         scoring = self._spec.scoring
         untuned = {"base": record}
         if "few_shot" in self.labels:
-            examples = choose_few_shot(self._spec, self._loaded, self._splits, [record])
-            untuned["few_shot"] = with_examples(record, examples)
+            prompts = choose_prompts(self._spec, self._loaded, self._splits, [record])
+            untuned["few_shot"] = pick(prompts, self._chosen).of(record) if prompts else record
         for system, asked in untuned.items():
             for answer in stream_answer(self._loaded, asked, scoring):
                 yield system, answer

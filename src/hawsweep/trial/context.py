@@ -18,10 +18,7 @@ from hawsweep.data.tokens import (
     Encoded,
     Example,
     encode,
-    encode_prompt,
     encode_record,
-    is_example,
-    with_examples,
 )
 from hawsweep.data.validation_set import choose_size, targets_per_byte, value_ends
 from hawsweep.files import replacing
@@ -43,7 +40,7 @@ from hawsweep.planning.trial_plan import (
     smallest_plan,
 )
 from hawsweep.planning.workload import Workload
-from hawsweep.scoring.score import Score, Scorer, reference_of
+from hawsweep.scoring.score import Answer, Score, Scorer, reference_of, translate
 from hawsweep.spec.space import Choices, Range
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
@@ -52,6 +49,7 @@ from hawsweep.training.evaluation import Evaluation, make_evaluator
 from hawsweep.training.forward import FrozenBlocks
 from hawsweep.training.optimizers import check_optimizer
 from hawsweep.training.train import Interrupted
+from hawsweep.trial.prompts import Prompt, choose_prompts
 
 # The share of a worker's budget for outputs of the frozen blocks.
 _FROZEN_SHARE = 0.1
@@ -68,7 +66,7 @@ class TrialContext:
         valid_prompts: Validation records whose prompts survivors translate.
         prompts_in_valid: The places of their examples in ``valid``; None if they are not in it, or
             the loss counts prompts too.
-        few_shot: Training records shown in a baseline's prompt; maybe none.
+        prompts: Those that the untuned model is tried with beside the data's own; maybe none.
         mlx_data_dir: The folder with the same data for ``mlx_lm.lora``.
         memory: The model's memory model; None for an unknown architecture without calibration.
         budget_bytes: For MLX's arrays.
@@ -88,7 +86,7 @@ class TrialContext:
     valid: Sequence[Example]
     valid_prompts: list[Record]
     test_prompts: list[Record]
-    few_shot: list[Record]
+    prompts: list[Prompt]
     scorer: Scorer
     mlx_data_dir: Path
     frozen: FrozenBlocks
@@ -139,13 +137,20 @@ class TrialContext:
         Raises:
             Interrupted: The trial was asked to stop.
         """
+        return self.scorer.score(self.loaded, records, self._after_batch)
 
-        def on_batch() -> None:
-            self.on_batch()
-            if self.should_stop():
-                raise Interrupted
+    def answers(self, records: Sequence[Record]) -> list[Answer]:
+        """The answers of the model in its present state to the records' prompts.
 
-        return self.scorer.score(self.loaded, records, on_batch)
+        Raises:
+            Interrupted: The trial was asked to stop.
+        """
+        return translate(self.loaded, records, self.spec.scoring, self._after_batch)
+
+    def _after_batch(self) -> None:
+        self.on_batch()
+        if self.should_stop():
+            raise Interrupted
 
     def reference_perplexity(self, evaluation: Evaluation) -> float:
         """Of the validation prompts' references, a token, as the model is now.
@@ -287,7 +292,7 @@ def make_context(
         [valid[i] for i in chosen],
         prompts,
         test,
-        choose_few_shot(spec, loaded, splits, [*prompts, *test]),
+        choose_prompts(spec, loaded, splits, [*prompts, *test]),
         scorer,
         mlx_data_dir,
         FrozenBlocks(loaded.model, 0),
@@ -312,21 +317,6 @@ def _prompts_in_valid(
     at = {int(encoded.record_indices[i]): position for position, i in enumerate(chosen)}
     prompts = choose_indices(n_records, spec.scoring.max_examples, spec.seed)
     return [at[i] for i in prompts] if all(i in at for i in prompts) else None
-
-
-def choose_few_shot(
-    spec: SweepSpec, loaded: LoadedModel, splits: Splits, prompts: Sequence[Record]
-) -> list[Record]:
-    """The examples for the prompt: as many as keep the longest prompt within ``max_seq_length``."""
-    asked = choose_subset(splits.train, spec.scoring.prompt.examples, spec.seed)
-    chosen = [each for each in asked if is_example(each)]
-    longest = max(prompts, key=lambda each: len(encode_prompt(each, loaded.template)))
-    while chosen:
-        prompt = encode_prompt(with_examples(longest, chosen), loaded.template)
-        if len(prompt) <= spec.train.max_seq_length:
-            break
-        chosen.pop()
-    return chosen
 
 
 def _encode(

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
+from hawsweep.results.data_curve import known_curve
 from hawsweep.results.importance import FEWEST_TRIALS, find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard
 from hawsweep.results.price import prices
@@ -47,6 +48,7 @@ from hawsweep.views.figure_style import (
 )
 
 _GB = 1e9
+_BAND = "rgba(128, 128, 128, 0.25)"
 # The most lines that a browser draws quickly and a person can tell apart.
 MOST_LINES = 300
 _MOST_ROWS = 60
@@ -217,6 +219,46 @@ def score_against_price(study: optuna.Study) -> go.Figure:
     figure.update_xaxes(title_text="peak memory, GB", col=2)
     figure.update_yaxes(title_text=metric, col=1)
     return styled(figure, "Price")
+
+
+def loss_by_data(study: optuna.Study) -> go.Figure:
+    """The validation loss of the best settings by the number of training examples, with the fitted
+    curve and its interval, up to about half as many examples more.
+    """
+    figure = new_figure("Data", "training examples", loss_text(study))
+    curve = known_curve(study)
+    if curve is None:
+        return emptied(figure, "No data curve was trained: hawsweep data-curve NAME.")
+    sizes = [row.size for row in curve.rows]
+    reached = [*sizes, sizes[-1] + curve.more]
+    fits = [*(row.fitted_loss for row in curve.rows), curve.expected_loss]
+    figure.add_scatter(
+        x=[*reached, *reversed(reached)],
+        y=[*(fit.high for fit in fits), *(fit.low for fit in reversed(fits))],
+        name="95 % interval of the curve",
+        fill="toself",
+        mode="none",
+        fillcolor=_BAND,
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=reached,
+        y=[fit.mean for fit in fits],
+        name="curve",
+        mode="lines",
+        line={"color": OTHER, "dash": "dash"},
+        hovertemplate="%{x:,} examples: %{y:.4f}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=sizes,
+        y=[row.val_loss for row in curve.rows],
+        name="runs",
+        mode="markers",
+        marker={"color": BEST, "size": 9},
+        hovertemplate="%{x:,} examples: %{y:.4f}<extra></extra>",
+    )
+    figure.update_xaxes(type="log", tickvals=reached, ticktext=[f"{each:,}" for each in reached])
+    return figure
 
 
 def history(study: optuna.Study) -> go.Figure:

@@ -17,7 +17,8 @@ from hawsweep.prepare.preview import Preview
 from hawsweep.results.compare_trials import Comparison
 from hawsweep.results.curate import Doubtful
 from hawsweep.results.curate_proof import Proof
-from hawsweep.results.data_curve import SizeRow
+from hawsweep.results.data_curve import DataCurve, SizeRow
+from hawsweep.results.data_sources import Worth
 from hawsweep.results.groups import GroupRow
 from hawsweep.results.importance import Insight
 from hawsweep.results.leaderboard import TrialRow
@@ -42,6 +43,15 @@ class _Output(BaseModel):
     model_config = _ALL_KEYS
 
 
+@with_config(_ALL_KEYS)
+@dataclass(frozen=True)
+class PromptedOutput(Scores):
+    """The untuned model's scores with the prompt that was the best of those tried."""
+
+    n_examples: int | None = None
+    instruction: int | None = None
+
+
 class TestOutput(_Output):
     """The test split, where it was opened."""
 
@@ -50,7 +60,7 @@ class TestOutput(_Output):
     n_opened: int
     base: Scores
     trial: Scores
-    few_shot: Scores | None = None
+    few_shot: PromptedOutput | None = None
 
 
 class LeftOutput(_Output):
@@ -60,6 +70,7 @@ class LeftOutput(_Output):
     paused: int = Field(description="Of these, those that wait trained in part.")
     runs_with_new_seeds: int
     test: bool
+    retention: bool
     seconds: float | None
     is_running: bool
     command: str = Field(description="What goes on with it, or comes next; empty where nothing.")
@@ -152,6 +163,27 @@ class ShowOutput(TrialRow):
     hardest_examples: list[ExampleLoss] | None = None
     easiest_examples: list[ExampleLoss] | None = None
     hardest_tokens: list[TokenLoss] | None = None
+
+
+class PromptRow(_Output):
+    """The untuned model with one prompt, on the validation prompts."""
+
+    label: str
+    model: str = Field(description="Empty in a study of one model.")
+    n_examples: int
+    instruction: int | None = Field(description="Its number from 1; null for the data's own.")
+    is_chosen: bool = Field(description="Whether it is a baseline of the verdict.")
+    score: float
+    low: float | None
+    high: float | None
+
+
+class ShowBaseOutput(_Output):
+    """`hawsweep show NAME base`."""
+
+    study: str
+    instructions: list[str]
+    prompts: list[PromptRow]
 
 
 @with_config(_ALL_KEYS)
@@ -248,6 +280,8 @@ class PlanOutput(_Output):
     scoring_bytes: float
     seconds: float | None = Field(description="Of the whole sweep; null where nothing fits.")
     trial_seconds: float | None = Field(description="Of a trial that is not pruned.")
+    prompts: int = Field(description="The untuned model is tried with, beside the data's own.")
+    prompts_seconds: float | None
 
 
 class PlansOutput(_Output):
@@ -273,6 +307,25 @@ class TryOutput(_Output):
     answers: dict[str, AnswerOutput] = Field(description="Of base, few_shot and trial.")
 
 
+class SourceOutput(_Output):
+    """One of several data sets."""
+
+    name: str
+    n: int
+    curve: DataCurve | None = Field(description="Of it alone; null where it has too few records.")
+    alone: Worth | None = Field(description="In records of the largest source; null for that.")
+    beside: Worth | None = Field(description="What it adds to all of the largest source.")
+
+
+class DataSourcesOutput(_Output):
+    """What the sources of the data are worth, the largest first."""
+
+    study: str
+    trial: int
+    sources: list[SourceOutput]
+    sentences: list[str]
+
+
 class DataCurveOutput(_Output):
     """`hawsweep data-curve`."""
 
@@ -281,9 +334,11 @@ class DataCurveOutput(_Output):
     base_loss: float
     rows: list[SizeRow]
     more: int = Field(description="A number of further training examples.")
+    expected_loss: Interval = Field(description="The validation loss with them.")
     loss_gain: Interval = Field(description="By how much they lower the validation loss.")
     score_gain: Interval = Field(description="By how much they raise the score.")
     sentences: list[str]
+    sources: DataSourcesOutput | None = Field(description="With --sources.")
 
 
 class CurateOutput(_Output):
@@ -353,7 +408,7 @@ OUTPUTS: dict[str, TypeAdapter[Any]] = {
     "list": TypeAdapter(ListOutput),
     "status": TypeAdapter(StatusOutput),
     "enqueue": TypeAdapter(EnqueueOutput),
-    "show": TypeAdapter(ShowOutput),
+    "show": TypeAdapter(ShowOutput | ShowBaseOutput),
     "compare": TypeAdapter(CompareOutput),
     "data-curve": TypeAdapter(DataCurveOutput),
     "curate": TypeAdapter(CurateOutput),

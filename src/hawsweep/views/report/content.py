@@ -5,7 +5,7 @@ All texts here are plain: the modules that make a page or Markdown escape them.
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 
 from hawsweep.machine.processes import supervisor_of
+from hawsweep.results.data_curve import known_curve
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.importance import find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
@@ -23,8 +24,8 @@ from hawsweep.results.translations import Translations, translations
 from hawsweep.results.verdict import judge_study
 from hawsweep.results.what_is_left import Remaining, find_remaining
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK, STARTS
-from hawsweep.study.baselines import baselines, model_of, score_of
+from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK, STARTS, TRIED
+from hawsweep.study.baselines import baselines, model_of, prompt_text, score_of
 from hawsweep.study.confirm import Confirmation, confirmations, confirming_study, winner
 from hawsweep.study.place import Place
 from hawsweep.study.queue import n_running_here
@@ -43,6 +44,7 @@ from hawsweep.views.figure_style import peak_bytes
 from hawsweep.views.report.redaction import Redaction
 from hawsweep.views.report.reproduction import asked_of, commands, made_with
 from hawsweep.views.report.scale import Scale, make_scale
+from hawsweep.views.terminal.data_curve import curve_table
 from hawsweep.views.terminal.plain_tables import Cells, cells_of, plain_text
 from hawsweep.views.terminal.price import FRONT_TEXT, price_table
 from hawsweep.views.terminal.tables import MOST_ROWS, leaderboard_table, shown_rows, then_text
@@ -94,6 +96,7 @@ class Report:
         known: What the search knows, in sentences.
         agreement: How well validation loss predicts the score.
         price: What the trials cost, and ``price_text`` how to read it.
+        data_curve: The best settings trained on parts of the data; ``data_said`` has what follows.
         memory: How well peaks were predicted.
         ended: Trials that were pruned, failed or did not fit.
         made_with: Versions, fingerprints and the machine.
@@ -131,6 +134,8 @@ class Report:
     agreement: tuple[str, ...]
     price: Cells
     price_text: str
+    data_curve: Cells | None
+    data_said: tuple[str, ...]
     memory: str
     confirmed: tuple[Confirmation, ...]
     self_check: tuple[str, ...]
@@ -156,6 +161,7 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
     used = None if verdict is None else verdict.use
     headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
     standing, is_run = find_remaining(study, spec, rows), _is_run(study, place)
+    curve = known_curve(study)
     metrics = study.metric_names
     return Report(
         name=study.study_name,
@@ -188,6 +194,8 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
         agreement=tuple(_plain(agreement_lines(insight))),
         price=cells_of(price_table(prices(rows), MOST_ROWS)),
         price_text=FRONT_TEXT,
+        data_curve=None if curve is None else cells_of(curve_table(curve)),
+        data_said=() if curve is None else tuple(curve.sentences()),
         memory=_memory_text(study),
         confirmed=tuple(confirmed),
         self_check=tuple(_plain(self_check_lines(check) if check else [])),
@@ -226,19 +234,31 @@ def _state(standing: Remaining, *, is_run: bool) -> str:
         return f"The study is done: {counted(standing.finished, 'trial')}."
     if standing.trials_left:
         return f"The study was stopped after {of}."
-    return f"The trials are done; left: {then_text(standing.again_left, standing.test_left)}."
+    return f"The trials are done; left: {then_text(standing)}."
 
 
 def _facts(study: optuna.Study, rows: Sequence[TrialRow]) -> list[tuple[str, str]]:
     states = Counter(row.state for row in rows if row.state not in ("base", "reference"))
     trials = f"{states['complete']} of {states.total()} complete"
     facts = [*asked_of(study), ("trials", trials)]
+    facts += [("untuned prompt", text) for text in _prompts(study)]
     if (seconds := _time_s(study)) is not None:
         facts.append(("time", duration(seconds)))
     ended = [trial.datetime_complete for trial in study.get_trials(deepcopy=False)]
     if last := max(filter(None, ended), default=None):
         facts.append(("last trial", f"{last:%Y-%m-%d %H:%M}"))
     return facts
+
+
+def _prompts(study: optuna.Study) -> Iterator[str]:
+    """The best prompt of each untuned model that was tried with several."""
+    spec = known_spec(study)
+    for each in baselines(study):
+        if spec is not None and (tried := each.values.get(TRIED)):
+            number = each.values.get("instruction", 0)
+            text = f": {spec.scoring.prompt.instructions[number - 1]}" if number else ""
+            best = f"{prompt_text(each.values)}, the best of {len(tried)} by the validation prompts"
+            yield f"{each.model + ': ' if each.model else ''}{best}{text}"
 
 
 def _time_s(study: optuna.Study) -> float | None:

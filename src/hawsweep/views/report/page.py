@@ -19,6 +19,7 @@ from hawsweep.views.figures import (
     history,
     importance,
     learning_curves,
+    loss_by_data,
     memory_predicted_against_measured,
     parallel_coordinates,
     score_against_loss,
@@ -40,6 +41,7 @@ _DRAWN = {
     "parallel": parallel_coordinates,
     "slices": slices,
     "price": score_against_price,
+    "data": loss_by_data,
     "agreement": score_against_loss,
     "memory": memory_predicted_against_measured,
 }

@@ -5,6 +5,8 @@ from typing import Any
 
 from rich.markup import escape
 
+from hawsweep.study.attributes import TRIED
+from hawsweep.study.baselines import prompt_text
 from hawsweep.text import counted, duration, settings_text
 from hawsweep.views.terminal.style import STYLES
 from hawsweep.views.terminal.text import Text
@@ -60,10 +62,15 @@ def _base_end(values: Mapping[str, Any]) -> list[str]:
     ]
     if few_shot is not None:
         lines.append(
-            f"[cyan]base[/cyan]     with {counted(few_shot['n_examples'], 'example')} in its "
-            f"prompt: score {few_shot['score']:.4f}"
+            f"[cyan]base[/cyan]     with {prompt_text(few_shot)} in its prompt"
+            f"{_of_tried(few_shot)}: score {few_shot['score']:.4f}"
         )
     return lines + self_check_lines(values["self_check"])
+
+
+def _of_tried(few_shot: Mapping[str, Any]) -> str:
+    tried = few_shot.get(TRIED, ())
+    return f", the best of {len(tried)} prompts" if tried else ""
 
 
 def _trial_end(values: Mapping[str, Any]) -> list[str]:

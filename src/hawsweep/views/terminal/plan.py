@@ -92,6 +92,12 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
             f"{n_trials - n_pruned} of them are trained whole{again}: about {duration(total_s)} "
             f"with {first}warm-up, base, evaluations and translations."
         ]
+    if spec.scoring.prompt.is_searched:
+        prompts_s = fmean(timing.prompts_s for timing in timings)
+        lines.append(
+            f"Of that the untuned model takes about {duration(prompts_s)} to answer with "
+            f"{counted(spec.scoring.prompt.n_tried, 'prompt')} (scoring.prompt)."
+        )
     if spec.timeout is not None and total_s > spec.timeout:
         n_within = fmean(timing.n_trials_within(spec.timeout) for timing in timings)
         lines.append(

@@ -80,7 +80,7 @@ class RunningPicture:
         parts = []
         if standing is not None and standing.best is not None and state.best_score is not None:
             parts.append(f"best: trial {standing.best} {state.best_score:.4f}")
-        if standing is not None and (then := then_text(standing.again_left, standing.test_left)):
+        if standing is not None and (then := then_text(standing)):
             parts.append(f"then {then}")
         if parts:
             yield fit_line(Text("; ".join(parts), style="dim"), width)

@@ -13,7 +13,7 @@ from rich.table import Table
 from hawsweep.layout import ADAPTER_DIR
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
-from hawsweep.study.baselines import score_of
+from hawsweep.study.baselines import prompt_text, score_of
 from hawsweep.study.place import printable
 from hawsweep.text import (
     clock,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hawsweep.results.leaderboard import StudyRow, TrialRow
     from hawsweep.results.study_results import EndOfStudy
     from hawsweep.results.verdict import Verdict
+    from hawsweep.results.what_is_left import Remaining
     from hawsweep.running.status import Status
 
 
@@ -256,7 +257,9 @@ def test_text(test: Mapping[str, Any] | None) -> str:
         f"Test split ({counted(test['n_prompts'], 'prompt')}): trial {test['trial_number']} "
         f"[bold]{score_of(tuned):.4f}[/bold], untuned {score_of(base):.4f}"
     )
-    text += "" if few_shot is None else f", with examples {score_of(few_shot):.4f}"
+    if few_shot is not None:
+        prompt = prompt_text(few_shot) if few_shot.get("instruction") else "examples"
+        text += f", with {prompt} {score_of(few_shot):.4f}"
     text += (
         f"; chrF {tuned['chrf']:.1f}, untuned {base['chrf']:.1f}; BLEU {tuned['bleu']:.1f}, "
         f"untuned {base['bleu']:.1f}"
@@ -315,7 +318,7 @@ def left_lines(status: "Status") -> list[RenderableType]:
         next_line = "Next: "
     else:
         to_go = f"{standing.trials_left} to go" if standing.trials_left else ""
-        then = then_text(standing.again_left, standing.test_left)
+        then = then_text(standing)
         rest = ", then ".join(each for each in (to_go, then) if each)
         about = "" if takes is None else f", about {duration(takes)}"
         lines, next_line = [f"{done}; left: {rest}{about}."], "Go on: "
@@ -328,10 +331,13 @@ def left_lines(status: "Status") -> list[RenderableType]:
     return ["", *(Text(line, overflow="fold") for line in lines)] if lines else []
 
 
-def then_text(again_left: int, test_left: bool) -> str:
+def then_text(standing: "Remaining") -> str:
     """The work after the trials."""
-    runs = f"{counted(again_left, 'run')} with new seeds" if again_left else ""
-    return " and ".join(each for each in (runs, "the test split" if test_left else "") if each)
+    again_left = standing.again_left
+    parts = [f"{counted(again_left, 'run')} with new seeds"] if again_left else []
+    parts += ["the test split"] if standing.test_left else []
+    parts += ["the questions of retention"] if standing.retention_left else []
+    return " and ".join(parts)
 
 
 def _commands(commands: Iterable[str], options: Sequence[str]) -> list[str]:

@@ -45,6 +45,25 @@ def trial_picture(described: Mapping[str, Any], width: int) -> RenderableType:
     return Group(*parts, "", make_grid(rows))
 
 
+def base_picture(described: Mapping[str, Any]) -> RenderableType:
+    """The untuned model with each of its prompts, by ``one_trial.describe_base``."""
+    table = make_table("prompt | >score | >95 % | ", dropped=("95 %",))
+    prompts = described["prompts"]
+    for each in sorted(prompts, key=lambda each: -each["score"]):
+        is_best = each["is_chosen"] and (each["n_examples"] or each["instruction"])
+        table.add_row(
+            escape(each["label"]),
+            f"{each['score']:.4f}",
+            score_range(each["low"], each["high"], is_short=False),
+            "baseline" if is_best else "",
+            style="bold" if is_best else "",
+        )
+    head = Text(f"The untuned model of {described['study']}, on the validation prompts")
+    numbered = enumerate(described["instructions"], 1)
+    rows = [(f"instruction {n}", escape(shorten(text))) for n, text in numbered]
+    return Group(head, "", table, "", make_grid(rows)) if rows else Group(head, "", table)
+
+
 def _settings(described: Mapping[str, Any]) -> Table:
     rows = [(escape(key), escape(setting(value))) for key, value in described["settings"].items()]
     if plan := described["plan"]:

@@ -1,0 +1,55 @@
+"""When a sweep gives up: failures, or settings that do not fit, many in a row."""
+
+from hawsweep.errors import MemoryBudgetError, WorkerError
+from hawsweep.study.faults import DISPLAY_HELP, Kind
+from hawsweep.study.place import Place
+
+MAX_FAILURES_IN_A_ROW = 3
+# Until a display falls asleep, which its owner allows after minutes.
+_MAX_WATCHDOGS_IN_A_ROW = 20
+MAX_INFEASIBLE_IN_A_ROW = 50
+
+
+class Failures:
+    """Counts them, without a successful trial in between."""
+
+    def __init__(self, name: str, place: Place) -> None:
+        self._name, self._place = name, place
+        self._failures: list[Kind] = []
+        self._n_infeasible = 0
+
+    def count(self, kind: Kind | None, reason: str) -> None:
+        """Count how a trial or worker ended.
+
+        Args:
+            kind: Of its fault; None without one.
+
+        Raises:
+            WorkerError: These are too many.
+        """
+        same = kind is not None and all(before == kind for before in self._failures)
+        self._failures = [] if kind is None else [*(self._failures if same else []), kind]
+        is_watchdog = kind == "watchdog"
+        if len(self._failures) >= (
+            _MAX_WATCHDOGS_IN_A_ROW if is_watchdog else MAX_FAILURES_IN_A_ROW
+        ):
+            raise WorkerError(
+                f"{len(self._failures)} failures in a row, the last: {reason}. "
+                f"Finished trials are kept. {f'{DISPLAY_HELP} ' if is_watchdog else ''}"
+                f"Look at {self._place.study_dir(self._name)} for worker-*.log and "
+                "trials/*/log.txt, "
+                "then go on with the same command."
+            )
+
+    def count_infeasible(self, *, is_infeasible: bool) -> None:
+        """Count whether a trial did not fit.
+
+        Raises:
+            MemoryBudgetError: These are too many.
+        """
+        self._n_infeasible = self._n_infeasible + 1 if is_infeasible else 0
+        if self._n_infeasible >= MAX_INFEASIBLE_IN_A_ROW:
+            raise MemoryBudgetError(
+                f"{self._n_infeasible} proposals in a row do not fit into memory. Narrow the "
+                f"search, or raise memory.budget; `hawsweep plan {self._name}` shows what fits."
+            )

@@ -1,0 +1,113 @@
+"""The untuned model's prompts: chosen by the validation prompts, and asked again on the test's."""
+
+import json
+
+import pytest
+from trial_bench import FixedScorer, judged
+
+from hawsweep.data.records import Record
+from hawsweep.errors import DataError
+from hawsweep.trial.measure_base import measure_base, score_test
+from hawsweep.trial.prompts import Prompt, instructed, pick
+
+INSTRUCTIONS = ["Say it in English.", "{prompt} In English:"]
+PAIR = {"prompt": "Aloha", "completion": "Hello"}
+CHAT = {
+    "messages": [
+        {"role": "system", "content": "Translate."},
+        {"role": "user", "content": "Aloha"},
+        {"role": "assistant", "content": "Hello"},
+    ]
+}
+
+
+class Prefers(FixedScorer):
+    """Scores a prompt by what is in it; ``asked`` has the splits' questions as they were put."""
+
+    def score(self, loaded, records, on_batch):
+        self.asked.append([[each["content"] for each in record.messages] for record in records])
+        texts = self.asked[-1][0]
+        is_second = texts[-2].endswith("In English:")
+        n_examples = sum(text.endswith("In English:") for text in texts) - 1
+        return judged([0.7 + 0.01 * n_examples if is_second else 0.4 for _ in records])
+
+
+def contents(record):
+    return [each["content"] for each in record.messages]
+
+
+def test_instruction_is_a_system_message_or_around_each_question():
+    chat, pair = Record(CHAT), Record(PAIR)
+    assert contents(instructed(chat, INSTRUCTIONS[0])) == [INSTRUCTIONS[0], "Aloha", "Hello"]
+    assert contents(instructed(pair, INSTRUCTIONS[0])) == [INSTRUCTIONS[0], "Aloha", "Hello"]
+    asked = ["Aloha In English:", "Hello"]
+    assert contents(instructed(chat, INSTRUCTIONS[1])) == ["Translate.", *asked]
+    assert contents(instructed(pair, INSTRUCTIONS[1])) == asked
+    assert instructed(chat, "") is chat
+
+
+def test_examples_are_instructed_as_the_question_is():
+    shown = Record({"prompt": "ʻAe", "completion": "Yes"})
+    prompt = Prompt((shown,), 2, INSTRUCTIONS[1])
+    asked = prompt.of(Record(PAIR))
+    assert contents(asked) == ["ʻAe In English:", "Yes", "Aloha In English:", "Hello"]
+    assert asked.reference == "Hello"
+    assert prompt.about == {"n_examples": 1, "instruction": 2}
+    assert Prompt((shown,)).about == {"n_examples": 1}
+
+
+def test_each_prompt_is_tried_on_the_validation_prompts_and_the_best_tested(sweep, tmp_path):
+    made = sweep(
+        scoring={"prompt": {"examples": [0, 1, 2], "instructions": INSTRUCTIONS}},
+        train={"max_seq_length": 512},
+    )
+    context = made.context
+    tried = [(each.number, len(each.examples)) for each in context.prompts]
+    # With no example and the data's own prompt it is the base.
+    assert tried == [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]
+    assert len(tried) == made.spec.scoring.prompt.n_tried
+    context.scorer = Prefers()
+    found = measure_base(context, tmp_path / "base")["few_shot"]
+    assert {len(asked) for asked in context.scorer.asked} == {len(context.valid_prompts)}
+    assert (found["n_examples"], found["instruction"], found["score"]) == (2, 2, 0.72)
+    assert [each["score"] for each in found["tried"]] == [0.4] * 5 + [0.7, 0.71, 0.72]
+    assert found["tried"][2] == {
+        "n_examples": 0, "instruction": 1, "score": 0.4, "low": 0.4, "high": 0.6,
+    }  # fmt: skip
+    kept = (tmp_path / "base" / "few_shot_samples.jsonl").read_text().splitlines()
+    assert json.loads(kept[0])["score"] == 0.72
+
+    trial, folder, _ = made.run()
+    scores = score_test(context, trial, folder / "adapters", found)
+    _, few_shot, tuned = context.scorer.asked[-3:]
+    assert len(few_shot) == len(context.test_prompts)
+    assert all(texts[-2].endswith("In English:") for texts in few_shot)
+    assert len(few_shot[0]) == len(tuned[0]) + 4  # two examples
+    assert scores["few_shot"].score == 0.72
+    assert scores["trial"].score == 0.4  # asked with the data's own prompt
+
+
+def test_prompts_that_room_makes_alike_are_tried_once(sweep):
+    asked = {"examples": [0, 8, 9], "instructions": INSTRUCTIONS[:1]}
+    prompts = sweep(scoring={"prompt": asked}, train={"max_seq_length": 96}).context.prompts
+    found = [(each.number, len(each.examples)) for each in prompts]
+    assert len(found) < 5
+    assert len(set(found)) == len(found)
+    assert max(n for _, n in found) < 8
+    assert sweep(scoring={"prompt": {"examples": [0]}}).context.prompts == []
+
+
+def test_longer_question_is_asked_with_the_instruction_chosen():
+    shown = Record(PAIR)
+    prompts = [Prompt((shown,)), Prompt((), 1, "One."), Prompt((shown,), 1, "One.")]
+    assert pick(prompts, {"n_examples": 4, "instruction": 1}) is prompts[2]
+    assert pick(prompts, {"n_examples": 0, "instruction": 1}) is prompts[1]
+    assert pick(prompts, {}) is prompts[0]
+
+
+def test_instruction_that_the_template_does_not_show_is_refused(sweep, tiny_model, monkeypatch):
+    monkeypatch.setattr(type(tiny_model.template), "shows_system", False)
+    assert sweep(scoring={"prompt": {"instructions": INSTRUCTIONS[1]}}).context.prompts
+    told = r"scoring\.prompt\.instructions\[0\] is a system message, which .* does not show\. Write"
+    with pytest.raises(DataError, match=told):
+        sweep(scoring={"prompt": {"instructions": INSTRUCTIONS}})
