@@ -80,6 +80,16 @@ def test_watcher_that_was_away_judges_nobody():
     assert expired == {"a"}
 
 
+def test_database_that_was_away_for_nearly_two_minutes_costs_no_living_host_its_trial(monkeypatch):
+    monkeypatch.setenv("HAWSWEEP_LEASE_S", "20")
+    clock = Clock()
+    watched = Watched(clock)
+    watched.look({"a": 1})
+    for away_s in (18, 110, 10):  # it is raised again 20 s after the first answer, at the latest
+        clock.s += away_s
+        assert watched.look({"a": 1}) == set()
+
+
 def wait_until(holds, seconds=10):
     deadline = time.monotonic() + seconds
     while not holds():

@@ -63,7 +63,7 @@ class Watched(Generic[K]):
         After a time in which this process did not look, all count as just raised.
         """
         now = self._clock()
-        was_away = now - self._looked > max(expire_s(), _LOOKS_S)
+        was_away = now - self._looked > max(expire_s() / 2, _LOOKS_S)
         self._looked, before = now, self._seen
         self._seen = {
             key: before[key]
