@@ -5,6 +5,7 @@ from collections import Counter
 from functools import partial
 
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from storage_servers import postgres, serving_storage
 
@@ -89,8 +90,11 @@ def test_hosts_that_ask_at_once_get_different_settings_and_no_more_than_asked(
         host.join(60)
         assert host.exitcode == 0
     assert sorted(each for each in got if each is not None) == list(range(n_begun))
-    trials = load_study(open_storage(place), "s").get_trials()
+    trials = study.get_trials()
     assert [trial.state for trial in trials] == [TrialState.RUNNING] * n_begun
     settings = Counter(tuple(sorted(trial.params.items())) for trial in trials)
     assert len(settings) == n_begun
     assert all(trial.params.keys() == SPEC.search.keys() for trial in trials)
+    if isinstance(storage, RDBStorage):  # else its connections outlive the server
+        storage.remove_session()
+        storage.engine.dispose()

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from hawsweep.errors import StudyBusyError
 from hawsweep.machine.processes import identity
-from hawsweep.study.attributes import LEASE, REASON, REPEATS, SUPERVISOR, WORKER
+from hawsweep.study.attributes import LEASE, REASON, REPEATS, SUPERVISOR, TURN, WORKER
 from hawsweep.study.leases import (
     Leader,
     Watched,
@@ -78,6 +78,16 @@ def test_watcher_that_was_away_judges_nobody():
         clock.s += RAISE_S
         expired = watched.look({"a": 1})
     assert expired == {"a"}
+
+
+def test_database_that_was_away_for_nearly_two_minutes_costs_no_living_host_its_trial(monkeypatch):
+    monkeypatch.setenv("HAWSWEEP_LEASE_S", "20")
+    clock = Clock()
+    watched = Watched(clock)
+    watched.look({"a": 1})
+    for away_s in (18, 110, 10):  # it is raised again 20 s after the first answer, at the latest
+        clock.s += away_s
+        assert watched.look({"a": 1}) == set()
 
 
 def wait_until(holds, seconds=10):
@@ -197,3 +207,28 @@ def test_one_process_at_a_time_has_its_turn(studies):
     for thread in threads:
         thread.join(60)
     assert most == [1] * (4 * n_turns)
+
+
+def test_a_process_that_was_killed_in_its_turn_is_passed_by_one_at_a_time(studies, monkeypatch):
+    monkeypatch.setattr("hawsweep.study.leases._TURN_S", 0.6)
+    monkeypatch.setattr("hawsweep.study.leases._POLL_S", 0.01)
+    studies().set_user_attr(f"{TURN}killed", [False, 1, 0])
+    inside, most = [], []
+
+    def run(name):
+        with turn(studies(), name):
+            inside.append(name)
+            most.append(len(inside))
+            time.sleep(0.3)  # the last ones wait for longer than the killed one is waited for
+            inside.remove(name)
+
+    threads = [threading.Thread(target=run, args=(f"{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1] * 4
+    assert studies().user_attrs[f"{TURN}killed"][1] == 0
+    began = time.monotonic()
+    with turn(studies(), "next"):
+        assert time.monotonic() - began < 0.6

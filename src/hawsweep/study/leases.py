@@ -31,6 +31,8 @@ _POLL_S = 0.1
 _LOOKS_S = 10.0
 # In a turn: reading all trials and choosing settings takes seconds at most.
 _TURN_S = 30.0
+_NO_TURN = [False, 0, 0]
+_LONGEST_POLL_S, _LOOKS_A_BEAT = 2.0, 3
 
 
 def raise_s() -> float:
@@ -61,7 +63,7 @@ class Watched(Generic[K]):
         After a time in which this process did not look, all count as just raised.
         """
         now = self._clock()
-        was_away = now - self._looked > max(expire_s(), _LOOKS_S)
+        was_away = now - self._looked > max(expire_s() / 2, _LOOKS_S)
         self._looked, before = now, self._seen
         self._seen = {
             key: before[key]
@@ -237,32 +239,48 @@ def turn(confirming: optuna.Study, name: str) -> Iterator[None]:
     Optuna's storages have no lock, and no compare-and-set of an attribute. Lamport's bakery
     algorithm takes registers that are read and written ("A new solution of Dijkstra's concurrent
     programming problem", 1974): each takes a number above all others', and waits for the smaller
-    ones. A number that stands still for half a minute is of a process that has died.
+    ones. Who waits counts up a third value: a register that stands still for half a minute is of a
+    process that has died, and is cleared.
 
     Args:
         confirming: The study whose attributes are the registers; the study's own are shown.
         name: Of the register, one for each folder of studies.
     """
     key = f"{TURN}{name}"
-    confirming.set_user_attr(key, [True, 0])
-    number = 1 + max((n for _, n in _turns(confirming).values()), default=0)
-    confirming.set_user_attr(key, [False, number])
+    confirming.set_user_attr(key, [True, 0, 0])
+    number = 1 + max((n for _, n, _ in _turns(confirming).values()), default=0)
+    confirming.set_user_attr(key, [False, number, 0])
     try:
-        since: dict[str, tuple[list[Any], float]] = {}
-        while True:
-            now, others = time.monotonic(), _turns(confirming)
-            others.pop(key, None)
-            since = {
-                each: since[each] if each in since and since[each][0] == value else (value, now)
-                for each, value in others.items()
-                if value[0] or (value[1] and (value[1], each) < (number, key))
-            }
-            if all(now - began > _TURN_S for _, began in since.values()):
-                break
-            time.sleep(_POLL_S)
+        _wait_for_turn(confirming, key, number)
         yield
     finally:
-        confirming.set_user_attr(key, [False, 0])
+        confirming.set_user_attr(key, _NO_TURN)
+
+
+def _wait_for_turn(confirming: optuna.Study, key: str, number: int) -> None:
+    seen: dict[str, tuple[list[Any], float]] = {}
+    looked, beat = time.monotonic(), 0
+    while True:
+        others, now = _turns(confirming), time.monotonic()
+        others.pop(key, None)
+        was_away, looked = now - looked > _TURN_S / 2, now  # as while a database did not answer
+        seen = {
+            each: seen[each]
+            if each in seen and seen[each][0] == value and not was_away
+            else (value, now)
+            for each, value in others.items()
+            if value[0] or (value[1] and (value[1], each) < (number, key))
+        }
+        for each in [each for each, (_, since) in seen.items() if now - since > _TURN_S]:
+            confirming.set_user_attr(each, _NO_TURN)
+            del seen[each]
+        if not seen:
+            return
+        beat += 1
+        if beat % _LOOKS_A_BEAT == 0:
+            confirming.set_user_attr(key, [False, number, beat])
+        # Who waits for many looks less often: else a thousand would ask the database all the time.
+        time.sleep(min(_POLL_S * len(seen), _LONGEST_POLL_S))
 
 
 def register_of(place: Place) -> str:
