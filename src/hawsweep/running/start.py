@@ -346,8 +346,8 @@ def _record_start(
     confirming = open_confirmation(storage, study, spec)
     record_artifacts((study, confirming), spec.artifacts)
     for each in (study, confirming):
-        for number in reap_running(each, GONE):
-            listen(Event("reaped", values={"number": number}))
+        for number, end in reap_running(each, GONE).items():
+            listen(Event("reaped", values={"number": number, "reason": end.reason}))
     return confirming
 
 

@@ -275,9 +275,9 @@ class Supervisor:
             if time.monotonic() - since > _GRACE_S:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        for number in reap_running(self._study, GONE):
+        for number, end in reap_running(self._study, GONE).items():
             self._backups.note_change()
-            self._listen(Event("reaped", values={"number": number}))
+            self._listen(Event("reaped", values={"number": number, "reason": end.reason}))
         if not self._joins:
             for study, watched in self._elsewhere:
                 self._free(study, watched)

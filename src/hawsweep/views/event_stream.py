@@ -70,7 +70,7 @@ EVENTS: dict[str, dict[str, Any]] = {
     "test_start": {"number": int},
     "test_end": {"number": int | None},
     "died": {"reason": str},
-    "reaped": {"number": int},
+    "reaped": {"number": int, "reason": str},
     "exhausted": {"n_trials": int},
     "settled": {"gain": float, "asked": str},
     "extended": {"n_trials": int, "timeout_s": float | None},

@@ -112,10 +112,7 @@ def _died(values: Mapping[str, Any]) -> list[str]:
 
 
 def _reaped(values: Mapping[str, Any]) -> list[str]:
-    return [
-        f"[yellow]trial {values['number']} was left running by a worker that is gone: it goes "
-        "on[/yellow]"
-    ]
+    return [f"[yellow]trial {values['number']} was left running: {values['reason']}[/yellow]"]
 
 
 def _exhausted(values: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,199 @@
+"""Counters that are raised and watched: of trials, of the process that leads a study, of turns."""
+
+import threading
+import time
+from contextlib import ExitStack
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from hawsweep.errors import StudyBusyError
+from hawsweep.machine.processes import identity
+from hawsweep.study.attributes import LEASE, REASON, REPEATS, SUPERVISOR, WORKER
+from hawsweep.study.leases import (
+    Leader,
+    Watched,
+    count_running,
+    counters,
+    elsewhere,
+    leader_of,
+    leading,
+    leased,
+    silent,
+    turn,
+)
+from hawsweep.study.place import Place
+from hawsweep.study.queue import end_failed
+from hawsweep.study.storage import open_storage
+
+ELSEWHERE = {"host": "studio-2", "machine": "abc@studio-2", "boot": "b", "pid": 7, "started": 1.0}
+RAISE_S = 0.05
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setenv("HAWSWEEP_LEASE_S", str(RAISE_S))
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """Gives the same study as another process opens it."""
+    place = Place(tmp_path)
+
+    def opened():
+        storage = open_storage(place, create=True)
+        return optuna.create_study(storage=storage, study_name="s", load_if_exists=True)
+
+    opened()
+    return opened
+
+
+class Clock:
+    def __init__(self):
+        self.s = 0.0
+
+    def __call__(self):
+        return self.s
+
+
+def test_counter_that_stands_still_expires_by_the_watchers_own_clock():
+    clock = Clock()
+    watched, n = Watched(clock), 0
+    for _ in range(20):
+        clock.s += RAISE_S
+        n += clock.s < 10 * RAISE_S  # "b" is raised at first only
+        expired = watched.look({"a": clock.s, "b": n})
+    assert expired == {"b"}
+    assert watched.look({"a": 0}) == set()  # one that is gone is watched no more
+
+
+def test_watcher_that_was_away_judges_nobody():
+    clock = Clock()
+    watched = Watched(clock)
+    watched.look({"a": 1})
+    clock.s += 100
+    assert watched.look({"a": 1}) == set()
+    for _ in range(7):
+        clock.s += RAISE_S
+        expired = watched.look({"a": 1})
+    assert expired == {"a"}
+
+
+def wait_until(holds, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def begin(study, owner):
+    trial = study.ask()
+    trial.set_user_attr(WORKER, owner)
+    return trial.number
+
+
+def test_running_trial_is_raised_until_its_end(studies):
+    study, other = studies(), studies()
+    number, lost = begin(study, identity()), threading.Event()
+
+    def counter():
+        return other.get_trials(deepcopy=False)[number].user_attrs.get(LEASE, 0)
+
+    with leased(study, number, lost.set):
+        wait_until(lambda: counter() >= 3)
+        assert not lost.is_set()
+        other.tell(number, state=TrialState.FAIL)
+        assert lost.wait(10)
+    last = counter()
+    time.sleep(4 * RAISE_S)
+    assert counter() == last
+
+
+def test_trial_of_a_lost_machine_is_freed_and_tried_again(studies):
+    study = studies()
+    here, there = begin(study, identity()), begin(study, ELSEWHERE)
+    study.ask()  # of another program
+    trials = study.get_trials(deepcopy=False)
+    assert count_running(trials) == 2
+    assert elsewhere(trials).keys() == {there}
+    assert counters(study).keys() == {there}
+    end = end_failed(study, there, silent(ELSEWHERE))
+    assert end.reason == "studio-2 was not heard of for 1 s; its settings are tried again"
+    ended, again = study.get_trials(deepcopy=False)[there], study.get_trials(deepcopy=False)[-1]
+    assert (ended.state, ended.user_attrs[REASON]) == (TrialState.FAIL, end.reason)
+    assert (again.state, again.user_attrs[REPEATS]) == (TrialState.WAITING, there)
+    with pytest.raises(ValueError, match="Cannot tell a FAIL trial"):  # the machine returns
+        study.tell(there, 0.5)
+    assert study.get_trials(deepcopy=False)[here].state == TrialState.RUNNING
+
+
+def test_one_process_leads(studies):
+    study, other, said = studies(), studies(), []
+    with leading(study, "hawsweep worker s", said.append) as taken_over:
+        assert leader_of(other)["pid"] == identity()["pid"]
+        assert Leader(other).lives()
+        with (
+            pytest.raises(StudyBusyError, match="Run trials of it here, too: `hawsweep worker s`"),
+            leading(other, "hawsweep worker s", said.append),
+        ):
+            pass
+        assert not taken_over.is_set()
+    assert said == []
+    assert leader_of(other) is None
+    assert not Leader(other).lives()
+
+
+def test_leader_on_another_machine_that_is_raised_is_left(studies):
+    study, other, said = studies(), studies(), []
+    with ExitStack() as held:
+        done = threading.Event()
+        held.callback(done.set)
+
+        def run():
+            n = 0
+            while not done.is_set():
+                n += 1
+                other.set_user_attr(SUPERVISOR, {**ELSEWHERE, "n": n})
+                done.wait(RAISE_S)
+
+        other.set_user_attr(SUPERVISOR, {**ELSEWHERE, "n": 0})
+        threading.Thread(target=run, daemon=True).start()
+        with pytest.raises(StudyBusyError, match="by process 7 on studio-2"):
+            held.enter_context(leading(study, "hawsweep worker s", said.append))
+        assert Leader(study).lives()
+    assert said == ["studio-2 runs this study, or was lost: whether it does is known in 1 s"]
+
+
+def test_lead_of_a_lost_machine_is_taken_over(studies):
+    study, other, said = studies(), studies(), []
+    study.set_user_attr(SUPERVISOR, {**ELSEWHERE, "n": 5})
+    leader = Leader(other)
+    assert leader.lives()
+    with leading(study, "hawsweep worker s", said.append) as taken_over:
+        assert leader_of(other)["host"] != "studio-2"
+        assert len(said) == 1
+        # The lost one was asleep, and goes on.
+        other.set_user_attr(SUPERVISOR, {**ELSEWHERE, "n": 6})
+        assert taken_over.wait(10)
+    assert leader_of(other)["host"] == "studio-2"  # what is another's is not ended
+
+
+def test_one_process_at_a_time_has_its_turn(studies):
+    inside, most, n_turns = [], [], 5
+
+    def run(name):
+        confirming = studies()
+        for _ in range(n_turns):
+            with turn(confirming, name):
+                inside.append(name)
+                most.append(len(inside))
+                time.sleep(0.01)
+                inside.remove(name)
+
+    threads = [threading.Thread(target=run, args=(f"{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1] * (4 * n_turns)
