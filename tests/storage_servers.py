@@ -5,6 +5,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,20 +38,16 @@ def serving_storage(url):
 class Postgres:
     """A PostgreSQL server of its own, on a port of loopback; the user ``me`` needs no password."""
 
-    def __init__(self, folder):
+    def __init__(self):
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
         if not found and shutil.which("initdb") is None:
             pytest.skip("PostgreSQL is not installed")
         pytest.importorskip("psycopg")
         self._programs = found[-1].parent if found else Path(shutil.which("initdb")).parent
-        # It does not run as root, and another user cannot enter pytest's folders.
+        # It does not run as root, and pytest closes its folders to other users at each start.
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-        self._data = folder / "postgres"
-        self._data.mkdir(parents=True)
+        self._data = Path(tempfile.mkdtemp(prefix="hawsweep-postgres-"))
         if self._user is not None:
-            for each in (self._data, *self._data.parents):
-                if each.owner() == "root" and each.stat().st_mode & 0o077 == 0:
-                    each.chmod(0o711)
             os.chown(self._data, self._user.pw_uid, self._user.pw_gid)
         self.port = free_port()
         self._run("initdb", "-A", "trust", "-U", "me", "-D", self._data, "--no-sync")
@@ -76,9 +73,10 @@ class Postgres:
 
 
 @contextmanager
-def postgres(folder):
-    server = Postgres(folder)
+def postgres():
+    server = Postgres()
     try:
         yield server
     finally:
         server.stop()
+        shutil.rmtree(server._data)

@@ -20,8 +20,8 @@ from harness import N_THREADS, Lab
 _SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 _TESTS, _SRC = Path(__file__).parents[1], Path(__file__).parents[2] / "src"
 _NUMBERS = itertools.count(1)
-# Loses its lease after six times as many seconds.
-LEASE_S = 5
+# A trial's lease is lost after six times as many seconds.
+RAISE_S = 5
 SSHD = """
 Port 22
 HostKey {folder}/host_key
@@ -90,7 +90,7 @@ class Machine:
         (self.folder / "machine-id").write_text(uuid.uuid4().hex)
         environment = {
             "HAWSWEEP_STUDIES_DIR": str(self.folder / "studies"),
-            "HAWSWEEP_LEASE_S": str(LEASE_S),
+            "HAWSWEEP_LEASE_S": str(RAISE_S),
             "PYTHONPATH": str(_SRC),
             **N_THREADS,
             **environment,
@@ -236,7 +236,7 @@ class Room:
 
     def lab(self, **changes):
         """The folder where sweeps start."""
-        return Lab(self._home, self._model_dir, self._data_dir, **changes)
+        return Lab(self._home, self._model_dir, self._data_dir, **{"keep": "all", **changes})
 
     def start(self, lab, hosts, *options, **environment):
         """Start the sweep with hosts."""
@@ -245,7 +245,7 @@ class Room:
             **N_THREADS,
             "PATH": f"{self.venv}/bin:{os.environ['PATH']}",
             "PYTHONPATH": str(_SRC),
-            "HAWSWEEP_LEASE_S": str(LEASE_S),
+            "HAWSWEEP_LEASE_S": str(RAISE_S),
             **environment,
         }
         started = Starter(lab, hosts, environment, *options)
