@@ -5,6 +5,8 @@ import pytest
 from judged_study import record
 from reported_study import answers, write_samples
 
+from hawsweep.export.model_card import card
+from hawsweep.notes.note import study_note
 from hawsweep.results.retention import retention_of
 from hawsweep.results.verdict import judge_study
 from hawsweep.study.confirm import winner
@@ -75,6 +77,15 @@ def test_verdict_and_report_say_it_beside_what_a_prompt_moves(tmp_path):
     assert sentence in verdict.sentences
     assert verdict.retention.sentence() == sentence
     assert sentence in make_report(study, place).said
+    words = "on 40 everyday questions it loses 50"
+    assert words in study_note(study, place, ended=True).body
+    told = card(study, place, winner(study))
+    assert words in told
+    assert "may have lost, beyond what is said above;" in told
+    study.set_user_attr("retention", None)
+    assert "abilities of the base that this model may have lost;" in card(
+        study, place, winner(study)
+    )
 
 
 def test_answers_of_another_trial_or_other_questions_say_nothing(tmp_path):

@@ -21,7 +21,7 @@ from hawsweep.layout import CONFIRM_SUFFIX
 from hawsweep.machine.processes import supervisor_of
 from hawsweep.notes.annotate import annotate_study
 from hawsweep.notes.attachments import REPORT
-from hawsweep.study.attributes import BASE, CONFIRMED, SPEC
+from hawsweep.study.attributes import BASE, CONFIRMED, RETENTION, SPEC
 from hawsweep.study.optuna_door import storage_of, study_id
 from hawsweep.study.place import Place
 from hawsweep.study.study import load_study
@@ -61,7 +61,7 @@ class Refresher:
             study_id(study),
             [trial.state.value for trial in trials],
             sum(len(trial.intermediate_values) for trial in trials),
-            [study.user_attrs.get(key) for key in (BASE, CONFIRMED)],
+            [study.user_attrs.get(key) for key in (BASE, CONFIRMED, RETENTION)],
             read_test(study),
             ended,
             (folder / REPORT.path).is_file(),
