@@ -281,7 +281,7 @@ def test_converter_comes_next_only_for_full_weights(made, quantized_dir):
     with_peft = replace(exported, parts=(*exported.parts, peft))
     again = f"hawsweep export tiny --trial 0 {at} --peft --dequantize --force"
     assert again in next_commands(with_peft, "Aloha.")
-    said = " ".join(str(each) for each in export_picture(exported, commands).renderables)
+    said = " ".join(str(each) for each in export_picture(exported).renderables)
     assert "fused/ was quantized again, which rounds the adapter away in part" in said
     config.pop("quantization", None)
     (folder / "config.json").write_text(json.dumps(config))

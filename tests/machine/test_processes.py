@@ -16,6 +16,7 @@ from hawsweep.machine.processes import (
     is_alive_here,
     is_dead_here,
     is_here,
+    machine_id,
     supervising,
     supervisor_of,
 )
@@ -76,6 +77,17 @@ def test_number_that_another_process_has_now_is_a_dead_one():
 def test_container_beside_this_one_has_other_numbers_of_processes():
     boot, _, _ = identity()["boot"].partition(" ")
     assert not is_here({**identity(), "boot": f"{boot} pid:[1]"})
+
+
+@pytest.mark.parametrize("content", [None, "", "uninitialized\n"])
+def test_machine_without_an_id_is_not_told_by_its_name(tmp_path, content):
+    if content is not None:
+        (tmp_path / "machine-id").write_text(content)
+    assert machine_id(tmp_path) == ""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "machine-id").write_text("0123\n")
+    assert machine_id(tmp_path / "other").endswith(f"@{os.uname().nodename}")
+    assert not is_here({**identity(), "machine": "", "boot": "another"})
 
 
 def test_copy_of_this_machine_is_another_one():

@@ -89,11 +89,12 @@ def export(
         fetch_files(study, place, asked["trial_number"])
         target = None if upload_repo is None else check_target(upload_repo, private=private)
         exported = export_trial(study, place, Request(**asked, target=target), spinner.update)
-    from hawsweep.views.terminal.export import export_picture, next_commands
+    from hawsweep.views.terminal.export import export_picture, next_commands, places_picture
 
     commands = next_commands(exported, exported.example, place.options)
     if as_json:
         content = {**asdict(exported), "folder": str(exported.folder), "next": commands}
         print_json(content)
         return
-    console.print(export_picture(exported, commands), soft_wrap=True)
+    console.print(export_picture(exported))
+    console.print(places_picture(exported, commands), soft_wrap=True)

@@ -88,7 +88,7 @@ def machine_id(etc: Path = Path("/etc")) -> str:
     """An id of the machine that outlives its starts; empty if the system has none.
 
     It is made of the system's, which is nobody else's business (machine-id(5)). On Linux it has the
-    host's name, which copies of a machine have of their own.
+    host's name, which copies of a machine have of their own; the name alone does not tell.
     """
     if platform.system() == "Darwin":
         return _hidden(mac.machine_id())
@@ -96,7 +96,8 @@ def machine_id(etc: Path = Path("/etc")) -> str:
         known = (etc / "machine-id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         known = ""
-    return f"{_hidden(known)}@{os.uname().nodename}"
+    is_known = known not in ("", "uninitialized")  # as systemd writes for the first start
+    return f"{_hidden(known)}@{os.uname().nodename}" if is_known else ""
 
 
 def _hidden(known: str | None) -> str:

@@ -172,8 +172,6 @@ def join_sweep(
     missing = missing_trackers(spec)
     installed = tuple(each for each in spec.report_to if each not in missing)
     spec = spec.model_copy(update={"report_to": installed})
-    if not tied:
-        study.set_user_attr(STOP, None)
     with ExitStack() as held:
         held.enter_context(_optuna_quiet())
         held.enter_context(storage_faults_told(place))
@@ -193,6 +191,8 @@ def join_sweep(
             where = "If it is elsewhere on this machine, --model PATH and --data PATH say where."
             raise type(fault)(f"{fault} {where}") from fault
         check_same_here(study, prints)
+        if not tied:
+            study.set_user_attr(STOP, None)
         _, shares = _resolve(spec, place, paths, _preparing(listen))
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
         presence = held.enter_context(watching(place, name))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from hawsweep.export.export import Exported
 
 
-def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
-    """The parts with their checks, then the commands."""
+def export_picture(exported: "Exported") -> RenderableType:
+    """The parts with their checks."""
     table = make_table(
         " | >MB | >score | >identical | >nearly | ~", dropped=("nearly", "identical", "MB")
     )
@@ -52,8 +52,12 @@ def export_picture(exported: "Exported", commands: list[str]) -> RenderableType:
             "dequantized fused model keep all of it."
         )
         lines.append(Text(rounded, style="yellow"))
-    # Not a table: its cells would be folded, and a command copied from it broken.
-    lines += ["", Text(f"Folder  {exported.folder}")]
+    return Group(*lines)
+
+
+def places_picture(exported: "Exported", commands: list[str]) -> RenderableType:
+    """The folder and the next commands, to be printed without breaks, which would be copied."""
+    lines: list[RenderableType] = ["", Text(f"Folder  {exported.folder}")]
     files = "README.md, the model card" + (", and Modelfile" if exported.has_modelfile else "")
     lines.append(Text(f"        with {files}"))
     if exported.url is not None:
