@@ -1,10 +1,12 @@
 """The load of a trial on a study's database: queries and milliseconds of each part of its course,
-in a study of many trials.
+in a study of many trials; and how many trials workers on several hosts run beside each other.
 
 python tests/benchmarks/bench_hosts.py [--finished N ...] [--running N ...]
+python tests/benchmarks/bench_hosts.py --throughput
 """
 
 import argparse
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -18,6 +20,7 @@ from long_study import SPEC, make_study
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import event
+from storage_servers import postgres, serving_storage
 
 from hawsweep.machine.processes import identity
 from hawsweep.notes.annotate import annotate_trials
@@ -26,12 +29,14 @@ from hawsweep.running.supervisor import Supervisor
 from hawsweep.search.distributions import distributions
 from hawsweep.search.sampler import make_sampler
 from hawsweep.study.attributes import WORKER
-from hawsweep.study.confirm import open_confirmation
+from hawsweep.study.confirm import load_confirmation, open_confirmation
+from hawsweep.study.leases import leased, register_of, turn
 from hawsweep.study.optuna_door import storage_of, trial_id, trial_to_run
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
 from hawsweep.study.queue import ask
 from hawsweep.study.storage import open_storage
+from hawsweep.study.study import create_study, load_study
 
 _TRIALS = 3
 _EVALUATIONS = 5
@@ -83,7 +88,7 @@ def measure(folder: Path, n_finished: int, n_running: int) -> Load:
     load.watch(storage)
     load.watch(workers_storage)
     for _ in range(_TRIALS):
-        number = load.of("propose", lambda: _ask(study, place))
+        number = load.of("propose", lambda: _ask(study, confirming, place))
         load.of("work", supervisor._work)
         trial = load.of("begin", partial(trial_to_run, workers, number))
         for step in range(_EVALUATIONS):
@@ -97,9 +102,10 @@ def measure(folder: Path, n_finished: int, n_running: int) -> Load:
     return load
 
 
-def _ask(study, place):
+def _ask(study, confirming, place):
     space, make = distributions(SPEC.search), partial(make_sampler, SPEC)
-    return ask(study, make, space, place.study_dir("long"), identity(), 10**6, lambda _: None)
+    folder, turns = place.study_dir("long"), turn(confirming, register_of(place))
+    return ask(study, make, space, folder, identity(), 10**6, turns=turns)
 
 
 def _evaluate(study, trial, step):
@@ -111,13 +117,76 @@ def _evaluate(study, trial, step):
     trial.should_prune()
 
 
+def work(folder, url, n_trials, trial_s, at_once, seconds):
+    """A host: ask, sleep as if a trial trained, with its evaluations, and tell, so many times."""
+    place = Place(folder, url)
+    place.study_dir("long").mkdir(parents=True)
+    storage = open_storage(place, patient=True)
+    study, confirming = load_study(storage, "long"), load_confirmation(storage, "long", SPEC)
+    at_once.wait()
+    began = time.monotonic()
+    for _ in range(n_trials):
+        number = _ask(study, confirming, place)
+        trial = trial_to_run(study, number)
+        with leased(study, number, lambda: None):
+            for step in range(_EVALUATIONS):
+                time.sleep(trial_s / _EVALUATIONS)
+                _evaluate(study, trial, step)
+        study.tell(trial, 0.5)
+    seconds.put(time.monotonic() - began)
+
+
+def efficiency(folder: Path, url: str, n_hosts: int, trial_s: float, n_trials: int = 4) -> float:
+    """Trials per hour of some hosts, as a share of what they run without a database."""
+    place = Place(folder / "starter", url)
+    storage = open_storage(place, create=True)
+    study, _ = create_study(storage, place, "long", SPEC, {})
+    open_confirmation(storage, study, SPEC)
+    context = multiprocessing.get_context("spawn")
+    at_once, seconds = context.Barrier(n_hosts), context.Queue()
+    hosts = [
+        context.Process(
+            target=work, args=(folder / f"{n}", url, n_trials, trial_s, at_once, seconds)
+        )
+        for n in range(n_hosts)
+    ]
+    for host in hosts:
+        host.start()
+    longest_s = max(seconds.get(timeout=600) for _ in hosts)
+    for host in hosts:
+        host.join()
+    return n_trials * trial_s / longest_s
+
+
+def throughput(trial_s: float) -> None:
+    """Print a line for each number of hosts and storage."""
+    for n_hosts in (1, 2, 4):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            open_storage(Place(folder / "starter"), create=True)
+            with serving_storage(Place(folder / "starter").url) as url:
+                by_proxy = efficiency(folder, url, n_hosts, trial_s)
+        with tempfile.TemporaryDirectory() as name, postgres() as server:
+            by_server = efficiency(Path(name), server.url, n_hosts, trial_s)
+        print(
+            f"{n_hosts} hosts, trials of {trial_s:g} s: {by_proxy:.3f} of ideal by a proxy of "
+            f"SQLite, {by_server:.3f} by PostgreSQL",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Print a line for each number of trials that are finished, and that run."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--throughput", action="store_true")
+    parser.add_argument("--trial-s", type=float, default=20.0)
     parser.add_argument("--finished", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--running", type=int, nargs="+", default=[4, 100])
     asked = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if asked.throughput:
+        throughput(asked.trial_s)
+        return
     for n_finished in asked.finished:
         for n_running in asked.running:
             with tempfile.TemporaryDirectory() as folder:
