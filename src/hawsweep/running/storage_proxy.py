@@ -72,7 +72,7 @@ def main() -> None:
     try:
         import grpc  # noqa: F401
     except ImportError:
-        sys.exit("the package grpcio is missing. Install it: pip install 'hawsweep[grpc]'")
+        sys.exit("the package grpcio is missing. Install it: in a clone, pip install '.[grpc]'")
     try:
         storage = open_storage(Place(Path(studies_dir), url), only_look=False)
     except HawsweepError as fault:
