@@ -13,7 +13,7 @@ from hawsweep.cli import main
 from hawsweep.data.load import count_by_source, load_data
 from hawsweep.errors import DataError
 from hawsweep.results.data_curve import PowerLaw
-from hawsweep.results.data_sources import DataSources, Source, Worth
+from hawsweep.results.data_sources import DataSources, SourceWorth, Worth
 from hawsweep.spec.sweep import DataSpec
 from hawsweep.views.json_schema import OUTPUTS
 
@@ -47,8 +47,10 @@ def test_loss_below_the_floor_is_reached_by_no_number():
 
 
 def test_worth_is_said_in_words():
-    largest = Source("book.csv", 2264, None)
-    by_hand = Source("hand.csv", 20, None, Worth(183.2, 121.0, 264.9), Worth(None, 4100.0, None))
+    largest = SourceWorth("book.csv", 2264, None)
+    by_hand = SourceWorth(
+        "hand.csv", 20, None, Worth(183.2, 121.0, 264.9), Worth(None, 4100.0, None)
+    )
     assert DataSources("pairs", 3, (largest, by_hand)).sentences() == [
         "20 of hand.csv alone are worth 180 (95 % 120 to 260) of book.csv, by validation loss.",
         "Beside all 2,264 of book.csv they are worth more than 4,100 more of it.",

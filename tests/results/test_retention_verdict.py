@@ -99,3 +99,14 @@ def test_answers_of_another_trial_or_other_questions_say_nothing(tmp_path):
     accepted = spec.retention.model_copy(update={"most": 0.6})
     tolerant = spec.model_copy(update={"retention": accepted})
     assert retention_of(study, place, tolerant, best).outcome == "kept"
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "outcome", "low", "high"),
+    [(8, 0.0, "not told", 0.0, 0.32), (40, 0.0, "kept", 0.0, 0.088), (8, 1.0, "lost", 0.68, 1.0)],
+)
+def test_answers_that_are_all_alike_have_an_interval(tmp_path, n, share, outcome, low, high):
+    study, place = kept(tmp_path, [share] * n)
+    found = retention_of(study, place, known_spec(study), winner(study))
+    assert (found.lost.mean, found.outcome) == (share, outcome)
+    assert (found.lost.low, found.lost.high) == pytest.approx((low, high), abs=0.005)

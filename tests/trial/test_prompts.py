@@ -103,6 +103,7 @@ def test_longer_question_is_asked_with_the_instruction_chosen():
     assert pick(prompts, {"n_examples": 4, "instruction": 1}) is prompts[2]
     assert pick(prompts, {"n_examples": 0, "instruction": 1}) is prompts[1]
     assert pick(prompts, {}) is prompts[0]
+    assert pick(prompts[1:], {"n_examples": 4}) == Prompt()  # not another instruction
 
 
 def test_instruction_that_the_template_does_not_show_is_refused(sweep, tiny_model, monkeypatch):

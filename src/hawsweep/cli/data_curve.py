@@ -1,5 +1,6 @@
 """``hawsweep data-curve``."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from hawsweep.views.terminal.console import make_console
 if TYPE_CHECKING:  # their import takes a second
     from optuna import Study
 
-    from hawsweep.spec.sweep import DataSpec
+    from hawsweep.results.data_curve import Source
 
 
 @click.command("data-curve")
@@ -69,6 +70,7 @@ def data_curve(
         curve_name,
         curve_spec,
         curve_trial,
+        n_measured,
         read_curve,
         sizes_of,
     )
@@ -81,15 +83,15 @@ def data_curve(
     study = load_study(storage, name)
     chosen, asked = curve_trial(study, trial), _sizes(sizes)
     study_name = study_name or curve_name(name, chosen.number)
-    if asked is None and study_name in study_names(storage):
-        asked = sizes_of(load_study(storage, study_name))
     again = [name, f"--trial={chosen.number}", f"--seeds={seeds}", f"--study={study_name}"]
     again += ["--sources"] * sources
     data = spec_of(study, place=place).data
 
-    def run(its_name: str, source: "tuple[tuple[DataSpec, ...], int] | None" = None) -> "Study":
+    def run(its_name: str, source: "Source | None" = None) -> "Study":
+        known = asked is None and its_name in study_names(storage)
+        sizes = sizes_of(load_study(storage, its_name)) if known else asked
         return run_companion(
-            curve_spec(study, chosen, place, asked, seeds, source),
+            curve_spec(study, chosen, place, sizes, seeds, source),
             its_name,
             place,
             plain=plain,
@@ -99,13 +101,19 @@ def data_curve(
             again=place.command("data-curve", *again),
         )
 
-    found = sources_of(data, name) if sources else []  # refused before anything is trained
+    found = sources_of(data, name) if sources else []
+    for source in found:  # refused before anything is trained
+        curve_spec(study, chosen, place, asked, seeds, source)
     whole = run(study_name)
     curve = read_curve(whole, name, chosen.number)
     told = None
     if sources:
-        runs = [run(f"{study_name}-{at}", source) for at, source in enumerate(found, 1)]
-        counts = [n for _, n in found]
+        n_valid = n_measured(whole, place)
+        runs = [
+            run(f"{study_name}-{at}", replace(source, n_valid=n_valid))
+            for at, source in enumerate(found, 1)
+        ]
+        counts = [source.n for source in found]
         told = read_sources(runs, whole, data, counts, name, chosen.number)
     if as_json:
         of_them = None if told is None else told.to_plain()

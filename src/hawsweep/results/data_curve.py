@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
+from hawsweep.layout import LOSSES_FILE
 from hawsweep.results.companion import SIZE, companion_spec
 from hawsweep.scoring.intervals import LEVEL, Interval
 from hawsweep.spec.space import Choices, apply_settings
@@ -96,6 +97,27 @@ class DataCurve:
             f"{loss.low:.4f} to {loss.high:.4f}), and to raise the score by {score.mean:.4f} "
             f"({score.low:.4f} to {score.high:.4f})."
         )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sweep's data with one data set alone to train on.
+
+    Attributes:
+        n: Its training records.
+        n_valid: Validation records of the loss, by default as many as its lengths ask for.
+    """
+
+    data: tuple[DataSpec, ...]
+    n: int
+    n_valid: int | None = None
+
+    def changes(self, spec: SweepSpec) -> dict[str, Any]:
+        """What it changes in a sweep."""
+        if self.n_valid is None:
+            return {"data": self.data}
+        known = spec.validation.model_dump(exclude_unset=True)
+        return {"data": self.data, "validation": {**known, "max_examples": self.n_valid}}
 
 
 class PowerLaw:
@@ -201,7 +223,7 @@ def curve_spec(
     place: Place,
     sizes: Sequence[int] | None,
     n_seeds: int,
-    source: tuple[tuple[DataSpec, ...], int] | None = None,
+    source: Source | None = None,
 ) -> SweepSpec:
     """The sweep that trains a trial's settings on parts of the data, each within the larger.
 
@@ -210,14 +232,14 @@ def curve_spec(
     Args:
         sizes: Numbers of training examples; all are added. By default up to five.
         n_seeds: How often each is trained.
-        source: One of ``data_sources.sources_of``, which may have too few examples for a curve.
+        source: The data set to train on, which may have too few examples for a curve.
 
     Raises:
         StudyError: There are too few examples, or a size is none.
     """
     spec = spec_of(study, trial)
     train = apply_settings(spec.train, trial.params)
-    data, n = source or ((), n_records(study, "train"))
+    n = n_records(study, "train") if source is None else source.n
     if source is not None and sizes is not None:
         sizes = [each for each in sizes if each <= n]
     chosen = sorted({*(_usual_sizes(n, train.batch_size) if sizes is None else sizes), n})
@@ -241,7 +263,7 @@ def curve_spec(
         description=f"How much data the settings of trial {trial.number} of {study.study_name} "
         "need.",
         train={"early_stopping_patience": patience},
-        **({"data": data} if data else {}),
+        **({} if source is None else source.changes(spec)),
     )
 
 
@@ -322,6 +344,15 @@ def loss_curve(study: optuna.Study) -> PowerLaw:
     """The curve of validation loss by size."""
     sizes, losses = zip(*lowest_losses(study), strict=True)
     return PowerLaw(sizes, losses)
+
+
+def n_measured(study: optuna.Study, place: Place) -> int | None:
+    """On how many validation records a study's losses were measured; None if that is gone."""
+    for _, trial in _runs(study):
+        path = place.trial_dir(study.study_name, trial.number) / LOSSES_FILE
+        if path.exists():
+            return len(np.load(path))
+    return None
 
 
 def _runs(study: optuna.Study) -> list[tuple[int, FrozenTrial]]:

@@ -12,6 +12,7 @@ from hawsweep.errors import StudyError
 from hawsweep.results.data_curve import (
     FEWEST_SIZES,
     DataCurve,
+    Source,
     loss_curve,
     lowest_losses,
     read_curve,
@@ -43,7 +44,7 @@ class Worth:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceWorth:
     """One of a sweep's data sets.
 
     Attributes:
@@ -67,7 +68,7 @@ class DataSources:
 
     study: str
     trial: int
-    sources: tuple[Source, ...]
+    sources: tuple[SourceWorth, ...]
 
     def to_plain(self) -> dict[str, Any]:
         """As plain values, for ``--json``."""
@@ -90,9 +91,9 @@ class DataSources:
         return said
 
 
-def sources_of(data: Sequence[DataSpec], name: str) -> list[tuple[tuple[DataSpec, ...], int]]:
-    """For each data set the data with it as the only source, and its number of training records.
-    The others keep their validation and test records.
+def sources_of(data: Sequence[DataSpec], name: str) -> list[Source]:
+    """For each data set the data with it as the only source. The others keep their validation and
+    test records.
 
     Raises:
         StudyError: There is one data set only.
@@ -110,7 +111,7 @@ def sources_of(data: Sequence[DataSpec], name: str) -> list[tuple[tuple[DataSpec
             for place, each in enumerate(data)
         )
 
-    return [(only(at), n) for at, n in enumerate(counts)]
+    return [Source(only(at), n) for at, n in enumerate(counts)]
 
 
 def read_sources(
@@ -130,21 +131,29 @@ def read_sources(
         name: Of the study with that trial.
 
     Raises:
-        StudyError: Fewer than three sizes of the largest source are complete.
+        StudyError: Fewer than three sizes of the largest source are complete, or the run on all
+            records of a source is not.
     """
+    for at, run in enumerate(runs):
+        if counts[at] not in {size for size, _ in lowest_losses(run)}:
+            raise StudyError(
+                f"The run on all {counts[at]:,} records of {data[at].path} is not complete. "
+                f"`hawsweep status {run.study_name}` shows why."
+            )
     order = sorted(range(len(data)), key=lambda at: -counts[at])
     largest = order[0]
     curve = read_curve(runs[largest], name, trial)  # refused where it is none
-    found = [Source(data[largest].path, counts[largest], curve)]
+    found = [SourceWorth(data[largest].path, counts[largest], curve)]
     for at in order[1:]:
         alone = worth(runs[largest], lowest_losses(runs[at]), counts[largest])
         beside = None
-        if len(data) == 2:  # else the rest of all is more than the largest
+        is_whole = sum(counts) in {size for size, _ in lowest_losses(whole)}
+        if len(data) == 2 and is_whole:  # of more, the rest is more than the largest
             beside = worth(
                 runs[largest], lowest_losses(whole), counts[largest], less=counts[largest]
             )
         of_it = read_curve(runs[at], name, trial) if _n_sizes(runs[at]) >= FEWEST_SIZES else None
-        found.append(Source(data[at].path, counts[at], of_it, alone, beside))
+        found.append(SourceWorth(data[at].path, counts[at], of_it, alone, beside))
     return DataSources(name, trial, tuple(found))
 
 

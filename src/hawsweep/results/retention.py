@@ -109,15 +109,16 @@ def retention_of(
 
 
 def _lost(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> Interval:
-    """With ends also where most answers lost everything or nothing, of which the bootstrap knows
-    none: values from 0 to 1 vary no more than shares do.
+    """With ends also where all or most answers lost everything or nothing, of which the bootstrap
+    knows none, or takes them for certain: values from 0 to 1 vary no more than shares do.
     """
     lost = (own - other) / own.mean()
     found = mean_interval(lost)
     shares = share_interval(float(np.clip(lost, 0, 1).sum()), len(lost))
-    low = found.low if math.isfinite(found.low) else shares.low
-    high = found.high if math.isfinite(found.high) else shares.high
-    return replace(found, low=low, high=high)
+    varies = found.low < found.high
+    low = found.low if varies and math.isfinite(found.low) else shares.low
+    high = found.high if varies and math.isfinite(found.high) else shares.high
+    return replace(found, low=min(low, found.mean), high=max(high, found.mean))  # by rounding
 
 
 def _scores(path: Path) -> npt.NDArray[np.float64]:

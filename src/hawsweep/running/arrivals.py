@@ -39,6 +39,7 @@ class _Arrivals(threading.Thread):
         self._spec, self._place = spec, place
         self._study, self._confirming = study, confirming
         self._done: set[tuple[str, int]] = set()
+        self._removed: set[int] = set()  # their archives
         self._failed: set[object] = set()
         self._told: set[str] = set()
         self.faults: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -67,8 +68,10 @@ class _Arrivals(threading.Thread):
             if self._fetch(self._study) + self._fetch(self._confirming):
                 remove_bulk(self._study, place, self._spec)
             for number in not_kept(self._study, self._spec):
-                if (name, number) in self._done:
+                if (name, number) in self._done and number not in self._removed:
                     self._try(number, partial(travel.remove, self._study, place, number))
+                    if number not in self._failed:
+                        self._removed.add(number)
         except Exception as fault:
             if not is_storage_fault(fault):  # the sweep itself meets that, too
                 raise

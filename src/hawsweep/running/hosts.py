@@ -199,7 +199,7 @@ class _Link(threading.Thread):
             if (why := self._why_not(code, said)) is not None:
                 self._tell("left", why)
                 return
-            wait_s = _FIRST_WAIT_S if self._has_joined else wait_s
+            wait_s, n_taken = (_FIRST_WAIT_S, 0) if self._has_joined else (wait_s, n_taken)
             how = "has gone" if self._has_joined else "cannot be reached"
             self._tell("away", f"{how}: {said or f'ssh ended with {code}'}. It is tried again")
             self._over.wait(wait_s * random.uniform(0.8, 1.2))
@@ -293,9 +293,9 @@ class Hosts:
         folder: Path,
     ) -> None:
         """Connect to the hosts."""
-        here = os.uname().nodename.partition(".")[0].lower()
+        node = os.uname().nodename.lower()
         for host in hosts:
-            if host.name.partition(".")[0].lower() == here:
+            if host.name.lower() in (node, node.partition(".")[0]):
                 values = {"state": "left", "text": "is this machine: it has its workers already"}
                 self._listen(Event("host", values=values, host=host.name))
             else:

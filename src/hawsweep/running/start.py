@@ -446,7 +446,8 @@ def _supervise(
     for model, each in shares.left_out.items():
         listen(Event("left_out", values={"model": model, "reason": each.reason}))
     if hosts and artifacts_url(study) is None:
-        study.set_user_attr(ARTIFACTS, BESIDE)
+        for its_study in (study, confirming):
+            its_study.set_user_attr(ARTIFACTS, BESIDE)
     with (
         reporting(from_now, study, place, listen, joins=joins) as listen,
         arriving(spec, study, confirming, place, listen, joins=joins) as listen,

@@ -143,6 +143,7 @@ class Supervisor:
         self._interrupted, self._taken_over = False, taken_over or threading.Event()
         self.interrupts = Interrupts()
         self._timed_out = self._told_exhausted = self._told_settled = False
+        self._has_no_test = False
         self._has_news = True  # since it was last asked whether the sweep is settled
         self._memory_watch = MemoryWatch()
         self._leader = Leader(study)
@@ -163,7 +164,7 @@ class Supervisor:
                 work = self._work()
                 if not work.wants_trials and work.may_confirm:
                     work = self._work(n_to_confirm=self._queue_confirmations())
-                trains = work.wants_trials or bool(work.n_to_confirm)
+                trains = work.wants_trials or bool(work.n_to_confirm) or work.is_led
                 if not trains and not self._joins:
                     settle_preference(self._study, self._place, self._spec)
                     work = self._work()
@@ -178,7 +179,8 @@ class Supervisor:
                 self._backups.make()
         if self._interrupted:
             return "interrupted"
-        if self._joins and (leader := self._study.user_attrs.get(SUPERVISOR)) is not None:
+        leader = self._study.user_attrs.get(SUPERVISOR) if self._joins else None
+        if leader is not None and not self._leader.lives():
             text = (
                 f"{leader['host']}, which leads the sweep, is not heard of: start the sweep again, "
                 "there or here"
@@ -285,6 +287,8 @@ class Supervisor:
             if event["fault"] != "interrupted":
                 self._failures.count(event["fault"], event["reason"])
             self._failures.count_infeasible(is_infeasible=event["state"] == "infeasible")
+        elif kind == "test_end":
+            self._has_no_test = event.get("number") is None  # its adapter is not to be had
         if kind in ("trial_end", "confirm_end"):
             self._has_news = True
             remove_bulk(self._study, self._place, self._spec)
@@ -435,8 +439,12 @@ class Supervisor:
 
     def _wants_test(self) -> bool:
         best = winner(self._study)
-        if best is None or not (
-            is_untested(self._study, best) or misses_retention(self._study, self._spec, best)
+        if (
+            best is None
+            or self._has_no_test
+            or not (
+                is_untested(self._study, best) or misses_retention(self._study, self._spec, best)
+            )
         ):
             return False
         # A trial that another program added has no adapter.
@@ -444,9 +452,11 @@ class Supervisor:
         return bool(best.user_attrs.get(ARTIFACT)) or (folder / ADAPTER_DIR).is_dir()
 
     def _start_worker(self, number: int) -> None:
+        # A process that joins asks no questions of ``retention``, and may not have them.
+        spec = self._spec.model_copy(update={"retention": None}) if self._joins else self._spec
         setting = {
             "study": self._name,
-            "spec": self._spec.model_dump(mode="json", exclude_none=True),
+            "spec": spec.model_dump(mode="json", exclude_none=True),
             "studies_dir": str(self._place.studies_dir),
             "storage_url": self._place.storage_url,
             "budget_bytes": self._shares.bytes_each,

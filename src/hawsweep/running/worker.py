@@ -32,7 +32,7 @@ from hawsweep.data.load import load_data
 from hawsweep.data.prompt_file import read_retention
 from hawsweep.data.tokens import encode_prompt
 from hawsweep.data.validation_set import shared_records
-from hawsweep.errors import HawsweepError, MemoryBudgetError, TravelError
+from hawsweep.errors import HawsweepError, MemoryBudgetError, StudyError, TravelError
 from hawsweep.layout import LOG_FILE, SAMPLE_FILES
 from hawsweep.machine import backend
 from hawsweep.machine.memory import available_bytes
@@ -405,24 +405,29 @@ class Worker:
             self.tell("test_end")
             return
         self.tell("test_start", number=best.number)
+        try:
+            adapter = self._adapter_of(study, best)
+        except (StudyError, TravelError) as fault:
+            self.tell("not_told", text=f"the test split is not opened: {fault}".removesuffix("."))
+            self.tell("test_end")
+            return
         if is_untested(study, best):
-            self._open_test(study, best)
+            self._open_test(study, best, adapter)
         if misses_retention(study, self.spec, best):
-            self._keep_retention(study, best)
+            self._keep_retention(study, best, adapter)
         self.tell("test_end", number=best.number)
 
-    def _open_test(self, study: optuna.Study, best: FrozenTrial) -> None:
+    def _open_test(self, study: optuna.Study, best: FrozenTrial, adapter: Path) -> None:
         model = self.spec.model_of(best.params)
         self._use(model)
-        adapter = self._adapter_of(study, best)
         record_test_opened(study)  # before the first answer: a worker that dies here has opened it
         chosen = few_shot_values(study, model_of(study, best))
         scores = score_test(self.context, best, adapter, chosen)
         self._write_answers("test", best, scores)
-        self._test_other(study, model)
         summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
         if "few_shot" in summary:
             summary["few_shot"] |= pick(self.context.prompts, chosen).about
+        self._test_other(study, model)  # perhaps with another model
         study.set_user_attr(
             TEST,
             {
@@ -438,10 +443,9 @@ class Worker:
         fetch(study, self.place, trial.number, waiting=self._is_patient)
         return adapter_dir(study, self.place, trial.number)
 
-    def _keep_retention(self, study: optuna.Study, best: FrozenTrial) -> None:
+    def _keep_retention(self, study: optuna.Study, best: FrozenTrial, adapter: Path) -> None:
         assert self.spec.retention is not None
         self._use(self.spec.model_of(best.params))
-        adapter = self._adapter_of(study, best)
         chosen = few_shot_values(study, model_of(study, best))
         scores = score_retention(self.context, best, adapter, chosen, self._questions)
         self._write_answers("retention", best, scores)

@@ -104,6 +104,8 @@ def pick(prompts: Sequence[Prompt], chosen: Mapping[str, Any]) -> Prompt:
         chosen: ``Prompt.about`` of it; empty for the first.
     """
     number, n_examples = chosen.get("instruction", 0), chosen.get("n_examples", 0)
+    if not number and all(each.number for each in prompts):
+        return Prompt()  # no example of the data's own prompt leaves room
     return min(
         prompts, key=lambda each: (each.number != number, abs(len(each.examples) - n_examples))
     )
