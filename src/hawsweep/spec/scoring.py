@@ -101,7 +101,7 @@ def with_data(value: object) -> object:
 class RetentionSpec(Section):
     """Questions that the tuned model is to answer as the untuned one does."""
 
-    data: str = Field(BUNDLED_RETENTION, min_length=1, examples=["retention: bundled"])
+    data: str = Field(BUNDLED_RETENTION, min_length=1, examples=["retention: {data: bundled}"])
     """Where retention is set: bundled, forty everyday questions in English, or a .jsonl with
     prompts, maybe with completions, or a .txt with a prompt a line."""
     most: float = Field(0.1, gt=0, le=1, examples=["retention: {most: 0.2}"])
