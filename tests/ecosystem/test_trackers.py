@@ -301,6 +301,8 @@ def test_worker_elsewhere_does_without_a_tracker_that_is_not_installed(tmp_path,
         asked.extend(spec.report_to)
         raise KeyboardInterrupt
 
+    monkeypatch.setattr("hawsweep.running.start._fingerprints", lambda *_: {})
+    monkeypatch.setattr("hawsweep.running.start.check_same_here", lambda *_: None)
     monkeypatch.setattr("hawsweep.running.start._resolve", resolve)
     with pytest.raises(KeyboardInterrupt):
         join_sweep("rates", place, said.append)

@@ -48,6 +48,8 @@ def test_worker_that_waits_while_another_trains(about, changes, command):
         ("all that are wanted run, the sweep goes on", {"n_running": 2, "is_led": True}, "wait"),
         ("a run with new seeds is queued", {"n_running": 2, "n_to_confirm": 1}, "confirm"),
         ("a trial is left beside it", {"n_to_confirm": 1, "is_led": True}, "trial"),
+        ("the sweep has ended", {"has_ended": True, "n_to_confirm": 1}, "exit"),
+        ("its time is up", {"time_left_s": -1.0, "n_to_confirm": 1, "is_led": True}, "wait"),
     ],
 )
 def test_worker_of_a_process_that_joins_opens_and_queues_nothing(about, changes, command):

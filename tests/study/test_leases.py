@@ -140,17 +140,23 @@ def test_trial_of_a_lost_machine_is_freed_and_tried_again(studies):
 
 def test_one_process_leads(studies):
     study, other, said = studies(), studies(), []
-    with leading(study, "hawsweep worker s", said.append) as taken_over:
+    with leading(study, "hawsweep worker s", said.append) as lead:
         assert leader_of(other)["pid"] == identity()["pid"]
-        assert Leader(other).lives()
+        leader = Leader(other)
+        assert leader.lives()
+        assert not (leader.has_ended() or leader.is_over())
+        lead.is_over = True
+        wait_until(leader.is_over)
         with (
             pytest.raises(StudyBusyError, match="Run trials of it here, too: `hawsweep worker s`"),
             leading(other, "hawsweep worker s", said.append),
         ):
             pass
-        assert not taken_over.is_set()
+        assert not lead.taken_over.is_set()
     assert said == []
     assert leader_of(other) is None
+    assert leader.has_ended()
+    assert not Leader(other).has_ended()  # it has seen none
     assert not Leader(other).lives()
 
 
@@ -180,12 +186,12 @@ def test_lead_of_a_lost_machine_is_taken_over(studies):
     study.set_user_attr(SUPERVISOR, {**ELSEWHERE, "n": 5})
     leader = Leader(other)
     assert leader.lives()
-    with leading(study, "hawsweep worker s", said.append) as taken_over:
+    with leading(study, "hawsweep worker s", said.append) as lead:
         assert leader_of(other)["host"] != "studio-2"
         assert len(said) == 1
         # The lost one was asleep, and goes on.
         other.set_user_attr(SUPERVISOR, {**ELSEWHERE, "n": 6})
-        assert taken_over.wait(10)
+        assert lead.taken_over.wait(10)
     assert leader_of(other)["host"] == "studio-2"  # what is another's is not ended
 
 

@@ -163,3 +163,10 @@ def test_paused_trials_have_begun_and_are_not_finished(queue):
     queue.study.enqueue_trial(SETTINGS)
     assert (count_begun(queue.trials), count_finished(queue.study)) == (1, 0)
     assert [state_of(trial) for trial in queue.trials] == ["paused", "waiting"]
+
+
+def test_confirming_run_that_another_has_taken_is_not_made_up(queue):
+    queue.study.enqueue_trial({})
+    assert queue.ask(proposes=False) == 0
+    assert queue.ask(proposes=False) is None
+    assert len(queue.trials) == 1

@@ -32,7 +32,7 @@ class LeftTrials:
         joins: bool,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._study, self._now = study, now
+        self._studies, self._now = (study, confirming), now
         others = () if joins else (study, confirming)
         self._elsewhere = [(each, Watched[int](now)) for each in others]
         self._orphans: dict[int, float] = {}
@@ -40,7 +40,8 @@ class LeftTrials:
     def free(self) -> Iterator[tuple[int, Ending]]:
         """Free those that are found; give how each ended, by its number."""
         self._end_orphans()
-        yield from reap_running(self._study, GONE).items()
+        for study in self._studies:
+            yield from reap_running(study, GONE).items()
         for study, watched in self._elsewhere:
             trials = study.get_trials(deepcopy=False)
             for number in watched.look(elsewhere(trials)):
@@ -49,7 +50,7 @@ class LeftTrials:
 
     def _end_orphans(self) -> None:
         """End workers that have lost their supervisor without noticing, and still hold a trial."""
-        orphans = orphans_here(self._study)
+        orphans = [pid for study in self._studies for pid in orphans_here(study)]
         self._orphans = {pid: self._orphans.get(pid, self._now()) for pid in orphans}
         for pid, since in self._orphans.items():
             if self._now() - since > _GRACE_S:

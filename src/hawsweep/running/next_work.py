@@ -23,6 +23,7 @@ class Work:
             runs and opens the test split.
         misses_base: Whether an untuned model must still be measured.
         is_led: For one that joins: whether the process that started the sweep lives.
+        has_ended: For one that joins: whether that process has ended the sweep.
         n_trials: The number to begin; ``n_begun`` have a result or wait to go on, and ``n_running``
             run, in any process on any machine.
         n_complete: Trials that were trained whole.
@@ -45,6 +46,7 @@ class Work:
     is_interrupted: bool = False
     joins: bool = False
     is_led: bool = False
+    has_ended: bool = False
     misses_base: bool = False
     time_left_s: float | None = None
     confirm_s: float = 0.0
@@ -83,14 +85,14 @@ class Work:
 
 def next_work(work: Work) -> Command:
     """The next command of a waiting worker."""
-    if work.is_interrupted:
+    if work.is_interrupted or work.has_ended:
         return "exit"
     if work.misses_base and not work.joins and "base" not in work.doing:
         return "base"
     if work.wants_trials:
         return "trial"
     if work.joins:
-        if work.n_to_confirm:
+        if work.n_to_confirm and not work.is_over():
             return "confirm"
         return "wait" if work.is_led else "exit"
     if "base" in work.doing or "trial" in work.doing or work.n_running:

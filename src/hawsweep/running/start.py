@@ -1,6 +1,5 @@
 """Starting a sweep, joining a running one, and stopping it from another process."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -48,7 +47,7 @@ from hawsweep.study.attributes import ARTIFACTS, HOW, PATHS, REFERENCES, STOP, S
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
 from hawsweep.study.faults import DISPLAY_HELP, GONE
-from hawsweep.study.leases import Watched, counters, leading
+from hawsweep.study.leases import Lead, Watched, counters, leader_of, leading
 from hawsweep.study.located import found_here, located, paths_of
 from hawsweep.study.place import Place, check_case, check_name, find_place, synced_by
 from hawsweep.study.presence import Presence, watching
@@ -191,7 +190,7 @@ def join_sweep(
             where = "If it is elsewhere on this machine, --model PATH and --data PATH say where."
             raise type(fault)(f"{fault} {where}") from fault
         check_same_here(study, prints)
-        if not tied:
+        if not tied and leader_of(study) is None:
             study.set_user_attr(STOP, None)
         _, shares = _resolve(spec, place, paths, _preparing(listen))
         place.study_dir(name).mkdir(parents=True, exist_ok=True)
@@ -298,7 +297,7 @@ def _run_study(
         storage, place, name, spec, prints, accept_versions=accept_versions
     )
     join = place.command("worker", name) + (" --storage ..." if place.storage_url else "")
-    with leading(study, join, _preparing(listen)) as taken_over:
+    with leading(load_study(storage, name), join, _preparing(listen)) as lead:
         if is_new:
             configs = {model: read_config(path) for model, path in models.items()}
             _enqueue_first(study, spec, configs, len(splits.train))
@@ -315,7 +314,7 @@ def _run_study(
             is_new=is_new,
             joins=False,
             hosts=hosts,
-            taken_over=taken_over,
+            lead=lead,
         )
 
 
@@ -423,7 +422,7 @@ def _supervise(
     is_new: bool,
     joins: bool,
     hosts: Sequence[Host] = (),
-    taken_over: threading.Event | None = None,
+    lead: Lead | None = None,
 ) -> Ended:
     """Run the study; its notes, its progress and its trackers follow from the events."""
     name, from_now = study.study_name, extended(study, spec)
@@ -464,7 +463,7 @@ def _supervise(
             presence,
             here,
             joins=joins,
-            taken_over=taken_over,
+            lead=lead,
         )
         heard.n_interrupts = lambda: supervisor.interrupts.n_asked
         return supervisor.run()

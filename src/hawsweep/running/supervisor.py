@@ -4,7 +4,6 @@ import errno
 import os
 import queue
 import random
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -53,6 +52,7 @@ from hawsweep.study.faults import (
     of_worker,
 )
 from hawsweep.study.leases import (
+    Lead,
     Leader,
     count_running,
     register_of,
@@ -100,7 +100,7 @@ class Supervisor:
         presence: Looks whether the study is still there.
         here: The paths of model and data on this machine; see ``located.found_here``.
         joins: Another process started the sweep and leads it.
-        taken_over: Set where another process has taken over the lead.
+        lead: Of this process; None for one that joins.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Supervisor:
         here: Mapping[str, str],
         *,
         joins: bool,
-        taken_over: threading.Event | None = None,
+        lead: Lead | None = None,
     ) -> None:
         self._joins = joins
         self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
@@ -140,7 +140,7 @@ class Supervisor:
         self._workers: dict[int, WorkerProcess] = {}
         self._failures = Failures(name, place)
         self._started = time.monotonic()
-        self._interrupted, self._taken_over = False, taken_over or threading.Event()
+        self._interrupted, self._lead = False, lead or Lead()
         self.interrupts = Interrupts()
         self._timed_out = self._told_exhausted = self._told_settled = False
         self._has_no_test = False
@@ -162,9 +162,10 @@ class Supervisor:
             try:
                 self._presence.check()
                 work = self._work()
-                if not work.wants_trials and work.may_confirm:
+                if not work.wants_trials and work.may_confirm and not work.n_running:
                     work = self._work(n_to_confirm=self._queue_confirmations())
                 trains = work.wants_trials or bool(work.n_to_confirm) or work.is_led
+                trains = trains or bool(work.n_running or work.n_confirming)  # elsewhere
                 if not trains and not self._joins:
                     settle_preference(self._study, self._place, self._spec)
                     work = self._work()
@@ -195,7 +196,8 @@ class Supervisor:
         """While the database does not answer, no worker counts as hung, and Ctrl-C ends it."""
         for worker in self._workers.values():
             worker.last_sign = time.monotonic()
-        if self.interrupts.is_asked:
+        self._interrupted = self.interrupts.take() or self._interrupted
+        if self._interrupted:
             raise StorageOutageError("The database does not answer. The same command goes on.")
 
     def _listen(self, event: Event) -> None:
@@ -228,7 +230,7 @@ class Supervisor:
         whether that is still there.
         """
         self._presence.check()
-        if self._taken_over.is_set():
+        if self._lead.taken_over.is_set():
             raise StudyBusyError(
                 f"Another process has taken over study {self._name!r}, for this one was not heard "
                 f"of. Run trials of it here, too: `{self._place.command('worker', self._name)}`."
@@ -339,7 +341,6 @@ class Supervisor:
             return self._read_work(n_to_confirm)
 
     def _read_work(self, n_to_confirm: int | None) -> Work:
-        timeout = self._spec.timeout
         trials = self._study.get_trials(deepcopy=False)
         work = Work(
             doing=tuple(worker.doing for worker in self._workers.values()),
@@ -352,8 +353,9 @@ class Supervisor:
             is_interrupted=self._interrupted,
             joins=self._joins,
             is_led=self._joins and self._leader.lives(),
+            has_ended=self._joins and self._leader.has_ended(),
             misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),
-            time_left_s=None if timeout is None else self._started + timeout - time.monotonic(),
+            time_left_s=self._time_left_s(),
             confirm_s=expected_s(self._study, self._spec, self._shares.n_workers),
             promote_s=promoting_s(self._spec),
             n_to_confirm=self._n_queued() if self._joins else n_to_confirm,
@@ -364,7 +366,14 @@ class Supervisor:
         repeats = any(is_to_go_on(trial) and not is_paused(trial) for trial in trials)
         work = replace(work, promotes=repeats or promoted is not None)
         self._timed_out = self._timed_out or work.is_over(work.confirm_s)
+        self._lead.is_over = work.is_over()
         return work
+
+    def _time_left_s(self) -> float | None:
+        if self._joins and self._leader.is_over():
+            return -1.0
+        timeout = self._spec.timeout
+        return None if timeout is None else self._started + timeout - time.monotonic()
 
     def _is_exhausted(self) -> bool:
         """Whether no trial waits and no setting is left to propose; said once."""
@@ -432,6 +441,7 @@ class Supervisor:
             0 if confirms else spec.trials,
             partial(next_promoted, spec, may_begin=may_begin),
             may_begin=may_begin,
+            proposes=not confirms,
             turns=turn(self._confirming, self._register),
         )
         if number is not None:
@@ -520,7 +530,10 @@ class Supervisor:
                 worker.ask_to_stop()
 
     def _end_workers(self) -> None:
-        gone = self._presence.fault() is not None
+        try:
+            gone = self._presence.fault() is not None
+        except StorageOutageError:
+            gone = False
         for worker in self._workers.values():
             if gone:
                 worker.kill()  # what it would save now has no place

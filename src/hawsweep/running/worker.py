@@ -302,6 +302,11 @@ class Worker:
         self._run(study, "confirm", number)
 
     def _run(self, study: optuna.Study, kind: str, number: int) -> None:
+        self._lost = lost = threading.Event()  # of this trial: a late call is no other's
+        with leased(study, number, lost.set):
+            self._run_held(study, kind, number)
+
+    def _run_held(self, study: optuna.Study, kind: str, number: int) -> None:
         trial = trial_to_run(study, number)
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (CONFIRMS, SEED)}
@@ -312,9 +317,8 @@ class Worker:
                 self._travel(partial(fetch, study, self.place, each))
         folder.mkdir(parents=True, exist_ok=True)
         fault, from_outside = None, False
-        self._lost = lost = threading.Event()  # of this trial: a late call is no other's
         started = time.monotonic() - trial.user_attrs.get(TIME_S, 0.0)  # until it paused
-        with log_to(folder / LOG_FILE), leased(study, number, lost.set):
+        with log_to(folder / LOG_FILE):
             try:
                 # Another machine may have taken the same trial.
                 if trial.user_attrs.get(WORKER) != self._identity:
@@ -329,10 +333,11 @@ class Worker:
             except optuna.exceptions.UpdateFinishedTrialError:
                 from_outside = True  # for instance in the dashboard
             except Interrupted:
-                from_outside = lost.is_set()  # then another one has its settings
-                if not from_outside:
+                try:
                     trial.set_user_attr(TIME_S, round(time.monotonic() - started, 3))
                     fault = INTERRUPTED
+                except optuna.exceptions.UpdateFinishedTrialError:
+                    from_outside = True  # another one has its settings
             except Exception as error:
                 self._presence.check()
                 if is_storage_fault(error):

@@ -159,6 +159,19 @@ def leader_of(study: optuna.Study) -> dict[str, Any] | None:
     return None if found is None or is_dead_here(found) else found
 
 
+class Lead:
+    """The lead of a study, for the process that has it.
+
+    Attributes:
+        taken_over: Set where another process has it now.
+        is_over: Whether the sweep's time is up, which the others are told.
+    """
+
+    def __init__(self) -> None:
+        self.taken_over = threading.Event()
+        self.is_over = False
+
+
 class Leader:
     """Whether a study's leader lives, for a process that joined.
 
@@ -168,47 +181,56 @@ class Leader:
 
     def __init__(self, study: optuna.Study, clock: Callable[[], float] = time.monotonic) -> None:
         self._study, self._watched = study, Watched[str](clock)
+        self._was_seen = False
 
     def lives(self) -> bool:
         """Whether the process that started the study runs it still."""
         found = leader_of(self._study)
         if found is None:
             return False
+        self._was_seen = True
         return is_alive_here(found) or not self._watched.look({"leader": found.get("n")})
+
+    def has_ended(self) -> bool:
+        """Whether it has ended the sweep, and was not lost."""
+        return self._was_seen and self._study.user_attrs.get(SUPERVISOR) is None
+
+    def is_over(self) -> bool:
+        """Whether the sweep's time is up, as it says."""
+        return bool((self._study.user_attrs.get(SUPERVISOR) or {}).get("over"))
 
 
 @contextmanager
-def leading(
-    study: optuna.Study, join: str, say: Callable[[str], None]
-) -> Iterator[threading.Event]:
-    """Lead a study, as the one process on all machines, during the block; give an event that is
-    set where another process has taken over.
+def leading(study: optuna.Study, join: str, say: Callable[[str], None]) -> Iterator[Lead]:
+    """Lead a study, as the one process on all machines, during the block.
 
     Args:
+        study: An object of its own: a thread uses it.
         join: A command that runs trials beside the one that leads.
         say: Called with why this takes time.
 
     Raises:
         StudyBusyError: Another process leads it.
     """
-    own, by, taken_over = identity(), os.urandom(8).hex(), threading.Event()
+    own, by, lead = identity(), os.urandom(8).hex(), Lead()
     _wait_for_lead(study, join, say)
 
     def raise_to(n: int) -> None:
         found = study.user_attrs.get(SUPERVISOR)
-        if n > 1 and (found or {}).get("by") != by:
-            taken_over.set()
+        if (found or {}).get("by") != by:
+            lead.taken_over.set()
         else:
-            study.set_user_attr(SUPERVISOR, {**own, "by": by, "n": n})
+            about = {"by": by, "n": n, "over": lead.is_over}
+            study.set_user_attr(SUPERVISOR, {**own, **about})
 
     study.set_user_attr(SUPERVISOR, {**own, "by": by, "n": 0})
-    with _raising(raise_to):
-        try:
-            yield taken_over
-        finally:
-            with suppress(Exception):  # else it is seen to stand still
-                if (study.user_attrs.get(SUPERVISOR) or {}).get("by") == by:
-                    study.set_user_attr(SUPERVISOR, None)
+    try:
+        with _raising(raise_to):
+            yield lead
+    finally:
+        with suppress(Exception):  # else it is seen to stand still
+            if (study.user_attrs.get(SUPERVISOR) or {}).get("by") == by:
+                study.set_user_attr(SUPERVISOR, None)
 
 
 def _wait_for_lead(study: optuna.Study, join: str, say: Callable[[str], None]) -> None:

@@ -184,6 +184,7 @@ def ask(
     promote: Promote = lambda _: None,
     *,
     may_begin: bool = True,
+    proposes: bool = True,
     turns: AbstractContextManager[None] = _ALONE,
 ) -> int | None:
     """Begin the next trial, with its settings; give its number, or None if there is none.
@@ -195,12 +196,14 @@ def ask(
     Args:
         make_sampler: Gives the sampler of a proposal, of the number of trials before it.
         folder: The study's, which holds the lock.
-        worker, n_trials, promote, may_begin: See ``next_trial``.
+        worker, n_trials, promote, may_begin, proposes: See ``next_trial``.
         turns: Waits for the turn among all machines; see ``leases.turn``.
     """
     with asking(folder), turns, read_once(study):
         study.sampler = make_sampler(len(study.get_trials(deepcopy=False)))
-        trial = next_trial(study, space, worker, n_trials, promote, may_begin=may_begin)
+        trial = next_trial(
+            study, space, worker, n_trials, promote, may_begin=may_begin, proposes=proposes
+        )
         return None if trial is None else trial.number
 
 
@@ -212,6 +215,7 @@ def next_trial(
     promote: Promote = lambda _: None,
     *,
     may_begin: bool = True,
+    proposes: bool = True,
 ) -> optuna.Trial | None:
     """The next trial: interrupted ones first, then a promoted one, then queued ones, then a
     proposal.
@@ -224,6 +228,7 @@ def next_trial(
         n_trials: The number to begin; a retry does not wait once they have begun.
         promote: Gives the number of the paused trial that goes on, if one does.
         may_begin: Whether a setting may begin that no trial had.
+        proposes: Whether the sampler proposes one where none waits.
     """
     trials = study.get_trials(deepcopy=False)
     begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
@@ -253,7 +258,7 @@ def next_trial(
     taken = (number for _, number in queued if _take(study, trials[number], worker))
     number = next(taken, None)
     if number is None:
-        if not may_begin:
+        if not may_begin or not proposes:
             return None
         number = _new_trial(study, worker)
     trial = trial_to_run(study, number)
