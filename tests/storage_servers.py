@@ -46,7 +46,7 @@ class Postgres:
         self._programs = found[-1].parent if found else Path(shutil.which("initdb")).parent
         # It does not run as root, and pytest closes its folders to other users at each start.
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-        self._data = Path(tempfile.mkdtemp(prefix="hawsweep-postgres-"))
+        self._data = Path(tempfile.mkdtemp(prefix="hawsweep-postgres-", dir="/tmp"))
         if self._user is not None:
             os.chown(self._data, self._user.pw_uid, self._user.pw_gid)
         self.port = free_port()

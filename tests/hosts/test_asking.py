@@ -57,7 +57,7 @@ def ask_once(folder, url, n_trials, at_once, numbers, at_end):
 @pytest.fixture(params=["by a proxy", "PostgreSQL"])
 def url(request, tmp_path):
     if request.param == "PostgreSQL":
-        with postgres(tmp_path) as server:
+        with postgres() as server:
             yield server.url
         return
     place = Place(tmp_path / "starter")
@@ -74,7 +74,8 @@ def test_hosts_that_ask_at_once_get_different_settings_and_no_more_than_asked(
     storage = open_storage(place, create=True)
     study, _ = create_study(storage, place, "s", SPEC, {})
     open_confirmation(storage, study, SPEC)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hawsweep.search.sampler", "hawsweep.study.storage"])
     at_once, at_end, numbers = context.Barrier(N_HOSTS), context.Event(), context.Queue()
     hosts = [
         context.Process(
@@ -84,7 +85,7 @@ def test_hosts_that_ask_at_once_get_different_settings_and_no_more_than_asked(
     ]
     for host in hosts:
         host.start()
-    got = [numbers.get(timeout=120) for _ in hosts]
+    got = [numbers.get(timeout=400) for _ in hosts]
     at_end.set()
     for host in hosts:
         host.join(60)

@@ -144,7 +144,8 @@ def test_one_process_leads(studies):
         assert leader_of(other)["pid"] == identity()["pid"]
         leader = Leader(other)
         assert leader.lives()
-        assert not (leader.has_ended() or leader.is_over())
+        assert not leader.has_ended()
+        assert not leader.is_over()
         lead.is_over = True
         wait_until(leader.is_over)
         with (
