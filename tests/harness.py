@@ -91,7 +91,8 @@ class Lab:
         spec, folder = worker.spec, self.studies / "tiny"
         owner, space = worker._identity, distributions(spec.search)
         make = partial(make_sampler, spec)
-        worker.trial(ask(worker._study, make, space, folder, owner, spec.trials))
+        n_trials = spec.trials + len(self.trials())  # more than the sweep asks for
+        worker.trial(ask(worker._study, make, space, folder, owner, n_trials))
 
     @property
     def study(self):

@@ -304,7 +304,7 @@ CASES = [
     spec_case(
         "many-faults", sweep() + "".join(f"k{i}: 1\n" for i in range(90)), "has over 50 faults"
     ),
-    spec_case("weight-of-0", sweep(data="{path: data, weight: 0}"), "weight is 0, must be above 0"),
+    spec_case("weight-of-0", sweep(data="{path: data, weight: 0}"), "has nothing to train on"),
     spec_case("weight-below-0", sweep(data="[{path: data, weight: -1}]"), "weight is -1, must be"),
     spec_case("no-data", sweep(data="[]"), "data is [], must name at least one data set"),
     spec_case("nothing-to-train-on", sweep(data="{path: a, valid_fraction: 0.9}"), "nothing to tr"),
@@ -553,7 +553,7 @@ CASES = [
     study_case("failed-show", ("show", "made", "0"), made_study(FAIL), "fail", code=0),
     study_case("show-beyond", ("show", "made", "7"), made_study(FAIL), "it has 0 to 0"),
     study_case(
-        "show-text", ("show", "made", "x"), made_study(), "'x' is not a valid integer", code=2
+        "show-text", ("show", "made", "x"), made_study(), "'x' is not a valid trial", code=2
     ),
     study_case("compare", ("compare", "made"), made_study(FAIL), "no complete trial to compare"),
     study_case("export", ("export", "made"), made_study(FAIL), "has no complete trial"),

@@ -124,7 +124,7 @@ def ssh_command(host: Host, tunnels: Mapping[int, int], arguments: Sequence[str]
         "ServerAliveInterval": str(max(1, round(_UNANSWERED_S / 3))),
         "ServerAliveCountMax": "3",
     }
-    executable = Path(sys.executable).with_name("hawsweep")
+    executable = Path(sys.prefix) / "bin" / "hawsweep"
     there = shlex.join(["sh", "-c", _SCRIPT, "sh", os.getcwd(), str(executable), *arguments])
     return [
         "ssh",

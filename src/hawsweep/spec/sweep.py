@@ -335,6 +335,13 @@ class SweepSpec(Section):
             self.__dict__["train"] = train
         return self
 
+    @field_validator("data")
+    @classmethod
+    def _has_weight(cls, value: tuple[DataSpec, ...]) -> tuple[DataSpec, ...]:
+        if not any(each.weight for each in value):
+            raise ValueError("has nothing to train on: weight is 0. Give one a weight above 0")
+        return value
+
     @property
     def models(self) -> tuple[str, ...]:
         """The models that trials train: those of ``search.model``, else the one."""
