@@ -177,7 +177,7 @@ def test_hosts_that_cannot_take_part_say_why_and_the_others_go_on(room, chat_dat
 
 @pytest.mark.parametrize("seconds", [3, 35])
 def test_a_link_that_is_down(room, seconds):
-    """For less than ssh waits nothing changes; for longer than a lease the host joins again."""
+    """For less than ssh waits nothing changes; for longer than a lease its trials go on here."""
     machine = room.machine("host-1")
     is_short = seconds < LEASE_S
     n_trials = 6 if is_short else 30
@@ -189,6 +189,7 @@ def test_a_link_that_is_down(room, seconds):
     machine.set_link(True)
     end_well(run, lab, n_trials)
     states = [each["state"] for each in run.of("host", "host-1")]
-    if not is_short:  # it may be away for more than one reason
-        states = states[:2] + states[-1:]
-    assert states == (["joined"] if is_short else ["joined", "away", "joined"])
+    if is_short:
+        assert states == ["joined"]
+    else:  # on a slow machine the others may have run all trials before it is tried again
+        assert states[:2] == ["joined", "away"]
