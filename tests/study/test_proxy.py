@@ -117,5 +117,5 @@ def test_address_of_another_form_is_refused(tmp_path, url):
 
 def test_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "grpc", None)
-    with pytest.raises(StudyError, match=r"pip install 'hawsweep\[grpc\]'"):
+    with pytest.raises(StudyError, match=r"needs the package grpcio.*\[grpc\]'"):
         open_storage(Place(tmp_path, "grpc://127.0.0.1:1"))
