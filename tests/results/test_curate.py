@@ -14,8 +14,13 @@ from hawsweep.cli import main
 from hawsweep.data.doubts import doubts_of_texts, pairs_of
 from hawsweep.data.load import load_data
 from hawsweep.errors import DataError
-from hawsweep.results.curate import Curation, curate, write_proposal
+from hawsweep.results.curate import Curation, best_first, curate, write_proposal
+from hawsweep.results.curate_proof import proof_specs
 from hawsweep.spec.sweep import DataSpec
+from hawsweep.study.place import Place
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import load_study
+from hawsweep.trial.pair_losses import pair_losses
 from hawsweep.views.json_schema import OUTPUTS
 
 N = 300
@@ -145,6 +150,17 @@ def test_proposal_holds_all_but_the_doubtful_records(tmp_path):
     assert list(removed["reasons"]) == ["unrelated"]
 
 
+def test_best_first_is_the_order_of_what_sources_tell(tmp_path):
+    splits = write(tmp_path / "pairs", train=lines_of("train", 5), valid=lines_of("valid", 9))
+    other = np.array([10.0, 20.0, 10.0, np.nan, 10.0])
+    order = best_first(np.array([5.0, 8.0, 9.0, 3.0, 11.0]), other)
+    assert order == [1, 0, 2, 4, 3]  # shares .6, .5, .1, -.1, and one that was not measured
+    without = curate("pairs", 0, splits, np.full(5, np.nan), np.full(5, np.nan))
+    write_proposal(without, splits, DATA, tmp_path / "ordered", order)
+    again = load_data([DataSpec(path=str(tmp_path / "ordered"))]).train
+    assert [each.content for each in again] == [splits.train[at].content for at in order]
+
+
 def test_folder_of_something_else_is_refused(tmp_path):
     splits = write(tmp_path / "pairs", train=lines_of("train", N), valid=lines_of("valid", 9))
     before = (tmp_path / "pairs/train.jsonl").read_bytes()
@@ -225,6 +241,29 @@ def test_proposal_is_shown_written_and_proved(trained):
     assert found["proof"]["n_seeds"] == 2
     one, other = found["proof"]["val_losses"]
     assert one - other == pytest.approx(found["proof"]["loss_gain"]["mean"])
+
+
+def test_best_first_is_written_and_proved_in_that_order(trained, tmp_path):
+    folder = tmp_path / "ordered"
+    command = ["curate", "tiny", "--best-first", "--out", str(folder), "--studies-dir"]
+    shown = CliRunner().invoke(main, [*command, str(trained)])
+    assert shown.exit_code == 0, shown.output
+    assert "It is ordered best first" in " ".join(shown.output.split())
+    place = Place(trained)
+    study = load_study(open_storage(place), "tiny")
+    trial, splits = study.trials[0], load_data([DataSpec(path=str(trained / "pairs"))])
+    losses = pair_losses(study, place, 0, splits)
+    shares = 1 - losses.own / losses.other
+    known = {each.texts[0]: share for each, share in zip(splits.train, shares, strict=True)}
+    del known[splits.train[5].texts[0]]  # it is there twice
+    written = [each.texts[0] for each in load_data([DataSpec(path=str(folder))]).train]
+    found = [known[each] for each in written if each in known]
+    assert len(found) == 59
+    assert found == sorted(found, reverse=True)
+    order = {"order": "curriculum", "difficulty": "place"}
+    everything, proposal = proof_specs(study, place, trial, splits, folder, 1, 2, order).values()
+    assert everything.train.order == "shuffle"
+    assert (proposal.train.order, proposal.train.difficulty) == ("curriculum", "place")
 
 
 def test_losses_are_kept_for_the_next_time(trained, monkeypatch):

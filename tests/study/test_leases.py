@@ -190,8 +190,8 @@ def test_lead_of_a_lost_machine_is_taken_over(studies):
     with leading(study, "hawsweep worker s", said.append) as lead:
         assert leader_of(other)["host"] != "studio-2"
         assert len(said) == 1
-        # The lost one was asleep, and goes on. It raises its counter again where the new leader wrote
-        # in between: a storage has no compare-and-set.
+        # The lost one was asleep, and goes on. It raises its counter again where the new leader
+        # wrote in between: a storage has no compare-and-set.
         for n in range(6, 60):
             other.set_user_attr(SUPERVISOR, {**ELSEWHERE, "n": n})
             if lead.taken_over.wait(1.5 * RAISE_S):

@@ -211,6 +211,18 @@ def test_base_is_shown_as_many_examples_as_fit(sweep, tmp_path):
     assert "few_shot" not in measure_base(none.context, tmp_path / "none")
 
 
+def test_curriculum_by_place_takes_the_records_in_their_order(sweep):
+    train = {"order": "curriculum", "difficulty": "place", "batch_size": 2, "iters": 12}
+    train["augment"] = {"name": "diacritics", "share": 1.0}
+    made = sweep(train=train)
+    augmented, examples = made.context.augmented, made.context.train
+    assert made.context.difficulty.tolist() == augmented.origins[examples.record_indices].tolist()
+    order = made.context.order(made.spec.train)
+    means = [np.mean(made.context.difficulty[list(next(order))]) for _ in range(12)]
+    assert means == sorted(means)
+    assert means[-1] > means[0]
+
+
 def test_curriculum_by_base_loss_measures_the_training_examples_once(sweep, tiny_model):
     train = {"order": "curriculum", "difficulty": "base_loss"}
     made = sweep(train=train)

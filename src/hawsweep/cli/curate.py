@@ -27,6 +27,11 @@ from hawsweep.views.terminal.console import make_console
     metavar="FOLDER",
     help="Where the proposal is written; default: DATA-curated beside the data.",
 )
+@click.option(
+    "--best-first",
+    is_flag=True,
+    help="Order the training records: those first whose source tells most of their reference.",
+)
 @click.option("--prove", is_flag=True, help="Train the settings on both, and compare.")
 @click.option(
     "--seeds",
@@ -42,6 +47,7 @@ def curate(
     name: str,
     trial: int | None,
     out: Path | None,
+    best_first: bool,
     prove: bool,
     seeds: int,
     plain: bool,
@@ -52,13 +58,16 @@ def curate(
 
     Each has its reasons, by its texts and by the best trial's losses. The data stay as they are.
     With --prove, train the best settings on all records and on the proposal, as trials of the
-    studies NAME-curated-N-all and NAME-curated-N for trial N.
+    studies NAME-curated-N-all and NAME-curated-N for trial N. With --best-first, its first epoch
+    takes the records in that order.
 
     \b
     Example: hawsweep curate lr-rank
              hawsweep curate lr-rank --prove --seeds 3
+             hawsweep curate lr-rank --best-first --out ordered
     """
     from hawsweep.data.load import load_data
+    from hawsweep.results.curate import best_first as rank
     from hawsweep.results.curate import (
         check_no_weights,
         curated_trial,
@@ -81,17 +90,20 @@ def curate(
         losses = pair_losses(study, place, chosen.number, splits, spinner.update)
         spinner.update("looking at the records")
         found = propose(name, chosen.number, splits, losses.own, losses.other)
-    if found.removed:
+    if found.removed or best_first:
         folder = out or proposal_folder(data)
-        write_proposal(found, splits, data, folder)
+        ranked = rank(losses.own, losses.other) if best_first else None
+        write_proposal(found, splits, data, folder, ranked)
         found = replace(found, folder=str(folder))
     console = make_console()
     if not as_json:
-        console.print(curation_picture(found))
+        console.print(curation_picture(found, is_ordered=best_first))
     if prove and found.folder is not None:
         folder = Path(found.folder)
-        specs = proof_specs(study, place, chosen, splits, folder, len(found.removed), seeds)
+        order = {"order": "curriculum", "difficulty": "place"} if best_first else {}
+        specs = proof_specs(study, place, chosen, splits, folder, len(found.removed), seeds, order)
         again = [name, f"--trial={chosen.number}", f"--seeds={seeds}", f"--out={folder}", "--prove"]
+        again += ["--best-first"] if best_first else []
         everything, proposal = (
             run_companion(
                 spec,

@@ -257,13 +257,29 @@ def check_no_weights(splits: Splits) -> None:
         raise DataError("The data sets of the study have weights, which one folder cannot hold.")
 
 
+def best_first(own: Losses, other: Losses) -> list[int]:
+    """The places of the training records, those first whose source tells most of their reference.
+
+    Args:
+        own, other: See ``curate``. Records that were not measured come last.
+    """
+    shares = (other - own) / np.maximum(other, 1e-9)
+    order: list[int] = np.argsort(-shares, kind="stable").tolist()  # NaN comes last
+    return order
+
+
 def write_proposal(
-    curation: Curation, splits: Splits, data: Sequence[DataSpec], folder: Path
+    curation: Curation,
+    splits: Splits,
+    data: Sequence[DataSpec],
+    folder: Path,
+    order: Sequence[int] | None = None,
 ) -> None:
     """Write the data set without the doubtful records; ``removed.jsonl`` holds those.
 
     Args:
         data: What the splits were read from.
+        order: Of the training records; by default their own.
 
     Raises:
         DataError: The folder is there and holds something else or the data themselves, or it
@@ -276,7 +292,7 @@ def write_proposal(
         )
     files = {REMOVED_FILE, *(f"{split}.jsonl" for split in _SPLITS)}
     out = {each.at for each in curation.removed}
-    kept = [at for at in range(len(splits.train)) if at not in out]
+    kept = [at for at in order or range(len(splits.train)) if at not in out]
     try:
         names = (each.name for each in folder.iterdir()) if folder.exists() else ()
         there = {name for name in names if not name.startswith(".")}

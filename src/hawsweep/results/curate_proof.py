@@ -1,6 +1,6 @@
 """Whether a proposed data set is better: the same settings trained on both, with new seeds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Proof:
         else:
             verdict = "The proposal is worse by validation loss: keep all records"
         return [
-            f"{verdict}: {self.val_losses[0]:.4f} with all, {self.val_losses[1]:.4f} without them "
+            f"{verdict}: {self.val_losses[0]:.4f} with all, {self.val_losses[1]:.4f} with it "
             f"({self.n_seeds} seeds each).",
             f"It lowers the loss by {loss.mean:.4f} (95 % {loss.low:.4f} to {loss.high:.4f}) and "
             f"raises the score by {score.mean:.4f} ({score.low:.4f} to {score.high:.4f}).",
@@ -71,9 +71,13 @@ def proof_specs(
     folder: Path,
     n_removed: int,
     seeds: int,
+    order: Mapping[str, str],
 ) -> dict[str, SweepSpec]:
     """The sweeps that train a trial's settings on all records and on the proposal, by their names:
     equal steps, new seeds, the same validation examples.
+
+    Args:
+        order: Keys of ``train`` by which the proposal's order counts.
 
     Raises:
         StudyError: The trial's losses are gone, or the proposal has no batch.
@@ -117,7 +121,7 @@ def proof_specs(
             [n - n_removed],
             seeds,
             description=f"{settings} on the proposal of curate.",
-            train=new,
+            train={**new, **order},
             data=[proposal],
             **validation,
         ),

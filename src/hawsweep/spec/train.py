@@ -260,10 +260,11 @@ class TrainSpec(Section):
         "shuffle", examples=["order: curriculum", "{choices: [shuffle, curriculum]}"]
     )
     """Order of the batches; curriculum: the easiest first in the first epoch."""
-    difficulty: Literal["length", "base_loss"] = Field(
-        "length", examples=["order: curriculum, difficulty: base_loss"]
+    difficulty: Literal["length", "base_loss", "place"] = Field(
+        "length", examples=["order: curriculum, difficulty: base_loss", "difficulty: place"]
     )
-    """curriculum: what makes an example hard, its tokens or the base's loss on it."""
+    """curriculum: what makes an example hard, its tokens, the base's loss on it, or its place in
+    the data, as `hawsweep curate --best-first` writes them."""
     mask_prompt: bool = Field(False, examples=["mask_prompt: true"])
     """Learn from the completion only."""
     max_seq_length: int = Field(

@@ -343,6 +343,8 @@ def _difficulty(
         return None
     if spec.train.difficulty == "length":
         return lengths_of(context.train.examples).astype(np.float32)
+    if spec.train.difficulty == "place":
+        return context.augmented.origins[context.train.record_indices].astype(np.float32)
     train = spec.train
     measured = (spec.model, fingerprint, train.max_seq_length, train.mask_prompt)
     digest = hashlib.sha256(repr(measured).encode()).hexdigest()[:12]

@@ -22,7 +22,12 @@ _KINDS = {
 }
 
 
-def curation_picture(curation: Curation) -> RenderableType:
+_ORDERED = (
+    "It is ordered best first, as train.order: curriculum with train.difficulty: place takes it."
+)
+
+
+def curation_picture(curation: Curation, *, is_ordered: bool = False) -> RenderableType:
     """How many records are doubtful for each reason, with examples, and where the proposal is."""
     parts: list[RenderableType] = []
     if curation.removed:
@@ -34,7 +39,7 @@ def curation_picture(curation: Curation) -> RenderableType:
     parts += map(Text, curation.sentences())
     if curation.folder is not None:
         said = f"The proposal is in {curation.folder}; its removed.jsonl holds the others and why."
-        parts.append(Text(said))
+        parts.append(Text(f"{said} {_ORDERED}" if is_ordered else said))
     return Group(*parts)
 
 
