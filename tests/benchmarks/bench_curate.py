@@ -1,5 +1,5 @@
-"""How well `hawsweep curate` finds harm that was put into the phrase book, and what it proposes on
-the phrase book as it is.
+"""How well `hawsweep curate` finds harm that was put into data, and what it proposes on the data as
+they are: the phrase book, or another folder of chat records (``--data``).
 
 A share of the training pairs is harmed, in four kinds of equal number: references shuffled among
 them, both sides exchanged, the source copied as the reference, a German sentence as the reference.
@@ -8,7 +8,9 @@ SmolLM2 is trained on that, and its losses go into the proposal as they do for a
     python tests/benchmarks/bench_curate.py --folder /tmp/curate --share 0.1
     python tests/benchmarks/bench_curate.py --folder /tmp/curate-clean --share 0
 
-With ``--iters 0`` nothing is trained, and texts alone are judged.
+With ``--iters 0`` nothing is trained, and texts alone are judged. With ``--recover 3`` the same
+settings are then trained on the phrase book as it is, on that with harm and on the proposal, with
+three seeds: which share of the loss that the harm cost does the proposal bring back?
 """
 
 import argparse
@@ -23,7 +25,8 @@ import numpy as np
 from hawsweep import run_sweep
 from hawsweep.data import phrasebook
 from hawsweep.data.load import load_data
-from hawsweep.results.curate import Curation, curate, curated_trial
+from hawsweep.layout import LOSSES_FILE
+from hawsweep.results.curate import Curation, curate, curated_trial, write_proposal
 from hawsweep.spec.read import load_sweep
 from hawsweep.spec.sweep import DataSpec
 from hawsweep.study.place import Place
@@ -31,6 +34,7 @@ from hawsweep.study.storage import open_storage
 from hawsweep.study.study import load_study, spec_of
 from hawsweep.trial.pair_losses import pair_losses
 
+_N_VALID = 200
 KINDS = ("shuffled", "wrong direction", "copy", "another language")
 _WHO = (
     "Der alte Mann",
@@ -74,13 +78,13 @@ def harmed(pairs: list[dict[str, Any]], share: float, seed: int = 0) -> dict[int
     return kinds
 
 
-def make_data(folder: Path, share: float) -> dict[int, str]:
-    """Write the phrase book with harm; the kind of harm of each training record."""
+def make_data(data: Path, folder: Path, share: float) -> dict[int, str]:
+    """Write the data with harm; the kind of harm of each training record."""
     folder.mkdir(parents=True, exist_ok=True)
-    bundled = Path(phrasebook.__file__).parent
-    for split in ("valid", "test"):
-        (folder / f"{split}.jsonl").write_bytes((bundled / f"{split}.jsonl").read_bytes())
-    lines = (bundled / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    for path in (data / "valid.jsonl", data / "test.jsonl"):
+        if path.exists():
+            (folder / path.name).write_bytes(path.read_bytes())
+    lines = (data / "train.jsonl").read_text(encoding="utf-8").splitlines()
     pairs = [json.loads(line) for line in lines]
     kinds = harmed(pairs, share)
     text = "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
@@ -88,11 +92,11 @@ def make_data(folder: Path, share: float) -> dict[int, str]:
     return kinds
 
 
-def train(folder: Path, iters: int) -> None:
-    """A study ``pairs`` of one setting."""
+def train(folder: Path, data: str, name: str, iters: int, **changes: Any) -> None:
+    """A study of one setting."""
     content = {
         "model": "smollm2-135m-instruct",
-        "data": str(folder / "data"),
+        "data": data,
         "train": {
             "batch_size": 4,
             "iters": iters,
@@ -111,17 +115,47 @@ def train(folder: Path, iters: int) -> None:
         "workers": 1,
         "trials": 1,
     }
-    run_sweep(load_sweep(content), "pairs", studies_dir=folder / "studies")
+    run_sweep(load_sweep(content, changes), name, studies_dir=folder / "studies")
+
+
+def recover(data: Path, folder: Path, iters: int, n_seeds: int) -> None:
+    """Train on all three sets with new seeds, and print their losses on the same validation set."""
+    sets = {
+        "clean": str(data),
+        "harmed": str(folder / "data"),
+        "proposal": str(folder / "proposal"),
+    }
+    losses: dict[str, list[float]] = {name: [] for name in sets}
+    for seed in range(1, n_seeds + 1):
+        for name, path in sets.items():
+            changes = {
+                "train.seed": seed,
+                "train.steps_per_eval": iters,
+                "validation.max_examples": _N_VALID,
+                "scoring.max_examples": 1,
+            }
+            train(folder, path, f"{name}-{seed}", iters, **changes)
+            trial = folder / "studies" / f"{name}-{seed}" / "trials" / "0000"
+            losses[name].append(float(np.load(trial / LOSSES_FILE).mean()))
+        said = (f"{name} {each[-1]:.4f}" for name, each in losses.items())
+        print(f"seed {seed}: {', '.join(said)}", flush=True)
+    clean, harm, again = (float(np.mean(each)) for each in losses.values())
+    share = (harm - again) / (harm - clean)
+    print(f"the harm costs {harm - clean:.4f}; {harm - again:.4f} is brought back ({share:.0%})")
 
 
 def propose(folder: Path) -> Curation:
-    """The proposal for the study, as `hawsweep curate` makes it."""
+    """The proposal for the study, as `hawsweep curate` makes and writes it."""
     place = Place(folder / "studies")
     study = load_study(open_storage(place), "pairs")
     trial = curated_trial(study, None)
     splits = load_data(spec_of(study, trial).data)
     losses = pair_losses(study, place, trial.number, splits)
-    return curate("pairs", trial.number, splits, losses.own, losses.other)
+    found = curate("pairs", trial.number, splits, losses.own, losses.other)
+    if found.removed:
+        data = spec_of(study, trial).data
+        write_proposal(found, splits, data, folder / "proposal")
+    return found
 
 
 def report(found: Curation, kinds: dict[int, str]) -> None:
@@ -145,13 +179,17 @@ def main() -> None:
     """Harm, train, propose, and print the shares."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path(phrasebook.__file__).parent)
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--iters", type=int, default=100)
+    parser.add_argument("--recover", type=int, default=0, metavar="SEEDS")
     asked = parser.parse_args()
-    kinds = make_data(asked.folder / "data", asked.share)
+    kinds = make_data(asked.data, asked.folder / "data", asked.share)
     if asked.iters:
-        train(asked.folder, asked.iters)
+        train(asked.folder, str(asked.folder / "data"), "pairs", asked.iters)
         report(propose(asked.folder), kinds)
+        if asked.recover:
+            recover(asked.data, asked.folder, asked.iters, asked.recover)
         return
     splits = load_data([DataSpec(path=str(asked.folder / "data"))])
     unknown = np.full(len(splits.train), np.nan)

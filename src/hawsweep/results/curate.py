@@ -5,7 +5,7 @@ and the data set without those records.
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,7 @@ from hawsweep.data.language import robust_z
 from hawsweep.data.leaks import words_of
 from hawsweep.data.load import BUNDLED, Splits, is_local
 from hawsweep.data.records import Record, Records, write_records
+from hawsweep.data.word_links import word_evidence
 from hawsweep.errors import DataError, StudyError
 from hawsweep.files import replace_text, replacing
 from hawsweep.models.hub import here
@@ -44,10 +45,7 @@ Losses = npt.NDArray[np.float64]
 _READS = 0.8
 # Deviations below the median, and the share of its loss that a source takes from its reference.
 _FAR, _LITTLE = 2.25, 0.4
-_UNREAD = (
-    "Shuffled and conflicting references were not looked for: the trial's model does not read the "
-    "sources well enough."
-)
+_UNREAD = "the trial's model does not read the sources well enough."
 
 
 @dataclass(frozen=True)
@@ -129,11 +127,12 @@ def curate(
     records = list(splits.train)
     pairs = pairs_of(records)
     information = other - own
+    words = word_evidence(pairs)
     reasons: defaultdict[int, dict[str, str]] = defaultdict(dict)
     for at, kind, said in chain(
         doubts_of_texts(pairs, records, splits),
         _conflicts(pairs, records, information),
-        _unrelated(own, other),
+        _unrelated(own, other, words),
     ):
         reasons[at].setdefault(kind, said)
 
@@ -150,7 +149,7 @@ def curate(
         trial,
         len(records),
         tuple(map(doubtful, clearest)),
-        (*usual, *(() if _reads_sources(information) else (_UNREAD,))),
+        (*usual, *_not_looked_for(information, words)),
     )
 
 
@@ -200,20 +199,31 @@ def _reads_sources(information: Losses) -> bool:
     return len(known) >= FEWEST and float(np.mean(known > 0)) >= _READS
 
 
-def _unrelated(own: Losses, other: Losses) -> Found:
-    """References that the model finds unlikely after their own source, hardly less than after
-    another's.
+def _not_looked_for(information: Losses, words: Losses) -> Iterator[str]:
+    if not _reads_sources(information):
+        what = "Conflicting" if _reads_sources(words) else "Shuffled and conflicting"
+        yield f"{what} references were not looked for: {_UNREAD}"
+
+
+def _unrelated(own: Losses, other: Losses, words: Losses) -> Found:
+    """References whose words do not go with their source's, and those that the model finds unlikely
+    after their own source, hardly less than after another's.
 
     A shuffled pair's source is any source: it takes nothing from the loss of its reference. What
     the source takes away, less what is left, tells shuffled pairs from hard ones better than either
-    alone.
+    alone. A reference whose words go well with its source's is only hard.
     """
+    is_hard = np.ones(len(words), bool)
+    if _reads_sources(words):
+        for at in np.flatnonzero((words < 0) & (robust_z(words) < -_FAR)).tolist():
+            yield at, "unrelated", "in other records its words do not go with those of its source"
+        is_hard = ~(words >= np.nanmedian(words))
     information = other - own
     if not _reads_sources(information):
         return
     shares = information / np.maximum(other, 1e-9)
     usual = float(np.nanmedian(shares))
-    is_hard = own > np.nanmedian(own)
+    is_hard &= own > np.nanmedian(own)
     is_far = is_hard & (shares < _LITTLE) & (robust_z(information - own) < -_FAR)
     for at in np.flatnonzero(is_far).tolist():
         yield (
