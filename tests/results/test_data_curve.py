@@ -11,11 +11,14 @@ from tiny_sweep import tiny_sweep
 from hawsweep import load_sweep, run_sweep
 from hawsweep.cli import main
 from hawsweep.errors import StudyError
-from hawsweep.results.data_curve import PowerLaw, curve_spec, curve_trial
+from hawsweep.results import data_curve
+from hawsweep.results.data_curve import PowerLaw, curve_spec, curve_trial, read_curve
+from hawsweep.scoring.intervals import Interval
 from hawsweep.spec.read import check_sweep
+from hawsweep.study.attributes import BEST_ITERATION
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
-from hawsweep.study.study import create_study, load_study
+from hawsweep.study.study import create_study, load_study, spec_of
 from hawsweep.study.trials import n_test_opened
 from hawsweep.views.figures import loss_by_data
 from hawsweep.views.json_schema import OUTPUTS
@@ -114,7 +117,9 @@ def test_study_without_a_complete_trial_has_no_curve(study):
     assert "Traceback" not in done.output
 
 
-def test_curve_is_trained_shown_and_shown_again(tmp_path, tiny_model_dir, chat_data_dir):
+def test_curve_is_trained_shown_and_shown_again(
+    tmp_path, tiny_model_dir, chat_data_dir, monkeypatch
+):
     changes = {"trials": 1, "search.iters.choices": (8,), "train.steps_per_eval": 4}
     spec = load_sweep(tiny_sweep(tiny_model_dir, chat_data_dir), changes)
     with ThreadPoolExecutor() as threads:
@@ -135,6 +140,23 @@ def test_curve_is_trained_shown_and_shown_again(tmp_path, tiny_model_dir, chat_d
     of_sizes = load_study(open_storage(Place(tmp_path)), "tiny-sizes-0")
     assert n_test_opened(of_sizes) == 0
     check_report_has(found, load_study(open_storage(Place(tmp_path)), "tiny"), Place(tmp_path))
+    check_unseen_examples_bring_nothing(of_sizes, monkeypatch)
+
+
+def check_unseen_examples_bring_nothing(study, monkeypatch):
+    """With best evaluations after one batch all sizes but the smallest have seen the same."""
+    batch_size, runs = spec_of(study).train.batch_size, data_curve._runs(study)
+    for _, each in runs:
+        each.user_attrs[BEST_ITERATION] = 1
+    monkeypatch.setattr(data_curve, "_runs", lambda _: runs)
+    curve = read_curve(study, "tiny", 0)
+    assert (curve.n_seen, curve.more) == (batch_size, 0)
+    assert curve.loss_gain == curve.score_gain == Interval(0, 0, 0)
+    assert [row.share.mean for row in curve.rows] == [1, 1, 1]
+    assert curve.sentences()[1] == (
+        f"A run on all {curve.rows[-1].size} has seen {batch_size} of them by its best evaluation: "
+        "what more examples bring shows only with more iterations."
+    )
 
 
 def check_report_has(curve, study, place):

@@ -60,7 +60,8 @@ class DataCurve:
     Attributes:
         trial: Whose settings were trained, of the study ``study``.
         base_loss: Of the untuned model on the same validation set.
-        more: A number of further examples.
+        n_seen: Examples that a run on all data took up to its best evaluation, in one pass at most.
+        more: A number of further examples; 0 where a run does not see all that there are.
         expected_loss: With them.
         loss_gain: By how much they are expected to lower the loss; ``score_gain``: to raise the
             score.
@@ -70,6 +71,7 @@ class DataCurve:
     trial: int
     base_loss: float
     rows: tuple[SizeRow, ...]
+    n_seen: int
     more: int
     expected_loss: Interval
     loss_gain: Interval
@@ -92,6 +94,12 @@ class DataCurve:
             f"{share.high:.0%}) of what {whole.size:,} give, by validation loss."
         )
         loss, score = self.loss_gain, self.score_gain
+        if not self.more:
+            yield (
+                f"A run on all {whole.size:,} has seen {self.n_seen:,} of them by its best "
+                "evaluation: what more examples bring shows only with more iterations."
+            )
+            return
         yield (
             f"{self.more:,} more are expected to lower the loss by {loss.mean:.4f} (95 % "
             f"{loss.low:.4f} to {loss.high:.4f}), and to raise the score by {score.mean:.4f} "
@@ -286,6 +294,7 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
     """
     runs = _runs(study)
     sizes = sorted({size for size, _ in runs})
+    batch_size = spec_of(study).train.batch_size
     base = base_values(study, {})
     if len(sizes) < FEWEST_SIZES or not base:
         raise StudyError(
@@ -296,13 +305,17 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
     losses = loss_curve(study)
     # What is missing to the right answers falls like a loss.
     missing = [max(ceiling - (each.value or 0.0), 1e-3 * ceiling) for _, each in runs]
-    scores = PowerLaw([size for size, _ in runs], missing)
-    base_loss, most = float(base["val_loss"]), sizes[-1]
-    more = int(float(f"{most / 2:.2g}"))
+    scores = PowerLaw([_seen(size, each, batch_size) for size, each in runs], missing)
+    base_loss = float(base["val_loss"])
+    seen = dict.fromkeys(sizes, 0)
+    for size, each in runs:
+        seen[size] = max(seen[size], _seen(size, each, batch_size))
+    most = seen[sizes[-1]]
+    more = int(float(f"{most / 2:.2g}")) if most == sizes[-1] else 0
 
     def row(size: int) -> SizeRow:
         of_it = [each for at, each in runs if at == size]
-        share = (base_loss - losses.at(size)) / (base_loss - losses.at(most))
+        share = (base_loss - losses.at(seen[size])) / (base_loss - losses.at(most))
         return SizeRow(
             size,
             len(of_it),
@@ -310,7 +323,7 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
             float(np.mean([each.value for each in of_it])),
             of_it[0].user_attrs.get(BEST_ITERATION),
             _interval(share),
-            _interval(losses.at(size)),
+            _interval(losses.at(seen[size])),
         )
 
     def gain(curve: PowerLaw) -> Interval:
@@ -318,7 +331,7 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
 
     rows = tuple(map(row, sizes))
     expected = _interval(losses.at(most + more))
-    return DataCurve(name, trial, base_loss, rows, more, expected, gain(losses), gain(scores))
+    return DataCurve(name, trial, base_loss, rows, most, more, expected, gain(losses), gain(scores))
 
 
 def known_curve(study: optuna.Study) -> DataCurve | None:
@@ -341,9 +354,11 @@ def lowest_losses(study: optuna.Study) -> list[tuple[int, float]]:
 
 
 def loss_curve(study: optuna.Study) -> PowerLaw:
-    """The curve of validation loss by size."""
-    sizes, losses = zip(*lowest_losses(study), strict=True)
-    return PowerLaw(sizes, losses)
+    """The curve of validation loss by the number of examples that a run saw."""
+    batch_size = spec_of(study).train.batch_size
+    runs = _runs(study)
+    seen = [_seen(size, each, batch_size) for size, each in runs]
+    return PowerLaw(seen, [_loss(each) for _, each in runs])
 
 
 def n_measured(study: optuna.Study, place: Place) -> int | None:
@@ -363,6 +378,12 @@ def _runs(study: optuna.Study) -> list[tuple[int, FrozenTrial]]:
         for each in trials
         if each.state == TrialState.COMPLETE and VAL_LOSS in each.user_attrs
     ]
+
+
+def _seen(size: int, trial: FrozenTrial, batch_size: int) -> int:
+    """Of a run's examples those that it took up to its best evaluation."""
+    iteration = trial.user_attrs.get(BEST_ITERATION)
+    return size if iteration is None else min(size, iteration * batch_size)
 
 
 def _loss(trial: FrozenTrial) -> float:

@@ -333,7 +333,8 @@ class DataCurveOutput(_Output):
     trial: int
     base_loss: float
     rows: list[SizeRow]
-    more: int = Field(description="A number of further training examples.")
+    n_seen: int = Field(description="Of all examples those a run took up to its best evaluation.")
+    more: int = Field(description="A number of further examples; 0 where not all are seen.")
     expected_loss: Interval = Field(description="The validation loss with them.")
     loss_gain: Interval = Field(description="By how much they lower the validation loss.")
     score_gain: Interval = Field(description="By how much they raise the score.")
