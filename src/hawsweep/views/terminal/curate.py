@@ -33,8 +33,9 @@ def curation_picture(curation: Curation, *, is_ordered: bool = False) -> Rendera
     if curation.removed:
         table = make_table(">records | reason | ~such as", dropped=("such as",))
         for kind, n in curation.counts().items():
-            first = next(each for each in curation.removed if kind in each.reasons)
-            table.add_row(f"{n:,}", _KINDS[kind], _example(first.source, first.reference))
+            of_it = (each for each in curation.removed if kind in each.reasons)
+            plainest = min(of_it, key=lambda each: len(each.reasons))
+            table.add_row(f"{n:,}", _KINDS[kind], _example(plainest.source, plainest.reference))
         parts += [table, ""]
     parts += map(Text, curation.sentences())
     if curation.folder is not None:
