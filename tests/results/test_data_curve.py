@@ -153,10 +153,12 @@ def check_unseen_examples_bring_nothing(study, monkeypatch):
     assert (curve.n_seen, curve.more) == (batch_size, 0)
     assert curve.loss_gain == curve.score_gain == Interval(0, 0, 0)
     assert [row.share.mean for row in curve.rows] == [1, 1, 1]
-    assert curve.sentences()[1] == (
-        f"A run on all {curve.rows[-1].size} has seen {batch_size} of them by its best evaluation: "
-        "what more examples bring shows only with more iterations."
-    )
+    whole = curve.rows[-1].size
+    assert curve.sentences() == [
+        f"4 examples give what {whole} give: a run sees no more of them.",
+        f"A run on all {whole} has seen {batch_size} of them by its best evaluation: "
+        "what more examples bring shows only with more iterations.",
+    ]
 
 
 def check_report_has(curve, study, place):

@@ -89,10 +89,14 @@ class DataCurve:
         *parts, whole = self.rows
         row = next((each for each in parts if each.share.mean >= _ENOUGH), parts[-1])
         share = row.share
-        yield (
-            f"{row.size:,} examples give {share.mean:.0%} (95 % {share.low:.0%} to "
-            f"{share.high:.0%}) of what {whole.size:,} give, by validation loss."
-        )
+        if share.low == share.high:
+            same = f"{row.size:,} examples give what {whole.size:,} give"
+            yield f"{same}: a run sees no more of them."
+        else:
+            yield (
+                f"{row.size:,} examples give {share.mean:.0%} (95 % {share.low:.0%} to "
+                f"{share.high:.0%}) of what {whole.size:,} give, by validation loss."
+            )
         loss, score = self.loss_gain, self.score_gain
         if not self.more:
             yield (

@@ -32,7 +32,6 @@ def curve_table(curve: DataCurve) -> FittedTable:
     )
     for row in curve.rows:
         share = row.share
-        is_whole = row is curve.rows[-1]
         table.add_row(
             f"{row.size:,}",
             str(row.n_seeds),
@@ -40,6 +39,6 @@ def curve_table(curve: DataCurve) -> FittedTable:
             str(row.best_iteration or ""),
             f"{row.score:.4f}",
             f"{share.mean:.0%}",
-            "" if is_whole else f"{share.low:.0%} to {share.high:.0%}",
+            "" if share.low == share.high else f"{share.low:.0%} to {share.high:.0%}",
         )
     return table
