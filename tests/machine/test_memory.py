@@ -248,6 +248,31 @@ def test_cuda_has_the_free_memory_of_its_gpu_and_its_name(on, monkeypatch, tmp_p
     assert machine == Machine(64 * GB, 60 * GB, gpu_bytes=20 * GB, device="NVIDIA H200")
 
 
+@pytest.mark.parametrize("info", [{}, {"free_memory": 0}])
+def test_gpu_that_is_full_or_does_not_tell_gets_no_budget_from_main_memory(
+    on, monkeypatch, tmp_path, info
+):
+    on("Linux")
+    monkeypatch.setattr(backend, "device_here", lambda: "cuda")
+    monkeypatch.setattr(backend, "_core", lambda: SimpleNamespace(device_info=lambda: info))
+    budget = find_budget(machine=this_machine(tmp_path, tmp_path))
+    assert budget.total_bytes == 0
+    assert budget.how.startswith("the GPU may take 0.0 GB, 60.0 GB are free")
+
+
+@pytest.mark.parametrize(("total", "gpu"), [(36 * GB, 24 * GB), (64 * GB, 48 * GB)])
+def test_mac_that_does_not_tell_its_working_set_is_taken_for_one_of_its_size(
+    on, monkeypatch, tmp_path, total, gpu
+):
+    on("Darwin")
+    ram = SimpleNamespace(total=total, available=total)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: ram)
+    monkeypatch.setattr(backend, "_core", lambda: SimpleNamespace(device_info=dict))
+    machine = this_machine(tmp_path, tmp_path)
+    assert machine.gpu_bytes == gpu
+    assert find_budget(machine=machine).total_bytes == 0.9 * gpu
+
+
 def test_available_bytes_stay_under_the_limit_of_a_cgroup(linux, monkeypatch):
     container = linux("0::/", v2("", 8 * GB, 3 * GB))
     monkeypatch.setattr(memory, "this_machine", lambda: container)

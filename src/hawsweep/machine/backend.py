@@ -346,13 +346,12 @@ def recommended_bytes() -> int | None:
 
 
 def gpu_bytes() -> int | None:
-    """Bytes that the GPU may take: on Metal those it may wire, with CUDA those free now; None on a
-    CPU.
+    """Bytes that the GPU may take: on Metal those it may wire, None where MLX does not tell; with
+    CUDA those free now, 0 where MLX does not tell; None on a CPU.
     """
     if device_here() != "cuda":
         return recommended_bytes()
-    size = _core().device_info().get("free_memory")
-    return int(size) if size else None
+    return int(_core().device_info().get("free_memory") or 0)
 
 
 def device_name() -> str:

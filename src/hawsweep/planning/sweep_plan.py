@@ -41,7 +41,7 @@ from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 from hawsweep.units import parse_size
 
-_SMALL_MAC_BYTES, _MACOS_BYTES = 36e9, round(2.5e9)
+_MACOS_BYTES = round(2.5e9)
 
 
 @dataclass(frozen=True)
@@ -225,8 +225,7 @@ def known_config(model: str) -> Mapping[str, Any]:
 def other_machine(ram: str, device: Device) -> machine_memory.Machine:
     """An idle machine with this much memory.
 
-    A Mac's GPU may take two thirds of up to 36 GB, and three quarters of more, as users report of
-    MLX and llama.cpp; macOS itself is assumed to need 2.5 GB.
+    A Mac's GPU may take what ``gpu_of_a_mac`` says; macOS itself is assumed to need 2.5 GB.
 
     Raises:
         MemoryBudgetError: That is no size.
@@ -238,7 +237,7 @@ def other_machine(ram: str, device: Device) -> machine_memory.Machine:
     name = f"a machine with {ram}"
     if device != "metal":
         return machine_memory.Machine(total, total, device=name)
-    gpu = round(total * (2 / 3 if total <= _SMALL_MAC_BYTES else 3 / 4))
+    gpu = machine_memory.gpu_of_a_mac(total)
     free = max(0, total - _MACOS_BYTES)
     return machine_memory.Machine(total, free, gpu_bytes=gpu, device=name)
 

@@ -57,7 +57,8 @@ def _gpu_memory() -> Finding:
         return Finding("GPU memory", "fault", str(fault))
     if recommended is None:
         text = "MLX does not tell what the GPU may take"
-        return Finding("GPU memory", "warning", text, "Set memory.budget in the sweep.")
+        remedy = "Two thirds to three quarters are assumed; else set memory.budget in the sweep."
+        return Finding("GPU memory", "warning", text, remedy)
     text = f"the GPU may take {recommended / 1e9:.1f} GB"
     if limit := mac.sysctl_number("iogpu.wired_limit_mb"):
         text += f", by iogpu.wired_limit_mb={limit}"
