@@ -8,7 +8,7 @@ from optuna.trial import create_trial
 
 from hawsweep.cli import main
 from hawsweep.errors import StudyError
-from hawsweep.study.place import Place, check_name
+from hawsweep.study.place import Place, check_case, check_name
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import load_study
 
@@ -53,6 +53,13 @@ def place(tmp_path):
     place = Place(tmp_path / "studies", f"sqlite:///{tmp_path / 'shared.db'}")
     open_storage(place, create=True)
     return place
+
+
+def test_names_that_a_mac_takes_for_one_folder_are_refused():
+    check_case("rates", ["rates", "rank"])  # the study itself
+    for name in ("Rates", "RATES"):
+        with pytest.raises(StudyError, match=f"a study '{name}' would have the same folder"):
+            check_case(name, ["rank", "rates"])
 
 
 def add_study(place, name):
