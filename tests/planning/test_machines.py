@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from hawsweep.cli import main
 from hawsweep.models.shape import ModelShape
 from hawsweep.planning.calibration import fit, fit_speed
 from hawsweep.planning.chips import assumed_speed
@@ -51,3 +53,13 @@ def test_speed_of_a_gpu_is_within_a_factor_of_two_of_what_is_assumed(content):
 
 def test_there_is_a_machine():
     assert CALIBRATIONS
+
+
+def test_output_of_doctor_is_such_a_file(tmp_path, monkeypatch):
+    content = json.loads(FILES[0].read_text())["calibrations"][0]
+    monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path))
+    (tmp_path / "calibration").mkdir()
+    (tmp_path / "calibration" / "one.json").write_text(json.dumps(content))
+    done = CliRunner().invoke(main, ["doctor", "--json", "--quick", f"--studies-dir={tmp_path}"])
+    [told] = json.loads(done.stdout)["calibrations"]
+    assert read(told) == read(content)
