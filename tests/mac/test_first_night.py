@@ -1,6 +1,5 @@
 """A night on a Mac, on a stand-in: the GPU's part is computed by the CPU, in 4 bits and bf16."""
 
-import importlib
 import json
 import os
 import re
@@ -8,11 +7,9 @@ import signal
 import time
 import urllib.request
 
-from hawsweep.machine.backend import mx, nn
-
 import pytest
 from metal import GB, Mac
-from mlx_lm.utils import save_config, save_model
+from tiny_4bit import MODELS, save_low
 from tiny_sweep import really_embedded, tiny_sweep
 
 from hawsweep.planning.peak import COEFFICIENTS, process_bytes
@@ -28,52 +25,6 @@ IGNORED = (
     "[METAL] Command buffer execution failed: Ignored (for causing prior/excessive GPU errors) "
     "(00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)"
 )
-_COMMON = {
-    "hidden_size": 64,
-    "num_hidden_layers": 3,
-    "intermediate_size": 128,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 32,
-    "rms_norm_eps": 1e-6,
-    "max_position_embeddings": 512,
-    "rope_theta": 1e4,
-    "torch_dtype": "bfloat16",
-}
-MODELS = {
-    "gemma3": {
-        "text_config": {
-            **_COMMON,
-            "model_type": "gemma3_text",
-            "vocab_size": 512,
-            "sliding_window": 16,
-            "sliding_window_pattern": 3,
-            "query_pre_attn_scalar": 32,
-        },
-        "vocab_size": 512,
-    },
-    "llama": {**_COMMON, "tie_word_embeddings": True},
-    "qwen3": {**_COMMON, "tie_word_embeddings": True},
-}
-
-
-def save_low(folder, architecture, tokenizer):
-    """A random model in 4 bits, all else in bf16, as mlx-community has them."""
-    config = {
-        "vocab_size": len(tokenizer),
-        "eos_token_id": tokenizer.eos_token_id,
-        **MODELS[architecture],
-        "model_type": architecture,
-    }
-    module = importlib.import_module(f"mlx_lm.models.{architecture}")
-    mx.random.seed(7)
-    model = module.Model(module.ModelArgs.from_dict(config))
-    model.set_dtype(mx.bfloat16)
-    nn.quantize(model, group_size=32, bits=4)
-    save_model(folder, model)
-    quantization = {"group_size": 32, "bits": 4}
-    save_config({**config, "quantization": quantization}, folder / "config.json")
-    tokenizer.save_pretrained(folder)
 
 
 @pytest.fixture(scope="module", params=MODELS)
