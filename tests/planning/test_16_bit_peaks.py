@@ -1,14 +1,17 @@
 """The peak of models in 4 and 16 bits, as a GPU has them, computed by the CPU."""
 
 import importlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 from hawsweep.machine.backend import mx, nn
 
 import pytest
 
 from hawsweep.models.shape import shape_of
-from hawsweep.planning.measured_steps import Point, measure_step
+from hawsweep.planning.calibration import fit
+from hawsweep.planning.measured_steps import Observation, Point, measure_step
 from hawsweep.planning.peak import COEFFICIENTS, Execution, Step, training_peak
 
 QUANTIZATION = {"group_size": 64, "bits": 4}
@@ -50,3 +53,20 @@ def test_peak_with_all_projections_adapted_is_predicted_within_10_percent(
         shape, point.train(), point.step, point.execution, COEFFICIENTS_16
     ).total
     assert predicted == pytest.approx(measure_step(model, point)["peak_bytes"], rel=0.1)
+
+
+def test_calibrated_peaks_are_within_what_the_documents_say(monkeypatch):
+    """Of a llama of 4 blocks, compiled, all projections adapted; each step measured by
+    ``measure_step``: those of a calibration, and seven others.
+    """
+    recorded = json.loads(Path(__file__).with_name("peaks_4bit_bf16.json").read_text())
+    monkeypatch.setitem(COEFFICIENTS, "cpu", COEFFICIENTS_16)
+    shape = shape_of({**recorded["config"], "quantization": QUANTIZATION})
+    observed, others = (
+        [Observation.of(each) for each in recorded[name]] for name in ("calibration", "held_out")
+    )
+    fitted, residuals = fit(shape, "cpu", observed)
+    assert max(abs(each.error) for each in residuals) < 0.05
+    for each in others:
+        peak = training_peak(shape, each.train, each.step, each.execution, fitted).total
+        assert peak == pytest.approx(each.peak_bytes, rel=0.085)
