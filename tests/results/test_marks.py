@@ -2,9 +2,13 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from reviewed_study import N_SAME, answered, make_reviewed_study
+from reported_study import write_samples
+from reviewed_study import N_SAME, N_SENTENCES, answered, make_reviewed_study
 
 from hawsweep.cli import main
+from hawsweep.study.baselines import base_dir
+from hawsweep.study.storage import open_storage
+from hawsweep.study.study import load_study
 from hawsweep.views.json_schema import OUTPUTS
 
 
@@ -53,6 +57,23 @@ def test_marks_are_counted_by_system_and_against_the_score(place, tmp_path):
     # Wilson's interval of 4 in 5.
     assert "trial 1: 4 of 5 marked test answers are right, 80 % (95 % 38 to 96 %)." in shown
     assert "In 78 % of the pairs of 4 right and 4 wrong answers the right one has" in shown
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ({"n_examples": 4}, "4 examples"),
+        ({"n_examples": 0, "instruction": 2}, "instruction 2"),
+        ({"n_examples": 4, "instruction": 2}, "4 examples and instruction 2"),
+        ({}, "examples"),  # an older study
+    ],
+)
+def test_untuned_model_is_named_with_its_best_prompt(place, tmp_path, prompt, name):
+    load_study(open_storage(place), "rates").set_user_attr("few_shot", {"score": 0.4, **prompt})
+    samples = [answered("prompted", number, 0.4) for number in range(N_SENTENCES)]
+    write_samples(base_dir(place, "rates") / "test_few_shot_samples.jsonl", samples)
+    path = write_marks(tmp_path, [mark("prompted", 5, True), mark("prompted", 6, False)])
+    assert f"untuned model with {name}: 1 of 2 marked test answers" in run(place, path)
 
 
 def test_answer_of_both_systems_counts_for_each(place, tmp_path):

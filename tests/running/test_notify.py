@@ -434,33 +434,6 @@ def test_target_that_fails_is_an_event_and_harms_nothing():
     assert not_told(events) == ["the test was not notified: it is away"]
 
 
-def test_what_is_told_is_no_part_of_a_study():
-    specs = [check_sweep({**SWEEP, "notify": each}, "x") for each in (list(NEWS), [], "end")]
-    assert len({spec.digest() for spec in specs}) == 1
-    assert specs[0] == check_sweep(SWEEP, "x")
-
-
-@pytest.mark.parametrize(
-    "asked",
-    [
-        f"https://h/{SECRET}",
-        [f"https://h/{SECRET}"],
-        {"webhook": f"https://h/{SECRET}"},
-        {"command": f"curl {SECRET}", "on": ["end"]},
-        ["end", "end"],
-        [["end"]],
-        True,
-    ],
-)
-def test_sweep_says_nobody_to_tell(asked):
-    with pytest.raises(SpecError) as caught:
-        check_sweep({**SWEEP, "notify": asked}, "a sweep")
-    assert str(caught.value) == (
-        "a sweep: notify: must be a list of start, best, end, failure. A sweep does not say where "
-        "they are sent, as others may have written it: use --notify or HAWSWEEP_NOTIFY."
-    )
-
-
 def test_sweep_in_the_background_tells_and_keeps_no_secret(
     tmp_path, monkeypatch, tiny_model_dir, chat_data_dir
 ):

@@ -154,9 +154,9 @@ def test_finished_study_is_asked_what_it_keeps_and_trains_and_opens_nothing(lab,
     test = made.study.user_attrs["test"]
     run = made.finish("retention=bundled")
     kinds = {event["kind"] for event in run.events}
-    assert "test_end" in kinds
-    assert not {"trial_start", "confirm_start", "base_start"} & kinds
+    assert {"retention_start", "test_end"} <= kinds
+    assert not {"test_start", "trial_start", "confirm_start", "base_start"} & kinds
     assert made.study.user_attrs["test"] == test
     assert judge_study(made.study, Place(made.studies)).retention.outcome == "lost"
     again = made.finish("retention=bundled")
-    assert "test_start" not in {event["kind"] for event in again.events}
+    assert "retention_start" not in {event["kind"] for event in again.events}

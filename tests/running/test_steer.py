@@ -14,7 +14,7 @@ from hawsweep.layout import STATE_FILE
 from hawsweep.machine.processes import identity
 from hawsweep.planning.share_memory import WorkerShares
 from hawsweep.results.what_is_left import find_remaining
-from hawsweep.running import steer, supervisor
+from hawsweep.running import steer, supervisor, survey
 from hawsweep.running.steer import enqueue, extend, stop_trial
 from hawsweep.search.distributions import distributions
 from hawsweep.search.sampler import make_sampler
@@ -221,7 +221,7 @@ def settled(place, monkeypatch):
     """The supervisor of a study that expects nothing of another setting, and its events."""
     steered, events = Steered(place, stop_when={"expected_gain": "1%"}), []
     belief = SimpleNamespace(n_next=1, gain=0.001)
-    monkeypatch.setattr(supervisor, "find_remaining", lambda *_: SimpleNamespace(belief=belief))
+    monkeypatch.setattr(survey, "find_remaining", lambda *_: SimpleNamespace(belief=belief))
     monkeypatch.setattr(supervisor.resolve, "resolve_embedder", lambda _: place.studies_dir)
     shares, listen = WorkerShares(1, None, {}, {}), lambda event: events.append(event.kind)
     steered.supervisor = supervisor.Supervisor(

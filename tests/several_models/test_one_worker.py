@@ -57,7 +57,7 @@ def test_model_that_is_not_used_any_more_leaves_no_arrays(worker, tiny_model_dir
     _, made = worker
     taken = []
     for model in (tiny_model_dir, other_model_dir) * 3:
-        made._use(str(model))
+        made.use(str(model))
         taken.append(mx.get_active_memory())
     assert taken[4:] == taken[2:4]  # the first may have kept what a trial left
 
@@ -89,4 +89,4 @@ def test_trial_of_a_model_that_does_not_fit_ends_at_once(worker, giant_dir):
     assert trial.system_attrs["constraints:memory"] == 7.5
     assert made._model == loaded
     with pytest.raises(MemoryBudgetError, match="far too large"):
-        made._use(str(giant_dir))
+        made.use(str(giant_dir))

@@ -3,7 +3,9 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from hawsweep.spec.read import find_sweep, read_sweep
+from hawsweep.errors import SpecError
+from hawsweep.spec.checks import NEWS
+from hawsweep.spec.read import check_sweep, find_sweep, read_sweep
 from hawsweep.spec.space import MODEL, SEARCHABLE, apply_settings, set_key
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import LoraParameters, TrainSpec
@@ -245,3 +247,37 @@ def test_set_key_does_not_change_shared_values():
     train = {"seed": 1}
     set_key({"train": train}, "train.seed", 2)
     assert train == {"seed": 1}
+
+
+TOLD = {
+    "model": "some/model",
+    "data": "phrasebook",
+    "search": {"learning_rate": {"low": 1e-5, "high": 1e-3, "log": True}},
+}
+
+
+def test_what_is_told_is_no_part_of_a_study():
+    specs = [check_sweep({**TOLD, "notify": each}, "x") for each in (list(NEWS), [], "end")]
+    assert len({spec.digest() for spec in specs}) == 1
+    assert specs[0] == check_sweep(TOLD, "x")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "https://h/s3cret",
+        ["https://h/s3cret"],
+        {"webhook": "https://h/s3cret"},
+        {"command": "curl s3cret", "on": ["end"]},
+        ["end", "end"],
+        [["end"]],
+        True,
+    ],
+)
+def test_sweep_says_nobody_to_tell(asked):
+    with pytest.raises(SpecError) as caught:
+        check_sweep({**TOLD, "notify": asked}, "a sweep")
+    assert str(caught.value) == (
+        "a sweep: notify: must be a list of start, best, end, failure. A sweep does not say where "
+        "they are sent, as others may have written it: use --notify or HAWSWEEP_NOTIFY."
+    )

@@ -171,8 +171,15 @@ def test_runs_with_new_seeds_are_shown_by_the_trial_they_confirm(is_terminal):
         display(Event("confirm_end", 0, {**about, **ended}))
         died = {"number": 1, "state": "fail", "reason": "the worker died by SIGKILL"}
         display(Event("confirm_end", 0, died))
+        display(Event("test_start", 0, {"number": 7}))
+        display(Event("retention_start", 0, {"number": 7, "n_prompts": 60}))
     text = console.file.getvalue()
     assert "trial 7" in text
+    assert ("trial 7 and base: translating the test split" in text) is (not is_terminal)
+    doing = "trial 7 and base: answering 60 questions of retention"
+    if is_terminal:
+        doing = "answering 60 questions of retention, as does the base"
+    assert doing in Text.from_ansi(text).plain
     assert "confirming run with seed 2, score 0.7032" in Text.from_ansi(text).plain
     assert "SIGKILL" in text
     assert ("trial 7 confirming run with seed 2 starts" in text) is (not is_terminal)

@@ -12,8 +12,15 @@ from hawsweep.errors import ScoringError
 from hawsweep.files import read_json_lines, read_regular
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.scoring.intervals import Interval, share_interval
-from hawsweep.study.baselines import base_dir_of, score_of
+from hawsweep.study.baselines import (
+    base_dir_of,
+    few_shot_values,
+    model_of,
+    prompt_text,
+    score_of,
+)
 from hawsweep.study.place import Place
+from hawsweep.study.trials import trial_of
 
 # A stranger may have written the file.
 _MOST_BYTES = 10_000_000
@@ -165,11 +172,12 @@ def _answers(
 ) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
     """The answers of each system, by its name."""
     base = base_dir_of(study, place, marks.trial)
+    chosen = few_shot_values(study, model_of(study, trial_of(study, marks.trial)))
     prefix = "test_" if marks.split == "test" else ""
     for system, name, folder in (
         ("trial", f"trial {marks.trial}", place.trial_dir(study.study_name, marks.trial)),
         ("base", "untuned model", base),
-        ("few_shot", "untuned model with examples", base),
+        ("few_shot", f"untuned model with {prompt_text(chosen) or 'examples'}", base),
     ):
         yield name, read_json_lines(folder / f"{prefix}{SAMPLE_FILES[system]}")
 

@@ -21,7 +21,7 @@ class Event:
     ``base_start`` and ``base_end``, ``trial_start`` and ``trial_end`` (``number``, ``settings``;
     ``state``, ``val_loss``, ``score``, ``reason``), ``iteration``, ``train``, ``eval`` and
     ``scoring`` between them, ``confirm_start`` and ``confirm_end``, ``test_start`` and
-    ``test_end``.
+    ``retention_start`` (``number``, ``n_prompts``), each only if it is done, and ``test_end``.
     """
 
     kind: str

@@ -57,7 +57,7 @@ class WorkerState:
 
     Attributes:
         doing: ``starting``, ``preparing`` (see ``text``), ``base``, ``trial``, ``scoring``,
-            ``test`` or ``waiting``.
+            ``test``, ``retention`` or ``waiting``.
         trial: Its number, or ``7 again`` for a confirming run; None without a trial.
         since: When that began, in seconds since the epoch.
         curve: The iterations and validation losses of its last evaluations.
@@ -236,6 +236,9 @@ def _followed(before: WorkerState, kind: str, values: Mapping[str, Any], now: fl
         return replace(fresh, doing="preparing", text=f"loading {values['model']}")
     if kind == "test_start":
         return replace(fresh, doing="test", trial=str(values["number"]))
+    if kind == "retention_start":
+        questions = str(values["n_prompts"])
+        return replace(fresh, doing="retention", trial=str(values["number"]), text=questions)
     return replace(fresh, doing=_DOING[kind]) if kind in _DOING else before
 
 

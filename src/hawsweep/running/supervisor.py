@@ -6,79 +6,46 @@ import queue
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from hawsweep.errors import (
-    StorageOutageError,
-    StudyBusyError,
-    told_error,
-)
-from hawsweep.layout import ADAPTER_DIR, LOG_FILE, STATE_FILE
+from hawsweep.errors import StorageOutageError, StudyBusyError, told_error
+from hawsweep.layout import LOG_FILE, STATE_FILE
 from hawsweep.machine import memory
 from hawsweep.machine.output import OutputError
 from hawsweep.models import resolve
 from hawsweep.planning.share_memory import WorkerShares
 from hawsweep.results.price import settle_preference
-from hawsweep.results.what_is_left import find_remaining
 from hawsweep.running.events import FREES_WORKER, Ended, Event, Listener
 from hawsweep.running.failures import Failures
 from hawsweep.running.interrupts import Interrupts
 from hawsweep.running.left_trials import LeftTrials
 from hawsweep.running.memory_watch import MemoryWatch
 from hawsweep.running.next_work import Work, next_work
+from hawsweep.running.survey import Survey
 from hawsweep.running.worker_process import WorkerProcess, WorkerStarter
 from hawsweep.scoring.embedder_process import EmbedderProcess
 from hawsweep.scoring.metrics import BUILT_IN
 from hawsweep.search.distributions import distributions
 from hawsweep.search.promotion import next_promoted
-from hawsweep.search.rungs import promoting_s
-from hawsweep.search.sampler import make_sampler, n_untried
+from hawsweep.search.sampler import make_sampler
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study import confirm
-from hawsweep.study.attributes import ARTIFACT, SUPERVISOR
+from hawsweep.study.attributes import SUPERVISOR
 from hawsweep.study.backup import Backups
-from hawsweep.study.baselines import unmeasured
 from hawsweep.study.clean_up import remove_bulk
-from hawsweep.study.confirm import conclude, expected_s, spec_to_confirm, winner
-from hawsweep.study.faults import (
-    INTERRUPTED,
-    TAINTING,
-    WANTS_SUCCESSOR,
-    of_worker,
-)
-from hawsweep.study.leases import (
-    Lead,
-    Leader,
-    count_running,
-    register_of,
-    turn,
-)
-from hawsweep.study.optuna_door import read_once
+from hawsweep.study.confirm import conclude, spec_to_confirm
+from hawsweep.study.faults import INTERRUPTED, TAINTING, WANTS_SUCCESSOR, of_worker
+from hawsweep.study.leases import Lead, Leader, count_running, register_of, turn
 from hawsweep.study.patience import while_waiting
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
-from hawsweep.study.queue import (
-    ask,
-    leave_behind,
-    reap_running,
-)
+from hawsweep.study.queue import ask, leave_behind, reap_running
 from hawsweep.study.study import extended, stop_asked
-from hawsweep.study.trials import (
-    count_begun,
-    count_finished,
-    is_asked_for,
-    is_paused,
-    is_to_go_on,
-    is_untested,
-    misses_retention,
-    train_of,
-)
-from hawsweep.units import parse_share
+from hawsweep.study.trials import count_finished, train_of
 
 _GRACE_S = 60.0
 POLL_S = 0.25
@@ -139,14 +106,21 @@ class Supervisor:
         self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any] | None]] = queue.Queue()
         self._workers: dict[int, WorkerProcess] = {}
         self._failures = Failures(name, place)
-        self._started = time.monotonic()
         self._interrupted, self._lead = False, lead or Lead()
         self.interrupts = Interrupts()
-        self._timed_out = self._told_exhausted = self._told_settled = False
-        self._has_no_test = False
-        self._has_news = True  # since it was last asked whether the sweep is settled
         self._memory_watch = MemoryWatch()
         self._leader = Leader(study)
+        self._survey = Survey(
+            self._spec,
+            name,
+            place,
+            study,
+            confirming,
+            shares,
+            self._listen,
+            self._lead,
+            self._leader if joins else None,
+        )
         self._left = LeftTrials(study, confirming, joins=joins)
         self._register = register_of(place)
         self._backups = Backups(place)
@@ -188,9 +162,9 @@ class Supervisor:
             )
             self._listen(Event("not_told", values={"text": text}))
         left = count_finished(self._study) < self._spec.trials
-        left = left and not (self._is_exhausted() or self._is_settled())
+        left = left and not (self._survey.is_exhausted() or self._survey.is_settled())
         left = left or confirm.n_waiting(self._confirming) > 0
-        return "timeout" if self._timed_out and left else "finished"
+        return "timeout" if self._survey.timed_out and left else "finished"
 
     def _wait(self) -> None:
         """While the database does not answer, no worker counts as hung, and Ctrl-C ends it."""
@@ -250,14 +224,14 @@ class Supervisor:
         spec = extended(self._study, self._asked)
         if (spec.trials, spec.timeout) == (self._spec.trials, self._spec.timeout):
             return
-        self._spec, self._timed_out = spec, False
-        self._told_settled, self._has_news = False, True  # said again where it still is
+        self._spec = spec
+        self._survey.extend(spec)
         values = {"n_trials": spec.trials, "timeout_s": spec.timeout}
         self._listen(Event("extended", values=values))
 
     def _free_left(self) -> None:
         for number, end in self._left.free():
-            self._has_news = True
+            self._survey.has_news = True
             self._backups.note_change()
             self._listen(Event("reaped", values={"number": number, "reason": end.reason}))
 
@@ -290,9 +264,9 @@ class Supervisor:
                 self._failures.count(event["fault"], event["reason"])
             self._failures.count_infeasible(is_infeasible=event["state"] == "infeasible")
         elif kind == "test_end":
-            self._has_no_test = event.get("number") is None  # its adapter is not to be had
+            self._survey.has_no_test = event.get("number") is None  # its adapter is not to be had
         if kind in ("trial_end", "confirm_end"):
-            self._has_news = True
+            self._survey.has_news = True
             remove_bulk(self._study, self._place, self._spec)
         if kind in ("base_end", "trial_end", "confirm_end", "test_end"):
             self._backups.note_change()
@@ -318,7 +292,7 @@ class Supervisor:
             command = next_work(self._work(n_to_confirm=self._queue_confirmations()))
         if command in ("test", "finish"):
             settle_preference(self._study, self._place, self._spec)
-            command = "test" if self._wants_test() else "finish"
+            command = "test" if self._survey.wants_test() else "finish"
         if command == "wait":
             return
         if command == "trial":
@@ -336,84 +310,21 @@ class Supervisor:
         return [worker for worker in self._workers.values() if worker.doing is None]
 
     def _work(self, n_to_confirm: int | None = None) -> Work:
-        """The present state for ``next_work``."""
-        with read_once(self._study):
-            return self._read_work(n_to_confirm)
-
-    def _read_work(self, n_to_confirm: int | None) -> Work:
-        trials = self._study.get_trials(deepcopy=False)
-        work = Work(
-            doing=tuple(worker.doing for worker in self._workers.values()),
-            n_trials=self._spec.trials,
-            n_begun=count_begun(trials),
-            n_running=count_running(trials),
-            n_complete=sum(trial.state == TrialState.COMPLETE for trial in trials),
-            is_exhausted=self._is_exhausted(),
-            is_settled=self._is_settled() and not any(map(is_asked_for, trials)),
-            is_interrupted=self._interrupted,
-            joins=self._joins,
-            is_led=self._joins and self._leader.lives(),
-            has_ended=self._joins and self._leader.has_ended(),
-            misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),
-            time_left_s=self._time_left_s(),
-            confirm_s=expected_s(self._study, self._spec, self._shares.n_workers),
-            promote_s=promoting_s(self._spec),
-            n_to_confirm=self._n_queued() if self._joins else n_to_confirm,
-            n_confirming=count_running(self._confirming.get_trials(deepcopy=False)),
-            wants_test=self._wants_test(),
-        )
-        promoted = next_promoted(self._spec, trials, may_begin=work.may_begin)
-        repeats = any(is_to_go_on(trial) and not is_paused(trial) for trial in trials)
-        work = replace(work, promotes=repeats or promoted is not None)
-        self._timed_out = self._timed_out or work.is_over(work.confirm_s)
-        self._lead.is_over = work.is_over()
-        return work
-
-    def _time_left_s(self) -> float | None:
-        if self._joins and self._leader.is_over():
-            return -1.0
-        timeout = self._spec.timeout
-        return None if timeout is None else self._started + timeout - time.monotonic()
-
-    def _is_exhausted(self) -> bool:
-        """Whether no trial waits and no setting is left to propose; said once."""
-        trials = self._study.get_trials(deepcopy=False)
-        waits = any(t.state == TrialState.WAITING and not is_paused(t) for t in trials)
-        if waits or n_untried(self._spec, trials):
-            return False
-        if not self._told_exhausted and count_begun(trials) < self._spec.trials:
-            self._told_exhausted = True
-            self._listen(Event("exhausted", values={"n_trials": self._spec.trials}))
-        return True
-
-    def _is_settled(self) -> bool:
-        """Whether another hour is expected to bring less than ``stop_when`` asks for; said once."""
-        asked = self._spec.stop_when.expected_gain
-        if asked is None or self._told_settled or not self._has_news:
-            return self._told_settled
-        self._has_news = False
-        belief = find_remaining(self._study, self._spec).belief
-        if belief is None or not belief.n_next or belief.gain >= parse_share(asked):
-            return False
-        self._told_settled = True
-        self._listen(Event("settled", values={"gain": belief.gain, "asked": asked}))
-        return True
+        doing = tuple(worker.doing for worker in self._workers.values())
+        return self._survey.work(doing, n_to_confirm, is_interrupted=self._interrupted)
 
     def _queue_confirmations(self) -> int:
         """Queue the confirming runs; give how many wait. If none waits, the outcome is stored.
 
         Trials that are paused still were not promoted, unless there was no time for it.
         """
-        if not self._timed_out:
+        if not self._survey.timed_out:
             self._leave_behind()
         confirm.queue(self._study, self._confirming, self._spec)
         n_waiting = confirm.n_waiting(self._confirming)
         if not n_waiting and not count_running(self._confirming.get_trials(deepcopy=False)):
             conclude(self._study, self._confirming, self._spec)
         return n_waiting
-
-    def _n_queued(self) -> int | None:
-        return confirm.n_waiting(self._confirming) or None
 
     def _leave_behind(self) -> None:
         def last_of(trial: FrozenTrial) -> int:
@@ -446,20 +357,6 @@ class Supervisor:
         )
         if number is not None:
             process.command("confirm" if confirms else "trial", number)
-
-    def _wants_test(self) -> bool:
-        best = winner(self._study)
-        if (
-            best is None
-            or self._has_no_test
-            or not (
-                is_untested(self._study, best) or misses_retention(self._study, self._spec, best)
-            )
-        ):
-            return False
-        # A trial that another program added has no adapter.
-        folder = self._place.trial_dir(self._name, best.number)
-        return bool(best.user_attrs.get(ARTIFACT)) or (folder / ADAPTER_DIR).is_dir()
 
     def _start_worker(self, number: int) -> None:
         # A process that joins asks no questions of ``retention``, and may not have them.

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -25,15 +25,15 @@ from typing import Any, TextIO
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from hawsweep.data.leaks import find_leaks
 from hawsweep.data.load import load_data
 from hawsweep.data.prompt_file import read_retention
 from hawsweep.data.tokens import encode_prompt
 from hawsweep.data.validation_set import shared_records
-from hawsweep.errors import HawsweepError, MemoryBudgetError, StudyError, TravelError
-from hawsweep.layout import LOG_FILE, SAMPLE_FILES
+from hawsweep.errors import HawsweepError, MemoryBudgetError, TravelError
+from hawsweep.layout import LOG_FILE
 from hawsweep.machine import backend
 from hawsweep.machine.memory import available_bytes
 from hawsweep.machine.output import log_to, make_output_visible, print_to, print_traceback
@@ -45,8 +45,9 @@ from hawsweep.planning.calibration import cost_model
 from hawsweep.planning.peak import arrays_budget
 from hawsweep.planning.workload import save_lengths
 from hawsweep.results.leaderboard import trial_row
+from hawsweep.running.open_test import open_test
 from hawsweep.scoring.embedder_process import EmbedderClient
-from hawsweep.scoring.score import Score, Scorer, write_samples
+from hawsweep.scoring.score import Scorer
 from hawsweep.spec.sweep import SweepSpec, keep_count
 from hawsweep.study.attributes import (
     CONFIRMS,
@@ -54,22 +55,17 @@ from hawsweep.study.attributes import (
     PATHS,
     PLAN,
     REPEATS,
-    RETENTION,
     SEED,
     SMALLEST_VIOLATION,
-    TEST,
     TIME_S,
     WORKER,
 )
 from hawsweep.study.baselines import (
     base_dir,
-    best_other,
-    few_shot_values,
     keep_base,
-    model_of,
     unmeasured,
 )
-from hawsweep.study.confirm import load_confirmation, winner
+from hawsweep.study.confirm import load_confirmation
 from hawsweep.study.faults import (
     ENDED_BY_SIGTERM,
     FROM_OUTSIDE,
@@ -93,18 +89,9 @@ from hawsweep.study.storage import (
 )
 from hawsweep.study.study import check_tokens, date_of, load_study
 from hawsweep.study.travel import fetch, folder_of, put
-from hawsweep.study.trials import (
-    adapter_dir,
-    is_untested,
-    misses_retention,
-    n_test_opened,
-    record_test_opened,
-)
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
-from hawsweep.trial.measure_base import measure_base, score_prompt, score_test
-from hawsweep.trial.prompts import Prompt, pick
-from hawsweep.trial.retention import score_retention
+from hawsweep.trial.measure_base import measure_base
 from hawsweep.trial.run import Paused, end_infeasible, run_trial
 
 # Modules that are otherwise imported at their first use, which takes seconds: a spare worker
@@ -134,7 +121,7 @@ class Worker:
         self.place = Place(Path(setting["studies_dir"]), setting["storage_url"])
         self._process_bytes: float | None = setting.get("budget_bytes")
         # Models that do not fit into memory: why, and by how many GB.
-        self._left_out: dict[str, tuple[str, float]] = setting.get("left_out", {})
+        self.left_out: dict[str, tuple[str, float]] = setting.get("left_out", {})
         self._paths: dict[str, str] = setting.get("paths", {})
         self._model: str | None = None
         self._embedder: dict[str, str] | None = setting.get("embedder")
@@ -192,7 +179,7 @@ class Worker:
         )
         self._valid_records = self._share_records() if self.spec.searches_models else None
         self._progress("loading the model")
-        self._use(next(each for each in self.spec.models if each not in self._left_out))
+        self.use(next(each for each in self.spec.models if each not in self.left_out))
         train = self.context.train
         self.tell(
             "ready",
@@ -231,16 +218,16 @@ class Worker:
             )
         return shared_records(self.spec, self.splits, templates)
 
-    def _use(self, model: str) -> None:
-        """Make the bench for this model; the memory of another model is freed first.
+    def use(self, model: str) -> None:
+        """Make ``context`` the bench for this model; the memory of another model is freed first.
 
         Raises:
             MemoryBudgetError: It does not fit.
         """
         if model == self._model:
             return
-        if model in self._left_out:
-            raise MemoryBudgetError(self._left_out[model][0])
+        if model in self.left_out:
+            raise MemoryBudgetError(self.left_out[model][0])
         if self._model is not None:
             self.tell("loading", model=model)
             self._model = None
@@ -262,7 +249,7 @@ class Worker:
             self.splits,
             self._scorer,
             self._mlx_data_dir,
-            self._base_dir(model),
+            self.base_dir(model),
             self.memory,
             budget_bytes,
             self._valid_records,
@@ -275,20 +262,21 @@ class Worker:
         save_lengths(spec, self.splits.fingerprint()["train"], work)
         self._model = model
 
-    def _base_dir(self, model: str) -> Path:
+    def base_dir(self, model: str) -> Path:
+        """The folder of an untuned model's answers."""
         several = model if self.spec.searches_models else ""
         return base_dir(self.place, self.name, several)
 
     def base(self) -> None:
         """Measure an untuned model, and store the result in the study."""
         study = self._study
-        missing = unmeasured(study, self.spec, self._left_out)
+        missing = unmeasured(study, self.spec, self.left_out)
         model = missing[0] if missing and self._model not in missing else self._model
         assert model is not None
-        self._use(model)
+        self.use(model)
         self.tell("base_start")
-        measured = measure_base(self.context, self._base_dir(model), find_leaks(self.splits))
-        keep_base(study, self.spec, model, measured, self._left_out)
+        measured = measure_base(self.context, self.base_dir(model), find_leaks(self.splits))
+        keep_base(study, self.spec, model, measured, self.left_out)
         about = {"model": model} if self.spec.searches_models else {}
         self.tell("base_end", **about, **measured)
 
@@ -378,11 +366,12 @@ class Worker:
     def _travel(self, do: Callable[..., object]) -> None:
         """Put or fetch files. If the store cannot be used the sweep goes on without."""
         try:
-            do(waiting=self._is_patient)
+            do(waiting=self.is_patient)
         except TravelError as fault:
             self.tell("not_told", text=str(fault).removesuffix("."))
 
-    def _is_patient(self) -> bool:
+    def is_patient(self) -> bool:
+        """Whether to wait on; shows life."""
         self.show_life()
         return not self.should_stop()
 
@@ -391,10 +380,10 @@ class Worker:
     ) -> tuple[float | None, TrialState]:
         model = self.spec.model_of(trial.params)
         try:
-            if model in self._left_out:
-                reason, short = self._left_out[model]
+            if model in self.left_out:
+                reason, short = self.left_out[model]
                 end_infeasible(trial, max(short, SMALLEST_VIOLATION), reason)
-            self._use(model)
+            self.use(model)
             self._make_room(study)
             return run_trial(self.context, trial, folder, self.tell), TrialState.COMPLETE
         except optuna.TrialPruned:
@@ -404,77 +393,7 @@ class Worker:
 
     def test(self) -> None:
         """Open the test split for the best trial and the base, and see what the trial keeps."""
-        study = self._study
-        best = winner(study)
-        if best is None:
-            self.tell("test_end")
-            return
-        self.tell("test_start", number=best.number)
-        try:
-            adapter = self._adapter_of(study, best)
-        except (StudyError, TravelError) as fault:
-            self.tell("not_told", text=f"the test split is not opened: {fault}".removesuffix("."))
-            self.tell("test_end")
-            return
-        if is_untested(study, best):
-            self._open_test(study, best, adapter)
-        if misses_retention(study, self.spec, best):
-            self._keep_retention(study, best, adapter)
-        self.tell("test_end", number=best.number)
-
-    def _open_test(self, study: optuna.Study, best: FrozenTrial, adapter: Path) -> None:
-        model = self.spec.model_of(best.params)
-        self._use(model)
-        record_test_opened(study)  # before the first answer: a worker that dies here has opened it
-        chosen = few_shot_values(study, model_of(study, best))
-        scores = score_test(self.context, best, adapter, chosen)
-        self._write_answers("test", best, scores)
-        summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
-        if "few_shot" in summary:
-            summary["few_shot"] |= pick(self.context.prompts, chosen).about
-        self._test_other(study, model)  # perhaps with another model
-        study.set_user_attr(
-            TEST,
-            {
-                "trial_number": best.number,
-                "n_prompts": len(self.context.test_prompts),
-                "n_opened": n_test_opened(study),
-                **summary,
-            },
-        )
-
-    def _adapter_of(self, study: optuna.Study, trial: FrozenTrial) -> Path:
-        """The folder of a trial's adapter, fetched if another machine trained it."""
-        fetch(study, self.place, trial.number, waiting=self._is_patient)
-        return adapter_dir(study, self.place, trial.number)
-
-    def _keep_retention(self, study: optuna.Study, best: FrozenTrial, adapter: Path) -> None:
-        assert self.spec.retention is not None
-        self._use(self.spec.model_of(best.params))
-        chosen = few_shot_values(study, model_of(study, best))
-        scores = score_retention(self.context, best, adapter, chosen, self._questions)
-        self._write_answers("retention", best, scores)
-        about = {"trial_number": best.number, "data": self.spec.retention.data}
-        study.set_user_attr(RETENTION, {**about, "n_prompts": len(self._questions)})
-
-    def _write_answers(self, kind: str, best: FrozenTrial, scores: Mapping[str, Score]) -> None:
-        folder = self.place.trial_dir(self.name, best.number)
-        base = self._base_dir(self.spec.model_of(best.params))
-        for system, score in scores.items():
-            where = folder if system == "trial" else base
-            write_samples(where / f"{kind}_{SAMPLE_FILES[system]}", score)
-
-    def _test_other(self, study: optuna.Study, model: str) -> None:
-        """Let the best untuned model answer the test prompts, if it is not the winner's base."""
-        other = best_other(study, model)
-        if other is None or other.model in self._left_out:
-            return
-        self._use(other.model)
-        prompts = self.context.prompts if other.kind == "few_shot" else []
-        prompt = pick(prompts, other.values) if prompts else Prompt()
-        answers = score_prompt(self.context, prompt, self.context.test_prompts)
-        file = f"test_{SAMPLE_FILES[other.kind]}"
-        write_samples(self._base_dir(other.model) / file, answers)
+        open_test(self, self._study, self._questions)
 
     def _make_room(self, study: optuna.Study) -> None:
         """Raise the predicted memory after a trial that ran out."""

@@ -1,6 +1,5 @@
 """A sweep file becomes a SweepSpec: finding it, overriding keys, and every fault at once."""
 
-import difflib
 import itertools
 import os
 import unicodedata
@@ -9,10 +8,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from hawsweep.errors import SpecError
 from hawsweep.files import read_regular
+from hawsweep.spec.fault_text import MAX_SHOWN, describe_all, message_of, nearest, shown
 from hawsweep.spec.other_words import tell_word
 from hawsweep.spec.scoring import ScoringSpec
 from hawsweep.spec.space import (
@@ -25,7 +25,7 @@ from hawsweep.spec.space import (
     corners,
     set_key,
 )
-from hawsweep.spec.sweep import GONE_KEYS, DataSpec, SweepSpec, without_gone_keys
+from hawsweep.spec.sweep import SweepSpec, without_gone_keys
 from hawsweep.spec.train import TrainSpec
 from hawsweep.spec.yaml_text import MAX_LEVELS, parse_yaml
 
@@ -33,7 +33,6 @@ from hawsweep.spec.yaml_text import MAX_LEVELS, parse_yaml
 STORED = '# {"versions": '
 _MAX_BYTES = 1_000_000
 _MAX_FAULTS = 50
-_MAX_SHOWN = 100
 # Keys that decide whether settings contradict each other.
 _INTERPLAY = (
     "fine_tune_type",
@@ -83,7 +82,7 @@ def find_sweep(name: str) -> Path:
     if (normal := _name_of(name)) in sweeps:
         return sweeps[normal]
     raise SpecError(
-        f"There is no sweep {name!r}{_nearest(name, sweeps)} "
+        f"There is no sweep {name!r}{nearest(name, sweeps)} "
         f"Known: {', '.join(sorted(sweeps)) or 'none'}. Write sweeps/{name}.yaml, or give a "
         "file's path."
     )
@@ -163,7 +162,7 @@ def check_sweep(content: dict[str, Any], where: str) -> SweepSpec:
     try:
         spec = SweepSpec.model_validate(content)
     except ValidationError as error:
-        of_schema = _describe_all(error, content)
+        of_schema = describe_all(error, content)
     faults: dict[str, None] = {}
     for fault in itertools.chain(of_schema, _check_search(content, spec)):
         faults[fault] = None
@@ -188,7 +187,7 @@ def check_metric_options(values: dict[str, Any]) -> ScoringSpec:
     try:
         return ScoringSpec.model_validate(values)
     except ValidationError as error:
-        raise SpecError(f"scoring: {' '.join(_describe_all(error, values))}") from error
+        raise SpecError(f"scoring: {' '.join(describe_all(error, values))}") from error
 
 
 def parse_override(text: str, option: str = "--set ") -> tuple[str, Any]:
@@ -198,7 +197,7 @@ def parse_override(text: str, option: str = "--set ") -> tuple[str, Any]:
         SpecError: There is no ``=``, or the value is not YAML.
     """
     key, equals, value = text.partition("=")
-    said = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    said = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
     if not equals or not key.strip():
         example = f"{option}train.batch_size=2" if option else "learning_rate=2e-4"
         raise SpecError(f"{option}{said}: must be KEY=VALUE, such as {example}.")
@@ -236,14 +235,14 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
     for key, asked in search.items():
         if key not in SEARCHABLE:
             told = tell_word(key)
-            near = f": {told}" if told else _nearest(key, SEARCHABLE)
+            near = f": {told}" if told else nearest(key, SEARCHABLE)
             yield (f"search.{key} cannot be searched{near} Searchable: {', '.join(SEARCHABLE)}.")
             continue
         yield from _check_values(key, asked)
         if spec is not None and _is_fixed(spec.train, key):
             yield f"search.{key} is also fixed as train.{key}. Remove one of them."
     if MODEL in search and MODEL in content:
-        one = _shown(content[MODEL])
+        one = shown(content[MODEL])
         yield (
             f"model is {one}, but search.model has several. Leave out one of them, or train "
             f"that one alone: --set search.model.choices=[{content[MODEL]}]."
@@ -285,7 +284,7 @@ def _contradictions(train: TrainSpec, settings: Mapping[str, SearchValue]) -> It
     try:
         faults: Iterable[str] = apply_settings(train, settings).contradictions()
     except ValidationError as error:
-        faults = _describe_all(error, {})
+        faults = describe_all(error, {})
     yield from (f"train.{fault}" for fault in faults)
 
 
@@ -293,7 +292,7 @@ def check_settings(settings: Mapping[str, SearchValue], spec: SweepSpec) -> Iter
     """The faults of settings to be tried, as sentences."""
     for key, value in settings.items():
         if not isinstance(value, bool | int | float | str):
-            yield f"{key} is {_shown(value)}, must be a number or a name."
+            yield f"{key} is {shown(value)}, must be a number or a name."
             return
     yield from list(_check_enqueued(settings, spec)) or _contradictions(spec.train, settings)
 
@@ -305,19 +304,19 @@ def _check_enqueued(
         if key in spec.search:
             yield from _check_value(f"{where}{key}", value, spec.search[key])
         else:
-            nearest, known = _nearest(key, spec.search), ", ".join(spec.search)
-            yield f"{where}{key} is not searched{nearest} Searched: {known}."
+            known = ", ".join(spec.search)
+            yield f"{where}{key} is not searched{nearest(key, spec.search)} Searched: {known}."
 
 
 def _check_value(where: str, value: SearchValue, asked: Range | Choices) -> Iterator[str]:
     if isinstance(asked, Choices):
         if value not in asked.choices:
             yield (
-                f"{where} is {_shown(value)}, must be one of the choices "
+                f"{where} is {shown(value)}, must be one of the choices "
                 f"{', '.join(map(str, asked.choices))}."
             )
     elif isinstance(value, str) or not asked.low <= value <= asked.high:
-        yield f"{where} is {_shown(value)}, must be between {asked.low:g} and {asked.high:g}."
+        yield f"{where} is {shown(value)}, must be between {asked.low:g} and {asked.high:g}."
     elif not asked.is_on_step(value):
         yield f"{where} is {value!r}, must be {asked.low:g} and whole steps of {asked.step:g}."
 
@@ -333,7 +332,7 @@ def _check_values(key: str, asked: Any) -> Iterator[str]:
     )
     for end, value in named:
         if message := _refusal(key, value):
-            yield f"search.{key}.{end} is {_shown(value)}, {message}."
+            yield f"search.{key}.{end} is {shown(value)}, {message}."
     if SEARCHABLE[key] is str and "low" in asked:
         yield f"search.{key} is a name, must be given as choices."
     numbers = [value for _, value in named if isinstance(value, int | float)]
@@ -368,7 +367,7 @@ def _refusal(key: str, value: Any) -> str | None:
     try:
         TrainSpec.model_validate(content)
     except ValidationError as error:
-        return _message(error.errors()[0])
+        return message_of(error.errors()[0])
     return None
 
 
@@ -379,140 +378,6 @@ def _is_fixed(train: TrainSpec, key: str) -> bool:
             return False
         section = section[part]
     return True
-
-
-def _named(fault: Mapping[str, Any], content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A fault of the only data set is ``data.weight``, not ``data[0].weight``."""
-    place = tuple(fault["loc"])
-    if place[:2] == ("data", 0) and not isinstance(content.get("data"), list):
-        return {**fault, "loc": ("data", *place[2:])}
-    return fault
-
-
-def _describe_all(error: ValidationError, content: Mapping[str, Any]) -> Iterator[str]:
-    seen = set()
-    for fault in error.errors():
-        named = _named(fault, content)
-        place = named["loc"]
-        # A value of several possible types has a fault for each.
-        end = len(place) - (2 if place[-2:-1] == (_TUPLE,) else 1)
-        if place[end] in _KINDS and named["type"] != "extra_forbidden":
-            if place[:end] in seen:
-                continue
-            seen.add(place[:end])
-            named = {**named, "loc": place[:end], "type": "no_kind"}
-        yield _describe(named)
-
-
-def _describe(fault: Mapping[str, Any]) -> str:
-    place = list(fault["loc"])
-    if place[0] == "search" and len(place) > 2:
-        del place[2]  # the name of one of the two forms in the schema
-    if fault["type"] == "invalid_key" or place[-1:] == ["[key]"]:
-        at = place[:-1] if fault["type"] == "invalid_key" else place[:-2]
-        return (
-            f"{_path(at) or 'The sweep'} has the key {_shown(fault['input'])}, {_message(fault)}."
-        )
-    key = _path(place)
-    given = fault["input"]
-    if fault["type"] == "extra_forbidden":
-        if key in GONE_KEYS:
-            return f"{key} is no longer a key: {GONE_KEYS[key]}."
-        if told := tell_word(str(place[-1])):
-            return f"{key} is not a key: {told}"
-        known = _keys_at(place[:-1])
-        if place[-1] in known:  # a key of the other form of search
-            return f"{_path(place[:-1])} has choices beside low or high. Give one or the other."
-        return (
-            f"{key} is not a key{_nearest(str(place[-1]), known)} Known here: {', '.join(known)}."
-        )
-    if fault["type"] == "missing":
-        return f"{key} is missing."
-    if fault["type"] in ("model_type", "dict_type"):
-        form = "{low: ..., high: ...} or {choices: [...]}" if "search" in place[:-1] else "keys"
-        return f"{key} is {_shown(given)}, must be {form}."
-    # A wrong value of ``notify`` may be a secret.
-    hides = key == "notify" or isinstance(given, dict | BaseModel)
-    if fault["type"] == "value_error" and hides:
-        return f"{key}: {_message(fault)}."
-    return f"{key} is {_shown(given)}, {_message(fault)}."
-
-
-_TUPLE = "tuple[float, ...]"
-_KINDS = ("bool", "int", "float", "str", _TUPLE)
-_MESSAGES = {
-    "no_kind": "must be a finite number, true or false, or a name",
-    "invalid_key": "must be text: put it in quotes",
-    "finite_number": "must be a finite number",
-    "greater_than": "must be above {gt}",
-    "greater_than_equal": "must be {ge} or more",
-    "less_than": "must be below {lt}",
-    "less_than_equal": "must be {le} or less",
-    "literal_error": "must be {expected}",
-    "too_short": "must have at least {min_length}",
-    "string_too_short": "must not be empty",
-    "int_from_float": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_type": "must be a whole number",
-    "float_parsing": "must be a number",
-    "float_type": "must be a number",
-    "bool_parsing": "must be true or false",
-    "bool_type": "must be true or false",
-    "string_type": "must be text",
-    "tuple_type": "must be a list",
-}
-
-
-def _message(fault: Mapping[str, Any]) -> str:
-    context = fault.get("ctx", {})
-    if fault["type"] == "value_error":
-        return str(context["error"])
-    if fault["type"] in _MESSAGES:
-        return _MESSAGES[fault["type"]].format(**context)
-    text = str(fault["msg"])
-    return text[:1].lower() + text[1:]
-
-
-def _path(place: Iterable[str | int]) -> str:
-    text = ""
-    for part in place:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def _shown(value: object) -> str:
-    """A value for a message: as in Python, a long one cut."""
-    text = repr(value)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
-
-
-def _keys_at(place: Iterable[str | int]) -> list[str]:
-    section: Any = SweepSpec
-    for part in place:
-        if part == "data":
-            section = DataSpec
-            continue
-        if isinstance(part, int):
-            continue
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
-            break
-        field = section.model_fields.get(str(part))
-        if field is None:
-            break
-        section = field.annotation
-        if part == "search":
-            return [*Range.model_fields, *Choices.model_fields]
-    return (
-        list(section.model_fields)
-        if isinstance(section, type) and issubclass(section, BaseModel)
-        else []
-    )
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """Ends a sentence about an unknown name, with the nearest known one where one is near."""
-    close = difflib.get_close_matches(name[:_MAX_SHOWN], list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def _kind(value: object) -> str:

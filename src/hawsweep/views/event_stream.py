@@ -68,6 +68,7 @@ EVENTS: dict[str, dict[str, Any]] = {
     "confirm_start": {**_TRIAL, **_AGAIN},
     "confirm_end": {**_RESULT, **_AGAIN},
     "test_start": {"number": int},
+    "retention_start": {"number": int, "n_prompts": int},
     "test_end": {"number": int | None},
     "died": {"reason": str},
     "reaped": {"number": int, "reason": str},

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 
 _PLAIN_INTERVAL_S = 60.0
+# After these a worker may do something else.
+_CHANGES_DOING = frozenset(
+    {"iteration", "tick", "preparing", "base_start", "scoring", "test_start", "retention_start"}
+)
 # A picture takes some milliseconds of a busy machine.
 _PICTURES_PER_S = 1
 # Lines above the picture for the last events.
@@ -74,7 +78,7 @@ class SweepDisplay:
             return
         if (start := start_line(event.kind, event.values, event.host)) is not None:
             self._print(start)
-        if event.kind in ("iteration", "tick", "preparing", "base_start", "scoring", "test_start"):
+        if event.kind in _CHANGES_DOING:
             for worker in self._follow.state.workers:
                 self._print_now_and_then(worker)
 
@@ -110,6 +114,7 @@ def _doing_text(worker: WorkerState) -> str | None:
         "scoring": f"{trial}: translating {worker.text} validation prompts",
         "base": "base: measuring the untuned model",
         "test": f"{trial} and base: translating the test split",
+        "retention": f"{trial} and base: answering {worker.text} questions of retention",
         "preparing": worker.text,
     }.get(worker.doing)
 

@@ -255,6 +255,8 @@ def _doing_here(worker: WorkerState) -> tuple[str, Text]:
         return "base", Text("measuring the untuned model")
     if worker.doing == "test":
         return trial, Text("translating the test split, as does the base")
+    if worker.doing == "retention":
+        return trial, Text(f"answering {worker.text} questions of retention, as does the base")
     if worker.doing == "preparing":
         return "", Text(worker.text)
     return "", Text(worker.doing, style="dim")
