@@ -158,12 +158,13 @@ def test_trial_marked_as_failed_in_the_dashboard_stops_at_its_next_evaluation(la
     assert here.trials()[0].last_step < 400
 
 
-def test_sweep_of_two_settings_ends_with_two_trials_and_confirms_both(lab):
+@pytest.mark.parametrize(("trials", "workers", "told"), [(4, 1, 1), (2, 2, 0)])
+def test_sweep_of_two_settings_ends_with_two_trials_and_confirms_both(lab, trials, workers, told):
     search = {"learning_rate": {"choices": [1e-3, 5e-3]}}
     asked = {"sampler": {"name": "gp"}, "confirm": {"top": 2, "seeds": 1}}
-    here = lab(trials=4, search=search, **asked)
+    here = lab(trials=trials, search=search, workers=workers, **asked)
     run = here.finish("train.iters=8")
-    assert [event["kind"] for event in run.events].count("exhausted") == 1
+    assert [event["kind"] for event in run.events].count("exhausted") == told
     assert run.events[-1]["how"] == "finished"
     trials = here.trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2

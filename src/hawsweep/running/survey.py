@@ -130,7 +130,8 @@ class Survey:
         waits = any(t.state == TrialState.WAITING and not is_paused(t) for t in trials)
         if waits or n_untried(self._spec, trials):
             return False
-        if not self._told_exhausted and count_begun(trials) < self._spec.trials:
+        n_begun = count_begun(trials) + count_running(trials)
+        if not self._told_exhausted and n_begun < self._spec.trials:
             self._told_exhausted = True
             self._listen(Event("exhausted", values={"n_trials": self._spec.trials}))
         return True
