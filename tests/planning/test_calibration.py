@@ -314,7 +314,8 @@ def test_points_that_need_more_than_there_is_are_not_measured(folder, monkeypatc
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HAWSWEEP_CACHE", str(tmp_path / "cache"))
+    # Of this process alone: children would compile anew in an empty cache.
+    monkeypatch.setattr(backend, "cache_dir", lambda: tmp_path / "cache")
     larger = Point(Step(4, 128, 256), 3, 8, Execution(4, False, None))
     monkeypatch.setattr(calibration, "points", lambda *_: [TINY_POINT, larger])
     return tmp_path
@@ -335,6 +336,7 @@ def test_unknown_architecture_is_guessed_until_it_is_calibrated(
 ):
     known = calibration.cost_model(tiny_model_dir)
     monkeypatch.setattr(shape, "_FAMILIES", {})  # the child's own still knows it
+    monkeypatch.setattr(calibration, "profitable_workers", lambda *_: 1)
     guessed = calibration.cost_model(tiny_model_dir)
     assert guessed.how == "guessed from the layers of llama, not calibrated here"
     assert guessed.error == 0.5

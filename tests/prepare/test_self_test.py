@@ -3,7 +3,10 @@ import subprocess
 import sys
 from dataclasses import asdict
 
+from hawsweep.machine.backend import code_dir
+
 import pytest
+from warm_cache import copy_settled
 
 from hawsweep.errors import BackendError
 from hawsweep.models import resolve
@@ -57,7 +60,8 @@ def test_process_that_hangs_or_cannot_be_started_is_said(monkeypatch):
 
 
 def test_process_prints_one_line_of_json_and_leaves_no_folder(tmp_path):
-    # With an empty cache there is no bundled model: the random one is trained.
+    # Without a bundled model in the cache the random one is trained.
+    copy_settled(code_dir(), tmp_path / code_dir().name)
     environment = {"HAWSWEEP_CACHE": str(tmp_path), "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
     module = "hawsweep.prepare.self_test"

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from click.testing import CliRunner
+from tiny_sweep import LETTERS_DIR
 
 from hawsweep.cli import main
 
@@ -41,7 +42,7 @@ def commands(tmp_path_factory, tiny_model_dir, chat_data_dir):
         "explain": ("explain",),
         "explain a key": ("explain", "lora_parameters.rank"),
         "doctor": ("doctor", "--quick", *where),
-        "score": ("score", str(table), "--metric", "chrf"),
+        "score": ("score", str(table), "--metric", "chrf", "--embedder", str(LETTERS_DIR)),
         "list": ("list", *where),
     }
 
