@@ -110,7 +110,7 @@ def confirming_study(study: optuna.Study) -> optuna.Study | None:
 
 
 def complete_runs(study: optuna.Study) -> list[FrozenTrial]:
-    """The complete confirming runs of a study; ``CONFIRMS`` is the number of the trial confirmed."""
+    """The complete confirming runs of a study; ``CONFIRMS`` is the trial confirmed."""
     again = confirming_study(study)
     return [] if again is None else again.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
