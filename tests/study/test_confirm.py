@@ -8,6 +8,7 @@ from hawsweep.machine.processes import identity
 from hawsweep.results.leaderboard import leaderboard, list_studies
 from hawsweep.results.what_is_left import find_remaining
 from hawsweep.search.distributions import distributions
+from hawsweep.search.sampler import make_sampler, propose
 from hawsweep.spec.read import check_sweep
 from hawsweep.study.confirm import (
     conclude,
@@ -44,7 +45,7 @@ class Sweep:
             self.add(score)
         self.confirming = open_confirmation(self.storage, self.study, self.spec)
 
-    def add(self, score, **attributes):
+    def add(self, score, losses=None, **attributes):
         state = TrialState.COMPLETE if score is not None else TrialState.PRUNED
         values = {"learning_rate": 1e-4 * (1 + len(self.study.trials))}
         self.study.add_trial(
@@ -54,6 +55,7 @@ class Sweep:
                 distributions=self.space,
                 value=score,
                 user_attrs=attributes,
+                intermediate_values={step: -loss for step, loss in (losses or {}).items()},
             )
         )
 
@@ -119,6 +121,31 @@ def test_winner_is_the_best_by_new_seeds(sweep):
     assert winner(made.study).number == 2
     rows = {row.label: row.confirmed for row in leaderboard(made.study)}
     assert rows == {"0": None, "1": found[1].mean, "2": found[0].mean}
+
+
+def test_setting_that_two_trials_have_is_confirmed_once(sweep):
+    made = sweep(0.3, 0.5, 0.4, confirm={"top": 2, "seeds": 1})
+    made.study.add_trial(
+        create_trial(value=0.49, params=made.study.trials[1].params, distributions=made.space)
+    )
+    assert made.queue() == [(1, 1), (2, 1)]
+
+
+def test_new_seeds_count_in_what_is_known_and_in_what_is_proposed(sweep):
+    near = {"learning_rate": {"low": 5e-5, "high": 4e-4, "log": True}}
+    made = sweep(confirm={"top": 1, "seeds": 2}, train={"iters": 100}, search=near)
+    for score, loss in ((0.5, 1.02), (0.6, 1.0), (0.4, 1.1)):
+        made.add(score, {100: loss})
+    assert find_remaining(made.study, made.spec).belief.leader == 1
+    alone = propose(made.spec, made.study.trials, 3)
+    made.queue()
+    for _ in range(2):
+        run = next_trial(made.confirming, made.space, identity())
+        run.report(-1.08, 100)
+        made.confirming.tell(run, 0.5)
+    assert find_remaining(made.study, made.spec).belief.leader == 0
+    made.study.sampler = make_sampler(made.spec, 3)
+    assert made.study.ask(made.space).params != alone
 
 
 def test_failed_runs_do_not_count(sweep):

@@ -15,7 +15,7 @@ from hawsweep.search.sampler import n_untried
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import BASE, INFEASIBLE, SCORE_TIME_S, TIME_S
-from hawsweep.study.confirm import confirmations, confirming_study, n_left, winner
+from hawsweep.study.confirm import complete_runs, confirmations, confirming_study, n_left, winner
 from hawsweep.study.trials import (
     count_finished,
     is_paused,
@@ -115,7 +115,7 @@ def find_remaining(
     if spec is not None:
         n_workers = 1 if spec.workers == "auto" else spec.workers
         n_next = round(_HOUR_S / trial_s * n_workers) if trial_s else 0
-        belief = find_belief(spec, trials, n_next)
+        belief = find_belief(spec, trials, n_next, complete_runs(study))
     return Remaining(
         n_trials=n_trials,
         finished=finished,

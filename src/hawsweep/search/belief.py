@@ -57,15 +57,21 @@ class Belief:
     gain_high: float
 
 
-def find_belief(spec: SweepSpec, trials: Sequence[FrozenTrial], n_next: int) -> Belief | None:
+def find_belief(
+    spec: SweepSpec,
+    trials: Sequence[FrozenTrial],
+    n_next: int,
+    again: Sequence[FrozenTrial] = (),
+) -> Belief | None:
     """What the trials have shown; None before three have.
 
     Args:
         n_next: Settings to begin in another hour.
+        again: Complete confirming runs.
     """
     space = Coordinates(spec.search)
     known = [each for each in within(space, trials) if each.state != TrialState.FAIL]
-    observed = observe(known, spec.train.iters)
+    observed = observe(known, spec.train.iters, again)
     if sum(each.is_last for each in observed) < _FEWEST_OBSERVED:
         return None
     process, _ = fit_process(space, observed)

@@ -29,6 +29,13 @@ def lowest_so_far(trial: FrozenTrial) -> dict[int, float]:
     return found
 
 
+def mean_curve(curves: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """The geometric mean of curves with the same iterations."""
+    return {
+        step: math.prod(curve[step] for curve in curves) ** (1 / len(curves)) for step in curves[0]
+    }
+
+
 def value_at(curve: Mapping[int, float], step: int) -> float | None:
     """A curve's last value until a step; None before its first."""
     return next((curve[each] for each in sorted(curve, reverse=True) if each <= step), None)

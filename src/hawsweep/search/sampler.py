@@ -12,12 +12,13 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.search.coordinates import MOST_CANDIDATES, Coordinates
-from hawsweep.search.curves import fluctuation, lowest_so_far, value_at
+from hawsweep.search.curves import fluctuation, lowest_so_far, mean_curve, value_at
 from hawsweep.search.distributions import distributions
 from hawsweep.search.gaussian_process import Array, GaussianProcess
 from hawsweep.spec.space import SearchValue
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import INFEASIBLE
+from hawsweep.study.attributes import CONFIRMS, INFEASIBLE
+from hawsweep.study.confirm import complete_runs
 
 # Losses further above the leader's count as this far: how badly a rate diverges says nothing more.
 _MOST_BEHIND = 0.12
@@ -88,7 +89,9 @@ class Observation:
     is_last: bool = True
 
 
-def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]:
+def observe(
+    trials: Sequence[FrozenTrial], most_iters: int, again: Sequence[FrozenTrial] = ()
+) -> list[Observation]:
     """Compare trials with their leader: the best of those that were trained longest.
 
     Complete, pruned and running trials count alike, as far as they were trained. Losses of the same
@@ -96,16 +99,23 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
 
     Args:
         most_iters: Iterations of a trial whose settings do not say.
+        again: Complete confirming runs. A setting that was trained again with new seeds counts with
+            the mean of all its runs, which is known better.
     """
 
     def _iters(trial: FrozenTrial) -> int:
         return int(trial.params.get("iters", most_iters))
 
     # What a trial has shown after it was given more iterations is compared with no other.
-    curves = {
-        trial.number: {s: each for s, each in lowest_so_far(trial).items() if s <= _iters(trial)}
-        for trial in trials
-    }
+    def _curve(trial: FrozenTrial) -> dict[int, float]:
+        return {s: each for s, each in lowest_so_far(trial).items() if s <= _iters(trial)}
+
+    runs = {trial.number: [_curve(trial)] for trial in trials}
+    for run in again:
+        of_setting, curve = runs.get(run.user_attrs[CONFIRMS]), _curve(run)
+        if of_setting and curve.keys() == of_setting[0].keys():  # it was not extended since
+            of_setting.append(curve)
+    curves = {number: mean_curve(of_setting) for number, of_setting in runs.items()}
     seen = [trial for trial in trials if curves[trial.number]]
     if not seen:
         return []
@@ -124,7 +134,9 @@ def observe(trials: Sequence[FrozenTrial], most_iters: int) -> list[Observation]
             loss = curve[step]
             behind = math.log(loss / best) if 0 < loss < math.inf else _MOST_BEHIND
             done = min(1.0, step / iters)
-            noise = math.hypot(_NOISE + _NOISE_OF_EARLY * (1 - done), fluctuates)
+            of_seed = _NOISE / math.sqrt(len(runs[trial.number]))
+            of_evaluation = fluctuates / math.sqrt(len(runs[trial.number]))
+            noise = math.hypot(of_seed + _NOISE_OF_EARLY * (1 - done), of_evaluation)
             early = math.log2(1 / done) / math.log2(1 / min(_SHARES))
             lag = below * math.exp(-0.5 * (below / _LAGGING_DECADES) ** 2) * early
             is_last = step == max(curve)
@@ -181,7 +193,7 @@ class GaussianProcessSampler(BaseSampler):
     ) -> dict[str, Any]:
         """The proposal; without one that is left, nothing is proposed."""
         others = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
-        return propose(self._spec, others, self._seed) or {}
+        return propose(self._spec, others, self._seed, complete_runs(study)) or {}
 
     def sample_independent(
         self,
@@ -195,8 +207,14 @@ class GaussianProcessSampler(BaseSampler):
         return random.sample_independent(study, trial, param_name, param_distribution)
 
 
-def propose(spec: SweepSpec, trials: Sequence[FrozenTrial], seed: int) -> Settings | None:
-    """The setting to try next; None if each that may fit into memory was tried."""
+def propose(
+    spec: SweepSpec, trials: Sequence[FrozenTrial], seed: int, again: Sequence[FrozenTrial] = ()
+) -> Settings | None:
+    """The setting to try next; None if each that may fit into memory was tried.
+
+    Args:
+        again: Complete confirming runs.
+    """
     space = Coordinates(spec.search)
     known = within(space, trials)
     left = untried(space.candidates(seed), known)
@@ -204,7 +222,7 @@ def propose(spec: SweepSpec, trials: Sequence[FrozenTrial], seed: int) -> Settin
         return None
     random = np.random.default_rng(seed)
     left = [left[n] for n in random.permutation(len(left))]  # of equally good ones any
-    observed = observe([t for t in known if t.state != TrialState.FAIL], spec.train.iters)
+    observed = observe([t for t in known if t.state != TrialState.FAIL], spec.train.iters, again)
     if not observed:
         return left[0]
     process, at = fit_process(space, observed)

@@ -62,9 +62,15 @@ def wanted(study: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
     complete = complete_trials(study)
     if len(complete) < (1 if _has_one_setting(spec) else 2):
         return []
-    best = sorted(complete, key=lambda trial: (-_value(trial), trial.number))[: spec.confirm.top]
+    best_first = sorted(complete, key=lambda trial: (-_value(trial), trial.number))
+    # Optuna's samplers repeat settings: each is confirmed once, by the best trial of it.
+    distinct: dict[Any, int] = {}
+    for trial in best_first:
+        setting = (trial.user_attrs.get(ITERS), *sorted(trial.params.items()))
+        distinct.setdefault(setting, trial.number)
+    best = list(distinct.values())[: spec.confirm.top]
     seeds = range(spec.train.seed + 1, spec.train.seed + 1 + spec.confirm.seeds)
-    return [(trial.number, seed) for trial in best for seed in seeds]
+    return [(number, seed) for number in best for seed in seeds]
 
 
 def _has_one_setting(spec: SweepSpec) -> bool:
@@ -101,6 +107,12 @@ def confirming_study(study: optuna.Study) -> optuna.Study | None:
         )
     except KeyError:
         return None
+
+
+def complete_runs(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete confirming runs of a study; ``CONFIRMS`` is the trial confirmed."""
+    again = confirming_study(study)
+    return [] if again is None else again.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def open_confirmation(storage: BaseStorage, study: optuna.Study, spec: SweepSpec) -> optuna.Study:

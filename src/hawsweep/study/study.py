@@ -261,11 +261,16 @@ def spec_to_run(storage: BaseStorage, name: str, spec: SweepSpec) -> tuple[Sweep
 
     A study of an earlier version, which searches ``iters``, goes on with that.
     """
+    pruning = ""
     if name in study_names(storage):
-        stored = load_study(storage, name).user_attrs.get(SPEC, {})
-        if "iters" in stored.get("search", {}):
-            return spec, ""
-    return spec.trained_longest()
+        study = load_study(storage, name)
+        before = known_spec(study)
+        if before is not None and before.pruning.name != spec.pruning.name:
+            pruning = f"pruning was {before.pruning.name} until now, is {spec.pruning.name}"
+        if "iters" in study.user_attrs.get(SPEC, {}).get("search", {}):
+            return spec, pruning
+    spec, longest = spec.trained_longest()
+    return spec, longest or pruning
 
 
 def spec_of(
