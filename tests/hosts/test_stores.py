@@ -1,6 +1,5 @@
 """The stores in which files travel: S3 as moto serves it, the starter's over HTTP, and a folder."""
 
-import gc
 import http.client
 import io
 import os
@@ -21,28 +20,6 @@ from hawsweep.study.place import Place
 # boto3's clients leave their connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CONTENT = os.urandom(3 << 20)
-
-
-@pytest.fixture(scope="module")
-def s3():
-    moto = pytest.importorskip("moto.server")
-    server = moto.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3, monkeypatch):
-    import boto3
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the-key-id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret-key")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
-    boto3.client("s3").create_bucket(Bucket="lab-files")
-    yield "s3://lab-files/sweeps/one"
-    gc.collect()
 
 
 @pytest.fixture
