@@ -242,18 +242,34 @@ class Room:
 
     def start(self, lab, hosts, *options, **environment):
         """Start the sweep with hosts."""
-        environment = {
+        started = Starter(lab, hosts, {**self._environment, **environment}, *options)
+        self._held.callback(started.wait)
+        self._held.callback(started.kill)
+        return started
+
+    def command(self, lab, *words):
+        """What a hawsweep command of the starter prints."""
+        done = subprocess.run(
+            ["hawsweep", *words],
+            cwd=lab.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @property
+    def _environment(self):
+        return {
             **os.environ,
             **N_THREADS,
             "PATH": f"{self.venv}/bin:{os.environ['PATH']}",
             "PYTHONPATH": str(_SRC),
             "HAWSWEEP_LEASE_S": str(RAISE_S),
-            **environment,
         }
-        started = Starter(lab, hosts, environment, *options)
-        self._held.callback(started.wait)
-        self._held.callback(started.kill)
-        return started
 
 
 @contextmanager

@@ -114,10 +114,6 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     studies_dir, url, port = json.loads(sys.stdin.readline())
     try:
-        import grpc  # noqa: F401
-    except ImportError:
-        sys.exit("the package grpcio is missing. Install it: in a clone, pip install '.[grpc]'")
-    try:
         storage = open_storage(Place(Path(studies_dir), url), only_look=False)
     except HawsweepError as fault:
         sys.exit(str(fault))
