@@ -69,6 +69,10 @@ def test_the_starters_store_holds_files(served, tmp_path):
     assert list((tmp_path / "store").iterdir()) == []
 
 
+def first(study):
+    return study.get_trials()[0]
+
+
 def study_with(url, place):
     study = optuna.create_study(study_name="s", direction="maximize")
     study.set_user_attr(ARTIFACTS, url)
@@ -127,7 +131,7 @@ def test_a_missing_bucket_is_not_a_removed_archive(bucket, tmp_path):
     travel.put(study, there, 0)
     study.set_user_attr(ARTIFACTS, "s3://other-lab/one")
     with pytest.raises(TravelError, match="cannot be fetched from the store s3://other-lab/one"):
-        travel.fetch(study, here, 0)
+        travel.fetch(study, here, first(study))
 
 
 def test_no_credentials_are_one_sentence(bucket, tmp_path, monkeypatch):
@@ -234,7 +238,7 @@ def test_a_link_that_is_down_is_waited_out(tmp_path, monkeypatch):
 
         monkeypatch.setattr(artifact_clients.HttpStore, "_ask", asking)
         travel.put(study, there, 0, waiting=lambda: True)
-        assert travel.fetch(study, here, 0)
+        assert travel.fetch(study, here, first(study))
 
 
 def test_a_link_that_stays_down_is_given_up(tmp_path, monkeypatch):
