@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--throughput", action="store_true")
     parser.add_argument("--trial-s", type=float, default=20.0)
     parser.add_argument("--finished", type=int, nargs="+", default=[100, 1000, 10_000])
-    parser.add_argument("--running", type=int, nargs="+", default=[4, 100])
+    parser.add_argument("--running", type=int, nargs="+", default=[4, 100, 1000])
     asked = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if asked.throughput:

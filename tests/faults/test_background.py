@@ -34,7 +34,8 @@ def test_sweep_goes_on_in_the_background_until_it_is_stopped(lab):
     wait_until(lambda: "trial 0" in log.read_text())
     done = CliRunner().invoke(main, ["stop", "tiny", f"--studies-dir={here.studies}"])
     assert done.exit_code == 0, done.output
-    assert "Stopped. To go on: hawsweep start tiny" in done.output
+    kept = place.study_dir("tiny") / "spec.yaml"  # tiny is no sweep's name
+    assert f"Stopped. To go on: hawsweep start {kept} --study=tiny" in done.output
     assert supervisor_of(place.study_dir("tiny")) is None
     again = CliRunner().invoke(main, ["stop", "tiny", f"--studies-dir={here.studies}"])
     assert "No process on this machine runs study 'tiny'" in again.output

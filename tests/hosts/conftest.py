@@ -2,6 +2,7 @@
 ids, an sshd, and no folder of the starter.
 """
 
+import gc
 import itertools
 import json
 import os
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,7 @@ class Starter:
         self.events = []
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
+        self.pid = self._process.pid
         self.send_signal, self.kill = self._process.send_signal, self._process.kill
 
     def _read(self):
@@ -240,23 +242,74 @@ class Room:
 
     def start(self, lab, hosts, *options, **environment):
         """Start the sweep with hosts."""
-        environment = {
+        started = Starter(lab, hosts, {**self._environment, **environment}, *options)
+        self._held.callback(started.wait)
+        self._held.callback(started.kill)
+        return started
+
+    def command(self, lab, *words):
+        """What a hawsweep command of the starter prints."""
+        done = subprocess.run(
+            ["hawsweep", *words],
+            cwd=lab.folder,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @property
+    def _environment(self):
+        return {
             **os.environ,
             **N_THREADS,
             "PATH": f"{self.venv}/bin:{os.environ['PATH']}",
             "PYTHONPATH": str(_SRC),
             "HAWSWEEP_LEASE_S": str(RAISE_S),
-            **environment,
         }
-        started = Starter(lab, hosts, environment, *options)
-        self._held.callback(started.wait)
-        self._held.callback(started.kill)
-        return started
+
+
+@contextmanager
+def _opened(folder, tiny_model_dir, chat_data_dir):
+    if reason := _why_not():
+        pytest.skip(reason)
+    with ExitStack() as held:
+        yield Room(folder, tiny_model_dir, chat_data_dir, held)
 
 
 @pytest.fixture
 def room(tmp_path, tiny_model_dir, chat_data_dir):
-    if reason := _why_not():
-        pytest.skip(reason)
-    with ExitStack() as held:
-        yield Room(tmp_path, tiny_model_dir, chat_data_dir, held)
+    with _opened(tmp_path, tiny_model_dir, chat_data_dir) as room:
+        yield room
+
+
+@pytest.fixture(scope="module")
+def shared_room(tmp_path_factory, tiny_model_dir, chat_data_dir):
+    """The room of a sweep that several tests look at."""
+    with _opened(tmp_path_factory.mktemp("room"), tiny_model_dir, chat_data_dir) as room:
+        yield room
+
+
+@pytest.fixture(scope="module")
+def s3():
+    moto = pytest.importorskip("moto.server")
+    server = moto.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch):
+    import boto3
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the-key-id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret-key")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+    boto3.client("s3").create_bucket(Bucket="lab-files")
+    yield "s3://lab-files/sweeps/one"
+    gc.collect()

@@ -1,6 +1,5 @@
 """The stores in which files travel: S3 as moto serves it, the starter's over HTTP, and a folder."""
 
-import gc
 import http.client
 import io
 import os
@@ -21,28 +20,6 @@ from hawsweep.study.place import Place
 # boto3's clients leave their connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CONTENT = os.urandom(3 << 20)
-
-
-@pytest.fixture(scope="module")
-def s3():
-    moto = pytest.importorskip("moto.server")
-    server = moto.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3, monkeypatch):
-    import boto3
-
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "the-key-id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-secret-key")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
-    boto3.client("s3").create_bucket(Bucket="lab-files")
-    yield "s3://lab-files/sweeps/one"
-    gc.collect()
 
 
 @pytest.fixture
@@ -90,6 +67,10 @@ def test_a_bucket_holds_files_below_its_prefix(bucket, tmp_path):
 def test_the_starters_store_holds_files(served, tmp_path):
     holds(open_store(served.url, tmp_path))
     assert list((tmp_path / "store").iterdir()) == []
+
+
+def first(study):
+    return study.get_trials()[0]
 
 
 def study_with(url, place):
@@ -150,7 +131,7 @@ def test_a_missing_bucket_is_not_a_removed_archive(bucket, tmp_path):
     travel.put(study, there, 0)
     study.set_user_attr(ARTIFACTS, "s3://other-lab/one")
     with pytest.raises(TravelError, match="cannot be fetched from the store s3://other-lab/one"):
-        travel.fetch(study, here, 0)
+        travel.fetch(study, here, first(study))
 
 
 def test_no_credentials_are_one_sentence(bucket, tmp_path, monkeypatch):
@@ -257,7 +238,7 @@ def test_a_link_that_is_down_is_waited_out(tmp_path, monkeypatch):
 
         monkeypatch.setattr(artifact_clients.HttpStore, "_ask", asking)
         travel.put(study, there, 0, waiting=lambda: True)
-        assert travel.fetch(study, here, 0)
+        assert travel.fetch(study, here, first(study))
 
 
 def test_a_link_that_stays_down_is_given_up(tmp_path, monkeypatch):

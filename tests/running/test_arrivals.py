@@ -8,6 +8,7 @@ from hawsweep.running.events import Event
 from hawsweep.spec.read import check_sweep
 from hawsweep.study import travel
 from hawsweep.study.attributes import ARTIFACTS
+from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.place import Place
 
 SPEC = {
@@ -80,6 +81,19 @@ def test_keep_applies_to_adapters_here_and_to_archives(sweep):
     assert left.name.startswith("s-0001-")
     sweep.run()  # the next start neither fetches nor removes again
     assert [number for number in range(3) if sweep.has(sweep.study, number, WEIGHTS)] == [1]
+
+
+def test_a_look_does_not_read_the_study_for_each_trial(sweep, monkeypatch):
+    for score in range(8):
+        sweep.end_there(sweep.study, score)
+    storage, reads = storage_of(sweep.study), []
+    read = storage.get_all_trials
+    monkeypatch.setattr(
+        storage, "get_all_trials", lambda *args, **how: reads.append(1) or read(*args, **how)
+    )
+    sweep.run()
+    assert len(list(sweep.store.iterdir())) == 1  # all were fetched, and all but one removed
+    assert len(reads) < 8
 
 
 def test_a_store_that_fails_is_said_once_and_before_the_end(sweep):

@@ -8,6 +8,7 @@ import time
 import optuna
 import psutil
 import pytest
+from harness import children_of
 
 from hawsweep.errors import StudyError
 from hawsweep.running.storage_proxy import serving
@@ -38,6 +39,21 @@ def test_the_same_study_is_served_on_loopback_alone(known, tmp_path):
     assert here.user_attrs["by"] == "another machine"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_process_that_dies_is_followed_by_another_on_the_same_port(known, tmp_path):
+    with serving(known, tmp_path / "proxy.log") as port:
+        for number in range(2):
+            (process,) = children_of(psutil.Process(), "hawsweep.running.storage_proxy")
+            process.kill()
+            process.wait()
+            storage = open_storage(
+                Place(known.studies_dir, f"grpc://127.0.0.1:{port}"), patient=True
+            )
+            study = optuna.load_study(storage=storage, study_name="rates")
+            study.set_user_attr("number", number)
+            assert study.user_attrs["number"] == number
+    assert not children_of(psutil.Process(), "hawsweep.running.storage_proxy")
 
 
 def test_a_storage_that_cannot_be_opened_is_told_by_its_words(place, tmp_path):

@@ -21,6 +21,10 @@ FILES = {
 }
 
 
+def first(study):
+    return study.get_trials()[0]
+
+
 class Machines:
     """Two machines' folders of studies, a study in one database, and the store of its files."""
 
@@ -59,7 +63,7 @@ class Machines:
         """Fetching is refused in one sentence, and the folder here is as it was."""
         before = self.files(self.here)
         with pytest.raises(TravelError, match=said) as fault:
-            travel.fetch(self.study, self.here, 0)
+            travel.fetch(self.study, self.here, first(self.study))
         assert "\n" not in str(fault.value)
         assert str(fault.value).startswith("The files of trial 0 cannot be fetched from the store ")
         assert self.files(self.here) == before
@@ -94,13 +98,17 @@ def test_files_arrive_as_they_were_put(machines):
     (machines.there.trial_dir("s", 0) / "link").symlink_to("/etc/passwd")
     travel.put(machines.study, machines.there, 0)
     said = []
-    assert travel.fetch(machines.study, machines.here, 0, said.append)
+    assert travel.fetch(machines.study, machines.here, first(machines.study), said.append)
     assert machines.files(machines.here) == FILES
     size = machines.artifact["bytes"]
     store = machines.store
     assert said == [f"fetching the files of trial 0, {size / 1e6:.1f} MB, from {store}"]
-    assert not travel.fetch(machines.study, machines.here, 0, said.append)  # it is here
-    assert not travel.fetch(machines.study, machines.there, 0, said.append)  # it was made there
+    assert not travel.fetch(
+        machines.study, machines.here, first(machines.study), said.append
+    )  # it is here
+    assert not travel.fetch(
+        machines.study, machines.there, first(machines.study), said.append
+    )  # it was made there
 
 
 def test_an_archive_of_the_same_files_has_the_same_hash(machines):
@@ -118,17 +126,17 @@ def test_an_archive_of_the_same_files_has_the_same_hash(machines):
 def test_without_bulk_small_files_travel(machines):
     machines.write()
     travel.put(machines.study, machines.there, 0, bulk=False)
-    travel.fetch(machines.study, machines.here, 0)
+    travel.fetch(machines.study, machines.here, first(machines.study))
     assert machines.files(machines.here) == {"metrics.jsonl": b"{}\n"}
 
 
 def test_a_newer_archive_takes_the_place_of_an_older_folder(machines):
     machines.write()
     travel.put(machines.study, machines.there, 0)
-    travel.fetch(machines.study, machines.here, 0)
+    travel.fetch(machines.study, machines.here, first(machines.study))
     machines.write({"state.safetensors": b"further"})
     travel.put(machines.study, machines.there, 0)
-    assert travel.fetch(machines.study, machines.here, 0)
+    assert travel.fetch(machines.study, machines.here, first(machines.study))
     assert machines.files(machines.here) == {**FILES, "state.safetensors": b"further"}
 
 
@@ -145,10 +153,10 @@ def test_ended_trials_are_fetched_once(machines):
 def test_a_removed_archive_is_not_fetched(machines):
     machines.write()
     travel.put(machines.study, machines.there, 0)
-    travel.remove(machines.study, machines.here, 0)
+    travel.remove(machines.study, machines.here, first(machines.study))
     assert list(machines.store.iterdir()) == []
-    assert not travel.fetch(machines.study, machines.here, 0)
-    travel.remove(machines.study, machines.here, 0)  # again
+    assert not travel.fetch(machines.study, machines.here, first(machines.study))
+    travel.remove(machines.study, machines.here, first(machines.study))  # again
 
 
 def test_confirming_runs_travel_to_their_own_folder(machines):
@@ -160,7 +168,7 @@ def test_confirming_runs_travel_to_their_own_folder(machines):
     (folder / "samples.jsonl").write_text("{}")
     travel.put(study, machines.there, 0)
     said = []
-    assert travel.fetch(study, machines.here, 0, said.append)
+    assert travel.fetch(study, machines.here, first(study), said.append)
     assert (machines.here.confirm_dir("s", 0) / "samples.jsonl").read_text() == "{}"
     assert "the confirming run 0" in said[0]
 
@@ -170,7 +178,7 @@ def test_without_a_store_files_stay(machines):
     machines.write()
     travel.put(machines.study, machines.there, 0)
     assert machines.artifact is None
-    assert not travel.fetch(machines.study, machines.here, 0)
+    assert not travel.fetch(machines.study, machines.here, first(machines.study))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +257,7 @@ def test_an_archive_with_no_room_for_it_is_refused(machines):
 def test_an_attribute_of_another_shape_is_refused(machines, changes):
     machines.place_archive(tar_of("metrics.jsonl"), **changes)
     machines.refused("is not one of hawsweep")
-    travel.remove(machines.study, machines.here, 0)
+    travel.remove(machines.study, machines.here, first(machines.study))
     assert (machines.store / "x.tar").exists()
 
 
@@ -277,7 +285,7 @@ def test_a_store_that_fails_for_a_while_is_asked_again(machines, monkeypatch):
     monkeypatch.setattr(travel.time, "sleep", lambda _: None)
     travel.put(machines.study, machines.there, 0, waiting=lambda: True)
     assert faults == []
-    assert travel.fetch(machines.study, machines.here, 0)
+    assert travel.fetch(machines.study, machines.here, first(machines.study))
 
 
 def test_who_must_stop_waits_for_no_network(machines, monkeypatch):

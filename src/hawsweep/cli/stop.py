@@ -38,10 +38,12 @@ def stop(name: str, trial: int | None, now: bool, place: Place) -> None:
         console.print(f"Trial {trial} {when}", highlight=False)
         return
     with console.status("stopping: the trials save their state") as spinner:
-        was_run = ask_to_stop(name, place, spinner.update, now=now)
+        goes_on = ask_to_stop(name, place, spinner.update, now=now)
     console.print(
-        f"Stopped. To go on: {place.command('start', name)}"
-        if was_run
+        f"Stopped. To go on: {goes_on}"
+        if goes_on
         else f"No process on this machine runs study {name!r}. On other machines it stops shortly.",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )

@@ -67,9 +67,10 @@ class _Arrivals(threading.Thread):
         try:
             if self._fetch(self._study) + self._fetch(self._confirming):
                 remove_bulk(self._study, place, self._spec)
+            trials = self._study.get_trials(deepcopy=False)
             for number in not_kept(self._study, self._spec):
                 if (name, number) in self._done and number not in self._removed:
-                    self._try(number, partial(travel.remove, self._study, place, number))
+                    self._try(number, partial(travel.remove, self._study, place, trials[number]))
                     if number not in self._failed:
                         self._removed.add(number)
         except Exception as fault:
@@ -81,7 +82,7 @@ class _Arrivals(threading.Thread):
         for trial in study.get_trials(deepcopy=False):
             key = (study.study_name, trial.number)
             if trial.state.is_finished() and key not in self._done:
-                found = self._try(key, partial(travel.fetch, study, self._place, trial.number))
+                found = self._try(key, partial(travel.fetch, study, self._place, trial))
                 if key not in self._failed:
                     self._done.add(key)
                 n_fetched += bool(found)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import Popen
 
@@ -109,6 +110,21 @@ def _from_file(path: Path) -> list[str]:
         f"{path} is no file of hosts. As for mlx.launch, it must be a list with an entry for each: "
         '[{"ssh": "studio-2"}, {"ssh": "user@studio-3"}].'
     )
+
+
+def check_tools() -> None:
+    """Refuse hosts where this machine lacks what they need.
+
+    Raises:
+        StudyError: The message says what is missing.
+    """
+    if shutil.which("ssh") is None:
+        raise StudyError("--hosts needs ssh, which is not installed on this machine.")
+    if find_spec("grpc") is None:
+        raise StudyError(
+            "--hosts needs the package grpcio, which is missing. Install it: in a clone, "
+            "pip install '.[grpc]'."
+        )
 
 
 def ssh_command(host: Host, tunnels: Mapping[int, int], arguments: Sequence[str]) -> list[str]:
@@ -348,14 +364,12 @@ def with_hosts(
     """Let hosts work for a study during the block; give the listener that the sweep is to use.
 
     Raises:
-        StudyError: ssh is missing, or the study's storage cannot be served.
+        StudyError: The study's storage cannot be served.
     """
     name = study.study_name
     connected, folder = Hosts(listen), place.study_dir(name)
     with ExitStack() as held:
         if hosts:
-            if shutil.which("ssh") is None:
-                raise StudyError("--hosts needs ssh, which is not installed on this machine.")
             storage, files = held.enter_context(serving(place, folder / "proxy.log")), None
             if artifacts_url(study) == BESIDE:
                 files = held.enter_context(serving_artifacts(folder / BESIDE))

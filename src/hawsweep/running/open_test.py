@@ -46,7 +46,7 @@ def open_test(worker: "Worker", study: optuna.Study, questions: Sequence[Record]
         worker.tell("test_start", number=best.number)
     try:
         # Another machine may have trained it.
-        fetch(study, worker.place, best.number, waiting=worker.is_patient)
+        fetch(study, worker.place, best, waiting=worker.is_patient)
         adapter = adapter_dir(study, worker.place, best.number)
     except (StudyError, TravelError) as fault:
         worker.tell("not_told", text=f"the test split is not opened: {fault}".removesuffix("."))

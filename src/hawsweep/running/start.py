@@ -25,11 +25,12 @@ from hawsweep.results.study_results import StudyResults
 from hawsweep.results.what_is_left import find_remaining
 from hawsweep.running.arrivals import arriving
 from hawsweep.running.events import Ended, Event, Listener
-from hawsweep.running.hosts import Host, with_hosts
+from hawsweep.running.hosts import Host, check_tools, with_hosts
 from hawsweep.running.keep_awake import keep_awake
 from hawsweep.running.notify import find_targets, telling
 from hawsweep.running.progress import joined_file, recording, telling_remaining
 from hawsweep.running.report_to import reporting
+from hawsweep.running.status import start_command
 from hawsweep.running.supervisor import POLL_S, Supervisor
 from hawsweep.running.write_notes import writing_notes
 from hawsweep.search.distributions import first_of_models
@@ -118,6 +119,8 @@ def run_sweep(
     place, targets = find_place(studies_dir, storage), find_targets(notify)
     listen = on_event or (lambda _: None)
     check_trackers(spec)
+    if hosts:
+        check_tools()
     with ExitStack() as held:
         held.enter_context(_optuna_quiet())
         held.enter_context(storage_faults_told(place))
@@ -197,19 +200,30 @@ def join_sweep(
         presence = held.enter_context(watching(place, name))
         confirming = open_confirmation(storage, study, spec)
         ended = _supervise(
-            spec, place, study, confirming, shares, listen, presence, here, is_new=False, joins=True
+            spec,
+            place,
+            study,
+            confirming,
+            shares,
+            listen,
+            presence,
+            here,
+            is_new=False,
+            joins=True,
+            tied=tied,
         )
         return Outcome(load_study(storage, name), place, ended, presence)
 
 
-def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bool = False) -> bool:
+def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bool = False) -> str:
     """Stop the processes that run a study, after the current evaluation or now; wait for their end.
 
     Args:
         waiting: Called several times a second meanwhile.
 
     Returns:
-        Whether a process ran it, on any machine. One that is not heard of for two minutes does not.
+        The command that goes on with it; empty if no process ran it, on any machine. One that is
+        not heard of for two minutes does not.
 
     Raises:
         StudyError: There is no such study.
@@ -228,7 +242,7 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
     while is_run():
         waiting()
         time.sleep(POLL_S)
-    return was_run
+    return start_command(name, spec_of(study), place) if was_run else ""
 
 
 def _preparing(listen: Listener) -> SayProgress:
@@ -421,6 +435,7 @@ def _supervise(
     *,
     is_new: bool,
     joins: bool,
+    tied: bool = False,
     hosts: Sequence[Host] = (),
     lead: Lead | None = None,
 ) -> Ended:
@@ -463,6 +478,7 @@ def _supervise(
             presence,
             here,
             joins=joins,
+            tied=tied,
             lead=lead,
         )
         heard.n_interrupts = lambda: supervisor.interrupts.n_asked

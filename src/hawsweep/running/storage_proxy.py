@@ -1,17 +1,19 @@
 """A process that serves a study's storage to other machines: Optuna's gRPC proxy, on 127.0.0.1.
 
 Started as ``python -m hawsweep.running.storage_proxy``. The first line on its standard input is the
-setting (JSON): the URL may hold a password. The first line on its standard output is the port.
+setting (JSON): the URL may hold a password. A line on its standard output says that it serves.
 """
 
 import json
 import os
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 
 import optuna
 from optuna.storages import get_storage, run_grpc_proxy_server
@@ -32,13 +34,16 @@ from hawsweep.study.storage import open_storage
 _COMMAND = child_command("-m", "hawsweep.running.storage_proxy")
 _ON = "127.0.0.1"
 _LOG_BYTES = 2000
+# Seconds until a process follows one that died.
+_AGAIN_S = 1.0
 
 
 @contextmanager
 def serving(place: Place, log: Path) -> Iterator[int]:
     """Serve the storage of ``place`` during the block; give the port.
 
-    Its process ends some seconds after this one: workers elsewhere can still say what they saved.
+    A process that dies is followed by another, on the same port. The last one ends some seconds
+    after this one: workers elsewhere can still say what they saved.
 
     Args:
         log: Gets what the process prints.
@@ -47,43 +52,73 @@ def serving(place: Place, log: Path) -> Iterator[int]:
         StudyError: It cannot be served; the message has the process's words.
     """
     start = log_size(log)
-    process = start_child(_COMMAND, log, child_environment())
-    assert process.stdout is not None
-    try:
-        tell_child(process, json.dumps([str(place.studies_dir), place.storage_url]))
-        port = process.stdout.readline()
-        if not port:
-            said = last_words(log, start, _LOG_BYTES).strip().rpartition("\n")[2]
-            raise StudyError(f"The study cannot be served to other machines: {said}")
-        yield int(port)
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def main() -> None:
-    """Serve until the process is killed."""
-    port_line = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    make_output_visible()
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    studies_dir, url = json.loads(sys.stdin.readline())
-    try:
-        import grpc  # noqa: F401
-    except ImportError:
-        sys.exit("the package grpcio is missing. Install it: in a clone, pip install '.[grpc]'")
-    try:
-        storage = open_storage(Place(Path(studies_dir), url), only_look=False)
-    except HawsweepError as fault:
-        sys.exit(str(fault))
-    # gRPC does not tell which free port it takes. Until it serves, the port is held for it.
+    # gRPC does not tell which free port it takes. The port is held for it, also between processes.
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((_ON, 0))
         port = held.getsockname()[1]
-        print(port, file=port_line, flush=True)
-        run_grpc_proxy_server(get_storage(storage), host=_ON, port=port)
+        proxy = _Proxy(json.dumps([str(place.studies_dir), place.storage_url, port]), log)
+        try:
+            if not proxy.is_served():
+                said = last_words(log, start, _LOG_BYTES).strip().rpartition("\n")[2]
+                raise StudyError(f"The study cannot be served to other machines: {said}")
+            proxy.start()
+            yield port
+        finally:
+            proxy.close()
+
+
+class _Proxy(threading.Thread):
+    """The process; as a started thread, also the next one where it dies."""
+
+    def __init__(self, setting: str, log: Path) -> None:
+        super().__init__(daemon=True)
+        self._setting, self._log, self._over = setting, log, threading.Event()
+        self._process = self._begin()
+
+    def _begin(self) -> Popen[str]:
+        process = start_child(_COMMAND, self._log, child_environment())
+        tell_child(process, self._setting)
+        return process
+
+    def is_served(self) -> bool:
+        """Wait for the first process to serve; whether it does."""
+        assert self._process.stdout is not None
+        return bool(self._process.stdout.readline())
+
+    def run(self) -> None:
+        while True:
+            self._process.communicate()
+            if self._over.wait(_AGAIN_S):
+                return
+            self._process = self._begin()
+            if self._over.is_set():  # closed meanwhile
+                self._process.kill()
+
+    def close(self) -> None:
+        """End the process, and start no other."""
+        self._over.set()
+        self._process.kill()
+        if self.is_alive():
+            self.join()
+        else:
+            self._process.communicate()
+
+
+def main() -> None:
+    """Serve until the process is killed."""
+    serves_line = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    make_output_visible()
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    studies_dir, url, port = json.loads(sys.stdin.readline())
+    try:
+        storage = open_storage(Place(Path(studies_dir), url), only_look=False)
+    except HawsweepError as fault:
+        sys.exit(str(fault))
+    print("serves", file=serves_line, flush=True)
+    run_grpc_proxy_server(get_storage(storage), host=_ON, port=port)
 
 
 if __name__ == "__main__":

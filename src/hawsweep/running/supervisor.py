@@ -67,6 +67,8 @@ class Supervisor:
         presence: Looks whether the study is still there.
         here: The paths of model and data on this machine; see ``located.found_here``.
         joins: Another process started the sweep and leads it.
+        tied: That process passes requests to stop on by signals; one that was taken from the study,
+            too, would count twice.
         lead: Of this process; None for one that joins.
     """
 
@@ -83,9 +85,10 @@ class Supervisor:
         here: Mapping[str, str],
         *,
         joins: bool,
+        tied: bool = False,
         lead: Lead | None = None,
     ) -> None:
-        self._joins = joins
+        self._joins, self._tied = joins, tied
         self._of = f"-{os.getpid()}" if joins else ""  # in the names of logs
         self._asked, self._spec = spec, extended(study, spec)
         self._name, self._place, self._here = name, place, here
@@ -217,7 +220,8 @@ class Supervisor:
             self._free_left()
         self._extend()
         self._assign_idle()
-        self.interrupts.ask(stop_asked(self._study))
+        if not self._tied:
+            self.interrupts.ask(stop_asked(self._study))
 
     def _extend(self) -> None:
         """Take up more trials or more time, which another process asked for."""

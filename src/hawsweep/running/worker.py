@@ -299,10 +299,10 @@ class Worker:
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (CONFIRMS, SEED)}
         self.tell(f"{kind}_start", **about)
-        folder = folder_of(study, self.place, trial.number)
+        folder, trials = folder_of(study, self.place, number), study.get_trials(deepcopy=False)
         for each in (trial.number, trial.user_attrs.get(REPEATS)):
             if each is not None:  # it goes on, perhaps from what another machine has
-                self._travel(partial(fetch, study, self.place, each))
+                self._travel(partial(fetch, study, self.place, trials[each]))
         folder.mkdir(parents=True, exist_ok=True)
         fault, from_outside = None, False
         started = time.monotonic() - trial.user_attrs.get(TIME_S, 0.0)  # until it paused

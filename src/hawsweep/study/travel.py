@@ -107,7 +107,7 @@ def put(
 def fetch(
     study: optuna.Study,
     place: Place,
-    number: int,
+    trial: FrozenTrial,
     say: SayProgress = lambda _: None,
     waiting: Waiting | None = None,
 ) -> bool:
@@ -124,9 +124,8 @@ def fetch(
     Raises:
         TravelError: They cannot be fetched, or are not what was put. The folder is unchanged.
     """
-    url = artifacts_url(study)
-    trial, folder = study.get_trials(deepcopy=False)[number], folder_of(study, place, number)
-    if url is None or not _is_elsewhere(trial, folder):
+    number, folder = trial.number, folder_of(study, place, trial.number)
+    if not _is_elsewhere(trial, folder) or (url := artifacts_url(study)) is None:
         return False
     try:
         store, archive = open_store(url, folder.parent.parent), _archive_of(trial)
@@ -164,29 +163,28 @@ def fetch_ended(
     """
     if artifacts_url(study) is None:
         return 0
-    ended = [
-        trial.number for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()
-    ]
-    wanted = ended if numbers is None else [number for number in ended if number in numbers]
-    return sum(fetch(study, place, number, say) for number in wanted)
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    wanted = [trial for trial in ended if numbers is None or trial.number in numbers]
+    return sum(fetch(study, place, trial, say) for trial in wanted)
 
 
-def remove(study: optuna.Study, place: Place, number: int) -> None:
+def remove(study: optuna.Study, place: Place, trial: FrozenTrial) -> None:
     """Remove a trial's archive from the store, if it is there.
 
     Raises:
         TravelError: The store does not do it.
     """
-    url, folder = artifacts_url(study), folder_of(study, place, number)
-    archive = _known(study.get_trials(deepcopy=False)[number])
+    folder, archive = folder_of(study, place, trial.number), _known(trial)
     mark = folder / ARCHIVE_MARK
-    if url is None or archive is None or _marked(folder)[1:] == [_REMOVED]:
+    if archive is None or _marked(folder)[1:] == [_REMOVED]:
+        return
+    if (url := artifacts_url(study)) is None:
         return
     try:
         open_store(url, folder.parent.parent).remove(archive.id)
     except Exception as fault:
         if not is_missing(fault):
-            raise _told(number, "removed from", url, fault) from fault
+            raise _told(trial.number, "removed from", url, fault) from fault
     if mark.exists():
         mark.write_text(f"{archive.sha256} {_REMOVED}")
 
