@@ -9,7 +9,7 @@ SmolLM2 is trained on that, and its losses go into the proposal as they do for a
     python tests/benchmarks/bench_curate.py --folder /tmp/curate-clean --share 0
 
 With ``--iters 0`` nothing is trained, and texts alone are judged. With ``--recover 3`` the same
-settings are then trained on the phrase book as it is, on that with harm and on the proposal, with
+settings are then trained on the data as they are, on those with harm and on the proposal, with
 three seeds: which share of the loss that the harm cost does the proposal bring back?
 """
 
@@ -188,7 +188,7 @@ def main() -> None:
     if asked.iters:
         train(asked.folder, str(asked.folder / "data"), "pairs", asked.iters)
         report(propose(asked.folder), kinds)
-        if asked.recover:
+        if asked.recover and (asked.folder / "proposal").exists():
             recover(asked.data, asked.folder, asked.iters, asked.recover)
         return
     splits = load_data([DataSpec(path=str(asked.folder / "data"))])

@@ -213,6 +213,19 @@ def test_short_trial_with_curriculum_sees_the_batches_it_would_see_without(examp
     assert batches[10:] == shuffled[10:]
 
 
+def test_ranked_examples_come_in_their_order_pool_by_pool():
+    lengths = np.random.default_rng(1).integers(5, 60, 1000)
+    rank = np.random.default_rng(2).permutation(1000).astype(np.float32)
+    batches = list(islice(training_order(lengths, 4, 0, difficulty=rank, is_ranked=True), 250))
+    ranks = [sorted(rank[list(batch)].tolist()) for batch in batches]
+    for at in range(0, 250, 32):  # batches of a pool
+        of_pool = sorted(chain(*ranks[at : at + 32]))
+        assert of_pool == list(range(4 * at, 4 * at + len(of_pool)))
+        means = [np.mean(each) for each in ranks[at : at + 32]]
+        assert means == sorted(means)
+    assert sorted(chain(*batches)) == list(range(1000))
+
+
 def test_number_of_batches_has_no_influence_without_curriculum(examples):
     lengths = lengths_of(examples)
     orders = (training_order(lengths, 4, 3, n_batches=n) for n in (None, 10))

@@ -149,6 +149,7 @@ def check_unseen_examples_bring_nothing(study, monkeypatch):
     for _, each in runs:
         each.user_attrs[BEST_ITERATION] = 1
     monkeypatch.setattr(data_curve, "_runs", lambda _: runs)
+    runs[1][1].user_attrs[BEST_ITERATION] = 2  # later than that of the whole
     curve = read_curve(study, "tiny", 0)
     assert (curve.n_seen, curve.more) == (batch_size, 0)
     assert curve.loss_gain == curve.score_gain == Interval(0, 0, 0)
@@ -156,8 +157,8 @@ def check_unseen_examples_bring_nothing(study, monkeypatch):
     whole = curve.rows[-1].size
     assert curve.sentences() == [
         f"4 examples give what {whole} give: a run sees no more of them.",
-        f"A run on all {whole} has seen {batch_size} of them by its best evaluation: "
-        "what more examples bring shows only with more iterations.",
+        f"By its best evaluation a run on all {whole} has seen {batch_size} of them: until then "
+        "more examples change nothing. More iterations may tell.",
     ]
 
 

@@ -51,4 +51,6 @@ def test_study_of_an_earlier_version_goes_on_with_its_iters_and_is_told_of_pruni
     (said,) = told(tmp_path / "new", spec)
     assert said.startswith("each trial is trained for 800 iterations")
     made_by_an_earlier_version(tmp_path / "old", spec)
-    assert told(tmp_path / "old", spec) == ["pruning was median until now, is promote"]
+    assert told(tmp_path / "old", spec) == [
+        "pruning was median, is promote: it decides which trials go on from now"
+    ]

@@ -134,15 +134,17 @@ def test_of_many_trials_the_best_and_newest_keep_what_was_seen_earlier():
 
 def test_setting_trained_again_counts_with_the_mean_of_its_runs_and_is_known_better():
     lucky, other = trial(of(1e-4), {50: 2.0, 100: 1.0}), trial(of(2e-4), {50: 2.0, 100: 1.05})
-    losses = ({50: 2.0, 100: 1.21}, {50: 2.0, 100: 1.44}, {50: 9.0})  # the last: extended since
-    again = [trial(of(1e-4), each, confirms=0) for each in losses]
+    losses = ({50: 2.0, 100: 1.21}, {50: 2.0, 100: 1.44}, {50: 1.5})  # the last ended early
+    again = [trial(of(1e-4), each, confirms=0, seed=n) for n, each in enumerate(losses)]
+    again.append(again[1])  # its worker was thought dead
+    again.append(trial(of(1e-4), {50: 9.0}, confirms=0, seed=7, iters=50))  # extended since
     found = observe(numbered(lucky, other), ITERS, again)
     own, others = (each for each in found if each.is_last)
-    # Each of the three is first averaged with the 2.0 before it.
-    of_runs = (1.0 * 1.21 * 1.44) ** (1 / 6)
+    # Each of the first three is averaged with the 2.0 before it.
+    of_runs = (math.sqrt(2 * 1.0 * 2 * 1.21 * 2 * 1.44) * 1.5) ** (1 / 4)
     assert others.loss == 0  # it leads now
-    assert own.loss == pytest.approx(math.log(of_runs / math.sqrt(1.05)))
-    assert own.noise == pytest.approx(others.noise / math.sqrt(3))
+    assert own.loss == pytest.approx(math.log(of_runs / math.sqrt(2 * 1.05)))
+    assert own.noise == pytest.approx(others.noise / math.sqrt(4))
 
 
 def test_loss_before_the_first_step_says_nothing():

@@ -25,7 +25,8 @@ from hawsweep.views.terminal.console import make_console
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Where the proposal is written; default: DATA-curated beside the data.",
+    help="Where the proposal is written; default: DATA-curated beside the data, "
+    "or DATA-best-first.",
 )
 @click.option(
     "--best-first",
@@ -59,7 +60,7 @@ def curate(
     Each has its reasons, by its texts and by the best trial's losses. The data stay as they are.
     With --prove, train the best settings on all records and on the proposal, as trials of the
     studies NAME-curated-N-all and NAME-curated-N for trial N. With --best-first, its first epoch
-    takes the records in that order.
+    takes the records in that order; a run shorter than an epoch takes the first of them.
 
     \b
     Example: hawsweep curate lr-rank
@@ -91,7 +92,7 @@ def curate(
         spinner.update("looking at the records")
         found = propose(name, chosen.number, splits, losses.own, losses.other)
     if found.removed or best_first:
-        folder = out or proposal_folder(data)
+        folder = out or proposal_folder(data, "best-first" if best_first else "curated")
         ranked = rank(losses.own, losses.other) if best_first else None
         write_proposal(found, splits, data, folder, ranked)
         found = replace(found, folder=str(folder))

@@ -169,6 +169,7 @@ def training_order(
     weights: npt.NDArray[np.floating[Any]] | None = None,
     difficulty: npt.NDArray[np.floating[Any]] | None = None,
     n_batches: int | None = None,
+    is_ranked: bool = False,
 ) -> Iterator[tuple[int, ...]]:
     """Endless batches of indices, epoch after epoch. An epoch's last batches may be smaller.
 
@@ -185,9 +186,13 @@ def training_order(
             mean difficulty, easiest first; later epochs are not.
         n_batches: How many will be taken. Where that is less than an epoch, those are ordered that
             come without ``difficulty``: a short trial learns from the same batches in either order.
+        is_ranked: The difficulty is a place in a ranking: the first epoch takes the examples in its
+            order, pool by pool, and a short trial the first of them.
     """
     generator = np.random.default_rng(seed)
-    if difficulty is not None:
+    if difficulty is not None and is_ranked:
+        yield from _shuffled_epoch(lengths, batch_size, weights, generator, difficulty)
+    elif difficulty is not None:
         first = _shuffled_epoch(lengths, batch_size, weights, generator)
         yield from _easiest_first(list(islice(first, n_batches)), difficulty)
         yield from first
@@ -248,9 +253,11 @@ def _shuffled_epoch(
     batch_size: int,
     weights: npt.NDArray[np.floating[Any]] | None,
     generator: np.random.Generator,
+    rank: npt.NDArray[np.floating[Any]] | None = None,
 ) -> Iterator[tuple[int, ...]]:
     drawn = np.arange(len(lengths)) if weights is None else _draw(weights, generator)
-    order = drawn[generator.permutation(len(drawn))]
+    shuffled = generator.permutation(len(drawn)) if rank is None else np.argsort(rank[drawn])
+    order = drawn[shuffled]
     pool_size = _POOL_BATCHES * batch_size
     for start in range(0, len(order), pool_size):
         pool = order[start : start + pool_size]
@@ -259,6 +266,9 @@ def _shuffled_epoch(
         copy = np.zeros(len(pool), np.int64) if weights is None else _copy_numbers(pool)
         chosen = pool[np.lexsort((lengths[pool], copy))].tolist()
         cut = [tuple(chosen[at : at + batch_size]) for at in range(0, len(chosen), batch_size)]
+        if rank is not None:
+            yield from _easiest_first(cut, rank)
+            continue
         for number in generator.permutation(len(cut)):
             yield cut[number]
 

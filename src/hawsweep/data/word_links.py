@@ -15,8 +15,14 @@ _ROUNDS = 6
 # Of a text so many words count, fewer where there are many records: memory and time are those of
 # the links between the words of a source and the words of its reference.
 _MOST_WORDS, _MOST_LINKS = 64, 8_000_000
+_FEW_WORDS = 20
 # How much the other records must say before they outweigh how frequent a word is.
 _PRIOR = 4.0
+
+
+def reads_much(n: int) -> bool:
+    """Whether of ``n`` pairs so many words count that they may speak for a text."""
+    return _most_words(n) >= _FEW_WORDS
 
 
 def word_evidence(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
@@ -32,7 +38,7 @@ def word_evidence(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
     n = len(pairs)
     if not n:
         return np.empty(0)
-    most = max(1, min(_MOST_WORDS, int((_MOST_LINKS / n) ** 0.5)))
+    most = _most_words(n)
     # The last word of each source stands for none of them.
     sources, n_sources = _numbered([source for source, _ in pairs], most, has_none=True)
     references, n_references = _numbered([reference for _, reference in pairs], most)
@@ -64,6 +70,10 @@ def word_evidence(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
     n_known = np.bincount(of_record, is_known, n)
     sums = np.bincount(of_record, np.where(is_known, gain, 0), n)
     return np.where(n_known > 0, sums / np.maximum(n_known, 1), np.nan)
+
+
+def _most_words(n: int) -> int:
+    return max(1, min(_MOST_WORDS, int((_MOST_LINKS / max(1, n)) ** 0.5)))
 
 
 def _numbered(

@@ -28,7 +28,7 @@ from hawsweep.data.language import robust_z
 from hawsweep.data.leaks import words_of
 from hawsweep.data.load import BUNDLED, Splits, is_local
 from hawsweep.data.records import Record, Records, write_records
-from hawsweep.data.word_links import word_evidence
+from hawsweep.data.word_links import reads_much, word_evidence
 from hawsweep.errors import DataError, StudyError
 from hawsweep.files import replace_text, replacing
 from hawsweep.models.hub import here
@@ -75,7 +75,7 @@ class Curation:
     Attributes:
         trial: Whose losses were used, of the study ``study``.
         unchecked: What could not be looked for, in sentences.
-        folder: Of the proposed data set; None where nothing is proposed.
+        folder: Of the proposed data set; None where nothing was written.
         proof: Whether it is better; None where that was not asked.
     """
 
@@ -94,10 +94,10 @@ class Curation:
 
     def sentences(self) -> list[str]:
         """What is proposed, in words."""
+        proved = () if self.proof is None else self.proof.sentences()
         if not self.removed:
             said = f"Nothing is proposed: none of {self.n_records:,} training records is doubtful."
-            return [said, *self.unchecked]
-        proved = () if self.proof is None else self.proof.sentences()
+            return [said, *self.unchecked, *proved]
         share = len(self.removed) / self.n_records
         said = (
             f"{len(self.removed):,} of {self.n_records:,} training records ({share:.1%}) are "
@@ -217,7 +217,8 @@ def _unrelated(own: Losses, other: Losses, words: Losses) -> Found:
     if _reads_sources(words):
         for at in np.flatnonzero((words < 0) & (robust_z(words) < -_FAR)).tolist():
             yield at, "unrelated", "in other records its words do not go with those of its source"
-        is_hard = ~(words >= np.nanmedian(words))
+        if reads_much(len(words)):
+            is_hard = ~(words >= np.nanmedian(words))
     information = other - own
     if not _reads_sources(information):
         return
@@ -249,12 +250,12 @@ def curated_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
     return trial
 
 
-def proposal_folder(data: Sequence[DataSpec]) -> Path:
+def proposal_folder(data: Sequence[DataSpec], ending: str) -> Path:
     """Where a proposal is written: beside data on this machine, else in the working folder."""
     path = Path(os.path.abspath(here(data[0].path)))
     if is_local(data[0].path) and data[0].path not in BUNDLED:
-        return path.with_name(f"{path.stem if path.is_file() else path.name}-curated")
-    return Path(f"{data[0].path.rpartition('/')[2]}-curated")
+        return path.with_name(f"{path.stem if path.is_file() else path.name}-{ending}")
+    return Path(f"{data[0].path.rpartition('/')[2]}-{ending}")
 
 
 def check_no_weights(splits: Splits) -> None:

@@ -54,7 +54,7 @@ class Proof:
         elif loss.mean > 0:
             verdict = "The proposal is better by validation loss"
         else:
-            verdict = "The proposal is worse by validation loss: keep all records"
+            verdict = "The proposal is worse by validation loss: keep the data as they are"
         return [
             f"{verdict}: {self.val_losses[0]:.4f} with all, {self.val_losses[1]:.4f} with it "
             f"({self.n_seeds} seeds each).",

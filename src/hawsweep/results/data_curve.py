@@ -15,6 +15,7 @@ from hawsweep.results.companion import SIZE, companion_spec
 from hawsweep.scoring.intervals import LEVEL, Interval
 from hawsweep.spec.space import Choices, apply_settings
 from hawsweep.spec.sweep import DataSpec, SweepSpec
+from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import BEST_ITERATION, SELF_CHECK, VAL_LOSS
 from hawsweep.study.baselines import base_values
 from hawsweep.study.confirm import confirming_study, winner
@@ -30,6 +31,8 @@ _PATIENCE = 3
 _DRAWS = 4000
 # From this share of the gain on, a part of the data is said to do.
 _ENOUGH = 0.9
+# Of all examples, those of whole batches are nearly all.
+_ALL = 0.95
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,8 @@ class DataCurve:
         loss, score = self.loss_gain, self.score_gain
         if not self.more:
             yield (
-                f"A run on all {whole.size:,} has seen {self.n_seen:,} of them by its best "
-                "evaluation: what more examples bring shows only with more iterations."
+                f"By its best evaluation a run on all {whole.size:,} has seen {self.n_seen:,} of "
+                "them: until then more examples change nothing. More iterations may tell."
             )
             return
         yield (
@@ -298,7 +301,7 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
     """
     runs = _runs(study)
     sizes = sorted({size for size, _ in runs})
-    batch_size = spec_of(study).train.batch_size
+    train = spec_of(study).train
     base = base_values(study, {})
     if len(sizes) < FEWEST_SIZES or not base:
         raise StudyError(
@@ -309,17 +312,18 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
     losses = loss_curve(study)
     # What is missing to the right answers falls like a loss.
     missing = [max(ceiling - (each.value or 0.0), 1e-3 * ceiling) for _, each in runs]
-    scores = PowerLaw([_seen(size, each, batch_size) for size, each in runs], missing)
+    scores = PowerLaw([_seen(size, each, train) for size, each in runs], missing)
     base_loss = float(base["val_loss"])
     seen = dict.fromkeys(sizes, 0)
     for size, each in runs:
-        seen[size] = max(seen[size], _seen(size, each, batch_size))
+        seen[size] = max(seen[size], _seen(size, each, train))
     most = seen[sizes[-1]]
-    more = int(float(f"{most / 2:.2g}")) if most == sizes[-1] else 0
+    more = int(float(f"{most / 2:.2g}")) if most >= _ALL * sizes[-1] else 0
 
     def row(size: int) -> SizeRow:
         of_it = [each for at, each in runs if at == size]
-        share = (base_loss - losses.at(seen[size])) / (base_loss - losses.at(most))
+        has_seen = min(seen[size], most)  # a part's best evaluation may be later
+        share = (base_loss - losses.at(has_seen)) / (base_loss - losses.at(most))
         return SizeRow(
             size,
             len(of_it),
@@ -327,7 +331,7 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
             float(np.mean([each.value for each in of_it])),
             of_it[0].user_attrs.get(BEST_ITERATION),
             _interval(share),
-            _interval(losses.at(seen[size])),
+            _interval(losses.at(has_seen)),
         )
 
     def gain(curve: PowerLaw) -> Interval:
@@ -359,9 +363,8 @@ def lowest_losses(study: optuna.Study) -> list[tuple[int, float]]:
 
 def loss_curve(study: optuna.Study) -> PowerLaw:
     """The curve of validation loss by the number of examples that a run saw."""
-    batch_size = spec_of(study).train.batch_size
-    runs = _runs(study)
-    seen = [_seen(size, each, batch_size) for size, each in runs]
+    train, runs = spec_of(study).train, _runs(study)
+    seen = [_seen(size, each, train) for size, each in runs]
     return PowerLaw(seen, [_loss(each) for _, each in runs])
 
 
@@ -384,10 +387,12 @@ def _runs(study: optuna.Study) -> list[tuple[int, FrozenTrial]]:
     ]
 
 
-def _seen(size: int, trial: FrozenTrial, batch_size: int) -> int:
-    """Of a run's examples those that it took up to its best evaluation."""
+def _seen(size: int, trial: FrozenTrial, train: TrainSpec) -> int:
+    """Of a run's examples about how many it took up to its best evaluation."""
     iteration = trial.user_attrs.get(BEST_ITERATION)
-    return size if iteration is None else min(size, iteration * batch_size)
+    if iteration is None:
+        return size
+    return min(size, int(iteration * train.batch_size / train.augment.growth))
 
 
 def _loss(trial: FrozenTrial) -> float:

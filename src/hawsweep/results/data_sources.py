@@ -52,7 +52,8 @@ class SourceWorth:
         n: Its training records.
         curve: Of it alone; None of one with too few records for three sizes.
         alone: Its worth where it is all there is; None of the largest source.
-        beside: What it adds to all records of the largest source, less these.
+        beside: What it adds to all records of the largest source, less these; None where a run does
+            not see those.
     """
 
     name: str
@@ -148,10 +149,9 @@ def read_sources(
         alone = worth(runs[largest], lowest_losses(runs[at]), counts[largest])
         beside = None
         is_whole = sum(counts) in {size for size, _ in lowest_losses(whole)}
-        if len(data) == 2 and is_whole:  # of more, the rest is more than the largest
-            beside = worth(
-                runs[largest], lowest_losses(whole), counts[largest], less=counts[largest]
-            )
+        # Of more, the rest is more than the largest; what no run sees adds to nothing.
+        if len(data) == 2 and is_whole and curve.more:
+            beside = worth(runs[largest], lowest_losses(whole), counts[largest], less=curve.n_seen)
         of_it = read_curve(runs[at], name, trial) if _n_sizes(runs[at]) >= FEWEST_SIZES else None
         found.append(SourceWorth(data[at].path, counts[at], of_it, alone, beside))
     return DataSources(name, trial, tuple(found))

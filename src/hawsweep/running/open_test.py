@@ -49,7 +49,8 @@ def open_test(worker: "Worker", study: optuna.Study, questions: Sequence[Record]
         fetch(study, worker.place, best, waiting=worker.is_patient)
         adapter = adapter_dir(study, worker.place, best.number)
     except (StudyError, TravelError) as fault:
-        worker.tell("not_told", text=f"the test split is not opened: {fault}".removesuffix("."))
+        what = "test split is not opened" if untested else "questions of retention are not answered"
+        worker.tell("not_told", text=f"the {what}: {fault}".removesuffix("."))
         worker.tell("test_end")
         return
     if untested:

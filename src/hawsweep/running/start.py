@@ -58,8 +58,8 @@ from hawsweep.study.study import (
     check_same_here,
     create_study,
     extended,
+    known_spec,
     load_study,
-    spec_of,
     spec_of_start,
     spec_to_run,
 )
@@ -242,7 +242,10 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
     while is_run():
         waiting()
         time.sleep(POLL_S)
-    return start_command(name, spec_of(study), place) if was_run else ""
+    if not was_run:
+        return ""
+    spec = known_spec(study)
+    return place.command("start", name) if spec is None else start_command(name, spec, place)
 
 
 def _preparing(listen: Listener) -> SayProgress:
@@ -352,10 +355,6 @@ def _record_start(
     """Record what may change at each start, and take up what the last one left; give the confirming
     study.
     """
-    if HOW in study.user_attrs and (before := spec_of(study).pruning.name) != spec.pruning.name:
-        _preparing(listen)(
-            f"pruning was {before}, is {spec.pruning.name}: it decides which trials go on from now"
-        )
     study.set_user_attr(PATHS, paths)
     study.set_user_attr(REFERENCES, spec.scoring.references or {})
     study.set_user_attr(HOW, spec.model_dump(mode="json", include=set(HOW_IT_RUNS)))

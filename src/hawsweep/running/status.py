@@ -303,6 +303,9 @@ def _sweep_of(name: str, spec: SweepSpec, place: Place) -> list[str]:
         found = read_sweep(find_sweep(name), {})
     except HawsweepError:
         found = None
-    if found is None or found.fingerprint() != spec.fingerprint():
+    differs = found is None or found.fingerprint() != spec.fingerprint()
+    if differs and kept.exists():  # on the machine that made the study
         return [str(kept), f"--study={name}"]
+    if found is None or differs:
+        return [name]
     return [name, *([] if found.trials == spec.trials else [f"--trials={spec.trials}"])]

@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,8 +35,9 @@ from hawsweep.study.storage import open_storage
 _COMMAND = child_command("-m", "hawsweep.running.storage_proxy")
 _ON = "127.0.0.1"
 _LOG_BYTES = 2000
-# Seconds until a process follows one that died.
-_AGAIN_S = 1.0
+# Seconds until a process follows one that died: twice as many after each that died soon.
+_AGAIN_S, _LONGEST_AGAIN_S = 1.0, 30.0
+_SOON_S = 10.0
 
 
 @contextmanager
@@ -87,11 +89,18 @@ class _Proxy(threading.Thread):
         return bool(self._process.stdout.readline())
 
     def run(self) -> None:
+        wait_s, began = _AGAIN_S / 2, time.monotonic()
         while True:
             self._process.communicate()
-            if self._over.wait(_AGAIN_S):
+            is_soon = time.monotonic() - began < _SOON_S
+            wait_s = min(2 * wait_s, _LONGEST_AGAIN_S) if is_soon else _AGAIN_S
+            if self._over.wait(wait_s):
                 return
-            self._process = self._begin()
+            began = time.monotonic()
+            try:
+                self._process = self._begin()
+            except OSError:  # as where no process may be started now
+                continue
             if self._over.is_set():  # closed meanwhile
                 self._process.kill()
 
@@ -114,11 +123,13 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     studies_dir, url, port = json.loads(sys.stdin.readline())
     try:
-        storage = open_storage(Place(Path(studies_dir), url), only_look=False)
-    except HawsweepError as fault:
+        import grpc  # noqa: F401 # Optuna imports it after the line below
+
+        storage = get_storage(open_storage(Place(Path(studies_dir), url), only_look=False))
+    except (HawsweepError, ImportError) as fault:
         sys.exit(str(fault))
     print("serves", file=serves_line, flush=True)
-    run_grpc_proxy_server(get_storage(storage), host=_ON, port=port)
+    run_grpc_proxy_server(storage, host=_ON, port=port)
 
 
 if __name__ == "__main__":

@@ -220,8 +220,10 @@ class Supervisor:
             self._free_left()
         self._extend()
         self._assign_idle()
-        if not self._tied:
-            self.interrupts.ask(stop_asked(self._study))
+        asked = stop_asked(self._study)
+        # A tied process hears the first request from its starter; twice it would mean: now.
+        if not self._tied or asked > 1:
+            self.interrupts.ask(asked)
 
     def _extend(self) -> None:
         """Take up more trials or more time, which another process asked for."""

@@ -24,6 +24,8 @@ ALIVE_S = raise_s() / 2
 _SILENT_S = 6 * ALIVE_S
 # Seconds in which trials may save their state.
 _GRACE_S = 60.0
+# Signals that come at once count as one.
+_APART_S = 0.2
 
 
 def tie() -> None:
@@ -42,6 +44,7 @@ def _watch() -> None:
     while select.select([0], [], [], _SILENT_S)[0] and (told := os.read(0, 4096)):
         for _ in range(told.count(STOP)):
             interrupt()
+            time.sleep(_APART_S)
     interrupt()
     time.sleep(_GRACE_S)
     os._exit(130)  # it may wait for a storage that was reached by this connection

@@ -17,7 +17,7 @@ from hawsweep.search.distributions import distributions
 from hawsweep.search.gaussian_process import Array, GaussianProcess
 from hawsweep.spec.space import SearchValue
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.attributes import CONFIRMS, INFEASIBLE
+from hawsweep.study.attributes import CONFIRMS, INFEASIBLE, ITERS, SEED
 from hawsweep.study.confirm import complete_runs
 
 # Losses further above the leader's count as this far: how badly a rate diverges says nothing more.
@@ -111,10 +111,16 @@ def observe(
         return {s: each for s, each in lowest_so_far(trial).items() if s <= _iters(trial)}
 
     runs = {trial.number: [_curve(trial)] for trial in trials}
-    for run in again:
-        of_setting, curve = runs.get(run.user_attrs[CONFIRMS]), _curve(run)
-        if of_setting and curve.keys() == of_setting[0].keys():  # it was not extended since
-            of_setting.append(curve)
+    given = {trial.number: trial.user_attrs.get(ITERS) for trial in trials}
+    distinct = {(run.user_attrs.get(CONFIRMS), run.user_attrs.get(SEED)): run for run in again}
+    for (number, _), run in distinct.items():
+        if number not in runs or given[number] != run.user_attrs.get(ITERS):
+            continue  # it was extended since
+        # Where it ended early, without improvement, its lowest loss stays.
+        steps, curve = runs[number][0], _curve(run)
+        known = {step: at for step in steps if (at := value_at(curve, step)) is not None}
+        if steps and known.keys() == steps.keys():
+            runs[number].append(known)
     curves = {number: mean_curve(of_setting) for number, of_setting in runs.items()}
     seen = [trial for trial in trials if curves[trial.number]]
     if not seen:

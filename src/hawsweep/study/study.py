@@ -266,7 +266,10 @@ def spec_to_run(storage: BaseStorage, name: str, spec: SweepSpec) -> tuple[Sweep
         study = load_study(storage, name)
         before = known_spec(study)
         if before is not None and before.pruning.name != spec.pruning.name:
-            pruning = f"pruning was {before.pruning.name} until now, is {spec.pruning.name}"
+            pruning = (
+                f"pruning was {before.pruning.name}, is {spec.pruning.name}: it decides which "
+                "trials go on from now"
+            )
         if "iters" in study.user_attrs.get(SPEC, {}).get("search", {}):
             return spec, pruning
     spec, longest = spec.trained_longest()

@@ -224,6 +224,7 @@ class TrialContext:
             weights=None if weights is None else weights[chosen],
             difficulty=None if difficulty is None else difficulty[chosen],
             n_batches=train.iters,
+            is_ranked=train.difficulty == "place",
         )
         return (tuple(chosen[list(batch)].tolist()) for batch in order)
 

@@ -39,7 +39,10 @@ def curation_picture(curation: Curation, *, is_ordered: bool = False) -> Rendera
         parts += [table, ""]
     parts += map(Text, curation.sentences())
     if curation.folder is not None:
-        said = f"The proposal is in {curation.folder}; its removed.jsonl holds the others and why."
+        folder = curation.folder
+        said = f"All records are in {folder}."
+        if curation.removed:
+            said = f"The proposal is in {folder}; its removed.jsonl holds the others and why."
         parts.append(Text(f"{said} {_ORDERED}" if is_ordered else said))
     return Group(*parts)
 
