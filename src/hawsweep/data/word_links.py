@@ -18,6 +18,7 @@ _MOST_WORDS, _MOST_LINKS = 64, 8_000_000
 _FEW_WORDS = 20
 # How much the other records must say before they outweigh how frequent a word is.
 _PRIOR = 4.0
+_FEWEST_KNOWN = 3
 
 
 def reads_much(n: int) -> bool:
@@ -29,8 +30,8 @@ def word_evidence(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
     """By how much the source makes the words of its reference likelier, in nats a word,
     ``[records]``.
 
-    What a pair itself says is left out. Words that no other reference has count as nothing known;
-    NaN where those are all.
+    What a pair itself says is left out. Of words that no other reference has nothing is known. NaN
+    where fewer than three words are known: rare phrases would look as if they did not fit.
 
     Args:
         pairs: Sources and references.
@@ -69,7 +70,7 @@ def word_evidence(pairs: Sequence[tuple[str, str]]) -> npt.NDArray[np.float64]:
     of_record = np.repeat(np.arange(n), lengths)
     n_known = np.bincount(of_record, is_known, n)
     sums = np.bincount(of_record, np.where(is_known, gain, 0), n)
-    return np.where(n_known > 0, sums / np.maximum(n_known, 1), np.nan)
+    return np.where(n_known >= _FEWEST_KNOWN, sums / np.maximum(n_known, 1), np.nan)
 
 
 def _most_words(n: int) -> int:
