@@ -121,6 +121,10 @@ class Machine:
         """Plug the cable in, or pull it out."""
         _run("ip", "link", "set", self._link, "up" if up else "down")
 
+    def rename(self, hostname):
+        """Give it another name of its own, as a Mac takes one from its network."""
+        _run("nsenter", f"--target={self.processes('sshd')[0]}", "--uts", "hostname", hostname)
+
     def processes(self, text):
         """The process ids, as this machine sees them, whose command has a text."""
         found = subprocess.run(

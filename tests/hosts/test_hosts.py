@@ -28,12 +28,14 @@ def end_well(run, lab, n_trials):
 
 
 def test_a_sweep_runs_on_all_hosts_of_one_name(room):
-    """Machines that were copied have the same name; ssh knows them by others."""
-    for name in ("host-1", "host-2"):
-        room.machine(name, hostname="studio")
+    """Machines that were copied have the same name; ssh knows them by others. One is renamed."""
+    _, other = (room.machine(name, hostname="studio") for name in ("host-1", "host-2"))
     lab = room.lab(trials=8)
     run = room.start(lab, HOSTS)
+    run.wait_for("trial_start", "host-2")
+    other.rename("studio-9")
     end_well(run, lab, 8)
+    assert not run.of("reaped")
     assert {"host-1", "host-2"} <= {each["host"] for each in run.of("trial_end")}
     for host in ("host-1", "host-2"):
         assert run.of("host", host)[0]["state"] == "joined"
@@ -75,16 +77,26 @@ def test_ctrl_c_stops_all_hosts_and_the_same_start_goes_on(room):
     assert ended.items() <= lab.finished().items()
 
 
-def test_ctrl_c_twice_ends_all_at_once(room):
+def press_twice(run, room, lab):
+    for _ in range(2):
+        run.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+
+
+def stop_now(run, room, lab):
+    room.command(lab, "stop", "tiny", "--now")
+
+
+@pytest.mark.parametrize("stop", [press_twice, stop_now])
+def test_all_end_at_once(room, stop):
     machine = room.machine("host-1")
     lab = room.lab(trials=50)
     run = room.start(lab, "host-1")
     run.wait_for("trial_start", "host-1")
-    for _ in range(2):
-        run.send_signal(signal.SIGINT)
-        time.sleep(0.3)
+    stop(run, room, lab)
     assert run.wait(20) == 130
     assert machine.processes("command.py") == []
+    assert TrialState.RUNNING not in [trial.state for trial in lab.trials()]
 
 
 def test_a_host_whose_processes_were_killed_joins_again(room):
