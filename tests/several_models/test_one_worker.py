@@ -7,6 +7,7 @@ from optuna.trial import TrialState
 from several import lab_of
 
 from hawsweep.errors import MemoryBudgetError
+from hawsweep.running.open_test import answer_test_by_other
 from hawsweep.study.attributes import BASES
 from hawsweep.study.baselines import base_dir
 from hawsweep.study.place import Place
@@ -70,11 +71,11 @@ def test_best_untuned_model_answers_the_test_prompts_too(worker, tiny_model_dir,
     answers = base_dir(place, "tiny", other) / "test_samples.jsonl"
     answers.parent.mkdir(parents=True)  # as when it was measured
     lab.study.set_user_attr(BASES, scores)
-    made._test_other(lab.study, one)  # as good as its own
+    answer_test_by_other(made, lab.study, one)  # as good as its own
     assert not answers.exists()
     scores[other]["base"]["score"] = 0.2
     lab.study.set_user_attr(BASES, scores)
-    made._test_other(lab.study, one)
+    answer_test_by_other(made, lab.study, one)
     assert made._model == other
     assert len(answers.read_text().splitlines()) == len(made.context.test_prompts)
 

@@ -71,7 +71,7 @@ def _answer_test(worker: "Worker", study: optuna.Study, best: FrozenTrial, adapt
     summary: dict[str, Any] = {kind: score.summary() for kind, score in scores.items()}
     if "few_shot" in summary:
         summary["few_shot"] |= pick(worker.context.prompts, chosen).about
-    _test_other(worker, study, model)  # perhaps with another model
+    answer_test_by_other(worker, study, model)  # perhaps with another model
     study.set_user_attr(
         TEST,
         {
@@ -109,7 +109,7 @@ def _write_answers(
         write_samples(where / f"{kind}_{SAMPLE_FILES[system]}", score)
 
 
-def _test_other(worker: "Worker", study: optuna.Study, model: str) -> None:
+def answer_test_by_other(worker: "Worker", study: optuna.Study, model: str) -> None:
     """Let the best untuned model answer the test prompts, if it is not the winner's base."""
     other = best_other(study, model)
     if other is None or other.model in worker.left_out:
