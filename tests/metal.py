@@ -1,4 +1,4 @@
-"""A Mac to run commands on: ``tests/stand_in`` says what it is made of."""
+"""A Mac to run commands on: this one, elsewhere the one that ``tests/stand_in`` makes."""
 
 import json
 import os
@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from command import COMMAND
 
 GB = 10**9
 STAND_IN = Path(__file__).with_name("stand_in")
 TESTS = Path(__file__).parent
+IS_REAL = sys.platform == "darwin"
+made_up = pytest.mark.skipif(IS_REAL, reason="a real Mac's facts cannot be changed")
 
 
 class Mac:
@@ -54,12 +57,11 @@ class Mac:
 
     @property
     def environment(self):
+        folders = [*([] if IS_REAL else [str(STAND_IN)]), str(TESTS)]
         return {
             **os.environ,
             "HAWSWEEP_STAND_IN": str(self._about),
-            "PYTHONPATH": os.pathsep.join(
-                [str(STAND_IN), str(TESTS), os.environ.get("PYTHONPATH", "")]
-            ),
+            "PYTHONPATH": os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")]),
             "HAWSWEEP_CACHE": str(self._cache),
             "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1",

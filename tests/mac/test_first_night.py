@@ -1,4 +1,4 @@
-"""A night on a Mac, on a stand-in: the GPU's part is computed by the CPU, in 4 bits and bf16."""
+"""A night on a Mac, in 4 bits and bf16; on a stand-in the CPU computes the GPU's part."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import time
 import urllib.request
 
 import pytest
-from metal import GB, Mac
+from metal import GB, IS_REAL, Mac, made_up
 from tiny_4bit import MODELS, save_low
 from tiny_sweep import really_embedded, tiny_sweep
 
@@ -70,18 +70,19 @@ def test_night_goes_from_the_base_to_the_fused_model(tmp_path, cache, low_model,
         "confirm": {"top": 1, "seeds": 1},
     }
     write(tmp_path, sweep_of(low_model, chat_data_dir, **chosen))
-    assert "M2" in mac.run("plan", "night.yaml")
+    assert IS_REAL or "M2" in mac.run("plan", "night.yaml")
     said = mac.run("start", "night.yaml", "--plain")
     study = study_of(tmp_path)
     assert sum(trial.state.name == "COMPLETE" for trial in study.get_trials()) >= 1
     assert study.user_attrs["test"]["n_prompts"] > 0
     assert "With 1 new seed" in said
     assert study.user_attrs["base"]["val_loss"] > 0
-    # Memory: what the budget says is wired, little is kept, and given back between the parts.
-    budget = GB * 16 * 2 / 3
-    assert all(0 < wired < budget for wired in mac.calls("wired"))
-    assert set(mac.calls("cache")) == {GB}
-    assert len(mac.calls("clear")) > 10
+    if not IS_REAL:
+        # What the budget says is wired, little is kept, and given back between the parts.
+        budget = GB * 16 * 2 / 3
+        assert all(0 < wired < budget for wired in mac.calls("wired"))
+        assert set(mac.calls("cache")) == {GB}
+        assert len(mac.calls("clear")) > 10
     lines = (tmp_path / "studies/night/trials/0000/metrics.jsonl").read_text().splitlines()
     [report, *_] = [line for line in map(json.loads, lines) if line["type"] == "train"]
     assert report["footprint_bytes"] > report["active_bytes"] > 0
@@ -92,6 +93,7 @@ def test_night_goes_from_the_base_to_the_fused_model(tmp_path, cache, low_model,
     assert (tmp_path / "studies/night/export/fused/config.json").is_file()
 
 
+@made_up
 def test_clock_that_is_set_and_another_host_name_leave_workers_alive(
     tmp_path, cache, llama, chat_data_dir
 ):
@@ -111,6 +113,7 @@ def test_clock_that_is_set_and_another_host_name_leave_workers_alive(
     assert "died" not in said
 
 
+@made_up
 def test_six_deaths_by_the_watchdog_leave_the_search_as_it_was(
     tmp_path, cache, llama, chat_data_dir
 ):
@@ -131,6 +134,7 @@ def test_six_deaths_by_the_watchdog_leave_the_search_as_it_was(
     assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials) == 2
 
 
+@made_up
 def test_fault_of_the_gpu_costs_a_worker_and_the_same_settings_go_once_more(
     tmp_path, cache, llama, chat_data_dir
 ):
@@ -150,12 +154,15 @@ def test_doctor_examines_the_mac_and_says_what_never_ran(tmp_path, cache):
     said = Mac(tmp_path, cache).run("doctor", "--json", "--quick")
     found = {each["subject"]: each for each in json.loads(said)["machine"]}
     assert found["device"]["text"].startswith("metal")
+    assert "was never run" in found["Metal"]["text"]
+    if IS_REAL:
+        return
     assert found["GPU memory"]["text"] == "the GPU may take 10.7 GB"
     assert found["pressure"]["text"] == "memory pressure is normal, 70% could be given"
     assert found["display"]["text"] == "it sleeps"
-    assert "was never run" in found["Metal"]["text"]
 
 
+@made_up
 @pytest.mark.parametrize("missing", ["sysctl", "device_info"])
 def test_what_the_system_does_not_tell_is_no_hindrance(
     tmp_path, cache, llama, chat_data_dir, missing
@@ -203,7 +210,8 @@ def test_sweep_is_drafted_planned_and_its_model_measured(tmp_path, llama):
     pairs = [f"ke kumu {number},the teacher {number}" for number in range(200)]
     (tmp_path / "pairs.csv").write_text("\n".join(["hawaiian,english", *pairs]), encoding="utf-8")
     mac.run("init", "pairs", "--data", "pairs.csv", "--model", str(llama), "--hours", "1")
-    assert "by the figures of an M2" in mac.run("plan", "pairs")
+    said = mac.run("plan", "pairs")
+    assert IS_REAL or "by the figures of an M2" in said
     said = mac.run("plan", "pairs", "--calibrate")
     assert re.search(r"calibrated here by \d+ steps", said)
     assert "checkpointed" in said

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from metal import GB, Mac
+from metal import GB, Mac, made_up
 
 from hawsweep.models.known_configs import KNOWN_MODELS
 
@@ -36,6 +36,7 @@ for name in sys.argv[1:]:
 """
 
 
+@made_up
 @pytest.mark.parametrize("gigabytes", [8, 16, 32])
 def test_plan_for_so_much_memory_is_what_start_finds_there(tmp_path, gigabytes):
     mac = Mac(tmp_path, tmp_path / "cache", gigabytes)

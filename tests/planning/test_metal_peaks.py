@@ -21,7 +21,7 @@ import pytest
 
 from hawsweep.models.known_configs import KNOWN_MODELS
 from hawsweep.models.shape import shape_of
-from hawsweep.planning.peak import COEFFICIENTS, Execution, Step, training_peak
+from hawsweep.planning.peak import COEFFICIENTS, Coefficients, Execution, Step, training_peak
 from hawsweep.spec.train import TrainSpec
 
 
@@ -51,3 +51,14 @@ def predicted(rows, longest, is_checkpointed):
 def test_peak_is_predicted_within_15_percent(rows, is_checkpointed, longest, measured):
     expected = predicted(rows, longest, is_checkpointed)
     assert expected == pytest.approx(measured, rel=0.15)
+
+
+def test_float32_model_has_activations_of_float32_on_a_gpu():
+    shape = shape_of(KNOWN_MODELS["mlx-community/gemma-3-4b-it-4bit"])
+    train, step = TrainSpec(num_layers=-1), Step(4, 64, 200)
+    low, wide = (
+        training_peak(each, train, step, Execution(4, False, None), Coefficients.of(each, "metal"))
+        for each in (shape, shape.dequantized())
+    )
+    assert wide.activations == pytest.approx(2 * low.activations, rel=0.2)
+    assert Coefficients.of(shape, "metal") == COEFFICIENTS["metal"]

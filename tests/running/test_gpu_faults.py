@@ -1,5 +1,9 @@
 """Each text of a GPU's fault through a worker to what follows for study, settings and process."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 from gpu_faults import TEXTS
 from harness import Lab
@@ -51,3 +55,45 @@ def test_fault_of_a_gpu_has_its_consequence(worker, monkeypatch, text, kind):
     assert worker.is_tainted  # a new process goes on
     told = worker._events.getvalue().splitlines()[-1]
     assert f'"fault": "{kind}"' in told
+
+
+LOADS = """
+import json, sys
+from hawsweep.errors import ModelError
+from hawsweep.running import worker
+
+class Loading(worker.Worker):
+    def __init__(self, setting, events):
+        self.place, self.waits = None, lambda: None
+        self._fault, self._told = setting["fault"], events
+
+    def prepare(self):
+        try:
+            raise RuntimeError(self._fault)
+        except RuntimeError as fault:
+            raise ModelError(f"model cannot be loaded as an MLX model: {fault}") from fault
+
+    def tell(self, kind, **values):
+        print(kind, file=self._told, flush=True)
+
+worker.Worker = Loading
+worker.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [(next(iter(TEXTS)), ""), ("Missing 3 parameters", "fatal\n")]
+)
+def test_fault_of_a_gpu_while_weights_are_loaded_costs_the_worker_alone(tmp_path, text, told):
+    setting = {"log": str(tmp_path / "log.txt"), "nice": 0, "fault": text}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADS],
+        input=f"{json.dumps(setting)}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == told
+    words = (tmp_path / "log.txt").read_text()
+    assert (f"RuntimeError: {text}" in words) == (not told)

@@ -1,6 +1,7 @@
 """The embedder's process and its clients, mostly with letters counted in place of a model."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,6 +79,13 @@ def test_client_asks_again_where_the_process_was_killed(process):
     kill(first, signal.SIGKILL)
     assert (client(TEXTS) == before).all()
     assert pid_of(process) != first
+
+
+def test_client_asks_again_where_the_folder_of_the_socket_was_removed(process):
+    before = client_of(process)(TEXTS)
+    shutil.rmtree(Path(process.contact["address"]).parent)
+    assert (client_of(process)(TEXTS) == before).all()
+    assert Path(process.contact["address"]).parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_client_asks_again_where_the_process_is_killed_at_work(process):

@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import platform
+import resource
 import struct
 import sys
 import uuid
@@ -104,6 +105,12 @@ class Library:
         return 0
 
 
+def set_limit(which, limits, set_limit=resource.setrlimit):
+    if which == resource.RLIMIT_AS:  # any limit is below what a process there has mapped
+        raise ValueError("current limit exceeds maximum limit")
+    set_limit(which, limits)
+
+
 def _asks_hawsweep():
     return sys._getframe(2).f_globals.get("__name__", "").startswith("hawsweep")
 
@@ -118,6 +125,7 @@ def install():
     psutil.virtual_memory = lambda: memory()._replace(
         total=facts()["total"], available=facts()["total"] // 4
     )
+    resource.setrlimit = set_limit
     os.uname = lambda: os.uname_result((uname()[0], facts()["host"], *uname()[2:]))
     psutil.Process.create_time = lambda self: created(self) + facts()["clock_step"]
 

@@ -40,7 +40,6 @@ from hawsweep.planning.measured_steps import (
 )
 from hawsweep.planning.peak import (
     ACTIVATIONS,
-    COEFFICIENTS,
     Coefficients,
     Peak,
     process_bytes,
@@ -86,7 +85,7 @@ def fit(
     """
     from scipy.optimize import least_squares
 
-    start = COEFFICIENTS[device]
+    start = Coefficients.of(shape, device)
     highest: dict[Peak, Observation] = {}
     for each in observed:
         kind = training_peak(shape, each.train, each.step, each.execution, start)
@@ -171,7 +170,7 @@ def uncalibrated(shape: ModelShape, device: Device, chip: str | None = None) -> 
         "metal": "fitted to three peaks on an M1 Ultra, not calibrated here",
         "cuda": "as for Metal, not measured",
     }[device]
-    coefficients = COEFFICIENTS[device]
+    coefficients = Coefficients.of(shape, device)
     if not is_known(shape.architecture):
         coefficients = replace(coefficients, error=_GUESSED_ERROR)
         how = f"guessed from the layers of {shape.architecture}, not calibrated here"
@@ -256,7 +255,7 @@ def calibrate(
     shape = _shape_here(model_path)
     if shape is None:
         raise BackendError(f"mlx-lm cannot build {model_path} to see its shape.")
-    k = COEFFICIENTS[device]
+    k = Coefficients.of(shape, device)
 
     def needed(point: Point) -> int:
         peak = training_peak(shape, point.train(), point.step, point.execution, k)

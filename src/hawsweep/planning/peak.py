@@ -98,7 +98,7 @@ class Coefficients:
         n_slices: Slices in memory at a time.
         gradients: The adapter's gradients.
         fixed_bytes: Memory that does not depend on the settings.
-        value_bytes: Of one activation; those of a float32 model on a CPU have 4.
+        value_bytes: Of one activation; those of a float32 model have 4.
         process_bytes: A worker's memory beside MLX's arrays: Python and libraries.
         process_share: Further memory of the process, as a share of its arrays: freed memory that
             is not returned, and on a GPU MLX's cache.
@@ -128,6 +128,12 @@ class Coefficients:
     def replaced(self, values: Mapping[str, float]) -> Self:
         """The same with other values by name."""
         return replace(self, **values)  # type: ignore[arg-type]
+
+    @classmethod
+    def of(cls, shape: ModelShape, device: Device) -> "Coefficients":
+        """Those of a device, with activations as wide as the model's parameters."""
+        known = COEFFICIENTS[device]
+        return replace(known, value_bytes=max(known.value_bytes, shape.float_bytes))
 
     def scaled(self, factor: float) -> Self:
         """The coefficients with each activation counted ``factor`` times as often."""

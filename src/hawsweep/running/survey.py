@@ -32,6 +32,10 @@ from hawsweep.study.trials import (
 )
 from hawsweep.units import parse_share
 
+# A night's end does not move while the machine sleeps, as it would by Python's monotonic clock. On
+# a Mac the clock of this name goes on.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Survey:
     """Reads what is done and what is left. Once each it says that no setting is left, and that the
@@ -62,7 +66,7 @@ class Survey:
         self._spec, self._name, self._place = spec, name, place
         self._study, self._confirming, self._shares = study, confirming, shares
         self._listen, self._lead, self._leader = listen, lead, leader
-        self._started = time.monotonic()
+        self._started = time.clock_gettime(_CLOCK)
         self._told_exhausted = self._told_settled = False
         self.timed_out = self.has_no_test = False
         self.has_news = True
@@ -122,7 +126,7 @@ class Survey:
         if self._leader is not None and self._leader.is_over():
             return -1.0
         timeout = self._spec.timeout
-        return None if timeout is None else self._started + timeout - time.monotonic()
+        return None if timeout is None else self._started + timeout - time.clock_gettime(_CLOCK)
 
     def is_exhausted(self) -> bool:
         """Whether no trial waits and no setting is left to propose; said once."""

@@ -451,6 +451,10 @@ def main() -> None:
     except Interrupted:
         sys.exit(ENDED_BY_SIGTERM)
     except HawsweepError as fault:  # outside of a trial it ends the sweep
+        cause = fault.__cause__
+        if isinstance(cause, RuntimeError) and of_exception(cause).kind in TAINTING:
+            print_traceback(fault)  # the GPU's: another process may not meet it
+            sys.exit(1)
         worker.tell("fatal", error=type(fault).__name__, message=str(fault))
         sys.exit(1)
 

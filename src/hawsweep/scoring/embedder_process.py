@@ -73,7 +73,7 @@ class EmbedderProcess:
         environment: Mapping[str, str] | None = None,
         nice: int = 0,
     ) -> None:
-        folder = _private_folder()
+        self._folder = folder = _private_folder()
         self._forget = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self.contact = {"address": str(folder / "s"), "key": secrets.token_hex(32)}
         self._setting = {
@@ -97,8 +97,11 @@ class EmbedderProcess:
         with self._lock:
             if self._process is not None:
                 if self._process.poll() is None:
-                    return
+                    if self._folder.is_dir():
+                        return
+                    self._process.kill()  # somebody tidied the folder of temporary files
                 self._count_death(self._process)
+            self._folder.mkdir(mode=0o700, exist_ok=True)
             self._log_start = log_size(self._log)
             self._process = start_child(_COMMAND, self._log, self._environment)
             tell_child(self._process, json.dumps(self._setting))
