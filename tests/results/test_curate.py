@@ -268,6 +268,9 @@ def test_best_first_is_written_and_proved_in_that_order(trained, tmp_path):
     shown = CliRunner().invoke(main, [*command, str(trained)])
     assert shown.exit_code == 0, shown.output
     assert "It is ordered best first" in " ".join(shown.output.split())
+    command[-2] = str(tmp_path / "again")
+    as_json = CliRunner().invoke(main, [*command, str(trained), "--json"])
+    assert json.loads(as_json.stdout)["is_ordered"]
     place = Place(trained)
     study = load_study(open_storage(place), "tiny")
     trial, splits = study.trials[0], load_data([DataSpec(path=str(trained / "pairs"))])

@@ -95,10 +95,10 @@ def curate(
         folder = out or proposal_folder(data, "best-first" if best_first else "curated")
         ranked = rank(losses.own, losses.other) if best_first else None
         write_proposal(found, splits, data, folder, ranked)
-        found = replace(found, folder=str(folder))
+        found = replace(found, folder=str(folder), is_ordered=best_first)
     console = make_console()
     if not as_json:
-        console.print(curation_picture(found, is_ordered=best_first))
+        console.print(curation_picture(found))
     if prove and found.folder is not None:
         folder = Path(found.folder)
         order = {"order": "curriculum", "difficulty": "place"} if best_first else {}

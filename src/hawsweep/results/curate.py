@@ -76,6 +76,7 @@ class Curation:
         trial: Whose losses were used, of the study ``study``.
         unchecked: What could not be looked for, in sentences.
         folder: Of the proposed data set; None where nothing was written.
+        is_ordered: Whether its records are ordered, the best first.
         proof: Whether it is better; None where that was not asked.
     """
 
@@ -85,6 +86,7 @@ class Curation:
     removed: tuple[Doubtful, ...]
     unchecked: tuple[str, ...]
     folder: str | None = None
+    is_ordered: bool = False
     proof: Proof | None = None
 
     def counts(self) -> dict[str, int]:

@@ -351,6 +351,7 @@ class CurateOutput(_Output):
     removed: list[Doubtful]
     unchecked: list[str] = Field(description="What could not be looked for.")
     folder: str | None = Field(description="Of the proposal; null where nothing is proposed.")
+    is_ordered: bool = Field(description="Whether its records are ordered, the best first.")
     proof: Proof | None = Field(description="With --prove.")
     counts: dict[str, int] = Field(description="Records by the kind of doubt.")
     sentences: list[str]

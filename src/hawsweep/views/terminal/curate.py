@@ -27,7 +27,7 @@ _ORDERED = (
 )
 
 
-def curation_picture(curation: Curation, *, is_ordered: bool = False) -> RenderableType:
+def curation_picture(curation: Curation) -> RenderableType:
     """How many records are doubtful for each reason, with examples, and where the proposal is."""
     parts: list[RenderableType] = []
     if curation.removed:
@@ -43,7 +43,7 @@ def curation_picture(curation: Curation, *, is_ordered: bool = False) -> Rendera
         said = f"All records are in {folder}."
         if curation.removed:
             said = f"The proposal is in {folder}; its removed.jsonl holds the others and why."
-        parts.append(Text(f"{said} {_ORDERED}" if is_ordered else said))
+        parts.append(Text(f"{said} {_ORDERED}" if curation.is_ordered else said))
     return Group(*parts)
 
 
