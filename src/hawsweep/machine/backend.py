@@ -43,21 +43,7 @@ if TYPE_CHECKING:
     import mlx.utils as utils
 
 
-__all__ = [
-    "Blas",
-    "Device",
-    "blas",
-    "cache_dir",
-    "check_folders",
-    "code_dir",
-    "device_here",
-    "is_cpu",
-    "load_fast_blas",
-    "mx",
-    "nn",
-    "optim",
-    "utils",
-]
+__all__ = ["mx", "nn", "optim", "utils"]  # the others are public by their names
 
 Device = Literal["cpu", "metal", "cuda"]
 

@@ -19,9 +19,9 @@ from hawsweep.study.confirm import complete_runs, confirmations, confirming_stud
 from hawsweep.study.trials import (
     count_finished,
     is_paused,
+    is_untested,
     misses_retention,
     n_test_records,
-    read_test,
 )
 
 # The lines of a leaderboard that a running sweep shows.
@@ -210,10 +210,7 @@ def _again_s(trials: Sequence[FrozenTrial], spec: SweepSpec) -> float:
 
 
 def _test_left(study: optuna.Study, best: FrozenTrial | None) -> bool:
-    if n_test_records(study) == 0:
-        return False
-    tested = (read_test(study) or {}).get("trial_number")
-    return tested is None or best is None or tested != best.number
+    return n_test_records(study) > 0 if best is None else is_untested(study, best)
 
 
 def _retention_left(study: optuna.Study, spec: SweepSpec | None, best: FrozenTrial | None) -> bool:

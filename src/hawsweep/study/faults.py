@@ -1,18 +1,4 @@
-"""Faults of workers and trials, and their consequences.
-
-| kind | known by | consequence |
-| --- | --- | --- |
-| out_of_memory | its words; the kernel's count; a signal while memory was short | a smaller plan |
-| watchdog | Metal's words: a step kept the display waiting, or took too long | a retry, at once |
-| gpu | the words of Metal or CUDA: a fault of the GPU, perhaps another program's | a retry, later |
-| resource_limit | Metal's words: too many buffers | a retry, later |
-| hung | no sign of life | a retry, later |
-| killed | a signal from outside | a retry, later |
-| crashed | a signal that its own fault raised | a retry, later |
-| disk | the system's words: full, or not writable | the sweep stops; the next start goes on |
-| interrupted | asked for | the next start resumes it |
-| bug | all other faults | none: the next trial |
-"""
+"""Faults of workers and trials, and their consequences, as docs/reliability.md lists them."""
 
 import errno
 import signal

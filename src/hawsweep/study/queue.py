@@ -1,6 +1,6 @@
 """The queue of trials: which trial is next, its worker, and the retry of failed ones."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -356,12 +356,7 @@ def _new_trial(study: optuna.Study, worker: Mapping[str, Any]) -> int:
 
 def n_running_here(study: optuna.Study) -> int:
     """Trials that run now, in processes that live on this machine."""
-    return count_running_here(study.get_trials(deepcopy=False))
-
-
-def count_running_here(trials: Iterable[FrozenTrial]) -> int:
-    """Of these trials those that run, in processes that live on this machine."""
-    running = (trial for trial in trials if trial.state == TrialState.RUNNING)
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return sum(is_alive_here(trial.user_attrs.get(WORKER)) for trial in running)
 
 
