@@ -256,5 +256,5 @@ def test_parquet_without_pyarrow_says_what_to_install(file, monkeypatch):
     path = file("a.parquet", "")
     assert fault_of(path) == (
         f"{path} is a Parquet file, which pyarrow reads. In the clone of hawsweep: "
-        "pip install '.[parquet]'"
+        "pip install -e '.[parquet]'"
     )

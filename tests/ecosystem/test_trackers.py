@@ -283,7 +283,7 @@ def test_tracker_that_is_not_installed_is_refused_before_anything_is_made(tmp_pa
     assert str(caught.value) == (
         "report_to names trackio and mlflow, which are not installed: pip install trackio "
         "mlflow-skinny, "
-        "or in a clone pip install '.[trackio,mlflow]'. Or leave it out with --set report_to=[]."
+        "or in a clone pip install -e '.[trackio,mlflow]'. Or leave it out with --set report_to=[]."
     )
     assert not (tmp_path / "studies").exists()
     found = validate_sweep(spec, "rates", Place(tmp_path / "studies"))

@@ -60,4 +60,5 @@ def test_plan_for_so_much_memory_is_what_start_finds_there(tmp_path, gigabytes):
         else:
             assert "Translating 16 prompts" in begins
             assert f"{plan['scoring_bytes'] / 1e9:.2f} GB" in begins
-    assert fits == [True, gigabytes > 16, True]
+    # SmolLM2 is in float32: 8 GB are too few for 16 prompts of this length at a time.
+    assert fits == [True, gigabytes > 16, gigabytes > 8]

@@ -22,7 +22,7 @@ from hawsweep.planning.peak import EMBEDDER_BYTES
 from hawsweep.planning.sweep_plan import known_memory, plan_sweep, share, to_plain
 from hawsweep.planning.sweep_time import time_plan
 from hawsweep.planning.workload import workload
-from hawsweep.spec.read import find_sweep, read_sweep
+from hawsweep.spec.read import find_sweep, parse_override, read_sweep
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 GEMMA = "mlx-community/gemma-3-4b-it-4bit"
@@ -112,6 +112,20 @@ def test_refusal_names_what_would_help_and_it_does():
     check_fits(shorter.spec, shorter.memory, shorter.work, enough)
     with pytest.raises(MemoryBudgetError):
         check_fits(shorter.spec, shorter.memory, shorter.work, enough - 1)
+
+
+@pytest.mark.parametrize("name", ["gemma-lr-rank", "high-rank", "long-run"])
+def test_refusal_names_changes_that_the_sweep_takes_and_that_fit(name):
+    path = find_sweep(str(SWEEPS / f"{name}.yaml"))
+    plan = planned("32GB", read_sweep(path, {"scoring.batch_size": 1}))
+    too_few = plan.smallest.least.needed_bytes - 1
+    with pytest.raises(MemoryBudgetError) as caught:
+        check_fits(plan.spec, plan.memory, plan.work, too_few)
+    said = str(caught.value).partition("would fit: ")[2].partition(". Or raise")[0]
+    for change in said.split("; "):
+        key, value = parse_override(change.replace(": ", "="))
+        changed = planned("32GB", read_sweep(path, {"scoring.batch_size": 1, key: value}))
+        check_fits(changed.spec, changed.memory, changed.work, too_few)
 
 
 def test_refusal_of_translations_names_a_batch_that_fits():

@@ -241,6 +241,21 @@ def test_draft_is_read_as_the_sweep_it_says_and_every_key_has_a_reason(mac, tmp_
             assert re.search(r"\S  +# \w", line), line
 
 
+@pytest.mark.parametrize(
+    ("header", "language"),
+    [
+        (("english", "hawaiian"), "Hawaiian"),
+        (("hawaiian", "english"), "English"),
+        (("source", "target"), "English"),
+        (("Hawaiian", "Ilocano"), "Ilocano"),
+    ],
+)
+def test_prompt_names_the_language_of_the_target_column(mac, header, language):
+    data = write_csv("a.csv", pairs(90), header)
+    draft = draft_sweep(GEMMA, data, 8, source=header[0], target=header[1])
+    assert draft.spec.data[0].prompt == f"Translate to {language}: {{source}}"
+
+
 def test_column_of_few_repeated_values_is_taken_as_the_group(mac):
     registers = ("formal", "casual", "church")
     rows = [(*pair, registers[n % 3], n) for n, pair in enumerate(pairs(90))]

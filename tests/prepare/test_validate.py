@@ -8,6 +8,7 @@ from chat_templates import KINDS, make_tokenizer
 from click.testing import CliRunner
 
 from hawsweep.cli import main
+from hawsweep.data.load import load_data
 from hawsweep.machine import memory
 from hawsweep.models import resolve
 from hawsweep.prepare.finding import worst
@@ -369,8 +370,33 @@ def test_study_of_that_name_is_gone_on_with_or_refused(content, place):
     storage.engine.dispose()
     (found,) = found_in(content, place, "study")
     assert (found.state, found.text) == ("ok", "start goes on with study 'a-study'")
+    # Without a result the next start makes it anew.
     (found,) = found_in({**content, "seed": 5}, place, "study")
-    assert (found.state, "start refuses to go on" in found.text) == ("warning", True)
+    assert found.state == "ok"
+
+
+def test_study_with_results_of_another_spec_or_other_data_is_a_fault(content, place, tmp_path):
+    records = [{"prompt": f"ke kumu {n}", "completion": f"the teacher {n}"} for n in range(40)]
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "valid", "test"):
+        lines = [json.dumps({**each, "prompt": f"{split} {each['prompt']}"}) for each in records]
+        (data / f"{split}.jsonl").write_text("\n".join(lines))
+    content = {**content, "data": str(data)}
+    spec = check_sweep(content, "the sweep")
+    known = load_data(spec.data).fingerprint()
+    storage = open_storage(place, create=True)
+    study, _ = create_study(storage, place, "a-study", spec, known)
+    study.set_user_attr("base", {"val_loss": 3.0})
+    (found,) = found_in(content, place, "study")
+    assert (found.state, found.text) == ("ok", "start goes on with study 'a-study'")
+    (found,) = found_in({**content, "seed": 5}, place, "study")
+    assert (found.state, "seed was 0, is 5" in found.text) == ("fault", True)
+    with (data / "train.jsonl").open("a") as file:
+        file.write("\n" + json.dumps(records[0]))
+    (found,) = found_in(content, place, "study")
+    assert (found.state, "the content of train has changed" in found.text) == ("fault", True)
+    assert "Start it under another name with --study" in found.text
 
 
 def test_revision_of_a_repository_that_is_not_here_is_a_warning(content, place, hub_cache):

@@ -184,4 +184,4 @@ def test_sweep_goes_on_where_one_model_does_not_fit(
     with lab.start("trials=2") as run:
         assert run.wait() == 1
     assert run.error["error"] == "SpecChangedError"
-    assert f"fingerprints.model {copied} was" in run.error["message"]
+    assert f"the content of model {copied} has changed" in run.error["message"]

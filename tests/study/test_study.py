@@ -115,7 +115,9 @@ def test_changed_spec_is_refused_with_each_key_and_both_values(
 
 
 def test_changed_data_is_refused_with_the_split(measured, storage, place):
-    with pytest.raises(SpecChangedError, match=r"fingerprints\.valid was 8:def, is 9:xyz"):
+    with pytest.raises(
+        SpecChangedError, match=r"the content of valid has changed \(8:def, now 9:xyz\)"
+    ):
         create_study(storage, place, "rates", sweep(), {**DATA, "valid": "9:xyz"})
 
 

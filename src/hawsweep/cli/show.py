@@ -72,7 +72,7 @@ def show(
         return
     if trial is None:
         if (best := winner(study)) is None:
-            raise StudyError(f"Study {name!r} has no complete trial yet. Give the number of one.")
+            raise StudyError(f"Study {name!r} has no complete trial yet. Give a number.")
         trial = best.number
     fetch_files(study, place, trial)
     described = describe_trial(study, place, trial)

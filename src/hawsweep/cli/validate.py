@@ -61,6 +61,9 @@ def validate(
     else:
         from hawsweep.views.terminal.sweep_file import verdict_picture
 
-        console.print(verdict_picture(name, found, place.command("start", name)))
+        asked = [f"--study={study_name}"] * bool(study_name)
+        asked += [f"--{key}={value}" for key, value in given.items() if value is not None]
+        asked += [f"--set={each}" for each in settings]
+        console.print(verdict_picture(name, found, place.command("start", name, *asked)))
     if state == "fault":
         sys.exit(1)

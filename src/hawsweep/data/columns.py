@@ -20,13 +20,16 @@ TARGETS = (
     *("target", "tgt", "output", "completion", "answer", "english", "eng", "en", "reference"),
     "translation",
 )
+LANGUAGES = {
+    *("hawaiian", "german", "deutsch", "french", "spanish", "japanese", "chinese", "maori"),
+    *("samoan", "tongan", "tahitian", "portuguese", "italian", "korean", "tagalog", "ilocano"),
+    *("russian",),
+}
 # Words of a header beside these, without marks; a first row with none of them may be data.
-_HEADER_WORDS = {*SOURCES, *TARGETS} | {
+_HEADER_WORDS = {*SOURCES, *TARGETS, *LANGUAGES} | {
     *("id", "number", "note", "notes", "comment", "group", "column", "language"),
     *("text", "texts", "sentence", "phrase", "word", "meaning", "definition", "gloss"),
     *("hawaii", "olelo", "pelekania", "pelekane", "kumu", "unuhi", "manao"),
-    *("german", "deutsch", "french", "spanish", "japanese", "chinese", "maori", "samoan"),
-    *("tongan", "tahitian", "portuguese", "italian", "korean", "tagalog", "ilocano", "russian"),
 }
 _MOST_HEADER_WORDS = 3
 _ROWS_LOOKED_AT = 200

@@ -23,7 +23,7 @@ def open_rows(path: Path) -> tuple[list[str], set[str], Iterator[tuple[int, dict
     except ImportError as fault:
         raise DataError(
             f"{path} is a Parquet file, which pyarrow reads. In the clone of hawsweep: "
-            "pip install '.[parquet]'"
+            "pip install -e '.[parquet]'"
         ) from fault
     try:
         check_regular(path)

@@ -130,6 +130,6 @@ def check_trackers(spec: SweepSpec) -> None:
         packages = " ".join(missing).replace("mlflow", "mlflow-skinny")
         raise SpecError(
             f"report_to names {names}, which {'are' if missing[1:] else 'is'} not installed: pip "
-            f"install {packages}, or in a clone pip install '.[{','.join(missing)}]'. Or "
+            f"install {packages}, or in a clone pip install -e '.[{','.join(missing)}]'. Or "
             "leave it out with --set report_to=[]."
         )

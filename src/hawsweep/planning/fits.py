@@ -37,7 +37,7 @@ def check_fits(spec: SweepSpec, known: CostModel, work: Workload, arrays_bytes: 
     raise MemoryBudgetError(
         f"No setting of this sweep fits: the smallest needs {_gb(least.needed_bytes)} for its "
         f"arrays ({_gb(weights)} of it weights), and the budget leaves "
-        f"{_gb(max(0.0, arrays_bytes))}. {_what_would(known, train, work, arrays_bytes)}",
+        f"{_gb(max(0.0, arrays_bytes))}. {_what_would(spec, known, train, work, arrays_bytes)}",
         least.needed_bytes - arrays_bytes,
     )
 
@@ -99,10 +99,12 @@ def extreme_settings(
     return {**found, **{key: pick(values) for key, values in ends.items()}}
 
 
-def _what_would(known: CostModel, train: TrainSpec, work: Workload, arrays_bytes: float) -> str:
+def _what_would(
+    spec: SweepSpec, known: CostModel, train: TrainSpec, work: Workload, arrays_bytes: float
+) -> str:
     if known.shape.weight_bytes() > arrays_bytes:
         return "The weights alone are more than that. Use a smaller model, or raise memory.budget."
-    tried: list[tuple[str, TrainSpec, Workload]] = []
+    tried: list[tuple[str, int | str, TrainSpec, Workload]] = []
     for length in (1024, 512, 256, 128):
         if length < int(work.lengths.max()):
             shorter = replace(
@@ -110,16 +112,17 @@ def _what_would(known: CostModel, train: TrainSpec, work: Workload, arrays_bytes
                 lengths=np.minimum(work.lengths, length),
                 n_targets=np.minimum(work.n_targets, length - 1),
             )
-            tried.append((f"train.max_seq_length: {length}", train, shorter))
+            tried.append(("max_seq_length", length, train, shorter))
     for layers in (8, 4):
         if layers < train.n_blocks(known.shape.n_layers):
             fewer = train.model_copy(update={"num_layers": layers})
-            tried.append((f"train.num_layers: {layers}", fewer, work))
-    if train.optimizer != "sgd":
-        tried.append(("train.optimizer: sgd", train.model_copy(update={"optimizer": "sgd"}), work))
+            tried.append(("num_layers", layers, fewer, work))
+    if train.optimizer != "sgd" and not train.optimizer_config:  # which is of another optimizer
+        plainer = train.model_copy(update={"optimizer": "sgd"})
+        tried.append(("optimizer", "sgd", plainer, work))
     enough = [
-        text
-        for text, changed, lengths in tried
+        f"search.{key}.choices: [{value}]" if key in spec.search else f"train.{key}: {value}"
+        for key, value, changed, lengths in tried
         if smallest_plan(known, changed, lengths).needed_bytes <= arrays_bytes
     ]
     if enough:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hawsweep.data.columns import Columns, find_group, open_pairs
+from hawsweep.data.columns import LANGUAGES, Columns, find_group, open_pairs
 from hawsweep.data.load import data_file, is_table, load_data
 from hawsweep.data.record_file import read_record_file
 from hawsweep.errors import DataError, SpecError
@@ -182,7 +182,8 @@ def _choose_data(
         others = tuple(name for name in chosen.others if name != group)
         chosen = replace(chosen, group=group, others=others)
     named = chosen.target
-    language = named if named.isalpha() and named[:1].isupper() else "English"
+    is_language = named.isalpha() and (named[:1].isupper() or named.lower() in LANGUAGES)
+    language = named.capitalize() if is_language else "English"
     keys = {
         "path": reference,
         "source": chosen.source,

@@ -2,11 +2,13 @@
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from hawsweep.data.load import load_data
 from hawsweep.data.prompt_file import read_retention
 from hawsweep.data.validation_set import value_ends
 from hawsweep.errors import DataError, HawsweepError
@@ -32,9 +34,10 @@ from hawsweep.scoring.intervals import detectable_difference
 from hawsweep.search.coordinates import most_trials
 from hawsweep.search.rungs import told_without_rungs
 from hawsweep.spec.sweep import SweepSpec, short_names
+from hawsweep.study.attributes import SPEC
 from hawsweep.study.place import Place, check_name
 from hawsweep.study.storage import open_storage, study_names
-from hawsweep.study.study import extended, load_study, spec_of, spec_to_run
+from hawsweep.study.study import differences, extended, is_untouched, load_study, spec_to_run
 from hawsweep.study.trials import count_finished
 from hawsweep.text import SayProgress, counted, duration
 
@@ -368,11 +371,13 @@ def _study(spec: SweepSpec, name: str, place: Place) -> Iterator[Finding]:
     if name not in study_names(storage):
         return
     study, (spec, _) = load_study(storage, name), spec_to_run(storage, name, spec)
-    changed = spec_of(study).fingerprint() != spec.fingerprint()
-    if changed:
-        text = f"study {name!r} was made with another spec: start refuses to go on with it"
-        yield Finding("study", "warning", text, "Start under another name: --study NAME.")
-        return
+    if not is_untouched(study):
+        known = study.user_attrs.get(SPEC, {}).get("fingerprints", {})
+        with suppress(DataError):  # which the data's own finding says
+            known = {**known, **load_data(spec.data).fingerprint()}
+        if differs := differences(study, spec, known):
+            yield Finding("study", "fault", f"start refuses to go on: {differs}")
+            return
     spec = extended(study, spec)
     done, most = count_finished(study), min(spec.trials, most_trials(spec))
     if done >= most:

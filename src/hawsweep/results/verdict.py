@@ -424,8 +424,8 @@ def recommended_or_best(study: optuna.Study, place: Place) -> tuple[int, bool]:
     """
     if (best := winner(study)) is None:
         raise StudyError(
-            f"Study {study.study_name!r} has no complete trial yet. Give the number of one with "
-            "--trial."
+            f"Study {study.study_name!r} has no complete trial yet. Give the number of a trial "
+            "that has an adapter with --trial."
         )
     return best.number, trial_to_use(study, place) is not None
 

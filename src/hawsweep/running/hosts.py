@@ -123,7 +123,7 @@ def check_tools() -> None:
     if find_spec("grpc") is None:
         raise StudyError(
             "--hosts needs the package grpcio, which is missing. Install it: in a clone, "
-            "pip install '.[grpc]'."
+            "pip install -e '.[grpc]'."
         )
 
 

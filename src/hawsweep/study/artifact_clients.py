@@ -48,7 +48,7 @@ class Bucket(Boto3ArtifactStore):
             from botocore.config import Config
         except ImportError as fault:
             raise StudyError(
-                "Files in S3 need the package boto3. Install it: in a clone, pip install '.[s3]'."
+                "Files in S3 need boto3. Install it: in a clone, pip install -e '.[s3]'."
             ) from fault
         # Whether it is tried again is decided by the caller.
         how = Config(connect_timeout=20, read_timeout=_TIMEOUT_S, retries={"total_max_attempts": 2})

@@ -121,7 +121,7 @@ def _open_given(url: str, patient: bool, waits: bool) -> BaseStorage:
     except ImportError:
         said = (
             f"the driver of {parsed.drivername} is not installed. Install it; for PostgreSQL write "
-            "postgresql+psycopg:// and in a clone, pip install '.[postgresql]'."
+            "postgresql+psycopg:// and in a clone, pip install -e '.[postgresql]'."
         )
     except _OPENING_FAULTS as fault:
         said = without_secrets(_first_line(fault), url) + (
@@ -137,7 +137,7 @@ def _open_proxy(url: URL, patient: bool, waits: bool) -> BaseStorage:
         import grpc
     except ImportError as fault:
         raise StudyError(
-            f"{url} needs the package grpcio. Install it: in a clone, pip install '.[grpc]'"
+            f"{url} needs the package grpcio. Install it: in a clone, pip install -e '.[grpc]'"
         ) from fault
     assert url.host is not None
     assert url.port is not None

@@ -72,21 +72,12 @@ def create_study(
     asked = {**spec.fingerprint(), "fingerprints": dict(fingerprints)}
     if name in study_names(storage):
         study = load_study(storage, name, spec)
-        changes = _changes(_spec_with_defaults(study, asked), asked)
-        known = study.user_attrs.get(VERSIONS, {})
-        others = "" if accept_versions else _changes(known, {**known, **versions()})
-        if not changes and not others:
+        differs = differences(study, spec, fingerprints, accept_versions=accept_versions)
+        if not differs:
             _note_start(study)
             return study, False
-        if not _is_untouched(study):
-            raise SpecChangedError(
-                f"Study {name!r} was made with another spec: {changes}. "
-                "Start it under another name with --study, or restore the value."
-                if changes
-                else f"Study {name!r} was made with other versions, so its numbers and new "
-                f"ones may not be comparable: {others}. Start it under another name with --study, "
-                "install those versions, or go on with --accept-versions."
-            )
+        if not is_untouched(study):
+            raise SpecChangedError(differs)
         # A start that failed before its first measurement has no results to agree with.
         optuna.delete_study(study_name=name, storage=storage)
     try:
@@ -114,6 +105,31 @@ def create_study(
     study.set_user_attr(DATE, date.today().isoformat())
     _note_start(study)
     return study, True
+
+
+def differences(
+    study: optuna.Study,
+    spec: SweepSpec,
+    fingerprints: Mapping[str, str],
+    *,
+    accept_versions: bool = False,
+) -> str:
+    """Why a study with results cannot go on so, and what to do; empty if it can."""
+    name, asked = study.study_name, {**spec.fingerprint(), "fingerprints": dict(fingerprints)}
+    if changes := _changes(_spec_with_defaults(study, asked), asked):
+        return (
+            f"Study {name!r} was made with another spec: {changes}. "
+            "Start it under another name with --study, or restore the value."
+        )
+    known = study.user_attrs.get(VERSIONS, {})
+    others = "" if accept_versions else _changes(known, {**known, **versions()})
+    if not others:
+        return ""
+    return (
+        f"Study {name!r} was made with other versions, so its numbers and new "
+        f"ones may not be comparable: {others}. Start it under another name with --study, "
+        "install those versions, or go on with --accept-versions."
+    )
 
 
 def name_metric(study: optuna.Study, name: str) -> None:
@@ -243,7 +259,7 @@ def check_tokens(study: optuna.Study, *, differs: bool) -> None:
         SpecChangedError: They do, and it has results.
     """
     is_older = study.user_attrs.get(DATE) is None
-    if is_older and differs and not _is_untouched(study):
+    if is_older and differs and not is_untouched(study):
         raise SpecChangedError(
             f"Study {study.study_name!r} was begun by a version of hawsweep that trained other "
             "tokens with this model's chat template, so its numbers and new ones are not "
@@ -339,7 +355,8 @@ def newest(storage: BaseStorage, place: Place) -> str:
     return str(max(summaries, key=study_id).study_name)
 
 
-def _is_untouched(study: optuna.Study) -> bool:
+def is_untouched(study: optuna.Study) -> bool:
+    """Whether a study has no results: the next start may make it anew."""
     trials = study.get_trials(deepcopy=False)
     is_measured = study.user_attrs.keys() & {BASE, BASES}
     return not is_measured and all(t.state == TrialState.WAITING for t in trials)
@@ -361,7 +378,9 @@ def _changes(
     """The differences, each key with both values; empty without differences."""
     was, is_now = _flatten(before), _flatten(now)
     return "; ".join(
-        words.format(key, was.get(key, "not set"), is_now.get(key, "not set"))
+        f"the content of {content} has changed ({was.get(key)}, now {is_now.get(key)})"
+        if (content := key.removeprefix("fingerprints.")) != key
+        else words.format(key, was.get(key, "not set"), is_now.get(key, "not set"))
         for key in sorted({**was, **is_now})
         if was.get(key) != is_now.get(key)
     )

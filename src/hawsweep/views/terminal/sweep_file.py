@@ -163,7 +163,7 @@ def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[Renderab
         f"{duration(timing.again_s)}, test {duration(timing.test_s)}."
     )
     commands = (
-        (Text(f"hawsweep plan {name}"), "what fits, setting by setting"),
+        (Text(f"hawsweep plan {name} --all"), "what fits, setting by setting"),
         (Text(f"hawsweep start {name}"), "run it"),
         (Text(f"hawsweep validate {name}"), "after you changed it"),
     )

@@ -312,7 +312,8 @@ def left_lines(status: "Status") -> list[RenderableType]:
     standing, takes = status.standing, status.seconds_left
     done = f"{standing.finished} of {counted(standing.n_trials, 'trial')} "
     done += "is done" if standing.n_trials == 1 else "are done"
-    done += f", {standing.n_paused} are paused" if standing.n_paused else ""
+    if standing.n_paused:
+        done += f", {standing.n_paused} {'is' if standing.n_paused == 1 else 'are'} paused"
     if standing.is_done:
         lines = [done + "; nothing is left."] if standing.n_trials else []
         next_line = "Next: "
