@@ -113,8 +113,8 @@ def curate(
                 plain=plain,
                 as_json=as_json,
                 differs=f"Study {study_name!r} proved another proposal, or was made otherwise: to "
-                f"prove this one, delete it in the dashboard and move {place.study_dir(study_name)} "
-                "away.",
+                "prove this one, delete it in the dashboard and move "
+                f"{place.study_dir(study_name)} away.",
                 again=place.command("curate", *again),
             )
             for study_name, spec in specs.items()
