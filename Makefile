@@ -19,7 +19,7 @@ sweep: $(INSTALLED)
 	$(BIN)/hawsweep start lr-rank
 
 test: $(DEV_INSTALLED) check
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(DEV_INSTALLED)
 	$(BIN)/ruff check

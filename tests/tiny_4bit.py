@@ -23,31 +23,26 @@ MODELS = {
         "text_config": {
             **_COMMON,
             "model_type": "gemma3_text",
+            "vocab_size": 512,
             "sliding_window": 16,
             "sliding_window_pattern": 3,
             "query_pre_attn_scalar": 32,
         },
+        "vocab_size": 512,
     },
     "llama": {**_COMMON, "tie_word_embeddings": True},
     "qwen3": {**_COMMON, "tie_word_embeddings": True},
 }
 
 
-def save_low(folder, architecture, tokenizer, vocab_size=None):
-    """A random model in 4 bits, all else in bf16, as mlx-community has them.
-
-    Args:
-        vocab_size: The tokenizer's, or more.
-    """
-    vocab_size = vocab_size or len(tokenizer)
+def save_low(folder, architecture, tokenizer):
+    """A random model in 4 bits, all else in bf16, as mlx-community has them."""
     config = {
-        "vocab_size": vocab_size,
+        "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
         **MODELS[architecture],
         "model_type": architecture,
     }
-    if "text_config" in config:
-        config["text_config"] = {**config["text_config"], "vocab_size": vocab_size}
     module = importlib.import_module(f"mlx_lm.models.{architecture}")
     mx.random.seed(7)
     model = module.Model(module.ModelArgs.from_dict(config))

@@ -71,6 +71,14 @@ def test_reverse_asks_for_the_other_direction_by_its_own_prompt(made):
     assert variants(found)[2][1].where.endswith("train.jsonl (reverse):4")
 
 
+def test_longest_prompt_that_fits_is_what_is_around_a_source(made, tmp_path):
+    (tmp_path / "pairs.csv").write_text("haw,en\n" + "ae,yes\n" * 20)
+    plain = {"path": "pairs.csv", "prompt": "{source}", "source": "haw", "target": "en"}
+    several = [plain, {**plain, "prompt": "Translate to English: {source}"}]
+    _, found = made({"name": "reverse", "prompt": OTHER}, data=several)
+    assert {each.reference for _, each in variants(found)} == {"ae"}
+
+
 def test_diacritics_are_left_out_of_the_source_alone(made):
     _, found = made("diacritics")
     asked = [(at, each.source, each.reference) for at, each in variants(found)]

@@ -30,8 +30,7 @@ IGNORED = (
 @pytest.fixture(scope="module", params=MODELS)
 def low_model(request, tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp(f"{request.param}-4bit")
-    vocab_size = {"gemma3": 262_144}.get(request.param)  # Gemma's own, most of its parameters
-    save_low(folder, request.param, tokenizer, vocab_size)
+    save_low(folder, request.param, tokenizer)
     return folder
 
 

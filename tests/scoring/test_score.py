@@ -191,3 +191,23 @@ def test_samples_are_written_as_they_are_read(letters, tmp_path):
     write_samples(tmp_path / "samples.jsonl", found)
     read = read_json_lines(tmp_path / "samples.jsonl")
     assert [Sample(**each) for each in read] == list(found.samples)
+
+
+def test_copied_source_is_one_also_without_the_instruction(letters):
+    sources = ["Aloha kakahiaka.", "Pehea ʻoe?", "Ua hele ʻo Malia."]
+    asked = [{"role": "user", "content": f"Translate to English: {each}"} for each in sources]
+    answer = {"role": "assistant", "content": "Good morning."}
+    records = [Record({"messages": [each, answer]}, "line 1") for each in asked]
+    outputs = [sources[0], f"English: {sources[1]}", "Malia"]
+    found = Scorer(letters.path, ScoringSpec()).compare(records, outputs)
+    assert [each.fault for each in found.samples] == ["copied source", "copied source", None]
+
+
+def test_references_are_embedded_again_where_the_embedder_is_another(letters):
+    weights = letters.path / "1_Pooling" / "config.json"
+    weights.parent.mkdir()
+    for text, n_asked in (("mean", 1), ("mean", 1), ("last", 2)):
+        if not weights.exists() or weights.read_text() != text:
+            weights.write_text(text)
+        Embedder(letters.path).references(["abc"])
+        assert letters.asked.count("abc") == n_asked

@@ -123,7 +123,8 @@ def _variants(
             yield None
             continue
         message, reference = (str(each["content"]) for each in messages[len(system) :])
-        ends = next((each for each in prompts if _is_within(message, each)), ("", ""))
+        fitting = [each for each in prompts if _is_within(message, each)]
+        ends = max(fitting, key=lambda each: len(each[0]) + len(each[1]), default=("", ""))
         try:
             made = change(message.removeprefix(ends[0]).removesuffix(ends[1]), reference)
         except DataError as fault:

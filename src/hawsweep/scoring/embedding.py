@@ -64,7 +64,8 @@ class Embedder:
 
     def references(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, also kept in the cache for other processes and studies."""
-        stat = sorted((p.name, p.stat().st_size) for p in self._path.iterdir() if p.is_file())
+        files = sorted(path for path in self._path.rglob("*") if path.is_file())
+        stat = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         key = hashlib.sha256(repr((stat, self._prompt, list(texts))).encode()).hexdigest()[:24]
         if key not in self._kept:
             self._kept[key] = self._cached(key, texts)

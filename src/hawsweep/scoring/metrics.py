@@ -58,12 +58,16 @@ def length_ratio(references: Sequence[str], outputs: Sequence[str]) -> float:
     return n_out / max(1, n_right)
 
 
-def fault_of(source: str, reference: str, output: str, cut: str | None = None) -> str | None:
+def fault_of(
+    source: str, reference: str, output: str, cut: str | None = None, message: str = ""
+) -> str | None:
     """The obvious fault of an output: one of ``FAULTS``, or None.
 
     Args:
         cut: ``CUT`` where it was ended because it had ``max_tokens`` tokens; ``REASONING_CUT``
             where none of them was of an answer.
+        message: The source as it was asked, with what nearly all questions begin and end with; a
+            copy may have some of that.
     """
     text = normalized(output)
     if not text:
@@ -77,7 +81,9 @@ def fault_of(source: str, reference: str, output: str, cut: str | None = None) -
         return "repetition"
     if cut:
         return cut
-    if text == normalized(source) and text != normalized(reference):
+    asked = normalized(source)
+    is_copied = text == asked or (asked != "" and asked in text and text in normalized(message))
+    if is_copied and text != normalized(reference):
         return "copied source"
     return None
 

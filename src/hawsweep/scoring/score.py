@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hawsweep.data.doubts import cut_sources
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode_prompt
 from hawsweep.errors import DataError
@@ -159,10 +160,12 @@ class Scorer:
         started = time.perf_counter() if started is None else started
         references = [reference_of(record) for record in records]
         similarities = self.embedder.similarity(references, outputs)
+        messages = [record.source for record in records]
         samples = tuple(
-            self._sample(record, reference, output, similarity, cut)
-            for record, reference, output, similarity, cut in zip(
+            self._sample(record, source, reference, output, similarity, cut)
+            for record, source, reference, output, similarity, cut in zip(
                 records,
+                cut_sources(messages, messages),
                 references,
                 outputs,
                 similarities,
@@ -189,7 +192,13 @@ class Scorer:
         )
 
     def _sample(
-        self, record: Record, reference: str, output: str, similarity: float, cut: str | None
+        self,
+        record: Record,
+        source: str,
+        reference: str,
+        output: str,
+        similarity: float,
+        cut: str | None,
     ) -> Sample:
         texts = (record.source, reference, output)
         return Sample(
@@ -197,7 +206,7 @@ class Scorer:
             similarity if self._metric is None else self._metric(*texts),
             similarity,
             round(metrics.chrf(*texts), 3),
-            fault_of(*texts, cut),
+            fault_of(source, reference, output, cut, record.source),
             record.group,
         )
 
