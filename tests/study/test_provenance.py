@@ -153,7 +153,7 @@ def test_study_of_another_model_is_refused_with_both(tmp_path):
     storage = open_storage(place, create=True)
     made, _ = create_study(storage, place, "s", sweep(), {**DATA, "model": "aaa"})
     made.set_user_attr("base", {})
-    with pytest.raises(SpecChangedError, match=r"fingerprints\.model was aaa, is bbb.*--study"):
+    with pytest.raises(SpecChangedError, match=r"model has changed \(aaa, now bbb\).*--study"):
         create_study(storage, place, "s", sweep(), {**DATA, "model": "bbb"})
     # One made before models had fingerprints goes on.
     older, _ = create_study(storage, place, "older", sweep(), DATA)

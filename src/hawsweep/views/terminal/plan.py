@@ -86,10 +86,11 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
         f"{first}warm-up, base, evaluations and translations{pruned}."
     ]
     if timings[0].promotes:
+        n_whole = n_trials - n_pruned
         again = f", and {plan.n_again} run again with new seeds" if plan.n_again else ""
         lines = [
             f"{counted(n_trials, 'setting')} begin{'s' * (n_trials == 1)}{fewer}{share}, about "
-            f"{n_trials - n_pruned} of them are trained whole{again}: about {duration(total_s)} "
+            f"{n_whole} of them {'is' if n_whole == 1 else 'are'} trained whole{again}: about {duration(total_s)} "
             f"with {first}warm-up, base, evaluations and translations."
         ]
     if spec.scoring.prompt.is_searched:
