@@ -90,8 +90,8 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
         again = f", and {plan.n_again} run again with new seeds" if plan.n_again else ""
         lines = [
             f"{counted(n_trials, 'setting')} begin{'s' * (n_trials == 1)}{fewer}{share}, about "
-            f"{n_whole} of them {'is' if n_whole == 1 else 'are'} trained whole{again}: about {duration(total_s)} "
-            f"with {first}warm-up, base, evaluations and translations."
+            f"{n_whole} of them {'is' if n_whole == 1 else 'are'} trained whole{again}: about "
+            f"{duration(total_s)} with {first}warm-up, base, evaluations and translations."
         ]
     if spec.scoring.prompt.is_searched:
         prompts_s = fmean(timing.prompts_s for timing in timings)
