@@ -150,6 +150,17 @@ def test_fault_of_the_gpu_costs_a_worker_and_the_same_settings_go_once_more(
     assert again.user_attrs["worker"]["pid"] != first.user_attrs["worker"]["pid"]
 
 
+@made_up
+def test_template_is_tried_where_memory_cannot_be_limited(tmp_path, llama):
+    code = """
+import sys
+from pathlib import Path
+from hawsweep.models.load import load_tokenizer
+print(type(load_tokenizer(Path(sys.argv[1]), {})).__name__)
+"""
+    assert Mac(tmp_path, tmp_path / "cache").python(code, str(llama)) == "TokenizerWrapper"
+
+
 def test_doctor_examines_the_mac_and_says_what_never_ran(tmp_path, cache):
     said = Mac(tmp_path, cache).run("doctor", "--json", "--quick")
     found = {each["subject"]: each for each in json.loads(said)["machine"]}

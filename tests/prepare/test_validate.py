@@ -462,5 +462,8 @@ def test_command_takes_a_sweeps_name_and_changes(tmp_path):
     command = ["validate", "lr-rank", *where, "--set", "trials=3", "--json"]
     found = json.loads(CliRunner().invoke(main, command).stdout)
     assert found["findings"][0]["text"].startswith("3 trials, varying learning_rate, rank")
+    shown = CliRunner().invoke(main, [*command[:-1], "--data", "phrasebook", "--study", "mine"])
+    again = " ".join(shown.stdout.split()).partition("hawsweep start lr-rank ")[2]
+    assert "--study=mine --data=phrasebook --set=trials=3" in again
     done = CliRunner().invoke(main, ["validate", "lr-rnak"])
     assert (done.exit_code, "did you mean 'lr-rank'" in done.stderr) == (1, True)

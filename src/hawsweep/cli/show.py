@@ -72,7 +72,9 @@ def show(
         return
     if trial is None:
         if (best := winner(study)) is None:
-            raise StudyError(f"Study {name!r} has no complete trial yet. Give a number.")
+            raise StudyError(
+                f"Study {name!r} has no complete trial yet. Give the number of another trial."
+            )
         trial = best.number
     fetch_files(study, place, trial)
     described = describe_trial(study, place, trial)

@@ -101,8 +101,7 @@ def start(
     known_hosts = read_hosts(hosts) if hosts else ()
     if detach:
         command = ["start", name, f"--study={study_name}", f"--studies-dir={place.studies_dir}"]
-        command += [f"--{key}={value}" for key, value in given.items() if value is not None]
-        command += [f"--set={each}" for each in settings]
+        command += asked_again(settings, given)
         command += ["--accept-versions"] * accept_versions
         command += [f"--hosts={hosts}"] * bool(hosts)
         _start_detached(console, command, study_name, place, notify)
@@ -174,6 +173,12 @@ def _print_end(console: "Console", outcome: "Outcome") -> None:
     with outcome.presence.noticed():
         end = end_of_study(outcome.study, outcome.place)
     console.print(end_picture(end, outcome.ended, console.width))
+
+
+def asked_again(settings: Sequence[str], given: Mapping[str, str | None]) -> list[str]:
+    """The options of a command that have these overrides."""
+    options = [f"--{key}={value}" for key, value in given.items() if value is not None]
+    return options + [f"--set={each}" for each in settings]
 
 
 def overrides_of(settings: Sequence[str], given: Mapping[str, str | None]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import sys
 import click
 
 from hawsweep.cli.common import json_option, place_options, print_json
-from hawsweep.cli.start import overrides_of
+from hawsweep.cli.start import asked_again, overrides_of
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
@@ -62,8 +62,7 @@ def validate(
         from hawsweep.views.terminal.sweep_file import verdict_picture
 
         asked = [f"--study={study_name}"] * bool(study_name)
-        asked += [f"--{key}={value}" for key, value in given.items() if value is not None]
-        asked += [f"--set={each}" for each in settings]
+        asked += asked_again(settings, given)
         console.print(verdict_picture(name, found, place.command("start", name, *asked)))
     if state == "fault":
         sys.exit(1)

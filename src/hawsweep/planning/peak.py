@@ -129,8 +129,8 @@ class Coefficients:
         """The same with other values by name."""
         return replace(self, **values)  # type: ignore[arg-type]
 
-    @classmethod
-    def of(cls, shape: ModelShape, device: Device) -> "Coefficients":
+    @staticmethod
+    def of(shape: ModelShape, device: Device) -> "Coefficients":
         """Those of a device, with activations as wide as the model's parameters."""
         known = COEFFICIENTS[device]
         return replace(known, value_bytes=max(known.value_bytes, shape.float_bytes))

@@ -99,7 +99,7 @@ class EmbedderProcess:
                 if self._process.poll() is None:
                     if self._folder.is_dir():
                         return
-                    self._process.kill()  # somebody tidied the folder of temporary files
+                    self._process.kill()  # no client can reach it
                 self._count_death(self._process)
             self._folder.mkdir(mode=0o700, exist_ok=True)
             self._log_start = log_size(self._log)
