@@ -29,7 +29,7 @@ def commands(path):
     """The `hawsweep start` commands in a sweep's comments."""
     text = path.read_text(encoding="utf-8")
     comments = re.findall(r"^#(.*)$", text, re.MULTILINE)
-    joined = re.sub(r"\n {3,}(?=--)", " ", "\n".join(comments)).replace("\n       ", " ")
+    joined = re.sub(r" \\\n +", " ", "\n".join(comments))
     return re.findall(r"hawsweep start .*", joined)
 
 
