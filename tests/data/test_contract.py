@@ -347,14 +347,15 @@ def test_answer_that_the_tokenizer_changes_is_said():
     )
 
 
-def test_system_message_that_the_template_does_not_show_is_said():
-    silent = CHATML.replace("in messages %}", "in messages if m.role != 'system' %}")
-    system = {"role": "system", "content": "Translate."}
+@pytest.mark.parametrize("role", ["system", "developer", "function", "tool"])
+def test_message_that_the_template_does_not_show_is_said(role):
+    silent = CHATML.replace("in messages %}", f"in messages if m.role != '{role}' %}}")
+    system = {"role": role, "content": "Translate."}
     record = Record({"messages": [system, *PAIR.messages]}, "a.jsonl:1")
     for template, is_shown in ((CHATML, True), (silent, False)):
         contract = template_of("ChatML", template=template)
         encoded = encode([record, PAIR], contract, max_seq_length=256, mask_prompt=True)
-        said = "the chat template does not show the system message: 1 of 2 records, the first is "
+        said = f"the chat template does not show the {role} message: 1 of 2 records, the first is "
         assert encoded.warnings == (() if is_shown else (f"{said}a.jsonl:1",))
 
 

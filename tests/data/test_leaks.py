@@ -48,3 +48,21 @@ def test_near_text_in_another_writing_is_near(tmp_path):
 )
 def test_other_word_is_no_leak(tmp_path, train, valid):
     assert leaks(tmp_path, train, valid) == []
+
+
+def test_words_of_an_instruction_are_no_leak(tmp_path):
+    asked = "Translate the following sentence from Hawaiian to English please: "
+
+    def write(name, sources):
+        lines = [json.dumps({"prompt": asked + each, "completion": each}) for each in sources]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+    write("train", [f"Aloha {n}" for n in range(30)])
+    write("valid", [f"Aloha {n}" for n in range(40, 50)])  # ten words of eleven are the same
+    assert find_leaks(load_data([DataSpec(path=str(tmp_path))])) == []
+    write("valid", [*(f"Aloha {n}" for n in range(40, 50)), "aloha 7"])
+    found = find_leaks(load_data([DataSpec(path=str(tmp_path))]))
+    assert [(leak.part, leak.n_identical, leak.n_near) for leak in found] == [
+        ("source", 1, 0), ("reference", 1, 0),
+    ]  # fmt: skip
+    assert found[0].example == f"{asked}aloha 7"

@@ -115,6 +115,9 @@ class WordTemplate:
     def answer(self, tokens):
         return " ".join("c" * token for token in tokens)
 
+    def shows(self, role):
+        return True
+
     def marker_in(self, text):
         return None
 

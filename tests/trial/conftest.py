@@ -8,8 +8,8 @@ from trial_bench import Sweep
 def sweep(tiny_model, chat_data_dir, tmp_path):
     made = []
 
-    def make(**changes):
-        made.append(Sweep(tiny_model, chat_data_dir, tmp_path / f"studies-{len(made)}", **changes))
+    def make(data_dir=chat_data_dir, **changes):
+        made.append(Sweep(tiny_model, data_dir, tmp_path / f"studies-{len(made)}", **changes))
         return made[-1]
 
     return make

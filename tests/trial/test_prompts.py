@@ -8,7 +8,7 @@ from trial_bench import FixedScorer, judged
 from hawsweep.data.records import Record
 from hawsweep.errors import DataError
 from hawsweep.trial.measure_base import measure_base, score_test
-from hawsweep.trial.prompts import Prompt, instructed, pick
+from hawsweep.trial.prompts import Prompt, instructed, pick, untried
 
 INSTRUCTIONS = ["Say it in English.", "{prompt} In English:"]
 PAIR = {"prompt": "Aloha", "completion": "Hello"}
@@ -97,6 +97,55 @@ def test_prompts_that_room_makes_alike_are_tried_once(sweep):
     assert sweep(scoring={"prompt": {"examples": [0]}}).context.prompts == []
 
 
+def written(folder, **splits):
+    folder.mkdir()
+    for name, records in splits.items():
+        lines = "".join(json.dumps({"messages": each}) + "\n" for each in records)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def chat(question, answer="Yes", system=None, role="system"):
+    first = [] if system is None else [{"role": role, "content": system}]
+    asked = {"role": "user", "content": question}
+    return [*first, asked, {"role": "assistant", "content": answer}]
+
+
+def test_question_that_is_too_long_by_itself_takes_no_examples_from_the_others(sweep, tmp_path):
+    train = [chat(f"ʻAe {n}") for n in range(9)]
+    data = written(tmp_path / "a", train=train, valid=[chat("Aloha"), chat("Aloha kakou " * 60)])
+    (prompt,) = sweep(data, train={"max_seq_length": 128}).context.prompts
+    assert prompt.about == {"n_examples": 4}
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_each_system_message_has_its_own_examples(sweep, tmp_path, role):
+    systems = ["To English.", "To French.", None]
+    train = [chat(f"{n}", str(system), system, role) for n in range(12) for system in systems]
+    valid = [chat("Aloha", "?", system, role) for system in systems]
+    context = sweep(written(tmp_path / "b", train=train, valid=valid)).context
+    (prompt,) = context.prompts
+    assert prompt.about == {"n_examples": 4}
+    for record, system in zip(context.valid_prompts, systems, strict=True):
+        shown = contents(prompt.of(record))
+        assert shown[1 - (system is None) :][1::2] == [str(system)] * 4 + ["?"]
+        assert len(shown) == 10 + (system is not None)
+        asked = contents(Prompt(prompt.examples, 1, INSTRUCTIONS[0]).of(record))
+        assert asked[0] == INSTRUCTIONS[0]
+        assert asked[2::2] == [str(system)] * 4 + ["?"]
+
+
+def test_examples_that_cannot_be_shown_are_said(sweep, tmp_path):
+    train, valid = [chat(f"{n}", system=f"{n}.") for n in range(9)], [chat("Aloha", system="?")]
+    made = sweep(written(tmp_path / "c", train=train, valid=valid))
+    assert made.context.prompts == []
+    (said,) = untried(made.spec, [])
+    assert said.startswith("the untuned model is not tried with examples in its prompt: none has")
+    assert untried(made.spec, [Prompt((), 1, "One.")]) == [said]
+    assert untried(made.spec, [Prompt((Record(PAIR),))]) == []
+    assert untried(sweep(scoring={"prompt": {"examples": 0}}).spec, []) == []
+
+
 def test_longer_question_is_asked_with_the_instruction_chosen():
     shown = Record(PAIR)
     prompts = [Prompt((shown,)), Prompt((), 1, "One."), Prompt((shown,), 1, "One.")]
@@ -107,7 +156,7 @@ def test_longer_question_is_asked_with_the_instruction_chosen():
 
 
 def test_instruction_that_the_template_does_not_show_is_refused(sweep, tiny_model, monkeypatch):
-    monkeypatch.setattr(type(tiny_model.template), "shows_system", False)
+    monkeypatch.setitem(tiny_model.template._shown, "system", False)
     assert sweep(scoring={"prompt": {"instructions": INSTRUCTIONS[1]}}).context.prompts
     told = r"scoring\.prompt\.instructions\[0\] is a system message, which .* does not show\. Write"
     with pytest.raises(DataError, match=told):

@@ -217,10 +217,26 @@ def test_curriculum_by_place_takes_the_records_in_their_order(sweep):
     made = sweep(train=train)
     augmented, examples = made.context.augmented, made.context.train
     assert made.context.difficulty.tolist() == augmented.origins[examples.record_indices].tolist()
+    check_order(made)
+
+
+def check_order(made):
     order = made.context.order(made.spec.train)
     means = [np.mean(made.context.difficulty[list(next(order))]) for _ in range(12)]
     assert means == sorted(means)
     assert means[-1] > means[0]
+
+
+def test_place_in_a_file_that_is_split_here_is_its_line(sweep, tmp_path):
+    rows = "".join(f"He puke nui kēia {n}.,This is big book {n}.\n" for n in range(60))
+    (tmp_path / "pairs.csv").write_text(f"haw,en\n{rows}", encoding="utf-8")
+    train = {"order": "curriculum", "difficulty": "place", "batch_size": 2, "iters": 12}
+    made = sweep(tmp_path / "pairs.csv", train=train)
+    records = load_data(made.spec.data).train
+    rank = np.argsort([int(each.where.rsplit(":", 1)[1]) for each in records]).argsort()
+    assert made.context.difficulty.tolist() == rank.tolist()
+    assert rank.tolist() != sorted(rank.tolist())
+    check_order(made)
 
 
 def test_curriculum_by_base_loss_measures_the_training_examples_once(sweep, tiny_model):

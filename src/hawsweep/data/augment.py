@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hawsweep.data.json_line import as_chat
+from hawsweep.data.json_line import SYSTEM_ROLES, as_chat
 from hawsweep.data.load import nested_indices
 from hawsweep.data.normal_text import nfc, without_diacritics
 from hawsweep.data.records import Record, Records, concatenate, store_records
@@ -118,7 +118,7 @@ def _variants(
     other = _ends(spec.train.augment.prompt or SOURCE) if name == REVERSE else None
     for record in records:
         messages = record.messages or []
-        system = [each for each in messages if each["role"] in ("system", "developer")]
+        system = [each for each in messages if each["role"] in SYSTEM_ROLES]
         if [each["role"] for each in messages[len(system) :]] != ["user", "assistant"]:
             yield None
             continue

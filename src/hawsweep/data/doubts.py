@@ -4,13 +4,12 @@ unusual lengths, repetitions, leaks.
 
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
-from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
 from hawsweep.data.language import Profile, robust_z
-from hawsweep.data.leaks import KnownTexts, words_of
+from hawsweep.data.leaks import KnownTexts, cut_sources, words_of
 from hawsweep.data.load import Splits
 from hawsweep.data.records import Record
 
@@ -52,22 +51,6 @@ def pairs_of(records: Sequence[Record]) -> list[tuple[str, str]]:
     cut = cut_sources(sources, sources)
     references = [(record.reference or "").strip() for record in records]
     return list(zip(cut, references, strict=True))
-
-
-def cut_sources(sources: Sequence[str], usual: Sequence[str]) -> list[str]:
-    """Sources without what nearly all of the ``usual`` ones begin and end with."""
-    start, end = _common_start(usual), _common_start([each[::-1] for each in usual])
-    cut = [each.removeprefix(start).removesuffix(end[::-1]).strip() for each in sources]
-    # Where all ask the same that is no instruction before a source.
-    return cut if 2 * sum(map(bool, cut)) > len(cut) else [each.strip() for each in sources]
-
-
-def _common_start(texts: Sequence[str]) -> str:
-    """What nine tenths of the texts begin with: in their order those stand together."""
-    ordered = sorted(texts)
-    least = len(ordered) // 20
-    ends = zip(ordered[least], ordered[-1 - least], strict=False)
-    return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], ends))
 
 
 def _copies(pairs: Pairs) -> Found:

@@ -14,7 +14,8 @@ from hawsweep.errors import DataError
 from hawsweep.spec.sweep import Normalize
 
 _CALLS = ("tool_calls", "function_call")
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython", "observation")
+SYSTEM_ROLES = ("system", "developer")
+_ROLES = (*SYSTEM_ROLES, "user", "assistant", "tool", "function", "ipython", "observation")
 _FORMATS = 'one of {"messages": [...]}, {"prompt": ..., "completion": ...} and {"text": ...}'
 _PAIR, _CHAT, _TEXT = ("prompt", "completion"), ("messages",), ("text",)
 _SHAREGPT = "from to role (user for human, assistant for gpt) and value to content."
@@ -218,7 +219,7 @@ def _with_system(content: dict[str, Any], where: str) -> dict[str, Any]:
     _check_text(system, "system", where)
     chat = as_chat(content)
     first = chat["messages"][0]
-    if first["role"] in ("system", "developer"):
+    if first["role"] in SYSTEM_ROLES:
         if first["content"] == system:
             return content
         raise DataError(

@@ -4,7 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, takewhile
 from math import ceil
 
 from hawsweep.data.load import Splits
@@ -17,6 +17,11 @@ _NEAR = 0.9
 _LEAST_WORDS = 8
 # The most texts compared word by word. Identical texts are found among all.
 _MOST_COMPARED = 20_000
+
+
+# A split's name, its sources or references, and these without what nearly all sources begin and end
+# with: an instruction, whose words make no two texts alike.
+_Texts = tuple[str, Sequence[str], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,42 @@ def find_leaks(splits: Splits) -> list[Leak]:
     """The leaks between each two splits, of sources and of references."""
     names = ("train", "valid", "test")
     texts = {name: _texts(records) for name in names if (records := getattr(splits, name))}
+    usual = texts["train"]["source"]
+
+    def cut(split: str, part: str) -> list[str]:
+        own = texts[split][part]
+        return cut_sources(own, usual) if part == "source" else own
+
     compared = (
-        _compare(part, later, texts[later][part], earlier, texts[earlier][part])
+        _compare(
+            part,
+            (later, texts[later][part], cut(later, part)),
+            (earlier, texts[earlier][part], cut(earlier, part)),
+        )
         for earlier, later in combinations(texts, 2)
         for part in ("source", "reference")
     )
     return [leak for leak in compared if leak is not None]
+
+
+def cut_sources(sources: Sequence[str], usual: Sequence[str]) -> list[str]:
+    """Sources without what nearly all of the ``usual`` ones begin and end with."""
+    start, end = _common_start(usual), _common_start([each[::-1] for each in usual])[::-1]
+
+    def cut(text: str) -> str:
+        return text.removeprefix(start).removesuffix(end).strip()
+
+    # Where all ask the same that is no instruction before a source.
+    is_instruction = 2 * sum(map(bool, map(cut, usual))) > len(usual)
+    return [cut(each) if is_instruction else each.strip() for each in sources]
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    """What nine tenths of the texts begin with: in their order those stand together."""
+    ordered = sorted(texts)
+    least = len(ordered) // 20
+    ends = zip(ordered[least], ordered[-1 - least], strict=False)
+    return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], ends))
 
 
 def _texts(records: Iterable[Record]) -> dict[str, list[str]]:
@@ -68,19 +103,18 @@ def _texts(records: Iterable[Record]) -> dict[str, list[str]]:
     return {"source": [one for one, _ in pairs], "reference": [other for _, other in pairs]}
 
 
-def _compare(
-    part: str, split: str, texts: Sequence[str], other: str, others: Sequence[str]
-) -> Leak | None:
-    known = KnownTexts(others)
+def _compare(part: str, split: _Texts, other: _Texts) -> Leak | None:
+    name, texts, cut = split
+    known, known_cut = KnownTexts(other[1]), KnownTexts(other[2])
     identical = [known.identical(text) is not None for text in texts]
     near = [
-        not same and known.near(text) is not None
-        for text, same in zip(texts, identical, strict=True)
+        not same and known_cut.near(text) is not None
+        for text, same in zip(cut, identical, strict=True)
     ]
     leaking = [text for text, a, b in zip(texts, identical, near, strict=True) if a or b]
     if not leaking:
         return None
-    return Leak(part, split, other, sum(identical), sum(near), len(texts), leaking[0])
+    return Leak(part, name, other[0], sum(identical), sum(near), len(texts), leaking[0])
 
 
 class KnownTexts:

@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from hawsweep.data.json_line import SYSTEM_ROLES
 from hawsweep.data.records import Record, scratch_file
 from hawsweep.errors import DataError
 from hawsweep.models.chat_template import ChatTemplate, Conversation
@@ -204,12 +205,12 @@ def with_examples(record: Record, examples: Sequence[Record]) -> Record:
 
     Only those with the record's own system message are shown.
     """
-    system, own = _split_system(record)
+    system, own = split_system(record)
     shown = [
         message
         for example in examples
-        if _split_system(example)[0] == system
-        for message in _split_system(example)[1]
+        if system_of(example) == system_of(record)
+        for message in split_system(example)[1]
     ]
     return replace(record, content={**record.content, "messages": [*system, *shown, *own]})
 
@@ -220,24 +221,27 @@ def is_example(record: Record) -> bool:
     """
     if record.reference is None or record.tools:
         return False
-    roles = [message["role"] for message in _split_system(record)[1]]
+    roles = [message["role"] for message in split_system(record)[1]]
     return roles == ["user", "assistant"] * (len(roles) // 2)
 
 
-def _split_system(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The system message, if there is one, and the other messages."""
-    messages = record.messages
-    assert messages is not None
-    n_first = int(messages[0].get("role") == "system")
+def split_system(record: Record) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The system or developer message, if there is one, and the other messages."""
+    messages = record.messages or []
+    n_first = sum(message["role"] in SYSTEM_ROLES for message in messages[:1])
     return messages[:n_first], messages[n_first:]
 
 
+def system_of(record: Record) -> str | None:
+    """The text of its system or developer message; None if there is none."""
+    return next((str(message["content"]) for message in split_system(record)[0]), None)
+
+
 def common_system(records: Sequence[Record]) -> str | None:
-    """The system message of all records; None if there is none, or several."""
+    """The ``system_of`` all records; None if there is none, or several."""
     found: set[str | None] = set()
     for record in records:
-        first = (record.messages or [{}])[0]
-        found.add(str(first["content"]) if first.get("role") == "system" else None)
+        found.add(system_of(record))
         if len(found) > 1:
             return None
     return found.pop() if found else None
@@ -272,8 +276,9 @@ class Doubts:
             self._add("no answer is at the end, so nothing is learned", record)
         if record.tools and self._hides_tools(record, found):
             self._add("the chat template does not show the tools", record)
-        if record.messages[0]["role"] == "system" and not self._template.shows_system:
-            self._add("the chat template does not show the system message", record)
+        for role in dict.fromkeys(str(message["role"]) for message in record.messages):
+            if not self._template.shows(role):
+                self._add(f"the chat template does not show the {role} message", record)
 
     def _hides_tools(self, record: Record, found: Conversation) -> bool:
         try:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -100,6 +99,7 @@ class ChatTemplate:
         # Names of the switch in public templates; in others they have no meaning.
         self._options = {"enable_thinking": False, "thinking": False, "return_dict": False}
         self._appended: list[int] = []
+        self._shown: dict[str, bool] = {"user": True, "assistant": True}  # or it is refused
         self._n_unlearned = self._n_beyond = 0
         self._special = _special_tokens(tokenizer)
         self._markers = re.compile("|".join(re.escape(self._name(each)) for each in self._special))
@@ -181,13 +181,15 @@ class ChatTemplate:
         numbers = (self.end, self.tokenizer.eos_token_id)
         return [self._name(each) for each in dict.fromkeys(numbers) if each is not None]
 
-    @cached_property
-    def shows_system(self) -> bool:
-        """Whether a system message changes the prompt."""
-        try:
-            return self.prompt([SYSTEM, QUESTION]) != self.prompt([QUESTION])
-        except DataError:  # then it refuses the record
-            return True
+    def shows(self, role: str) -> bool:
+        """Whether a message of that role, before a question, changes the prompt."""
+        if role not in self._shown:
+            try:
+                found = self.prompt([{**SYSTEM, "role": role}, QUESTION])
+                self._shown[role] = found != self.prompt([QUESTION])
+            except DataError:  # then it refuses the record
+                self._shown[role] = True
+        return self._shown[role]
 
     def marker_in(self, text: str) -> str | None:
         """The first special token that a text spells, which becomes that token; mostly None."""

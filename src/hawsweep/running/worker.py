@@ -92,6 +92,7 @@ from hawsweep.study.travel import fetch, folder_of, put
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
 from hawsweep.trial.measure_base import measure_base
+from hawsweep.trial.prompts import untried
 from hawsweep.trial.run import Paused, end_infeasible, run_trial
 
 # Modules that are otherwise imported at their first use, which takes seconds: a spare worker
@@ -188,7 +189,11 @@ class Worker:
             n_truncated=train.n_truncated,
             n_dropped=train.n_dropped,
             n_empty=train.n_empty,
-            warnings=[*self.context.loaded.template.repairs, *train.warnings],
+            warnings=[
+                *self.context.loaded.template.repairs,
+                *train.warnings,
+                *untried(self.spec, self.context.prompts),
+            ],
         )
 
     def _embedder_client(self) -> EmbedderClient | None:

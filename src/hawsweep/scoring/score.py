@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hawsweep.data.doubts import cut_sources
+from hawsweep.data.leaks import cut_sources
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode_prompt
 from hawsweep.errors import DataError

@@ -10,7 +10,7 @@ from hawsweep.data.json_line import read_line
 from hawsweep.data.load import load_data, prompt_of
 from hawsweep.data.prompt_file import read_prompts
 from hawsweep.data.records import Record
-from hawsweep.data.tokens import common_system
+from hawsweep.data.tokens import common_system, split_system
 from hawsweep.errors import DataError, StudyError
 from hawsweep.models.load import LoadedModel
 from hawsweep.scoring.score import Answer, stream_answer
@@ -62,7 +62,8 @@ class SideBySide:
         self._chosen = few_shot_values(study, model_of(study, trial))
         self._train = apply_settings(self._spec.train, trial.params)
         self._splits = load_data(self._spec.data, progress)
-        self._system = common_system(self._splits.valid)
+        valid = self._splits.valid
+        self._system = [] if common_system(valid) is None else split_system(valid[0])[0]
         self._loaded: LoadedModel | None = None
         shown = {"few_shot": "few-shot base"} if few_shot else {}
         self.labels = {"base": "base", **shown, "trial": f"trial {number}"}
@@ -81,8 +82,7 @@ class SideBySide:
         data = self._spec.data[0]
         is_of_table = data.path in self._splits.columns
         messages = [{"role": "user", "content": prompt_of(text, data) if is_of_table else text}]
-        if self._system is not None:
-            messages.insert(0, {"role": "system", "content": self._system})
+        messages = [*self._system, *messages]
         return self._record(json.dumps({"messages": messages}), "The prompt")
 
     def read(self, path: Path) -> list[Record]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hawsweep.data.augment import Augmented, augment
 from hawsweep.data.batches import lengths_of, targets_of, training_order
 from hawsweep.data.load import Splits, choose_indices, choose_subset
-from hawsweep.data.records import Record
+from hawsweep.data.records import Record, Records
 from hawsweep.data.tokens import (
     Encoded,
     Example,
@@ -306,7 +306,7 @@ def make_context(
         taken = splits.valid.take(records)
         context.targets_per_byte = targets_per_byte(spec, taken, context.valid, loaded.tokenizer)
     context.prompts_in_valid = _prompts_in_valid(spec, encoded, chosen, len(splits.valid))
-    context.difficulty = _difficulty(context, augmented.records.fingerprint, base_dir)
+    context.difficulty = _difficulty(context, splits.train, base_dir)
     return context
 
 
@@ -336,7 +336,7 @@ def _encode(
 
 
 def _difficulty(
-    context: TrialContext, fingerprint: str, base_dir: Path
+    context: TrialContext, records: Records, base_dir: Path
 ) -> npt.NDArray[np.float32] | None:
     spec = context.spec
     orders = spec.search.get("order", Choices(choices=(spec.train.order,)))
@@ -345,8 +345,9 @@ def _difficulty(
     if spec.train.difficulty == "length":
         return lengths_of(context.train.examples).astype(np.float32)
     if spec.train.difficulty == "place":
-        return context.augmented.origins[context.train.record_indices].astype(np.float32)
-    train = spec.train
+        origins = context.augmented.origins[context.train.record_indices]
+        return records.order_in_files()[origins].astype(np.float32)
+    train, fingerprint = spec.train, context.augmented.records.fingerprint
     measured = (spec.model, fingerprint, train.max_seq_length, train.mask_prompt)
     digest = hashlib.sha256(repr(measured).encode()).hexdigest()[:12]
     path = base_dir / f"train_losses-{digest}.npy"

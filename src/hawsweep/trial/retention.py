@@ -9,6 +9,7 @@ import optuna
 
 from hawsweep.data.prompt_file import with_answer
 from hawsweep.data.records import Record
+from hawsweep.data.tokens import split_system
 from hawsweep.scoring.score import Score
 from hawsweep.spec.space import apply_settings
 from hawsweep.training.adapters import adapted, load_adapter
@@ -57,7 +58,7 @@ def _of_any(prompt: Prompt, question: Record) -> Record:
     """A question asked with a prompt that was made for the data: with the examples' own system
     message, without which they are not shown.
     """
-    first = [each.messages[0] for each in prompt.examples[:1] if each.messages]
-    system = [each for each in first if each["role"] == "system"]
-    own = [each for each in question.messages or () if each["role"] != "system" or not system]
-    return prompt.of(replace(question, content={**question.content, "messages": [*system, *own]}))
+    given, own = split_system(question)
+    system = split_system(prompt.examples[0])[0] if prompt.examples else []
+    messages = [*(system or given), *own]
+    return prompt.of(replace(question, content={**question.content, "messages": messages}))
