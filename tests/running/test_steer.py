@@ -152,7 +152,7 @@ def test_queued_setting_says_if_no_trial_is_left_for_it_and_what_goes_on(steered
     said = run(steered.place, "enqueue", "s", *(f"{k}={v}" for k, v in SETTING.items()))
     assert said.splitlines() == [
         "Queued as trial 3: lr 1.00e-03  rank 8  batch_size 4",
-        "The sweep has no trial left for it: hawsweep extend s --trials +1",
+        f"The sweep has no trial left for it: hawsweep extend s --trials=+1 --studies-dir={folder}",
         f"To go on: {command}",
     ]
     assert run(steered.place, "extend", "s", "--trials", "+2").splitlines() == [

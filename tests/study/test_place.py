@@ -16,7 +16,14 @@ from test_storage import make_study
 
 from hawsweep.cli import main
 from hawsweep.errors import StudyError
-from hawsweep.study.place import STUDIES_DIR_VARIABLE, Place, check_name, find_place
+from hawsweep.study.credentials import PASSWORD_VARIABLE
+from hawsweep.study.place import (
+    STORAGE_VARIABLE,
+    STUDIES_DIR_VARIABLE,
+    Place,
+    check_name,
+    find_place,
+)
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import load_study
 
@@ -86,6 +93,37 @@ def test_printed_command_finds_the_same_studies(monkeypatch, variable, option, o
     again = find_place(options[0].partition("=")[2] if options else None)
     assert again == place
     assert place.command("status", "rates") == shlex.join(["hawsweep", "status", "rates", *options])
+
+
+@pytest.mark.parametrize(
+    ("variable", "option", "options"),
+    [
+        (None, None, []),
+        (None, "postgresql://me@db/hawsweep", ["--storage=postgresql://me@db/hawsweep"]),
+        ("postgresql://me@db/hawsweep", "postgresql://me@db/hawsweep", []),
+        ("postgresql://me:s3cret@db/hawsweep", None, []),
+        ("postgresql://me@db/old", "grpc://host:8000", ["--storage=grpc://host:8000"]),
+    ],
+)
+def test_printed_command_names_the_database_without_its_password(
+    monkeypatch, variable, option, options
+):
+    monkeypatch.delenv(STORAGE_VARIABLE, raising=False)
+    monkeypatch.setenv(PASSWORD_VARIABLE, "s3cret")
+    if variable is not None:
+        monkeypatch.setenv(STORAGE_VARIABLE, variable)
+    place = find_place(None, option)
+    assert place.options == options
+    assert place.folder_options == []
+    again = find_place(None, options[0].partition("=")[2] if options else None)
+    assert again.storage_url == place.storage_url
+
+
+def test_secret_in_the_query_of_a_database_is_not_printed():
+    url = "postgresql://me:s3cret@db/hawsweep?sslpassword=tops3cret"
+    assert Place(storage_url=url).options == [
+        "--storage=postgresql://me@db/hawsweep?sslpassword=***"
+    ]
 
 
 def test_name_too_long_for_a_folder_is_one_sentence():

@@ -34,7 +34,8 @@ def enqueue(name: str, settings: tuple[str, ...], place: Place, as_json: bool) -
         return
     lines = [f"Queued as trial {queued.trial}: {settings_text(queued.settings)}"]
     if not queued.may_begin:
-        lines.append(f"The sweep has no trial left for it: hawsweep extend {name} --trials +1")
+        more = place.command("extend", name, "--trials=+1")
+        lines.append(f"The sweep has no trial left for it: {more}")
     if queued.command:
         lines.append(f"To go on: {queued.command}")
     console = make_console()

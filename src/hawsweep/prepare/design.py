@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hawsweep.data.batches import validation_size
-from hawsweep.errors import HawsweepError, MemoryBudgetError, SpecError
+from hawsweep.errors import MemoryBudgetError, SpecError
 from hawsweep.planning.fits import check_fits, scoring_bytes
 from hawsweep.planning.sweep_plan import Fit, SweepPlan, plan_sweep
 from hawsweep.planning.sweep_time import Timing, generation_s, time_sweep
@@ -136,7 +136,7 @@ def choose_design(basis: Basis) -> Design:
         SpecError: The time is too short for three trials; the message says how much is enough.
     """
     largest: Design | None = None
-    fault: HawsweepError | None = None
+    fault: MemoryBudgetError | None = None
     for layers in (-1, *(fewer for fewer in (16, 8) if fewer < basis.n_layers)):
         try:
             plan = _plan(basis, layers)
@@ -153,7 +153,11 @@ def choose_design(basis: Basis) -> Design:
                 largest = found
     if largest is None:
         assert fault is not None
-        raise fault
+        raise MemoryBudgetError(
+            f"{fault} `hawsweep init` has no option for a budget or a length: use a smaller model, "
+            "or write a sweep with these keys yourself.",
+            fault.short_bytes,
+        ) from fault
     if largest.timing.total_s > basis.seconds * PLANNED_SHARE:
         hours = math.ceil(largest.timing.total_s / PLANNED_SHARE / 360) / 10
         raise SpecError(

@@ -374,6 +374,6 @@ def with_hosts(
             if artifacts_url(study) == BESIDE:
                 files = held.enter_context(serving_artifacts(folder / BESIDE))
             held.callback(connected.close)
-            arguments = ("worker", name, "--tied", *place.options)
+            arguments = ("worker", name, "--tied", *place.folder_options)
             connected.connect(hosts, arguments, Served(storage, files), folder)
         yield connected

@@ -70,9 +70,18 @@ def with_password(url: str) -> str:
     return parsed.set(password=password).render_as_string(hide_password=False)
 
 
+def without_password(url: str) -> str:
+    """A storage URL as it may be shown: without the user's password, with *** for others."""
+    from sqlalchemy.engine import URL
+
+    p = parse_storage_url(url)
+    shown = URL.create(p.drivername, p.username, None, p.host, p.port, p.database, p.query)
+    return without_secrets(shown.render_as_string(), url)
+
+
 def without_secrets(text: str, url: str) -> str:
     """A text without the URL's passwords, in all their quotings."""
-    for secret in _secrets(parse_storage_url(url)):
+    for secret in sorted(_secrets(parse_storage_url(url)), key=len, reverse=True):  # or parts stay
         quoted = (quote(secret, safe=safe) for safe in ("", "/", " +"))  # URLs differ in this
         for written in {secret, quote_plus(secret), *quoted}:
             text = text.replace(written, "***")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hawsweep.errors import StudyError
 from hawsweep.layout import CONFIRM_SUFFIX
-from hawsweep.study.credentials import parse_storage_url, with_password
+from hawsweep.study.credentials import parse_storage_url, with_password, without_password
 from hawsweep.text import shorten
 
 DEFAULT_STUDIES_DIR = Path("studies")
@@ -62,10 +62,20 @@ class Place:
         return URL.create("sqlite", database=str(self.database_path)).render_as_string()
 
     @property
-    def options(self) -> list[str]:
-        """The options with which a command finds studies here; mostly none."""
+    def folder_options(self) -> list[str]:
+        """The options with which a command finds the folder."""
         is_known = self.studies_dir == _usual_studies_dir()
         return [] if is_known else [f"--studies-dir={self.studies_dir}"]
+
+    @property
+    def options(self) -> list[str]:
+        """The options with which a command finds studies here; mostly none. A password is not in
+        them: it is looked up again.
+        """
+        url = self.storage_url and without_password(self.storage_url)
+        usual = os.environ.get(STORAGE_VARIABLE)
+        is_known = not url or (usual and without_password(usual) == url)
+        return self.folder_options + ([] if is_known else [f"--storage={url}"])
 
     def command(self, *words: str) -> str:
         """A command of hawsweep on the studies here, for a shell."""
