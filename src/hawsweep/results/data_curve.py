@@ -29,10 +29,12 @@ _MOST_SIZES, FEWEST_SIZES = 5, 3
 _SMALLEST = 20
 _PATIENCE = 3
 _DRAWS = 4000
+# The most noise of a run, as a share of its loss, and of what its score lacks: of few prompts.
+_LOSS_NOISE, _SCORE_NOISE = 0.05, 0.3
 # From this share of the gain on, a part of the data is said to do.
 _ENOUGH = 0.9
-# Of all examples, those of whole batches are nearly all.
-_ALL = 0.95
+# Of all examples, those before the best of some evaluations in a pass are nearly all.
+_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class DataCurve:
         trial: Whose settings were trained, of the study ``study``.
         base_loss: Of the untuned model on the same validation set.
         n_seen: Examples that a run on all data took up to its best evaluation, in one pass at most.
+        largest_loss: With all data, as the smaller sizes alone predict it; None with too few.
         more: A number of further examples; 0 where a run does not see all that there are.
         expected_loss: With them.
         loss_gain: By how much they are expected to lower the loss; ``score_gain``: to raise the
@@ -75,6 +78,7 @@ class DataCurve:
     base_loss: float
     rows: tuple[SizeRow, ...]
     n_seen: int
+    largest_loss: Interval | None
     more: int
     expected_loss: Interval
     loss_gain: Interval
@@ -99,6 +103,11 @@ class DataCurve:
             yield (
                 f"{row.size:,} examples give {share.mean:.0%} (95 % {share.low:.0%} to "
                 f"{share.high:.0%}) of what {whole.size:,} give, by validation loss."
+            )
+        if (told := self.largest_loss) is not None:
+            yield (
+                f"The smaller sizes alone predict a loss of {told.mean:.4f} (95 % {told.low:.4f} "
+                f"to {told.high:.4f}) with {whole.size:,}; it is {whole.val_loss:.4f}."
             )
         loss, score = self.loss_gain, self.score_gain
         if not self.more:
@@ -138,41 +147,57 @@ class Source:
 class PowerLaw:
     """Values that fall with the number of examples, and what is known of their curve:
 
-    ``scale * (floor + (1 - floor) * (n / smallest) ** -power)``, with noise.
+    ``scale * (floor + (1 - floor) * ((n + late) / (smallest + late)) ** -power)``, with noise: a
+    power law that may begin late (pow4 of Domhan, Springenberg and Hutter 2015). Small data falls
+    slowly first, as long as its runs overfit.
 
-    The posterior is computed on a grid of floor (uniform below 1), power (0.05 to 1.5) and noise
-    (0.2 to 3 % of the value; both uniform in logarithm), exactly in the scale.
+    The posterior is computed on a grid of floor (uniform below 1), power (0.05 to 6), noise (0.2 %
+    to ``most_noise`` of the value; both uniform in logarithm) and beginning (at once or late,
+    equally likely), exactly in the scale.
 
     Args:
         sizes: ``[runs]``; several runs may have one size.
         values: Of each run, above 0, ``[runs]``.
+
+    Attributes:
+        misfit: Of the nearest curve, the root of the mean square over the runs, as a share.
     """
 
-    def __init__(self, sizes: Sequence[int], values: Sequence[float], seed: int = 0) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        values: Sequence[float],
+        seed: int = 0,
+        most_noise: float = _LOSS_NOISE,
+    ) -> None:
         n, y = np.asarray(sizes, float), np.asarray(values, float)
         self._smallest = n.min()
-        floors = np.linspace(0.0, 0.99, 120)[:, None, None]
-        powers = np.geomspace(0.05, 1.5, 100)[None, :, None]
-        noises = np.geomspace(0.002, 0.03, 12)[None, None, :]
-        # Over the values, as the noise is a share of them, [floors, powers, runs].
-        shape = (floors + (1 - floors) * (n / self._smallest) ** -powers) / y
+        floors = np.linspace(0.0, 0.99, 60)[:, None, None, None]
+        powers = np.geomspace(0.05, 6, 60)[None, :, None, None]
+        late = (self._smallest * np.array([0.0, 1, 3, 10, 30, 100]))[None, None, :, None]
+        noises = np.geomspace(0.002, most_noise, 14)[None, None, None, :]
+        # Over the values, as the noise is a share of them, [floors, powers, late, runs].
+        falls = ((n + late) / (self._smallest + late)) ** -powers
+        shape = (floors + (1 - floors) * falls) / y
         squares = (shape**2).sum(-1, keepdims=True)
         scale = shape.sum(-1, keepdims=True) / squares
         misfit = ((1 - scale * shape) ** 2).sum(-1, keepdims=True)
+        self.misfit = float(np.sqrt(misfit.min() / len(y)))
         log = -(len(y) - 1) * np.log(noises) - misfit / (2 * noises**2) - np.log(squares) / 2
+        log = log - np.log(np.where(late > 0, late.size - 1, 1))
         chance = np.exp(log - log.max()).ravel()
         generator = np.random.default_rng(seed)
         drawn = generator.choice(chance.size, _DRAWS, p=chance / chance.sum())
-        at_floor, at_power, at_noise = np.unravel_index(drawn, log.shape)
-        self._floor, self._power = floors[at_floor, 0, 0], powers[0, at_power, 0]
-        self._noise = noises[0, 0, at_noise]
-        spread = self._noise / np.sqrt(squares[at_floor, at_power, 0])
-        self._scale = generator.normal(scale[at_floor, at_power, 0], spread)
+        at_floor, at_power, at_late, at_noise = np.unravel_index(drawn, log.shape)
+        self._floor, self._power = floors[at_floor, 0, 0, 0], powers[0, at_power, 0, 0]
+        self._late, self._noise = late[0, 0, at_late, 0], noises[0, 0, 0, at_noise]
+        spread = self._noise / np.sqrt(squares[at_floor, at_power, at_late, 0])
+        self._scale = generator.normal(scale[at_floor, at_power, at_late, 0], spread)
         self._generator = generator
 
     def at(self, size: float) -> npt.NDArray[np.float64]:
         """The curve at a size, without noise, ``[draws]``."""
-        falls = (size / self._smallest) ** -self._power
+        falls = ((size + self._late) / (self._smallest + self._late)) ** -self._power
         found: npt.NDArray[np.float64] = self._scale * (self._floor + (1 - self._floor) * falls)
         return found
 
@@ -183,13 +208,12 @@ class PowerLaw:
         noisy = value * (1 + self._generator.normal(0, self._noise))
         rest = (noisy / self._scale - self._floor) / (1 - self._floor)
         with np.errstate(divide="ignore", over="ignore"):
-            found: npt.NDArray[np.float64] = self._smallest * np.maximum(rest, 0) ** (
-                -1 / self._power
-            )
-        return found
+            times = np.maximum(rest, 0) ** (-1 / self._power)
+        found: npt.NDArray[np.float64] = (self._smallest + self._late) * times - self._late
+        return np.maximum(found, 0)
 
     def run_at(self, size: float) -> npt.NDArray[np.float64]:
-        """What a run would give, with noise, ``[draws]``."""
+        """What a run would measure, with noise, ``[draws]``."""
         found: npt.NDArray[np.float64] = self.at(size) * (
             1 + self._generator.normal(0, self._noise)
         )
@@ -297,7 +321,7 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
         name: Of the study with that trial.
 
     Raises:
-        StudyError: Fewer than three sizes are complete.
+        StudyError: Fewer than three sizes are complete, or no curve is near their losses.
     """
     runs = _runs(study)
     sizes = sorted({size for size, _ in runs})
@@ -309,10 +333,18 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
             f"{study.study_name}` shows them."
         )
     ceiling = float((study.user_attrs.get(SELF_CHECK) or {}).get("ceiling", 1.0))
-    losses = loss_curve(study)
+    losses = _loss_curve(runs, train)
+    if losses.misfit > 2 * _LOSS_NOISE:
+        raise StudyError(
+            f"The losses of {len(sizes)} sizes follow no curve that falls and levels off: the "
+            f"nearest is {losses.misfit:.0%} away from them. `hawsweep status {study.study_name}` "
+            "shows them; more seeds may tell."
+        )
     # What is missing to the right answers falls like a loss.
     missing = [max(ceiling - (each.value or 0.0), 1e-3 * ceiling) for _, each in runs]
-    scores = PowerLaw([_seen(size, each, train) for size, each in runs], missing)
+    scores = PowerLaw(
+        [_seen(size, each, train) for size, each in runs], missing, most_noise=_SCORE_NOISE
+    )
     base_loss = float(base["val_loss"])
     seen = dict.fromkeys(sizes, 0)
     for size, each in runs:
@@ -337,9 +369,22 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
     def gain(curve: PowerLaw) -> Interval:
         return _interval(curve.at(most) - curve.at(most + more))
 
-    rows = tuple(map(row, sizes))
-    expected = _interval(losses.at(most + more))
-    return DataCurve(name, trial, base_loss, rows, most, more, expected, gain(losses), gain(scores))
+    largest = None
+    if len(sizes) > FEWEST_SIZES:
+        fewer = [(at, each) for at, each in runs if at < sizes[-1]]
+        largest = _interval(_loss_curve(fewer, train).run_at(most))
+    return DataCurve(
+        name,
+        trial,
+        base_loss,
+        tuple(map(row, sizes)),
+        most,
+        largest,
+        more,
+        _interval(losses.at(most + more)),
+        gain(losses),
+        gain(scores),
+    )
 
 
 def known_curve(study: optuna.Study) -> DataCurve | None:
@@ -363,7 +408,10 @@ def lowest_losses(study: optuna.Study) -> list[tuple[int, float]]:
 
 def loss_curve(study: optuna.Study) -> PowerLaw:
     """The curve of validation loss by the number of examples that a run saw."""
-    train, runs = spec_of(study).train, _runs(study)
+    return _loss_curve(_runs(study), spec_of(study).train)
+
+
+def _loss_curve(runs: Sequence[tuple[int, FrozenTrial]], train: TrainSpec) -> PowerLaw:
     seen = [_seen(size, each, train) for size, each in runs]
     return PowerLaw(seen, [_loss(each) for _, each in runs])
 

@@ -334,6 +334,9 @@ class DataCurveOutput(_Output):
     base_loss: float
     rows: list[SizeRow]
     n_seen: int = Field(description="Of all examples those a run took up to its best evaluation.")
+    largest_loss: Interval | None = Field(
+        description="With all data, as the smaller sizes predict it; null with fewer than four."
+    )
     more: int = Field(description="A number of further examples; 0 where not all are seen.")
     expected_loss: Interval = Field(description="The validation loss with them.")
     loss_gain: Interval = Field(description="By how much they lower the validation loss.")
