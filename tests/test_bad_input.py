@@ -555,9 +555,11 @@ CASES = [
     study_case(
         "show-text", ("show", "made", "x"), made_study(), "'x' is not a valid trial", code=2
     ),
-    study_case("compare", ("compare", "made"), made_study(FAIL), "no complete trial to compare"),
+    study_case("compare", ("compare", "made"), made_study(FAIL), "no complete trial yet"),
     study_case("export", ("export", "made"), made_study(FAIL), "has no complete trial"),
-    study_case("try", ("try", "made"), made_study(FAIL), "no complete trial yet", "with --trial"),
+    study_case(
+        "try", ("try", "made"), made_study(FAIL), "no complete trial yet", "or name another"
+    ),
     study_case("try-no-trial", ("try", "made", "--trial", "1"), made_study(FAIL), "no trial 1"),
     study_case("try-failed", ("try", "made", "--trial", "0"), made_study(FAIL), "has no adapter"),
     study_case("checkpoints", ("score", "--checkpoints", "made", "0"), made_study(FAIL), "kept no"),

@@ -26,9 +26,10 @@ from hawsweep import run_sweep
 from hawsweep.data import phrasebook
 from hawsweep.data.load import load_data
 from hawsweep.layout import LOSSES_FILE
-from hawsweep.results.curate import Curation, curate, curated_trial, write_proposal
+from hawsweep.results.curate import Curation, curate, write_proposal
 from hawsweep.spec.read import load_sweep
 from hawsweep.spec.sweep import DataSpec
+from hawsweep.study.confirm import chosen_trial
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import load_study, spec_of
@@ -148,7 +149,7 @@ def propose(folder: Path) -> Curation:
     """The proposal for the study, as `hawsweep curate` makes and writes it."""
     place = Place(folder / "studies")
     study = load_study(open_storage(place), "pairs")
-    trial = curated_trial(study, None)
+    trial = chosen_trial(study)
     splits = load_data(spec_of(study, trial).data)
     losses = pair_losses(study, place, trial.number, splits)
     found = curate("pairs", trial.number, splits, losses.own, losses.other)

@@ -8,7 +8,7 @@ from optuna.trial import TrialState, create_trial
 from reported_study import answers, write_samples
 
 from hawsweep.cli import main
-from hawsweep.errors import ScoringError
+from hawsweep.errors import ScoringError, StudyError
 from hawsweep.results.compare_studies import compare_studies
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import check_sweep
@@ -86,7 +86,7 @@ def test_studies_that_cannot_be_paired_are_refused_with_the_reason(place):
     said = "scoring.metric is semantic_similarity in the first and chrf in the second"
     with pytest.raises(ScoringError, match=said):
         compare_studies(first, chrf, place)
-    with pytest.raises(ScoringError, match="'empty' has no complete trial"):
+    with pytest.raises(StudyError, match="'empty' has no complete trial"):
         compare_studies(first, record(place, "empty", []), place)
 
 

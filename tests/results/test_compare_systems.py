@@ -235,5 +235,5 @@ def test_what_did_not_answer_cannot_be_compared(compared):
     with pytest.raises(ScoringError, match="6 prompts and trial 2 2: they cannot be paired"):
         compare(study, place, None, 2)
     empty = optuna.create_study(study_name="s", direction="maximize")
-    with pytest.raises(ScoringError, match="no complete trial"):
+    with pytest.raises(StudyError, match="no complete trial"):
         compare(empty, place)

@@ -14,10 +14,11 @@ from hawsweep import load_sweep, run_sweep
 from hawsweep.cli import main
 from hawsweep.errors import StudyError
 from hawsweep.results import data_curve
-from hawsweep.results.data_curve import PowerLaw, curve_spec, curve_trial, read_curve
+from hawsweep.results.data_curve import PowerLaw, curve_spec, read_curve
 from hawsweep.scoring.intervals import Interval
 from hawsweep.spec.read import check_sweep
 from hawsweep.study.attributes import BEST_ITERATION, VAL_LOSS
+from hawsweep.study.confirm import chosen_trial
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study, load_study, spec_of
@@ -143,14 +144,14 @@ def test_losses_that_follow_no_curve_are_not_given_one(study, monkeypatch):
 
 def test_sizes_are_trained_with_the_settings_of_the_best_trial(study, tmp_path):
     place = Place(tmp_path / "studies")
-    spec = curve_spec(study, curve_trial(study, None), place, None, n_seeds=1)
+    spec = curve_spec(study, chosen_trial(study), place, None, n_seeds=1)
     assert spec.search["max_train_samples"].choices == (20, 62, 190, 600, 1854)
     assert [each["max_train_samples"] for each in spec.enqueue] == [1854, 600, 190, 62, 20]
     assert (spec.train.learning_rate, spec.train.iters, spec.trials) == (2e-3, 40, 5)
     assert (spec.pruning.name, spec.confirm.top, spec.timeout) == ("none", 0, None)
     assert spec.train.early_stopping_patience == 3
     assert not spec.scoring.test
-    again = curve_spec(study, curve_trial(study, 0), place, [90, 400], n_seeds=3)
+    again = curve_spec(study, chosen_trial(study, 0), place, [90, 400], n_seeds=3)
     assert again.search["max_train_samples"].choices == (90, 400, 1854)
     assert (again.confirm.top, again.confirm.seeds) == (3, 2)
 
@@ -166,13 +167,13 @@ def test_sizes_are_trained_with_the_settings_of_the_best_trial(study, tmp_path):
 def test_sizes_that_make_no_curve_are_refused(study, tmp_path, sizes, says):
     place = Place(tmp_path / "studies")
     with pytest.raises(StudyError, match=says):
-        curve_spec(study, curve_trial(study, None), place, sizes, 1)
+        curve_spec(study, chosen_trial(study), place, sizes, 1)
 
 
 def test_study_without_a_complete_trial_has_no_curve(study):
     study.ask()
-    with pytest.raises(StudyError, match="trial 1, but it is not complete"):
-        curve_trial(study, 1)
+    with pytest.raises(StudyError, match=r"Trial 1 of study .pairs. is running"):
+        chosen_trial(study, 1)
     done = CliRunner().invoke(main, ["data-curve", "none", "--sizes", "a,b"])
     assert done.exit_code != 0
     assert "Traceback" not in done.output

@@ -164,7 +164,7 @@ def test_what_cannot_be_reviewed_is_said(place):
     with pytest.raises(ScoringError, match=r"Trial 1 .* no answers to the same prompts"):
         ReviewSession(study, place, 20)
     empty, _ = create_study(open_storage(place), place, "empty", SPEC, {})
-    with pytest.raises(ScoringError, match="'empty' has no complete trial to review yet"):
+    with pytest.raises(StudyError, match="'empty' has no complete trial yet"):
         ReviewSession(empty, place, 20)
 
 

@@ -71,19 +71,19 @@ def curate(
     from hawsweep.results.curate import best_first as rank
     from hawsweep.results.curate import (
         check_no_weights,
-        curated_trial,
         proposal_folder,
         write_proposal,
     )
     from hawsweep.results.curate import curate as propose
     from hawsweep.results.curate_proof import proof_specs, read_proof
+    from hawsweep.study.confirm import chosen_trial
     from hawsweep.study.storage import open_storage
     from hawsweep.study.study import load_study, spec_of
     from hawsweep.trial.pair_losses import pair_losses
     from hawsweep.views.terminal.curate import curation_picture, proof_picture
 
     study = load_study(open_storage(place), name)
-    chosen = curated_trial(study, trial)
+    chosen = chosen_trial(study, trial, is_complete=False)
     data = spec_of(study, chosen, place).data
     with make_console(stderr=True).status("reading the data") as spinner:
         splits = load_data(data, spinner.update)

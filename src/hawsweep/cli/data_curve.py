@@ -69,19 +69,19 @@ def data_curve(
     from hawsweep.results.data_curve import (
         curve_name,
         curve_spec,
-        curve_trial,
         n_measured,
         read_curve,
         sizes_of,
     )
     from hawsweep.results.data_sources import read_sources, sources_of
+    from hawsweep.study.confirm import chosen_trial
     from hawsweep.study.storage import open_storage, study_names
     from hawsweep.study.study import load_study, spec_of
     from hawsweep.views.terminal.data_curve import curve_picture, sources_picture
 
     storage = open_storage(place)
     study = load_study(storage, name)
-    chosen, asked = curve_trial(study, trial), _sizes(sizes)
+    chosen, asked = chosen_trial(study, trial), _sizes(sizes)
     study_name = study_name or curve_name(name, chosen.number)
     again = [name, f"--trial={chosen.number}", f"--seeds={seeds}", f"--study={study_name}"]
     again += ["--sources"] * sources

@@ -58,9 +58,8 @@ def show(
              hawsweep show lr-rank 3 --tokens 10
              hawsweep show lr-rank base
     """
-    from hawsweep.errors import StudyError
     from hawsweep.results.one_trial import describe_trial
-    from hawsweep.study.confirm import winner
+    from hawsweep.study.confirm import chosen_trial
     from hawsweep.study.storage import open_storage
     from hawsweep.study.study import load_study, read_trials
 
@@ -71,11 +70,7 @@ def show(
         _show_base(study, as_json=as_json)
         return
     if trial is None:
-        if (best := winner(study)) is None:
-            raise StudyError(
-                f"Study {name!r} has no complete trial yet. Give the number of another trial."
-            )
-        trial = best.number
+        trial = chosen_trial(study).number
     fetch_files(study, place, trial)
     described = describe_trial(study, place, trial)
     console = make_console(stderr=True)

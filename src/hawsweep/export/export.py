@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import ExportError
 from hawsweep.export.folder import MODELFILE, Origin, Part, digest_of, read_parts
@@ -15,10 +14,10 @@ from hawsweep.export.upload import Repository
 from hawsweep.layout import WEIGHTS_FILE
 from hawsweep.models import resolve
 from hawsweep.models.hub import split_revision
-from hawsweep.study.confirm import winner
+from hawsweep.study.confirm import chosen_trial
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
-from hawsweep.study.trials import adapter_dir, trial_of
+from hawsweep.study.trials import adapter_dir
 from hawsweep.text import SayProgress
 
 
@@ -93,7 +92,7 @@ def export_trial(
             this form, or the answers do not agree with the trial's.
         StudyError: There is no such trial or adapter.
     """
-    trial = _choose(study, asked.trial_number)
+    trial = chosen_trial(study, asked.trial_number)
     source = adapter_dir(study, place, trial.number, asked.checkpoint)
     digest = digest_of(source / WEIGHTS_FILE)
     origin = Origin(study.study_name, trial.number, asked.checkpoint, digest)
@@ -136,22 +135,6 @@ def export_trial(
         lost=maker.lost,
         url=None if asked.target is None else maker.upload(folder, parts, asked.target),
     )
-
-
-def _choose(study: optuna.Study, number: int | None) -> FrozenTrial:
-    if number is None:
-        best = winner(study)
-        if best is None:
-            raise ExportError(
-                f"Study {study.study_name!r} has no complete trial yet. Go on with hawsweep start."
-            )
-        return best
-    trial = trial_of(study, number)
-    if trial.state != TrialState.COMPLETE:
-        raise ExportError(
-            f"Trial {number} is {trial.state.name.lower()}, only complete ones can be exported."
-        )
-    return trial
 
 
 def _wanted(asked: Request, model: str, base: Path, there: dict[str, Part]) -> list[str]:

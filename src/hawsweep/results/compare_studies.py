@@ -15,7 +15,7 @@ from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import SPEC, VERSIONS
 from hawsweep.study.baselines import score_of
-from hawsweep.study.confirm import winner
+from hawsweep.study.confirm import chosen_trial
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
 from hawsweep.study.trials import n_records, read_test
@@ -30,10 +30,11 @@ def compare_studies(first: optuna.Study, second: optuna.Study, place: Place) -> 
     test prompts if both answered the same ones.
 
     Raises:
-        ScoringError: A study has no winner, or their metrics or validation prompts differ.
+        ScoringError: Their metrics or validation prompts differ.
+        StudyError: A study has no winner.
     """
     studies = (first, second)
-    winners = [_winner(study) for study in studies]
+    winners = [chosen_trial(study) for study in studies]
     _check_metrics(first, second)
     answers = [
         answers_of(study, place, trial.number)
@@ -61,12 +62,6 @@ def compare_studies(first: optuna.Study, second: optuna.Study, place: Place) -> 
 
 def _names(first: optuna.Study, second: optuna.Study) -> str:
     return f"Studies {first.study_name!r} and {second.study_name!r} cannot be compared:"
-
-
-def _winner(study: optuna.Study) -> FrozenTrial:
-    if (best := winner(study)) is None:
-        raise ScoringError(f"Study {study.study_name!r} has no complete trial to compare yet.")
-    return best
 
 
 def _check_metrics(first: optuna.Study, second: optuna.Study) -> None:

@@ -13,7 +13,7 @@ from hawsweep.layout import SAMPLE_FILES
 from hawsweep.results.groups import GroupRow, by_group
 from hawsweep.scoring.intervals import Interval, difference_interval
 from hawsweep.study.baselines import base_dir_of, baseline_of, score_of
-from hawsweep.study.confirm import winner
+from hawsweep.study.confirm import chosen_trial
 from hawsweep.study.place import Place
 from hawsweep.study.trials import trial_of
 from hawsweep.text import counted
@@ -69,10 +69,7 @@ def compare(
         StudyError: There is no such trial.
     """
     if second is None:
-        best = winner(study)
-        if best is None:
-            raise ScoringError(f"Study {study.study_name!r} has no complete trial to compare yet.")
-        second = best.number
+        second = chosen_trial(study).number
     one = _base_answers(study, place, second) if first is None else answers_of(study, place, first)
     differing = {} if first is None else _differing(study, first, second)
     return compare_answers(one, answers_of(study, place, second), differing)

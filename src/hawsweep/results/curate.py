@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import optuna
-from optuna.trial import FrozenTrial
 
 from hawsweep.data.doubts import (
     FEWEST,
@@ -29,13 +27,11 @@ from hawsweep.data.leaks import words_of
 from hawsweep.data.load import BUNDLED, Splits, is_local
 from hawsweep.data.records import Record, Records, write_records
 from hawsweep.data.word_links import reads_much, word_evidence
-from hawsweep.errors import DataError, StudyError
+from hawsweep.errors import DataError
 from hawsweep.files import replace_text, replacing
 from hawsweep.models.hub import here
 from hawsweep.results.curate_proof import Proof
 from hawsweep.spec.sweep import DataSpec
-from hawsweep.study.confirm import winner
-from hawsweep.study.trials import trial_of
 
 REMOVED_FILE = "removed.jsonl"
 _SPLITS = ("train", "valid", "test")
@@ -235,21 +231,6 @@ def _unrelated(own: Losses, other: Losses, words: Losses) -> Found:
             f"beside another source, its own lowers the loss of its reference by {shares[at]:.0%}; "
             f"usual is {usual:.0%}",
         )
-
-
-def curated_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
-    """The trial whose losses are used: the one asked for, else the best.
-
-    Raises:
-        StudyError: There is none.
-    """
-    trial = winner(study) if number is None else trial_of(study, number)
-    if trial is None:
-        raise StudyError(
-            f"Study {study.study_name!r} has no complete trial yet, by whose losses records are "
-            "judged. Start it, or go on with it."
-        )
-    return trial
 
 
 def proposal_folder(data: Sequence[DataSpec], ending: str) -> Path:

@@ -23,7 +23,7 @@ from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.place import Place
 from hawsweep.study.storage import study_names
 from hawsweep.study.study import load_study, spec_of
-from hawsweep.study.trials import n_records, trial_of
+from hawsweep.study.trials import n_records
 
 _MOST_SIZES, FEWEST_SIZES = 5, 3
 _SMALLEST = 20
@@ -238,22 +238,6 @@ def sizes_of(study: optuna.Study) -> list[int]:
             "--study."
         )
     return sorted(int(each) for each in asked.choices)
-
-
-def curve_trial(study: optuna.Study, number: int | None) -> FrozenTrial:
-    """The trial whose settings are trained: the one asked for, else the best.
-
-    Raises:
-        StudyError: There is none, or it did not end.
-    """
-    trial = winner(study) if number is None else trial_of(study, number)
-    if trial is None or trial.state != TrialState.COMPLETE:
-        which = "no complete trial" if number is None else f"trial {number}, but it is not complete"
-        raise StudyError(
-            f"Study {study.study_name!r} has {which}: a data curve trains a complete trial's "
-            "settings on parts of the data."
-        )
-    return trial
 
 
 def curve_spec(

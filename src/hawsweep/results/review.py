@@ -20,7 +20,7 @@ from hawsweep.files import read_json_lines, replace_text
 from hawsweep.layout import REVIEW_FILE
 from hawsweep.results.translations import Translation, Translations, translations
 from hawsweep.scoring.intervals import Interval, share_interval
-from hawsweep.study.confirm import winner
+from hawsweep.study.confirm import chosen_trial
 from hawsweep.study.place import Place
 from hawsweep.text import counted
 
@@ -292,9 +292,7 @@ class ReviewSession:
 
 
 def _translations(study: optuna.Study, place: Place) -> Translations:
-    best = winner(study)
-    if best is None:
-        raise ScoringError(f"Study {study.study_name!r} has no complete trial to review yet.")
+    best = chosen_trial(study)
     found = translations(study, place)
     if found is None:
         raise ScoringError(

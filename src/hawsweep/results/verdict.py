@@ -17,7 +17,6 @@ import numpy.typing as npt
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.errors import StudyError
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.results.retention import Retention, retention_of
@@ -27,7 +26,7 @@ from hawsweep.spec.space import MODEL, Choices, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.attributes import ITERS, PLAN, SELF_CHECK
 from hawsweep.study.baselines import base_dir, baselines, prompt_text, score_of
-from hawsweep.study.confirm import best_of_all, winner
+from hawsweep.study.confirm import best_of_all, chosen_trial, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
 from hawsweep.study.trials import read_test
@@ -422,12 +421,7 @@ def recommended_or_best(study: optuna.Study, place: Place) -> tuple[int, bool]:
     Raises:
         StudyError: No trial is complete.
     """
-    if (best := winner(study)) is None:
-        raise StudyError(
-            f"Study {study.study_name!r} has no complete trial yet. Give the number of a trial "
-            "that has an adapter with --trial."
-        )
-    return best.number, trial_to_use(study, place) is not None
+    return chosen_trial(study).number, trial_to_use(study, place) is not None
 
 
 def cost_of(spec: SweepSpec, trial: FrozenTrial) -> Cost | None:

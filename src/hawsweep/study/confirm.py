@@ -14,6 +14,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from hawsweep.errors import StudyError
 from hawsweep.spec.space import Choices
 from hawsweep.spec.sweep import PruningSpec, SamplerSpec, SweepSpec
 from hawsweep.study.attributes import (
@@ -214,6 +215,28 @@ def winner(study: optuna.Study) -> FrozenTrial | None:
     if best is not None and chosen.get("of") == best.number:
         return trial_of(study, chosen["trial"])
     return best
+
+
+def chosen_trial(
+    study: optuna.Study, number: int | None = None, *, is_complete: bool = True
+) -> FrozenTrial:
+    """The trial of a number, else the winner.
+
+    Raises:
+        StudyError: There is none, or it has to be complete and is not.
+    """
+    trial = winner(study) if number is None else trial_of(study, number)
+    if trial is None:
+        raise StudyError(
+            f"Study {study.study_name!r} has no complete trial yet. Go on with hawsweep start, or "
+            "name another trial."
+        )
+    if is_complete and trial.state != TrialState.COMPLETE:
+        raise StudyError(
+            f"Trial {number} of study {study.study_name!r} is {trial.state.name.lower()}. Name a "
+            "complete one."
+        )
+    return trial
 
 
 def best_of_all(study: optuna.Study) -> FrozenTrial | None:
