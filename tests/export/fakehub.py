@@ -89,7 +89,8 @@ class FakeHub:
             return 200, self._commit(repo, body)
         repo = path.removeprefix("/api/models/").removesuffix("/revision/main")
         if repo in self.repos:
-            about = {"id": repo, "sha": "0" * 40, "private": self.private[repo], "siblings": []}
+            there = [{"rfilename": path} for path in self.repos[repo]]
+            about = {"id": repo, "sha": "0" * 40, "private": self.private[repo], "siblings": there}
             return 200, {"modelId": repo, "tags": [], **about}
         return 404, {"error": f"no {path}"}
 
@@ -112,7 +113,7 @@ class FakeHub:
         return {"transfer": "basic", "objects": objects}
 
     def _commit(self, repo, body):
-        files = {}
+        files, repo_files = {}, self.repos[repo]
         for line in body.splitlines():
             entry = json.loads(line)
             value = entry["value"]
@@ -120,6 +121,8 @@ class FakeHub:
                 self.commits.append(value["summary"])
             elif entry["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
+            elif entry["key"] == "deletedFile":
+                del repo_files[value["path"]]
             elif entry["key"] == "lfsFile":
                 content = self.blobs[value["oid"]]
                 assert hashlib.sha256(content).hexdigest() == value["oid"]

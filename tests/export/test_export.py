@@ -1,6 +1,7 @@
 """Exports of a small study: what is written, checked, added and refused."""
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from hawsweep.cli import main
 from hawsweep.errors import ExportError, StudyError
 from hawsweep.export import parts
 from hawsweep.export.folder import MANIFEST, Origin, read_parts
+from hawsweep.export.fuse import copy_tokenizer
 from hawsweep.layout import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.views.terminal.export import export_picture, next_commands
 
@@ -262,10 +264,36 @@ def test_command_says_what_was_written_and_what_comes_next(made):
     converter = "python llama.cpp/convert_hf_to_gguf.py"
     assert again["next"][1:4] == [
         f"mlx_lm.server --model {made.folder}/fused",
-        "mkdir -p ~/.lmstudio/models/hawsweep && "
-        f"cp -R {made.folder}/fused ~/.lmstudio/models/hawsweep/tiny",
+        "mkdir -p ~/.lmstudio/models/hawsweep/tiny && "
+        f"rsync -a --delete {made.folder}/fused/ ~/.lmstudio/models/hawsweep/tiny/",
         f"{converter} {made.folder}/fused --outfile tiny.gguf",
     ]
+
+
+def test_fused_model_has_the_vocabulary_and_the_template_of_its_base(tmp_path):
+    base, target = tmp_path / "base", tmp_path / "fused"
+    base.mkdir()
+    target.mkdir()
+    (target / "tokenizer_config.json").write_text("{}")
+    (base / "tokenizer.model").write_bytes(b"sentencepiece")
+    (base / "chat_template.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    copy_tokenizer(base, target)
+    assert (target / "tokenizer.model").read_bytes() == b"sentencepiece"
+    assert (target / "chat_template.jinja").read_text() == "{{ messages }}"
+    (target / "chat_template.jinja").write_text("its own")
+    copy_tokenizer(base, target)
+    assert (target / "chat_template.jinja").read_text() == "its own"
+
+
+def test_next_commands_name_the_trial_and_the_folder(made, tmp_path):
+    words = ("export", "tiny", "--studies-dir", str(made.studies), "--output", str(tmp_path / "o"))
+    done = CliRunner().invoke(main, [*words, "--trial", "0", "--json"])
+    assert done.exit_code == 0, done.output
+    upload = json.loads(done.stdout)["next"][-1]
+    assert upload == shlex.join(
+        ["hawsweep", "export", "tiny", "--trial", "0", "--upload-repo", "NAME/tiny"]
+        + [f"--studies-dir={made.studies}", f"--output={tmp_path / 'o'}"]
+    )
 
 
 def test_converter_comes_next_only_for_full_weights(made, quantized_dir):

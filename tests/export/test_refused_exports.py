@@ -33,7 +33,9 @@ def test_trial_that_is_not_there_is_refused(study, place):
 
 
 def test_trial_that_was_pruned_is_refused(study, place):
-    assert "Trial 0 of study 'tried' is pruned. Name a complete one." in fault_of(study, place, trial_number=0)
+    assert "Trial 0 of study 'tried' is pruned. Name a complete one." in fault_of(
+        study, place, trial_number=0
+    )
 
 
 @pytest.mark.parametrize("missing", [WEIGHTS_FILE, CONFIG_FILE])

@@ -140,6 +140,23 @@ def test_upload_that_fails_leaves_a_whole_export(made, hub, export):
     assert "adapters.safetensors" in hub.repos["me/haw"]
 
 
+def test_weights_of_an_earlier_upload_are_not_left_beside_new_ones(made, hub, export):
+    export("--upload-repo", "me/haw", "--peft")
+    assert "peft/adapter_model.safetensors" in hub.repos["me/haw"]
+    hub.repos["me/haw"] |= {
+        "model-00001-of-00002.safetensors": b"",
+        "model.safetensors.index.json": b"",
+        "notes.txt": b"",
+    }
+    export("--upload-repo", "me/haw", "--fuse")
+    there = {path for path in hub.repos["me/haw"] if path.endswith((".safetensors", ".txt"))}
+    assert there == {"model.safetensors", "notes.txt", "peft/adapter_model.safetensors"}
+    assert (
+        "model.safetensors.index.json" not in hub.repos["me/haw"]
+        or b"{" in (hub.repos["me/haw"]["model.safetensors.index.json"])
+    )
+
+
 def test_nothing_is_sent_unasked(made, hub, export):
     export()
     assert hub.requests == []

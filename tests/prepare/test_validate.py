@@ -237,6 +237,10 @@ CHANGES = {
         ("lengths", "fault", "max_seq_length 8 leaves nothing to learn from"),
     ),
     "model of the hub": ({"model": GEMMA}, ("model", "warning", "is not here; start downloads")),
+    "model of the hub, of unknown shape": (
+        {"model": "who/knows"},
+        ("memory", "warning", "what fits is not known before the model is here"),
+    ),
     "model of no one": ({"model": "nobody"}, ("model", "fault", "nobody is not here: no bundled")),
     "data of no one": ({"data": "nothing.csv"}, ("data", "fault", "'nothing.csv' was not found")),
     "embedder": (

@@ -1,6 +1,7 @@
 """Runs on parts of the data, and what their curve says."""
 
 import json
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -131,6 +132,24 @@ def test_largest_size_is_predicted_from_the_smaller_ones(study, monkeypatch):
     )
     gained = (3.7239 - np.array(PHRASEBOOK)) / (3.7239 - 0.0543)
     assert [row.share.mean for row in curve.rows] == pytest.approx(gained, abs=0.04)
+
+
+def test_data_that_do_not_help_give_no_share(study, monkeypatch):
+    study.set_user_attr("base", {"val_loss": 1.0})
+    losses = (1.21, 1.14, 1.10, 1.07, 1.05)
+    monkeypatch.setattr(data_curve, "_runs", lambda _: list(runs_of(losses)))
+    with pytest.raises(StudyError, match=r"All 1,854 examples do not surely lower .* \(1\.0000\)"):
+        read_curve(study, "pairs", 0)
+
+
+def test_score_that_can_be_zero_at_best_has_a_curve(study, monkeypatch):
+    study.set_user_attr("base", {"val_loss": 3.7239})
+    study.set_user_attr("self_check", {"ceiling": 0.0})
+    runs = list(runs_of(PHRASEBOOK))
+    for _, each in runs:
+        each.values = [min(0.0, each.value - 1 + 0.0543 / 4)]
+    monkeypatch.setattr(data_curve, "_runs", lambda _: runs)
+    assert math.isfinite(read_curve(study, "pairs", 0).score_gain.mean)
 
 
 def test_losses_that_follow_no_curve_are_not_given_one(study, monkeypatch):

@@ -107,6 +107,27 @@ def test_judged_trial_may_be_another_than_the_best_by_now():
     assert found.baselines[0].on_test
 
 
+def test_winner_without_answers_here_has_no_verdict():
+    trials = [scored("trial 1", 0.6, seed=1), scored("trial 2", 0.8, seed=2)]
+    assert judge(trials, [scored("base", 0.5, seed=3)], winner="trial 7") is None
+
+
+def test_winner_by_new_seeds_may_score_lower_on_these_prompts():
+    trials = [scored("trial 3", 0.74, seed=1), scored("trial 7", 0.80, seed=2)]
+    found = judge(trials, [scored("base", 0.5, seed=3)], winner="trial 3")
+    said = (
+        "trial 3 is best by new seeds, not by these prompts: trial 7, which scores higher on them:"
+    )
+    assert found.sentences[1].startswith(f"{said} -0.06")
+
+
+def test_nearly_every_right_answer_is_a_win():
+    for n_wrong in (0, 1, 2, 3):
+        right = np.array([0.0] * n_wrong + [1.0] * (64 - n_wrong))
+        found = judge([Candidate("trial 3", right)], [Candidate("base", np.zeros(64))])
+        assert found.ships, n_wrong
+
+
 class Simulation:
     """A study with known truth: items differ, answers are skewed, settings differ by 0.01 a step,
     and each seed has its luck. In every second study no settings are better than the base.

@@ -78,6 +78,17 @@ def test_differences_on_the_same_items_are_surer_than_of_two_means():
     assert found.high - found.low < 0.1 * (mean_interval(one).high - mean_interval(one).low)
 
 
+@pytest.mark.parametrize("n_wrong", [1, 3])
+def test_differences_of_shares_have_ends_also_where_nearly_all_are_equal(n_wrong):
+    right = np.array([0.0] * n_wrong + [1.0] * (64 - n_wrong))
+    found = difference_interval(right, np.zeros(64))
+    assert 0.8 < found.low < found.mean < found.high <= 1
+    back = difference_interval(np.zeros(64), right)
+    assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
+    far = difference_interval(right * 0.5, np.zeros(64))  # no shares: nothing is known of the ends
+    assert not math.isfinite(far.high - far.low)
+
+
 def test_many_items_are_resampled_in_parts():
     values = normal(5, 20_000)
     found = mean_interval(values)

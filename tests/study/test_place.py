@@ -103,6 +103,8 @@ def test_printed_command_finds_the_same_studies(monkeypatch, variable, option, o
         ("postgresql://me@db/hawsweep", "postgresql://me@db/hawsweep", []),
         ("postgresql://me:s3cret@db/hawsweep", None, []),
         ("postgresql://me@db/old", "grpc://host:8000", ["--storage=grpc://host:8000"]),
+        ("no URL", "grpc://host:8000", ["--storage=grpc://host:8000"]),
+        (None, "postgresql://s3cret@db/s3cret", ["--storage=postgresql://s3cret@db/s3cret"]),
     ],
 )
 def test_printed_command_names_the_database_without_its_password(

@@ -1,6 +1,7 @@
 import json
+from contextlib import nullcontext
 
-from hawsweep.machine.backend import mx
+from hawsweep.machine.backend import mx, nn
 
 import pytest
 import tiny_models
@@ -299,3 +300,24 @@ def test_text_is_replaced_whole(tmp_path):
     replace_text(path, json.dumps("ʻō"))
     assert json.loads(path.read_text(encoding="utf-8")) == "ʻō"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("bits", "is_refused"), [(3, True), (4, False), (6, True), (8, False)])
+def test_dora_of_bits_that_mlx_lm_miscounts_is_refused(bits, is_refused):
+    model = tiny_models.build("llama")
+    nn.quantize(model, group_size=tiny_models.GROUP_SIZE, bits=bits)
+    said = rf"proj has weights of {bits} bits.* Use lora"
+    refused = pytest.raises(ModelError, match=said) if is_refused else nullcontext()
+    with refused, adapted(model, settings(fine_tune_type="dora")):
+        assert mx.isfinite(model(mx.array([[3, 4, 5]]))).all()
+    with adapted(model, settings()):
+        assert mx.isfinite(model(mx.array([[3, 4, 5]]))).all()
+
+
+def test_dora_of_a_quantized_embedding_is_refused():
+    model = tiny_models.build("llama", quantized=True)
+    keys = ["model.embed_tokens", "self_attn.q_proj"]
+    train = settings(fine_tune_type="dora", lora_parameters={"keys": keys})
+    said = "embed_tokens has weights of 4 bits"
+    with pytest.raises(ModelError, match=said), adapted(model, train):
+        pass

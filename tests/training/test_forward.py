@@ -1,7 +1,10 @@
+import importlib
+
 from hawsweep.machine.backend import mx
 
 import pytest
 from mlx.utils import tree_flatten
+from tiny_models import config_of
 from tiny_training import Recorder, assert_same_adapter, run, settings
 
 from hawsweep.data.batches import lengths_of, training_order
@@ -32,6 +35,20 @@ def test_logits_at_places_are_those_of_the_whole(model):
     positions = mx.array([1, 3, 6])
     whole = model(inputs).reshape(8, -1)
     assert mx.allclose(logits_at(model, inputs, positions), whole[positions], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["phi", "stablelm"])
+def test_body_that_needs_a_cache_is_run_without_one(architecture):
+    module = importlib.import_module(f"mlx_lm.models.{architecture}")
+    known = {"use_qkv_bias": True, "partial_rotary_factor": 0.5, "layer_norm_eps": 1e-5}
+    config = {**config_of("llama"), **known, "model_type": architecture}
+    model = module.Model(module.ModelArgs.from_dict(config))
+    inputs, positions = mx.array([[3, 4, 5, 6], [7, 8, 9, 10]]), mx.array([1, 3, 6])
+    whole = model(inputs).reshape(8, -1)
+    with adapted(model, settings(num_layers=1)), (frozen := FrozenBlocks(model, 0)).in_use():
+        states = frozen.states("train", [0, 1], inputs)
+        given = logits_at(model, inputs, positions, frozen.n_blocks, states)
+    assert mx.allclose(given, whole[positions], rtol=1e-4, atol=1e-4)
 
 
 def test_blocks_are_frozen_with_dropout_too(model):

@@ -5,7 +5,9 @@ from hawsweep.machine.backend import mx
 import pytest
 from trial_bench import SETTINGS
 
+from hawsweep.search.distributions import distributions
 from hawsweep.study.optuna_door import storage_of, trial_id
+from hawsweep.study.queue import repeat_trial
 
 EIGHT_TO_16 = {"iters": {"choices": [8, 16]}}
 
@@ -31,3 +33,11 @@ def test_extended_trial_ends_as_if_it_had_had_all_iterations(sweep, at):
     assert [each["iteration"] for each in metrics if each["type"] == "eval"] == [4, 8, 12, 16]
     one, two = (mx.load(str(each / "adapters/adapters.safetensors")) for each in (folder, other))
     assert all(mx.array_equal(one[name], two[name]) for name in one)
+
+
+def test_extended_trial_that_dies_is_repeated_with_its_iterations(sweep):
+    made = sweep(search=EIGHT_TO_16)
+    trial = made.study.ask(distributions(made.spec.search))
+    trial.set_user_attr("iters", 16)
+    repeat_trial(made.study, trial.number)
+    assert made.study.trials[-1].user_attrs["iters"] == 16

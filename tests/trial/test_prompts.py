@@ -8,7 +8,7 @@ from trial_bench import FixedScorer, judged
 from hawsweep.data.records import Record
 from hawsweep.errors import DataError
 from hawsweep.trial.measure_base import measure_base, score_test
-from hawsweep.trial.prompts import Prompt, instructed, pick, untried
+from hawsweep.trial.prompts import Prompt, instructed, pick, room_in, untried
 
 INSTRUCTIONS = ["Say it in English.", "{prompt} In English:"]
 PAIR = {"prompt": "Aloha", "completion": "Hello"}
@@ -32,6 +32,10 @@ class Prefers(FixedScorer):
         return judged([0.7 + 0.01 * n_examples if is_second else 0.4 for _ in records])
 
 
+def always(record):
+    return True
+
+
 def contents(record):
     return [each["content"] for each in record.messages]
 
@@ -49,7 +53,7 @@ def test_instruction_is_a_system_message_or_around_each_question():
 def test_examples_are_instructed_as_the_question_is():
     shown = Record({"prompt": "ʻAe", "completion": "Yes"})
     prompt = Prompt((shown,), 2, INSTRUCTIONS[1])
-    asked = prompt.of(Record(PAIR))
+    asked = prompt.of(Record(PAIR), always)
     assert contents(asked) == ["ʻAe In English:", "Yes", "Aloha In English:", "Hello"]
     assert asked.reference == "Hello"
     assert prompt.about == {"n_examples": 1, "instruction": 2}
@@ -88,12 +92,12 @@ def test_each_prompt_is_tried_on_the_validation_prompts_and_the_best_tested(swee
 
 
 def test_prompts_that_room_makes_alike_are_tried_once(sweep):
-    asked = {"examples": [0, 8, 9], "instructions": INSTRUCTIONS[:1]}
+    asked = {"examples": [0, 18, 19], "instructions": INSTRUCTIONS[:1]}
     prompts = sweep(scoring={"prompt": asked}, train={"max_seq_length": 96}).context.prompts
-    found = [(each.number, len(each.examples)) for each in prompts]
+    found = [(each.number, each.n_examples) for each in prompts]
     assert len(found) < 5
     assert len(set(found)) == len(found)
-    assert max(n for _, n in found) < 8
+    assert max(n for _, n in found) < 18
     assert sweep(scoring={"prompt": {"examples": [0]}}).context.prompts == []
 
 
@@ -111,11 +115,20 @@ def chat(question, answer="Yes", system=None, role="system"):
     return [*first, asked, {"role": "assistant", "content": answer}]
 
 
-def test_question_that_is_too_long_by_itself_takes_no_examples_from_the_others(sweep, tmp_path):
+def test_each_question_has_as_many_examples_as_leave_it_room(sweep, tmp_path):
     train = [chat(f"ʻAe {n}") for n in range(9)]
-    data = written(tmp_path / "a", train=train, valid=[chat("Aloha"), chat("Aloha kakou " * 60)])
-    (prompt,) = sweep(data, train={"max_seq_length": 128}).context.prompts
+    valid = [chat("Aloha"), chat("Aloha kakou " * 8), chat("Aloha kakou " * 60)]
+    made = sweep(written(tmp_path / "a", train=train, valid=valid), train={"max_seq_length": 128})
+    context = made.context
+    (prompt,) = context.prompts
     assert prompt.about == {"n_examples": 4}
+    has_room = room_in(made.spec, context.loaded)
+    shown = [len(prompt.shown(each, has_room)) for each in context.valid_prompts]
+    assert shown[0] == 4
+    assert 0 < shown[1] < 4
+    assert shown[2] == 0
+    (said,) = untried(made.spec, context.loaded, [prompt], context.valid_prompts)
+    assert said.startswith("1 of 3 questions are asked without examples")
 
 
 @pytest.mark.parametrize("role", ["system", "developer"])
@@ -127,23 +140,35 @@ def test_each_system_message_has_its_own_examples(sweep, tmp_path, role):
     (prompt,) = context.prompts
     assert prompt.about == {"n_examples": 4}
     for record, system in zip(context.valid_prompts, systems, strict=True):
-        shown = contents(prompt.of(record))
+        shown = contents(prompt.of(record, always))
         assert shown[1 - (system is None) :][1::2] == [str(system)] * 4 + ["?"]
         assert len(shown) == 10 + (system is not None)
-        asked = contents(Prompt(prompt.examples, 1, INSTRUCTIONS[0]).of(record))
-        assert asked[0] == INSTRUCTIONS[0]
-        assert asked[2::2] == [str(system)] * 4 + ["?"]
+
+
+def test_instruction_that_is_the_system_message_goes_with_any_examples(sweep, tmp_path):
+    train, valid = [chat(f"{n}", system=f"{n}.") for n in range(9)], [chat("Aloha", system="?")]
+    asked = {"examples": 4, "instructions": INSTRUCTIONS}
+    made = sweep(written(tmp_path / "c", train=train, valid=valid), scoring={"prompt": asked})
+    context = made.context
+    assert [each.about for each in context.prompts] == [
+        {"n_examples": 4, "instruction": 1},
+        {"n_examples": 0, "instruction": 2},
+    ]
+    shown = contents(context.prompts[0].of(context.valid_prompts[0], always))
+    assert shown[0] == INSTRUCTIONS[0]
+    assert shown[2::2] == ["Yes"] * 5
+    assert untried(made.spec, context.loaded, context.prompts, context.valid_prompts) == []
 
 
 def test_examples_that_cannot_be_shown_are_said(sweep, tmp_path):
     train, valid = [chat(f"{n}", system=f"{n}.") for n in range(9)], [chat("Aloha", system="?")]
-    made = sweep(written(tmp_path / "c", train=train, valid=valid))
-    assert made.context.prompts == []
-    (said,) = untried(made.spec, [])
-    assert said.startswith("the untuned model is not tried with examples in its prompt: none has")
-    assert untried(made.spec, [Prompt((), 1, "One.")]) == [said]
-    assert untried(made.spec, [Prompt((Record(PAIR),))]) == []
-    assert untried(sweep(scoring={"prompt": {"examples": 0}}).spec, []) == []
+    made = sweep(written(tmp_path / "d", train=train, valid=valid))
+    context = made.context
+    assert context.prompts == []
+    (said,) = untried(made.spec, context.loaded, [], context.valid_prompts)
+    assert said.startswith("1 of 1 questions are asked without examples")
+    none = sweep(scoring={"prompt": {"examples": 0}})
+    assert untried(none.spec, none.context.loaded, [], none.context.valid_prompts) == []
 
 
 def test_longer_question_is_asked_with_the_instruction_chosen():

@@ -91,7 +91,8 @@ def export(
         exported = export_trial(study, place, Request(**asked, target=target), spinner.update)
     from hawsweep.views.terminal.export import export_picture, next_commands, places_picture
 
-    commands = next_commands(exported, exported.example, place.options)
+    output = [] if asked["output"] is None else [f"--output={exported.folder}"]
+    commands = next_commands(exported, exported.example, [*place.options, *output])
     if as_json:
         content = {**asdict(exported), "folder": str(exported.folder), "next": commands}
         print_json(content)

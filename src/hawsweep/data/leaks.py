@@ -61,16 +61,14 @@ def find_leaks(splits: Splits) -> list[Leak]:
     names = ("train", "valid", "test")
     texts = {name: _texts(records) for name in names if (records := getattr(splits, name))}
     usual = texts["train"]["source"]
-
-    def cut(split: str, part: str) -> list[str]:
-        own = texts[split][part]
-        return cut_sources(own, usual) if part == "source" else own
-
+    cut = {
+        name: {**each, "source": cut_sources(each["source"], usual)} for name, each in texts.items()
+    }
     compared = (
         _compare(
             part,
-            (later, texts[later][part], cut(later, part)),
-            (earlier, texts[earlier][part], cut(earlier, part)),
+            (later, texts[later][part], cut[later][part]),
+            (earlier, texts[earlier][part], cut[earlier][part]),
         )
         for earlier, later in combinations(texts, 2)
         for part in ("source", "reference")
@@ -105,7 +103,7 @@ def _texts(records: Iterable[Record]) -> dict[str, list[str]]:
 
 def _compare(part: str, split: _Texts, other: _Texts) -> Leak | None:
     name, texts, cut = split
-    known, known_cut = KnownTexts(other[1]), KnownTexts(other[2])
+    known, known_cut = KnownTexts(other[1]), KnownTexts(other[2][:_MOST_COMPARED])
     identical = [known.identical(text) is not None for text in texts]
     near = [
         not same and known_cut.near(text) is not None

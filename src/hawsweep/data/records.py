@@ -156,10 +156,10 @@ class Records(Sequence[Record]):
         return Records(self._files, self._places[np.asarray(indices, np.int64)])
 
     def order_in_files(self) -> npt.NDArray[np.intp]:
-        """The rank of each record by file and line, ``[records]``: a file that is split here is
+        """The rank of each record in its files, ``[records]``: a file that is split here is
         shuffled.
         """
-        return np.argsort(np.lexsort((self._places["line"], self._places["file"])))
+        return np.argsort(np.lexsort((self._places["position"], self._places["file"])))
 
     @cached_property
     def fingerprint(self) -> str:

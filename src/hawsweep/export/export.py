@@ -1,5 +1,6 @@
 """Exports of a trial: its adapter, the fused model, files for Ollama and PEFT; each is checked."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def export_trial(
     source = adapter_dir(study, place, trial.number, asked.checkpoint)
     digest = digest_of(source / WEIGHTS_FILE)
     origin = Origin(study.study_name, trial.number, asked.checkpoint, digest)
-    folder = asked.output or place.study_dir(study.study_name) / "export"
+    own = place.study_dir(study.study_name) / "export"
+    folder = own if asked.output is None else Path(os.path.abspath(asked.output))
     there = read_parts(folder, origin, force=asked.force, is_own=asked.output is None)
     spec = spec_of(study, trial, place)
     base = resolve.resolve_model(spec.model, progress)
@@ -117,8 +119,9 @@ def export_trial(
                 "unchanged. Make room, or choose another folder with --output."
             ) from fault
     parts = (*there.values(), *maker.new.values())
-    # mlx-lm knows no bundled names and takes no revision.
+    # mlx-lm knows no bundled names and takes no revision, and a quoted ~ is no home.
     is_plain = spec.model not in resolve.BUNDLED and split_revision(spec.model)[1] is None
+    is_plain &= not spec.model.startswith("~")
     return Exported(
         folder=folder,
         study=study.study_name,

@@ -13,6 +13,7 @@ from hawsweep.errors import ExportError
 from hawsweep.export.fidelity import Check
 from hawsweep.files import read_regular, replace_text
 from hawsweep.machine.children import child_command, child_environment
+from hawsweep.models.check_files import TEMPLATE_BYTES
 from hawsweep.models.config_file import CONFIG_BYTES, read_config
 from hawsweep.models.load import load_template
 from hawsweep.text import SayProgress
@@ -102,3 +103,18 @@ def run_fuse(
     if done.returncode != 0:
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise ExportError(f"mlx_lm.fuse failed with exit code {done.returncode}: {last}")
+    copy_tokenizer(base, target)
+
+
+def copy_tokenizer(base: Path, target: Path) -> None:
+    """Give a fused model what mlx-lm leaves out: the vocabulary that Ollama and llama.cpp read of a
+    model with sentencepiece, and the template of older checkpoints, from where all read it.
+    """
+    if (vocabulary := base / "tokenizer.model").is_file():
+        shutil.copyfile(vocabulary, target / vocabulary.name)
+    old, new = base / "chat_template.json", target / "chat_template.jinja"
+    if old.is_file() and not new.exists():
+        config = json.loads((target / "tokenizer_config.json").read_text(encoding="utf-8"))
+        if "chat_template" not in config:
+            content = json.loads(read_regular(old, TEMPLATE_BYTES))
+            replace_text(new, str(content["chat_template"]))

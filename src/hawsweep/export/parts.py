@@ -178,6 +178,9 @@ class Maker:
             for path in sorted(root.rglob("*"))
             if path.is_file() and path != root / CARD
         ]
+        if "peft" in by_name:
+            peft = filter(Path.is_file, sorted((folder / by_name["peft"].path).rglob("*")))
+            files += [(path.relative_to(folder).as_posix(), path) for path in peft]
         if has_modelfile:
             modelfile = (folder / MODELFILE).read_text(encoding="utf-8")
             # The top of the repository has the files of the local folder `fused`.

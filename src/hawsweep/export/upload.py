@@ -1,11 +1,16 @@
 """Uploads to the Hugging Face hub, only with --upload-repo. No other module uploads files."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hawsweep.errors import ExportError
 from hawsweep.text import SayProgress
+
+# What would be loaded beside the files of a later upload.
+_LOADED = re.compile(r"(model|adapter).*\.safetensors(\.index\.json)?|Modelfile")
 
 
 @dataclass(frozen=True)
@@ -64,16 +69,24 @@ def upload(
         ExportError: The repository cannot be made or written; or it is public although a private
             one was asked for. Then nothing was sent.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(token=target.token)
     progress(f"uploading to {target.repo}")
     try:
         # None: public, unless the organization's default is private.
         api.create_repo(target.repo, private=target.private or None, exist_ok=True)
-        is_public = target.private and not api.repo_info(target.repo).private
+        known = api.model_info(target.repo)
+        is_public = target.private and not known.private
         if not is_public:
-            operations = [CommitOperationAdd(path, content) for path, content in files]
+            new = {path for path, _ in files}
+            there = [each.rfilename for each in known.siblings or ()]
+            operations: list[Any] = [CommitOperationAdd(path, content) for path, content in files]
+            operations += [
+                CommitOperationDelete(path)
+                for path in there
+                if path not in new and _LOADED.fullmatch(path)
+            ]
             api.create_commit(target.repo, operations, commit_message=message)
     except Exception as fault:  # as in check_target
         raise ExportError(

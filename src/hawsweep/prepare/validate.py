@@ -16,6 +16,7 @@ from hawsweep.models import resolve
 from hawsweep.models.check_files import check_files
 from hawsweep.models.config_file import read_config
 from hawsweep.models.hub import cache_path, is_repository
+from hawsweep.models.known_configs import find_known
 from hawsweep.planning.check_settings import (
     check_batch_size,
     check_model,
@@ -106,6 +107,10 @@ def _of_model(
     found = [*of_data, *of_model]
     if worst(of_model) == "fault":
         return found  # without files, its memory cannot be checked
+    if path is None and find_known(spec.model) is None:
+        text = "what fits is not known before the model is here"
+        remedy = "Start measures it first. To know it now, download the model and validate again."
+        return [*found, Finding("memory", "warning", text, remedy)]
     return found + _caught("memory", lambda: _plan(spec, place, view, plans))
 
 

@@ -322,10 +322,10 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
         raise StudyError(
             f"The losses of {len(sizes)} sizes follow no curve that falls and levels off: the "
             f"nearest is {losses.misfit:.0%} away from them. `hawsweep status {study.study_name}` "
-            "shows them; more seeds may tell."
+            "shows them."
         )
     # What is missing to the right answers falls like a loss.
-    missing = [max(ceiling - (each.value or 0.0), 1e-3 * ceiling) for _, each in runs]
+    missing = [max(ceiling - (each.value or 0.0), 1e-3 * (abs(ceiling) or 1.0)) for _, each in runs]
     scores = PowerLaw(
         [_seen(size, each, train) for size, each in runs], missing, most_noise=_SCORE_NOISE
     )
@@ -335,6 +335,13 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
         seen[size] = max(seen[size], _seen(size, each, train))
     most = seen[sizes[-1]]
     more = int(float(f"{most / 2:.2g}")) if most >= _ALL * sizes[-1] else 0
+
+    if np.quantile(losses.at(most), (1 + LEVEL) / 2) >= base_loss:
+        raise StudyError(
+            f"All {sizes[-1]:,} examples do not surely lower the untuned model's validation loss "
+            f"({base_loss:.4f}), so that parts of them give no share of it. `hawsweep status "
+            f"{study.study_name}` shows the runs."
+        )
 
     def row(size: int) -> SizeRow:
         of_it = [each for at, each in runs if at == size]

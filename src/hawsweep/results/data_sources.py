@@ -10,7 +10,6 @@ import optuna
 from hawsweep.data.load import count_by_source
 from hawsweep.errors import StudyError
 from hawsweep.results.data_curve import (
-    FEWEST_SIZES,
     DataCurve,
     Source,
     loss_curve,
@@ -152,7 +151,10 @@ def read_sources(
         # Of more, the rest is more than the largest; what no run sees adds to nothing.
         if len(data) == 2 and is_whole and curve.more:
             beside = worth(runs[largest], lowest_losses(whole), counts[largest], less=curve.n_seen)
-        of_it = read_curve(runs[at], name, trial) if _n_sizes(runs[at]) >= FEWEST_SIZES else None
+        try:
+            of_it = read_curve(runs[at], name, trial)
+        except StudyError:  # too few sizes, or none that make a curve
+            of_it = None
         found.append(SourceWorth(data[at].path, counts[at], of_it, alone, beside))
     return DataSources(name, trial, tuple(found))
 

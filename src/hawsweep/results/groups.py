@@ -10,7 +10,7 @@ import optuna
 
 from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
-from hawsweep.scoring.intervals import Interval, difference_interval
+from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
 from hawsweep.study.baselines import base_dir_of, score_of
 from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
@@ -66,13 +66,15 @@ def by_group(
                 pairs[one["group"]].append((score_of(one), score_of(other)))
     few = [group for group, scores in pairs.items() if len(scores) < FEWEST_PROMPTS]
     others = [each for group in few for each in pairs.pop(group)]
-    rows = sorted((_row(*each) for each in pairs.items()), key=lambda row: row.gain.mean)
+    # One of many is far off by chance.
+    level = 1 - (1 - LEVEL) / max(1, len(pairs) + bool(others))
+    rows = sorted((_row(*each, level) for each in pairs.items()), key=lambda row: row.gain.mean)
     if others:
-        rows.append(_row(f"others ({counted(len(few), 'group')})", others))
+        rows.append(_row(f"others ({counted(len(few), 'group')})", others, level))
     return rows
 
 
-def _row(group: str, scores: Sequence[tuple[float, float]]) -> GroupRow:
+def _row(group: str, scores: Sequence[tuple[float, float]], level: float) -> GroupRow:
     first, second = np.array(scores).T
-    gain = difference_interval(second, first)
+    gain = difference_interval(second, first, level=level)
     return GroupRow(group, len(scores), float(first.mean()), float(second.mean()), gain)

@@ -43,7 +43,7 @@ class Insight:
     Attributes:
         n_trials: Complete trials, which alone have a score.
         importance: Each parameter's share by PED-ANOVA (Watanabe, Bansal and Hutter 2023), largest
-            first; empty for fewer than ``FEWEST_TRIALS`` trials.
+            first; empty for fewer than ``FEWEST_TRIALS`` trials, or equal scores.
         marginals: Each parameter's parts.
         agreement: Spearman's correlation of minus validation loss with score; None for fewer than
             three trials.
@@ -60,9 +60,10 @@ def find_insight(study: optuna.Study) -> Insight:
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     names = _varied(trials)
     shares: Mapping[str, float] = {}
-    if len(trials) >= FEWEST_TRIALS and names:
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=names)
+    if len(trials) >= FEWEST_TRIALS and names and len({trial.value for trial in trials}) > 1:
+        shares = optuna.importance.get_param_importances(
+            study, evaluator=evaluator_of(len(trials)), params=names
+        )
     losses = [trial for trial in trials if VAL_LOSS in trial.user_attrs]
     return Insight(
         len(trials),
@@ -72,6 +73,12 @@ def find_insight(study: optuna.Study) -> Insight:
             [-_comparable_loss(trial) for trial in losses], [_score(t) for t in losses]
         ),
     )
+
+
+def evaluator_of(n_trials: int) -> optuna.importance.PedAnovaImportanceEvaluator:
+    """PED-ANOVA by the best tenth of so many trials, and at least five."""
+    best = min(0.5, max(0.1, 5 / n_trials))
+    return optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
 
 
 def _comparable_loss(trial: FrozenTrial) -> float:

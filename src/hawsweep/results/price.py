@@ -55,7 +55,8 @@ def prices(rows: Sequence[TrialRow]) -> list[PriceRow]:
     bases = {
         row.settings.get(MODEL): row.score
         for row in rows
-        if row.state == "base" and row.label.startswith("base")  # no examples in its prompt
+        # Neither examples nor an instruction in its prompt.
+        if row.state == "base" and row.label.startswith("base") and "instruction" not in row.label
     }
     found: list[PriceRow] = []
     complete = [row for row in rows if row.state == "complete" and row.score is not None]

@@ -156,7 +156,8 @@ def judge(
     preferred: str = "",
     retention: Retention | None = None,
 ) -> Verdict | None:
-    """Compare the best trial with the baselines and with the other trials; None without a trial.
+    """Compare the best trial with the baselines and with the other trials; None without a trial, or
+    without the winner's answers.
 
     Args:
         winner: The label of the trial to judge; by default the one that is best on the validation
@@ -167,10 +168,10 @@ def judge(
         quality: Sentences on how many of the winner's answers are right.
         preferred: The label of the best trial, if the winner is preferred as it takes less.
     """
-    if not trials:
-        return None
     ranked = sorted(trials, key=lambda each: -each.mean)
-    best = next((each for each in ranked if each.label == winner), ranked[0])
+    best = next((each for each in ranked if winner in (None, each.label)), None)
+    if best is None:
+        return None
     others = [each for each in ranked if each is not best]
     n_trials = max(len(trials), n_chosen_from or 0)
     against = tuple(_against_baseline(best, each, n_trials) for each in _to_beat(best, baselines))
@@ -258,11 +259,10 @@ def _sentences(
             text += f"; {verdict.cheaper} takes less: {less}"
         said.append(f"{text}.")
     elif verdict.runner_up is not None:
-        gain = verdict.runner_up.gain
-        said.append(
-            f"{verdict.winner} is better than {verdict.runner_up.label}, the next one: "
-            f"{gain_text(gain)}."
-        )
+        gain, other = verdict.runner_up.gain, verdict.runner_up.label
+        told = "is better than" if gain.low > 0 else "is best by new seeds, not by these prompts:"
+        kind = "the next one" if gain.low > 0 else "which scores higher on them"
+        said.append(f"{verdict.winner} {told} {other}, {kind}: {gain_text(gain)}.")
     return [*said, *_by_model(verdict, model)]
 
 
@@ -271,6 +271,7 @@ def _by_model(verdict: Verdict, model: str) -> Iterator[str]:
     names = short_names([model, *(each.model for each in verdict.models)])
     for each in verdict.models:
         told = "is better than" if each.gain.low > 0 else "is not told apart from"
+        told = "is worse than" if each.gain.high < 0 else told
         yield (
             f"{names[model]} {told} {names[each.model]}: {gain_text(each.gain)} over its best, "
             f"{each.label}."
@@ -336,7 +337,7 @@ def gain_text(gain: Interval) -> str:
         ends = f"at least {gain.low:.{digits}f}" if math.isfinite(gain.low) else "not known"
     elif math.isinf(gain.low):
         ends = f"at most {gain.high:.{digits}f}"
-    return f"{gain.mean:+.{digits}f} ({100 * gain.level:.3g} % {ends})"
+    return f"{gain.mean:+.{digits}f} ({100 * gain.level:.5g} % {ends})"
 
 
 # The most trials that a verdict compares: thousands would take minutes.

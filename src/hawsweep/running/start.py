@@ -313,7 +313,8 @@ def _run_study(
     study, is_new = create_study(
         storage, place, name, spec, prints, accept_versions=accept_versions
     )
-    join = place.command("worker", name) + (" --storage ..." if place.storage_url else "")
+    hidden = place.storage_url and not place.storage_options
+    join = place.command("worker", name) + (" --storage ..." if hidden else "")
     with leading(load_study(storage, name), join, _preparing(listen)) as lead:
         if is_new:
             configs = {model: read_config(path) for model, path in models.items()}

@@ -192,7 +192,12 @@ class Worker:
             warnings=[
                 *self.context.loaded.template.repairs,
                 *train.warnings,
-                *untried(self.spec, self.context.prompts),
+                *untried(
+                    self.spec,
+                    self.context.loaded,
+                    self.context.prompts,
+                    self.context.valid_prompts,
+                ),
             ],
         )
 

@@ -88,8 +88,18 @@ def mean_interval(
 
 
 def difference_interval(one: Values, other: Values, *, level: float = LEVEL) -> Interval:
-    """The interval of the mean difference of ``one`` and ``other`` on the same items."""
-    return mean_interval(np.subtract(one, other), level=level)
+    """The interval of the mean difference of ``one`` and ``other`` on the same items.
+
+    Of scores that are all 0 or 1 an end that resamples do not give is Wilson's.
+    """
+    found = mean_interval(np.subtract(one, other), level=level)
+    n, is_share = len(one), bool(np.isin([*one, *other], (0, 1)).all())
+    if n < _FEWEST or not is_share or math.isfinite(found.high - found.low):
+        return found
+    share = share_interval(n * (found.mean + 1) / 2, n, level=level)
+    low = found.low if math.isfinite(found.low) else 2 * share.low - 1
+    high = found.high if math.isfinite(found.high) else 2 * share.high - 1
+    return Interval(found.mean, max(low, -1.0), min(high, 1.0), level)
 
 
 def share_interval(n_found: float, n_items: int, *, level: float = LEVEL) -> Interval:

@@ -76,7 +76,8 @@ def without_password(url: str) -> str:
 
     p = parse_storage_url(url)
     shown = URL.create(p.drivername, p.username, None, p.host, p.port, p.database, p.query)
-    return without_secrets(shown.render_as_string(), url)
+    text = shown.render_as_string()
+    return without_secrets(text, text)  # of the query: the user's name may be the password too
 
 
 def without_secrets(text: str, url: str) -> str:

@@ -72,10 +72,16 @@ class Place:
         """The options with which a command finds studies here; mostly none. A password is not in
         them: it is looked up again.
         """
-        url = self.storage_url and without_password(self.storage_url)
+        return [*self.folder_options, *self.storage_options]
+
+    @property
+    def storage_options(self) -> list[str]:
+        """The option with which a command finds the database."""
         usual = os.environ.get(STORAGE_VARIABLE)
-        is_known = not url or (usual and without_password(usual) == url)
-        return self.folder_options + ([] if is_known else [f"--storage={url}"])
+        if self.storage_url is None or usual == self.storage_url:
+            return []
+        url = without_password(self.storage_url)
+        return [] if usual == url else [f"--storage={url}"]
 
     def command(self, *words: str) -> str:
         """A command of hawsweep on the studies here, for a shell."""

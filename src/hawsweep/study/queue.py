@@ -23,6 +23,7 @@ from hawsweep.study.attributes import (
     FAULT,
     INFEASIBLE,
     INTERRUPTED,
+    ITERS,
     MEMORY_CONSTRAINT,
     MEMORY_FACTOR,
     PLAN,
@@ -54,7 +55,7 @@ _TIGHTENED = 1.15
 # How far from a step a value may be, in steps.
 _ON_STEP = 1e-6
 # Attributes that change a trial beside its settings, so its retry has them too.
-_CARRIED = (CONFIRMS, SEED, RETRIED_AFTER, BELOW_BYTES, STOPPED)
+_CARRIED = (CONFIRMS, SEED, ITERS, RETRIED_AFTER, BELOW_BYTES, STOPPED)
 
 
 @dataclass(frozen=True)

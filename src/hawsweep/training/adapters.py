@@ -168,8 +168,25 @@ def _put_adapted(model: Any, train: TrainSpec, n_blocks: int) -> None:
             f"{named} match no layer of the model. Name them as they are inside a block, such as "
             "self_attn.q_proj."
         )
+    if use_dora:
+        _check_dora(model)
     _check_rank(model, lora)
     put_dropout(model, lora.dropout)
+
+
+def _check_dora(model: Any) -> None:
+    """Refuse what mlx-lm's DoRA makes of weights with bits that do not divide 32, and of quantized
+    embeddings.
+    """
+    for name, module in model.named_modules():
+        inner = module.get("linear", module.get("embedding")) if "lora_a" in module else None
+        bits = getattr(inner, "bits", None)
+        if bits and (32 % bits or isinstance(inner, nn.QuantizedEmbedding)):
+            raise ModelError(
+                f"train.fine_tune_type is dora, but {name} has weights of {bits} bits, of which "
+                "mlx-lm's DoRA cannot be made. Use lora, or a model in 4 or 8 bits without "
+                "embeddings in train.lora_parameters.keys."
+            )
 
 
 def _check_rank(model: Any, lora: LoraParameters) -> None:

@@ -1,10 +1,10 @@
 """Runs a model in parts: the frozen blocks once, the trained blocks, and the head for counted
 tokens.
 
-Every model of mlx-lm has a body (``model.model``: embeddings, blocks, norm) that gives hidden
-states, and itself makes logits of them (tied or not, soft-capped, scaled). The parts here run the
-model's own code with a block or the body replaced by something that gives back what was computed
-before.
+Nearly every model of mlx-lm has a body (``model.model``: embeddings, blocks, norm) that gives
+hidden states, and itself makes logits of them (tied or not, soft-capped, scaled). The parts here
+run the model's own code with a block or the body replaced by something that gives back what was
+computed before.
 """
 
 import copy
@@ -19,7 +19,7 @@ def body_holder(model: Any) -> Any:
     """The module whose ``model`` is the body: the model or its language part; None without one."""
     holder = getattr(model, "language_model", model)
     body = getattr(holder, "model", None)
-    return holder if body is not None and hasattr(body, "layers") else None
+    return holder if callable(body) and hasattr(body, "layers") else None
 
 
 def hidden_at(
@@ -29,7 +29,7 @@ def hidden_at(
     ``logits_at``. Only for a model with a body.
     """
     body = body_holder(model).model
-    hidden = (body if n_blocks == 0 else _resumed(body, n_blocks, states))(inputs)
+    hidden = (body if n_blocks == 0 else _resumed(body, n_blocks, states))(inputs, cache=None)
     return hidden.reshape(-1, hidden.shape[-1])[positions]
 
 
@@ -167,8 +167,9 @@ class FrozenBlocks:
         was_training = self._model.training
         self._model.eval()  # dropout has no keys outside of a training step
         try:
-            whole = holder.model(inputs)
-            parts = _resumed(holder.model, n_blocks, _below(holder.model, n_blocks, inputs))(inputs)
+            whole = holder.model(inputs, cache=None)
+            resumed = _resumed(holder.model, n_blocks, _below(holder.model, n_blocks, inputs))
+            parts = resumed(inputs, cache=None)
         except (TypeError, ValueError, AttributeError, IndexError):
             return False  # blocks of another shape than assumed here
         finally:
@@ -183,7 +184,7 @@ def _below(body: Any, n_blocks: int, inputs: Any) -> Any:
     probe = _StandIn(body.layers[n_blocks], seen=seen)
     rest = [_StandIn(block) for block in body.layers[n_blocks + 1 :]]
     view["layers"] = [*body.layers[:n_blocks], probe, *rest]
-    view(inputs)
+    view(inputs, cache=None)
     return seen[0]
 
 

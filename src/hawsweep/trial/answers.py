@@ -22,7 +22,7 @@ from hawsweep.study.trials import adapter_dir, trial_of
 from hawsweep.text import SayProgress
 from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.trial.adapted_model import load_model_of
-from hawsweep.trial.prompts import choose_prompts, pick
+from hawsweep.trial.prompts import Prompt, choose_prompts, pick, room_in
 
 
 class SideBySide:
@@ -115,7 +115,8 @@ class SideBySide:
         untuned = {"base": record}
         if "few_shot" in self.labels:
             prompts = choose_prompts(self._spec, self._loaded, self._splits, [record])
-            untuned["few_shot"] = pick(prompts, self._chosen).of(record) if prompts else record
+            prompt = pick(prompts, self._chosen) if prompts else Prompt()
+            untuned["few_shot"] = prompt.of(record, room_in(self._spec, self._loaded))
         for system, asked in untuned.items():
             for answer in stream_answer(self._loaded, asked, scoring):
                 yield system, answer

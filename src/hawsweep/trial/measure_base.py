@@ -31,7 +31,7 @@ from hawsweep.study.attributes import (
 from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.training.evaluation import Evaluation
 from hawsweep.trial.context import TrialContext
-from hawsweep.trial.prompts import Prompt, pick
+from hawsweep.trial.prompts import Prompt, pick, room_in
 
 
 def measure_base(context: TrialContext, folder: Path, leaks: Sequence[Leak] = ()) -> dict[str, Any]:
@@ -92,7 +92,8 @@ def _try_prompts(context: TrialContext) -> tuple[Prompt, Score, dict[str, Any]]:
 
 def score_prompt(context: TrialContext, prompt: Prompt, records: Sequence[Record]) -> Score:
     """The model's scored answers with one of its prompts."""
-    return context.score([prompt.of(record) for record in records])
+    has_room = room_in(context.spec, context.loaded)
+    return context.score([prompt.of(record, has_room) for record in records])
 
 
 def score_test(

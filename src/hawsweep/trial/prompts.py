@@ -1,7 +1,7 @@
 """The prompts of an untuned model: an instruction, and examples before the question."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -14,13 +14,16 @@ from hawsweep.models.load import LoadedModel
 from hawsweep.spec.scoring import QUESTION
 from hawsweep.spec.sweep import SweepSpec
 
+# Whether a question leaves room for an answer.
+HasRoom = Callable[[Record], bool]
+
 
 @dataclass(frozen=True)
 class Prompt:
     """One of the prompts.
 
     Attributes:
-        examples: Training records shown before the question, those with its system message; maybe
+        examples: Training records shown before the question, of each system message as many; maybe
             none.
         number: Of its instruction, from 1; 0 for the data's own prompt.
         instruction: Its text; empty for the data's own.
@@ -39,13 +42,37 @@ class Prompt:
     @property
     def n_examples(self) -> int:
         """The most that a question is asked with."""
-        return max(Counter(map(system_of, self.examples)).values(), default=0)
+        return max(Counter(map(self.system_of, self.examples)).values(), default=0)
 
-    def of(self, record: Record) -> Record:
+    def system_of(self, record: Record) -> str | None:
+        """The system message that a record is asked with, where it is the data's."""
+        return None if _is_system(self.instruction) else system_of(record)
+
+    def shown(self, record: Record, has_room: HasRoom) -> list[Record]:
+        """The examples before a question: those with its system message, as many as leave room."""
+        system = self.system_of(record)
+        alike = [each for each in self.examples if self.system_of(each) == system]
+        while alike and not has_room(self._asked(record, alike)):
+            alike.pop()
+        return alike
+
+    def of(self, record: Record, has_room: HasRoom) -> Record:
         """A record whose question is asked with this prompt."""
-        alike = [each for each in self.examples if system_of(each) == system_of(record)]
-        shown = [instructed(each, self.instruction) for each in alike]
+        return self._asked(record, self.shown(record, has_room))
+
+    def _asked(self, record: Record, examples: Sequence[Record]) -> Record:
+        shown = [instructed(each, self.instruction) for each in examples]
         return with_examples(instructed(record, self.instruction), shown)
+
+
+def room_in(spec: SweepSpec, loaded: LoadedModel) -> HasRoom:
+    """Whether a question is within ``max_seq_length``."""
+    longest = spec.train.max_seq_length
+    return lambda record: len(encode_prompt(record, loaded.template)) <= longest
+
+
+def _is_system(instruction: str) -> bool:
+    return bool(instruction) and QUESTION not in instruction
 
 
 def instructed(record: Record, instruction: str) -> Record:
@@ -53,7 +80,7 @@ def instructed(record: Record, instruction: str) -> Record:
     messages = record.messages
     if not instruction or messages is None:
         return record
-    if QUESTION in instruction:
+    if not _is_system(instruction):
         changed = [
             {**each, "content": instruction.replace(QUESTION, each["content"])}
             if each["role"] == "user"
@@ -68,11 +95,8 @@ def instructed(record: Record, instruction: str) -> Record:
 def choose_prompts(
     spec: SweepSpec, loaded: LoadedModel, splits: Splits, records: Sequence[Record]
 ) -> list[Prompt]:
-    """The different prompts that the sweep asks for, beside the data's own without examples.
-
-    Each has as many examples as keep the longest of ``records`` within ``max_seq_length``; one that
-    is longer by itself does not count. Where records differ in their system message, so do their
-    examples.
+    """The different prompts that the sweep asks for, beside the data's own without examples; with
+    no more examples than one of ``records`` has room for.
 
     Raises:
         DataError: The chat template has no place for an instruction.
@@ -80,57 +104,46 @@ def choose_prompts(
     asked = spec.scoring.prompt
     if not asked.n_tried:
         return []
-    longest = _longest_by_system(spec, loaded, records)
+    has_room, by_system = room_in(spec, loaded), _by_system(splits.train, records)
     found: dict[tuple[int, int], Prompt] = {}
     for number, text in enumerate(("", *asked.instructions)):
         _check_instruction(number, text, loaded)
         for n in asked.examples:
-            shown = [_examples(splits.train, each, n, spec.seed) for each in longest]
-            prompt = Prompt(tuple(chain.from_iterable(shown)), number, text)
-            while prompt.examples and any(
-                _length(prompt.of(each), loaded) > spec.train.max_seq_length
-                for each in longest.values()
-            ):
-                shown = [each[: prompt.n_examples - 1] for each in shown]
-                prompt = replace(prompt, examples=tuple(chain.from_iterable(shown)))
-            if prompt.examples or number:
-                found.setdefault((number, prompt.n_examples), prompt)
+            pools = [splits.train] if _is_system(text) else by_system
+            shown = [tuple(filter(is_example, choose_subset(each, n, spec.seed))) for each in pools]
+            prompt = Prompt(tuple(chain(*shown)), number, text)
+            most = max(len(prompt.shown(each, has_room)) for each in records)
+            prompt = replace(prompt, examples=tuple(chain(*(each[:most] for each in shown))))
+            if most or number:
+                found.setdefault((number, most), prompt)
     return list(found.values())
 
 
-def untried(spec: SweepSpec, prompts: Sequence[Prompt]) -> list[str]:
-    """That no example is shown though some are asked for, in a sentence."""
-    if not max(spec.scoring.prompt.examples) or any(each.examples for each in prompts):
+def untried(
+    spec: SweepSpec, loaded: LoadedModel, prompts: Sequence[Prompt], records: Sequence[Record]
+) -> list[str]:
+    """How many questions are asked without examples though some are asked for, in a sentence."""
+    if not max(spec.scoring.prompt.examples):
+        return []
+    most = max(prompts, key=lambda each: each.n_examples, default=Prompt())
+    has_room = room_in(spec, loaded)
+    n_without = sum(not most.shown(each, has_room) for each in records)
+    if not n_without:
         return []
     return [
-        "the untuned model is not tried with examples in its prompt: none has the questions' "
-        "system message and leaves them room within train.max_seq_length"
+        f"{n_without} of {len(records)} questions are asked without examples in the untuned "
+        "model's prompt: no training record without tools has their system message and leaves "
+        "them room within train.max_seq_length"
     ]
 
 
-def _longest_by_system(
-    spec: SweepSpec, loaded: LoadedModel, records: Sequence[Record]
-) -> dict[str | None, Record]:
-    """The record with the longest prompt within ``max_seq_length``, by system message."""
-    found: dict[str | None, tuple[int, Record]] = {}
-    for record in records:
-        length, system = _length(record, loaded), system_of(record)
-        if found.get(system, (0, record))[0] < length <= spec.train.max_seq_length:
-            found[system] = length, record
-    return {system: record for system, (_, record) in found.items()}
-
-
-def _examples(train: Records, system: str | None, n: int, seed: int) -> list[Record]:
-    """At most ``n`` records to show before a question with this system message."""
-    first = choose_subset(train, n, seed)
-    if any(system_of(each) != system for each in first):
-        alike = [i for i, each in enumerate(train) if system_of(each) == system]
-        first = choose_subset(train.take(alike), n, seed)
-    return list(filter(is_example, first))
-
-
-def _length(record: Record, loaded: LoadedModel) -> int:
-    return len(encode_prompt(record, loaded.template))
+def _by_system(train: Records, records: Sequence[Record]) -> list[Records]:
+    """The training records with each of the records' system messages."""
+    places: dict[str | None, list[int]] = {system_of(each): [] for each in records}
+    for at, each in enumerate(train):
+        if (system := system_of(each)) in places:
+            places[system].append(at)
+    return [train.take(each) for each in places.values()]
 
 
 def _check_instruction(number: int, text: str, loaded: LoadedModel) -> None:

@@ -14,7 +14,7 @@ from hawsweep.scoring.score import Score
 from hawsweep.spec.space import apply_settings
 from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.trial.context import TrialContext
-from hawsweep.trial.prompts import Prompt, pick
+from hawsweep.trial.prompts import HasRoom, Prompt, pick, room_in
 
 
 def score_retention(
@@ -47,18 +47,20 @@ def score_retention(
     scores = {"base": context.scorer.compare(records, [own[at].text for at in known])}
     if context.prompts:
         prompt = pick(context.prompts, chosen)
-        scores["few_shot"] = score([_of_any(prompt, each) for each in asked])
+        has_room = room_in(context.spec, context.loaded)
+        scores["few_shot"] = score([_of_any(prompt, each, has_room) for each in asked])
     with adapted(context.loaded.model, apply_settings(context.spec.train, trial.params)):
         load_adapter(context.loaded.model, adapter_dir)
         scores["trial"] = score(asked)
     return scores
 
 
-def _of_any(prompt: Prompt, question: Record) -> Record:
+def _of_any(prompt: Prompt, question: Record, has_room: HasRoom) -> Record:
     """A question asked with a prompt that was made for the data: with the examples' own system
     message, without which they are not shown.
     """
     given, own = split_system(question)
     system = split_system(prompt.examples[0])[0] if prompt.examples else []
     messages = [*(system or given), *own]
-    return prompt.of(replace(question, content={**question.content, "messages": messages}))
+    asked = replace(question, content={**question.content, "messages": messages})
+    return prompt.of(asked, has_room)

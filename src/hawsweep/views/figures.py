@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
 from hawsweep.results.data_curve import known_curve
-from hawsweep.results.importance import FEWEST_TRIALS, find_insight
+from hawsweep.results.importance import FEWEST_TRIALS, evaluator_of, find_insight
 from hawsweep.results.leaderboard import TrialRow, leaderboard
 from hawsweep.results.price import prices
 from hawsweep.study.attributes import SELF_CHECK
@@ -298,7 +298,7 @@ def importance(study: optuna.Study) -> go.Figure:
         return emptied(figure, "No parameter varied.")
     drawn = optuna.visualization.plot_param_importances(
         study,
-        evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
+        evaluator=evaluator_of(insight.n_trials),
         params=list(insight.importance),
     )
     names = names_of(insight.importance)

@@ -70,7 +70,7 @@ def next_commands(exported: "Exported", prompt: str, options: Sequence[str] = ()
     """The next commands: let it answer, serve it, take it to other programs, upload.
 
     Args:
-        options: Of commands that look at the study.
+        options: Of commands that find the study and the export's folder.
     """
     from hawsweep.export.model_card import generate_command
 
@@ -79,6 +79,8 @@ def next_commands(exported: "Exported", prompt: str, options: Sequence[str] = ()
     is_fused = "fused" in by_name
     part = str(folder / by_name["fused" if is_fused else "adapters"].path)
     model, adapter = (part, None) if is_fused else (exported.base, part)
+    again = ["hawsweep", "export", study, "--trial", str(exported.trial_number)]
+    again += [] if exported.checkpoint is None else ["--checkpoint", str(exported.checkpoint)]
     commands = [generate_command(model, adapter, exported.system, prompt)]
     if is_fused:
         commands += [shlex.join(["mlx_lm.server", "--model", model]), _to_lm_studio(model, study)]
@@ -87,22 +89,19 @@ def next_commands(exported: "Exported", prompt: str, options: Sequence[str] = ()
         name = study.lower()
         commands += [f"ollama create {name} -f {path}", f"ollama run {name} {shlex.quote(prompt)}"]
     elif _is_requantized(exported):
-        again = ["hawsweep", "export", study, "--trial", str(exported.trial_number)]
-        again += [] if exported.checkpoint is None else ["--checkpoint", str(exported.checkpoint)]
-        again += ["--peft"] if "peft" in by_name else []  # --force removes what is not asked for
-        commands.append(shlex.join([*again, "--dequantize", "--force", *options]))
+        kept = ["--peft"] * ("peft" in by_name)  # --force removes what is not asked for
+        commands.append(shlex.join([*again, *kept, "--dequantize", "--force", *options]))
     elif is_fused:
         words = ["python", "llama.cpp/convert_hf_to_gguf.py", model]
         commands.append(shlex.join([*words, "--outfile", f"{study}.gguf"]))
     if exported.url is None:
-        upload = ["hawsweep", "export", study, "--upload-repo", f"NAME/{study}", *options]
-        commands.append(shlex.join(upload))
+        commands.append(shlex.join([*again, "--upload-repo", f"NAME/{study}", *options]))
     return commands
 
 
 def _to_lm_studio(model: str, study: str) -> str:
-    models = "~/.lmstudio/models/hawsweep"
-    return f"mkdir -p {models} && cp -R {shlex.quote(model)} {models}/{study}"
+    target = f"~/.lmstudio/models/hawsweep/{study}"
+    return f"mkdir -p {target} && rsync -a --delete {shlex.quote(model)}/ {target}/"
 
 
 def _is_requantized(exported: "Exported") -> bool:

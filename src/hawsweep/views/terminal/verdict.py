@@ -166,7 +166,8 @@ def groups_table(rows: Sequence["GroupRow"], labels: tuple[str, str] = ("base", 
     """Two systems by group, largest loss first."""
     one, other = map(escape, labels)
     table = make_table(
-        f"group | >prompts | >{one} | >{other} | >gain | >95 %", dropped=(one, other, "95 %")
+        f"group | >prompts | >{one} | >{other} | >gain | >joint 95 %",
+        dropped=(one, other, "joint 95 %"),
     )
     for row in rows:
         gain = row.gain
@@ -297,15 +298,15 @@ def insight_table(insight: "Insight") -> Table:
 
 def agreement_lines(insight: "Insight") -> list[str]:
     """How well validation loss predicts the score."""
-    from hawsweep.results.importance import LOW_AGREEMENT
+    from hawsweep.results.importance import FEWEST_TRIALS, LOW_AGREEMENT
 
     if insight.agreement is None:
-        return ["Too few trials to say whether validation loss predicts the score."]
+        return ["Too few trials, or equal ones, to say whether validation loss predicts the score."]
     lines = [
         f"Rank correlation of validation loss (lower is better) with the score: "
         f"{insight.agreement:.2f} over {insight.n_trials} complete trials."
     ]
-    if insight.agreement < LOW_AGREEMENT:
+    if insight.agreement < LOW_AGREEMENT and insight.n_trials >= FEWEST_TRIALS:
         lines.append(
             "[yellow]Validation loss is a poor guide here: pruning by it may end good trials. "
             "Consider pruning.name: none.[/yellow]"
