@@ -75,7 +75,7 @@ def find_insight(study: optuna.Study) -> Insight:
     )
 
 
-def evaluator_of(n_trials: int) -> optuna.importance.PedAnovaImportanceEvaluator:
+def evaluator_of(n_trials: int) -> "optuna.importance.PedAnovaImportanceEvaluator":
     """PED-ANOVA by the best tenth of so many trials, and at least five."""
     best = min(0.5, max(0.1, 5 / n_trials))
     return optuna.importance.PedAnovaImportanceEvaluator(target_quantile=best)
