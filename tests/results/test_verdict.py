@@ -115,9 +115,7 @@ def test_winner_without_answers_here_has_no_verdict():
 def test_winner_by_new_seeds_may_score_lower_on_these_prompts():
     trials = [scored("trial 3", 0.74, seed=1), scored("trial 7", 0.80, seed=2)]
     found = judge(trials, [scored("base", 0.5, seed=3)], winner="trial 3")
-    said = (
-        "trial 3 is best by new seeds, not by these prompts: trial 7, which scores higher on them:"
-    )
+    said = "trial 3 is best by new seeds; its first run scored lower than that of trial 7:"
     assert found.sentences[1].startswith(f"{said} -0.06")
 
 

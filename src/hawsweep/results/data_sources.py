@@ -182,9 +182,5 @@ def worth(
     )
 
 
-def _n_sizes(study: optuna.Study) -> int:
-    return len({size for size, _ in lowest_losses(study)})
-
-
 def _rounded(count: float) -> str:
     return f"{int(float(f'{count:.2g}')):,}"

@@ -55,8 +55,10 @@ def prices(rows: Sequence[TrialRow]) -> list[PriceRow]:
     bases = {
         row.settings.get(MODEL): row.score
         for row in rows
-        # Neither examples nor an instruction in its prompt.
-        if row.state == "base" and row.label.startswith("base") and "instruction" not in row.label
+        # Neither examples nor an instruction in its prompt, whatever the model is called.
+        if row.state == "base"
+        and row.label.startswith("base")
+        and ", instruction " not in row.label
     }
     found: list[PriceRow] = []
     complete = [row for row in rows if row.state == "complete" and row.score is not None]

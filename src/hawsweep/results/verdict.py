@@ -260,9 +260,10 @@ def _sentences(
         said.append(f"{text}.")
     elif verdict.runner_up is not None:
         gain, other = verdict.runner_up.gain, verdict.runner_up.label
-        told = "is better than" if gain.low > 0 else "is best by new seeds, not by these prompts:"
-        kind = "the next one" if gain.low > 0 else "which scores higher on them"
-        said.append(f"{verdict.winner} {told} {other}, {kind}: {gain_text(gain)}.")
+        told = f"is better than {other}, the next one"
+        if gain.high < 0:
+            told = f"is best by new seeds; its first run scored lower than that of {other}"
+        said.append(f"{verdict.winner} {told}: {gain_text(gain)}.")
     return [*said, *_by_model(verdict, model)]
 
 
