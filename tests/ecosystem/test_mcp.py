@@ -229,7 +229,7 @@ def test_the_luckiest_of_a_hundred_like_settings_cannot_be_exported(tmp_path, mo
     assert refusal().startswith(f"Use no trial yet: trial {best} is not told apart")
     with_test = {**made_with, "fingerprints": {"test": "16:a"}}
     study.set_user_attr("spec", with_test)
-    assert "is not judged yet" in refusal()
+    assert "is not judged here yet" in refusal()
     study.set_user_attr("test", {**study.user_attrs["test"], "trial_number": best})
     tested = place.trial_dir("rates", best) / "test_samples.jsonl"
     write_samples(tested, answers(0.12))

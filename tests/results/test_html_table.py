@@ -55,4 +55,4 @@ def test_texts_are_escaped_and_empty_columns_are_left_out():
 def test_study_without_trials_has_a_sentence_and_no_rows(tmp_path):
     study, place = make_reported_study(tmp_path, n_complete=0, is_tested=False)
     page = StudyResults(study, place)._repr_html_()
-    assert page.startswith("<p><b>rates: no trial is complete yet.</b></p>")
+    assert page.startswith("<p><b>rates: No trial is complete yet.</b></p>")

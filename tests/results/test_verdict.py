@@ -4,9 +4,10 @@ import math
 import re
 
 import numpy as np
+import optuna
 import pytest
 
-from hawsweep.results.verdict import Candidate, Cost, gain_text, judge
+from hawsweep.results.verdict import Candidate, Cost, gain_text, judge, without_verdict
 from hawsweep.scoring.intervals import Interval, mean_interval
 from hawsweep.study.confirm import Confirmation, ranked
 
@@ -110,6 +111,11 @@ def test_judged_trial_may_be_another_than_the_best_by_now():
 def test_winner_without_answers_here_has_no_verdict():
     trials = [scored("trial 1", 0.6, seed=1), scored("trial 2", 0.8, seed=2)]
     assert judge(trials, [scored("base", 0.5, seed=3)], winner="trial 7") is None
+    study = optuna.create_study(direction="maximize")
+    assert without_verdict(study) == "No trial is complete yet."
+    study.add_trial(optuna.trial.create_trial(value=0.8))
+    said = "No verdict: the answers of trial 0, the best, are not on this machine."
+    assert without_verdict(study) == said
 
 
 def test_winner_by_new_seeds_may_score_lower_on_these_prompts():

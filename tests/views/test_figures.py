@@ -65,7 +65,7 @@ def test_nothing_to_draw_is_said():
         "parallel_coordinates": no_complete,
         "slices": no_complete,
         "score_intervals": no_complete,
-        "loss_by_data": ["No data curve was trained: hawsweep data-curve NAME."],
+        "loss_by_data": ["No data curve: hawsweep data-curve NAME makes it or says why not."],
     }
 
 

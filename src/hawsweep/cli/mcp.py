@@ -204,8 +204,9 @@ def _check_verdict(status: Mapping[str, Any]) -> None:
     verdict, left = status["verdict"], status["left"]
     if verdict is None or left["runs_with_new_seeds"] or left["test"]:
         raise ExportError(
-            f"Study {status['study']!r} is not judged yet: its best trials are to be trained with "
-            f"new seeds and tested. Wait, or go on with {left['command']}."
+            f"Study {status['study']!r} is not judged here yet: its best trials are to be trained "
+            "with new seeds and tested, or their answers are on another machine. Wait, or go on "
+            f"with {left['command']}."
         )
     if not verdict["ships"]:
         raise ExportError(verdict["sentences"][0])

@@ -70,7 +70,7 @@ def show(
         _show_base(study, as_json=as_json)
         return
     if trial is None:
-        trial = chosen_trial(study).number
+        trial = chosen_trial(study, is_complete=False).number
     fetch_files(study, place, trial)
     described = describe_trial(study, place, trial)
     console = make_console(stderr=True)

@@ -165,7 +165,8 @@ class Maker:
         return card(self._study, self._place, self._trial, released)
 
     def upload(self, folder: Path, parts: Sequence[Part], target: Repository) -> str:
-        """Upload the fused model and its Modelfile if they were made, else the adapter.
+        """Upload the fused model and its Modelfile if they were made, else the adapter; and that
+        for PEFT.
 
         The uploaded card names the repository; the local card is written afterwards.
         """

@@ -10,7 +10,9 @@ from hawsweep.errors import ExportError
 from hawsweep.text import SayProgress
 
 # What would be loaded beside the files of a later upload.
-_LOADED = re.compile(r"(model|adapters?)[^/]*\.safetensors(\.index\.json)?|Modelfile")
+_LOADED = re.compile(
+    r"(peft/)?(model|adapter)[^/]*\.safetensors(\.index\.json)?|(peft/)?adapter_config\.json|Modelfile"
+)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,13 @@ def find_insight(study: optuna.Study) -> Insight:
     )
 
 
+def no_importance(insight: Insight) -> str:
+    """Why no importance is known, in a sentence."""
+    if insight.n_trials < FEWEST_TRIALS:
+        return f"Importance needs {FEWEST_TRIALS} complete trials; there are {insight.n_trials}."
+    return "All trials score the same." if insight.marginals else "No parameter varied."
+
+
 def evaluator_of(n_trials: int) -> "optuna.importance.PedAnovaImportanceEvaluator":
     """PED-ANOVA by the best tenth of so many trials, and at least five."""
     best = min(0.5, max(0.1, 5 / n_trials))

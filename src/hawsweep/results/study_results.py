@@ -13,7 +13,7 @@ from hawsweep.layout import SAMPLE_FILES
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.html_table import results_html
 from hawsweep.results.leaderboard import TrialRow, leaderboard
-from hawsweep.results.verdict import Verdict, judge_study
+from hawsweep.results.verdict import Verdict, judge_study, without_verdict
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import SELF_CHECK
 from hawsweep.study.baselines import base_dir, base_dir_of, score_of
@@ -93,11 +93,11 @@ class StudyResults:
     place: Place
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.verdict() or 'no trial is complete yet.'}"
+        return f"{self.name}: {self.verdict() or without_verdict(self.study)}"
 
     def _repr_html_(self) -> str:
         verdict = self.verdict()
-        recommendation = f"{self.name}: no trial is complete yet."
+        recommendation = f"{self.name}: {without_verdict(self.study)}"
         if verdict is not None:
             recommendation = verdict.sentences[0]
         use = None if verdict is None else verdict.use

@@ -346,7 +346,8 @@ _MOST_JUDGED = 50
 
 
 def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Verdict | None:
-    """The verdict on a study; None before its first complete trial.
+    """The verdict on a study; None before its first complete trial, or where the winner's answers
+    are not on this machine.
 
     The winner is compared with the next best trials only.
 
@@ -403,6 +404,13 @@ def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Ve
     )
 
 
+def without_verdict(study: optuna.Study) -> str:
+    """Why a study has no verdict, in a sentence."""
+    if (best := winner(study)) is None:
+        return "No trial is complete yet."
+    return f"No verdict: the answers of trial {best.number}, the best, are not on this machine."
+
+
 def _costlier(study: optuna.Study, chosen: FrozenTrial) -> str:
     """The label of the best trial, if another one is used in its place; else empty."""
     best = best_of_all(study)
@@ -423,7 +431,7 @@ def recommended_or_best(study: optuna.Study, place: Place) -> tuple[int, bool]:
     Raises:
         StudyError: No trial is complete.
     """
-    return chosen_trial(study).number, trial_to_use(study, place) is not None
+    return chosen_trial(study, is_complete=False).number, trial_to_use(study, place) is not None
 
 
 def cost_of(spec: SweepSpec, trial: FrozenTrial) -> Cost | None:

@@ -227,9 +227,10 @@ def chosen_trial(
     """
     trial = winner(study) if number is None else trial_of(study, number)
     if trial is None:
+        other = "" if is_complete else ", or name another trial"
         raise StudyError(
-            f"Study {study.study_name!r} has no complete trial yet. Go on with hawsweep start, or "
-            "name another trial."
+            f"Study {study.study_name!r} has no complete trial yet. Go on with hawsweep start"
+            f"{other}."
         )
     if is_complete and trial.state != TrialState.COMPLETE:
         raise StudyError(

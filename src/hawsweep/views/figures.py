@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from plotly.subplots import make_subplots
 
 from hawsweep.results.data_curve import known_curve
-from hawsweep.results.importance import FEWEST_TRIALS, evaluator_of, find_insight
+from hawsweep.results.importance import evaluator_of, find_insight, no_importance
 from hawsweep.results.leaderboard import TrialRow, leaderboard
 from hawsweep.results.price import prices
 from hawsweep.study.attributes import SELF_CHECK
@@ -228,7 +228,7 @@ def loss_by_data(study: optuna.Study) -> go.Figure:
     figure = new_figure("Data", "training examples", loss_text(study))
     curve = known_curve(study)
     if curve is None:
-        return emptied(figure, "No data curve was trained: hawsweep data-curve NAME.")
+        return emptied(figure, "No data curve: hawsweep data-curve NAME makes it or says why not.")
     sizes = [row.size for row in curve.rows]
     reached = [*sizes, sizes[-1] + curve.more]
     fits = [*(row.fitted_loss for row in curve.rows), curve.expected_loss]
@@ -291,11 +291,8 @@ def importance(study: optuna.Study) -> go.Figure:
     """The importance of each parameter for the score, by PED-ANOVA."""
     figure = new_figure("Importance", "share, by PED-ANOVA", "")
     insight = find_insight(study)
-    if insight.n_trials < FEWEST_TRIALS:
-        few = f"Importance needs {FEWEST_TRIALS} complete trials; there are {insight.n_trials}."
-        return emptied(figure, few)
     if not insight.importance:
-        return emptied(figure, "No parameter varied.")
+        return emptied(figure, no_importance(insight))
     drawn = optuna.visualization.plot_param_importances(
         study,
         evaluator=evaluator_of(insight.n_trials),

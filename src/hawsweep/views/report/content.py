@@ -21,7 +21,7 @@ from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
 from hawsweep.results.price import prices
 from hawsweep.results.review import review_of
 from hawsweep.results.translations import Translations, translations
-from hawsweep.results.verdict import judge_study
+from hawsweep.results.verdict import judge_study, without_verdict
 from hawsweep.results.what_is_left import Remaining, find_remaining
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import DESCRIPTION, SELF_CHECK, STARTS, TRIED
@@ -159,7 +159,7 @@ def make_report(study: optuna.Study, place: Place, now: datetime | None = None) 
     test, check = read_test(study), study.user_attrs.get(SELF_CHECK)
     warning = "" if test is None else opened_text(test["n_opened"])
     used = None if verdict is None else verdict.use
-    headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(rows)]
+    headline, *said = _plain(verdict_lines(verdict)) or [_nothing_yet(study, rows)]
     standing, is_run = find_remaining(study, spec, rows), _is_run(study, place)
     curve = known_curve(study)
     metrics = study.metric_names
@@ -217,8 +217,8 @@ def _spec(study: optuna.Study) -> SweepSpec | None:
     return spec.model_copy(update={"description": study.user_attrs.get(DESCRIPTION, "")})
 
 
-def _nothing_yet(rows: Sequence[TrialRow]) -> str:
-    return "No trial is complete yet." if rows else "This study has no trials yet."
+def _nothing_yet(study: optuna.Study, rows: Sequence[TrialRow]) -> str:
+    return without_verdict(study) if rows else "This study has no trials yet."
 
 
 def _is_run(study: optuna.Study, place: Place) -> bool:

@@ -177,7 +177,7 @@ def groups_table(rows: Sequence["GroupRow"], labels: tuple[str, str] = ("base", 
             f"{row.base:.3f}",
             f"{row.trial:.3f}",
             f"{gain.mean:+.3f}",
-            f"{gain.low:+.3f} to {gain.high:+.3f}" if math.isfinite(gain.low) else "",
+            f"{gain.low:+.3f} to {gain.high:+.3f}" if math.isfinite(gain.high - gain.low) else "",
             style="red" if gain.high < 0 else "",
         )
     return table
@@ -266,12 +266,11 @@ def comparison_picture(compared: "Comparison", n_items: int) -> RenderableType:
 
 def insight_picture(insight: "Insight") -> RenderableType:
     """Importance and marginal of each parameter, and the agreement of validation loss."""
-    from hawsweep.results.importance import FEWEST_TRIALS
+    from hawsweep.results.importance import no_importance
 
     lines = agreement_lines(insight)
     if not insight.importance:
-        few = f"Importance needs {FEWEST_TRIALS} complete trials; there are {insight.n_trials}."
-        lines.insert(0, few)
+        lines.insert(0, no_importance(insight))
     return Group(insight_table(insight), "", *map(Text.from_markup, lines))
 
 
