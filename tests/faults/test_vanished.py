@@ -20,10 +20,11 @@ STRIKES |= {(way, moment) for way in ("database removed", "study deleted") for m
 def test_sweep_of_which_something_vanishes_stops_and_says_so(lab, way, moment):
     changes = {"confirm": {"top": 1, "seeds": 1}, "search": {"iters": {"choices": [60]}}}
     here = lab(trials=2, **changes)
-    with here.start() as run:
-        run.next((moment,))
+    with here.start(f"hold={moment}") as run:
+        assert run.next((moment,))[0] is not None
         WAYS[way](here.studies)
         count("vanished")
+        (here.folder / "go_on").touch()
         assert run.wait() == 1
     assert run.error["error"] == "StudyGoneError"
     assert "while the sweep ran" in run.error["message"]
