@@ -5,7 +5,8 @@ The alternative has the same spec, first settings, sampler, seed and number of s
 the validation loss that ``mlx_lm.lora`` prints, and prunes on it by the spec's pruner; where the
 spec promotes, by Optuna's median pruner. It neither measures a base nor translates anything;
 hawsweep does both within its time. With ``--blas both`` the alternative runs twice: as installed,
-and with the fast BLAS put into its processes by ``LD_PRELOAD``.
+and with the fast BLAS put into its processes by ``LD_PRELOAD``. With ``--plain`` it has what Optuna
+gives by itself: its tree sampler with one of the seeds, and no first settings.
 
 The time to the same validation loss is the seconds from the start of an arm until it first had an
 adapter of that loss. ``mlx_lm.lora`` prints the loss of other batches at each evaluation. So it
@@ -23,6 +24,7 @@ The arms run one after the other, each on the whole machine.
 """
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
@@ -75,20 +77,27 @@ def time_hawsweep(spec: SweepSpec, folder: Path) -> tuple[float, optuna.Study, C
 
 
 def time_alternative(
-    spec: SweepSpec, folder: Path, preload: Path | None
+    spec: SweepSpec, folder: Path, preload: Path | None, plain_seed: int | None
 ) -> tuple[float, optuna.Study, Curve]:
     """Seconds of an Optuna study over the ``mlx_lm.lora`` command, the study, and its lowest
     validation losses.
+
+    Args:
+        plain_seed: The seed of Optuna's own sampler; None for hawsweep's, and its first settings.
     """
     started, began = time.perf_counter(), time.time()
     model = resolve.resolve_model(spec.model)
     splits = load_data(spec.data)
     opened = optuna.create_study(direction="maximize", pruner=_pruner(spec))
-    config = yaml.safe_load((model / "config.json").read_text(encoding="utf-8"))
-    for settings in first_settings(spec, config):
-        opened.enqueue_trial(settings)
+    if plain_seed is None:
+        config = yaml.safe_load((model / "config.json").read_text(encoding="utf-8"))
+        for settings in first_settings(spec, config):
+            opened.enqueue_trial(settings)
+    else:
+        opened.sampler = optuna.samplers.TPESampler(seed=plain_seed)
     for number in range(spec.trials):
-        opened.sampler = make_sampler(spec, number)
+        if plain_seed is None:
+            opened.sampler = make_sampler(spec, number)
         trial = opened.ask(distributions(spec.search))
         value = _run_lora(spec, trial, model, splits.folder, folder, preload)
         opened.tell(
@@ -197,6 +206,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--blas", choices=("fast", "stock", "both"), default="fast")
+    parser.add_argument("--plain", type=int, nargs="+", default=[None], metavar="SEED")
     parser.add_argument("--repeats", type=int, default=1)
     asked = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -210,10 +220,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             seconds, opened, ours = time_hawsweep(spec, Path(folder))
             _print("hawsweep", seconds, opened, seconds, ours)
-        for arm in arms:
+        for arm, seed in itertools.product(arms, asked.plain):
             with tempfile.TemporaryDirectory() as folder:
                 name = "optuna + mlx_lm.lora" + (", fast BLAS" if arm else ", BLAS as installed")
-                other, opened, theirs = time_alternative(spec, Path(folder), arm)
+                name += "" if seed is None else f", seed {seed}"
+                other, opened, theirs = time_alternative(spec, Path(folder), arm, seed)
                 _print(name, other, opened, seconds, theirs)
             for loss in levels([ours, theirs]):
                 ahead, behind = time_to(ours, loss), time_to(theirs, loss)

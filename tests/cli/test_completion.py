@@ -46,7 +46,7 @@ def complete(words, cwd, **variables):
 
 def test_names_of_studies_are_completed(place):
     here = place.studies_dir.parent
-    for command in ("status", "stop", "show", "compare", "worker"):
+    for command in ("status", "stop", "show", "compare", "worker", "export", "report", "dashboard"):
         assert complete(["hawsweep", command, "lo"], here) == ["long"]
     assert complete(["hawsweep", "status", "x"], here) == []
 
@@ -65,14 +65,15 @@ def test_studies_are_found_where_they_are_kept(place, tmp_path):
 def test_numbers_of_the_studys_trials_are_completed(place):
     here = place.studies_dir.parent
     assert complete(["hawsweep", "show", "long", "1"], here) == ["1", "10", "11"]
-    assert complete(["hawsweep", "compare", "long", "--trial", "1"], here) == ["1", "10", "11"]
+    for command in ("compare", "export", "try"):
+        assert complete(["hawsweep", command, "long", "--trial", "1"], here) == ["1", "10", "11"]
     assert complete(["hawsweep", "show", "other", "1"], here) == []
 
 
 def test_names_of_sweeps_are_completed(tmp_path):
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "lr-mine.yaml").write_text("trials: 1\n")
-    for command in ("start", "plan"):
+    for command in ("start", "plan", "validate", "preview"):
         assert complete(["hawsweep", command, "lr-"], tmp_path) == ["lr-mine", "lr-rank"]
 
 

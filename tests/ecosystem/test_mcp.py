@@ -165,6 +165,7 @@ def tool(root, tool_name, **given):
         ({"scoring.test": False}, "scoring.test is for a person to set"),
         ({"scoring": {"test": False}}, "scoring is for a person to set"),
         ({"report_to": "wandb"}, "report_to is for a person to set"),
+        ({"artifacts": "s3://bucket/x"}, "artifacts is for a person to set"),
         ({"data=/etc #": 1}, "/etc leads out of"),
         (["trust_remote_code=true"], "set must be an object"),
         (["data=/etc"], "set must be an object"),

@@ -93,7 +93,7 @@ def fuse(tmp_path, monkeypatch):
             '{"quantization": {"bits": 4}}' if quantized else "{}"
         )
         monkeypatch.setattr(fuse_module, "run_fuse", fuser.run)
-        monkeypatch.setattr(fuse_module, "stop_at_end", lambda *_, **__: None)  # no tokenizer
+        monkeypatch.setattr(fuse_module, "answer_as_trained", lambda *_, **__: None)  # no tokenizer
         return fuse_checked(
             tmp_path,
             tmp_path,

@@ -7,8 +7,11 @@ from huggingface_hub import ModelCard
 
 from hawsweep.export import model_card
 from hawsweep.export.card_metadata import name_of, reference_name
+from hawsweep.export.fidelity import Check
+from hawsweep.export.folder import Part
 from hawsweep.export.model_card import Released, card
 from hawsweep.markdown import fenced
+from hawsweep.results.review import ReviewSession
 
 HOSTILE = "x | y `z` <script>alert(1)</script> [a](http://b)\n# Title"
 
@@ -115,6 +118,24 @@ def test_card_for_a_repository_uses_it(made):
     text = card_of(made, repo="me/haw")
     assert "hf download me/haw --local-dir adapters" in text
     assert "\n# haw\n" in text
+    assert f"--max-tokens {made.study.user_attrs['spec']['scoring']['max_tokens']} --temp 0" in text
+    peft = Part("peft", "peft", 0, Check(0.5, 0.5, 1.0, 1.0))
+    for repo, place in ((None, '"peft"'), ("me/haw", '"me/haw", subfolder="peft"')):
+        assert f"from_pretrained(base, {place})" in card_of(made, repo=repo, parts=[peft])
+
+
+def test_person_who_judged_is_told_of(made):
+    assert "No person judged the answers." in card_of(made)
+    session = ReviewSession(made.study, made.place, 4)
+    session.say(session.question(), "equal")
+    text = card_of(made, session.result().trial)
+    assert "No person judged" not in text
+    assert "Judged by a person: In a blind review of 1 " in text
+
+
+def test_switch_of_the_bases_template_is_named(made):
+    text = card_of(made, switches={"enable_thinking": False})
+    assert """--chat-template-config '{"enable_thinking": false}'""" in text
 
 
 def test_data_that_moved_leaves_the_system_message_out(made):

@@ -54,6 +54,10 @@ def test_shape_is_read_as_it_was_written():
     found = shape_of_loaded(model, tiny_models.config_of("mixtral"))
     assert ModelShape.of(found.to_plain()) == found
     assert found.intermediate_size == 2 * 64  # two experts a token
+    dense = [each for name, each in found.linears.items() if "switch_mlp" not in name]
+    experts = sum(a * b for name, (a, b) in found.linears.items() if "switch_mlp" in name)
+    n = len(model.layers[-1].block_sparse_moe.switch_mlp.up_proj.weight)
+    assert found.block_products == sum(a * b for a, b in dense) + experts * 2 / n**2
     assert mx.float32.size == found.float_bytes
 
 

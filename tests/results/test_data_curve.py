@@ -155,9 +155,7 @@ def test_score_that_can_be_zero_at_best_has_a_curve(study, monkeypatch):
 def test_losses_that_follow_no_curve_are_not_given_one(study, monkeypatch):
     study.set_user_attr("base", {"val_loss": 3.7239})
     monkeypatch.setattr(data_curve, "_runs", lambda _: list(runs_of((1.0, 2.0, 0.4, 1.5, 0.9))))
-    with pytest.raises(
-        StudyError, match=r"5 sizes follow no curve .* `hawsweep status pairs` shows"
-    ):
+    with pytest.raises(StudyError, match=r"5 sizes follow no curve .* are in study 'pairs'"):
         read_curve(study, "pairs", 0)
 
 

@@ -95,6 +95,23 @@ def test_two_are_trained_whole_in_the_time_to_confirm_them(about, changes, comma
     assert next_work(replace(TRAINED, **{**late, **changes})) == command, about
 
 
+@pytest.mark.parametrize(
+    ("about", "changes", "expected"),
+    [
+        ("time is left", {"time_left_s": 90.0}, False),
+        ("trials are to be promoted", {}, True),
+        ("there is no timeout", {"time_left_s": None}, False),
+        ("all have begun", {"n_begun": 4}, False),
+        ("the last ones run", {"n_running": 1}, False),
+        ("no setting is left", {"is_exhausted": True}, False),
+        ("nothing more is expected", {"is_settled": True}, False),
+    ],
+)
+def test_time_alone_may_keep_settings_from_beginning(about, changes, expected):
+    late = {"n_trials": 4, "n_begun": 3, "time_left_s": 70.0, "confirm_s": 50.0, "promote_s": 30.0}
+    assert replace(TRAINED, **{**late, **changes}).is_cut_short is expected, about
+
+
 def simulate(n_workers, work, n_to_confirm):
     """What workers are told until all have ended, each ending one thing after another."""
     doing, told, n_queued = [None] * n_workers, [], None

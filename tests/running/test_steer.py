@@ -1,6 +1,7 @@
 """What is asked of a study while it runs: a setting, the end of a trial, more trials or time."""
 
 import json
+import shlex
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,16 +10,18 @@ from click.testing import CliRunner
 from optuna.trial import TrialState, create_trial
 
 from hawsweep.cli import main
+from hawsweep.cli.start import overrides_of
 from hawsweep.errors import HawsweepError
 from hawsweep.layout import STATE_FILE
 from hawsweep.machine.processes import identity
 from hawsweep.planning.share_memory import WorkerShares
 from hawsweep.results.what_is_left import find_remaining
 from hawsweep.running import steer, supervisor, survey
+from hawsweep.running.status import start_command
 from hawsweep.running.steer import enqueue, extend, stop_trial
 from hawsweep.search.distributions import distributions
 from hawsweep.search.sampler import make_sampler
-from hawsweep.spec.read import check_sweep
+from hawsweep.spec.read import check_sweep, find_sweep, read_sweep, study_name_of
 from hawsweep.spec.sweep import HOW_IT_RUNS
 from hawsweep.study.attributes import HOW
 from hawsweep.study.optuna_door import storage_of, trial_id, trial_to_run
@@ -155,6 +158,7 @@ def test_queued_setting_says_if_no_trial_is_left_for_it_and_what_goes_on(steered
         f"The sweep has no trial left for it: hawsweep extend s --trials=+1 --studies-dir={folder}",
         f"To go on: {command}",
     ]
+    command = command.replace("--study=s", "--study=s --trials=5")
     assert run(steered.place, "extend", "s", "--trials", "+2").splitlines() == [
         "Study s: 5 trials.",
         f"To go on: {command}",
@@ -167,6 +171,30 @@ def test_queued_setting_says_if_no_trial_is_left_for_it_and_what_goes_on(steered
         "may_begin": True,
         "command": command,
     }
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"trials": 40, "timeout": "8h", "workers": 1},
+        {"timeout": 90, "confirm": {"top": 1, "seeds": 4}, "prefer": "cheap", "keep": "all"},
+        {
+            "pruning": {"name": "none"},
+            "stop_when": {"expected_gain": "1%"},
+            "report_to": ["mlflow"],
+        },
+    ],
+)
+def test_command_that_goes_on_asks_as_the_last_start_did(steered, asked):
+    content = {"model": "some/model", "data": "phrasebook", "search": SEARCH, "trials": 3}
+    last = check_sweep({**content, **asked}, "it")
+    steered.start(last)
+    _, _, path, *options = shlex.split(start_command("s", spec_of(steered.study), steered.place))
+    given = dict(each.removeprefix("--").split("=", 1) for each in options if "--set" not in each)
+    sets = [each.removeprefix("--set=") for each in options if each.startswith("--set=")]
+    known = {key: given[key] for key in ("trials", "timeout", "workers") if key in given}
+    assert read_sweep(find_sweep(path), overrides_of(sets, known)) == last
+    assert study_name_of(find_sweep(path)) == "s"
 
 
 def test_running_trial_is_asked_to_end_and_so_is_its_retry(steered):

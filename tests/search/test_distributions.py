@@ -22,6 +22,7 @@ SEARCHES = {
     "names": {"optimizer": {"choices": ["sgd", "adam"]}},
     "shares": {"lora_parameters.dropout": {"low": 0, "high": 0.1}},
     "share-grid": {"lora_parameters.dropout": {"low": 0, "high": 0.1, "step": 0.05}},
+    "warm-up": {"lr_schedule.warmup_ratio": {"low": 0, "high": 0.3, "step": 0.1}},
     "one-value": {"lora_parameters.alpha": {"low": 16, "high": 16}},
     "accumulation": {"grad_accumulation_steps": {"low": 2, "high": 8, "step": 2}},
 }

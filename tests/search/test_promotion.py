@@ -200,6 +200,7 @@ def test_queued_settings_are_not_promoted():
 
 def test_nothing_begins_in_the_last_quarter_of_the_time():
     assert promoting_s(sweep(timeout="8h")) == 2 * 3600
+    assert promoting_s(sweep(timeout="8h", steps_per_eval=320)) == 0  # none can pause
     assert promoting_s(sweep()) == promoting_s(sweep("median", timeout="8h")) == 0
 
 

@@ -101,11 +101,31 @@ def test_trials_whose_evaluations_fluctuate_are_trusted_less():
 
 
 def test_earlier_losses_are_trusted_less():
-    trials = numbered(
-        *(trial(of(1e-4 * n), dict.fromkeys(range(20, 20 * n + 1, 20), 1.0)) for n in (5, 3, 1))
-    )
+    curves = {n: dict.fromkeys(range(20, 20 * n + 1, 20), 1.0) for n in (5, 3, 1)}
+    trials = numbered(*(trial(of(1e-4 * n), each, TrialState.PRUNED) for n, each in curves.items()))
     whole, most, early = (each.noise for each in last_seen(trials))
     assert whole < most < early
+
+
+def test_trial_that_ended_for_want_of_improvement_is_compared_at_the_end():
+    """As with early stopping: its last loss was lower than the leader's at that time."""
+    trials = numbered(trial(of(1e-4), {50: 1.0, 100: 0.81}), trial(of(8e-4), {50: 0.95}))
+    leader, other = last_seen(trials)
+    assert (leader.loss, other.loss) == (0, pytest.approx(math.log(0.95 / 0.9)))
+    assert other.noise == leader.noise
+
+
+def test_trials_of_other_lengths_are_compared_at_equal_shares():
+    search = {RATE: SPACE[RATE], "iters": {"choices": [100, 200]}}
+    short, long = ({RATE: 1e-4, "iters": each} for each in (100, 200))
+    trials = numbered(
+        trial(short, {50: 2.0, 100: 1.0}, search=search),
+        trial(long, {50: 3.0, 100: 1.4, 200: 1.6}, search=search),
+    )
+    found = [each for each in observe(trials, 100) if each.number == 1]
+    # At a quarter the shorter one has no evaluation.
+    at_half, at_end = math.sqrt(3 * 1.4) / 2, math.sqrt(1.4 * 1.6 / 2)
+    assert [each.loss for each in found] == pytest.approx([math.log(at_half), math.log(at_end)])
 
 
 def test_earlier_losses_say_how_lower_rates_come_down():
@@ -240,6 +260,7 @@ def test_each_value_of_a_range_of_few_is_tried_before_the_space_is_exhausted(key
     assert [n_untried(spec, tried[:k]) for k in (0, 1, n)] == [n, n - 1, 0]
     last = propose(spec, numbered(*tried[:-1]), 0)
     assert last == pytest.approx(tried[-1].params)
+    assert last[key] <= values[-1]  # else Optuna replaces it by a value by chance
 
 
 @pytest.mark.parametrize(("search", "name"), [(SPACE, "gp"), (SMALL, "tpe"), (SMALL, "random")])

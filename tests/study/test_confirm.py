@@ -1,5 +1,7 @@
 """Which trials are trained again, and what their new scores decide."""
 
+from types import SimpleNamespace
+
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
@@ -166,19 +168,34 @@ def test_later_trials_are_confirmed_too(sweep):
     assert made.queue() == [(1, 1), (2, 1)]
     left.append(find_remaining(made.study, made.spec).again_left)
     made.run(0.52)
-    [only] = made.conclude()
+    found = made.conclude()
     left.append(find_remaining(made.study, made.spec).again_left)
     assert left == [0, 1, 1, 0]
-    assert (only.trial_number, only.scores) == (2, (0.52,))
+    # The one confirmed before is still the best by new seeds.
+    assert [(each.trial_number, each.scores) for each in found] == [(1, (0.55,)), (2, (0.52,))]
+
+
+def test_runs_of_a_trial_that_was_extended_since_do_not_count(sweep):
+    made = sweep(0.5, 0.6, confirm={"top": 1, "seeds": 1})
+    made.queue()
+    made.run(0.55)
+    trials = made.study.get_trials()
+    trials[1].set_user_attr("iters", 3000)
+    extended = SimpleNamespace(get_trials=lambda **_: trials)
+    assert conclude(extended, made.confirming, made.spec) == []
 
 
 def test_time_to_train_again_is_that_of_the_best_trials(sweep):
     made = sweep(confirm={"top": 2, "seeds": 3})
     assert expected_s(made.study, made.spec, 1) == 0
     for score, seconds in ((0.5, 100.0), (0.6, 40.0), (0.1, 7.0)):
-        made.add(score, train_time_s=seconds, eval_time_s=10.0)
+        made.add(score, train_time_s=seconds, eval_time_s=7.0, score_time_s=3.0)
     assert expected_s(made.study, made.spec, 1) == 3 * (110 + 50)
     assert expected_s(made.study, made.spec, 2) == 3 * (110 + 50) / 2
+    made.queue()
+    made.run(0.5, 0.5, 0.5, 0.5, None, 0.5)  # a run that failed is to be made again
+    runs = made.confirming.get_trials(deepcopy=False)
+    assert expected_s(made.study, made.spec, 1, runs) == 110
 
 
 def test_seed_is_kept_where_a_run_is_repeated(sweep):

@@ -145,9 +145,9 @@ def test_one_process_leads(studies):
         leader = Leader(other)
         assert leader.lives()
         assert not leader.has_ended()
-        assert not leader.is_over()
-        lead.is_over = True
-        wait_until(leader.is_over)
+        assert leader.left_s() is None
+        lead.left_s = lambda: 3600.0
+        wait_until(lambda: leader.left_s() == 3600.0)
         with (
             pytest.raises(StudyBusyError, match="Run trials of it here, too: `hawsweep worker s`"),
             leading(other, "hawsweep worker s", said.append),

@@ -197,6 +197,19 @@ def test_rank_above_a_layers_width_is_refused_with_layer_width_and_remedy(model,
     assert n_adapted(model) == 0
 
 
+def test_gates_far_narrower_than_other_layers_may_have_a_rank_above_their_width(model):
+    """As those of a Qwen3.5's linear attention, which mlx-lm adapts, too."""
+    block = nn.Module()
+    block.gate, block.wide = nn.Linear(512, 16), nn.Linear(512, 512)
+    model.model.layers[0].linear_attn = block
+    keys = ["linear_attn.gate", "linear_attn.wide"]
+    for rank, raises in ((64, nullcontext()), (513, pytest.raises(ModelError, match="width 512"))):
+        train = settings(lora_parameters={"rank": rank, "keys": keys}, num_layers=-1)
+        with raises, adapted(model, train):
+            assert n_adapted(model) == 2
+    del model.model.layers[0]["linear_attn"]
+
+
 def test_router_beside_experts_does_not_limit_the_rank():
     model = tiny_models.build("mixtral")
     router = model.layers[0].block_sparse_moe.gate

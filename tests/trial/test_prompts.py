@@ -145,6 +145,16 @@ def test_each_system_message_has_its_own_examples(sweep, tmp_path, role):
         assert len(shown) == 10 + (system is not None)
 
 
+@pytest.mark.parametrize("instructions", [[], INSTRUCTIONS[:1]])
+def test_records_that_cannot_be_shown_are_not_drawn(sweep, tmp_path, instructions):
+    twice = [chat("Who?")[0], *chat("Pele?")]  # a question that has no answer
+    train = [chat("1"), *[twice] * 30, chat("2"), chat("3"), chat("4")]
+    asked = {"examples": 4, "instructions": instructions}
+    data = written(tmp_path / "e", train=train, valid=[chat("Aloha")])
+    prompts = sweep(data, scoring={"prompt": asked}).context.prompts
+    assert [each.n_examples for each in prompts] == [4] * (1 + len(instructions))
+
+
 def test_instruction_that_is_the_system_message_goes_with_any_examples(sweep, tmp_path):
     train, valid = [chat(f"{n}", system=f"{n}.") for n in range(9)], [chat("Aloha", system="?")]
     asked = {"examples": 4, "instructions": INSTRUCTIONS}

@@ -3,11 +3,12 @@
 import click
 
 from hawsweep.cli.common import option_that_went, place_options
+from hawsweep.cli.completion import study_completion
 from hawsweep.study.place import Place
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=study_completion)
 @click.option("--port", type=click.IntRange(1, 65535), help="8080 by default, or a free one.")
 @option_that_went("--host", "use ssh -L 8080:127.0.0.1:8080 MACHINE where the browser is")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")

@@ -13,14 +13,20 @@ from hawsweep.cli.common import (
     place_options,
     print_json,
 )
+from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_completion)
 @click.option(
-    "--trial", "trial_number", type=int, metavar="N", help="Export this trial instead of the best."
+    "--trial",
+    "trial_number",
+    type=int,
+    metavar="N",
+    help="Export this trial instead of the best.",
+    shell_complete=trial_completion,
 )
 @click.option(
     "--checkpoint",

@@ -41,8 +41,10 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "export": ("name", "fuse", "dequantize"),
 }
 # Keys of a sweep that decide what is trusted, or what leaves the machine: a model's own code, the
-# runs with new seeds, the test, trackers.
-_A_PERSONS = ("trust_remote_code", "confirm", "prefer", "scoring.test", "report_to")
+# runs with new seeds, the test, trackers, where files of trials go.
+_A_PERSONS = (
+    *("trust_remote_code", "confirm", "prefer", "scoring.test", "report_to", "artifacts"),
+)
 _INSTRUCTIONS = """
 hawsweep finds settings for LoRA fine-tuning with MLX. A sweep is a file that asks for a study; a
 study has trials. In this order: list, validate, plan, preview, start, then status from time to time

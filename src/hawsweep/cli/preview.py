@@ -5,12 +5,13 @@ from dataclasses import asdict
 import click
 
 from hawsweep.cli.common import json_option, print_json
+from hawsweep.cli.completion import sweep_completion
 from hawsweep.cli.start import overrides_of
 from hawsweep.views.terminal.console import make_console
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=sweep_completion)
 @click.option("--data", metavar="REF", help="Show this data instead of the sweep's.")
 @click.option("--model", metavar="REF", help="As this model sees it instead of the sweep's.")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), help="Only this split.")

@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from hawsweep.cli.common import fetch_files, place_options
+from hawsweep.cli.completion import study_completion
 from hawsweep.study.place import Place
 from hawsweep.text import visible_line
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=study_completion)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),

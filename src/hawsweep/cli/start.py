@@ -93,11 +93,11 @@ def start(
         raise click.UsageError("--json prints the events here: leave out --detach.")
     from hawsweep.running.hosts import read_hosts
     from hawsweep.running.start import run_sweep
-    from hawsweep.spec.read import find_sweep, read_sweep
+    from hawsweep.spec.read import find_sweep, read_sweep, study_name_of
 
     path = find_sweep(name)
     spec = read_sweep(path, overrides_of(settings, given))
-    study_name, console = study_name or path.stem, make_console()
+    study_name, console = study_name or study_name_of(path), make_console()
     known_hosts = read_hosts(hosts) if hosts else ()
     if detach:
         command = ["start", name, f"--study={study_name}", f"--studies-dir={place.studies_dir}"]
@@ -158,12 +158,12 @@ def _start_detached(
     with console.status("starting"):
         pid, log = start_detached(command, study_name, place, notify)
     for line in (
-        f"Study [bold]{study_name}[/bold] runs in the background as process {pid}.",
+        f"Study {study_name} runs in the background as process {pid}.",
         f"Watch it    {place.command('status', study_name, '--watch')}",
         f"Stop it     {place.command('stop', study_name)}",
+        f"Its output is in {log}",
     ):
-        console.print(line, highlight=False)
-    console.print(f"Its output is in {log}", highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_end(console: "Console", outcome: "Outcome") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hawsweep.cli.common import fetch_files, json_option, place_options, print_json_line
-from hawsweep.cli.completion import study_completion
+from hawsweep.cli.completion import study_completion, trial_completion
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 @click.command("try")
 @click.argument("name", shell_complete=study_completion)
 @click.option(
-    "--trial", "number", type=int, metavar="N", help="This trial instead of the recommended one."
+    "--trial",
+    "number",
+    type=int,
+    metavar="N",
+    help="This trial instead of the recommended one.",
+    shell_complete=trial_completion,
 )
 @click.option(
     "--checkpoint",

@@ -1,17 +1,19 @@
 """``hawsweep validate``."""
 
+import shlex
 import sys
 
 import click
 
 from hawsweep.cli.common import json_option, place_options, print_json
+from hawsweep.cli.completion import sweep_completion
 from hawsweep.cli.start import asked_again, overrides_of
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=sweep_completion)
 @click.option("--model", metavar="REF", help="Check with this model instead of the sweep's.")
 @click.option("--data", metavar="REF", help="Check with this data instead of the sweep's.")
 @click.option(
@@ -41,7 +43,7 @@ def validate(
     from hawsweep.errors import HawsweepError
     from hawsweep.prepare.finding import Finding, worst
     from hawsweep.prepare.validate import validate_sweep
-    from hawsweep.spec.read import find_sweep, read_sweep
+    from hawsweep.spec.read import find_sweep, read_sweep, study_name_of
 
     console = make_console(stderr=as_json)
     try:
@@ -53,7 +55,7 @@ def validate(
         found = [Finding("sweep", "fault", str(fault))]
     else:
         with console.status("looking") as spinner:
-            found = validate_sweep(spec, study_name or path.stem, place, spinner.update)
+            found = validate_sweep(spec, study_name or study_name_of(path), place, spinner.update)
     state = worst(found)
     if as_json:
         plain = [each.to_plain() for each in found]
@@ -61,8 +63,10 @@ def validate(
     else:
         from hawsweep.views.terminal.sweep_file import verdict_picture
 
-        asked = [f"--study={study_name}"] * bool(study_name)
-        asked += asked_again(settings, given)
-        console.print(verdict_picture(name, found, place.command("start", name, *asked)))
+        asked = asked_again(settings, given)
+        named = [f"--study={study_name}"] * bool(study_name)
+        start = place.command("start", name, *named, *asked)
+        preview = shlex.join(["hawsweep", "preview", name, *asked])
+        console.print(verdict_picture(found, start, preview))
     if state == "fault":
         sys.exit(1)

@@ -67,17 +67,19 @@ def worker(
     join = partial(
         join_sweep, name, place, workers=workers or "auto", model=model, data=data, tied=tied
     )
+    is_shared = place.storage_url is not None
     if tied:
         with _tied() as listen:
             outcome = join(listen)
     elif as_events:
+        if is_shared:
+            await_study(open_storage(place), name, partial(click.echo, err=True))
         with events_on_stdout(name) as stream:
             outcome = join(stream)
             stream.end(outcome)
     else:
         console, storage = make_console(), open_storage(place)
         say = partial(console.print, markup=False, highlight=False)
-        is_shared = place.storage_url is not None
         study = await_study(storage, name, say) if is_shared else load_study(storage, name)
         with SweepDisplay(console, spec_of(study).trials, plain=plain) as display:
             outcome = join(display)

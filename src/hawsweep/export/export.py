@@ -9,6 +9,7 @@ import optuna
 from hawsweep.errors import ExportError
 from hawsweep.export.folder import MODELFILE, Origin, Part, digest_of, read_parts
 from hawsweep.export.fuse import is_quantized
+from hawsweep.export.model_card import Asking
 from hawsweep.export.ollama import imports
 from hawsweep.export.parts import Maker
 from hawsweep.export.upload import Repository
@@ -57,7 +58,7 @@ class Exported:
         lost: The scores of a fusion into quantized weights that lost the adapter; else None.
         base: A reference to the base that mlx-lm can load.
         example: A validation prompt.
-        system: The system message of all training data, or None.
+        asking: How mlx-lm has to ask.
         url: The address of the upload, or None.
     """
 
@@ -71,7 +72,7 @@ class Exported:
     new: tuple[str, ...]
     has_modelfile: bool
     base: str
-    system: str | None
+    asking: Asking
     example: str
     lost: float | None = None
     url: str | None = None
@@ -133,7 +134,7 @@ def export_trial(
         new=tuple(maker.new),
         has_modelfile=(folder / MODELFILE).is_file(),
         base=spec.model if is_plain else str(base),
-        system=maker.system,
+        asking=Asking(maker.system, spec.scoring.max_tokens, maker.switches),
         example=maker.example,
         lost=maker.lost,
         url=None if asked.target is None else maker.upload(folder, parts, asked.target),

@@ -3,11 +3,13 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from hawsweep.machine.backend import code_dir
+from hawsweep.machine.backend import code_dir, mx
 
 from hawsweep.errors import ExportError
 from hawsweep.export.fidelity import Check
@@ -17,6 +19,9 @@ from hawsweep.models.check_files import TEMPLATE_BYTES
 from hawsweep.models.config_file import CONFIG_BYTES, read_config
 from hawsweep.models.load import load_template
 from hawsweep.text import SayProgress
+from hawsweep.training.adapters import replace_safetensors
+
+_FLOATS = (mx.float16, mx.bfloat16, mx.float32)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def fuse_checked(
         progress("fusing" + (" dequantized" if way else ""))
         shutil.rmtree(target, ignore_errors=True)
         run_fuse(base, adapters, target, dequantize=way, trust_remote_code=trust_remote_code)
-        stop_at_end(target, trust_remote_code=trust_remote_code)
+        answer_as_trained(target, trust_remote_code=trust_remote_code)
         progress("checking the fused model's translations")
         tried.append(judge(target))
         if tried[-1].holds:
@@ -72,9 +77,30 @@ def fuse_checked(
     )
 
 
-def stop_at_end(model: Path, *, trust_remote_code: bool = False) -> None:
+def answer_as_trained(model: Path, *, trust_remote_code: bool = False) -> None:
+    """Have programs that take a fused model ask and stop as its training did."""
+    template = load_template(model, trust_remote_code=trust_remote_code)
+    stop_at_end(model, template.end)
+    set_switches(model, template.switches)
+
+
+def set_switches(model: Path, switches: Mapping[str, bool]) -> None:
+    """Set options in a model's chat template: programs that answer with it give it none."""
+    lines = "".join(f"{{%- set {key} = {str(on).lower()} %}}\n" for key, on in switches.items())
+    path, config_path = model / "chat_template.jinja", model / "tokenizer_config.json"
+    if not lines:
+        return
+    if path.is_file():
+        replace_text(path, lines + read_regular(path, TEMPLATE_BYTES).decode())
+        return
+    config = json.loads(read_regular(config_path, CONFIG_BYTES))
+    if isinstance(config.get("chat_template"), str):
+        config["chat_template"] = lines + config["chat_template"]
+        replace_text(config_path, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def stop_at_end(model: Path, end: int) -> None:
     """Add the token that ends an answer to those at which a model's users stop generating."""
-    end = load_template(model, trust_remote_code=trust_remote_code).end
     for path in (model / "config.json", model / "generation_config.json"):
         if not path.exists():
             continue
@@ -104,6 +130,37 @@ def run_fuse(
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise ExportError(f"mlx_lm.fuse failed with exit code {done.returncode}: {last}")
     copy_tokenizer(base, target)
+    keep_types(base, target)
+
+
+def keep_types(base: Path, target: Path) -> None:
+    """Give the weights of a fused model their base's type: mlx-lm leaves those with DoRA, and the
+    scales of those that it quantized again, in float32.
+    """
+    known = {
+        name: each.dtype
+        for path in base.glob("model*.safetensors")
+        for name, each in _read(path)[0].items()
+        if each.dtype in _FLOATS
+    }
+    ((usual, _),) = Counter(known.values()).most_common(1)
+
+    def kept(name: str, weight: Any) -> Any:
+        scales = f"{name.removesuffix('weight')}scales"  # the base's, where it is dequantized here
+        wanted = known.get(name, known.get(scales, usual))
+        return weight.astype(wanted) if weight.dtype in _FLOATS else weight
+
+    for path in sorted(target.glob("model*.safetensors")):
+        weights, about = _read(path)
+        cast = {name: kept(name, weight) for name, weight in weights.items()}
+        if any(cast[name].dtype != weight.dtype for name, weight in weights.items()):
+            replace_safetensors(path, cast, about)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    found: Any = mx.load(str(path), return_metadata=True)
+    weights, about = found
+    return weights, about
 
 
 def copy_tokenizer(base: Path, target: Path) -> None:

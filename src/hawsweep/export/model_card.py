@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from hawsweep.markdown import render
 from hawsweep.models.hub import split_revision
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.leaderboard import leaderboard
+from hawsweep.results.review import review_of
 from hawsweep.results.verdict import judge_study
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import SweepSpec
@@ -52,12 +53,14 @@ class Released:
         checkpoint: The adapter's iteration if it is not the trial's best; else None.
         repo: The card's Hugging Face repository, or None.
         has_modelfile: Whether a Modelfile is beside the card.
+        switches: See ``Asking``.
     """
 
     parts: Sequence[Part] = ()
     checkpoint: int | None = None
     repo: str | None = None
     has_modelfile: bool = False
+    switches: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def fused(self) -> Part | None:
@@ -85,7 +88,7 @@ def card(
         judge_study(study, place),
     )
     is_winner = verdict is not None and verdict.winner == f"trial {row.label}"
-    is_fused = released.fused is not None
+    is_fused, reviewed = released.fused is not None, review_of(study, place)
     base_samples = base_dir_of(study, place, trial.number) / SAMPLE_FILES["base"]
     again = [each for each in confirmations(study) if each.trial_number == trial.number]
     return render(
@@ -106,6 +109,7 @@ def card(
         test=test if test.get("trial_number") == trial.number else None,
         again=again[0] if again else None,
         sentences=verdict.sentences if verdict is not None and is_winner else (),
+        reviewed=reviewed.sentences() if reviewed and reviewed.trial == trial.number else (),
         keeps=is_winner and verdict is not None and verdict.retention is not None,
         groups=_groups(study, place, trial),
         check=check,
@@ -113,7 +117,11 @@ def card(
         fingerprints=_fingerprints(study, spec_of(study, trial)),
         settings=json.dumps(_settings(spec, trial), indent=2, ensure_ascii=False),
         commands=_commands(study, spec, released),
-        in_peft=_in_peft(spec) if any(each.name == "peft" for each in released.parts) else None,
+        in_peft=(
+            _in_peft(spec, released.repo)
+            if any(each.name == "peft" for each in released.parts)
+            else None
+        ),
         versions=attrs.get(VERSIONS, {}),
         sweep=_shown(spec).dump_yaml().rstrip(),
         longest=_LONGEST,
@@ -167,14 +175,30 @@ def system_message(spec: SweepSpec) -> str | None:
         return None
 
 
-def generate_command(
-    model: str, adapter: str | None, system: str | None, prompt: str = "..."
-) -> str:
-    """The command with which mlx-lm answers as the study did."""
-    words = ["mlx_lm.generate", "--model", model]
-    words += ["--adapter-path", adapter] if adapter else []
-    words += ["--system-prompt", system] if system else []
-    return shlex.join([*words, "--prompt", prompt, "--temp", "0"])
+@dataclass(frozen=True)
+class Asking:
+    """How mlx-lm has to ask, so that a model answers as the study did.
+
+    Attributes:
+        system: The system message of all training data, or None.
+        max_tokens: Of an answer.
+        switches: Options that the base's chat template needs; see ``ChatTemplate.switches``. That
+            of a fused model needs none.
+    """
+
+    system: str | None
+    max_tokens: int
+    switches: Mapping[str, bool] = field(default_factory=dict)
+
+    def command(self, model: str, adapter: str | None, prompt: str = "...") -> str:
+        """The command of mlx-lm."""
+        words = ["mlx_lm.generate", "--model", model]
+        words += ["--adapter-path", adapter] if adapter else []
+        words += ["--system-prompt", self.system] if self.system else []
+        if adapter and self.switches:
+            words += ["--chat-template-config", json.dumps(dict(self.switches))]
+        words += ["--prompt", prompt, "--max-tokens", str(self.max_tokens), "--temp", "0"]
+        return shlex.join(words)
 
 
 def _commands(study: optuna.Study, spec: SweepSpec, released: Released) -> list[str]:
@@ -182,28 +206,30 @@ def _commands(study: optuna.Study, spec: SweepSpec, released: Released) -> list[
         system = system_message(spec)
     except HawsweepError:
         system = None
+    asking = Asking(system, spec.scoring.max_tokens, released.switches)
     repo, fused = released.repo, released.fused
     commands = []
     if fused is not None:
-        commands.append(generate_command(repo or fused.path, None, system))
+        commands.append(asking.command(repo or fused.path, None))
     else:
         if repo:
             commands.append(shlex.join(["hf", "download", repo, "--local-dir", "adapters"]))
         base, _ = split_revision(name_of(spec.model))  # mlx-lm takes no revision
-        commands.append(generate_command(base, "adapters", system))
+        commands.append(asking.command(base, "adapters"))
     if released.has_modelfile:
         name = (repo or study.study_name).split("/")[-1].lower()
         commands.append(f"ollama create {shlex.quote(name)} -f Modelfile")
     return commands
 
 
-def _in_peft(spec: SweepSpec) -> str:
+def _in_peft(spec: SweepSpec, repo: str | None) -> str:
+    place = '"peft"' if repo is None else f'{json.dumps(repo)}, subfolder="peft"'
     base = transformers_base(spec.model) or "the base that is not quantized"
     return (
         "from peft import PeftModel\n"
         "from transformers import AutoModelForCausalLM\n\n"
         f"base = AutoModelForCausalLM.from_pretrained({base!r})\n"
-        'model = PeftModel.from_pretrained(base, "peft")'
+        f"model = PeftModel.from_pretrained(base, {place})"
     )
 
 

@@ -46,6 +46,7 @@ class Maker:
 
     Attributes:
         system: The system message of all training data, or None.
+        switches: Options that the base's chat template needs; see ``ChatTemplate.switches``.
         example: A validation prompt.
         unmeasured: The iteration of a checkpoint that the trial did not score; else None.
         new: The parts made, by name.
@@ -66,6 +67,9 @@ class Maker:
         self._spec, self._base, self._origin, self._progress = spec, base, origin, progress
         splits = load_data(spec.data)
         self.system = common_system(splits.train)
+        trusted, today = spec.trust_remote_code, date_of(study)
+        self._template = load_template(base, trust_remote_code=trusted, today=today)
+        self.switches = self._template.switches
         self.example = splits.valid[0].source
         self.lost: float | None = None
         self.new: dict[str, Part] = {}
@@ -155,13 +159,11 @@ class Maker:
         return to_peft(source, read_config(self._base)["model_type"], base)
 
     def _modelfile(self) -> str:
-        trusted, today = self._spec.trust_remote_code, date_of(self._study)
-        template = load_template(self._base, trust_remote_code=trusted, today=today)
         title = f"Trial {self._trial.number} of the hawsweep sweep {self._study.study_name}"
-        return ollama.modelfile(template, self.system, title)
+        return ollama.modelfile(self._template, self.system, title)
 
     def _card(self, parts: Sequence[Part], has_modelfile: bool, repo: str | None = None) -> str:
-        released = Released(parts, self.unmeasured, repo, has_modelfile)
+        released = Released(parts, self.unmeasured, repo, has_modelfile, self.switches)
         return card(self._study, self._place, self._trial, released)
 
     def upload(self, folder: Path, parts: Sequence[Part], target: Repository) -> str:

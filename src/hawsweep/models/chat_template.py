@@ -5,6 +5,7 @@ model is asked what it was trained on. What a template gets wrong is repaired wh
 right way, and said in ``repairs``; otherwise the model or the record is refused.
 """
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -195,6 +196,31 @@ class ChatTemplate:
         """The first special token that a text spells, which becomes that token; mostly None."""
         found = self._markers.search(text)
         return found and found[0]
+
+    @property
+    def switches(self) -> dict[str, bool]:
+        """Options that are off here and change the prompt where they are on, as mlx-lm has them of
+        some models, or not given: who asks a model that was trained with this template gives them.
+        """
+        asked = self._text([QUESTION], None, to_answer=True)
+
+        def is_other(options: dict[str, bool]) -> bool:
+            other = copy.copy(self)
+            other._options = options
+            try:
+                return other._text([QUESTION], None, to_answer=True) != asked
+            except DataError:
+                return True
+
+        return {
+            key: False
+            for key in self._options
+            if key != "return_dict"
+            and (
+                is_other(self._options | {key: True})
+                or is_other({name: on for name, on in self._options.items() if name != key})
+            )
+        }
 
     def _probe(self) -> None:
         """Learn from a question and two answers what opens an answer and what ends it."""

@@ -165,7 +165,10 @@ def _download(
     progress: SayProgress,
     looked: str = "no package carries it",
 ) -> Path:
-    patterns = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
+    # Beside a model's weights there may be copies in other formats; an embedder's have folders.
+    weights = "model*.safetensors" if kind == "model" else "*.safetensors"
+    # Code runs with trust_remote_code alone.
+    patterns = ["*.json", weights, "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py"]
     repo, revision = split_revision(reference)
     try:
         return fetch(repo, "model", patterns, progress, revision)

@@ -52,6 +52,7 @@ class ModelShape:
         quantization: Of every matrix whose width the group size divides; None without.
         overrides: Of single modules, by their path; None for one that is not quantized.
         uncounted_bytes: Weights beyond the sizes above; below 0 if those are too large.
+        uncounted_products: The same of ``block_products``: experts are computed by few tokens.
     """
 
     architecture: str
@@ -75,11 +76,17 @@ class ModelShape:
     quantization: Quantization | None = None
     overrides: dict[str, Quantization | None] = field(default_factory=dict)
     uncounted_bytes: int = 0
+    uncounted_products: int = 0
 
     @property
     def n_parameters(self) -> int:
         """All parameters, each quantized weight counted as one."""
         return self._n_vector_parameters + sum(map(prod, self._matrices().values()))
+
+    @property
+    def block_products(self) -> int:
+        """Multiplications of a token with the matrices of a block."""
+        return self.uncounted_products + sum(map(prod, self.linears.values()))
 
     def dequantized(self) -> "ModelShape":
         """The same model with all weights as float32, as a CPU holds it."""

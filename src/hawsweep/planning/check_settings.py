@@ -9,7 +9,7 @@ from hawsweep.errors import DataError, ModelError, SpecError
 from hawsweep.models.shape import ModelShape
 from hawsweep.spec.space import apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.spec.train import TrainSpec
+from hawsweep.spec.train import NARROW, TrainSpec
 from hawsweep.text import counted
 
 # What decides whether a model can be trained so.
@@ -66,14 +66,15 @@ def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int
 
     Args:
         keys: Names of layers; None for all except a router, which is as wide as the number of
-            experts.
+            experts. Those that are ``NARROW`` do not count.
     """
     widths = [
         min(size)
         for name, size in shape.linears.items()
         if (keys is None or name in keys) and not name.endswith(("gate", "router"))
     ]
-    return min(widths, default=shape.hidden_size)
+    wide = (each for each in widths if each > NARROW * max(widths))
+    return min(wide, default=shape.hidden_size)
 
 
 def check_batch_size(spec: SweepSpec, n_examples: int) -> None:

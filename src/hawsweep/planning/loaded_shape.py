@@ -84,6 +84,7 @@ def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
     intermediate = _first(text, ("moe_intermediate_size", "intermediate_size"), max(widths))
     if dense := linears.get("mlp.down_proj"):
         intermediate = dense[0]  # some blocks of a Gemma 4 are wider than its config says
+    n_chosen = _first(text, ("num_experts_per_tok", "top_k_experts"), 1)
     parameters = utils.tree_flatten(model.parameters())
     n_heads = _first(text, ("num_attention_heads", "n_heads", "n_head"), max(1, hidden // 64))
     shape = ModelShape(
@@ -91,7 +92,7 @@ def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
         body=body_path(model),
         hidden_size=hidden,
         n_layers=len(model.layers),
-        intermediate_size=intermediate * _first(text, ("num_experts_per_tok",), 1),
+        intermediate_size=intermediate * n_chosen,
         n_heads=n_heads,
         n_kv_heads=_first(text, ("num_key_value_heads", "n_kv_heads"), n_heads),
         head_dim=_first(text, ("head_dim",), hidden // n_heads),
@@ -107,7 +108,12 @@ def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
         float_bytes=parameters[-1][1].dtype.size,  # the last norm's, or the head's scales'
     )
     n_bytes = sum(value.nbytes for _, value in parameters)
-    return replace(shape, uncounted_bytes=n_bytes - shape.weight_bytes())
+    n_products = sum(_products(module, n_chosen) for _, module in adapted)
+    return replace(
+        shape,
+        uncounted_bytes=n_bytes - shape.weight_bytes(),
+        uncounted_products=n_products - shape.block_products,
+    )
 
 
 def _size(module: Any) -> tuple[int, int]:
@@ -119,6 +125,13 @@ def _size(module: Any) -> tuple[int, int]:
         inputs = inputs * 32 // module.bits
     n_experts = math.prod(experts)
     return n_experts * inputs, n_experts * outputs
+
+
+def _products(module: Any, n_chosen: int) -> int:
+    """Multiplications of a token with a layer; with experts, those that are chosen for it."""
+    n_experts = math.prod(module.weight.shape[:-2])
+    inputs, outputs = (size // n_experts for size in _size(module))
+    return int(inputs * outputs * min(n_chosen, n_experts))
 
 
 def _first(values: Mapping[str, Any], keys: Sequence[str], otherwise: int) -> int:

@@ -227,7 +227,7 @@ def generation_s(
     if not n_prompts:
         return 0.0
     shape, speed = known.shape, known.speed
-    weights = sum(inputs * outputs for inputs, outputs in shape.linears.values()) * shape.n_layers
+    weights = shape.block_products * shape.n_layers
     flops = 2 * (weights + shape.hidden_size * shape.vocabulary)
     rows = min(rows, n_prompts)
     reading = _READING_COST * n_prompts * prompt_tokens * 2 * weights / speed.flops

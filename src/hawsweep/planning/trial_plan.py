@@ -76,7 +76,7 @@ def step_flops(shape: ModelShape, train: TrainSpec, step: Step, execution: Execu
     activations, checkpointed ones forward again; the head forward and backward.
     """
     n_trained = shape.n_trained_blocks(train)
-    block = 2 * sum(inputs * outputs for inputs, outputs in shape.linears.values())
+    block = 2 * shape.block_products
     block += 4 * step.width * shape.n_heads * shape.head_dim
     backward = 2 if train.fine_tune_type == "full" else 1
     n_passes = shape.n_layers + n_trained * (backward + execution.grad_checkpoint)

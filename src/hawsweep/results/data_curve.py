@@ -313,16 +313,16 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
     base = base_values(study, {})
     if len(sizes) < FEWEST_SIZES or not base:
         raise StudyError(
-            f"{len(sizes)} sizes are complete, and a curve takes {FEWEST_SIZES}. `hawsweep status "
-            f"{study.study_name}` shows them."
+            f"{len(sizes)} sizes are complete, and a curve takes {FEWEST_SIZES}. Their runs are in "
+            f"study {study.study_name!r}."
         )
     ceiling = float((study.user_attrs.get(SELF_CHECK) or {}).get("ceiling", 1.0))
     losses = _loss_curve(runs, train)
     if losses.misfit > 2 * _LOSS_NOISE:
         raise StudyError(
             f"The losses of {len(sizes)} sizes follow no curve that falls and levels off: the "
-            f"nearest is {losses.misfit:.0%} away from them. `hawsweep status {study.study_name}` "
-            "shows them."
+            f"nearest is {losses.misfit:.0%} away from them. Their runs are in study "
+            f"{study.study_name!r}."
         )
     # What is missing to the right answers falls like a loss.
     missing = [max(ceiling - (each.value or 0.0), 1e-3 * (abs(ceiling) or 1.0)) for _, each in runs]
@@ -339,8 +339,8 @@ def read_curve(study: optuna.Study, name: str, trial: int) -> DataCurve:
     if np.quantile(losses.at(most), (1 + LEVEL) / 2) >= base_loss:
         raise StudyError(
             f"All {sizes[-1]:,} examples do not surely lower the untuned model's validation loss "
-            f"({base_loss:.4f}), so that parts of them give no share of it. `hawsweep status "
-            f"{study.study_name}` shows the runs."
+            f"({base_loss:.4f}), so that parts of them give no share of it. Their runs are in "
+            f"study {study.study_name!r}."
         )
 
     def row(size: int) -> SizeRow:

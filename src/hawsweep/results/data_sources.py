@@ -138,7 +138,7 @@ def read_sources(
         if counts[at] not in {size for size, _ in lowest_losses(run)}:
             raise StudyError(
                 f"The run on all {counts[at]:,} records of {data[at].path} is not complete. "
-                f"`hawsweep status {run.study_name}` shows why."
+                f"Study {run.study_name!r} has the reason."
             )
     order = sorted(range(len(data)), key=lambda at: -counts[at])
     largest = order[0]

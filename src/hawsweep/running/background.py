@@ -12,12 +12,15 @@ from hawsweep.running.notify import NOTIFY_VARIABLE, find_targets
 from hawsweep.study.place import STORAGE_VARIABLE, Place
 
 _POLL_S = 0.1
+# How long a start that is preparing is watched: mostly it is refused before.
+_WATCHED_S = 20.0
 
 
 def start_detached(
     command: Sequence[str], name: str, place: Place, notify: Sequence[str] = ()
 ) -> tuple[int, Path]:
-    """Start a hawsweep command in its own session; return when it supervises its study.
+    """Start a hawsweep command in its own session; return when its workers start, or when it has
+    supervised its study for some time, for instance while it downloads.
 
     Args:
         command: The arguments after ``hawsweep``.
@@ -56,8 +59,11 @@ def start_detached(
             env=environment,
             start_new_session=True,
         )
+    before, began = _worker_logs(folder), time.monotonic()
     while process.poll() is None:
-        if (supervisor_of(folder) or {}).get("pid") == process.pid:
+        if (supervisor_of(folder) or {}).get("pid") != process.pid:
+            began = time.monotonic()
+        elif _worker_logs(folder) != before or time.monotonic() - began > _WATCHED_S:
             process.returncode = 0  # this process no longer waits for it
             return process.pid, log
         time.sleep(_POLL_S)
@@ -68,3 +74,8 @@ def start_detached(
         f"It ended with {process.returncode}."
     ]
     raise WorkerError(message, lines=[each.strip() for each in lines])
+
+
+def _worker_logs(folder: Path) -> dict[str, int]:
+    """When each log of a worker was written last."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("worker*.log")}

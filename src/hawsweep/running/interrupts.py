@@ -18,7 +18,6 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.n_asked = self._n_taken = 0
-        self._hung_up = False
 
     @property
     def is_asked(self) -> bool:
@@ -57,8 +56,7 @@ class Interrupts:
     def note_hang_up(self, *_: object) -> None:
         """Note that the terminal has closed."""
         leave_terminal()
-        if not self._hung_up:  # a second request would stop at once
-            self._hung_up = True
+        if not self.n_asked:  # a second request would stop at once
             self._note()
 
     def _note(self, *_: object) -> None:

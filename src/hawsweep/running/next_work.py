@@ -69,9 +69,21 @@ class Work:
     @property
     def may_begin(self) -> bool:
         """Whether another setting may begin."""
-        is_late = self.is_over(self.confirm_s + self.promote_s)
+        return self._is_another_wanted and not self._is_late_to_begin
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether it is the time alone that keeps another setting from beginning."""
+        return self._is_another_wanted and self._is_late_to_begin
+
+    @property
+    def _is_another_wanted(self) -> bool:
         is_enough = self.n_begun + self.n_running >= self.n_trials
-        return not (is_late or is_enough or self.is_exhausted or self.is_settled)
+        return not (is_enough or self.is_exhausted or self.is_settled)
+
+    @property
+    def _is_late_to_begin(self) -> bool:
+        return self.is_over(self.confirm_s + self.promote_s)
 
     @property
     def may_confirm(self) -> bool:

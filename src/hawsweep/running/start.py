@@ -240,6 +240,8 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
     was_run = is_run()
     study.set_user_attr(STOP, 2 if now else 1)
     while is_run():
+        if study.user_attrs.get(STOP) is None:  # cleared by a start that was preparing
+            study.set_user_attr(STOP, 2 if now else 1)
         waiting()
         time.sleep(POLL_S)
     if not was_run:

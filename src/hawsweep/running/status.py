@@ -1,7 +1,8 @@
 """The status of a study: its trials, verdict, running processes, and remaining work."""
 
+import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hawsweep.results.verdict import Verdict, judge_study
 from hawsweep.results.what_is_left import Remaining, find_remaining, seconds_left
 from hawsweep.running.progress import SweepState, WorkerState, read_progress
 from hawsweep.spec.read import find_sweep, read_sweep
-from hawsweep.spec.sweep import SweepSpec
+from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
 from hawsweep.study.attributes import (
     BASE,
     CONFIRMED,
@@ -38,6 +39,7 @@ from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import known_spec, load_study, newest, read_trials
 from hawsweep.study.trials import read_test, train_of
+from hawsweep.text import time_text
 
 
 @dataclass(frozen=True)
@@ -297,15 +299,34 @@ def start_command(name: str, spec: SweepSpec, place: Place) -> str:
 
 
 def _sweep_of(name: str, spec: SweepSpec, place: Place) -> list[str]:
-    """The sweep of the study's name, if the study was made with it; else its stored spec file."""
+    """The sweep of the study's name, if the study was made with it, else its stored spec file; and
+    what was asked otherwise than it says.
+    """
     kept: Path = place.study_dir(name) / "spec.yaml"
-    try:
-        found = read_sweep(find_sweep(name), {})
-    except HawsweepError:
-        found = None
-    differs = found is None or found.fingerprint() != spec.fingerprint()
-    if differs and kept.exists():  # on the machine that made the study
-        return [str(kept), f"--study={name}"]
-    if found is None or differs:
-        return [name]
-    return [name, *([] if found.trials == spec.trials else [f"--trials={spec.trials}"])]
+    stored = [str(kept), f"--study={name}"]
+    for words in ([name], stored):
+        try:
+            found = read_sweep(find_sweep(words[0]))
+        except HawsweepError:
+            continue
+        if found.fingerprint() == spec.fingerprint():
+            return [*words, *_asked_otherwise(found, spec)]
+    return stored if kept.exists() else [name]  # it is on the machine that made the study
+
+
+def _asked_otherwise(found: SweepSpec, spec: SweepSpec) -> Iterator[str]:
+    """The options of a start that asks as ``spec`` does. Addresses of ``notify`` are not shown."""
+    kept, asked = (
+        each.model_dump(mode="json", exclude_none=True, include=set(HOW_IT_RUNS) - {"notify"})
+        for each in (found, spec)
+    )
+    for key in HOW_IT_RUNS:
+        value = asked.get(key)
+        if value == kept.get(key):
+            continue
+        if key == "timeout" and value is not None:
+            yield f"--timeout={f'{value:g}s' if value % 60 else time_text(value)}"
+        elif key in ("trials", "workers"):
+            yield f"--{key}={value}"
+        else:
+            yield f"--set={key}={json.dumps(value)}"

@@ -144,7 +144,7 @@ class Supervisor:
                 trains = work.wants_trials or bool(work.n_to_confirm) or work.is_led
                 trains = trains or bool(work.n_running or work.n_confirming)  # elsewhere
                 if not trains and not self._joins:
-                    settle_preference(self._study, self._place, self._spec)
+                    self._settle_winner()
                     work = self._work()
                 if trains or (work.wants_test and not self._joins):
                     for number in range(self._shares.n_workers if trains else 1):
@@ -297,7 +297,7 @@ class Supervisor:
         if command == "queue":
             command = next_work(self._work(n_to_confirm=self._queue_confirmations()))
         if command in ("test", "finish"):
-            settle_preference(self._study, self._place, self._spec)
+            self._settle_winner()
             command = "test" if self._survey.wants_test() else "finish"
         if command == "wait":
             return
@@ -320,17 +320,19 @@ class Supervisor:
         return self._survey.work(doing, n_to_confirm, is_interrupted=self._interrupted)
 
     def _queue_confirmations(self) -> int:
-        """Queue the confirming runs; give how many wait. If none waits, the outcome is stored.
+        """Queue the confirming runs; give how many wait.
 
         Trials that are paused still were not promoted, unless there was no time for it.
         """
         if not self._survey.timed_out:
             self._leave_behind()
         confirm.queue(self._study, self._confirming, self._spec)
-        n_waiting = confirm.n_waiting(self._confirming)
-        if not n_waiting and not count_running(self._confirming.get_trials(deepcopy=False)):
-            conclude(self._study, self._confirming, self._spec)
-        return n_waiting
+        return confirm.n_waiting(self._confirming)
+
+    def _settle_winner(self) -> None:
+        """Where time ran out among the confirming runs, those that ended count."""
+        conclude(self._study, self._confirming, self._spec)
+        settle_preference(self._study, self._place, self._spec)
 
     def _leave_behind(self) -> None:
         def last_of(trial: FrozenTrial) -> int:

@@ -46,7 +46,6 @@ class Survey:
         leader: The process that started the sweep; None if that is this one.
 
     Attributes:
-        timed_out: Whether the time was too short for more trials.
         has_news: Whether something changed since it was last asked whether the sweep is settled.
         has_no_test: Whether the winner's adapter is not to be had.
     """
@@ -68,13 +67,20 @@ class Survey:
         self._listen, self._lead, self._leader = listen, lead, leader
         self._started = time.clock_gettime(_CLOCK)
         self._told_exhausted = self._told_settled = False
-        self.timed_out = self.has_no_test = False
+        self._was_too_short = self._is_cut_short = self.has_no_test = False
+        if leader is None:
+            lead.left_s = self._time_left_s
         self.has_news = True
 
     def extend(self, spec: SweepSpec) -> None:
         """Go by more trials or more time."""
-        self._spec, self.timed_out = spec, False
+        self._spec, self._was_too_short = spec, False
         self._told_settled, self.has_news = False, True  # said again where it still is
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the time was too short for all trials, or for all that they do."""
+        return self._was_too_short or self._is_cut_short
 
     def work(
         self, doing: tuple[str | None, ...], n_to_confirm: int | None, *, is_interrupted: bool
@@ -95,6 +101,9 @@ class Survey:
         if leader is not None:
             n_to_confirm = confirm.n_waiting(self._confirming) or None
         trials = self._study.get_trials(deepcopy=False)
+        runs = self._confirming.get_trials(deepcopy=False)
+        # Workers elsewhere confirm, too.
+        n_workers = max(self._shares.n_workers, count_running(trials))
         work = Work(
             doing=doing,
             n_trials=self._spec.trials,
@@ -109,24 +118,26 @@ class Survey:
             has_ended=leader is not None and leader.has_ended(),
             misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),
             time_left_s=self._time_left_s(),
-            confirm_s=expected_s(self._study, self._spec, self._shares.n_workers),
+            confirm_s=expected_s(self._study, self._spec, n_workers, runs),
             promote_s=promoting_s(self._spec),
             n_to_confirm=n_to_confirm,
-            n_confirming=count_running(self._confirming.get_trials(deepcopy=False)),
+            n_confirming=count_running(runs),
             wants_test=self.wants_test(),
         )
         promoted = next_promoted(self._spec, trials, may_begin=work.may_begin)
         repeats = any(is_to_go_on(trial) and not is_paused(trial) for trial in trials)
         work = replace(work, promotes=repeats or promoted is not None)
-        self.timed_out = self.timed_out or work.is_over(work.confirm_s)
-        self._lead.is_over = work.is_over()
+        self._was_too_short = self._was_too_short or work.is_over(work.confirm_s)
+        self._is_cut_short = work.is_cut_short
         return work
 
     def _time_left_s(self) -> float | None:
-        if self._leader is not None and self._leader.is_over():
-            return -1.0
-        timeout = self._spec.timeout
-        return None if timeout is None else self._started + timeout - time.clock_gettime(_CLOCK)
+        """Until the timeout, which counts from the leader's start; None without one."""
+        said = None if self._leader is None else self._leader.left_s()
+        if (timeout := self._spec.timeout) is None:
+            return said
+        own = self._started + timeout - time.clock_gettime(_CLOCK)
+        return own if said is None else min(own, said)
 
     def is_exhausted(self) -> bool:
         """Whether no trial waits and no setting is left to propose; said once."""

@@ -170,6 +170,8 @@ class Runs:
         if call["do"] == "begin":
             path = Path(call["folder"]) / f"{self._name}.json"
             known = _steps(path, call["id"])
+            if known is None and name in self._runs and self._runs[name][0].id == call["id"]:
+                known = self._steps[name]  # of a trial on another machine, without a folder here
             run = Run(name, call["id"], call["group"], call["config"], known is not None)
             self._runs[name], self._steps[name] = (run, path), known or {}
             self._open(name)

@@ -108,7 +108,7 @@ class WorkerProcess:
         Args:
             number: Of the trial to run.
         """
-        self.doing = command
+        self.doing, self.last_sign = command, time.monotonic()  # it may have waited for long
         tell_child(self._process, command if number is None else f"{command} {number}")
 
     def ask_to_stop(self) -> None:

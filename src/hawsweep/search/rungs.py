@@ -35,8 +35,10 @@ def rungs(train: TrainSpec) -> dict[float, int]:
 
 
 def promoting_s(spec: SweepSpec) -> float:
-    """The seconds at the end of the timeout in which no setting begins."""
-    return _LAST_SHARE * (spec.timeout or 0.0) if spec.pruning.name == "promote" else 0.0
+    """The seconds at the end of the timeout in which no setting begins, where trials can pause."""
+    if spec.pruning.name != "promote" or told_without_rungs(spec):
+        return 0.0
+    return _LAST_SHARE * (spec.timeout or 0.0)
 
 
 def told_without_rungs(spec: SweepSpec) -> str:

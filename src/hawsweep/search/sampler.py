@@ -92,7 +92,8 @@ class Observation:
 def observe(
     trials: Sequence[FrozenTrial], most_iters: int, again: Sequence[FrozenTrial] = ()
 ) -> list[Observation]:
-    """Compare trials with their leader: the best of those that were trained longest.
+    """Compare trials with their leader: the best of those with the largest share of their
+    iterations.
 
     Complete, pruned and running trials count alike, as far as they were trained. Losses of the same
     step are of the same validation examples, so that their ratio is known far better than a score.
@@ -106,9 +107,14 @@ def observe(
     def _iters(trial: FrozenTrial) -> int:
         return int(trial.params.get("iters", most_iters))
 
-    # What a trial has shown after it was given more iterations is compared with no other.
+    # What a trial has shown after it was given more iterations is compared with no other. One that
+    # ended early for want of improvement would have shown nothing better at its end.
     def _curve(trial: FrozenTrial) -> dict[int, float]:
-        return {s: each for s, each in lowest_so_far(trial).items() if s <= _iters(trial)}
+        iters = _iters(trial)
+        curve = {s: each for s, each in lowest_so_far(trial).items() if s <= iters}
+        if trial.state == TrialState.COMPLETE and (last := max(curve, default=0)):
+            curve.setdefault(iters, curve[last])
+        return curve
 
     runs = {trial.number: [_curve(trial)] for trial in trials}
     given = {trial.number: trial.user_attrs.get(ITERS) for trial in trials}
@@ -126,15 +132,19 @@ def observe(
     if not seen:
         return []
     fluctuates = fluctuation(seen)
-    longest = max(max(curves[trial.number]) for trial in seen)
-    leader = min((curve[longest], n) for n, curve in curves.items() if longest in curve)[1]
-    rate_of_leader = _rate(next(each for each in seen if each.number == leader))
+    # Where lengths differ, at equal shares of them.
+    shares = {trial.number: max(curves[trial.number]) / _iters(trial) for trial in seen}
+    longest = [trial for trial in seen if shares[trial.number] == max(shares.values())]
+    leader = min(
+        longest, key=lambda each: (curves[each.number][max(curves[each.number])], each.number)
+    )
+    of_leader, rate_of_leader = curves[leader.number], _rate(leader)
     found = []
     for trial in seen:
         curve, iters = curves[trial.number], _iters(trial)
         below = math.log10(rate_of_leader / _rate(trial))
         for step in _compared_at(curve, iters):
-            best = value_at(curves[leader], step)
+            best = value_at(of_leader, step * _iters(leader) // iters)
             if best is None or best <= 0:
                 continue
             loss = curve[step]

@@ -88,6 +88,13 @@ def find_sweep(name: str) -> Path:
     )
 
 
+def study_name_of(path: Path) -> str:
+    """The study that the sweep of a file makes without another name; a study's stored one is its
+    own.
+    """
+    return path.resolve().parent.name if _read_text(path).startswith(STORED) else path.stem
+
+
 def load_sweep(
     sweep: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
 ) -> SweepSpec:

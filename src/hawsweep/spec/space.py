@@ -145,7 +145,8 @@ def nearest(asked: Range | Choices, value: float, kind: type = float) -> SearchV
         return asked.choices[min(range(len(numbers)), key=lambda i: abs(numbers[i] / value - 1))]
     value = min(max(value, asked.low), asked.high)
     if asked.step is not None:
-        value = asked.low + round((value - asked.low) / asked.step) * asked.step
+        # 3 steps of 0.1 are more than 0.3, by rounding.
+        value = min(asked.low + round((value - asked.low) / asked.step) * asked.step, asked.high)
     if kind is int:
         return round(value)
     if asked.step is not None:

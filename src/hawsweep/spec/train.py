@@ -64,6 +64,11 @@ def _named_layers(value: object) -> object:
     return tuple(map(str.strip, value.split(","))) if isinstance(value, str) else value
 
 
+# Layers at most this share of the widest, as the gates of linear attention are, may be adapted with
+# a rank above their width.
+NARROW = 1 / 32
+
+
 class LoraParameters(Section):
     """The adapter's shape, as in mlx-lm, with ``alpha`` beside ``scale``."""
 

@@ -6,7 +6,7 @@ with new seeds, and ranked by the mean of those scores. The runs are trials of a
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from hawsweep.study.attributes import (
     CONFIRMS,
     EVAL_TIME_S,
     ITERS,
+    SCORE_TIME_S,
     SEED,
     TIME_S,
     TRAIN_TIME_S,
@@ -32,6 +33,8 @@ from hawsweep.study.storage import confirm_name
 from hawsweep.study.study import load_study, name_metric
 from hawsweep.study.trials import best_trial, complete_trials, is_paused, train_of, trial_of
 from hawsweep.text import short_repr
+
+_TIMES = (TRAIN_TIME_S, EVAL_TIME_S, SCORE_TIME_S)
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,8 +73,11 @@ def wanted(study: optuna.Study, spec: SweepSpec) -> list[tuple[int, int]]:
         setting = (trial.user_attrs.get(ITERS), *sorted(trial.params.items()))
         distinct.setdefault(setting, trial.number)
     best = list(distinct.values())[: spec.confirm.top]
-    seeds = range(spec.train.seed + 1, spec.train.seed + 1 + spec.confirm.seeds)
-    return [(number, seed) for number in best for seed in seeds]
+    return [(number, seed) for number in best for seed in _new_seeds(spec)]
+
+
+def _new_seeds(spec: SweepSpec) -> range:
+    return range(spec.train.seed + 1, spec.train.seed + 1 + spec.confirm.seeds)
 
 
 def _has_one_setting(spec: SweepSpec) -> bool:
@@ -79,19 +85,28 @@ def _has_one_setting(spec: SweepSpec) -> bool:
     return all(isinstance(each, Choices) and len(each.choices) == 1 for each in searched)
 
 
-def expected_s(study: optuna.Study, spec: SweepSpec, n_workers: int) -> float:
-    """About the seconds of the confirming runs, by the times of the trials. Where fewer are trained
-    whole than are to be confirmed, paused ones count as if they were.
+def expected_s(
+    study: optuna.Study, spec: SweepSpec, n_workers: int, runs: Sequence[FrozenTrial] = ()
+) -> float:
+    """About the seconds of the confirming runs that are still to be made, by the times of the
+    trials. Where fewer are trained whole than are to be confirmed, paused ones count as if they
+    were.
+
+    Args:
+        runs: The confirming runs so far.
     """
     trials = study.get_trials(deepcopy=False)
-    best = {number for number, _ in wanted(study, spec)}
-    times: list[float] = [
-        sum(trials[number].user_attrs.get(key, 0.0) for key in (TRAIN_TIME_S, EVAL_TIME_S))
-        for number in best
+    done = {_key(run) for run in runs if run.state == TrialState.COMPLETE}
+    asked = wanted(study, spec)
+    times = [
+        sum(trials[number].user_attrs.get(key, 0.0) for key in _TIMES)
+        for number, seed in asked
+        if (number, seed) not in done
     ]
     paused = [expected_whole_s(spec, trial) for trial in trials if is_paused(trial)]
-    times += sorted(paused, reverse=True)[: spec.confirm.top - len(best)]
-    return sum(times) * spec.confirm.seeds / n_workers
+    n_missing = spec.confirm.top - len({number for number, _ in asked})
+    times += sorted(paused, reverse=True)[:n_missing] * spec.confirm.seeds
+    return float(sum(times)) / n_workers
 
 
 def expected_whole_s(spec: SweepSpec, trial: FrozenTrial) -> float:
@@ -175,12 +190,18 @@ def n_left(study: optuna.Study, spec: SweepSpec) -> int:
 
 
 def conclude(study: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> list[Confirmation]:
-    """Store the outcome of the confirming runs, and give it, best first; empty without scores."""
-    scores: defaultdict[int, list[float]] = defaultdict(list)
-    for trial in confirming.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        if _key(trial) in wanted(study, spec):
-            scores[trial.user_attrs[CONFIRMS]].append(_value(trial))
+    """Store the outcome of the confirming runs, and give it, best first; empty without scores.
+
+    A trial that was confirmed counts also after others with higher scores of their own came.
+    """
     trials = study.get_trials(deepcopy=False)
+    scores: defaultdict[int, list[float]] = defaultdict(list)
+    for run in confirming.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        number, seed = _key(run)
+        if seed not in _new_seeds(spec) or number not in range(len(trials)):
+            continue
+        if run.user_attrs.get(ITERS) == trials[number].user_attrs.get(ITERS):  # not extended since
+            scores[number].append(_value(run))
     found = [
         Confirmation(number, _value(trials[number]), tuple(values))
         for number, values in scores.items()

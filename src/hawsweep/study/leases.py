@@ -164,12 +164,13 @@ class Lead:
 
     Attributes:
         taken_over: Set where another process has it now.
-        is_over: Whether the sweep's time is up, which the others are told.
+        left_s: Gives the seconds until the sweep's timeout, which the others are told; None without
+            one. A thread calls it.
     """
 
     def __init__(self) -> None:
         self.taken_over = threading.Event()
-        self.is_over = False
+        self.left_s: Callable[[], float | None] = lambda: None
 
 
 class Leader:
@@ -195,9 +196,10 @@ class Leader:
         """Whether it has ended the sweep, and was not lost."""
         return self._was_seen and self._study.user_attrs.get(SUPERVISOR) is None
 
-    def is_over(self) -> bool:
-        """Whether the sweep's time is up, as it says."""
-        return bool((self._study.user_attrs.get(SUPERVISOR) or {}).get("over"))
+    def left_s(self) -> float | None:
+        """The seconds until the sweep's timeout, as it says; None if it says none."""
+        found = self._study.user_attrs.get(SUPERVISOR) or {}
+        return None if (left := found.get("left_s")) is None else float(left)
 
 
 @contextmanager
@@ -220,7 +222,7 @@ def leading(study: optuna.Study, join: str, say: Callable[[str], None]) -> Itera
         if (found or {}).get("by") != by:
             lead.taken_over.set()
         else:
-            about = {"by": by, "n": n, "over": lead.is_over}
+            about = {"by": by, "n": n, "left_s": lead.left_s()}
             study.set_user_attr(SUPERVISOR, {**own, **about})
 
     study.set_user_attr(SUPERVISOR, {**own, "by": by, "n": 0})

@@ -13,7 +13,7 @@ from hawsweep.machine.backend import mx, nn, seed, utils
 from hawsweep.errors import ModelError
 from hawsweep.files import replace_text, replacing
 from hawsweep.layout import CONFIG_FILE, WEIGHTS_FILE
-from hawsweep.spec.train import LoraParameters, TrainSpec
+from hawsweep.spec.train import NARROW, LoraParameters, TrainSpec
 from hawsweep.training.dropout import put_dropout
 from hawsweep.training.optimizers import mlx_lm_schedule, optimizer_options
 
@@ -199,7 +199,9 @@ def _check_rank(model: Any, lora: LoraParameters) -> None:
         if module.lora_a.ndim == 2
         and not any(each.startswith(f"{name.rpartition('.')[0]}.") for each in experts)
     ]
-    width, name = min(widths, default=(lora.rank, ""))
+    widest, _ = max(widths, default=(0, ""))
+    wide = (each for each in widths if each[0] > NARROW * widest)
+    width, name = min(wide, default=(lora.rank, ""))
     if lora.rank > width:
         raise ModelError(
             f"train.lora_parameters.rank is {lora.rank}, above the width {width} of the layer "

@@ -104,13 +104,15 @@ def choose_prompts(
     asked = spec.scoring.prompt
     if not asked.n_tried:
         return []
-    has_room, by_system = room_in(spec, loaded), _by_system(splits.train, records)
+    has_room, train = room_in(spec, loaded), splits.train
+    train = train.take([at for at, each in enumerate(train) if is_example(each)])
+    by_system = _by_system(train, records)
     found: dict[tuple[int, int], Prompt] = {}
     for number, text in enumerate(("", *asked.instructions)):
         _check_instruction(number, text, loaded)
         for n in asked.examples:
-            pools = [splits.train] if _is_system(text) else by_system
-            shown = [tuple(filter(is_example, choose_subset(each, n, spec.seed))) for each in pools]
+            pools = [train] if _is_system(text) else by_system
+            shown = [tuple(choose_subset(each, n, spec.seed)) for each in pools]
             prompt = Prompt(tuple(chain(*shown)), number, text)
             most = max(len(prompt.shown(each, has_room)) for each in records)
             prompt = replace(prompt, examples=tuple(chain(*(each[:most] for each in shown))))

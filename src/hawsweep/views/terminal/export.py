@@ -72,8 +72,6 @@ def next_commands(exported: "Exported", prompt: str, options: Sequence[str] = ()
     Args:
         options: Of commands that find the study and the export's folder.
     """
-    from hawsweep.export.model_card import generate_command
-
     by_name = {part.name: part for part in exported.parts}
     folder, study = exported.folder, exported.study
     is_fused = "fused" in by_name
@@ -81,7 +79,7 @@ def next_commands(exported: "Exported", prompt: str, options: Sequence[str] = ()
     model, adapter = (part, None) if is_fused else (exported.base, part)
     again = ["hawsweep", "export", study, "--trial", str(exported.trial_number)]
     again += [] if exported.checkpoint is None else ["--checkpoint", str(exported.checkpoint)]
-    commands = [generate_command(model, adapter, exported.system, prompt)]
+    commands = [exported.asking.command(model, adapter, prompt)]
     if is_fused:
         commands += [shlex.join(["mlx_lm.server", "--model", model]), _to_lm_studio(model, study)]
     if exported.has_modelfile:

@@ -1,5 +1,6 @@
 """Sweep files in the terminal: keys, a drafted sweep, the faults of a sweep."""
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -163,15 +164,17 @@ def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[Renderab
         f"{duration(timing.again_s)}, test {duration(timing.test_s)}."
     )
     commands = (
-        (Text(f"hawsweep plan {name} --all"), "what fits, setting by setting"),
-        (Text(f"hawsweep start {name}"), "run it"),
-        (Text(f"hawsweep validate {name}"), "after you changed it"),
+        (Text(shlex.join(["hawsweep", "plan", name, "--all"])), "what fits, setting by setting"),
+        (Text(shlex.join(["hawsweep", "start", name])), "run it"),
+        (Text(shlex.join(["hawsweep", "validate", name])), "after you changed it"),
     )
     return [text, Padding(make_grid(commands, "bold", "dim", gap=3), (0, 2))]
 
 
-def verdict_picture(name: str, findings: Sequence["Finding"], start: str) -> RenderableType:
-    """The findings on a sweep, and whether it can be started, by the command ``start``."""
+def verdict_picture(findings: Sequence["Finding"], start: str, preview: str) -> RenderableType:
+    """The findings on a sweep, and whether it can be started, by the command ``start``; else the
+    one that shows its records.
+    """
     n_faults = sum(each.state == "fault" for each in findings)
     n_warnings = sum(each.state == "warning" for each in findings)
     if n_faults:
@@ -181,8 +184,7 @@ def verdict_picture(name: str, findings: Sequence["Finding"], start: str) -> Ren
         end = Text(f"It can be started{mind}: {start}", style="green")
     parts: list[RenderableType] = [findings_table(findings), "", end]
     if n_faults or n_warnings:
-        preview = f"The records as the model sees them: hawsweep preview {name}"
-        parts.append(Text(preview, style="dim"))
+        parts.append(Text(f"The records as the model sees them: {preview}", style="dim"))
     return Group(*parts)
 
 
