@@ -9,6 +9,7 @@ from chat_templates import KINDS, make_tokenizer
 from mlx_lm import load
 
 from hawsweep.export.fuse import keep_types, set_switches, stop_at_end
+from hawsweep.layout import WEIGHTS_FILE
 from hawsweep.models.load import load_template
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64}
@@ -54,14 +55,16 @@ def test_fused_model_is_asked_without_reasoning_as_it_was_trained(tmp_path, name
 @pytest.mark.parametrize("is_dequantized", [False, True])
 @pytest.mark.parametrize("is_quantized", [False, True])
 def test_fused_weights_have_the_type_of_their_base(tmp_path, is_quantized, is_dequantized):
-    """Fusing DoRA leaves float32, also as scales; a norm that is float32 in the base stays so."""
+    """Fusing DoRA leaves float32, also as scales; what was not adapted stays as it is."""
     model = nn.Sequential(nn.Linear(64, 64), nn.RMSNorm(64))
     model.set_dtype(mx.bfloat16)
-    model.layers[1].set_dtype(mx.float32)
     _save(tmp_path / "base", model, is_quantized=is_quantized)
     model.set_dtype(mx.float32)
     _save(tmp_path / "fused", model, is_quantized=is_quantized and not is_dequantized)
-    keep_types(tmp_path / "base", tmp_path / "fused")
+    (tmp_path / "adapters").mkdir()
+    adapter = {f"layers.0.{name}": mx.zeros(1) for name in ("lora_a", "lora_b", "m")}
+    mx.save_safetensors(str(tmp_path / "adapters" / WEIGHTS_FILE), adapter)
+    keep_types(*(tmp_path / each for each in ("base", "adapters", "fused")))
     fused, about = mx.load(str(tmp_path / "fused/model.safetensors"), return_metadata=True)
     floats = {name: each.dtype for name, each in fused.items() if each.dtype != mx.uint32}
     assert len(floats) == (4 if is_quantized and not is_dequantized else 3)

@@ -105,6 +105,7 @@ def test_two_are_trained_whole_in_the_time_to_confirm_them(about, changes, comma
         ("the last ones run", {"n_running": 1}, False),
         ("no setting is left", {"is_exhausted": True}, False),
         ("nothing more is expected", {"is_settled": True}, False),
+        ("runs with new seeds took less time", {"time_left_s": 90.0, "was_late": True}, True),
     ],
 )
 def test_time_alone_may_keep_settings_from_beginning(about, changes, expected):

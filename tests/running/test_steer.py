@@ -182,6 +182,7 @@ def test_queued_setting_says_if_no_trial_is_left_for_it_and_what_goes_on(steered
             "pruning": {"name": "none"},
             "stop_when": {"expected_gain": "1%"},
             "report_to": ["mlflow"],
+            "notify": ["end"],
         },
     ],
 )

@@ -77,8 +77,6 @@ def test_iters_are_an_outcome_at_a_constant_rate():
     assert spec.trained_longest() == (spec, "")
     choices = {**CONTENT["search"], "iters": {"choices": [80, 60]}}
     assert spec_with(search=choices).trained_longest()[0].train.iters == 80
-    twice = [{**spec.enqueue[0], "iters": each} for each in (60, 120)]
-    assert spec_with(enqueue=twice).trained_longest()[0].enqueue == spec.enqueue
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Which trials are trained again, and what their new scores decide."""
 
-from types import SimpleNamespace
-
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
@@ -175,14 +173,25 @@ def test_later_trials_are_confirmed_too(sweep):
     assert [(each.trial_number, each.scores) for each in found] == [(1, (0.55,)), (2, (0.52,))]
 
 
-def test_runs_of_a_trial_that_was_extended_since_do_not_count(sweep):
+def test_trial_that_others_overtook_before_it_was_confirmed_does_not_count(sweep):
+    """Its adapter may have been removed meanwhile."""
+    made = sweep(0.5, 0.6, confirm={"top": 1, "seeds": 1})
+    made.queue()
+    made.run(0.55)
+    made.add(0.7)
+    made.queue()
+    made.run(0.52)
+    assert [each.trial_number for each in made.conclude()] == [2]
+
+
+def test_runs_of_a_trial_that_was_extended_since_do_not_count(sweep, monkeypatch):
     made = sweep(0.5, 0.6, confirm={"top": 1, "seeds": 1})
     made.queue()
     made.run(0.55)
     trials = made.study.get_trials()
     trials[1].set_user_attr("iters", 3000)
-    extended = SimpleNamespace(get_trials=lambda **_: trials)
-    assert conclude(extended, made.confirming, made.spec) == []
+    monkeypatch.setattr(made.study, "get_trials", lambda **_: trials)
+    assert made.conclude() == []
 
 
 def test_time_to_train_again_is_that_of_the_best_trials(sweep):
@@ -193,9 +202,17 @@ def test_time_to_train_again_is_that_of_the_best_trials(sweep):
     assert expected_s(made.study, made.spec, 1) == 3 * (110 + 50)
     assert expected_s(made.study, made.spec, 2) == 3 * (110 + 50) / 2
     made.queue()
-    made.run(0.5, 0.5, 0.5, 0.5, None, 0.5)  # a run that failed is to be made again
-    runs = made.confirming.get_trials(deepcopy=False)
-    assert expected_s(made.study, made.spec, 1, runs) == 110
+    made.run(0.5, 0.5, 0.5, 0.5, None)  # one that failed is not made again; the last waits
+
+    def known():
+        runs = made.confirming.get_trials(deepcopy=False)
+        return expected_s(made.study, made.spec, 1, runs)
+
+    assert known() == 110
+    made.run(0.5)
+    assert known() == 0
+    made.add(0.9, train_time_s=10.0, eval_time_s=10.0)  # it takes the place of the second
+    assert known() == 3 * 20
 
 
 def test_seed_is_kept_where_a_run_is_repeated(sweep):

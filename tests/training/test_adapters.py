@@ -1,4 +1,5 @@
 import json
+import resource
 from contextlib import nullcontext
 
 from hawsweep.machine.backend import mx, nn
@@ -10,7 +11,14 @@ from mlx_lm.utils import load
 from tiny_training import EndsAt, assert_same_adapter, run, settings
 
 from hawsweep.errors import ModelError
-from hawsweep.training.adapters import adapted, load_adapter, lora_config, replace_text
+from hawsweep.study.faults import is_disk_fault
+from hawsweep.training.adapters import (
+    adapted,
+    load_adapter,
+    lora_config,
+    replace_safetensors,
+    replace_text,
+)
 from hawsweep.training.evaluation import make_evaluator
 from hawsweep.training.train import gradient_checkpointing
 
@@ -334,3 +342,16 @@ def test_dora_of_a_quantized_embedding_is_refused():
     said = "embed_tokens has weights of 4 bits"
     with pytest.raises(ModelError, match=said), adapted(model, train):
         pass
+
+
+def test_disk_without_room_is_said_as_such(tmp_path):
+    """MLX raises a RuntimeError without a number."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match="No space left") as fault:
+            replace_safetensors(tmp_path / "a.safetensors", {"a": mx.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert is_disk_fault(fault.value)
+    assert list(tmp_path.iterdir()) == []

@@ -72,9 +72,9 @@ def worker(
         with _tied() as listen:
             outcome = join(listen)
     elif as_events:
-        if is_shared:
-            await_study(open_storage(place), name, partial(click.echo, err=True))
         with events_on_stdout(name) as stream:
+            if is_shared:
+                await_study(open_storage(place), name, partial(click.echo, err=True))
             outcome = join(stream)
             stream.end(outcome)
     else:

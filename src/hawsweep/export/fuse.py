@@ -14,6 +14,7 @@ from hawsweep.machine.backend import code_dir, mx
 from hawsweep.errors import ExportError
 from hawsweep.export.fidelity import Check
 from hawsweep.files import read_regular, replace_text
+from hawsweep.layout import WEIGHTS_FILE
 from hawsweep.machine.children import child_command, child_environment
 from hawsweep.models.check_files import TEMPLATE_BYTES
 from hawsweep.models.config_file import CONFIG_BYTES, read_config
@@ -130,12 +131,12 @@ def run_fuse(
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
         raise ExportError(f"mlx_lm.fuse failed with exit code {done.returncode}: {last}")
     copy_tokenizer(base, target)
-    keep_types(base, target)
+    keep_types(base, adapters, target)
 
 
-def keep_types(base: Path, target: Path) -> None:
-    """Give the weights of a fused model their base's type: mlx-lm leaves those with DoRA, and the
-    scales of those that it quantized again, in float32.
+def keep_types(base: Path, adapters: Path, target: Path) -> None:
+    """Give the weights that an adapter changed their base's type: mlx-lm leaves those with DoRA,
+    and the scales of those that it quantized again, in float32.
     """
     known = {
         name: each.dtype
@@ -143,12 +144,15 @@ def keep_types(base: Path, target: Path) -> None:
         for name, each in _read(path)[0].items()
         if each.dtype in _FLOATS
     }
-    ((usual, _),) = Counter(known.values()).most_common(1)
+    # Where the model has another name for it than its file.
+    usual = Counter(known.values()).most_common(1)[0][0]
+    changed = {name.rpartition(".")[0] for name in _read(adapters / WEIGHTS_FILE)[0]}
 
     def kept(name: str, weight: Any) -> Any:
+        if weight.dtype not in _FLOATS or name.rpartition(".")[0] not in changed:
+            return weight
         scales = f"{name.removesuffix('weight')}scales"  # the base's, where it is dequantized here
-        wanted = known.get(name, known.get(scales, usual))
-        return weight.astype(wanted) if weight.dtype in _FLOATS else weight
+        return weight.astype(known.get(name, known.get(scales, usual)))
 
     for path in sorted(target.glob("model*.safetensors")):
         weights, about = _read(path)

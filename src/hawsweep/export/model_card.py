@@ -182,8 +182,7 @@ class Asking:
     Attributes:
         system: The system message of all training data, or None.
         max_tokens: Of an answer.
-        switches: Options that the base's chat template needs; see ``ChatTemplate.switches``. That
-            of a fused model needs none.
+        switches: Options that the base's chat template needs; see ``ChatTemplate.switches``.
     """
 
     system: str | None
@@ -195,7 +194,7 @@ class Asking:
         words = ["mlx_lm.generate", "--model", model]
         words += ["--adapter-path", adapter] if adapter else []
         words += ["--system-prompt", self.system] if self.system else []
-        if adapter and self.switches:
+        if self.switches:
             words += ["--chat-template-config", json.dumps(dict(self.switches))]
         words += ["--prompt", prompt, "--max-tokens", str(self.max_tokens), "--temp", "0"]
         return shlex.join(words)

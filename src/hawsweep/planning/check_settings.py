@@ -73,7 +73,7 @@ def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int
         for name, size in shape.linears.items()
         if (keys is None or name in keys) and not name.endswith(("gate", "router"))
     ]
-    wide = (each for each in widths if each > NARROW * max(widths))
+    wide = (each for each in widths if each > NARROW * shape.hidden_size)
     return min(wide, default=shape.hidden_size)
 
 

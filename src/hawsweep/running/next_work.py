@@ -30,6 +30,7 @@ class Work:
         promotes: Whether a trial goes on that is paused, or repeats one that died.
         time_left_s: Until the sweep's timeout; None without one.
         confirm_s: About the seconds that the confirming runs take.
+        was_late: Whether time was short for the confirming runs, which are under way.
         promote_s: Seconds before those in which no setting begins: paused trials go on.
         n_to_confirm: Confirming runs that wait; None before they are queued. ``n_confirming`` run.
         wants_test: The winner has not answered the test split.
@@ -51,6 +52,7 @@ class Work:
     time_left_s: float | None = None
     confirm_s: float = 0.0
     promote_s: float = 0.0
+    was_late: bool = False
     n_to_confirm: int | None = None
     n_confirming: int = 0
     wants_test: bool = False
@@ -61,7 +63,7 @@ class Work:
 
         Two are trained whole also in their time: else there is nothing to confirm.
         """
-        is_late = self.is_over(self.confirm_s)
+        is_late = self.was_late or self.is_over(self.confirm_s)
         if is_late and self.n_complete + self.n_running < _FEWEST_TO_CONFIRM:
             is_late = self.is_over()
         return not is_late and (self.promotes or self.may_begin)
@@ -83,7 +85,7 @@ class Work:
 
     @property
     def _is_late_to_begin(self) -> bool:
-        return self.is_over(self.confirm_s + self.promote_s)
+        return self.was_late or self.is_over(self.confirm_s + self.promote_s)
 
     @property
     def may_confirm(self) -> bool:

@@ -237,10 +237,14 @@ def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bo
         others = counters(study)
         return bool(others.keys() - watched.look(others))
 
-    was_run = is_run()
+    def process() -> object:
+        return (supervisor_of(folder) or {}).get("pid")
+
+    was_run, begun = is_run(), process()
     study.set_user_attr(STOP, 2 if now else 1)
     while is_run():
-        if study.user_attrs.get(STOP) is None:  # cleared by a start that was preparing
+        # Cleared by the start that was preparing, not by one that came since.
+        if study.user_attrs.get(STOP) is None and process() == begun:
             study.set_user_attr(STOP, 2 if now else 1)
         waiting()
         time.sleep(POLL_S)
@@ -344,7 +348,8 @@ def _enqueue_first(
     begins = first_of_models(spec, configs, n_train)
     if spec.enqueue is None:
         begins = begins[: spec.trials]  # more would wait for ever
-    for settings in begins:
+    # Those that differ in an ``iters`` that is no longer searched are one.
+    for settings in (each for n, each in enumerate(begins) if each not in begins[:n]):
         study.enqueue_trial(settings, user_attrs={SUGGESTED_BY: "published sweeps"})
 
 

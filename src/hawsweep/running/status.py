@@ -315,9 +315,9 @@ def _sweep_of(name: str, spec: SweepSpec, place: Place) -> list[str]:
 
 
 def _asked_otherwise(found: SweepSpec, spec: SweepSpec) -> Iterator[str]:
-    """The options of a start that asks as ``spec`` does. Addresses of ``notify`` are not shown."""
+    """The options of a start that asks as ``spec`` does."""
     kept, asked = (
-        each.model_dump(mode="json", exclude_none=True, include=set(HOW_IT_RUNS) - {"notify"})
+        each.model_dump(mode="json", exclude_none=True, include=set(HOW_IT_RUNS))
         for each in (found, spec)
     )
     for key in HOW_IT_RUNS:

@@ -66,6 +66,7 @@ class Survey:
         self._study, self._confirming, self._shares = study, confirming, shares
         self._listen, self._lead, self._leader = listen, lead, leader
         self._started = time.clock_gettime(_CLOCK)
+        self._n_workers = shares.n_workers
         self._told_exhausted = self._told_settled = False
         self._was_too_short = self._is_cut_short = self.has_no_test = False
         if leader is None:
@@ -103,7 +104,8 @@ class Survey:
         trials = self._study.get_trials(deepcopy=False)
         runs = self._confirming.get_trials(deepcopy=False)
         # Workers elsewhere confirm, too.
-        n_workers = max(self._shares.n_workers, count_running(trials))
+        n_running = count_running(trials) + count_running(runs)
+        self._n_workers = max(self._n_workers, n_running)
         work = Work(
             doing=doing,
             n_trials=self._spec.trials,
@@ -118,8 +120,9 @@ class Survey:
             has_ended=leader is not None and leader.has_ended(),
             misses_base=bool(unmeasured(self._study, self._spec, self._shares.left_out)),
             time_left_s=self._time_left_s(),
-            confirm_s=expected_s(self._study, self._spec, n_workers, runs),
+            confirm_s=expected_s(self._study, self._spec, self._n_workers, runs),
             promote_s=promoting_s(self._spec),
+            was_late=self._was_too_short and not all(run.state.is_finished() for run in runs),
             n_to_confirm=n_to_confirm,
             n_confirming=count_running(runs),
             wants_test=self.wants_test(),

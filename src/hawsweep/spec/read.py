@@ -89,10 +89,11 @@ def find_sweep(name: str) -> Path:
 
 
 def study_name_of(path: Path) -> str:
-    """The study that the sweep of a file makes without another name; a study's stored one is its
-    own.
+    """The study that the sweep of a file makes without another name; a study's stored one, in the
+    study's folder, is its own.
     """
-    return path.resolve().parent.name if _read_text(path).startswith(STORED) else path.stem
+    is_stored = path.name == "spec.yaml" and _read_text(path).startswith(STORED)
+    return path.resolve().parent.name if is_stored else path.stem
 
 
 def load_sweep(

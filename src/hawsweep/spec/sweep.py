@@ -377,12 +377,10 @@ class SweepSpec(Section):
         of_asked = asked.choices if isinstance(asked, Choices) else (asked.low, asked.high)
         most = max(int(each) for each in of_asked)
         train = self.train.model_copy(update={"iters": most})
-        queued = [
+        enqueue = self.enqueue and tuple(
             {key: value for key, value in settings.items() if key != "iters"}
-            for settings in self.enqueue or ()
-        ]
-        once = tuple(each for n, each in enumerate(queued) if each not in queued[:n])
-        enqueue = None if self.enqueue is None else once
+            for settings in self.enqueue
+        )
         text = (
             f"each trial is trained for {counted(most, 'iteration')}, and its best evaluation is "
             "its result: at a constant rate that contains every shorter one of search.iters"

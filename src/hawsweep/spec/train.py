@@ -64,8 +64,8 @@ def _named_layers(value: object) -> object:
     return tuple(map(str.strip, value.split(","))) if isinstance(value, str) else value
 
 
-# Layers at most this share of the widest, as the gates of linear attention are, may be adapted with
-# a rank above their width.
+# Layers at most this share of the model's width, as the gates of linear attention are, may be
+# adapted with a rank above their width.
 NARROW = 1 / 32
 
 

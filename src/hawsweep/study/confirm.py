@@ -93,15 +93,16 @@ def expected_s(
     were.
 
     Args:
-        runs: The confirming runs so far.
+        runs: The confirming runs so far. One that has ended, however it did, is not made again.
     """
     trials = study.get_trials(deepcopy=False)
-    done = {_key(run) for run in runs if run.state == TrialState.COMPLETE}
     asked = wanted(study, spec)
+    to_come = {_key(run) for run in runs if not run.state.is_finished()}
+    to_come |= set(asked) - {_key(run) for run in runs}
     times = [
         sum(trials[number].user_attrs.get(key, 0.0) for key in _TIMES)
-        for number, seed in asked
-        if (number, seed) not in done
+        for number, _ in to_come
+        if number is not None  # of another program
     ]
     paused = [expected_whole_s(spec, trial) for trial in trials if is_paused(trial)]
     n_missing = spec.confirm.top - len({number for number, _ in asked})
@@ -195,10 +196,13 @@ def conclude(study: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> 
     A trial that was confirmed counts also after others with higher scores of their own came.
     """
     trials = study.get_trials(deepcopy=False)
+    # Of others the adapter may have been removed.
+    known = {number for number, _ in wanted(study, spec)}
+    known |= {each.trial_number for each in confirmations(study)}
     scores: defaultdict[int, list[float]] = defaultdict(list)
     for run in confirming.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         number, seed = _key(run)
-        if seed not in _new_seeds(spec) or number not in range(len(trials)):
+        if number not in known or seed not in _new_seeds(spec):
             continue
         if run.user_attrs.get(ITERS) == trials[number].user_attrs.get(ITERS):  # not extended since
             scores[number].append(_value(run))

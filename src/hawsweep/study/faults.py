@@ -85,7 +85,6 @@ _DISK_WORDS = (
     "disk quota exceeded",
     "read-only file system",
     "readonly database",
-    "[write] unable to write",  # MLX, of a file of arrays
 )
 # Memory is short if less than this share of the machine's memory is free.
 SHORT_SHARE = 0.04

@@ -2,7 +2,9 @@
 themselves; and its files, in mlx-lm's layout.
 """
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -230,6 +232,15 @@ def load_adapter(model: Any, folder: Path) -> None:
 def replace_safetensors(
     path: Path, arrays: dict[str, Any], metadata: dict[str, str] | None = None
 ) -> None:
-    """Replace ``path`` by a file of arrays; see ``files.replacing``."""
+    """Replace ``path`` by a file of arrays; see ``files.replacing``.
+
+    Raises:
+        OSError: The disk is full.
+    """
     with replacing(path) as beside:
-        mx.save_safetensors(str(beside), arrays, metadata or {})
+        try:
+            mx.save_safetensors(str(beside), arrays, metadata or {})
+        except RuntimeError as fault:
+            if "[write] unable to write" not in str(fault).lower():
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from fault
