@@ -17,17 +17,20 @@ LORA = {"rank": 4, "scale": 4.0, "dropout": 0.0}
 TOKENS = mx.array([[3, 14, 15, 9, 26, 5, 35, 8]])
 
 
-def save_adapter(folder, model):
+def save_adapter(folder, model, kind="lora"):
     """A random adapter that changes much, on every projection."""
     model.freeze()
-    linear_to_lora_layers(model, len(model.layers), LORA)
+    linear_to_lora_layers(model, len(model.layers), LORA, use_dora=kind == "dora")
     mx.random.seed(1)
-    drawn = tree_map_with_path(
-        lambda _name, value: mx.random.normal(value.shape) * 0.1, model.trainable_parameters()
-    )
+
+    def draw(name, value):
+        is_norm = name.endswith(".m")  # of DoRA
+        return value if is_norm else mx.random.normal(value.shape) * 0.1
+
+    drawn = tree_map_with_path(draw, model.trainable_parameters())
     folder.mkdir()
     mx.save_safetensors(str(folder / "adapters.safetensors"), dict(tree_flatten(drawn)))
-    about = {"fine_tune_type": "lora", "num_layers": len(model.layers), "lora_parameters": LORA}
+    about = {"fine_tune_type": kind, "num_layers": len(model.layers), "lora_parameters": LORA}
     (folder / "adapter_config.json").write_text(json.dumps(about))
 
 
@@ -56,3 +59,17 @@ def test_fused_model_computes_what_base_and_adapter_do(
     adapted = logits_of(base, adapter)
     assert cosine(logits_of(base), adapted) < 0.5
     assert least < cosine(logits_of(fused), adapted) < (1.001 if dequantize else 0.998)
+
+
+@pytest.mark.parametrize(("dequantize", "least"), [(True, 0.998), (False, 0.8)])
+def test_fused_dora_has_the_type_of_its_base(tmp_path, tokenizer, dequantize, least):
+    base, adapter, fused = (tmp_path / name for name in ("base", "adapter", "fused"))
+    base.mkdir()
+    save_low(base, "llama", tokenizer)
+    save_adapter(adapter, mlx_lm.load(str(base))[0], "dora")
+    run_fuse(base, adapter, fused, dequantize=dequantize, trust_remote_code=False)
+    weights = [
+        each for path in fused.glob("model*.safetensors") for each in mx.load(str(path)).values()
+    ]
+    assert {each.dtype for each in weights} - {mx.uint32} == {mx.bfloat16}
+    assert cosine(logits_of(fused), logits_of(base, adapter)) > least
