@@ -462,6 +462,7 @@ def test_command_gives_json(mac, folder):
         (("a", "--data", "none.csv"), "The data 'none.csv' was not found"),
         (("a", "--data", "empty.csv"), "rows have an empty"),
         (("a", "--data", "pairs.csv", "-o", "."), "is a folder. Name a file."),
+        (("a", "--data", "pairs.csv", "-o", "a.txt"), "a.txt is no name of a sweep's file"),
         (("a", "--data", "pairs.csv", "-o", "pairs.csv/b.yaml"), "cannot be written"),
     ],
 )

@@ -51,8 +51,6 @@ def init(
     from hawsweep.prepare.draft import check_free, draft_sweep, write_draft
     from hawsweep.study.place import check_name
 
-    if output is not None and output.suffix not in (".yaml", ".yml"):
-        raise click.UsageError(f"--output {output}: a sweep's file ends in .yaml.")
     name = name or (output.stem if output else Path(data.rstrip("/")).stem)
     name = name.removesuffix(".yaml").removesuffix(".yml")
     name = check_name(name)

@@ -156,10 +156,12 @@ def check_free(path: Path, *, force: bool) -> None:
     """Refuse to write over a sweep.
 
     Raises:
-        SpecError: The file exists, and --force was not given.
+        SpecError: The file exists, and --force was not given; or commands would not find it.
     """
     if path.is_dir():
         raise SpecError(f"{path} is a folder. Name a file.")
+    if path.suffix not in (".yaml", ".yml"):
+        raise SpecError(f"{path} is no name of a sweep's file: it must end in .yaml.")
     if path.exists() and not force:
         raise SpecError(f"{path} is there already. Give another NAME, or --force to replace it.")
 
