@@ -79,11 +79,6 @@ class ModelShape:
     uncounted_products: int = 0
 
     @property
-    def n_parameters(self) -> int:
-        """All parameters, each quantized weight counted as one."""
-        return self._n_vector_parameters + sum(map(prod, self._matrices().values()))
-
-    @property
     def block_products(self) -> int:
         """Multiplications of a token with the matrices of a block."""
         return self.uncounted_products + sum(map(prod, self.linears.values()))

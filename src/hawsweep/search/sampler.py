@@ -133,10 +133,13 @@ def observe(
         return []
     fluctuates = fluctuation(seen)
     # Where lengths differ, at equal shares of them.
-    shares = {trial.number: max(curves[trial.number]) / _iters(trial) for trial in seen}
-    longest = [trial for trial in seen if shares[trial.number] == max(shares.values())]
+    ends = {trial.number: max(curves[trial.number]) for trial in seen}
     leader = min(
-        longest, key=lambda each: (curves[each.number][max(curves[each.number])], each.number)
+        seen,
+        key=lambda each: (
+            -ends[each.number] / _iters(each),
+            curves[each.number][ends[each.number]],
+        ),
     )
     of_leader, rate_of_leader = curves[leader.number], _rate(leader)
     found = []

@@ -134,8 +134,8 @@ def untried(
         return []
     return [
         f"{n_without} of {len(records)} questions are asked without examples in the untuned "
-        "model's prompt: none of the training records drawn for it is without tools, has their "
-        "system message and leaves them room within train.max_seq_length"
+        "model's prompt: no training record drawn for it has their system message and leaves them "
+        "room within train.max_seq_length"
     ]
 
 
