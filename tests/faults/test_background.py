@@ -45,3 +45,9 @@ def test_fault_of_the_start_is_told_at_once(lab):
     here = lab()
     with pytest.raises(WorkerError, match="There is no sweep file"):
         start_detached(["start", "none.yaml"], "tiny", Place(here.studies))
+
+
+def test_sweep_that_is_refused_after_preparing_is_told_by_its_reason(lab):
+    here = lab(trials=2)
+    with pytest.raises(WorkerError, match=r"^No setting of this sweep fits"):
+        start_detached([*command(here), "--set=memory.budget=1MB"], "tiny", Place(here.studies))

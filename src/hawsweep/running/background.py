@@ -70,7 +70,8 @@ def start_detached(
     said = log.read_text(encoding="utf-8", errors="replace").strip()
     if process.returncode == 0:
         return process.pid, log
-    message, *lines = said.removeprefix("Error: ").splitlines() or [
+    # What was told before it was refused stays in the log.
+    message, *lines = f"\n{said}".rpartition("\nError: ")[2].strip().splitlines() or [
         f"It ended with {process.returncode}."
     ]
     raise WorkerError(message, lines=[each.strip() for each in lines])
