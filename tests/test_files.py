@@ -1,5 +1,7 @@
 """What is written is on the disk before it takes its place."""
 
+import threading
+
 import pytest
 
 from hawsweep import files
@@ -34,3 +36,27 @@ def test_mac_is_told_to_empty_the_disks_own_buffer(tmp_path, calls, monkeypatch,
     monkeypatch.setattr(files.fcntl, "fcntl", fcntl)
     files.replace_text(tmp_path / "new", "text")
     assert calls == expected
+
+
+def test_files_are_found_while_folders_vanish(tmp_path):
+    (tmp_path / "stays" / "inside").mkdir(parents=True)
+    (tmp_path / "stays" / "inside" / "file").touch()
+    (tmp_path / "stays" / "link").symlink_to(tmp_path / "stays" / "inside" / "file")
+    (tmp_path / "stays" / "broken").symlink_to(tmp_path / "nowhere")
+    wanted = [tmp_path / "stays" / "inside" / "file", tmp_path / "stays" / "link"]
+    is_over = threading.Event()
+
+    def come_and_go():
+        while not is_over.is_set():
+            for name in range(20):
+                (tmp_path / f"passes-{name}").mkdir()
+            for name in range(20):
+                (tmp_path / f"passes-{name}").rmdir()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert all(files.files_under(tmp_path) == wanted for _ in range(500))
+    finally:
+        is_over.set()
+        other.join()

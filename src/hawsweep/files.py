@@ -125,10 +125,20 @@ def replace_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
+def files_under(folder: Path) -> list[Path]:
+    """The regular files, and links to such, in ``folder`` and its subfolders, sorted.
+
+    Others may add and remove meanwhile: ``Path.rglob`` fails where a subfolder vanishes.
+    """
+    paths = (Path(above, name) for above, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in paths if path.is_file())
+
+
 def remove_half_written(folder: Path) -> None:
     """Remove half-written files of killed processes from ``folder`` and its subfolders."""
-    for path in folder.rglob(f"{HALF_WRITTEN}*"):
-        path.unlink(missing_ok=True)
+    for path in files_under(folder):
+        if path.name.startswith(HALF_WRITTEN):
+            path.unlink(missing_ok=True)
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

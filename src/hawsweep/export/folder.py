@@ -12,7 +12,7 @@ from typing import Any
 
 from hawsweep.errors import ExportError
 from hawsweep.export.fidelity import Check
-from hawsweep.files import HALF_WRITTEN, replace_text
+from hawsweep.files import HALF_WRITTEN, files_under, replace_text
 
 MANIFEST = "export.json"
 MODELFILE = "Modelfile"
@@ -59,8 +59,8 @@ def digest_of(path: Path) -> str:
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all in a folder."""
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(each.stat().st_size for each in files if each.is_file())
+    files = [path] if path.is_file() else files_under(path)
+    return sum(each.stat().st_size for each in files)
 
 
 def read_parts(folder: Path, origin: Origin, *, force: bool, is_own: bool) -> dict[str, Part]:

@@ -31,6 +31,7 @@ from hawsweep.export.model_card import Released, card
 from hawsweep.export.ollama import FROM
 from hawsweep.export.peft import to_peft, write_peft
 from hawsweep.export.upload import Repository, upload
+from hawsweep.files import files_under
 from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.models.config_file import read_config
 from hawsweep.models.load import load_template
@@ -178,11 +179,11 @@ class Maker:
         root = folder / by_name["fused" if "fused" in by_name else "adapters"].path
         files: list[tuple[str, Path | bytes]] = [
             (path.relative_to(root).as_posix(), path)
-            for path in sorted(root.rglob("*"))
-            if path.is_file() and path != root / CARD
+            for path in files_under(root)
+            if path != root / CARD
         ]
         if "peft" in by_name:
-            peft = filter(Path.is_file, sorted((folder / by_name["peft"].path).rglob("*")))
+            peft = files_under(folder / by_name["peft"].path)
             files += [(path.relative_to(folder).as_posix(), path) for path in peft]
         if has_modelfile:
             modelfile = (folder / MODELFILE).read_text(encoding="utf-8")

@@ -8,10 +8,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from hawsweep.errors import BackendError
-from hawsweep.files import existing_folder
+from hawsweep.files import existing_folder, files_under
 from hawsweep.machine import backend, compiled_code, memory, processes
 from hawsweep.models import resolve
 from hawsweep.models.hub import cache_path
@@ -157,7 +158,7 @@ def _cached_models() -> Iterator[tuple[str, int]]:
 
     try:
         repos = scan_cache_dir().repos
-    except CacheNotFound:
+    except (CacheNotFound, OSError):  # there is none, or a download changes it now
         return
     for repo in sorted(repos, key=lambda each: -each.size_on_disk):
         files = {file.file_name for revision in repo.revisions for file in revision.files}
@@ -210,11 +211,9 @@ def cache_findings() -> Iterator[Finding]:
 
 def _size(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += 0 if path.is_symlink() else path.stat().st_size * path.is_file()
-        except OSError:
-            continue
+    for path in files_under(folder):
+        with suppress(OSError):
+            total += 0 if path.is_symlink() else path.stat().st_size
     return total
 
 

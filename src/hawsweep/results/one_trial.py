@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.errors import StudyError
-from hawsweep.files import read_json_lines
+from hawsweep.files import files_under, read_json_lines
 from hawsweep.layout import METRICS_FILE, SAMPLE_FILES
 from hawsweep.results.leaderboard import loss_curve, trial_row
 from hawsweep.spec.space import MODEL
@@ -50,7 +50,7 @@ def describe_trial(study: optuna.Study, place: Place, number: int) -> dict[str, 
         },
         "median_evaluations": _median_losses(study, trial),
         "folder": str(folder),
-        "files": sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()),
+        "files": [str(path.relative_to(folder)) for path in files_under(folder)],
         "samples": _samples(folder, base_dir_of(study, place, number))[:5],
     }
 

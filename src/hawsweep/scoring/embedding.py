@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hawsweep.files import replacing
+from hawsweep.files import files_under, replacing
 from hawsweep.machine import backend
 from hawsweep.scoring.embedder_process import Vectors, own_embedder
 
@@ -64,8 +64,8 @@ class Embedder:
 
     def references(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, also kept in the cache for other processes and studies."""
-        files = sorted(path for path in self._path.rglob("*") if path.is_file())
-        stat = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        files = [(path, path.stat()) for path in files_under(self._path)]
+        stat = [(str(path), found.st_size, found.st_mtime_ns) for path, found in files]
         key = hashlib.sha256(repr((stat, self._prompt, list(texts))).encode()).hexdigest()[:24]
         if key not in self._kept:
             self._kept[key] = self._cached(key, texts)

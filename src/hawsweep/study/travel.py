@@ -22,7 +22,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep.errors import StudyError, TravelError
-from hawsweep.files import HALF_WRITTEN
+from hawsweep.files import HALF_WRITTEN, files_under
 from hawsweep.layout import ARCHIVE_MARK, CONFIRM_SUFFIX
 from hawsweep.study.artifact_stores import (
     ARTIFACT_ID,
@@ -269,17 +269,16 @@ def _beside(folder: Path) -> Iterator[Path]:
 def _pack(folder: Path, target: Path, name: str, *, bulk: bool) -> _Archive:
     """Write an archive: of the same files always the same bytes."""
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
-        for path in sorted(folder.rglob("*")):
+        for path in files_under(folder):
             inside = path.relative_to(folder)
             is_half = any(part.startswith(HALF_WRITTEN) for part in inside.parts)
             is_left_out = not bulk and inside.parts[0] in BULK
             if is_half or is_left_out or inside.name == ARCHIVE_MARK or path.is_symlink():
                 continue
-            if path.is_file():
-                with path.open("rb") as file:
-                    member = tarfile.TarInfo(inside.as_posix())
-                    member.size = os.fstat(file.fileno()).st_size
-                    archive.addfile(member, file)
+            with path.open("rb") as file:
+                member = tarfile.TarInfo(inside.as_posix())
+                member.size = os.fstat(file.fileno()).st_size
+                archive.addfile(member, file)
     with target.open("rb") as file:
         return _Archive(
             name, hashlib.file_digest(file, "sha256").hexdigest(), target.stat().st_size
