@@ -35,6 +35,18 @@ ARCHITECTURES = {
     "cohere": {"logit_scale": 0.5},  # scaled logits
     "phi3": {},
     "mixtral": {"num_local_experts": 8, "num_experts_per_tok": 2},
+    # Nested; three of its blocks have linear attention, and other layers than the last.
+    "qwen3_5": {
+        "text_config": {
+            **_COMMON,
+            "model_type": "qwen3_5_text",
+            "tie_word_embeddings": True,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 16,
+        }
+    },
 }
 
 

@@ -19,8 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hawsweep.data.batches import padded_targets
-from hawsweep.models.shape import shape_of
-from hawsweep.planning.calibration import fit
+from hawsweep.models.shape import is_known, shape_of
+from hawsweep.planning.calibration import find_shape, fit
 from hawsweep.planning.measured_steps import Observation, Point, points
 from hawsweep.planning.peak import COEFFICIENTS, Execution, Step, slice_tokens, training_peak
 
@@ -69,6 +69,26 @@ _GEMMA3 = {
     "rope_local_base_freq": 1e4,
     **_COMMON,
 }
+# Three of four blocks have linear attention, whose states a step keeps.
+_QWEN35 = {
+    "model_type": "qwen3_5",
+    "text_config": {
+        "model_type": "qwen3_5_text",
+        "hidden_size": 384,
+        "num_hidden_layers": 8,
+        "intermediate_size": 1024,
+        "num_attention_heads": 6,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "linear_num_key_heads": 4,
+        "linear_num_value_heads": 8,
+        "linear_key_head_dim": 64,
+        "linear_value_head_dim": 64,
+        "vocab_size": 32_000,
+        "tie_word_embeddings": True,
+        **_COMMON,
+    },
+}
 _4BIT = {"quantization": {"group_size": 64, "bits": 4}}
 # On a CPU products with 4-bit weights are slow, so those models are narrow.
 _NARROW = {"hidden_size": 256, "intermediate_size": 768}
@@ -77,6 +97,7 @@ _MODELS = {
     "llama": _LLAMA,
     "qwen3": _QWEN3,
     "gemma3": _GEMMA3,
+    "qwen3.5": _QWEN35,
     "llama 4-bit": {**_LLAMA, **_NARROW, **_4BIT, "num_attention_heads": 4},
     "qwen3 4-bit": {**_QWEN3, **_NARROW, **_4BIT, "num_attention_heads": 4},
     "gemma3 4-bit": {**_GEMMA3, **_NARROW, **_4BIT, "num_attention_heads": 2},
@@ -173,7 +194,7 @@ def _random_points(shape, n_points, generator):
 
 def _shape(name):
     if (config := _MODELS[name]) is not None:
-        return shape_of(config)
+        return shape_of(config) if is_known(config["model_type"]) else find_shape(config, "cpu")
     return shape_of(json.loads((_smollm2() / "config.json").read_text())).dequantized()
 
 

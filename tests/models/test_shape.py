@@ -41,7 +41,7 @@ PUBLISHED = {
     "mlx-community/aya-23-8B-4bit": 8.028e9,
     "01-ai/Yi-1.5-6B": 6.061e9,
 }
-TINY = [name for name in tiny_models.ARCHITECTURES if name != "mixtral"]
+TINY = [name for name in tiny_models.ARCHITECTURES if is_known(name)]
 TINY_CHANGES = {
     "llama": [
         {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 2, "head_dim": None},

@@ -8,9 +8,13 @@ import pytest
 import tiny_models
 from mlx.utils import tree_flatten
 
+from hawsweep.errors import ModelError
 from hawsweep.models.known_configs import KNOWN_MODELS
 from hawsweep.models.shape import ModelShape, is_known, shape_of
+from hawsweep.planning.check_settings import narrowest_layer
 from hawsweep.planning.loaded_shape import shape_of_built, shape_of_loaded
+from hawsweep.planning.measured_steps import Point, measure_step
+from hawsweep.planning.peak import COEFFICIENTS, Execution, Step, training_peak
 from hawsweep.spec.train import TrainSpec
 from hawsweep.training.adapters import adapted
 
@@ -47,6 +51,63 @@ def test_weights_and_adapter_are_those_in_memory(architecture, quantized):
     with adapted(model, train):
         trained = sum(each.size for _, each in tree_flatten(model.trainable_parameters()))
     assert found.trained_parameters(train) == trained
+
+
+def test_layers_of_any_block_are_adapted_by_their_keys():
+    keys = ["linear_attn.out_proj", "linear_attn.in_proj_b", "self_attn.q_proj", "mlp.down_proj"]
+    model = tiny_models.build("qwen3_5")
+    found = shape_of_loaded(model, tiny_models.config_of("qwen3_5"))
+    train = TrainSpec(num_layers=-1, lora_parameters={"rank": 2, "keys": keys})
+    with adapted(model, train):
+        trained = sum(each.size for _, each in tree_flatten(model.trainable_parameters()))
+        there = {name for name, module in model.named_modules() if "lora_a" in module}
+    assert set(found.adapted_linears(train)) == there
+    assert found.trained_parameters(train) == trained
+    with pytest.raises(ModelError, match=r"keys \['self_attn.o'\] match no linear layer"):
+        found.adapted_linears(TrainSpec(num_layers=-1, lora_parameters={"keys": ["self_attn.o"]}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "width"),
+    [
+        (None, 16),  # not the 2 of linear_attn.in_proj_b, which is a 32nd of the widest
+        (["linear_attn.in_proj_a", "linear_attn.in_proj_b"], 2),
+        (["linear_attn.out_proj"], 32),
+        (["self_attn.k_proj", "linear_attn.out_proj"], 16),
+    ],
+)
+def test_narrowest_layer_is_that_of_any_block(keys, width):
+    config = tiny_models.config_of("qwen3_5")
+    config["text_config"] |= {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_key_value_heads": 2,
+        "linear_num_key_heads": 1,
+        "linear_num_value_heads": 2,
+    }
+    assert narrowest_layer(shape_of_built(config, in_float32=True), keys) == width
+
+
+# The states of all value heads, and the slices of the backward pass, which grow by the width's
+# square: without them the peaks are 2 to 9 times the prediction.
+@pytest.mark.parametrize("checkpoint", [False, True])
+@pytest.mark.parametrize(("rows", "width"), [(1, 64), (1, 256), (2, 128)])
+def test_peak_of_linear_attention_is_predicted(rows, width, checkpoint):
+    config = tiny_models.config_of("qwen3_5")
+    config["text_config"] |= {
+        "vocab_size": 300,
+        "linear_num_value_heads": 8,
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 32,
+    }
+    model = tiny_models.build("qwen3_5", text_config=config["text_config"])
+    shape = shape_of_loaded(model, config)
+    assert (shape.n_recurrent, shape.state) == (3, (8 * 32, 32))
+    point = Point(Step(rows, width, 16 * rows), -1, 8, Execution(rows, checkpoint, None))
+    measured = measure_step(model, point)["peak_bytes"]
+    k = COEFFICIENTS["cpu"]
+    predicted = training_peak(shape, point.train(), point.step, point.execution, k).total
+    assert 0.9 * measured < predicted < 1.5 * measured
 
 
 def test_shape_is_read_as_it_was_written():

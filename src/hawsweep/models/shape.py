@@ -53,6 +53,9 @@ class ModelShape:
         overrides: Of single modules, by their path; None for one that is not quantized.
         uncounted_bytes: Weights beyond the sizes above; below 0 if those are too large.
         uncounted_products: The same of ``block_products``: experts are computed by few tokens.
+        varied_linears: Of each block, where they are not those of the last; else empty.
+        n_recurrent: Blocks with a state that each token changes, as in linear attention.
+        state: Its sizes: all heads' values side by side, and numbers of the state for each.
     """
 
     architecture: str
@@ -77,6 +80,14 @@ class ModelShape:
     overrides: dict[str, Quantization | None] = field(default_factory=dict)
     uncounted_bytes: int = 0
     uncounted_products: int = 0
+    varied_linears: tuple[dict[str, tuple[int, int]], ...] = ()
+    n_recurrent: int = 0
+    state: tuple[int, int] = (0, 0)
+
+    @property
+    def block_linears(self) -> tuple[dict[str, tuple[int, int]], ...]:
+        """The linear layers of each block."""
+        return self.varied_linears or (self.linears,) * self.n_layers
 
     @property
     def block_products(self) -> int:
@@ -102,9 +113,17 @@ class ModelShape:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "ModelShape":
         """A shape from the values of ``to_plain``."""
-        linears = {path: (inputs, outputs) for path, (inputs, outputs) in values["linears"].items()}
-        vectors = tuple(map(tuple, values["vectors"]))
-        return cls(**{**values, "linears": linears, "vectors": vectors})
+
+        def sizes(linears: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+            return {path: (inputs, outputs) for path, (inputs, outputs) in linears.items()}
+
+        own: dict[str, Any] = {
+            "linears": sizes(values["linears"]),
+            "vectors": tuple(map(tuple, values["vectors"])),
+            "varied_linears": tuple(map(sizes, values["varied_linears"])),
+            "state": tuple(values["state"]),
+        }
+        return cls(**{**values, **own})
 
     def adapted_linears(self, train: TrainSpec) -> dict[str, tuple[int, int]]:
         """The layers that LoRA or DoRA adapts: path in the model to (inputs, outputs).
@@ -117,7 +136,8 @@ class ModelShape:
         keys = train.lora_parameters.keys
         blocks = range(self.n_layers - self.n_trained_blocks(train), self.n_layers)
         everywhere = self._matrices()
-        if unknown := [key for key in keys or () if key not in {*self.linears, *everywhere}]:
+        inside = {name for linears in self.block_linears for name in linears}
+        if unknown := [key for key in keys or () if key not in {*inside, *everywhere}]:
             raise ModelError(
                 f"train.lora_parameters.keys {unknown} match no linear layer of the model. Name "
                 "them as they are inside a block, such as self_attn.q_proj."
@@ -125,7 +145,7 @@ class ModelShape:
         adapted = {
             f"{self.body}.layers.{block}.{name}": size
             for block in blocks
-            for name, size in self.linears.items()
+            for name, size in self.block_linears[block].items()
             if keys is None or name in keys
         }
         # mlx-lm looks for the keys in the whole model, so they may name its head.
@@ -157,8 +177,8 @@ class ModelShape:
         vocabulary = (self.hidden_size, self.vocabulary)
         matrices = {
             f"{self.body}.layers.{block}.{name}": each
-            for block in range(self.n_layers)
-            for name, each in self.linears.items()
+            for block, linears in enumerate(self.block_linears)
+            for name, each in linears.items()
         }
         matrices[f"{self.body}.embed_tokens"] = vocabulary
         if not self.is_tied:
@@ -190,8 +210,8 @@ class ModelShape:
 
     def _trained_shapes(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
         if train.fine_tune_type == "full":
-            for _ in range(self.n_trained_blocks(train)):
-                yield from (*self.linears.values(), *self.vectors)
+            for linears in self.block_linears[self.n_layers - self.n_trained_blocks(train) :]:
+                yield from (*linears.values(), *self.vectors)
             return
         rank = train.lora_parameters.rank
         for inputs, outputs in self.adapted_linears(train).values():

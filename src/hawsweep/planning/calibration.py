@@ -50,7 +50,7 @@ from hawsweep.planning.trial_plan import CostModel, Speed, step_flops
 from hawsweep.text import SayProgress
 
 # Increased when the measured values, or their reading, change.
-_VERSION = 4
+_VERSION = 5
 _MOST_OBSERVED = 200
 _FITTED = (*ACTIVATIONS, "head", "head_slice", "n_slices", "gradients", "fixed_bytes")
 # The expected logarithm of a coefficient over the device's own, in units of a measurement's error,

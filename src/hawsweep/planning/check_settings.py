@@ -62,7 +62,7 @@ def check_shape(spec: SweepSpec, shape: ModelShape) -> None:
 
 
 def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int:
-    """The width of the narrowest layer to adapt in a block.
+    """The width of the narrowest layer to adapt.
 
     Args:
         keys: Names of layers; None for all except a router, which is as wide as the number of
@@ -70,11 +70,12 @@ def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int
     """
     widths = [
         min(size)
-        for name, size in shape.linears.items()
+        for linears in shape.block_linears
+        for name, size in linears.items()
         if (keys is None or name in keys) and not name.endswith(("gate", "router"))
     ]
-    wide = (each for each in widths if each > NARROW * shape.hidden_size)
-    return min(wide, default=shape.hidden_size)
+    widest = max(widths, default=shape.hidden_size)
+    return min((each for each in widths if each > NARROW * widest), default=widest)
 
 
 def check_batch_size(spec: SweepSpec, n_examples: int) -> None:

@@ -55,9 +55,8 @@ def shape_of_built(config: Mapping[str, Any], *, in_float32: bool) -> ModelShape
 def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
     """The shape of a model that ``models.shape`` does not know, read off its layers.
 
-    The trained parameters are exact for the last block and assumed for the others; weights are
-    exact. Sizes that only activations depend on come from usual keys of the config, or are
-    guessed: calibration corrects their effect.
+    Weights and trained parameters are exact. Sizes that only activations depend on come from usual
+    keys of the config and from the last block, or are guessed: calibration corrects their effect.
     """
     text = config.get("text_config", config)
     modules = dict(model.named_modules())
@@ -72,20 +71,22 @@ def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
     # A Gemma 4 has a second one, of all blocks side by side.
     hidden = min(width for n_entries, width in embeddings if n_entries == vocabulary)
     block = model.layers[-1]
-    adapted = [(path, each) for path, each in block.named_modules() if isinstance(each, _ADAPTED)]
-    linears = {path: _size(module) for path, module in adapted}
+    adapted = [_adapted(each) for each in model.layers]
+    each_linears = [{path: _size(module) for path, module in each.items()} for each in adapted]
+    linears = each_linears[-1]
     inside = tuple(f"{path}." for path in linears)
     vectors = tuple(
         tuple(value.shape)
         for path, value in utils.tree_flatten(block.parameters())
         if not path.startswith(inside) or path.endswith(".bias")
     )
-    widths = [max(linears[path]) for path, module in adapted if module.weight.ndim == 2]
+    widths = [max(linears[path]) for path, each in adapted[-1].items() if each.weight.ndim == 2]
     intermediate = _first(text, ("moe_intermediate_size", "intermediate_size"), max(widths))
     if dense := linears.get("mlp.down_proj"):
         intermediate = dense[0]  # some blocks of a Gemma 4 are wider than its config says
     n_chosen = _first(text, ("num_experts_per_tok", "top_k_experts"), 1)
     parameters = utils.tree_flatten(model.parameters())
+    states = [found for each in model.layers if (found := _state(each)) is not None]
     n_heads = _first(text, ("num_attention_heads", "n_heads", "n_head"), max(1, hidden // 64))
     shape = ModelShape(
         architecture=str(config.get("model_type")),
@@ -106,14 +107,34 @@ def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
         has_head_norms="self_attn.q_norm" in dict(block.named_modules()),
         norm_size=hidden,
         float_bytes=parameters[-1][1].dtype.size,  # the last norm's, or the head's scales'
+        varied_linears=tuple(each_linears) if any(each != linears for each in each_linears) else (),
+        n_recurrent=len(states),
+        state=max(states, default=(0, 0)),
     )
     n_bytes = sum(value.nbytes for _, value in parameters)
-    n_products = sum(_products(module, n_chosen) for _, module in adapted)
+    n_products = sum(_products(each, n_chosen) for block in adapted for each in block.values())
     return replace(
         shape,
         uncounted_bytes=n_bytes - shape.weight_bytes(),
-        uncounted_products=n_products - shape.block_products,
+        uncounted_products=n_products // len(adapted) - shape.block_products,
     )
+
+
+def _adapted(block: Any) -> dict[str, Any]:
+    """The layers of a block that can be adapted, by their path in it."""
+    return {path: each for path, each in block.named_modules() if isinstance(each, _ADAPTED)}
+
+
+def _state(block: Any) -> tuple[int, int] | None:
+    """The sizes of a gated delta rule's state, see ``ModelShape.state``; None without one. Mamba's
+    is computed by chunks and is none of these.
+    """
+    for module in block.modules():
+        if "A_log" in module and not hasattr(module, "ssm_state_size"):
+            n_heads = getattr(module, "num_v_heads", None) or module.num_heads
+            depth = getattr(module, "head_k_dim", None) or module.head_dim
+            return n_heads * getattr(module, "head_v_dim", depth), depth
+    return None
 
 
 def _size(module: Any) -> tuple[int, int]:
