@@ -138,3 +138,9 @@ def test_a_thousand_trials_are_too_many_to_look_at_all():
     belief = find_belief(sweep(), study(*settings), 4)
     assert belief.keys[0].low < BEST < belief.keys[0].high
     assert settings[belief.leader][0] == pytest.approx(BEST, rel=0.5)
+
+
+def test_hour_that_begins_part_of_a_setting_brings_that_part():
+    part, one = (find_belief(sweep(), study(*SPREAD), n_next) for n_next in (0.25, 1))
+    assert (part.n_next, one.n_next) == (1, 1)
+    assert 0 < part.gain == pytest.approx(0.25 * one.gain, rel=0.05)  # shares of logarithms

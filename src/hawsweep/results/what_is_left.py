@@ -111,17 +111,18 @@ def find_remaining(
     again_s = 0.0 if spec is None else again_left * _again_s(trials, spec)
     test_left = _test_left(study, best)
     trial_s = _trial_s(trials, spec, n_trials)
+    n_running = sum(trial.state == TrialState.RUNNING for trial in trials)
     belief = None
     if spec is not None:
-        n_workers = 1 if spec.workers == "auto" else spec.workers
-        n_next = round(_HOUR_S / trial_s * n_workers) if trial_s else 0
+        asked = 1 if spec.workers == "auto" else spec.workers
+        n_next = _HOUR_S / trial_s * max(asked, n_running) if trial_s else 0.0
         belief = find_belief(spec, trials, n_next, complete_runs(study))
     return Remaining(
         n_trials=n_trials,
         finished=finished,
         n_paused=len(paused),
         paused_s=sum(_seconds(trial) or 0.0 for trial in paused),
-        n_running=sum(trial.state == TrialState.RUNNING for trial in trials),
+        n_running=n_running,
         trial_s=trial_s,
         again_left=again_left,
         test_left=test_left,

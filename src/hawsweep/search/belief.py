@@ -60,13 +60,13 @@ class Belief:
 def find_belief(
     spec: SweepSpec,
     trials: Sequence[FrozenTrial],
-    n_next: int,
+    n_next: float,
     again: Sequence[FrozenTrial] = (),
 ) -> Belief | None:
     """What the trials have shown; None before three have.
 
     Args:
-        n_next: Settings to begin in another hour.
+        n_next: Settings to begin in another hour. Of less than one the gain is that share.
         again: Complete confirming runs.
     """
     space = Coordinates(spec.search)
@@ -85,6 +85,7 @@ def find_belief(
         chosen = random.choice(len(candidates), _MOST_CANDIDATES, replace=False)
         candidates = [candidates[n] for n in sorted(chosen)]
     points = [each.settings for each in observed] + candidates
+    n_picked = round(n_next) or math.ceil(n_next)
     samples = process.samples(space.array(points), _N_SAMPLES, random)
     n_begun = len(observed)
     begun = samples[:, :n_begun]
@@ -93,14 +94,15 @@ def find_belief(
     best = samples.argmin(axis=1)
     gains = np.zeros(_N_SAMPLES)
     left = untried(candidates, known)
-    if left and n_next:
+    if left and n_picked:
         of_left = space.array(left)
         below = float(process.posterior(at).mean.min())
         expected = process.posterior(of_left).expected_improvement(below)
-        picked = [left[n] for n in np.argsort(-expected)[:n_next]]
+        picked = [left[n] for n in np.argsort(-expected)[:n_picked]]
         position = {id(each): n for n, each in enumerate(candidates, n_begun)}
         columns = [position[id(each)] for each in picked]
         gains = begun.min(axis=1) - np.minimum(begun.min(axis=1), samples[:, columns].min(axis=1))
+        gains *= min(1.0, n_next)
     low, high = np.quantile(gains, [0.05, 0.95])
     return Belief(
         keys=tuple(
@@ -109,7 +111,7 @@ def find_belief(
         ),
         leader=observed[leader].number or 0,
         leader_stays=stays,
-        n_next=n_next if left else 0,
+        n_next=n_picked if left else 0,
         gain=_share(float(gains.mean())),
         gain_low=_share(float(low)),
         gain_high=_share(float(high)),
