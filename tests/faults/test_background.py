@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 import pytest
 from click.testing import CliRunner
@@ -39,6 +40,21 @@ def test_sweep_goes_on_in_the_background_until_it_is_stopped(lab):
     assert supervisor_of(place.study_dir("tiny")) is None
     again = CliRunner().invoke(main, ["stop", "tiny", f"--studies-dir={here.studies}"])
     assert "No process on this machine runs study 'tiny'" in again.output
+
+
+def test_first_start_is_stopped_while_it_prepares(lab):
+    here = lab()
+    place = Place(here.studies)
+    with here.start("hold=preparing") as run:
+        assert run.next(("preparing",))[0] is not None
+        stop = ["stop", "tiny", f"--studies-dir={here.studies}"]
+        done = CliRunner().invoke(main, stop)
+        assert "Stopped while it prepared: there is no study yet" in done.output
+        assert supervisor_of(place.study_dir("tiny")) is None
+        assert run.wait() == -signal.SIGTERM
+    again = CliRunner().invoke(main, stop)
+    assert (again.exit_code, "There is no study 'tiny'" in again.output) == (1, True)
+    here.finish()
 
 
 def test_fault_of_the_start_is_told_at_once(lab):

@@ -3,7 +3,10 @@
 import json
 from dataclasses import replace
 
+from hawsweep.machine.backend import mx
+
 import pytest
+import tiny_models
 
 from hawsweep.errors import BackendError
 from hawsweep.machine import backend, memory
@@ -357,3 +360,16 @@ def test_unknown_architecture_that_cannot_be_loaded_has_no_memory_model(folder, 
     assert calibration.ensure_calibrated(folder, None, 64e9, told.append) is None
     assert "mlx-lm cannot build" in told[-1]
     assert "Going by nothing" in told[-1]
+
+
+def test_weights_that_another_library_quantized_are_as_large_as_their_files(folder, monkeypatch):
+    config = tiny_models.config_of("mixtral") | {"quantization_config": {"quant_method": "mxfp4"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(backend, "device_here", lambda: "metal")
+    unknown = calibration.cost_model(folder).shape  # without files: as if it had 16 bits
+    mx.save_safetensors(str(folder / "model-1.safetensors"), {"a": mx.zeros((4096,), mx.uint8)})
+    found = calibration.cost_model(folder).shape
+    n_bytes = (folder / "model-1.safetensors").stat().st_size
+    assert found.weight_bytes() == n_bytes < unknown.weight_bytes()
+    monkeypatch.setattr(backend, "device_here", lambda: "cpu")  # where all are float32
+    assert calibration.cost_model(folder).shape.weight_bytes() > n_bytes

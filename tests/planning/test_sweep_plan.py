@@ -13,15 +13,17 @@ import pytest
 from click.testing import CliRunner
 
 from hawsweep.cli import main
+from hawsweep.data.load import load_data
 from hawsweep.errors import DataError, MemoryBudgetError, ModelError, UnknownArchitectureError
 from hawsweep.machine import memory
 from hawsweep.machine.memory import Budget
 from hawsweep.models.known_configs import KNOWN_MODELS
 from hawsweep.planning.fits import check_fits
 from hawsweep.planning.peak import EMBEDDER_BYTES
-from hawsweep.planning.sweep_plan import known_memory, plan_sweep, share, to_plain
+from hawsweep.planning.sweep_plan import _fit, known_memory, plan_sweep, share, to_plain
 from hawsweep.planning.sweep_time import time_plan
-from hawsweep.planning.workload import workload
+from hawsweep.planning.trial_plan import Speed
+from hawsweep.planning.workload import assumed_workload, save_lengths, workload
 from hawsweep.spec.read import find_sweep, parse_override, read_sweep
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
@@ -252,6 +254,36 @@ def test_epochs_are_those_of_the_examples_that_a_trial_sees(most, n_seen):
     train = plan.largest.train
     epochs = to_plain(plan)["largest"]["epochs"]
     assert epochs == round(train.iters * train.batch_size / n_seen, 3)
+
+
+@pytest.mark.parametrize("is_tokenized", [False, True])
+def test_epochs_count_a_source_as_often_as_it_comes(tmp_path, is_tokenized):
+    for name, n_records, letters in (("many", 30, 20), ("few", 10, 200)):
+        line = json.dumps({"prompt": "a", "completion": "b" * letters}) + "\n"
+        (tmp_path / f"{name}.jsonl").write_text(line * n_records)
+    sources = [{"path": str(tmp_path / f"{name}.jsonl")} for name in ("many", "few")]
+    sources[1]["weight"] = 3
+    spec = sweep(data=sources, **{"train.iters": 120, "train.batch_size": 2})
+    if is_tokenized:
+        estimated = workload(spec)
+        splits = load_data(spec.data)
+        save_lengths(spec, splits.fingerprint()["train"], estimated)
+    plan = plan_sweep(spec, ram="128GB")
+    work = plan.work
+    assert (work.how == "as tokenized before") == is_tokenized
+    n_epoch = work.weights.sum()
+    assert n_epoch == 27 + 3 * 9  # a tenth of each is held out
+    assert plan.epochs(plan.largest.train) == pytest.approx(240 / n_epoch)
+    assert work.mean_tokens == pytest.approx((work.lengths * work.weights).sum() / n_epoch)
+
+
+def test_time_that_every_step_takes_does_not_shrink_with_its_tokens():
+    slow = Speed(1e18, 0.5, "made up")
+    spec = sweep(**{"train.batch_size": 4, "search": {}})
+    known = replace(plan_sweep(spec, ram="128GB").memory, speed=slow)
+    work = assumed_workload(1000, 256, "made up")
+    fit = _fit(known, spec, work, 1e12, {})
+    assert fit.seconds == pytest.approx(0.5 * spec.train.iters, rel=0.03)
 
 
 def test_attention_grows_with_the_square_of_the_length():

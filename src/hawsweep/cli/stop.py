@@ -39,11 +39,11 @@ def stop(name: str, trial: int | None, now: bool, place: Place) -> None:
         return
     with console.status("stopping: the trials save their state") as spinner:
         goes_on = ask_to_stop(name, place, spinner.update, now=now)
-    console.print(
-        f"Stopped. To go on: {goes_on}"
-        if goes_on
-        else f"No process on this machine runs study {name!r}. On other machines it stops shortly.",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    if goes_on is None:
+        said = "Stopped while it prepared: there is no study yet, and nothing to go on with."
+    elif goes_on:
+        said = f"Stopped. To go on: {goes_on}"
+    else:
+        here = f"No process on this machine runs study {name!r}."
+        said = f"{here} On other machines it stops shortly."
+    console.print(said, highlight=False, markup=False, soft_wrap=True)

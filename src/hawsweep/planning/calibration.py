@@ -330,8 +330,15 @@ def _built_shape(text: str, device: Device) -> ModelShape:
 
 def _shape_here(model_path: Path) -> ModelShape | None:
     """A model's shape as it is in memory here; None where nobody knows its architecture."""
+    device, config = backend.device_here(), read_config(model_path)
     with contextlib.suppress(UnknownArchitectureError):
-        return find_shape(read_config(model_path), backend.device_here())
+        shape = find_shape(config, device)
+        if device == "cpu" or "quantization" in config or "quantization_config" not in config:
+            return shape
+        # Another library quantized it, and mlx-lm keeps that as it is, such as gpt-oss's mxfp4.
+        n_bytes = sum(each.stat().st_size for each in model_path.glob("model*.safetensors"))
+        more = n_bytes - shape.weight_bytes() if n_bytes else 0
+        return replace(shape, uncounted_bytes=shape.uncounted_bytes + more)
     return None
 
 

@@ -31,6 +31,7 @@ from hawsweep.planning.trial_plan import (
     Plan,
     choose_plan,
     describe,
+    n_steps,
     plans,
     smallest_plan,
 )
@@ -104,6 +105,7 @@ class SweepPlan:
         """How often a trial with these settings sees each of its examples."""
         n = len(self.work.lengths)
         n_examples = min(train.max_train_samples or n, n) * train.augment.growth
+        n_examples *= self.work.mean_weight
         return train.iters * train.batch_size / n_examples
 
     @property
@@ -285,9 +287,11 @@ def _fit(
     work = work.cut(train.max_seq_length)
     plan = choose_plan(known, train, work, arrays_bytes)
     least = smallest_plan(known, train, work)
-    # The longest examples' time, scaled to the mean ones'.
+    # The longest examples' time, scaled to the mean ones' but for what each step takes besides.
     scale = work.mean_tokens / float(np.sort(work.lengths)[-train.batch_size :].mean())
-    batch_s = (plan or least).seconds * scale
+    chosen = plan or least
+    step_s = known.speed.step_s * n_steps(train, chosen.execution.micro_batch)
+    batch_s = step_s + (chosen.seconds - step_s) * scale
     rate = train.batch_size * work.mean_tokens / batch_s if batch_s else 0.0
     return Fit(settings, train, plan, least, batch_s * train.iters, rate)
 

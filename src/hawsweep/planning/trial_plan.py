@@ -179,6 +179,12 @@ def _cost(steps: Sequence[Step], device: Device) -> int:
     return sum(step.n_tokens + _STEP_TOKENS[device] for step in steps)
 
 
+def n_steps(train: TrainSpec, micro_batch: int) -> float:
+    """Steps of a batch: its parts, or its share where several batches run as one."""
+    n_parts = len(split(range(train.batch_size), micro_batch))
+    return n_parts / n_joined(train, micro_batch)
+
+
 def choose_plan(
     model: CostModel,
     train: TrainSpec,

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,13 @@ class Workload:
         lengths: Tokens of each, ``[examples]``.
         n_targets: Tokens learned from in each, ``[examples]``.
         how: The origin of these numbers.
+        weights: How often each comes in an epoch, ``[examples]``; None: each once.
     """
 
     lengths: npt.NDArray[np.integer[Any]]
     n_targets: npt.NDArray[np.integer[Any]]
     how: str
+    weights: npt.NDArray[np.float32] | None = None
 
     def largest_step(self, batch_size: int, micro_batch: int) -> Step:
         """The largest part of a batch, or several batches as one, that can occur: the most rows,
@@ -79,12 +81,17 @@ class Workload:
         lengths = np.minimum(self.lengths, max_seq_length)
         # Prompts come first: what is cut away is learned from.
         n_targets = np.maximum(1, self.n_targets - (self.lengths - lengths))
-        return Workload(lengths, n_targets, self.how)
+        return replace(self, lengths=lengths, n_targets=n_targets)
 
     @property
     def mean_tokens(self) -> float:
-        """Of an example."""
-        return float(self.lengths.mean())
+        """Of an example, over an epoch."""
+        return float(np.average(self.lengths, weights=self.weights))
+
+    @property
+    def mean_weight(self) -> float:
+        """How often an example comes in an epoch."""
+        return 1.0 if self.weights is None else float(self.weights.mean())
 
 
 def assumed_workload(n_examples: int, longest: int, how: str) -> Workload:
@@ -131,8 +138,10 @@ def workload(spec: SweepSpec, data_pairs: int | None = None) -> Workload:
         return assumed_workload(_ASSUMED_EXAMPLES, longest, how)
     splits = load_data(spec.data)
     known = _read_lengths(lengths_file(spec, splits.fingerprint()["train"]))
-    if known is not None:
-        return known
+    weights = splits.weights
+    if known is not None:  # records that cannot be trained on are not among them
+        is_all = weights is not None and len(weights) == len(known.lengths)
+        return replace(known, weights=weights if is_all else None)
     characters = [
         [len(str(message.get("content", ""))) for message in record.messages or ()]
         or [len(str(record.content.get("text", "")))]
@@ -142,7 +151,8 @@ def workload(spec: SweepSpec, data_pairs: int | None = None) -> Workload:
     targets = lengths - 1
     if spec.train.mask_prompt:
         targets = np.minimum(_tokens(each[-1] for each in characters) + 2, targets)
-    return Workload(lengths, targets, "estimated from the texts, not tokenized yet")
+    how = "estimated from the texts, not tokenized yet"
+    return Workload(lengths, targets, how, weights)
 
 
 def n_held_out(spec: SweepSpec, data_pairs: int | None = None) -> tuple[int, int]:

@@ -1,8 +1,10 @@
 """Starting a sweep, joining a running one, and stopping it from another process."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -215,21 +217,35 @@ def join_sweep(
         return Outcome(load_study(storage, name), place, ended, presence)
 
 
-def ask_to_stop(name: str, place: Place, waiting: Callable[[], None], *, now: bool = False) -> str:
+def ask_to_stop(
+    name: str, place: Place, waiting: Callable[[], None], *, now: bool = False
+) -> str | None:
     """Stop the processes that run a study, after the current evaluation or now; wait for their end.
 
     Args:
         waiting: Called several times a second meanwhile.
 
     Returns:
-        The command that goes on with it; empty if no process ran it, on any machine. One that is
-        not heard of for two minutes does not.
+        The command that goes on with it; None if its first start still prepared, which makes no
+        study; empty if no process ran it, on any machine. One that is not heard of for two minutes
+        does not.
 
     Raises:
         StudyError: There is no such study.
     """
-    study = load_study(open_storage(place, only_look=False), name)
     folder, watched = place.study_dir(name), Watched[int | str]()
+    try:
+        study = load_study(open_storage(place, only_look=False), name)
+    except StudyError:
+        if not (holder := supervisor_of(folder)):
+            raise
+        # A first start that prepares has nothing to save; when workers run, it obeys the signal.
+        with suppress(ProcessLookupError):
+            os.kill(holder["pid"], signal.SIGTERM)
+        while supervisor_of(folder) is not None:
+            waiting()
+            time.sleep(POLL_S)
+        return None
 
     def is_run() -> bool:
         if supervisor_of(folder) is not None or n_running_here(study) > 0:
