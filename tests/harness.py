@@ -213,7 +213,7 @@ class Run:
             self._arrived.notify_all()
 
     def wait(self):
-        code = self.process.wait(timeout=300)
+        code = self.process.wait(timeout=1800)  # against hanging; a first start measures
         self._reader.join()
         return code
 

@@ -54,7 +54,7 @@ class Swept:
         self.verbosity = optuna.logging.get_verbosity()
         about = {"studies_dir": self.studies_dir, "on_event": self.events.append}
         with ThreadPoolExecutor() as threads:
-            self.outcome = threads.submit(run_sweep, spec, "tiny", **about).result(timeout=300)
+            self.outcome = threads.submit(run_sweep, spec, "tiny", **about).result(timeout=1800)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from harness import kill
 
 pytestmark = pytest.mark.real
 
@@ -186,7 +187,7 @@ def test_sweep_killed_and_started_again_goes_on_within_its_trial(swept: Path) ->
         while not (cut / "state.safetensors").exists():
             time.sleep(0.1)
         for pid in (process.pid, *_children(process.pid)):
-            os.kill(pid, signal.SIGKILL)
+            kill(pid, signal.SIGKILL)
     begun = [json.loads(line) for line in (cut / "metrics.jsonl").read_text().splitlines()]
     assert [m["iteration"] for m in begun if m["type"] == "eval"] == [3]
     hawsweep(*asked, cwd=swept)
@@ -282,4 +283,7 @@ def _children(pid: int) -> list[int]:
 def _command(pid: int) -> str:
     import psutil
 
-    return " ".join(psutil.Process(pid).cmdline())
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:  # it has ended
+        return ""

@@ -51,7 +51,8 @@ def _move(folder):
 
 def _copy_in_place(folder):
     _move(folder)
-    shutil.copytree(folder.with_name(f"{folder.name}-moved"), folder)
+    # The sweep may have made it anew meanwhile.
+    shutil.copytree(folder.with_name(f"{folder.name}-moved"), folder, dirs_exist_ok=True)
 
 
 def _link(folder):
@@ -71,7 +72,7 @@ def _remove(folder):
 def _remove_and_make(folder):
     """A new one, which may get the number of the one before."""
     _remove(folder)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
 
 
 def _delete_study(studies, name="tiny"):

@@ -122,6 +122,7 @@ class Reported:
 @pytest.fixture
 def reported(tmp_path, monkeypatch):
     monkeypatch.setattr(report_to, "_verdict_of", lambda *_: VERDICT)
+    monkeypatch.setattr(report_to, "_LAST_WAIT_S", 300.0)  # all is sent at once, imports included
     return lambda tracker: Reported(tmp_path / "studies", tracker)
 
 
@@ -246,7 +247,7 @@ def test_tracker_that_fails_is_said_once_and_harms_nothing(reported, tmp_path, m
     (tmp_path / "trackio.py").write_text(code)
     paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    monkeypatch.setattr(report_to, "_LAST_WAIT_S", 3.0 if kind == "hangs" else 60.0)
+    monkeypatch.setattr(report_to, "_LAST_WAIT_S", 3.0 if kind == "hangs" else 300.0)
     study = reported("trackio")
     [text] = study.tell(FIRST + AGAIN)
     log = study.place.study_dir("rates") / "trackio.log"

@@ -65,4 +65,4 @@ def test_worker_in_native_code_ends_with_its_supervisor(lab):
         killed = time.monotonic()
         run.wait()
     wait_until(lambda: not any(each.is_running() for each in children))
-    assert time.monotonic() - killed < 10
+    assert time.monotonic() - killed < 30  # six seconds on an idle machine

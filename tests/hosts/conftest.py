@@ -194,7 +194,7 @@ class Starter:
         events = (each for each in list(self.events) if each["event"] == kind)
         return [each for each in events if host is None or each["host"] == host]
 
-    def wait_for(self, kind, host="", number=1, seconds=90, **values):
+    def wait_for(self, kind, host="", number=1, seconds=400, **values):
         """Wait for an event."""
         deadline = time.monotonic() + seconds
         while True:

@@ -34,7 +34,7 @@ def test_hosts_of_a_sweep_in_the_background_train_until_it_is_stopped(room):
     told = room.command(lab, "start", *asked)
     try:
         assert f"as process {supervisor_of(folder)['pid']}." in told
-        wait_until(of_host, 90)
+        wait_until(of_host)
     finally:
         told = room.command(lab, "stop", "tiny")
     assert told == (  # no sweep is named tiny

@@ -92,8 +92,9 @@ def seconds_to_end(tmp_path_factory):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_child_whose_parent_is_killed_ends_within_ten_seconds(seconds_to_end, place):
-    assert seconds_to_end.get(place, math.inf) < 10
+def test_child_whose_parent_is_killed_ends_soon(seconds_to_end, place):
+    # Six seconds on an idle machine: it sleeps six times, in processes of their own.
+    assert seconds_to_end.get(place, math.inf) < 30
 
 
 def test_child_lives_as_long_as_its_parent_does(tmp_path):

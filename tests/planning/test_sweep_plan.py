@@ -272,14 +272,14 @@ def test_epochs_count_a_source_as_often_as_it_comes(tmp_path, is_tokenized):
     work = plan.work
     assert (work.how == "as tokenized before") == is_tokenized
     n_epoch = work.weights.sum()
-    assert n_epoch == 27 + 3 * 9  # a tenth of each is held out
+    assert n_epoch == 24 + 3 * 8  # a fifth of each is held out
     assert plan.epochs(plan.largest.train) == pytest.approx(240 / n_epoch)
     assert work.mean_tokens == pytest.approx((work.lengths * work.weights).sum() / n_epoch)
 
 
 def test_time_that_every_step_takes_does_not_shrink_with_its_tokens():
     slow = Speed(1e18, 0.5, "made up")
-    spec = sweep(**{"train.batch_size": 4, "search": {}})
+    spec = sweep(**{"train.batch_size": 4})
     known = replace(plan_sweep(spec, ram="128GB").memory, speed=slow)
     work = assumed_workload(1000, 256, "made up")
     fit = _fit(known, spec, work, 1e12, {})

@@ -241,7 +241,7 @@ def trained(tmp_path_factory, tiny_model_dir):
     changes = {"trials": 1, "search.iters.choices": (8,), "train.steps_per_eval": 4}
     spec = load_sweep(tiny_sweep(tiny_model_dir, place / "pairs"), changes)
     with ThreadPoolExecutor() as threads:
-        threads.submit(run_sweep, spec, "tiny", studies_dir=place).result(timeout=300)
+        threads.submit(run_sweep, spec, "tiny", studies_dir=place).result(timeout=1800)
     return place
 
 

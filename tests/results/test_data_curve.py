@@ -202,7 +202,7 @@ def test_curve_is_trained_shown_and_shown_again(
     changes = {"trials": 1, "search.iters.choices": (8,), "train.steps_per_eval": 4}
     spec = load_sweep(tiny_sweep(tiny_model_dir, chat_data_dir), changes)
     with ThreadPoolExecutor() as threads:
-        threads.submit(run_sweep, spec, "tiny", studies_dir=tmp_path).result(timeout=300)
+        threads.submit(run_sweep, spec, "tiny", studies_dir=tmp_path).result(timeout=1800)
     command = ["data-curve", "tiny", "--studies-dir", str(tmp_path), "--sizes", "4,8", "--plain"]
     shown = CliRunner().invoke(main, command)
     assert shown.exit_code == 0, shown.output

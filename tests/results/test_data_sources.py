@@ -84,7 +84,7 @@ def test_two_sources_are_trained_alone_and_together(tmp_path, small, tiny_model_
     spec = load_sweep(sweep, {"trials": 1, "search.iters.choices": (8,), "train.steps_per_eval": 4})
     place = tmp_path / "studies"
     with ThreadPoolExecutor() as threads:
-        threads.submit(run_sweep, spec, "tiny", studies_dir=place).result(timeout=300)
+        threads.submit(run_sweep, spec, "tiny", studies_dir=place).result(timeout=1800)
     command = ["data-curve", "tiny", "--studies-dir", str(place), "--sizes", "4,8", "--plain"]
     shown = CliRunner().invoke(main, [*command, "--sources"])
     assert shown.exit_code == 0, shown.output
@@ -104,7 +104,7 @@ def test_data_of_one_source_are_refused_before_training(tmp_path, tiny_model_dir
     changes = {"trials": 1, "search.iters.choices": (8,), "train.steps_per_eval": 4}
     spec = load_sweep(tiny_sweep(tiny_model_dir, chat_data_dir), changes)
     with ThreadPoolExecutor() as threads:
-        threads.submit(run_sweep, spec, "tiny", studies_dir=tmp_path).result(timeout=300)
+        threads.submit(run_sweep, spec, "tiny", studies_dir=tmp_path).result(timeout=1800)
     command = ["data-curve", "tiny", "--studies-dir", str(tmp_path), "--sources"]
     shown = CliRunner().invoke(main, command)
     assert shown.exit_code == 1

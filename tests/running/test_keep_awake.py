@@ -85,6 +85,7 @@ FAKES = {"linux": fake_inhibit, "darwin": fake_caffeinate}
 @pytest.mark.parametrize("platform", FAKES)
 def test_machine_is_kept_awake_while_the_block_runs(tmp_path, monkeypatch, platform):
     FAKES[platform](tmp_path, monkeypatch)
+    monkeypatch.setattr(keep_awake_module, "_READY_TIMEOUT_S", 60)
     told = []
     with keep_awake(told.append, platform):
         wait_until((tmp_path / "pid").exists)

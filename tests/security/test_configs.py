@@ -69,10 +69,10 @@ def with_value(key, value):
 
 def refused(folder):
     """The message about a config, which comes in a second."""
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ModelError) as fault:
         read_config(folder)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert "\n" not in str(fault.value)
     assert str(fault.value).endswith(".")
     return str(fault.value)
@@ -154,9 +154,9 @@ def test_config_of_more_than_10_mb_is_refused_unread(tmp_path):
 @pytest.mark.parametrize("key", ["n_experts_" * 100_000 + "-", "layers" * 10, "a" * 1_000_000])
 def test_long_key_takes_no_time(tmp_path, key):
     write(tmp_path, json.dumps({key: 1}))
-    started = time.monotonic()
+    started = time.process_time()
     assert read_config(tmp_path) == {key: 1}
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(
@@ -178,10 +178,10 @@ def test_values_of_public_models_are_read(tmp_path, more):
 
 def test_largest_model_within_the_bounds_has_a_shape_in_a_second():
     most = {**MOST, "num_attention_heads": 1_000, "num_key_value_heads": 1_000, "head_dim": 1_000}
-    started = time.monotonic()
+    started = time.process_time()
     shape = shape_of({"model_type": "llama", **most})
     assert shape.dequantized().weight_bytes() > 4 * 10**15
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 TENSOR = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}

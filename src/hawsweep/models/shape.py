@@ -120,8 +120,8 @@ class ModelShape:
         own: dict[str, Any] = {
             "linears": sizes(values["linears"]),
             "vectors": tuple(map(tuple, values["vectors"])),
-            "varied_linears": tuple(map(sizes, values["varied_linears"])),
-            "state": tuple(values["state"]),
+            "varied_linears": tuple(map(sizes, values.get("varied_linears", ()))),
+            "state": tuple(values.get("state", (0, 0))),
         }
         return cls(**{**values, **own})
 
