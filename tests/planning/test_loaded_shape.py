@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hawsweep.machine.backend import mx
+from hawsweep.machine.backend import mx, nn
 
 import pytest
 import tiny_models
@@ -12,7 +12,7 @@ from hawsweep.errors import ModelError
 from hawsweep.models.known_configs import KNOWN_MODELS
 from hawsweep.models.shape import ModelShape, is_known, shape_of
 from hawsweep.planning.check_settings import narrowest_layer
-from hawsweep.planning.loaded_shape import shape_of_built, shape_of_loaded
+from hawsweep.planning.loaded_shape import _state, shape_of_built, shape_of_loaded
 from hawsweep.planning.measured_steps import Point, measure_step
 from hawsweep.planning.peak import COEFFICIENTS, Execution, Step, training_peak
 from hawsweep.spec.train import TrainSpec
@@ -86,6 +86,26 @@ def test_narrowest_layer_is_that_of_any_block(keys, width):
         "linear_num_value_heads": 2,
     }
     assert narrowest_layer(shape_of_built(config, in_float32=True), keys) == width
+
+
+# Heads that have a state, no heads, a state by chunks, and no state.
+@pytest.mark.parametrize(
+    ("module", "state"),
+    [
+        ({"A_log": 0, "num_heads": 4, "head_dim": 8}, (32, 8)),
+        ({"A_log": 0, "num_v_heads": 4, "head_k_dim": 8, "head_v_dim": 16}, (64, 8)),
+        ({"A_log": 0, "intermediate_size": 64, "ssm_state_size": 16}, (64, 16)),
+        ({"A_log": 0, "num_heads": 4, "head_dim": 8, "ssm_state_size": 16}, None),
+        ({"A_log": 0, "num_heads": 4, "d_state": 16}, None),
+        ({"num_heads": 4, "head_dim": 8}, None),
+    ],
+)
+def test_state_is_that_of_a_module_which_computes_it_token_by_token(module, state):
+    block = nn.Module()
+    block.mixer = nn.Module()
+    for name, value in module.items():
+        setattr(block.mixer, name, mx.array(1.0) if name == "A_log" else value)
+    assert _state(block) == state
 
 
 # The states of all value heads, and the slices of the backward pass, which grow by the width's

@@ -126,13 +126,18 @@ def _adapted(block: Any) -> dict[str, Any]:
 
 
 def _state(block: Any) -> tuple[int, int] | None:
-    """The sizes of a gated delta rule's state, see ``ModelShape.state``; None without one. Mamba's
-    is computed by chunks and is none of these.
+    """The sizes of a state that is computed token by token, see ``ModelShape.state``; None without
+    one. Those with ``ssm_state_size`` and heads are of Mamba 2, which is computed by chunks.
     """
     for module in block.modules():
-        if "A_log" in module and not hasattr(module, "ssm_state_size"):
-            n_heads = getattr(module, "num_v_heads", None) or module.num_heads
-            depth = getattr(module, "head_k_dim", None) or module.head_dim
+        if "A_log" not in module:
+            continue
+        n_heads = getattr(module, "num_v_heads", getattr(module, "num_heads", None))
+        n_states = getattr(module, "ssm_state_size", None)
+        depth = getattr(module, "head_k_dim", getattr(module, "head_dim", None))
+        if n_heads is None and n_states is not None:
+            return module.intermediate_size, n_states
+        if n_heads is not None and n_states is None and depth is not None:
             return n_heads * getattr(module, "head_v_dim", depth), depth
     return None
 
