@@ -123,6 +123,7 @@ def test_first_fault_of_a_gpu_is_the_cause_of_the_others(tmp_path):
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk"),
         (RuntimeError(RESOURCE_LIMIT), "resource_limit"),
         (RuntimeError(METAL_WATCHDOG), "watchdog"),
+        (RuntimeError("Could not load C++ shared library /a.so: file too short"), "compiled_code"),
         (KeyError("x"), "bug"),
     ],
 )  # fmt: skip

@@ -104,13 +104,15 @@ def code_dir() -> Path:
 
 
 def check_folders() -> None:
-    """Check that what runs MLX can compile its kernels and write temporary files.
+    """Check that what runs MLX can compile its kernels and write temporary files, and remove
+    kernels that were written in part.
 
     Raises:
         BackendError: The message has the folder and the remedy.
     """
     if device_here() == "cpu":
-        compiled_code.check_room(code_dir())
+        compiled_code.check_room(folder := code_dir())
+        compiled_code.remove_partial(folder)
 
 
 def load_fast_blas() -> Blas:

@@ -2,16 +2,22 @@
 
 import os
 import stat
+import struct
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from hawsweep.errors import BackendError
+from hawsweep.files import files_under
 
 # Special to a shell inside double quotes: MLX names the folder to the compiler that way.
 _REFUSED_CHARACTERS = '"$`\\'
 _PRIVATE = 0o700
 # A kernel takes about 20 kB.
 _PROBE_BYTES = 1_000_000
+_WRITTEN_S = 60.0
+_ELF, _ELF_HEADER = b"\x7fELF", struct.Struct("<4s36xQ10xHH2x")
 _TEMPORARY_VARIABLES = ("TMPDIR", "TEMP", "TMP")  # in Python's order
 
 
@@ -68,6 +74,27 @@ def fault_of(folder: Path) -> str | None:
             "HAWSWEEP_CACHE to another folder."
         )
     return None
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove the libraries that a compiler which was killed left in part: each process would fail
+    to load them. Those of the last minute may still be written.
+    """
+    for path in files_under(folder):
+        with suppress(OSError):
+            is_old = time.time() - path.stat().st_mtime > _WRITTEN_S
+            if path.suffix == ".so" and is_old and not _is_whole(path):
+                path.unlink()
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library of 64 bits reaches to its table of sections, which is the last (elf(5))."""
+    with library.open("rb") as file:
+        head = file.read(_ELF_HEADER.size)
+    if len(head) < _ELF_HEADER.size:
+        return False
+    magic, starts_at, size, number = _ELF_HEADER.unpack(head)
+    return bool(magic != _ELF or starts_at + size * number <= library.stat().st_size)
 
 
 def check_room(folder: Path) -> None:

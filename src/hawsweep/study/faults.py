@@ -14,6 +14,7 @@ Kind = Literal[
     "watchdog",
     "gpu",
     "resource_limit",
+    "compiled_code",
     "hung",
     "killed",
     "silent",
@@ -34,6 +35,7 @@ _KINDS: dict[Kind, tuple[Remedy, str]] = {
     "watchdog": ("go on", "Metal's watchdog ended a step, as it does while the display is on"),
     "gpu": ("later", "a fault of the GPU"),
     "resource_limit": ("later", "Metal ran out of buffers"),
+    "compiled_code": ("later", "another process was just compiling what this one needed"),
     "hung": ("later", "no sign of life"),
     "killed": ("later", "it was ended from outside"),
     "silent": ("go on", "its machine was not heard of"),
@@ -59,6 +61,7 @@ _WORDS: tuple[tuple[Kind, tuple[str, ...]], ...] = (
         ),
     ),
     ("resource_limit", ("resource limit (", "callbackerroroutofresources")),
+    ("compiled_code", ("could not load c++ shared library",)),
     ("out_of_memory", ("greater than the maximum allowed buffer size",)),
     (
         "gpu",
