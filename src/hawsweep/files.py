@@ -129,9 +129,19 @@ def files_under(folder: Path) -> list[Path]:
     """The regular files, and links to such, in ``folder`` and its subfolders, sorted.
 
     Others may add and remove meanwhile: ``Path.rglob`` fails where a subfolder vanishes.
+
+    Raises:
+        OSError: A folder cannot be read for another reason.
     """
-    paths = (Path(above, name) for above, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in paths if path.is_file())
+
+    def check(fault: OSError) -> None:
+        if not isinstance(fault, FileNotFoundError):
+            raise fault
+
+    walk = os.walk(folder, onerror=check)
+    return sorted(
+        path for above, _, names in walk for name in names if (path := Path(above, name)).is_file()
+    )
 
 
 def remove_half_written(folder: Path) -> None:

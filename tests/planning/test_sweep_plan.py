@@ -274,7 +274,8 @@ def test_epochs_count_a_source_as_often_as_it_comes(tmp_path, is_tokenized):
     n_epoch = work.weights.sum()
     assert n_epoch == 24 + 3 * 8  # a fifth of each is held out
     assert plan.epochs(plan.largest.train) == pytest.approx(240 / n_epoch)
-    assert work.mean_tokens == pytest.approx((work.lengths * work.weights).sum() / n_epoch)
+    assert work.mean_trained == pytest.approx((work.lengths * work.weights).sum() / n_epoch)
+    assert work.mean_tokens == work.lengths.mean() < work.mean_trained
 
 
 def test_time_that_every_step_takes_does_not_shrink_with_its_tokens():

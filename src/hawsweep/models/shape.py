@@ -136,11 +136,11 @@ class ModelShape:
         keys = train.lora_parameters.keys
         blocks = range(self.n_layers - self.n_trained_blocks(train), self.n_layers)
         everywhere = self._matrices()
-        inside = {name for linears in self.block_linears for name in linears}
+        inside = {name for block in blocks for name in self.block_linears[block]}
         if unknown := [key for key in keys or () if key not in {*inside, *everywhere}]:
             raise ModelError(
-                f"train.lora_parameters.keys {unknown} match no linear layer of the model. Name "
-                "them as they are inside a block, such as self_attn.q_proj."
+                f"train.lora_parameters.keys {unknown} match no linear layer of the trained "
+                "blocks. Name them as they are inside a block, such as self_attn.q_proj."
             )
         adapted = {
             f"{self.body}.layers.{block}.{name}": size

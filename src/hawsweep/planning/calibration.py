@@ -59,6 +59,8 @@ _PRIOR = 1 / 0.3
 # A prediction that is too low costs a trial; one that is too high costs some speed.
 _UNDER_WEIGHT = 3.0
 _LEAST_ERROR = 0.05
+# How other libraries quantize weights that mlx-lm 0.32 keeps packed, such as gpt-oss's.
+_PACKED = ("mxfp4", "mxfp8", "bitnet", "compressed-tensors", "modelopt", "awq", "gptq")
 # For a shape that was guessed in part: calibrated, and not.
 _UNKNOWN_ERROR, _GUESSED_ERROR = 0.15, 0.5
 
@@ -333,9 +335,13 @@ def _shape_here(model_path: Path) -> ModelShape | None:
     device, config = backend.device_here(), read_config(model_path)
     with contextlib.suppress(UnknownArchitectureError):
         shape = find_shape(config, device)
-        if device == "cpu" or "quantization" in config or "quantization_config" not in config:
+        foreign = config.get("quantization_config") or {}
+        if (
+            device == "cpu"
+            or "quantization" in config
+            or foreign.get("quant_method") not in _PACKED
+        ):
             return shape
-        # Another library quantized it, and mlx-lm keeps that as it is, such as gpt-oss's mxfp4.
         n_bytes = sum(each.stat().st_size for each in model_path.glob("model*.safetensors"))
         more = n_bytes - shape.weight_bytes() if n_bytes else 0
         return replace(shape, uncounted_bytes=shape.uncounted_bytes + more)

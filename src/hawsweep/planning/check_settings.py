@@ -74,7 +74,8 @@ def narrowest_layer(shape: ModelShape, keys: Sequence[str] | None = None) -> int
         for name, size in linears.items()
         if (keys is None or name in keys) and not name.endswith(("gate", "router"))
     ]
-    widest = max(widths, default=shape.hidden_size)
+    # Experts count as one layer as wide as all of them, see ``loaded_shape``.
+    widest = min(shape.hidden_size, max(widths, default=shape.hidden_size))
     return min((each for each in widths if each > NARROW * widest), default=widest)
 
 

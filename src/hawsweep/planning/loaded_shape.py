@@ -55,8 +55,9 @@ def shape_of_built(config: Mapping[str, Any], *, in_float32: bool) -> ModelShape
 def shape_of_loaded(model: Any, config: Mapping[str, Any]) -> ModelShape:
     """The shape of a model that ``models.shape`` does not know, read off its layers.
 
-    Weights and trained parameters are exact. Sizes that only activations depend on come from usual
-    keys of the config and from the last block, or are guessed: calibration corrects their effect.
+    Weights and an adapter's parameters are exact. Sizes that only activations depend on come from
+    usual keys of the config and from the last block, or are guessed: calibration corrects their
+    effect.
     """
     text = config.get("text_config", config)
     modules = dict(model.named_modules())

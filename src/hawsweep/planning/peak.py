@@ -361,8 +361,8 @@ def _distinct_inputs(shape: ModelShape, adapted: Mapping[str, tuple[int, int]]) 
 def _recurrence(shape: ModelShape, step: Step, k: Coefficients) -> tuple[float, float]:
     """Bytes that a recurrent block keeps for its backward pass, and those of that pass.
 
-    mlx-lm trains a gated delta rule token by token: each token's state is kept, in float32, and
-    the gradient of its slice of queries, keys and values is as long as all of them.
+    mlx-lm trains linear attention and Mamba 1 token by token: each token's state is kept, in
+    float32, and the gradient of its slice of queries, keys and values is as long as all of them.
     """
     n_values, depth = shape.state
     state = FLOAT32_BYTES * step.n_tokens * n_values * depth

@@ -288,11 +288,11 @@ def _fit(
     plan = choose_plan(known, train, work, arrays_bytes)
     least = smallest_plan(known, train, work)
     # The longest examples' time, scaled to the mean ones' but for what each step takes besides.
-    scale = work.mean_tokens / float(np.sort(work.lengths)[-train.batch_size :].mean())
+    scale = work.mean_trained / float(np.sort(work.lengths)[-train.batch_size :].mean())
     chosen = plan or least
     step_s = known.speed.step_s * n_steps(train, chosen.execution.micro_batch)
     batch_s = step_s + (chosen.seconds - step_s) * scale
-    rate = train.batch_size * work.mean_tokens / batch_s if batch_s else 0.0
+    rate = train.batch_size * work.mean_trained / batch_s if batch_s else 0.0
     return Fit(settings, train, plan, least, batch_s * train.iters, rate)
 
 

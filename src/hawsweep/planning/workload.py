@@ -85,7 +85,12 @@ class Workload:
 
     @property
     def mean_tokens(self) -> float:
-        """Of an example, over an epoch."""
+        """Of an example."""
+        return float(self.lengths.mean())
+
+    @property
+    def mean_trained(self) -> float:
+        """Tokens of an example, over an epoch."""
         return float(np.average(self.lengths, weights=self.weights))
 
     @property

@@ -1,5 +1,6 @@
 """Starting a sweep, joining a running one, and stopping it from another process."""
 
+import math
 import os
 import signal
 import time
@@ -17,7 +18,7 @@ from hawsweep.data.load import Splits, load_data
 from hawsweep.data.prompt_file import read_retention
 from hawsweep.errors import DataError, ModelError, StudyError
 from hawsweep.machine import backend, mac
-from hawsweep.machine.processes import supervising, supervisor_of
+from hawsweep.machine.processes import is_alive_here, supervising, supervisor_of
 from hawsweep.models import resolve
 from hawsweep.models.config_file import read_config
 from hawsweep.planning.check_settings import check_trackers, missing_trackers
@@ -49,6 +50,7 @@ from hawsweep.study.artifact_stores import (
 from hawsweep.study.attributes import ARTIFACTS, HOW, PATHS, REFERENCES, STOP, SUGGESTED_BY
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
+from hawsweep.study.credentials import without_password
 from hawsweep.study.faults import DISPLAY_HELP, GONE
 from hawsweep.study.leases import Lead, Watched, counters, leader_of, leading
 from hawsweep.study.located import found_here, located, paths_of
@@ -67,6 +69,9 @@ from hawsweep.study.study import (
 )
 from hawsweep.study.trials import best_trial, count_finished
 from hawsweep.text import SayProgress
+
+# After which a start that prepares is ended, if being interrupted does not end it.
+_INTERRUPTED_S = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +139,11 @@ def run_sweep(
         for path, columns in splits.columns.items():
             _preparing(listen)(f"columns of {path}: {columns}")
         held.enter_context(
-            supervising(place.study_dir(name), {"trials": spec.trials}, place.options)
+            supervising(
+                place.study_dir(name),
+                {"trials": spec.trials, "of": _of(name, place)},
+                place.options,
+            )
         )
         listen = held.enter_context(recording(listen, place.study_dir(name)))
         news = held.enter_context(telling(name, spec, targets, listen))
@@ -234,18 +243,10 @@ def ask_to_stop(
         StudyError: There is no such study.
     """
     folder, watched = place.study_dir(name), Watched[int | str]()
-    try:
-        study = load_study(open_storage(place, only_look=False), name)
-    except StudyError:
-        if not (holder := supervisor_of(folder)):
-            raise
-        # A first start that prepares has nothing to save; when workers run, it obeys the signal.
-        with suppress(ProcessLookupError):
-            os.kill(holder["pid"], signal.SIGTERM)
-        while supervisor_of(folder) is not None:
-            waiting()
-            time.sleep(POLL_S)
+    if (pid := _preparing_here(name, place)) is not None:
+        _end_preparing(pid, folder, waiting)
         return None
+    study = load_study(open_storage(place, only_look=False), name)
 
     def is_run() -> bool:
         if supervisor_of(folder) is not None or n_running_here(study) > 0:
@@ -268,6 +269,36 @@ def ask_to_stop(
         return ""
     spec = known_spec(study)
     return place.command("start", name) if spec is None else start_command(name, spec, place)
+
+
+def _of(name: str, place: Place) -> list[str | None]:
+    """A study and its database, as its lock tells other processes."""
+    return [name, place.storage_url and without_password(place.storage_url)]
+
+
+def _preparing_here(name: str, place: Place) -> int | None:
+    """The process on this machine that prepares the first start of a study; None without one."""
+    holder, path = supervisor_of(place.study_dir(name)), place.database_path
+    if holder is None or not is_alive_here(holder) or holder.get("of") != _of(name, place):
+        return None
+    is_made = path is None or path.exists()
+    if is_made and name in study_names(open_storage(place, only_look=False)):
+        return None
+    return int(holder["pid"])
+
+
+def _end_preparing(pid: int, folder: Path, waiting: Callable[[], None]) -> None:
+    """End a first start that prepares, as Ctrl-C does: it has nothing to save."""
+    since = time.monotonic()
+    signals = iter(((0.0, signal.SIGINT), (_INTERRUPTED_S, signal.SIGTERM)))
+    after_s, number = next(signals)
+    while supervisor_of(folder) is not None:
+        if time.monotonic() - since >= after_s:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+            after_s, number = next(signals, (math.inf, number))
+        waiting()
+        time.sleep(POLL_S)
 
 
 def _preparing(listen: Listener) -> SayProgress:
