@@ -60,3 +60,27 @@ def test_files_are_found_while_folders_vanish(tmp_path):
     finally:
         is_over.set()
         other.join()
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_told"),
+    [(FileNotFoundError(), False), (PermissionError(), False), (OSError(5, "I/O error"), True)],
+)
+def test_folder_that_cannot_be_read_is_left_out_unless_the_disk_fails(
+    tmp_path, monkeypatch, fault, is_told
+):
+    (tmp_path / "file").touch()
+    (tmp_path / "inside").mkdir()
+    scandir = files.os.scandir
+
+    def scan(folder):
+        if str(folder).endswith("inside"):
+            raise fault
+        return scandir(folder)
+
+    monkeypatch.setattr(files.os, "scandir", scan)
+    if is_told:
+        with pytest.raises(OSError, match="I/O error"):
+            files.files_under(tmp_path)
+    else:
+        assert files.files_under(tmp_path) == [tmp_path / "file"]

@@ -128,14 +128,15 @@ def replace_text(path: Path, text: str) -> None:
 def files_under(folder: Path) -> list[Path]:
     """The regular files, and links to such, in ``folder`` and its subfolders, sorted.
 
-    Others may add and remove meanwhile: ``Path.rglob`` fails where a subfolder vanishes.
+    Others may add and remove meanwhile: ``Path.rglob`` fails where a subfolder vanishes. What may
+    not be read is left out.
 
     Raises:
-        OSError: A folder cannot be read for another reason.
+        OSError: The disk fails.
     """
 
     def check(fault: OSError) -> None:
-        if not isinstance(fault, FileNotFoundError):
+        if not isinstance(fault, FileNotFoundError | PermissionError):
             raise fault
 
     walk = os.walk(folder, onerror=check)
