@@ -88,6 +88,12 @@ def test_narrowest_layer_is_that_of_any_block(keys, width):
     assert narrowest_layer(shape_of_built(config, in_float32=True), keys) == width
 
 
+def test_experts_that_count_as_one_wide_layer_hide_no_narrow_one():
+    shape = shape_of_loaded(tiny_models.build("mixtral"), tiny_models.config_of("mixtral"))
+    linears = {"self_attn.k_proj": (32, 16), "mlp.switch_mlp.up_proj": (128 * 32, 128 * 64)}
+    assert narrowest_layer(replace(shape, linears=linears)) == 16
+
+
 # Heads that have a state, no heads, a state by chunks, and no state.
 @pytest.mark.parametrize(
     ("module", "state"),
