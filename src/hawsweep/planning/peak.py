@@ -184,7 +184,7 @@ COEFFICIENTS: dict[Device, Coefficients] = {"cpu": _CPU, "metal": _GPU, "cuda": 
 # are in memory at a time, and bytes of the loss a token and vocabulary entry.
 _FORWARD_BLOCKS = 1.6
 _FORWARD_HEAD = 12.0
-# A gated delta rule, fitted to 44 measured steps of Qwen3.5's blocks with states of 32, 64 and 128
+# A gated delta rule, fitted to 42 measured steps of Qwen3.5's blocks with states of 32, 64 and 128
 # on a CPU: states that a token keeps; in a block's backward pass those in memory, or the slices of
 # token pairs less the states that are freed meanwhile.
 _STATES, _STATES_PASSING, _SLICES, _STATES_FREED = 2.2, 1.9, 2.5, 2.0
