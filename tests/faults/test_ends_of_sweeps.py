@@ -128,7 +128,7 @@ def test_interrupt_leaves_a_study_that_goes_on(lab, n_times):
 
 
 def test_stop_from_elsewhere_ends_the_sweep(lab):
-    from hawsweep.running.start import ask_to_stop
+    from hawsweep.running.stop import ask_to_stop
 
     here = lab(trials=3, search={"iters": {"choices": [400]}})
     with here.start() as run:

@@ -28,8 +28,8 @@ def stop(name: str, trial: int | None, now: bool, place: Place) -> None:
     """
     if trial is not None and now:
         raise click.UsageError("--now stops the whole study: leave out --trial.")
-    from hawsweep.running.start import ask_to_stop
     from hawsweep.running.steer import stop_trial
+    from hawsweep.running.stop import ask_to_stop
 
     console = make_console()
     if trial is not None:

@@ -1,11 +1,7 @@
-"""Starting a sweep, joining a running one, and stopping it from another process."""
+"""Starting a sweep, and joining a running one."""
 
-import math
-import os
-import signal
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +14,7 @@ from hawsweep.data.load import Splits, load_data
 from hawsweep.data.prompt_file import read_retention
 from hawsweep.errors import DataError, ModelError, StudyError
 from hawsweep.machine import backend, mac
-from hawsweep.machine.processes import is_alive_here, supervising, supervisor_of
+from hawsweep.machine.processes import supervising
 from hawsweep.models import resolve
 from hawsweep.models.config_file import read_config
 from hawsweep.planning.check_settings import check_trackers, missing_trackers
@@ -33,8 +29,8 @@ from hawsweep.running.keep_awake import keep_awake
 from hawsweep.running.notify import find_targets, telling
 from hawsweep.running.progress import joined_file, recording, telling_remaining
 from hawsweep.running.report_to import reporting
-from hawsweep.running.status import start_command
-from hawsweep.running.supervisor import POLL_S, Supervisor
+from hawsweep.running.stop import study_and_database
+from hawsweep.running.supervisor import Supervisor
 from hawsweep.running.write_notes import writing_notes
 from hawsweep.search.distributions import first_of_models
 from hawsweep.search.rungs import told_without_rungs
@@ -50,28 +46,23 @@ from hawsweep.study.artifact_stores import (
 from hawsweep.study.attributes import ARTIFACTS, HOW, PATHS, REFERENCES, STOP, SUGGESTED_BY
 from hawsweep.study.backup import check_database_not_lost, check_trials_not_lost
 from hawsweep.study.confirm import open_confirmation
-from hawsweep.study.credentials import without_password
 from hawsweep.study.faults import DISPLAY_HELP, GONE
-from hawsweep.study.leases import Lead, Watched, counters, leader_of, leading
+from hawsweep.study.leases import Lead, leader_of, leading
 from hawsweep.study.located import found_here, located, paths_of
 from hawsweep.study.place import Place, check_case, check_name, find_place, synced_by
 from hawsweep.study.presence import Presence, watching
-from hawsweep.study.queue import n_running_here, reap_running
+from hawsweep.study.queue import reap_running
 from hawsweep.study.storage import open_storage, storage_faults_told, study_names
 from hawsweep.study.study import (
     check_same_here,
     create_study,
     extended,
-    known_spec,
     load_study,
     spec_of_start,
     spec_to_run,
 )
 from hawsweep.study.trials import best_trial, count_finished
 from hawsweep.text import SayProgress
-
-# After which a start that prepares is ended, if being interrupted does not end it.
-_INTERRUPTED_S = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +132,7 @@ def run_sweep(
         held.enter_context(
             supervising(
                 place.study_dir(name),
-                {"trials": spec.trials, "of": _of(name, place)},
+                {"trials": spec.trials, "of": study_and_database(name, place)},
                 place.options,
             )
         )
@@ -224,81 +215,6 @@ def join_sweep(
             tied=tied,
         )
         return Outcome(load_study(storage, name), place, ended, presence)
-
-
-def ask_to_stop(
-    name: str, place: Place, waiting: Callable[[], None], *, now: bool = False
-) -> str | None:
-    """Stop the processes that run a study, after the current evaluation or now; wait for their end.
-
-    Args:
-        waiting: Called several times a second meanwhile.
-
-    Returns:
-        The command that goes on with it; None if its first start still prepared, which makes no
-        study; empty if no process ran it, on any machine. One that is not heard of for two minutes
-        does not.
-
-    Raises:
-        StudyError: There is no such study.
-    """
-    folder, watched = place.study_dir(name), Watched[int | str]()
-    if (pid := _preparing_here(name, place)) is not None:
-        _end_preparing(pid, folder, waiting)
-        return None
-    study = load_study(open_storage(place, only_look=False), name)
-
-    def is_run() -> bool:
-        if supervisor_of(folder) is not None or n_running_here(study) > 0:
-            return True
-        others = counters(study)
-        return bool(others.keys() - watched.look(others))
-
-    def process() -> object:
-        return (supervisor_of(folder) or {}).get("pid")
-
-    was_run, begun = is_run(), process()
-    study.set_user_attr(STOP, 2 if now else 1)
-    while is_run():
-        # Cleared by the start that was preparing, not by one that came since.
-        if study.user_attrs.get(STOP) is None and process() == begun:
-            study.set_user_attr(STOP, 2 if now else 1)
-        waiting()
-        time.sleep(POLL_S)
-    if not was_run:
-        return ""
-    spec = known_spec(study)
-    return place.command("start", name) if spec is None else start_command(name, spec, place)
-
-
-def _of(name: str, place: Place) -> list[str | None]:
-    """A study and its database, as its lock tells other processes."""
-    return [name, place.storage_url and without_password(place.storage_url)]
-
-
-def _preparing_here(name: str, place: Place) -> int | None:
-    """The process on this machine that prepares the first start of a study; None without one."""
-    holder, path = supervisor_of(place.study_dir(name)), place.database_path
-    if holder is None or not is_alive_here(holder) or holder.get("of") != _of(name, place):
-        return None
-    is_made = path is None or path.exists()
-    if is_made and name in study_names(open_storage(place, only_look=False)):
-        return None
-    return int(holder["pid"])
-
-
-def _end_preparing(pid: int, folder: Path, waiting: Callable[[], None]) -> None:
-    """End a first start that prepares, as Ctrl-C does: it has nothing to save."""
-    since = time.monotonic()
-    signals = iter(((0.0, signal.SIGINT), (_INTERRUPTED_S, signal.SIGTERM)))
-    after_s, number = next(signals)
-    while supervisor_of(folder) is not None:
-        if time.monotonic() - since >= after_s:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-            after_s, number = next(signals, (math.inf, number))
-        waiting()
-        time.sleep(POLL_S)
 
 
 def _preparing(listen: Listener) -> SayProgress:
