@@ -25,19 +25,20 @@ def test_sweep_goes_on_in_the_background_until_it_is_stopped(lab):
     here = lab(trials=50)
     path = here.folder / "sweep.yaml"
     path.write_text(json.dumps(really_embedded(json.loads(path.read_text()))))
-    place = Place(here.studies)
+    place = Place(here.studies, f"sqlite:///{here.folder}/other.db")
     pid, log = start_detached(command(here), "tiny", place)
     assert supervisor_of(place.study_dir("tiny"))["pid"] == pid
     assert os.getsid(pid) == pid  # no terminal's end reaches it
     with pytest.raises(StudyBusyError, match=f"process {pid} already"):
         start_detached(command(here), "tiny", place)
     wait_until(lambda: "trial 0" in log.read_text())
-    done = CliRunner().invoke(main, ["stop", "tiny", f"--studies-dir={here.studies}"])
+    done = CliRunner().invoke(main, ["stop", "tiny", *place.options])
     assert done.exit_code == 0, done.output
     kept = place.study_dir("tiny") / "spec.yaml"  # tiny is no sweep's name
     assert f"Stopped. To go on: hawsweep start {kept} --study=tiny" in done.output
+    assert f"--storage={place.storage_url}" in log.read_text()  # of the commands that it prints
     assert supervisor_of(place.study_dir("tiny")) is None
-    again = CliRunner().invoke(main, ["stop", "tiny", f"--studies-dir={here.studies}"])
+    again = CliRunner().invoke(main, ["stop", "tiny", *place.options])
     assert "No process on this machine runs study 'tiny'" in again.output
 
 

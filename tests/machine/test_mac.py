@@ -7,6 +7,7 @@ import ctypes
 import platform
 import struct
 import uuid
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -32,6 +33,11 @@ def sysctlbyname(name, value, size, _new, _n_new):
         ctypes.memmove(value, found, len(found))
     size._obj.value = len(found)
     return 0
+
+
+def getxattr(path, name, value, size, position, options):
+    assert (value, size.value, position, options) == (None, 0, 0, 0)
+    return 1 if (path, name) == (b"/Users/k/Documents", b"com.apple.icloud.desktop") else -1
 
 
 class Processes:
@@ -67,6 +73,7 @@ def a_mac(monkeypatch):
     library = SimpleNamespace(
         sysctlbyname=sysctlbyname,
         gethostuuid=gethostuuid,
+        getxattr=getxattr,
         proc_pidinfo=known.proc_pidinfo,
         proc_pid_rusage=known.proc_pid_rusage,
     )
@@ -106,13 +113,20 @@ def test_footprint_and_start_are_at_their_places(a_mac):
     assert backend.memory_now().footprint == 7_300_000_000
 
 
-def test_elsewhere_nothing_is_known():
+def test_extended_attribute_is_asked_for_by_its_size(a_mac):
+    assert mac.has_attribute(Path("/Users/k/Documents"), "com.apple.icloud.desktop")
+    assert not mac.has_attribute(Path("/Users/k/Documents"), "com.apple.quarantine")
+    assert not mac.has_attribute(Path("/Users/k/Music"), "com.apple.icloud.desktop")
+
+
+def test_elsewhere_nothing_is_known(tmp_path):
     assert mac.sysctl("kern.bootsessionuuid") is None
     assert mac.machine_id() is None
     assert mac.started(1) is None
     assert mac.footprint_bytes(1) is None
     assert mac.is_display_on() is None
     assert mac.memory_pressure() is None
+    assert not mac.has_attribute(tmp_path, "com.apple.icloud.desktop")
 
 
 @pytest.mark.parametrize(("main", "asleep", "is_on"), [(1, 0, True), (1, 1, False), (0, 0, None)])

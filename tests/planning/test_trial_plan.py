@@ -12,8 +12,14 @@ from hawsweep.data.batches import make_batch, padded_width, split, training_orde
 from hawsweep.data.tokens import Example
 from hawsweep.models.shape import shape_of
 from hawsweep.planning.calibration import uncalibrated
-from hawsweep.planning.peak import Execution, Step, training_peak
-from hawsweep.planning.trial_plan import choose_plan, describe, plans, smallest_plan
+from hawsweep.planning.peak import Execution, Step, evaluation_peak, training_peak
+from hawsweep.planning.trial_plan import (
+    choose_plan,
+    describe,
+    evaluation_tokens,
+    plans,
+    smallest_plan,
+)
 from hawsweep.planning.workload import Workload
 from hawsweep.spec.train import TrainSpec
 
@@ -314,3 +320,14 @@ def test_peak_of_batches_as_one_is_that_of_one_batch_of_their_rows(device):
         gradients = n_copies * 4 * SHAPE.trained_parameters(train)
         for execution in whole:
             assert found[execution] == pytest.approx(expected[execution] + gradients, abs=1)
+
+
+@pytest.mark.parametrize("n_fitting", [0, 1, 2, 7, 64])
+def test_evaluation_takes_as_many_examples_as_fit(n_fitting):
+    model, execution, width = known(), Execution(4, False, 256), padded_width(899)
+    step = Step(n_fitting, width, n_fitting * 400)
+    peak = evaluation_peak(SHAPE, step, execution.tokens_at_once, model.coefficients)
+    budget = peak * (1 + model.error)
+    tokens = evaluation_tokens(model, WORK, execution, budget, 64)
+    assert tokens == max(1, n_fitting) * width
+    assert evaluation_tokens(model, WORK, execution, budget, 3) == min(tokens, 3 * width)

@@ -89,6 +89,23 @@ def test_folder_in_a_cloud_is_warned_of(found, tmp_path, parts, service):
     assert f"is synced by {service}" in one.text
 
 
+@pytest.mark.parametrize(
+    ("attribute", "service"),
+    [("com.apple.icloud.desktop", "iCloud"), ("com.apple.file-provider-domain-id", "a cloud")],
+)
+def test_documents_folder_that_macos_syncs_is_warned_of(
+    found, tmp_path, monkeypatch, attribute, service
+):
+    documents = tmp_path / "Documents"
+    monkeypatch.setattr(
+        mac, "has_attribute", lambda path, name: (path, name) == (documents, attribute)
+    )
+    one = found(folder=documents / "hawsweep" / "studies")["folder"]
+    assert one.state == "warning"
+    assert f"is synced by {service}" in one.text
+    assert found(folder=tmp_path / "studies")["folder"].state == "ok"
+
+
 def test_recent_panics_are_counted_and_old_ones_are_not(found, tmp_path):
     for name, days in (("new.panic", 1), ("older.panic", 5), ("old.panic", 90)):
         (tmp_path / name).write_text("panic")

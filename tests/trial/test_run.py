@@ -279,6 +279,18 @@ def test_validation_set_is_chosen_by_cost_and_evaluated_in_batches_training_affo
     assert len(asked.context.valid) == 20
 
 
+def test_asked_validation_batch_is_smaller_where_memory_has_no_room(sweep):
+    context = sweep(validation={"batch_size": 64}).context
+    batches = []
+    context.on_batch = lambda: batches.append(1)
+    whole = context.evaluator()(0)
+    assert len(batches) == 1
+    context.evaluation_tokens = 1
+    parts = context.evaluator()(0)
+    assert len(batches) == 1 + len(context.valid)
+    assert parts.val_loss == pytest.approx(whole.val_loss, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [

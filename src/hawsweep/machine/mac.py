@@ -1,14 +1,15 @@
 """What only macOS tells, read from its C libraries: a program that is started may hang.
 
 The names and structures are those of Apple's headers (``sys/sysctl.h``, ``sys/proc_info.h``,
-``sys/resource.h``, ``CGDirectDisplay.h``). Where there is no such library, as on Linux, or a call
-fails, the answer is None.
+``sys/resource.h``, ``sys/xattr.h``, ``CGDirectDisplay.h``). Where there is no such library, as on
+Linux, or a call fails, the answer is None.
 """
 
 import ctypes
 import ctypes.util
 import uuid
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -135,6 +136,14 @@ def is_display_on() -> bool | None:
         return None if main == 0 else not graphics.CGDisplayIsAsleep(ctypes.c_uint32(main))
     except (OSError, AttributeError):
         return None
+
+
+def has_attribute(path: Path, name: str) -> bool:
+    """Whether a file or folder has an extended attribute; False where that cannot be told."""
+    if (call := _function("getxattr")) is None:
+        return False
+    # Its size is asked for, not its value.
+    return int(call(bytes(path), name.encode(), None, ctypes.c_size_t(0), 0, 0)) >= 0
 
 
 @cache

@@ -3,11 +3,10 @@
 from typing import TYPE_CHECKING
 
 from hawsweep.data.batches import padded_width
-from hawsweep.data.validation_set import value_ends
 from hawsweep.machine import backend
 from hawsweep.planning.fits import scoring_peak
 from hawsweep.planning.peak import Step, evaluation_peak, training_peak
-from hawsweep.planning.trial_plan import EVALUATION_FACTOR, evaluation_tokens
+from hawsweep.planning.trial_plan import evaluation_tokens, most_evaluated
 
 if TYPE_CHECKING:
     from hawsweep.planning.sweep_plan import Fit, SweepPlan
@@ -26,11 +25,9 @@ def memory_parts(plan: "SweepPlan", fit: "Fit") -> dict[str, int]:
     step = work.largest_step(fit.train.batch_size, execution.micro_batch)
     peak = training_peak(known.shape, fit.train, step, execution, known.coefficients)
     width = padded_width(int(plan.work.lengths.max()) - 1)
-    asked = plan.spec.validation.batch_size
-    if asked == "auto":
-        most = EVALUATION_FACTOR * int(value_ends(plan.spec, "batch_size")[0])
-        asked = evaluation_tokens(known, plan.work, execution, plan.arrays_bytes, most) // width
-    evaluated = Step(asked, width, asked * int(plan.work.n_targets.max()))
+    most = most_evaluated(plan.spec)
+    rows = evaluation_tokens(known, plan.work, execution, plan.arrays_bytes, most) // width
+    evaluated = Step(rows, width, rows * int(plan.work.n_targets.max()))
     at_once = execution.tokens_at_once
     return {
         **{part: round(n_bytes) for part, n_bytes in vars(peak).items()},

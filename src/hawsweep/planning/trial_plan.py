@@ -6,6 +6,7 @@ at a time.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,6 +14,7 @@ from itertools import product
 from hawsweep.machine.backend import Device
 
 from hawsweep.data.batches import n_joined, padded_width, split
+from hawsweep.data.validation_set import value_ends
 from hawsweep.models.shape import ModelShape
 from hawsweep.planning.peak import (
     FEWEST_TOKENS,
@@ -24,11 +26,12 @@ from hawsweep.planning.peak import (
     training_peak,
 )
 from hawsweep.planning.workload import Workload
+from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 
 # An evaluation keeps one block's activations, training those of all blocks: this many times the
 # tokens of a training batch still take less memory.
-EVALUATION_FACTOR = 4
+_EVALUATION_FACTOR = 4
 # Smaller slices are tried if memory is short.
 _SLICE_PARTS = (1, 4)
 # The most extra time for splitting a batch or a slice, which makes more and smaller products. It is
@@ -222,6 +225,12 @@ def executions(model: CostModel, train: TrainSpec) -> list[Execution]:
     return [Execution(*each) for each in ways]
 
 
+def most_evaluated(spec: SweepSpec) -> int:
+    """The most examples that are evaluated at a time."""
+    asked = spec.validation.batch_size
+    return _EVALUATION_FACTOR * int(value_ends(spec, "batch_size")[0]) if asked == "auto" else asked
+
+
 def evaluation_tokens(
     model: CostModel, work: Workload, execution: Execution, budget_bytes: float, most_rows: int
 ) -> int:
@@ -229,13 +238,14 @@ def evaluation_tokens(
     ``most_rows`` times the longest example, at least the longest example.
     """
     width = padded_width(int(work.lengths.max()) - 1)
-    fitting = 1
-    for rows in range(2, most_rows + 1):
+
+    def needed_bytes(rows: int) -> float:
         step = Step(rows, width, rows * int(work.n_targets.max()))
-        needed = evaluation_peak(model.shape, step, execution.tokens_at_once, model.coefficients)
-        if needed * (1 + model.error) <= budget_bytes:
-            fitting = rows
-    return fitting * width
+        peak = evaluation_peak(model.shape, step, execution.tokens_at_once, model.coefficients)
+        return peak * (1 + model.error)
+
+    n_fitting = bisect_right(range(1, most_rows + 1), budget_bytes, key=needed_bytes)
+    return max(1, n_fitting) * width
 
 
 def describe(plan: Plan, train: TrainSpec) -> str:

@@ -110,8 +110,8 @@ class ValidationSpec(Section):
     """A larger split is reduced to a seeded subset of this size; auto: as large as keeps evaluation
     under 15 % of a trial's time."""
     batch_size: AutoOrCount = Field("auto", examples=["batch_size: 8"])
-    """Examples evaluated at a time, no influence on the loss; auto: as many as need no more memory
-    than training."""
+    """Examples evaluated at a time, fewer where memory has no room, no influence on the loss; auto:
+    as many as need no more memory than training."""
 
 
 def _check_amount(value: object, form: str = "a size such as 2GB or a share such as 10%") -> str:

@@ -22,6 +22,12 @@ _CLOUDS = {
     "GoogleDrive": "Google Drive",
     "CloudStorage": "a cloud",
 }
+# Desktop and Documents keep their names where iCloud has them. macOS puts these extended attributes
+# there, the second from macOS 15 on and at the folders of all services.
+_CLOUD_ATTRIBUTES = {
+    "com.apple.icloud.desktop": "iCloud",
+    "com.apple.file-provider-domain-id": "a cloud",
+}
 # Of a folder's name: as file systems allow, and of a new study, as names of files are made of it.
 _LONGEST_BYTES, _LONGEST_NEW_BYTES = 255, 200
 STUDIES_DIR_VARIABLE, STORAGE_VARIABLE = "HAWSWEEP_STUDIES_DIR", "HAWSWEEP_STORAGE"
@@ -155,10 +161,17 @@ def check_case(name: str, others: Iterable[str]) -> None:
 
 
 def synced_by(folder: Path) -> str | None:
-    """The service that keeps a folder in a cloud, by the names on its path; None without one."""
-    parts = folder.expanduser().absolute().parts
+    """The service that keeps a folder in a cloud, by the names on its path and by what macOS notes
+    at a synced folder; None without one.
+    """
+    path = folder.expanduser().absolute()
     for name, service in _CLOUDS.items():  # CloudStorage, which holds the others, is the last
-        if any(part == name or part.startswith((f"{name} ", f"{name}-")) for part in parts):
+        if any(part == name or part.startswith((f"{name} ", f"{name}-")) for part in path.parts):
+            return service
+    from hawsweep.machine.mac import has_attribute
+
+    for attribute, service in _CLOUD_ATTRIBUTES.items():
+        if any(has_attribute(each, attribute) for each in (path, *path.parents)):
             return service
     return None
 

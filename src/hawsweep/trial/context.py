@@ -32,11 +32,11 @@ from hawsweep.planning.check_settings import (
 )
 from hawsweep.planning.peak import Execution, slice_tokens
 from hawsweep.planning.trial_plan import (
-    EVALUATION_FACTOR,
     CostModel,
     Plan,
     choose_plan,
     evaluation_tokens,
+    most_evaluated,
     smallest_plan,
 )
 from hawsweep.planning.workload import Workload
@@ -119,7 +119,7 @@ class TrialContext:
             self.loaded.model,
             self.valid if examples is None else examples,
             None if asked == "auto" else asked,
-            max_tokens=self.evaluation_tokens if asked == "auto" else None,
+            max_tokens=self.evaluation_tokens,
             frozen=self.frozen if examples is None else None,
             tokens_at_once=self.tokens_at_once,
             on_batch=self.on_batch,
@@ -203,13 +203,12 @@ class TrialContext:
         )
         self.tokens_at_once = plan.execution.tokens_at_once or self.tokens_at_once
         if self.memory is not None:
-            smallest_batch, _ = value_ends(self.spec, "batch_size")
             self.evaluation_tokens = evaluation_tokens(
                 self.memory,
                 self.workload(),
                 plan.execution,
                 self.budget_bytes,
-                EVALUATION_FACTOR * smallest_batch,
+                most_evaluated(self.spec),
             )
 
     def order(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
@@ -284,7 +283,6 @@ def make_context(
         chosen = choose_indices(len(valid), size, spec.seed)
     else:
         chosen = np.searchsorted(encoded.record_indices, records).tolist()
-    smallest_batch, _ = value_ends(spec, "batch_size")
     context = TrialContext(
         spec,
         loaded,
@@ -300,7 +298,7 @@ def make_context(
         memory,
         available_bytes() if budget_bytes is None else budget_bytes,
         slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1], device_here()),
-        EVALUATION_FACTOR * smallest_batch * int(lengths_of(train.examples).max()),
+        most_evaluated(spec) * int(lengths_of(train.examples).max()),
     )
     if records is not None:
         taken = splits.valid.take(records)
