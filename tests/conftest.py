@@ -27,6 +27,7 @@ from hawsweep.data.tokens import encode
 from hawsweep.models.load import load_model
 from hawsweep.scoring import embedder_process
 from hawsweep.spec.sweep import DataSpec
+from hawsweep.spec.train import TrainSpec
 from hawsweep.study.place import Place
 
 FAKE_EMBEDDER = (sys.executable, str(Path(__file__).with_name("fake_embedder.py")))
@@ -131,7 +132,7 @@ def chat_data_dir(tmp_path_factory):
 def encode_split(tiny_model, chat_data_dir, split, *, mask_prompt):
     records = getattr(load_data([DataSpec(path=str(chat_data_dir))]), split)
     return encode(
-        records, tiny_model.template, max_seq_length=256, mask_prompt=mask_prompt
+        records, tiny_model.template, TrainSpec(max_seq_length=256, mask_prompt=mask_prompt)
     ).examples
 
 

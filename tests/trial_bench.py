@@ -40,6 +40,9 @@ class FixedScorer:
         pairs = zip(records, outputs, strict=True)
         return judged([float(record.reference == output) for record, output in pairs])
 
+    def unread(self, references):
+        return None
+
     def __init__(self):
         self.asked = []
 

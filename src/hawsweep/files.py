@@ -4,15 +4,19 @@ leaves the earlier file.
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from hawsweep.errors import StudyError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 # The prefix of files that are being written. No code reads them.
 HALF_WRITTEN = "~"
@@ -125,6 +129,22 @@ def replace_text(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
+def cached_array(path: Path, make: Callable[[], "npt.NDArray[Any]"]) -> "npt.NDArray[Any]":
+    """The array in a file of NumPy's ``.npy``. Where it is missing or damaged it is made, and kept
+    if it can be written.
+    """
+    import numpy as np
+
+    with suppress(OSError, ValueError, EOFError):
+        return cast("npt.NDArray[Any]", np.load(path))
+    made = make()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as beside:
+            np.save(beside, made)
+    return made
+
+
 def files_under(folder: Path) -> list[Path]:
     """The regular files, and links to such, in ``folder`` and its subfolders, sorted.
 
@@ -167,6 +187,12 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         raise StudyError(
             f"{path} is damaged: {fault}. Restore it from a backup, or move it away."
         ) from fault
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def existing_folder(folder: Path) -> Path:

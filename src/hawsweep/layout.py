@@ -1,5 +1,6 @@
 """The names of a study's files and folders."""
 
+SPEC_FILE = "spec.yaml"  # the sweep, in a study's folder
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log.txt"
 STATE_FILE = "state.safetensors"

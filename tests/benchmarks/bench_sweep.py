@@ -213,7 +213,7 @@ def main() -> None:
     overrides = dict(parse_override(text) for text in [*asked.set, f"trials={asked.trials}"])
     spec = read_sweep(find_sweep(asked.sweep), overrides)
     resolve.resolve_model(spec.model)  # converted once, before any arm
-    preload = backend.preload_path()
+    preload = backend._compile_shim(backend._scipy_openblas())
     arms = {"fast": [preload], "stock": [None], "both": [preload, None]}[asked.blas]
     print(f"{spec.trials} trials of {asked.sweep}; alternative: optuna + mlx_lm.lora")
     for _ in range(asked.repeats):

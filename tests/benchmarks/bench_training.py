@@ -67,7 +67,7 @@ from hawsweep.spec.train import LoraParameters, TrainSpec
 from hawsweep.training.adapters import lora_config
 from hawsweep.training.evaluation import Evaluation
 from hawsweep.training.forward import FrozenBlocks
-from hawsweep.training.train import train_adapter, trainable
+from hawsweep.training.train import TrainCallback, train_adapter, trainable
 
 _ROOT = Path(__file__).resolve().parents[2]
 _MODEL = "smollm2-135m-instruct"
@@ -140,12 +140,7 @@ def draw_sample(name: str, template: ChatTemplate, asked: argparse.Namespace) ->
     """
     case, train = CASES[name], make_spec(name, 1, asked)
     records = read_records(case.data, asked.data)
-    encoded = encode(
-        records,
-        template,
-        max_seq_length=train.max_seq_length,
-        mask_prompt=train.mask_prompt,
-    )
+    encoded = encode(records, template, train)
     lengths = [len(example.tokens) - 1 for example in encoded.examples]
     n_batches = len(lengths) // case.batch_size
     order = islice(
@@ -211,7 +206,7 @@ def train_hawsweep(
             iter(order),
             lambda iteration: Evaluation(iteration, 0.0, np.zeros(0, np.float32), 0.0),
             Path(folder),
-            _Silent(),
+            TrainCallback(),
             frozen=frozen,
             micro_batch=micro_batch,
             tokens_at_once=slice_tokens(loaded.config["vocab_size"], "cpu"),
@@ -268,16 +263,6 @@ def train_mlx_lm(
     return Measured(n_tokens, n_padded, last.train_time_s, cpu_time_s, peak_memory_bytes())
 
 
-class _Silent:
-    """Tells nobody."""
-
-    def on_iteration(self, iteration: int) -> None: ...
-
-    def on_report(self, report: Any) -> None: ...
-
-    def on_evaluation(self, evaluation: Any, is_best: bool) -> None: ...
-
-
 class _LastReport(trainer.TrainingCallback):
     """Takes mlx-lm's seconds out of its report: it counts target tokens."""
 
@@ -300,12 +285,7 @@ def run_arm(asked: argparse.Namespace) -> Measured:
     records = [Record(json.loads(line)) for line in asked.sample.read_text("utf-8").splitlines()]
     train = make_spec(asked.case, len(records), asked)
     loaded = load_model(resolve.resolve_model(_MODEL))
-    chosen = encode(
-        records,
-        loaded.template,
-        max_seq_length=train.max_seq_length,
-        mask_prompt=train.mask_prompt,
-    )
+    chosen = encode(records, loaded.template, train)
     kept = [records[i] for i in chosen.record_indices]
     return ARMS[asked.arm](loaded, kept, chosen, train)
 

@@ -48,7 +48,13 @@ from hawsweep.models import resolve
 from hawsweep.models.load import load_model
 from hawsweep.spec.read import check_sweep
 from hawsweep.training.evaluation import Evaluation
-from hawsweep.training.train import NonFiniteLoss, StepReport, train_adapter, trainable
+from hawsweep.training.train import (
+    NonFiniteLoss,
+    StepReport,
+    TrainCallback,
+    train_adapter,
+    trainable,
+)
 from hawsweep.trial.context import TrialContext, make_context
 
 Setting = tuple[float, int, int]
@@ -59,15 +65,13 @@ _UNIT = 1e-4  # of the losses of examples
 _NUMBERS = {"val_loss": np.float64, "train_loss": np.float32, "grad_norm": np.float32}
 
 
-class _Curve:
+class _Curve(TrainCallback):
     """Keeps what a run tells at its evaluations."""
 
     def __init__(self, n_evaluations: int, n_examples: int) -> None:
         self.arrays = {k: np.full(n_evaluations, np.nan, v) for k, v in _NUMBERS.items()}
         self.arrays["example_losses"] = np.full((n_evaluations, n_examples), -1, np.int32)
         self._next = 0
-
-    def on_iteration(self, iteration: int) -> None: ...
 
     def on_report(self, report: StepReport) -> None:
         self.arrays["train_loss"][self._next] = round(report.train_loss, 4)

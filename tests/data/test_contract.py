@@ -22,6 +22,7 @@ from hawsweep.models.chat_template import ChatTemplate, without_thoughts
 from hawsweep.models.load import load_model, load_template
 from hawsweep.scoring.score import Scorer, translate
 from hawsweep.spec.scoring import ScoringSpec
+from hawsweep.spec.train import TrainSpec
 from hawsweep.training.evaluation import make_evaluator
 from hawsweep.training.train import train_adapter, trainable
 
@@ -35,6 +36,8 @@ CHATML = KINDS["ChatML"].template
 TOOLS = [{"type": "function", "function": {"name": "lookup", "description": "Look up a word"}}]
 SCORING = ScoringSpec(max_tokens=40, batch_size=4, embedder=LETTERS_DIR)
 PAIR = Record({"prompt": "Aloha", "completion": "Hello"}, "a.jsonl:1")
+SHORT = TrainSpec(max_seq_length=64, mask_prompt=True)
+WHOLE = TrainSpec(max_seq_length=256, mask_prompt=True)
 
 
 # Of these no pairs are memorized.
@@ -82,7 +85,7 @@ def test_memorized_pairs_are_answered_exactly(tmp_path, name):
     records = records_for(name)
     save_model(tmp_path, make_tokenizer(KINDS[name]))
     loaded = load_model(tmp_path)
-    examples = encode(records, loaded.template, max_seq_length=256, mask_prompt=True).examples
+    examples = encode(records, loaded.template, WHOLE).examples
     adam = {"optimizer": "adam", "learning_rate": 5e-3, "fine_tune_type": "full"}
     train = settings(iters=100, steps_per_report=100, **adam)
     with trainable(loaded.model, train):
@@ -281,7 +284,7 @@ def test_second_begin_of_text_is_dropped_and_said():
     )
     own = "<bos><start_of_turn>user\nAloha<end_of_turn>\n"
     records = [Record({"text": own}, "a.jsonl:1"), Record({"text": "Aloha"}, "a.jsonl:2")]
-    encoded = encode(records, ChatTemplate(tokenizer), max_seq_length=64, mask_prompt=False)
+    encoded = encode(records, ChatTemplate(tokenizer), TrainSpec(max_seq_length=64))
     for example in encoded.examples:
         assert example.tokens.tolist().count(tokenizer.bos_token_id) == 1
     assert encoded.warnings == (
@@ -306,7 +309,7 @@ def test_token_beyond_the_embedding_is_refused_with_its_place():
     tokenizer.add_tokens(["kala"])
     record = Record({"prompt": "Aloha kala", "completion": "Hello"}, "train.jsonl:7")
     with pytest.raises(DataError) as caught:
-        encode([record], template, max_seq_length=64, mask_prompt=True)
+        encode([record], template, SHORT)
     assert str(caught.value) == (
         f"train.jsonl:7: the token 'kala' has the number {n_rows}, and the model's embedding has "
         f"{n_rows} rows. The tokenizer is not the model's: use the one it came with."
@@ -329,7 +332,7 @@ def test_token_beyond_the_embedding_is_refused_with_its_place():
 def test_control_tokens_that_a_text_spells_are_said(name, messages, marker):
     content = [{"role": role, "content": text} for role, text in messages]
     records = [PAIR, Record({"messages": content}, "train.jsonl:3")]
-    encoded = encode(records, template_of(name), max_seq_length=64, mask_prompt=True)
+    encoded = encode(records, template_of(name), SHORT)
     assert encoded.warnings == (
         "a control token that the text spells becomes that token: 1 of 2 records, the first is "
         f"train.jsonl:3, {marker}",
@@ -340,7 +343,7 @@ def test_answer_that_the_tokenizer_changes_is_said():
     tokenizer = make_tokenizer(KINDS["ChatML"])
     tokenizer.backend_tokenizer.normalizer = Sequence([NFD(), StripAccents()])
     record = Record({"prompt": "Stand", "completion": "E kū"}, "train.jsonl:3")
-    encoded = encode([record], ChatTemplate(tokenizer), max_seq_length=64, mask_prompt=True)
+    encoded = encode([record], ChatTemplate(tokenizer), SHORT)
     assert encoded.warnings == (
         "the template or the tokenizer changes the answer: 1 of 1 records, the first is "
         "train.jsonl:3, 'E kū' becomes 'E ku'",
@@ -354,7 +357,7 @@ def test_message_that_the_template_does_not_show_is_said(role):
     record = Record({"messages": [system, *PAIR.messages]}, "a.jsonl:1")
     for template, is_shown in ((CHATML, True), (silent, False)):
         contract = template_of("ChatML", template=template)
-        encoded = encode([record, PAIR], contract, max_seq_length=256, mask_prompt=True)
+        encoded = encode([record, PAIR], contract, WHOLE)
         said = f"the chat template does not show the {role} message: 1 of 2 records, the first is "
         assert encoded.warnings == (() if is_shown else (f"{said}a.jsonl:1",))
 
@@ -364,13 +367,13 @@ def test_template_that_needs_tools_shows_them():
     record = Record({**PAIR.content, "tools": TOOLS}, "a.jsonl:1")
     template = template_of("ChatML with tools")
     template.tokenizer.chat_template = needing
-    assert encode([record], template, max_seq_length=256, mask_prompt=True).warnings == ()
+    assert encode([record], template, WHOLE).warnings == ()
 
 
 @pytest.mark.parametrize(("name", "is_shown"), [("ChatML with tools", True), ("ChatML", False)])
 def test_tools_that_the_template_does_not_show_are_said(name, is_shown):
     record = Record({**PAIR.content, "tools": TOOLS}, "a.jsonl:1")
-    encoded = encode([record], template_of(name), max_seq_length=256, mask_prompt=True)
+    encoded = encode([record], template_of(name), WHOLE)
     said = "the chat template does not show the tools: 1 of 1 records, the first is a.jsonl:1"
     assert encoded.warnings == (() if is_shown else (said,))
 
@@ -379,7 +382,7 @@ def test_tools_that_the_template_does_not_show_are_said(name, is_shown):
 def test_conversation_that_does_not_end_with_an_answer_teaches_nothing_and_is_counted(role):
     thanks = [*PAIR.messages, {"role": role, "content": "Bye"}]
     records = [PAIR, Record({"messages": thanks}, "a.jsonl:2")]
-    encoded = encode(records, template_of("ChatML"), max_seq_length=64, mask_prompt=True)
+    encoded = encode(records, template_of("ChatML"), SHORT)
     assert encoded.record_indices.tolist() == [0]
     assert encoded.n_empty == 1
     assert encoded.warnings == (
@@ -392,7 +395,7 @@ def test_prompt_longer_than_a_record_may_be_is_not_learned():
     long = Record({"prompt": "Aloha kākou " * 20, "completion": "Hello"})
     n_prompt = len(encode_prompt(long, template))
     for width in (n_prompt - 10, n_prompt):
-        encoded = encode([long, PAIR], template, max_seq_length=width, mask_prompt=True)
+        encoded = encode([long, PAIR], template, TrainSpec(max_seq_length=width, mask_prompt=True))
         assert encoded.record_indices.tolist() == [1]
 
 

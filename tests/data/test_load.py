@@ -1,6 +1,7 @@
 import hashlib
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from mlx_lm.tuner import datasets as mlx_datasets
 
 from hawsweep.data.load import choose_subset, load_data
 from hawsweep.errors import DataError
+from hawsweep.machine import backend
 from hawsweep.spec.sweep import DataSpec
 
 CHAT = {
@@ -290,6 +292,29 @@ def test_dataset_in_another_format_asks_for_the_library(hub_cache, monkeypatch):
         DataError, match=r"'org/parquet' has no train\.jsonl.*pip install datasets\."
     ):
         load("org/parquet")
+
+
+class Exported:
+    """A split of the library ``datasets``."""
+
+    def to_json(self, path):
+        Path(path).write_text(f"{json.dumps(COMPLETION)}\n" * 3)
+
+
+def test_exported_data_set_stays_readable_while_it_is_exported_again(
+    hub_cache, tmp_path, monkeypatch
+):
+    splits = {name: Exported() for name in ("train", "validation")}
+    found = SimpleNamespace(load_dataset=lambda _repo, revision: splits)
+    monkeypatch.setitem(sys.modules, "datasets", found)
+    monkeypatch.setattr(backend, "cache_dir", lambda: tmp_path / "cache")
+    (hub_cache.add("dataset", "org/parquet") / "data.parquet").write_text("")
+    read = load("org/parquet")
+    path = tmp_path / "cache" / "data" / "org--parquet" / "train.jsonl"
+    before = path.stat().st_ino
+    again = load("org/parquet")
+    assert path.stat().st_ino != before  # the former file is still there for who reads it
+    assert contents([*read.train, *again.valid]) == [COMPLETION] * 6
 
 
 SYSTEM = {"system": "Answer in pidgin.", **COMPLETION}

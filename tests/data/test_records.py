@@ -13,6 +13,7 @@ from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
 from hawsweep.models.chat_template import Conversation
 from hawsweep.spec.sweep import DataSpec
+from hawsweep.spec.train import TrainSpec
 
 # Longer than the buffer of an open file, so that a record is read from the disk again.
 LONG = 20_000
@@ -168,7 +169,7 @@ def memory_of(tmp_path):
 
     def load_and_encode():
         train = load_data([DataSpec(path=str(tmp_path))]).train
-        return train, encode(train, WordTemplate(), max_seq_length=LONG, mask_prompt=False)
+        return train, encode(train, WordTemplate(), TrainSpec(max_seq_length=LONG))
 
     def measure(n_records, n_words):
         line = text_of({"text": "ae " * n_words})

@@ -7,6 +7,7 @@ from hawsweep.data.records import Record
 from hawsweep.data.tokens import common_system, encode, encode_prompt
 from hawsweep.errors import DataError
 from hawsweep.models.chat_template import Conversation
+from hawsweep.spec.train import TrainSpec
 
 CHAT = {
     "messages": [
@@ -17,6 +18,8 @@ CHAT = {
 }
 COMPLETION = {"prompt": "Mahalo.", "completion": "Thank you."}
 TEXT = {"text": "He wahi moʻolelo."}
+MASKED = TrainSpec(max_seq_length=256, mask_prompt=True)
+UNMASKED = TrainSpec(max_seq_length=256)
 
 
 @pytest.mark.parametrize("mask_prompt", [False, True])
@@ -30,9 +33,8 @@ def test_encode_agrees_with_mlx_lm(tiny_model, content, mask_prompt):
             [content], tokenizer, "prompt", "completion", mask_prompt
         )
     tokens, offset = theirs.process(content)
-    (ours,) = encode(
-        [Record(content)], tiny_model.template, max_seq_length=256, mask_prompt=mask_prompt
-    ).examples
+    train = MASKED if mask_prompt else UNMASKED
+    (ours,) = encode([Record(content)], tiny_model.template, train).examples
     assert ours.tokens.tolist() == list(tokens)
     assert ours.offset == max(offset, 1)
     assert (offset > 0) == mask_prompt
@@ -41,9 +43,7 @@ def test_encode_agrees_with_mlx_lm(tiny_model, content, mask_prompt):
 
 def test_encode_of_plain_text_agrees_with_mlx_lm(tiny_model):
     tokens, _ = mlx_datasets.TextDataset([TEXT], tiny_model.tokenizer).process(TEXT)
-    (ours,) = encode(
-        [Record(TEXT)], tiny_model.template, max_seq_length=256, mask_prompt=False
-    ).examples
+    (ours,) = encode([Record(TEXT)], tiny_model.template, UNMASKED).examples
     assert ours.tokens.tolist() == tokens
     assert ours.tokens[-1] == tiny_model.tokenizer.eos_token_id
     assert ours.offset == 1
@@ -51,12 +51,7 @@ def test_encode_of_plain_text_agrees_with_mlx_lm(tiny_model):
 
 def test_plain_text_has_no_prompt_to_mask(tiny_model):
     with pytest.raises(DataError, match=r"a\.jsonl:3 is plain text.*Set train\.mask_prompt: false"):
-        encode(
-            [Record(TEXT, "a.jsonl:3")],
-            tiny_model.template,
-            max_seq_length=256,
-            mask_prompt=True,
-        )
+        encode([Record(TEXT, "a.jsonl:3")], tiny_model.template, MASKED)
 
 
 def test_record_the_chat_template_refuses_is_named(tiny_model, monkeypatch):
@@ -66,31 +61,26 @@ def test_record_the_chat_template_refuses_is_named(tiny_model, monkeypatch):
     )
     monkeypatch.setattr(tiny_model.tokenizer._tokenizer, "chat_template", refusing)
     with pytest.raises(DataError, match=r"a\.jsonl:3.*refuses the record: only user and assistant"):
-        encode(
-            [Record(CHAT, "a.jsonl:3")],
-            tiny_model.template,
-            max_seq_length=256,
-            mask_prompt=False,
-        )
+        encode([Record(CHAT, "a.jsonl:3")], tiny_model.template, UNMASKED)
 
 
 def test_encode_cuts_long_records_and_drops_those_without_targets(tiny_model):
     records = [Record(CHAT), Record(COMPLETION)]
-    whole = encode(records, tiny_model.template, max_seq_length=256, mask_prompt=True)
+    whole = encode(records, tiny_model.template, MASKED)
     assert (whole.n_truncated, whole.n_dropped) == (0, 0)
     chat, completion = whole.examples
     assert chat.offset >= len(completion.tokens)  # else the limit below does not divide them
     limit = len(completion.tokens) - 1
-    cut = encode(records, tiny_model.template, max_seq_length=limit, mask_prompt=True)
+    cut = encode(records, tiny_model.template, TrainSpec(max_seq_length=limit, mask_prompt=True))
     assert (cut.n_truncated, cut.n_dropped) == (2, 1)
     assert cut.record_indices.tolist() == [1]
     assert cut.examples[0].tokens.tolist() == completion.tokens[:limit].tolist()
 
 
 def test_records_all_too_long_are_refused_with_the_longest(tiny_model):
-    longest = encode([Record(CHAT)], tiny_model.template, max_seq_length=256, mask_prompt=True)
+    longest = encode([Record(CHAT)], tiny_model.template, MASKED)
     with pytest.raises(DataError) as caught:
-        encode([Record(CHAT)], tiny_model.template, max_seq_length=8, mask_prompt=True)
+        encode([Record(CHAT)], tiny_model.template, TrainSpec(max_seq_length=8, mask_prompt=True))
     message = str(caught.value)
     assert "max_seq_length=8" in message
     assert f"the longest of 1 has {len(longest.examples[0].tokens)}" in message
@@ -98,9 +88,7 @@ def test_records_all_too_long_are_refused_with_the_longest(tiny_model):
 
 
 def test_encoded_prompt_is_what_stands_before_the_answer(tiny_model):
-    (example,) = encode(
-        [Record(CHAT)], tiny_model.template, max_seq_length=256, mask_prompt=True
-    ).examples
+    (example,) = encode([Record(CHAT)], tiny_model.template, MASKED).examples
     prompt = encode_prompt(Record(CHAT), tiny_model.template)
     assert prompt == example.tokens[: example.offset].tolist()
 
@@ -126,10 +114,9 @@ def pair(n_prompt, n_completion, where=""):
     return Record({"prompt": "p " * n_prompt, "completion": "cc " * n_completion}, where)
 
 
-def encode_words(records, max_seq_length=10, **options):
-    return encode(
-        records, WordTemplate(), max_seq_length=max_seq_length, mask_prompt=True, **options
-    )
+def encode_words(records, weights=None):
+    train = TrainSpec(max_seq_length=10, mask_prompt=True)
+    return encode(records, WordTemplate(), train, weights)
 
 
 def test_examples_are_a_sequence_with_lengths_and_target_counts():

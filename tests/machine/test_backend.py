@@ -195,14 +195,6 @@ def test_shim_is_compiled_once(tmp_path):
 
 
 @on_linux
-@with_cc
-def test_preloaded_shim_gives_another_program_the_fast_blas():
-    code = FILE_OF + "import json\nprint(json.dumps(file_of('cblas_sgemm')))"
-    shim = backend.preload_path()
-    assert os.path.samefile(python(code, LD_PRELOAD=str(shim)), shim)
-
-
-@on_linux
 def test_mlx_imported_before_is_warned_of_with_the_remedy():
     name, messages = python(warnings_of("import mlx.core"), HAWSWEEP_BLAS="auto")
     assert name == "built-in"

@@ -171,18 +171,6 @@ def test_budget_says_how_it_came_about(machine, asked, reserve, n_bytes, how):
 
 
 @pytest.mark.parametrize(
-    ("machine", "sources"),
-    [
-        (PLAIN, {"total": 25 * GB, "available": 20 * GB}),
-        (CONTAINER, {"total": 256 * GB, "available": 5 * GB, "cgroup limit": 8 * GB}),
-        (MAC, {"total": 128 * GB, "available": 100 * GB, "GPU": 90 * GB}),
-    ],
-)
-def test_budget_names_the_figures_it_was_made_from(machine, sources):
-    assert dict(find_budget(machine=machine).sources) == sources
-
-
-@pytest.mark.parametrize(
     ("cgroup", "files", "limit", "available"),
     [
         ("0::/", {}, None, 60 * GB),

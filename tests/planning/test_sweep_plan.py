@@ -427,7 +427,7 @@ def test_workers_are_as_many_as_help_and_fit(
     known = known_memory(spec, "cpu")
     known = replace(known, speed=replace(known.speed, n_workers=n_profitable))
     work = workload(spec)
-    budget = Budget(round(gigabytes * 1e9), "made up", {})
+    budget = Budget(round(gigabytes * 1e9), "made up")
     n_workers, each = share(spec, known, work, budget)
     assert n_workers == expected
     assert each == pytest.approx((budget.total_bytes - EMBEDDER_BYTES) / expected)

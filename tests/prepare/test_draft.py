@@ -248,12 +248,20 @@ def test_draft_is_read_as_the_sweep_it_says_and_every_key_has_a_reason(mac, tmp_
         (("hawaiian", "english"), "English"),
         (("source", "target"), "English"),
         (("Hawaiian", "Ilocano"), "Ilocano"),
+        (("en", "haw"), "Hawaiian"),
+        (("HAW", "EN"), "English"),
+        (("Source", "Target"), "English"),
+        (("Hawaiian", "Translation"), "English"),
+        (("Olelo", "Answer"), "English"),
+        (("English", "Translation"), None),
+        (("eng", "target"), None),
     ],
 )
 def test_prompt_names_the_language_of_the_target_column(mac, header, language):
     data = write_csv("a.csv", pairs(90), header)
     draft = draft_sweep(GEMMA, data, 8, source=header[0], target=header[1])
-    assert draft.spec.data[0].prompt == f"Translate to {language}: {{source}}"
+    asked = f"Translate to {language}" if language else "Translate"
+    assert draft.spec.data[0].prompt == f"{asked}: {{source}}"
 
 
 def test_column_of_few_repeated_values_is_taken_as_the_group(mac):

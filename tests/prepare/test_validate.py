@@ -66,6 +66,16 @@ def test_sweep_in_which_no_trial_can_pause_is_told(content, place):
     assert found_in(content, place, "pruning") == []
 
 
+def test_references_longer_than_the_embedder_reads_are_told(content, place, tmp_path):
+    listed = [pair(f"he {n}", "fish " * (300 if n < 3 else 9)) for n in range(12)]
+    content["data"] = records(tmp_path / "long", train=listed, valid=listed[:5])
+    assert len(found_in(content, place, "embedder")) == 1
+    content["scoring"] = {"metric": "semantic_similarity", "max_tokens": 8}
+    told, _ = found_in(content, place, "embedder")
+    assert told.state == "warning"
+    assert "3 of 5 references are longer" in told.text
+
+
 def test_range_of_iters_that_is_taken_as_its_end_is_told(content, place):
     content["search"]["iters"] = {"choices": [60, content["train"].pop("iters") + 80]}
     (found,) = found_in(content, place, "iters")

@@ -17,8 +17,10 @@ from hawsweep.errors import DataError, ScoringError, SpecError, StudyError
 from hawsweep.results import compare_systems
 from hawsweep.results.compare_trials import compare
 from hawsweep.scoring.score import Scorer
+from hawsweep.spec.read import check_sweep
 from hawsweep.spec.scoring import ScoringSpec
 from hawsweep.spec.sweep import DataSpec
+from hawsweep.spec.train import TrainSpec
 from hawsweep.study.place import Place
 
 REFERENCES = [
@@ -160,10 +162,10 @@ def test_loss_of_a_model_is_that_of_all_answers_of_the_split(
     tiny_model, tiny_model_dir, chat_data_dir
 ):
     spec = ScoringSpec(embedder=LETTERS_DIR, max_tokens=2, max_examples=4)
-    given = (str(tiny_model_dir), None, str(chat_data_dir), "test", spec)
+    given = (str(tiny_model_dir), None, DataSpec(path=str(chat_data_dir)), "test", spec)
     (system,) = compare_systems.score_model(*given).systems
     records = load_data([DataSpec(path=str(chat_data_dir))]).test
-    encoded = encode(records, tiny_model.template, max_seq_length=256, mask_prompt=True)
+    encoded = encode(records, tiny_model.template, TrainSpec(max_seq_length=256, mask_prompt=True))
     losses = [mlx_lm_loss(tiny_model.model, each) for each in encoded.examples]
     n_tokens = sum(count.item() for _, count in losses)
     expected = sum(loss.item() * count.item() for loss, count in losses) / n_tokens
@@ -172,7 +174,36 @@ def test_loss_of_a_model_is_that_of_all_answers_of_the_split(
     assert len(system.score.samples) == 4
 
 
-@pytest.mark.parametrize("arguments", [[], ["a.csv", "--model", "x"], ["--model", "x"]])
+def test_adapter_of_a_study_answers_the_prompts_of_its_study(tmp_path):
+    data = {
+        "path": str(tmp_path / "pairs.csv"),
+        "source": "English",
+        "target": "Hawaiian",
+        "prompt": "Unuhi: {source}",
+        "seed": 3,
+        "test_fraction": 0.2,
+    }
+    content = {"model": "m", "data": data, "search": {"learning_rate": {"choices": [1e-4]}}}
+    spec, adapter = check_sweep(content, "a"), tmp_path / "study" / "trials" / "0001" / "adapters"
+    adapter.mkdir(parents=True)
+    (tmp_path / "study" / "spec.yaml").write_text(spec.dump_yaml())
+    (known,) = spec.data
+    given = (data["path"], adapter)
+    assert compare_systems.data_to_score(*given, None, None) == known
+    turned = compare_systems.data_to_score(*given, "Hawaiian", "English")
+    assert (turned.source, turned.target, turned.prompt) == ("Hawaiian", "English", known.prompt)
+    for other in (("other.csv", adapter), (data["path"], None), (data["path"], tmp_path)):
+        path, at = other
+        assert compare_systems.data_to_score(path, at, None, None) == DataSpec(path=path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["a.csv", "--model", "x"], ["--model", "x"]),
+        ["--marks", "m.json", "--source", "x"],
+    ],
+)
 def test_score_needs_one_thing_to_score(arguments):
     assert CliRunner().invoke(main, ["score", *arguments]).exit_code == 2
 

@@ -35,7 +35,7 @@ class Sweep:
     def end_there(self, study, score):
         """A trial is trained on the other machine."""
         number = study.ask().number
-        folder = travel.folder_of(study, self.there, number)
+        folder = self.there.folder_of(study.study_name, number)
         for name in (WEIGHTS, "metrics.jsonl"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(f"{number} {score}")
@@ -54,7 +54,7 @@ class Sweep:
         return [(event.kind, event.values.get("text")) for event in self.told]
 
     def has(self, study, number, name):
-        return (travel.folder_of(study, self.here, number) / name).is_file()
+        return (self.here.folder_of(study.study_name, number) / name).is_file()
 
 
 @pytest.fixture

@@ -51,6 +51,17 @@ def test_vectors_are_those_of_the_model_to_the_digit(monkeypatch):
     assert (vectors == here).all()
 
 
+def test_texts_longer_than_the_model_reads_are_told():
+    embedder = Embedder(resolve_embedder("all-MiniLM-L6-v2"))
+    fitting, longer = "fish " * 254, "fish " * 255  # with the first and the last token 256, 257
+    assert embedder.unread([fitting, "fish"]) is None
+    assert embedder.unread([longer, fitting]) == (
+        "the embedder reads 256 tokens of a text, and 1 of 2 references are longer: what an answer "
+        "says after that does not count"
+    )
+    assert Embedder(LETTERS_DIR).unread([longer]) is None  # its files do not tell
+
+
 def embedders_here():
     return {each.pid for each in children_of(psutil.Process(), "fake_embedder.py")}
 

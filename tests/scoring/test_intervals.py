@@ -89,6 +89,33 @@ def test_differences_of_shares_have_ends_also_where_nearly_all_are_equal(n_wrong
     assert not math.isfinite(far.high - far.low)
 
 
+@pytest.mark.parametrize(
+    ("n_up", "n_down", "differs"),
+    # Mid-p values of two sides: .25, .0625, .031, .0703, .039, .0127.
+    [(2, 0, False), (4, 0, False), (5, 0, True), (6, 1, False), (7, 1, True), (30, 14, True)],
+)
+@pytest.mark.parametrize("n", [60, 400])
+def test_few_right_answers_more_are_no_difference(n_up, n_down, differs, n):
+    one = np.array([1.0] * n_up + [0.0] * (n - n_up))
+    other = np.array([0.0] * n_up + [1.0] * n_down + [0.0] * (n - n_up - n_down))
+    found, back = difference_interval(one, other), difference_interval(other, one)
+    assert (found.low > 0) == (back.high < 0) == differs
+    assert found.low <= found.mean <= found.high
+
+
+def test_equal_systems_of_which_few_answers_differ_are_rarely_told_apart():
+    random = np.random.default_rng(5)
+    told = 0
+    for _ in range(400):
+        one, other = np.zeros((2, 40))
+        differing = random.random(40) < 0.05
+        one[differing] = random.integers(0, 2, differing.sum())
+        other[differing] = 1 - one[differing]
+        interval = difference_interval(one, other)
+        told += not interval.low <= 0 <= interval.high
+    assert told <= 0.05 * 400
+
+
 def test_many_items_are_resampled_in_parts():
     values = normal(5, 20_000)
     found = mean_interval(values)

@@ -92,6 +92,9 @@ def test_prefix_filter_finds_what_comparing_all_pairs_finds(tmp_path):
 class Exact:
     """Scores an answer by exact match."""
 
+    def unread(self, references):
+        return None
+
     def compare(self, asked, outputs):
         return judged(
             [
@@ -142,6 +145,15 @@ def test_references_that_are_all_the_same_are_said():
         Exact(), records(("a", "yes"), ("b", "yes"), ("c", "yes")), judged([1, 1, 1]), 0.02
     )
     assert "all references are the same" in found.warnings[0]
+
+
+def test_references_that_are_not_read_to_their_ends_are_said():
+    class Short(Exact):
+        def unread(self, references):
+            return f"{len(references)} are longer"
+
+    (said,) = check_scoring(Short(), many(30), judged([0.8] * 30), 0.02).warnings
+    assert said.startswith("30 are longer. Set scoring.metric: chrf")
 
 
 def test_metric_that_tells_nothing_apart_is_said():

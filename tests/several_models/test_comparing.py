@@ -11,6 +11,7 @@ from hawsweep.data.validation_set import n_bytes, shared_records, targets_per_by
 from hawsweep.errors import DataError
 from hawsweep.models.load import load_model
 from hawsweep.results.verdict import Candidate, judge
+from hawsweep.spec.train import TrainSpec
 from hawsweep.study.baselines import base_dir
 from hawsweep.study.place import Place
 
@@ -26,7 +27,7 @@ def test_folders_of_untuned_models_stay_below_the_study(tmp_path):
 
 
 def encoded(loaded, records, length=256):
-    return encode(records, loaded.template, max_seq_length=length, mask_prompt=True)
+    return encode(records, loaded.template, TrainSpec(max_seq_length=length, mask_prompt=True))
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,10 @@ from hawsweep.search.distributions import distributions, first_settings
 from hawsweep.spec.read import bundled_dir, find_sweep, read_sweep
 from hawsweep.spec.space import apply_settings, corners
 from hawsweep.spec.sweep import DataSpec
+from hawsweep.spec.train import TrainSpec
 from hawsweep.training.evaluation import make_evaluator
 from hawsweep.training.optimizers import check_optimizer
-from hawsweep.training.train import train_adapter, trainable
+from hawsweep.training.train import TrainCallback, train_adapter, trainable
 
 SWEEPS = {path.stem: path for path in sorted(bundled_dir().glob("*.yaml"))}
 LLAMA = {"model_type": "llama", "hidden_size": 2048}
@@ -75,17 +76,6 @@ def test_small_data_learns_from_twenty_of_the_pairs(tmp_path, monkeypatch):
     assert (len(splits.valid), len(splits.test)) == (1416, 1395)
 
 
-class Silent:
-    def on_iteration(self, iteration):
-        pass
-
-    def on_report(self, report):
-        pass
-
-    def on_evaluation(self, evaluation, is_best):
-        pass
-
-
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_kind_of_trial_trains_on_the_tiny_model(
     name, tiny_model_dir, chat_data_dir, tmp_path
@@ -93,7 +83,9 @@ def test_every_kind_of_trial_trains_on_the_tiny_model(
     spec = read_sweep(SWEEPS[name], {"train.steps_per_eval": 4})
     loaded = load_model(tiny_model_dir)
     records = load_data([DataSpec(path=str(chat_data_dir))]).train
-    examples = encode(records, loaded.template, max_seq_length=128, mask_prompt=True).examples
+    examples = encode(
+        records, loaded.template, TrainSpec(max_seq_length=128, mask_prompt=True)
+    ).examples
     kinds = ("fine_tune_type", "optimizer", "lr_schedule.name", "grad_accumulation_steps")
     middle = first_settings(spec, LLAMA, len(records))[0]  # the highest rank is above its width
     assert len(records) < 100
@@ -105,9 +97,10 @@ def test_every_kind_of_trial_trains_on_the_tiny_model(
         check_optimizer(train)
         evaluate = make_evaluator(loaded.model, examples, 4)
         order = itertools.cycle([tuple(range(at, at + 4)) for at in range(0, 16, 4)])
+        folder = tmp_path / str(number)
         with trainable(loaded.model, train):
             result = train_adapter(
-                loaded.model, train, examples, order, evaluate, tmp_path / str(number), Silent()
+                loaded.model, train, examples, order, evaluate, folder, TrainCallback()
             )
         assert result.best.val_loss > 0
     assert {*distributions(spec.search)} == {*spec.search}

@@ -2,9 +2,9 @@
 
 import optuna
 import pytest
+from asked_trial import next_trial
 from optuna.trial import TrialState, create_trial
 
-from hawsweep.machine.processes import identity
 from hawsweep.results.leaderboard import leaderboard, list_studies
 from hawsweep.results.what_is_left import find_remaining
 from hawsweep.search.distributions import distributions
@@ -20,7 +20,7 @@ from hawsweep.study.confirm import (
     winner,
 )
 from hawsweep.study.place import Place
-from hawsweep.study.queue import next_trial, ran_out_of_memory, repeat_trial
+from hawsweep.study.queue import ran_out_of_memory, repeat_trial
 from hawsweep.study.storage import open_storage, study_names
 from hawsweep.study.study import create_study, newest
 
@@ -66,11 +66,14 @@ class Sweep:
             for trial in self.confirming.get_trials(deepcopy=False)
         ]
 
+    def next_run(self):
+        return next_trial(self.confirming, self.space, self.place.study_dir("s"))
+
     def run(self, *scores):
         """Give the waiting runs these scores, in their order."""
         ran = []
         for score in scores:
-            trial = next_trial(self.confirming, self.space, identity())
+            trial = self.next_run()
             ran.append((trial.user_attrs["confirms"], trial.user_attrs["seed"], trial.params))
             state = TrialState.FAIL if score is None else TrialState.COMPLETE
             self.confirming.tell(trial, score, state=state)
@@ -140,7 +143,7 @@ def test_new_seeds_count_in_what_is_known_and_in_what_is_proposed(sweep):
     alone = propose(made.spec, made.study.trials, 3)
     made.queue()
     for _ in range(2):
-        run = next_trial(made.confirming, made.space, identity())
+        run = made.next_run()
         run.report(-1.08, 100)
         made.confirming.tell(run, 0.5)
     assert find_remaining(made.study, made.spec).belief.leader == 0
@@ -218,10 +221,10 @@ def test_time_to_train_again_is_that_of_the_best_trials(sweep):
 def test_seed_is_kept_where_a_run_is_repeated(sweep):
     made = sweep(0.5, 0.6, confirm={"top": 1, "seeds": 1})
     made.queue()
-    first = next_trial(made.confirming, made.space, identity())
+    first = made.next_run()
     repeat_trial(made.confirming, first.number)
     made.confirming.tell(first, state=TrialState.FAIL)
-    again = next_trial(made.confirming, made.space, identity())
+    again = made.next_run()
     again.set_user_attr("plan", {"peak_bytes": 7})
     assert ran_out_of_memory(made.confirming, again.number)
     made.confirming.tell(again, state=TrialState.FAIL)

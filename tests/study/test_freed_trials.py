@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 
 import pytest
+from asked_trial import next_trial
 from optuna.trial import TrialState
 
 from hawsweep.machine.processes import identity
@@ -14,7 +15,7 @@ from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import check_sweep
 from hawsweep.study.faults import GONE, Fault
 from hawsweep.study.optuna_door import storage_of, trial_id
-from hawsweep.study.queue import end_failed, next_trial, reap_running
+from hawsweep.study.queue import end_failed, reap_running
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study
 from hawsweep.study.trials import count_begun, count_finished, state_of
@@ -65,15 +66,15 @@ def test_trials_from_before_the_last_boot_are_reaped_whatever_has_their_number_n
     assert list(reap_running(study, GONE)) == [0, 1]
 
 
-def test_trial_with_bad_luck_comes_once_more_after_another_began(study):
+def test_trial_with_bad_luck_comes_once_more_after_another_began(study, tmp_path):
     space = distributions(SPEC.search)
-    unlucky = next_trial(study, space, identity(), 9)
+    unlucky = next_trial(study, space, tmp_path, n_trials=9)
     killed = Fault("killed", "it was ended from outside")
     (ending,) = reap_running(study, killed, identity()).values()
     assert ending.state == "fail"
     assert ending.reason == "it was ended from outside; tried once more"
-    assert next_trial(study, space, identity(), 9).number == 2  # another one first
-    again = next_trial(study, space, identity(), 9)
+    assert next_trial(study, space, tmp_path, n_trials=9).number == 2  # another one first
+    again = next_trial(study, space, tmp_path, n_trials=9)
     assert (again.number, again.params) == (1, unlucky.params)
     assert again.user_attrs["retried_after"] == "killed"
     endings = reap_running(study, killed, identity())
@@ -82,11 +83,11 @@ def test_trial_with_bad_luck_comes_once_more_after_another_began(study):
     assert [trial.user_attrs["repeats"] for trial in waiting] == [2]
 
 
-def test_trial_with_bad_luck_is_the_last_where_nothing_is_left_to_come_before(study):
+def test_trial_with_bad_luck_is_the_last_where_nothing_is_left_to_come_before(study, tmp_path):
     space = distributions(SPEC.search)
-    next_trial(study, space, identity(), 1)
+    next_trial(study, space, tmp_path, n_trials=1)
     reap_running(study, Fault("hung", "silent"), identity())
-    assert next_trial(study, space, identity(), 1).number == 1
+    assert next_trial(study, space, tmp_path, n_trials=1).number == 1
 
 
 def test_trial_that_no_plan_could_shrink_is_known_not_to_fit(study):
@@ -118,7 +119,7 @@ def test_trials_of_one_worker_are_reaped_alive_or_not(study):
     assert study.trials[2].state == TrialState.COMPLETE
 
 
-def test_interrupted_trial_goes_on_under_its_number_before_the_queue(study):
+def test_interrupted_trial_goes_on_under_its_number_before_the_queue(study, tmp_path):
     space = distributions(SPEC.search)
     study.enqueue_trial({"learning_rate": 5e-4})
     first = study.ask(space)
@@ -129,10 +130,10 @@ def test_interrupted_trial_goes_on_under_its_number_before_the_queue(study):
     assert ending.reason == "its worker is gone; it goes on at the next start"
     assert trial_row(study.trials[0]).reason == "interrupted"
     assert count_begun(study.trials) == 1
-    again = next_trial(study, space, identity())
+    again = next_trial(study, space, tmp_path)
     assert (again.number, again.params) == (0, {"learning_rate": 5e-4})
     assert again.user_attrs["interrupted"] is False
-    assert next_trial(study, space, identity()).params == {"learning_rate": 2e-4}
+    assert next_trial(study, space, tmp_path).params == {"learning_rate": 2e-4}
 
 
 N_ASKERS, N_EACH = 4, 20
@@ -204,7 +205,7 @@ STEPS = ("set_trial_user_attr", "set_trial_state_values", "create_new_trial", "s
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("n_queued", [0, 1])
 def test_trial_whose_asker_dies_at_any_step_is_given_again(
-    study, monkeypatch, step, is_done, n_queued
+    study, tmp_path, monkeypatch, step, is_done, n_queued
 ):
     space = distributions(SPEC.search)
     for _ in range(n_queued):
@@ -220,9 +221,9 @@ def test_trial_whose_asker_dies_at_any_step_is_given_again(
 
     with monkeypatch.context() as patch, suppress(AskerDiedError):
         patch.setattr(storage, step, dies)
-        next_trial(study, space, worker)
+        next_trial(study, space, tmp_path, worker)
     reap_running(study, GONE)
-    again = next_trial(study, space, identity())
+    again = next_trial(study, space, tmp_path)
     assert again.user_attrs["worker"] == identity()
     if n_queued:
         assert again.params == {"learning_rate": 2e-4}
@@ -230,7 +231,7 @@ def test_trial_whose_asker_dies_at_any_step_is_given_again(
     assert [trial.number for trial in running] == [again.number]
 
 
-def test_trial_that_another_machine_took_or_ended_is_not_given(study, monkeypatch):
+def test_trial_that_another_machine_took_or_ended_is_not_given(study, tmp_path, monkeypatch):
     space = distributions(SPEC.search)
     for _ in range(3):
         study.enqueue_trial({"learning_rate": 2e-4})
@@ -238,4 +239,4 @@ def test_trial_that_another_machine_took_or_ended_is_not_given(study, monkeypatc
     study.ask(space)
     storage_of(study).set_trial_state_values(trial_id(stale[1]), TrialState.FAIL)
     monkeypatch.setattr(study, "get_trials", lambda **_: stale)
-    assert next_trial(study, space, identity()).number == 2
+    assert next_trial(study, space, tmp_path).number == 2

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import optuna
 import pytest
+from asked_trial import next_trial
 from optuna.trial import TrialState
 from trial_bench import SETTINGS, Sweep
 
-from hawsweep.machine.processes import identity
 from hawsweep.models.shape import shape_of
 from hawsweep.planning import trial_plan
 from hawsweep.planning.calibration import uncalibrated
@@ -18,7 +18,7 @@ from hawsweep.results.leaderboard import leaderboard, trial_row
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.space import apply_settings
 from hawsweep.study.attributes import MEMORY_FACTOR
-from hawsweep.study.queue import next_trial, ran_out_of_memory
+from hawsweep.study.queue import ran_out_of_memory
 from hawsweep.study.trials import count_finished
 from hawsweep.training.train import Interrupted
 from hawsweep.trial import run
@@ -53,7 +53,8 @@ def run_next(sweep, settings=None):
     """Run what is queued, as a worker does; give it as it is in the study, and its folder."""
     if settings is not None:
         sweep.study.enqueue_trial({**SETTINGS, **settings})
-    trial = next_trial(sweep.study, distributions(sweep.spec.search), identity())
+    space, lock_dir = distributions(sweep.spec.search), sweep.place.study_dir("tiny")
+    trial = next_trial(sweep.study, space, lock_dir)
     folder = sweep.place.trial_dir("tiny", trial.number)
     state, value = TrialState.COMPLETE, None
     try:

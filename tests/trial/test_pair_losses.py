@@ -12,6 +12,7 @@ from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
 from hawsweep.spec.space import apply_settings
+from hawsweep.spec.train import TrainSpec
 from hawsweep.training.adapters import adapted, load_adapter
 from hawsweep.training.evaluation import make_evaluator
 from hawsweep.trial.pair_losses import pair_losses, with_other_sources
@@ -35,7 +36,7 @@ def test_losses_are_those_of_each_pair_alone_by_the_trials_adapter(sweep):
 
     def loss(record: Record) -> float:
         (example,) = encode(
-            [record], made.context.loaded.template, max_seq_length=256, mask_prompt=True
+            [record], made.context.loaded.template, TrainSpec(max_seq_length=256, mask_prompt=True)
         ).examples
         return make_evaluator(model, [example], 1)(0).val_loss * example.n_targets
 

@@ -11,6 +11,7 @@ from hawsweep.errors import StudyError
 from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.space import apply_settings
+from hawsweep.spec.train import TrainSpec
 from hawsweep.study.place import Place
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study
@@ -41,7 +42,9 @@ def test_hardest_tokens_are_those_of_highest_loss_in_their_answers(trained, tiny
     records = load_data(spec.data).valid[:]  # all of them, else the count below differs
     records = [record for record in records if record.where in {each.where for each in every}]
     assert len(records) == spec.scoring.max_examples
-    examples = encode(records, tiny_model.template, max_seq_length=256, mask_prompt=True).examples
+    examples = encode(
+        records, tiny_model.template, TrainSpec(max_seq_length=256, mask_prompt=True)
+    ).examples
     assert len(every) == examples.n_targets.sum()
     expected = make_evaluator(tiny_model.model, examples, 1)(0).val_loss
     assert np.mean([each.loss for each in every]) == pytest.approx(expected, rel=1e-4)

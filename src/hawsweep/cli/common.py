@@ -155,6 +155,9 @@ csv_option = click.option(
 plain_option = click.option(
     "--plain", is_flag=True, help="Print plain lines instead of a live picture."
 )
+settings_option = click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set any key of the sweep."
+)
 
 
 def option_that_went(name: str, instead: str, **kind: Any) -> Callable[[Command], Command]:

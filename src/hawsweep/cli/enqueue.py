@@ -40,4 +40,4 @@ def enqueue(name: str, settings: tuple[str, ...], place: Place, as_json: bool) -
         lines.append(f"To go on: {queued.command}")
     console = make_console()
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line, soft_wrap=True)

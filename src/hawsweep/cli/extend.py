@@ -48,11 +48,8 @@ def _lengthen(name: str, place: Place, number: int, iters: int) -> None:
     from hawsweep.running.steer import lengthen
 
     lengthen(name, place, number, iters)
-    make_console().print(
-        f"Trial {number} of study {name}: {iters} iterations, from its next evaluation on.",
-        highlight=False,
-        markup=False,
-    )
+    said = f"Trial {number} of study {name}: {iters} iterations, from its next evaluation on."
+    make_console().say(said)
 
 
 def _extend(name: str, place: Place, trials: str | None, timeout: str | None) -> None:
@@ -63,11 +60,10 @@ def _extend(name: str, place: Place, trials: str | None, timeout: str | None) ->
     spec = add(name, place, trials, timeout)
     time = "" if spec.timeout is None else f", {duration(spec.timeout)} from its start"
     console = make_console()
-    console.print(f"Study {name}: {spec.trials} trials{time}.", highlight=False, markup=False)
+    console.say(f"Study {name}: {spec.trials} trials{time}.")
     if (gain := spec.stop_when.expected_gain) is not None:
-        console.print(
-            f"stop_when ends it earlier, once another hour is expected to bring less than {gain}.",
-            highlight=False,
+        console.say(
+            f"stop_when ends it earlier, once another hour is expected to bring less than {gain}."
         )
     if supervisor_of(place.study_dir(name)) is None:
         console.print(f"To go on: {start_command(name, spec, place)}", markup=False, soft_wrap=True)

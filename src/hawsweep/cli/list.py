@@ -44,5 +44,5 @@ def list_studies(place: Place, as_json: bool, as_csv: bool) -> None:
     elif not left:
         console.print("No studies yet. Start one: hawsweep start lr-rank")
     if left:
-        console.print(left, markup=False, highlight=False, soft_wrap=True)
+        console.say(left, soft_wrap=True)
     console.print(f"Sweeps: {', '.join(sorted(sweeps))}", style="dim", markup=False)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hawsweep.cli.common import json_option, print_json
+from hawsweep.cli.common import json_option, print_json, settings_option
 from hawsweep.cli.completion import sweep_completion
+from hawsweep.cli.start import overrides_of
 from hawsweep.views.terminal.console import make_console
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
     from hawsweep.spec.sweep import SweepSpec
     from hawsweep.views.terminal.console import Console
-from hawsweep.cli.start import overrides_of
 
 
 @click.command()
@@ -40,9 +40,7 @@ from hawsweep.cli.start import overrides_of
     is_flag=True,
     help="Measure the model here first, and compare with the predictions.",
 )
-@click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set any key of the sweep."
-)
+@settings_option
 @click.option("--all", "show_all", is_flag=True, help="Show each value of each searched key.")
 @json_option
 def plan(

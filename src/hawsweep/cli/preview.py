@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import click
 
-from hawsweep.cli.common import json_option, print_json
+from hawsweep.cli.common import json_option, print_json, settings_option
 from hawsweep.cli.completion import sweep_completion
 from hawsweep.cli.start import overrides_of
 from hawsweep.views.terminal.console import make_console
@@ -24,9 +24,7 @@ from hawsweep.views.terminal.console import make_console
     help="How many records of each split.",
 )
 @click.option("--record", metavar="FILE:LINE", help="Only this record, such as train.jsonl:7.")
-@click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set any key of the sweep."
-)
+@settings_option
 @json_option
 def preview(
     name: str | None,

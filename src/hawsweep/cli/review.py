@@ -62,12 +62,8 @@ def review(name: str, n_sentences: int, again: bool, place: Place, as_json: bool
         if not _ask(console, session, question):
             command = place.command("review", name)
             console.print()
-            console.print(
-                f"{session.n_judged} of {session.n_sentences} sentences are judged. Go on: "
-                f"{command}",
-                markup=False,
-                highlight=False,
-            )
+            judged = f"{session.n_judged} of {session.n_sentences} sentences are judged."
+            console.say(f"{judged} Go on: {command}")
             return
     console.print(result_picture(session.result()))
 

@@ -13,8 +13,10 @@ from hawsweep.views.terminal.console import make_console
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--source", metavar="COLUMN", default="source", show_default=True)
-@click.option("--reference", metavar="COLUMN", default="reference", show_default=True)
+@click.option("--source", metavar="COLUMN", help="With the prompts; of FILE, source by default.")
+@click.option(
+    "--reference", metavar="COLUMN", help="With right answers; of FILE, reference by default."
+)
 @click.option("--model", metavar="MODEL", help="Score this model's answers instead of a file.")
 @click.option(
     "--adapter-path", type=click.Path(path_type=Path), help="Load the model with this adapter."
@@ -44,8 +46,8 @@ from hawsweep.views.terminal.console import make_console
 @place_options
 def score(
     file: Path | None,
-    source: str,
-    reference: str,
+    source: str | None,
+    reference: str | None,
     model: str | None,
     adapter_path: Path | None,
     data: str | None,
@@ -70,12 +72,19 @@ def score(
     """
     if sum(each is not None for each in (file, model, checkpoints, marks)) != 1:
         raise click.UsageError("Give one of FILE, --model, --checkpoints and --marks.")
+    if (source or reference) and file is None and model is None:
+        raise click.UsageError("--source and --reference go with FILE or --model.")
     if marks is not None:
         _score_marks(marks, place, as_json=as_json, as_csv=as_csv)
         return
     if model is not None and data is None:
         raise click.UsageError("--model needs --data.")
-    from hawsweep.results.compare_systems import score_checkpoints, score_file, score_model
+    from hawsweep.results.compare_systems import (
+        data_to_score,
+        score_checkpoints,
+        score_file,
+        score_model,
+    )
     from hawsweep.spec.read import check_metric_options
     from hawsweep.study.storage import open_storage
     from hawsweep.study.study import load_study
@@ -84,7 +93,7 @@ def score(
     console = make_console(stderr=as_json or as_csv)
     with console.status("scoring") as spinner:
         if file is not None:
-            ranking = score_file(file, source, reference, spec)
+            ranking = score_file(file, source or "source", reference or "reference", spec)
         elif checkpoints is not None:
             name, number = checkpoints
             if not number.isdecimal():
@@ -94,7 +103,8 @@ def score(
         else:
             assert model is not None
             assert data is not None
-            ranking = score_model(model, adapter_path, data, split, spec, spinner.update)
+            asked = data_to_score(data, adapter_path, source, reference)
+            ranking = score_model(model, adapter_path, asked, split, spec, spinner.update)
     if as_json:
         print_json(ranking.to_plain())
         return
@@ -120,4 +130,4 @@ def _score_marks(path: Path, place: Place, *, as_json: bool, as_csv: bool) -> No
         return
     console = make_console()
     for sentence in marking.sentences():
-        console.print(sentence, markup=False, highlight=False)
+        console.say(sentence)

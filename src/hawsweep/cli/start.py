@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from hawsweep.views.event_stream import EventStream
     from hawsweep.views.terminal.console import Console
 
+study_option = click.option(
+    "--study", "study_name", metavar="NAME", help="Name of the study; default: the sweep's."
+)
+events_option = click.option(
+    "--json", "as_events", is_flag=True, help="Print a JSON object for each event, a line each."
+)
+
 
 @click.command()
 @click.argument("name", shell_complete=sweep_completion)
@@ -37,9 +44,7 @@ if TYPE_CHECKING:
 @click.option("--timeout", metavar="TIME", help="Start no trial after this time: 90s, 20m, 8h.")
 @click.option("--seed", metavar="N", help="Seed of the sampler and of the validation subset.")
 @click.option("--workers", metavar="N", help="Processes that train at the same time.")
-@click.option(
-    "--study", "study_name", metavar="NAME", help="Name of the study; default: the sweep's."
-)
+@study_option
 @click.option(
     "--hosts",
     metavar="HOSTS",
@@ -65,9 +70,7 @@ if TYPE_CHECKING:
     help="Set any key of the sweep, such as train.batch_size=2.",
 )
 @plain_option
-@click.option(
-    "--json", "as_events", is_flag=True, help="Print a JSON object for each event, a line each."
-)
+@events_option
 @place_options
 def start(
     name: str,
@@ -163,7 +166,7 @@ def _start_detached(
         f"Stop it     {place.command('stop', study_name)}",
         f"Its output is in {log}",
     ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line, soft_wrap=True)
 
 
 def _print_end(console: "Console", outcome: "Outcome") -> None:

@@ -35,7 +35,7 @@ def stop(name: str, trial: int | None, now: bool, place: Place) -> None:
     if trial is not None:
         has_ended = stop_trial(name, place, trial)
         when = "has ended." if has_ended else "ends at its next evaluation; the sweep goes on."
-        console.print(f"Trial {trial} {when}", highlight=False)
+        console.say(f"Trial {trial} {when}")
         return
     with console.status("stopping: the trials save their state") as spinner:
         goes_on = ask_to_stop(name, place, spinner.update, now=now)
@@ -46,4 +46,4 @@ def stop(name: str, trial: int | None, now: bool, place: Place) -> None:
     else:
         here = f"No process on this machine runs study {name!r}."
         said = f"{here} On other machines it stops shortly."
-    console.print(said, highlight=False, markup=False, soft_wrap=True)
+    console.say(said, soft_wrap=True)

@@ -126,7 +126,7 @@ def _show(
     from hawsweep.views.terminal.answers import show_answers
 
     console = make_console()
-    console.print(head, markup=False, highlight=False)
+    console.say(head)
     for record in records:
         if with_source:
             console.print()

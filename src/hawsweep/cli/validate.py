@@ -5,9 +5,9 @@ import sys
 
 import click
 
-from hawsweep.cli.common import json_option, place_options, print_json
+from hawsweep.cli.common import json_option, place_options, print_json, settings_option
 from hawsweep.cli.completion import sweep_completion
-from hawsweep.cli.start import asked_again, overrides_of
+from hawsweep.cli.start import asked_again, overrides_of, study_option
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
@@ -16,12 +16,8 @@ from hawsweep.views.terminal.console import make_console
 @click.argument("name", shell_complete=sweep_completion)
 @click.option("--model", metavar="REF", help="Check with this model instead of the sweep's.")
 @click.option("--data", metavar="REF", help="Check with this data instead of the sweep's.")
-@click.option(
-    "--study", "study_name", metavar="NAME", help="Name of the study; default: the sweep's."
-)
-@click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Set any key of the sweep."
-)
+@study_option
+@settings_option
 @json_option
 @place_options
 def validate(

@@ -11,7 +11,7 @@ import click
 
 from hawsweep.cli.common import place_options, plain_option, print_json_line
 from hawsweep.cli.completion import study_completion
-from hawsweep.cli.start import events_on_stdout
+from hawsweep.cli.start import events_on_stdout, events_option
 from hawsweep.study.place import Place
 from hawsweep.views.terminal.console import make_console
 
@@ -31,9 +31,7 @@ _PATH = click.Path(exists=True, path_type=Path)
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Default: as many as make it faster.")
 @plain_option
-@click.option(
-    "--json", "as_events", is_flag=True, help="Print a JSON object for each event, a line each."
-)
+@events_option
 @click.option(
     "--tied",
     is_flag=True,
@@ -79,8 +77,7 @@ def worker(
             stream.end(outcome)
     else:
         console, storage = make_console(), open_storage(place)
-        say = partial(console.print, markup=False, highlight=False)
-        study = await_study(storage, name, say) if is_shared else load_study(storage, name)
+        study = await_study(storage, name, console.say) if is_shared else load_study(storage, name)
         with SweepDisplay(console, spec_of(study).trials, plain=plain) as display:
             outcome = join(display)
     if outcome.ended == "interrupted":

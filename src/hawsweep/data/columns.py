@@ -14,17 +14,19 @@ from hawsweep.errors import DataError
 
 # The column with each row's group, which is no text.
 GROUP = "group"
-# Usual names of columns of translations, in lower case.
-SOURCES = ("source", "src", "input", "prompt", "question", "hawaiian", "haw", "hwn", "original")
+# Usual names of columns of translations, in lower case, the surest first: beside columns that are
+# named after languages, a source or a reference is where a text is from.
+SOURCES = ("hawaiian", "haw", "hwn", "source", "src", "input", "prompt", "question", "original")
 TARGETS = (
-    *("target", "tgt", "output", "completion", "answer", "english", "eng", "en", "reference"),
-    "translation",
+    *("english", "eng", "en", "target", "tgt", "output", "completion", "answer", "translation"),
+    "reference",
 )
 LANGUAGES = {
-    *("hawaiian", "german", "deutsch", "french", "spanish", "japanese", "chinese", "maori"),
-    *("samoan", "tongan", "tahitian", "portuguese", "italian", "korean", "tagalog", "ilocano"),
-    *("russian",),
+    *("hawaiian", "english", "german", "deutsch", "french", "spanish", "japanese", "chinese"),
+    *("maori", "samoan", "tongan", "tahitian", "portuguese", "italian", "korean", "tagalog"),
+    *("ilocano", "russian"),
 }
+_CODES = {"haw": "Hawaiian", "hwn": "Hawaiian", "en": "English", "eng": "English"}
 # Words of a header beside these, without marks; a first row with none of them may be data.
 _HEADER_WORDS = {*SOURCES, *TARGETS, *LANGUAGES} | {
     *("id", "number", "note", "notes", "comment", "group", "column", "language"),
@@ -32,6 +34,7 @@ _HEADER_WORDS = {*SOURCES, *TARGETS, *LANGUAGES} | {
     *("hawaii", "olelo", "pelekania", "pelekane", "kumu", "unuhi", "manao"),
 }
 _MOST_HEADER_WORDS = 3
+_LONGEST_CODE = 3  # of a language
 _ROWS_LOOKED_AT = 200
 # A column looks like one of groups if it has at most so many values, each short, and each so many
 # times in the mean.
@@ -171,6 +174,19 @@ def _find(
 def is_group(column: str) -> bool:
     """Whether a column has the name of the one with each row's group."""
     return column.casefold() == GROUP
+
+
+def language_of(column: str) -> str | None:
+    """The language that a column is named after; None if it has another name."""
+    lower = column.lower()
+    if lower in LANGUAGES or (
+        column.isalpha()
+        and column[:1].isupper()
+        and len(column) > _LONGEST_CODE
+        and lower not in _HEADER_WORDS
+    ):
+        return column.capitalize()
+    return _CODES.get(lower)
 
 
 def find_group(rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> tuple[str | None, int]:

@@ -23,6 +23,7 @@ from hawsweep.data.record_file import RECORD_FILES, holds_records, read_record_f
 from hawsweep.data.records import Records, concatenate, read_records, store_records, write_records
 from hawsweep.data.table import TEXT_TABLES
 from hawsweep.errors import DataError
+from hawsweep.files import replacing
 from hawsweep.models.hub import NotFoundOnHub, cache_path, fetch, here, is_path
 from hawsweep.spec.sweep import DataSpec
 from hawsweep.text import SayProgress
@@ -304,5 +305,6 @@ def _export_with_datasets(repo: str, revision: str | None) -> Path:
     folder = cache_dir() / "data" / name.replace("/", "--")
     folder.mkdir(parents=True, exist_ok=True)
     for split in loaded:
-        loaded[split].to_json(str(folder / f"{split}.jsonl"))
+        with replacing(folder / f"{split}.jsonl") as beside:  # others may read the former one
+            loaded[split].to_json(str(beside))
     return folder

@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from hawsweep.data.json_line import read_line
-from hawsweep.data.records import Record, limited_lines
+from hawsweep.data.records import Record, limited_lines, readable
 from hawsweep.errors import DataError
 from hawsweep.files import open_regular
 from hawsweep.models.hub import here
@@ -26,13 +26,8 @@ def read_prompts(path: Path, normalize: Normalize = "none") -> Iterator[str | Re
     Raises:
         DataError: The file or a line of it cannot be read.
     """
-    try:
-        with TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
-            lines = list(enumerate(limited_lines(file, str(path)), 1))
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
-    except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
+    with readable(path), TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
+        lines = list(enumerate(limited_lines(file, str(path)), 1))
     is_json = path.suffix.lower() == ".jsonl"
     for number, line in lines:
         if line.strip():

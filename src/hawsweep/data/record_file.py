@@ -9,7 +9,14 @@ from typing import Any
 from hawsweep.data import parquet
 from hawsweep.data.columns import GROUP, TARGETS
 from hawsweep.data.json_line import read_line
-from hawsweep.data.records import MAX_LINE, Records, limited_lines, read_records, store_records
+from hawsweep.data.records import (
+    MAX_LINE,
+    Records,
+    limited_lines,
+    read_records,
+    readable,
+    store_records,
+)
 from hawsweep.errors import DataError
 from hawsweep.files import open_regular
 from hawsweep.spec.sweep import Normalize
@@ -31,7 +38,7 @@ def read_record_file(path: Path, normalize: Normalize = "none", group_key: str =
             Parquet file the row.
     """
     kind = path.suffix.lower()
-    try:
+    with readable(path):
         if kind == parquet.SUFFIX:
             found = _rows(path)
         elif kind == ".txt":
@@ -41,10 +48,6 @@ def read_record_file(path: Path, normalize: Normalize = "none", group_key: str =
         else:
             return read_records(path, normalize, group_key)
         return store_records(_checked(found, path), str(path), normalize, group_key)
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
-    except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
 
 
 def holds_records(path: Path) -> bool:

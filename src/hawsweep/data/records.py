@@ -197,7 +197,7 @@ def read_records(path: Path, normalize: Normalize = "none", group_key: str = "gr
     positions, lines, digest = array("q"), array("I"), hashlib.sha256()
     formats: set[str] = set()
     position, is_plain = 0, True
-    try:
+    with readable(path):
         file = _File(str(path), handle := open_regular(path), normalize, group_key)
         _check_encoding(handle.read(_HEAD), path)
         handle.seek(0)
@@ -214,16 +214,23 @@ def read_records(path: Path, normalize: Normalize = "none", group_key: str = "gr
             else:
                 is_plain = False  # mlx-lm reads no blank lines
             position += len(line)
-    except UnicodeDecodeError as fault:
-        raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
-    except OSError as fault:
-        raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
     return Records(
         [file],
         _places(positions, lines),
         _fingerprint(len(positions), digest.hexdigest()),
         is_plain=is_plain and len(formats) == 1,
     )
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the faults of a file that is read as UTF-8 text into a DataError."""
+    try:
+        yield
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{path} is not UTF-8 text: {fault}. Save it as UTF-8.") from fault
+    except OSError as fault:
+        raise DataError(f"{path} cannot be read: {fault.strerror}.") from fault
 
 
 def _check_encoding(head: bytes, path: Path) -> None:

@@ -15,6 +15,7 @@ from hawsweep.data.json_line import SYSTEM_ROLES
 from hawsweep.data.records import Record, scratch_file
 from hawsweep.errors import DataError
 from hawsweep.models.chat_template import ChatTemplate, Conversation
+from hawsweep.spec.train import TrainSpec
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,7 @@ class Encoded:
 def encode(
     records: Iterable[Record],
     template: ChatTemplate,
-    *,
-    max_seq_length: int,
-    mask_prompt: bool,
+    train: TrainSpec,
     weights: npt.NDArray[np.float32] | None = None,
 ) -> Encoded:
     """Turn records into tokens by the model's chat template.
@@ -128,11 +127,13 @@ def encode(
     Records are read one at a time. Their tokens go to a temporary file, removed with the examples.
 
     Args:
+        train: Its ``max_seq_length`` and ``mask_prompt`` count.
         weights: How often each record comes in an epoch, ``[records]``; None: each once.
 
     Raises:
         DataError: Nothing is left to learn from, or a record does not keep the template's contract.
     """
+    max_seq_length, mask_prompt = train.max_seq_length, train.mask_prompt
     kept, lengths, n_targets = array("i"), array("i"), array("i")
     n_truncated = n_dropped = n_empty = longest = 0
     first_empty = ""

@@ -17,18 +17,7 @@ from hawsweep.data.records import Record
 from hawsweep.data.tokens import Example, encode
 from hawsweep.errors import DataError
 from hawsweep.models.chat_template import ChatTemplate
-from hawsweep.spec.space import Choices, Range
 from hawsweep.spec.sweep import SweepSpec
-
-
-def value_ends(spec: SweepSpec, key: str) -> tuple[int, int]:
-    """The smallest and the largest value of a whole number in ``train`` or ``search``."""
-    asked: Range | Choices | None = spec.search.get(key)
-    if asked is None:
-        return getattr(spec.train, key), getattr(spec.train, key)
-    values = asked.choices if isinstance(asked, Choices) else (asked.low, asked.high)
-    numbers = [int(value) for value in values]
-    return min(numbers), max(numbers)
 
 
 def choose_size(
@@ -40,8 +29,8 @@ def choose_size(
     asked = spec.validation.max_examples
     if asked != "auto":
         return asked
-    smallest, _ = value_ends(spec, "batch_size")
-    fewest, _ = value_ends(spec, "iters")
+    smallest, _ = spec.ends_of("batch_size")
+    fewest, _ = spec.ends_of("iters")
     between = fewest / math.ceil(fewest / spec.train.steps_per_eval)  # the last is at the end
     return validation_size(train_lengths, valid_lengths, smallest, between)
 
@@ -62,12 +51,7 @@ def shared_records(
     usable = set(range(len(splits.valid)))
     for model, template in templates.items():
         try:
-            encoded = encode(
-                splits.valid,
-                template,
-                max_seq_length=train.max_seq_length,
-                mask_prompt=train.mask_prompt,
-            )
+            encoded = encode(splits.valid, template, train)
         except DataError as fault:
             raise DataError(f"{model}: {fault}") from fault
         usable &= set(encoded.record_indices.tolist())

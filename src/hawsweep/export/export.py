@@ -7,12 +7,13 @@ from pathlib import Path
 import optuna
 
 from hawsweep.errors import ExportError
-from hawsweep.export.folder import MODELFILE, Origin, Part, digest_of, read_parts
+from hawsweep.export.folder import MODELFILE, Origin, Part, read_parts
 from hawsweep.export.fuse import is_quantized
 from hawsweep.export.model_card import Asking
 from hawsweep.export.ollama import imports
 from hawsweep.export.parts import Maker
 from hawsweep.export.upload import Repository
+from hawsweep.files import digest_of
 from hawsweep.layout import WEIGHTS_FILE
 from hawsweep.models import resolve
 from hawsweep.models.hub import split_revision

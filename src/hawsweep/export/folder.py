@@ -1,6 +1,5 @@
 """The folder of an export: its contents, and adding parts to it whole or not at all."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -49,12 +48,6 @@ class Part:
     n_bytes: int
     check: Check
     dequantized: bool = False
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def size_of(path: Path) -> int:

@@ -164,16 +164,6 @@ def _load_scipy_openblas() -> Blas:
     return Blas("scipy-openblas32", library)
 
 
-def preload_path() -> Path:
-    """A shared library that gives another process the fast BLAS through ``LD_PRELOAD``.
-
-    Raises:
-        ImportError: scipy-openblas32 is not installed.
-        OSError: There is no C compiler.
-    """
-    return _compile_shim(_scipy_openblas())
-
-
 def _scipy_openblas() -> Path:
     found = importlib.util.find_spec("scipy_openblas32")
     if found is None or found.origin is None:

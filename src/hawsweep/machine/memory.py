@@ -46,12 +46,10 @@ class Budget:
     Attributes:
         total_bytes: Of all workers together; 0 if the reserve leaves nothing.
         how: How it was computed, in one line for a person.
-        sources: The figures it was computed from: name and bytes.
     """
 
     total_bytes: int
     how: str
-    sources: tuple[tuple[str, int], ...]
 
 
 def find_budget(asked: str = "auto", reserve: str | None = None, *, machine: Machine) -> Budget:
@@ -67,14 +65,10 @@ def find_budget(asked: str = "auto", reserve: str | None = None, *, machine: Mac
         ValueError: One of them is not of that form.
     """
     total, free, gpu = machine.total_bytes, machine.available_bytes, machine.gpu_bytes
-    sources = [("total", total), ("available", free)]
     whole, whole_is = total, _gb(total)
     if machine.limit_bytes is not None:
         whole = machine.limit_bytes
         whole_is = f"{_gb(whole)} that the cgroup allows"
-        sources.append(("cgroup limit", whole))
-    if gpu is not None:
-        sources.append(("GPU", gpu))
     if asked == "auto":
         taken, how = free, f"{_gb(free)} available of {whole_is}"
         if gpu is not None:
@@ -98,7 +92,7 @@ def find_budget(asked: str = "auto", reserve: str | None = None, *, machine: Mac
         how += f", though the GPU may take only {_gb(gpu)}"
     elif taken > free:
         how += f", though only {_gb(free)} are available"
-    return Budget(taken, how, tuple(sources))
+    return Budget(taken, how)
 
 
 def this_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machine:

@@ -15,6 +15,7 @@ from hawsweep.files import read_json_lines
 from hawsweep.layout import CONFIRM_SUFFIX, SAMPLE_FILES
 from hawsweep.markdown import code, plain, render, table
 from hawsweep.notes.attachments import REPORT, address, offers_of
+from hawsweep.results.html_table import NUMBERS
 from hawsweep.results.importance import FEWEST_TRIALS
 from hawsweep.results.leaderboard import TrialRow, leaderboard, trial_row
 from hawsweep.results.translations import Answer, Translations, spread, translations
@@ -34,12 +35,10 @@ from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
 from hawsweep.study.trials import best_trial, complete_trials, count_finished, read_test
 from hawsweep.text import (
-    clock,
     counted,
     duration,
     faults_text,
     finite,
-    number,
     opened_text,
     score_range,
     setting,
@@ -236,19 +235,15 @@ def _rows_table(study: optuna.Study, use: int | None) -> str:
     if not shown:
         return ""
     keys = list(dict.fromkeys(key for row in shown for key in row.settings))
-    titles = ["trial", *(plain(short_name(key)) for key in keys), "val loss", _metric(study)]
-    again = any(row.confirmed is not None for row in shown)
-    titles += ["95 %", *(["confirmed"] if again else []), "peak GB", "time"]
+    again = ["confirmed"] if any(row.confirmed is not None for row in shown) else []
+    numbers = ["val loss", "score", "95 %", *again, "peak GB", "time"]
+    named = [_metric(study) if each == "score" else each for each in numbers]
+    titles = ["trial", *(plain(short_name(key)) for key in keys), *named]
     cells = [
         [
             f"**{plain(row.label)}** (use)" if row.label == str(use) else plain(row.label),
             *(plain(setting(row.settings.get(key))) for key in keys),
-            number(row.val_loss, "{:.3f}"),
-            number(row.score, "{:.4f}"),
-            score_range(row.low, row.high, is_short=False),
-            *([number(row.confirmed, "{:.4f}")] if again else []),
-            number(row.peak_memory_bytes, "{:.2f}", 1e-9),
-            "" if row.time_s is None else clock(row.time_s),
+            *(NUMBERS[each](row) for each in numbers),
         ]
         for row in shown
     ]

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from hawsweep.data.validation_set import value_ends
 from hawsweep.errors import DataError, ModelError, SpecError
 from hawsweep.models.shape import ModelShape
 from hawsweep.spec.space import apply_settings, corners
@@ -85,7 +84,7 @@ def check_batch_size(spec: SweepSpec, n_examples: int) -> None:
     Raises:
         DataError: The message says how many there are.
     """
-    _, largest = value_ends(spec, "batch_size")
+    _, largest = spec.ends_of("batch_size")
     if largest > n_examples:
         where = "search" if "batch_size" in spec.search else "train"
         raise DataError(
@@ -103,8 +102,8 @@ def check_train_samples(spec: SweepSpec, n_records: int) -> None:
     where = "search" if "max_train_samples" in spec.search else "train"
     if where == "train" and spec.train.max_train_samples is None:
         return
-    fewest, most = value_ends(spec, "max_train_samples")
-    _, largest = value_ends(spec, "batch_size")
+    fewest, most = spec.ends_of("max_train_samples")
+    _, largest = spec.ends_of("batch_size")
     if most > n_records:
         raise DataError(
             f"{where}.max_train_samples is {most}, but the split train has "

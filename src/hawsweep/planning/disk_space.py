@@ -3,7 +3,6 @@
 import math
 import shutil
 
-from hawsweep.data.validation_set import value_ends
 from hawsweep.errors import StudyError
 from hawsweep.files import existing_folder
 from hawsweep.planning.check_settings import differing_trains
@@ -38,7 +37,7 @@ def bytes_to_write(spec: SweepSpec, known: CostModel, n_workers: int) -> int:
     """The most bytes of a sweep's trials on disk at a time: of kept, paused and running ones."""
     most = max(known.shape.trained_parameters(train) for train in differing_trains(spec))
     asked = spec.train.keep_checkpoints
-    _, most_iters = value_ends(spec, "iters")
+    _, most_iters = spec.ends_of("iters")
     n_evaluations = math.ceil(most_iters / spec.train.steps_per_eval)
     n_adapters = 1 + (n_evaluations if asked == "every" else min(asked, n_evaluations))
     # The adapter, two moments, and pending gradients.

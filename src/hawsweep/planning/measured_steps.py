@@ -289,7 +289,7 @@ def measure_step(model: Any, point: Point) -> dict[str, float]:
     from hawsweep.data.tokens import Example
     from hawsweep.training.evaluation import Evaluation
     from hawsweep.training.forward import FrozenBlocks
-    from hawsweep.training.train import train_adapter, trainable
+    from hawsweep.training.train import TrainCallback, train_adapter, trainable
 
     gc.collect()
     mx.clear_cache()
@@ -298,7 +298,19 @@ def measure_step(model: Any, point: Point) -> dict[str, float]:
     n_targets = step.n_targets // step.rows
     tokens = generator.integers(0, 256, (step.rows, step.width + 1), dtype=np.int32)
     examples = [Example(row, step.width + 1 - n_targets) for row in tokens]
-    clock = _Clock()
+
+    class Clock(TrainCallback):
+        """Records the peak, and the mean time of later steps, during a run."""
+
+        since, seconds, peak_bytes = 0.0, 0.0, 0
+
+        def on_iteration(self, iteration: int) -> None:
+            now = time.perf_counter()
+            if iteration == 1:
+                self.since = now
+            else:
+                self.seconds = (now - self.since) / (iteration - 1)
+            self.peak_bytes = backend.peak_memory_bytes()
 
     def order() -> Any:
         while True:
@@ -307,7 +319,7 @@ def measure_step(model: Any, point: Point) -> dict[str, float]:
     def no_evaluation(iteration: int) -> Evaluation:
         return Evaluation(iteration, 1.0, np.zeros(1, np.float32), 0.0)
 
-    frozen = FrozenBlocks(model, budget_bytes=0)
+    frozen, clock = FrozenBlocks(model, budget_bytes=0), Clock()
     with trainable(model, train), frozen.in_use(), tempfile.TemporaryDirectory() as folder:
         train_adapter(
             model,
@@ -321,28 +333,6 @@ def measure_step(model: Any, point: Point) -> dict[str, float]:
             tokens_at_once=point.execution.tokens_at_once,
         )
     return {"peak_bytes": clock.peak_bytes, "seconds": clock.seconds}
-
-
-class _Clock:
-    """Records the peak, and the mean time of later steps, during a run."""
-
-    def __init__(self) -> None:
-        self._since = 0.0
-        self.seconds, self.peak_bytes = 0.0, 0
-
-    def on_iteration(self, iteration: int) -> None:
-        now = time.perf_counter()
-        if iteration == 1:
-            self._since = now
-        else:
-            self.seconds = (now - self._since) / (iteration - 1)
-        self.peak_bytes = backend.peak_memory_bytes()
-
-    def on_report(self, report: Any) -> None:
-        pass
-
-    def on_evaluation(self, evaluation: Any, is_best: bool) -> None:
-        pass
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from itertools import product
 from hawsweep.machine.backend import Device
 
 from hawsweep.data.batches import n_joined, padded_width, split
-from hawsweep.data.validation_set import value_ends
 from hawsweep.models.shape import ModelShape
 from hawsweep.planning.peak import (
     FEWEST_TOKENS,
@@ -228,7 +227,7 @@ def executions(model: CostModel, train: TrainSpec) -> list[Execution]:
 def most_evaluated(spec: SweepSpec) -> int:
     """The most examples that are evaluated at a time."""
     asked = spec.validation.batch_size
-    return _EVALUATION_FACTOR * int(value_ends(spec, "batch_size")[0]) if asked == "auto" else asked
+    return _EVALUATION_FACTOR * spec.ends_of("batch_size")[0] if asked == "auto" else asked
 
 
 def evaluation_tokens(

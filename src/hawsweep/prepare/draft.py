@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hawsweep.data.columns import LANGUAGES, Columns, find_group, open_pairs
+from hawsweep.data.columns import Columns, find_group, language_of, open_pairs
 from hawsweep.data.load import data_file, is_table, load_data
 from hawsweep.data.record_file import read_record_file
 from hawsweep.errors import DataError, SpecError
@@ -43,6 +43,7 @@ from hawsweep.prepare.validate import (
     repeated_or_empty,
     told_apart,
 )
+from hawsweep.scoring.embedding import LONGER_EMBEDDER
 from hawsweep.search.distributions import suggested_learning_rate
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.sweep import SweepSpec
@@ -183,15 +184,15 @@ def _choose_data(
     if chosen.group is None and group is not None:
         others = tuple(name for name in chosen.others if name != group)
         chosen = replace(chosen, group=group, others=others)
-    named = chosen.target
-    is_language = named.isalpha() and (named[:1].isupper() or named.lower() in LANGUAGES)
-    language = named.capitalize() if is_language else "English"
+    language = language_of(chosen.target)
+    if language is None and language_of(chosen.source) != "English":
+        language = "English"
     keys = {
         "path": reference,
         "source": chosen.source,
         "target": chosen.target,
         **({} if chosen.group is None else {"group": chosen.group}),
-        "prompt": f"Translate to {language}: {{source}}",
+        "prompt": f"Translate to {language}: {{source}}" if language else "Translate: {source}",
         **shares,
     }
     reasons |= {
@@ -252,6 +253,8 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
     yield from (f"{each}." for each in view.warnings)
     yield from (f"{each.text}. {each.remedy}" for each in mixed_writing(view))
     yield from (f"{each.text}." for each in odd_groups(spec, view))
+    if view.unread:
+        yield f"{view.unread[:1].upper()}{view.unread[1:]}. {LONGER_EMBEDDER}"
     for leak in view.leaks:
         yield f"{leak}: on these the score measures memory."
     if n_prompts < FEW_PROMPTS:

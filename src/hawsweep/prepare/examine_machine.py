@@ -30,7 +30,6 @@ _LOW_MEMORY, _LOW_DISK, _NO_DISK = 4 * _GB, 5 * _GB, 0.2 * _GB
 _SLOW_GFLOPS = 25.0
 _SIZE, _MEASURED_S = 1024, 1.0
 _MOST_MODELS = 8
-_OLDEST_PYTHON = (3, 11)
 
 
 def examine_machine(

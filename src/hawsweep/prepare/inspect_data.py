@@ -17,9 +17,11 @@ from hawsweep.data.load import load_data
 from hawsweep.data.normal_text import Writing, folded
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode
+from hawsweep.models import resolve
 from hawsweep.models.chat_template import ChatTemplate
 from hawsweep.models.load import load_template
 from hawsweep.planning.workload import workload
+from hawsweep.scoring.embedding import Embedder, prompt_of
 from hawsweep.scoring.score import reference_of
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.text import SayProgress
@@ -59,6 +61,7 @@ class DataView:
         columns: See ``load.Splits``.
         groups: How many records have each group.
         variants: How many variants of training records each ``augment.name`` makes.
+        unread: See ``Embedder.unread``; of the validation split.
     """
 
     splits: Mapping[str, SplitView]
@@ -72,6 +75,7 @@ class DataView:
     columns: Mapping[str, Columns] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)
     variants: Mapping[str, int] = field(default_factory=dict)
+    unread: str | None = None
 
     def count(self, split: str) -> int:
         """Records of a split; 0 where there is none."""
@@ -97,9 +101,9 @@ def inspect_data(
     """
     splits = load_data(spec.data, progress)
     warnings: list[str] = []
+    uncut = spec.train.model_copy(update={"max_seq_length": UNCUT})
     if template is None:
         _check_answers(chain(splits.valid, splits.test))
-        uncut = spec.train.model_copy(update={"max_seq_length": UNCUT})
         work = workload(spec.model_copy(update={"train": uncut}))
         lengths, n_targets = work.lengths, work.n_targets
         how = "estimated from characters: the model's tokenizer is not here"
@@ -110,12 +114,7 @@ def inspect_data(
             if name != "train":  # what is scored
                 _check_answers(getattr(splits, name))
             if records := getattr(splits, name):
-                found[name] = encode(
-                    records,
-                    template,
-                    max_seq_length=UNCUT,
-                    mask_prompt=spec.train.mask_prompt,
-                )
+                found[name] = encode(records, template, uncut)
                 warnings += [f"{name}: {each}" for each in found[name].warnings]
         lengths, n_targets = found["train"].examples.lengths, found["train"].examples.n_targets
         how = "by the model's tokenizer"
@@ -137,7 +136,15 @@ def inspect_data(
         splits.columns,
         groups,
         augment(spec, splits.train).counts(),
+        _unread(spec, splits.valid),
     )
+
+
+def _unread(spec: SweepSpec, valid: Iterable[Record]) -> str | None:
+    path = resolve.find_embedder(spec.scoring.embedder)
+    if path is None or spec.scoring.metric != "semantic_similarity":
+        return None
+    return Embedder(path, prompt_of(spec.scoring)).unread(list(map(reference_of, valid)))
 
 
 def _check_answers(records: Iterable[Record]) -> None:

@@ -19,6 +19,7 @@ from hawsweep.machine.children import child_command, child_environment
 from hawsweep.machine.without_torch import keep_torch_out
 from hawsweep.models import resolve
 from hawsweep.models.load import load_model
+from hawsweep.spec.train import TrainSpec
 
 BUNDLED = "smollm2-135m-instruct"
 _TIMEOUT_S = 300.0
@@ -117,7 +118,7 @@ def _bundled(path: Path) -> tuple[Any, Sequence[Any]]:
 
     loaded = load_model(path)
     records = load_data([DataSpec.model_validate({"path": "phrasebook"})]).train[:_EXAMPLES]
-    encoded = encode(records, loaded.template, max_seq_length=64, mask_prompt=True)
+    encoded = encode(records, loaded.template, TrainSpec(max_seq_length=64, mask_prompt=True))
     return loaded.model, encoded.examples
 
 
@@ -148,10 +149,9 @@ def _random() -> tuple[Any, Sequence[Any]]:
 def _train(name: str, model: Any, examples: Sequence[Any], folder: Path) -> SelfTest:
     from hawsweep.data.batches import lengths_of, training_order
     from hawsweep.layout import ADAPTER_DIR
-    from hawsweep.spec.train import TrainSpec
     from hawsweep.training.adapters import load_adapter
     from hawsweep.training.evaluation import make_evaluator
-    from hawsweep.training.train import train_adapter, trainable
+    from hawsweep.training.train import TrainCallback, train_adapter, trainable
 
     train = TrainSpec.model_validate(
         {
@@ -170,7 +170,7 @@ def _train(name: str, model: Any, examples: Sequence[Any], folder: Path) -> Self
         before = evaluate(0).val_loss
         order = training_order(lengths_of(examples), train.batch_size, train.seed)
         started = time.perf_counter()
-        result = train_adapter(model, train, examples, order, evaluate, folder, _Silent())
+        result = train_adapter(model, train, examples, order, evaluate, folder, TrainCallback())
         seconds = time.perf_counter() - started
     backend.seed(train.seed + 1)  # other values than those that were trained
     with trainable(model, train):
@@ -178,17 +178,6 @@ def _train(name: str, model: Any, examples: Sequence[Any], folder: Path) -> Self
         reloaded = evaluate(_ITERS).val_loss
     after = result.best.val_loss
     return SelfTest(name, before, after, reloaded, seconds, result.n_tokens / result.train_time_s)
-
-
-class _Silent:
-    def on_iteration(self, iteration: int) -> None:
-        pass
-
-    def on_report(self, report: object) -> None:
-        pass
-
-    def on_evaluation(self, evaluation: object, is_best: bool) -> None:
-        pass
 
 
 def main() -> None:

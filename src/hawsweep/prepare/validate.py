@@ -10,7 +10,6 @@ import numpy as np
 
 from hawsweep.data.load import load_data
 from hawsweep.data.prompt_file import read_retention
-from hawsweep.data.validation_set import value_ends
 from hawsweep.errors import DataError, HawsweepError
 from hawsweep.models import resolve
 from hawsweep.models.check_files import check_files
@@ -31,6 +30,7 @@ from hawsweep.planning.sweep_time import Timing, time_sweep
 from hawsweep.prepare.finding import Finding, State, worst
 from hawsweep.prepare.inspect_data import DataView, find_template, inspect_data
 from hawsweep.results.groups import FEWEST_PROMPTS
+from hawsweep.scoring.embedding import LONGER_EMBEDDER
 from hawsweep.scoring.intervals import detectable_difference
 from hawsweep.search.coordinates import most_trials
 from hawsweep.search.rungs import told_without_rungs
@@ -190,6 +190,8 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     except DataError as fault:
         yield Finding("data", "fault", str(fault))
     yield from _lengths(spec, view)
+    if view.unread:
+        yield Finding("embedder", "warning", view.unread, LONGER_EMBEDDER)
     yield from repeated_or_empty(view)
     for kind, n in view.variants.items():
         text = f"{kind}: {counted(n, 'variant')} of {counted(view.count('train'), 'record')}"
@@ -267,7 +269,7 @@ def odd_groups(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
 
 
 def _lengths(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
-    width, lowest = spec.train.max_seq_length, value_ends(spec, "max_seq_length")[0]
+    width, lowest = spec.train.max_seq_length, spec.ends_of("max_seq_length")[0]
     where = "search" if "max_seq_length" in spec.search else "train"
     remedy = f"Raise {where}.max_seq_length."
     n_cut, n_all = view.n_longer(width), len(view.lengths)

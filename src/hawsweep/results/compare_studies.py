@@ -1,6 +1,6 @@
 """The winners of two studies compared on the same prompts: another model, data or version."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -11,14 +11,14 @@ from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.results.compare_trials import Answers, Comparison, answers_of, compare_answers
 from hawsweep.scoring.intervals import Interval, difference_interval
-from hawsweep.spec.space import apply_settings
+from hawsweep.spec.space import apply_settings, by_dotted_key
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import SPEC, VERSIONS
 from hawsweep.study.baselines import score_of
 from hawsweep.study.confirm import chosen_trial
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
-from hawsweep.study.trials import n_records, read_test
+from hawsweep.study.trials import n_records, was_tested
 
 # The keys of ``scoring`` that decide a score besides the answer.
 _METRIC_KEYS = ("metric", "embedder", "embedder_prompt")
@@ -95,15 +95,7 @@ def _made_of(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
         return {**trial.params, **known}
     data = ", ".join(each.path for each in spec.data)
     train = apply_settings(spec.train, trial.params).model_dump(mode="json")
-    return {"model": spec.model_of(trial.params), "data": data, **known, **_flat(train)}
-
-
-def _flat(section: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in section.items():
-        is_section = isinstance(value, Mapping)
-        found |= _flat(value, f"{start}{key}.") if is_section else {f"{start}{key}": value}
-    return found
+    return {"model": spec.model_of(trial.params), "data": data, **known, **by_dotted_key(train)}
 
 
 def _on_test(
@@ -111,7 +103,7 @@ def _on_test(
 ) -> Interval | None:
     found: list[Answers] = []
     for study, trial in zip(studies, winners, strict=True):
-        if (read_test(study) or {}).get("trial_number") != trial.number:
+        if not was_tested(study, trial.number):
             return None
         folder = place.trial_dir(study.study_name, trial.number)
         found.append(read_json_lines(folder / f"test_{SAMPLE_FILES['trial']}"))

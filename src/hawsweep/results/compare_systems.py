@@ -16,14 +16,16 @@ from hawsweep.data.load import choose_subset, load_data
 from hawsweep.data.records import Record, Records
 from hawsweep.data.table import full_rows, open_table
 from hawsweep.data.tokens import encode
-from hawsweep.errors import DataError, ModelError, ScoringError
+from hawsweep.errors import DataError, HawsweepError, ModelError, ScoringError
 from hawsweep.files import read_regular
-from hawsweep.layout import CHECKPOINT_DIR, CONFIG_FILE
+from hawsweep.layout import CHECKPOINT_DIR, CONFIG_FILE, SPEC_FILE
 from hawsweep.models import resolve
 from hawsweep.models.config_file import CONFIG_BYTES
+from hawsweep.models.hub import here
 from hawsweep.models.load import LoadedModel, load_model
 from hawsweep.scoring.intervals import Interval, difference_interval, rank_correlation
 from hawsweep.scoring.score import Score, Scorer
+from hawsweep.spec.read import read_sweep
 from hawsweep.spec.scoring import ScoringSpec
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import DataSpec, SweepSpec
@@ -138,10 +140,30 @@ def score_file(path: Path, source: str, reference: str, spec: ScoringSpec) -> Ra
     return rank({name: scorer.compare(records, texts) for name, texts in outputs.items()})
 
 
+def data_to_score(
+    reference: str, adapter_path: Path | None, source: str | None, target: str | None
+) -> DataSpec:
+    """The data that a model answers. If an adapter is in a study's folder and was trained on them,
+    they have the study's columns, prompt and split.
+
+    Args:
+        source, target: Columns of a table; None: the study's, or chosen.
+    """
+    found = DataSpec(path=reference)
+    for folder in adapter_path.absolute().parents if adapter_path is not None else ():
+        if (kept := folder / SPEC_FILE).is_file():
+            with suppress(HawsweepError):  # of another version
+                same = (d for d in read_sweep(kept).data if here(d.path) == here(reference))
+                found = next(same, found)
+            break
+    asked = {"source": source, "target": target}
+    return found.model_copy(update={key: each for key, each in asked.items() if each})
+
+
 def score_model(
     reference: str,
     adapter_path: Path | None,
-    data_reference: str,
+    data: DataSpec,
     split: str,
     spec: ScoringSpec,
     progress: SayProgress = lambda _: None,
@@ -155,10 +177,10 @@ def score_model(
     """
     if adapter_path is not None and not os.path.lexists(adapter_path / CONFIG_FILE):
         raise ModelError(f"{adapter_path} has no {CONFIG_FILE}. Give an adapter's folder.")
-    splits = load_data((DataSpec(path=data_reference),), progress)
+    splits = load_data((data,), progress)
     records = list(choose_subset(getattr(splits, split), spec.max_examples, 0))
     if not records:
-        raise DataError(f"{data_reference} has no records in its split {split}.")
+        raise DataError(f"{data.path} has no records in its split {split}.")
     scorer = _scorer(spec)
     path = resolve.resolve_model(reference, progress)
     scores, losses = {}, {}
@@ -184,12 +206,7 @@ def _trained_as(adapter_path: Path | None) -> TrainSpec:
 
 
 def _loss(loaded: LoadedModel, records: Records, train: TrainSpec) -> float:
-    examples = encode(
-        records,
-        loaded.template,
-        max_seq_length=train.max_seq_length,
-        mask_prompt=train.mask_prompt,
-    ).examples
+    examples = encode(records, loaded.template, train).examples
     longest = int(examples.lengths.max())  # no batch needs more memory than the longest alone
     return make_evaluator(loaded.model, examples, None, max_tokens=longest)(0).val_loss
 

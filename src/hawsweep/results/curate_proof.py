@@ -13,13 +13,12 @@ from optuna.trial import FrozenTrial
 from hawsweep.data.columns import GROUP
 from hawsweep.data.load import Splits
 from hawsweep.errors import StudyError
-from hawsweep.files import read_json_lines
 from hawsweep.layout import LOSSES_FILE, SAMPLE_FILES
 from hawsweep.results.companion import companion_spec
 from hawsweep.scoring.intervals import Interval, difference_interval
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
-from hawsweep.study.baselines import score_of
+from hawsweep.study.baselines import scores_of
 from hawsweep.study.confirm import confirming_study
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
@@ -98,9 +97,13 @@ def proof_specs(
         )
     new = {"seed": (spec.train.seed + _NEW_SEEDS) % 2**32, "early_stopping_patience": None}
     validation = {"validation": {"max_examples": len(np.load(losses))}}
-    # Its texts are written as data.normalize asks already.
+    # Its texts are written as data.normalize asks already. By the prompt its variants are made.
     key = splits.train[0].group_key
-    proposal = {"path": str(folder.resolve()), "group": None if key == GROUP else key}
+    proposal = {
+        "path": str(folder.resolve()),
+        "group": None if key == GROUP else key,
+        "prompt": spec.data[0].prompt,
+    }
     settings = f"The settings of trial {trial.number} of {study.study_name}"
     name = f"{study.study_name}-curated-{trial.number}"
     return {
@@ -134,8 +137,9 @@ def read_proof(everything: optuna.Study, proposal: optuna.Study, place: Place) -
     Raises:
         StudyError: One of them has no complete run, or their validation examples differ.
     """
-    losses = [_by_example(each, place, _losses) for each in (everything, proposal)]
-    scores = [_by_example(each, place, _scores) for each in (everything, proposal)]
+    both, samples = (everything, proposal), SAMPLE_FILES["trial"]
+    losses = [_by_example(each, place, LOSSES_FILE, np.load) for each in both]
+    scores = [_by_example(each, place, samples, scores_of) for each in both]
     if losses[0].shape != losses[1].shape:
         raise StudyError(
             f"Studies {everything.study_name!r} and {proposal.study_name!r} have other validation "
@@ -152,7 +156,7 @@ def read_proof(everything: optuna.Study, proposal: optuna.Study, place: Place) -
 
 
 def _by_example(
-    study: optuna.Study, place: Place, read: Callable[[Path], Any]
+    study: optuna.Study, place: Place, file: str, read: Callable[[Path], Any]
 ) -> npt.NDArray[np.float64]:
     """Values of each run and validation example, ``[runs, examples]``."""
     name, again = study.study_name, confirming_study(study)
@@ -161,12 +165,4 @@ def _by_example(
         folders += [place.confirm_dir(name, each.number) for each in complete_trials(again)]
     if not folders:
         raise StudyError(f"Study {name!r} has no complete trial: there is nothing to compare.")
-    return np.array([read(folder) for folder in folders], np.float64)
-
-
-def _losses(folder: Path) -> Any:
-    return np.load(folder / LOSSES_FILE)
-
-
-def _scores(folder: Path) -> Any:
-    return [score_of(each) for each in read_json_lines(folder / SAMPLE_FILES["trial"])]
+    return np.array([read(folder / file) for folder in folders], np.float64)

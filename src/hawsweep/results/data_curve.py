@@ -1,6 +1,6 @@
 """How much data is enough: the winner's settings trained on parts of the data, and the curve."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,37 +90,35 @@ class DataCurve:
 
     def sentences(self) -> list[str]:
         """What the curve says, in words."""
-        return list(self._sentences())
-
-    def _sentences(self) -> Iterator[str]:
         *parts, whole = self.rows
         row = next((each for each in parts if each.share.mean >= _ENOUGH), parts[-1])
         share = row.share
         if share.low == share.high:
             same = f"{row.size:,} examples give what {whole.size:,} give"
-            yield f"{same}: a run sees no more of them."
+            said = [f"{same}: a run sees no more of them."]
         else:
-            yield (
+            said = [
                 f"{row.size:,} examples give {share.mean:.0%} (95 % {share.low:.0%} to "
                 f"{share.high:.0%}) of what {whole.size:,} give, by validation loss."
-            )
+            ]
         if (told := self.largest_loss) is not None:
-            yield (
+            said.append(
                 f"The smaller sizes alone predict a loss of {told.mean:.4f} (95 % {told.low:.4f} "
                 f"to {told.high:.4f}) with {whole.size:,}; it is {whole.val_loss:.4f}."
             )
         loss, score = self.loss_gain, self.score_gain
-        if not self.more:
-            yield (
+        if self.more:
+            said.append(
+                f"{self.more:,} more are expected to lower the loss by {loss.mean:.4f} (95 % "
+                f"{loss.low:.4f} to {loss.high:.4f}), and to raise the score by {score.mean:.4f} "
+                f"({score.low:.4f} to {score.high:.4f})."
+            )
+        else:
+            said.append(
                 f"By its best evaluation a run on all {whole.size:,} has seen {self.n_seen:,} of "
                 "them: until then more examples change nothing. More iterations may tell."
             )
-            return
-        yield (
-            f"{self.more:,} more are expected to lower the loss by {loss.mean:.4f} (95 % "
-            f"{loss.low:.4f} to {loss.high:.4f}), and to raise the score by {score.mean:.4f} "
-            f"({score.low:.4f} to {score.high:.4f})."
-        )
+        return said
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""A recommendation and a leaderboard as plain HTML, for notebooks."""
+"""The numbers of a leaderboard as texts; and a recommendation and a leaderboard as plain HTML, for
+notebooks.
+"""
 
 from collections.abc import Callable, Sequence
 from html import escape
@@ -9,7 +11,8 @@ from hawsweep.spec.sweep import short_names
 from hawsweep.text import clock, number, score_range, setting, short_name, visible_line
 
 Cell = Callable[[TrialRow], str]
-_NUMBERS: dict[str, Cell] = {
+# By the titles of their columns; empty where a row has no value.
+NUMBERS: dict[str, Cell] = {
     "val loss": lambda row: number(row.val_loss, "{:.3f}"),
     "at": lambda row: number(row.best_iteration, "{}"),
     "score": lambda row: number(row.score, "{:.4f}"),
@@ -42,7 +45,7 @@ def results_html(recommendation: str, rows: Sequence[TrialRow], use: int | None)
         "trial": lambda row: row.label,
         "state": lambda row: "use" if row.label == str(use) else row.state,
         **{short_name(key): setting_of(key) for key in keys},
-        **_NUMBERS,
+        **NUMBERS,
     }
     filled = {title: cell for title, cell in columns.items() if any(map(cell, rows))}
     lines = [_line("th", filled)]

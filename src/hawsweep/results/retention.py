@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,13 +9,12 @@ import numpy.typing as npt
 import optuna
 from optuna.trial import FrozenTrial
 
-from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.scoring.intervals import Interval, mean_interval, share_interval
 from hawsweep.spec.scoring import BUNDLED_RETENTION
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import RETENTION
-from hawsweep.study.baselines import base_dir_of, few_shot_values, model_of, prompt_text, score_of
+from hawsweep.study.baselines import base_dir_of, few_shot_values, model_of, prompt_text, scores_of
 from hawsweep.study.place import Place
 from hawsweep.text import counted
 
@@ -83,13 +81,13 @@ def retention_of(
     ):
         return None
     base = base_dir_of(study, place, trial.number)
-    own = _scores(base / f"retention_{SAMPLE_FILES['base']}")
-    tuned = _scores(
+    own = scores_of(base / f"retention_{SAMPLE_FILES['base']}")
+    tuned = scores_of(
         place.trial_dir(study.study_name, trial.number) / f"retention_{SAMPLE_FILES['trial']}"
     )
     if len(own) != len(tuned) or not len(own) or own.mean() <= 0:
         return None
-    prompted = _scores(base / f"retention_{SAMPLE_FILES['few_shot']}")
+    prompted = scores_of(base / f"retention_{SAMPLE_FILES['few_shot']}")
     lost = _lost(own, tuned)
     outcome: Literal["lost", "kept", "not told"] = "not told"
     if lost.low > asked.most:
@@ -119,7 +117,3 @@ def _lost(own: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> Inter
     low = found.low if varies and math.isfinite(found.low) else shares.low
     high = found.high if varies and math.isfinite(found.high) else shares.high
     return replace(found, low=min(low, found.mean), high=max(high, found.mean))  # by rounding
-
-
-def _scores(path: Path) -> npt.NDArray[np.float64]:
-    return np.array([score_of(each) for each in read_json_lines(path)])

@@ -16,7 +16,7 @@ from hawsweep.scoring.metrics import CUT, exact_match, normalized
 from hawsweep.study.baselines import base_dir_of, baselines, model_of, score_of
 from hawsweep.study.confirm import winner
 from hawsweep.study.place import Place
-from hawsweep.study.trials import read_test, trial_of
+from hawsweep.study.trials import trial_of, was_tested
 from hawsweep.text import counted
 
 Kind = Literal["exact", "close", "other"]
@@ -115,10 +115,9 @@ def translations(study: optuna.Study, place: Place) -> Translations | None:
     if best is None:
         return None
     number = best.number
-    is_tested = (read_test(study) or {}).get("trial_number") == number
     base = base_dir_of(study, place, number)
     folders = {"base": base, "few_shot": base, "trial": place.trial_dir(study.study_name, number)}
-    for split in ("test", "validation") if is_tested else ("validation",):
+    for split in ("test", "validation") if was_tested(study, number) else ("validation",):
         found = dict(_read(folders, "test_" if split == "test" else ""))
         if found.keys() >= {"base", "trial"}:
             rows = _rows(found)

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.results.retention import Retention, retention_of
 from hawsweep.results.translations import translations
@@ -25,11 +24,11 @@ from hawsweep.scoring.intervals import LEVEL, Interval, difference_interval
 from hawsweep.spec.space import MODEL, Choices, apply_settings, corners
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.attributes import ITERS, PLAN, SELF_CHECK
-from hawsweep.study.baselines import base_dir, baselines, prompt_text, score_of
+from hawsweep.study.baselines import base_dir, baselines, prompt_text, scores_of
 from hawsweep.study.confirm import best_of_all, chosen_trial, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
-from hawsweep.study.trials import read_test
+from hawsweep.study.trials import was_tested
 from hawsweep.text import finite, setting, short_name
 
 Scores = npt.NDArray[np.floating[Any]]
@@ -357,7 +356,7 @@ def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Ve
     name, chosen = study.study_name, winner(study)
     if chosen is None:
         return None
-    is_tested = (read_test(study) or {}).get("trial_number") == chosen.number
+    is_tested = was_tested(study, chosen.number)
     untuned = [
         _candidate(
             each.label,
@@ -480,13 +479,9 @@ def _candidate(
     choices: Mapping[str, Any] | None = None,
 ) -> Candidate:
     name = SAMPLE_FILES[kind]
-    test_scores = _scores(folder / f"test_{name}") if is_tested else np.empty(0)
+    test_scores = scores_of(folder / f"test_{name}") if is_tested else np.empty(0)
     tested = test_scores if len(test_scores) else None
-    return Candidate(label, _scores(folder / name), tested, cost, model, choices or {})
-
-
-def _scores(path: Path) -> npt.NDArray[np.float64]:
-    return np.array([score_of(each) for each in read_json_lines(path)])
+    return Candidate(label, scores_of(folder / name), tested, cost, model, choices or {})
 
 
 def lead_text(lead: Interval) -> str:

@@ -253,56 +253,39 @@ def _run_sweep(
     for text in filter(None, (changed, told_without_rungs(spec))):
         _preparing(listen)(text)
     with watching(place, name) as presence:
-        ended = _run_study(
-            spec, name, place, storage, listen, splits, paths, presence, accept_versions, hosts
+        models, shares = _resolve(spec, place, paths, _preparing(listen))
+        if name not in (others := study_names(storage)):
+            check_case(name, others)
+            check_trials_not_lost(name, place)
+        first, *others = models
+        prints = provenance.fingerprints(
+            spec, models[first], splits.fingerprint(), {each: models[each] for each in others}
         )
+        study, is_new = create_study(
+            storage, place, name, spec, prints, accept_versions=accept_versions
+        )
+        hidden = place.storage_url and not place.storage_options
+        join = place.command("worker", name) + (" --storage ..." if hidden else "")
+        with leading(load_study(storage, name), join, _preparing(listen)) as lead:
+            if is_new:
+                configs = {model: read_config(path) for model, path in models.items()}
+                _enqueue_first(study, spec, configs, len(splits.train))
+            confirming = _record_start(study, storage, spec, paths, listen)
+            ended = _supervise(
+                spec,
+                place,
+                study,
+                confirming,
+                shares,
+                listen,
+                presence,
+                {},
+                is_new=is_new,
+                joins=False,
+                hosts=hosts,
+                lead=lead,
+            )
         return Outcome(load_study(storage, name), place, ended, presence)
-
-
-def _run_study(
-    spec: SweepSpec,
-    name: str,
-    place: Place,
-    storage: BaseStorage,
-    listen: Listener,
-    splits: Splits,
-    paths: Mapping[str, str],
-    presence: Presence,
-    accept_versions: bool,
-    hosts: Sequence[Host],
-) -> Ended:
-    models, shares = _resolve(spec, place, paths, _preparing(listen))
-    if name not in (others := study_names(storage)):
-        check_case(name, others)
-        check_trials_not_lost(name, place)
-    first, *others = models
-    prints = provenance.fingerprints(
-        spec, models[first], splits.fingerprint(), {each: models[each] for each in others}
-    )
-    study, is_new = create_study(
-        storage, place, name, spec, prints, accept_versions=accept_versions
-    )
-    hidden = place.storage_url and not place.storage_options
-    join = place.command("worker", name) + (" --storage ..." if hidden else "")
-    with leading(load_study(storage, name), join, _preparing(listen)) as lead:
-        if is_new:
-            configs = {model: read_config(path) for model, path in models.items()}
-            _enqueue_first(study, spec, configs, len(splits.train))
-        confirming = _record_start(study, storage, spec, paths, listen)
-        return _supervise(
-            spec,
-            place,
-            study,
-            confirming,
-            shares,
-            listen,
-            presence,
-            {},
-            is_new=is_new,
-            joins=False,
-            hosts=hosts,
-            lead=lead,
-        )
 
 
 def _enqueue_first(

@@ -12,6 +12,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
 from hawsweep.errors import HawsweepError
+from hawsweep.layout import SPEC_FILE
 from hawsweep.machine.processes import is_dead_here, supervisor_of
 from hawsweep.results.groups import GroupRow, groups
 from hawsweep.results.importance import Insight, find_insight
@@ -302,7 +303,7 @@ def _sweep_of(name: str, spec: SweepSpec, place: Place) -> list[str]:
     """The sweep of the study's name, if the study was made with it, else its stored spec file; and
     what was asked otherwise than it says.
     """
-    kept: Path = place.study_dir(name) / "spec.yaml"
+    kept: Path = place.study_dir(name) / SPEC_FILE
     stored = [str(kept), f"--study={name}"]
     for words in ([name], stored):
         try:

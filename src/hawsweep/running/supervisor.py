@@ -401,8 +401,8 @@ class Supervisor:
         its_study = self._confirming if confirms else self._study
         log, log_start = process.log, process.log_start
         if process.trial_number is not None:
-            folder_of = self._place.confirm_dir if confirms else self._place.trial_dir
-            log, log_start = folder_of(self._name, process.trial_number) / LOG_FILE, 0
+            folder = self._place.folder_of(its_study.study_name, process.trial_number)
+            log, log_start = folder / LOG_FILE, 0
         circumstances = self._memory_watch.circumstances(process.hung_s)
         fault = of_worker(code, log, circumstances, log_start)
         reaped = INTERRUPTED if self._interrupted else fault

@@ -88,7 +88,7 @@ from hawsweep.study.storage import (
     storage_faults_told,
 )
 from hawsweep.study.study import check_tokens, date_of, load_study
-from hawsweep.study.travel import fetch, folder_of, put
+from hawsweep.study.travel import fetch, put
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
 from hawsweep.trial.measure_base import measure_base
@@ -309,7 +309,8 @@ class Worker:
         about = {"number": trial.number, "settings": trial.params}
         about |= {key: trial.user_attrs.get(key) for key in (CONFIRMS, SEED)}
         self.tell(f"{kind}_start", **about)
-        folder, trials = folder_of(study, self.place, number), study.get_trials(deepcopy=False)
+        folder = self.place.folder_of(study.study_name, number)
+        trials = study.get_trials(deepcopy=False)
         for each in (trial.number, trial.user_attrs.get(REPEATS)):
             if each is not None:  # it goes on, perhaps from what another machine has
                 self._travel(partial(fetch, study, self.place, trials[each]))

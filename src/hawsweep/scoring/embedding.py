@@ -1,14 +1,17 @@
 """Semantic similarity of two texts: the cosine of their sentence embeddings."""
 
 import hashlib
+import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from hawsweep.files import files_under, replacing
+from hawsweep.files import cached_array, files_under
 from hawsweep.machine import backend
 from hawsweep.scoring.embedder_process import Vectors, own_embedder
+from hawsweep.spec.scoring import ScoringSpec
 
 # Unit vectors of texts, ``[texts, width]``.
 Encode = Callable[[Sequence[str]], Vectors]
@@ -23,10 +26,22 @@ _PROMPTS = (
 )
 
 
+LONGER_EMBEDDER = (
+    "Set scoring.metric: chrf, or scoring.embedder: nomic-ai/nomic-embed-text-v1.5, which reads "
+    "8,192 (with trust_remote_code: true)."
+)
+
+
 def prompt_for(name: str) -> str:
     """The prompt before each text for an embedder, by its name; mostly empty."""
     last = name.lower()
     return next((prompt for part, prompt in _PROMPTS if part in last), "")
+
+
+def prompt_of(spec: ScoringSpec) -> str:
+    """The prompt that a sweep's embedder gets."""
+    asked = spec.embedder_prompt
+    return prompt_for(spec.embedder) if asked == "auto" else asked
 
 
 class Embedder:
@@ -68,25 +83,30 @@ class Embedder:
         stat = [(str(path), found.st_size, found.st_mtime_ns) for path, found in files]
         key = hashlib.sha256(repr((stat, self._prompt, list(texts))).encode()).hexdigest()[:24]
         if key not in self._kept:
-            self._kept[key] = self._cached(key, texts)
+            path = backend.cache_dir() / "embeddings" / f"{key}.npy"
+            self._kept[key] = cached_array(path, lambda: self.embed(texts))
         return self._kept[key]
 
-    def _cached(self, key: str, texts: Sequence[str]) -> Vectors:
-        path = backend.cache_dir() / "embeddings" / f"{key}.npy"
-        try:
-            found: Vectors = np.load(path)
-            if found.ndim == 2 and len(found) == len(texts):
-                return found
-        except (OSError, ValueError, EOFError):
-            pass  # missing or half-written
-        vectors = self.embed(texts)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as beside:
-                np.save(beside, vectors)
-        except OSError:
-            pass  # a full disk costs the time to embed again
-        return vectors
+    def unread(self, texts: Sequence[str]) -> str | None:
+        """Says how many texts are longer than the model reads, which cuts them silently; None if it
+        reads all to their ends, or its files do not tell.
+        """
+        config, vocabulary = self._path / "sentence_bert_config.json", self._path / "tokenizer.json"
+        if not (config.is_file() and vocabulary.is_file()):
+            return None
+        from tokenizers import Tokenizer
+
+        most = json.loads(config.read_text(encoding="utf-8")).get("max_seq_length")
+        tokenizer = Tokenizer.from_file(str(vocabulary))
+        tokenizer.no_truncation()
+        found = tokenizer.encode_batch([f"{self._prompt}{text}" for text in texts])
+        n_longer = sum(sum(each.attention_mask) > (most or math.inf) for each in found)
+        if not n_longer:
+            return None
+        return (
+            f"the embedder reads {most} tokens of a text, and {n_longer} of {len(texts)} "
+            "references are longer: what an answer says after that does not count"
+        )
 
     def similarity(self, references: Sequence[str], outputs: Sequence[str]) -> list[float]:
         """The cosine of each output with its reference; 0 for an empty output."""

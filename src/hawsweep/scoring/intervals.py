@@ -90,16 +90,30 @@ def mean_interval(
 def difference_interval(one: Values, other: Values, *, level: float = LEVEL) -> Interval:
     """The interval of the mean difference of ``one`` and ``other`` on the same items.
 
-    Of scores that are all 0 or 1 an end that resamples do not give is Wilson's.
+    Of scores that are all 0 or 1 an end that resamples do not give is Wilson's, and the interval
+    holds 0 unless McNemar's test of the items that differ, with the mid-p value, says otherwise:
+    resamples of two such items know nothing of a third.
     """
-    found = mean_interval(np.subtract(one, other), level=level)
+    differences = np.subtract(one, other)
+    found = mean_interval(differences, level=level)
     n, is_share = len(one), bool(np.isin([*one, *other], (0, 1)).all())
-    if n < _FEWEST or not is_share or math.isfinite(found.high - found.low):
+    if n < _FEWEST or not is_share:
         return found
     share = share_interval(n * (found.mean + 1) / 2, n, level=level)
     low = found.low if math.isfinite(found.low) else 2 * share.low - 1
     high = found.high if math.isfinite(found.high) else 2 * share.high - 1
+    if not _differ(int((differences > 0).sum()), int((differences < 0).sum()), level):
+        low, high = min(low, 0.0), max(high, 0.0)
     return Interval(found.mean, max(low, -1.0), min(high, 1.0), level)
+
+
+def _differ(n_up: int, n_down: int, level: float) -> bool:
+    """Whether so many items that went up, and down, would be rare if both were equally likely."""
+    from scipy.special import bdtrc
+
+    n, most = n_up + n_down, max(n_up, n_down)
+    beyond, at_least = bdtrc(most, n, 0.5), bdtrc(most - 1, n, 0.5)
+    return bool((beyond + at_least) / 2 < (1 - level) / 2)
 
 
 def share_interval(n_found: float, n_items: int, *, level: float = LEVEL) -> Interval:

@@ -18,7 +18,7 @@ from hawsweep.errors import DataError
 from hawsweep.files import replace_text
 from hawsweep.models.load import LoadedModel
 from hawsweep.scoring import metrics
-from hawsweep.scoring.embedding import Embedder, Encode, prompt_for
+from hawsweep.scoring.embedding import Embedder, Encode, prompt_of
 from hawsweep.scoring.intervals import UNBOUNDED, Unbounded, mean_interval
 from hawsweep.scoring.metrics import CUT, REASONING_CUT, corpus_scores, fault_of, find_metric
 from hawsweep.spec.scoring import ScoringSpec
@@ -114,15 +114,18 @@ class Scorer:
         trust_remote_code: bool = False,
         encode: Encode | None = None,
     ) -> None:
-        prompt = spec.embedder_prompt
         self.embedder = Embedder(
             embedder_path,
-            prompt_for(spec.embedder) if prompt == "auto" else prompt,
+            prompt_of(spec),
             trust_remote_code=trust_remote_code,
             encode=encode,
         )
         self._spec = spec
         self._metric = find_metric(spec.metric)
+
+    def unread(self, references: Sequence[str]) -> str | None:
+        """See ``Embedder.unread``; None where the metric does not embed."""
+        return self.embedder.unread(references) if self._metric is None else None
 
     def score(
         self,

@@ -9,6 +9,7 @@ import numpy as np
 
 from hawsweep.data.leaks import Leak
 from hawsweep.data.records import Record
+from hawsweep.scoring.embedding import LONGER_EMBEDDER
 from hawsweep.scoring.intervals import Unbounded, detectable_difference, items_for
 from hawsweep.scoring.score import Score, Scorer, reference_of
 
@@ -66,6 +67,8 @@ def check_scoring(
     # Of a difference: the square root of 2 (1 - correlation) times one score's.
     detectable = detectable_difference(deviation, len(records))
     warnings = [str(leak) for leak in leaks]
+    if unread := scorer.unread(references):
+        warnings.append(f"{unread}. {LONGER_EMBEDDER}")
     if len(set(references)) == 1:
         warnings.append("all references are the same: the score cannot tell an answer's prompt")
     elif ceiling - floor < _LEAST_SPAN * max(abs(ceiling), abs(floor)):

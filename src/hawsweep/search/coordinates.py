@@ -31,11 +31,7 @@ class Coordinates:
             if isinstance(asked, Choices) and SEARCHABLE[key] in (str, bool):
                 self._names[key] = asked.choices
                 continue
-            ends = (
-                [size_of(asked, value) for value in asked.choices]
-                if isinstance(asked, Choices)
-                else [asked.low, asked.high]
-            )
+            ends = [size_of(asked, value) for value in asked.given]
             low, high = min(ends), max(ends)
             is_log = low > 0 and (
                 key == "learning_rate"

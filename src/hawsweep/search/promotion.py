@@ -22,7 +22,7 @@ from hawsweep.study.trials import is_paused
 
 # Within these of the leader's loss, a trial is not left behind: of what is still to come, and at
 # the end.
-_TOLERANCE, _TOLERANCE_AT_END = 0.004, 0.0005
+_TOLERANCE, _TOLERANCE_AT_END = 0.008, 0.0005
 # How much more a lower rate has, at most.
 _MOST_DOUBLINGS = 3.0
 

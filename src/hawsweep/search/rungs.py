@@ -2,7 +2,6 @@
 
 import math
 
-from hawsweep.spec.space import Choices
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 
@@ -43,7 +42,7 @@ def promoting_s(spec: SweepSpec) -> float:
 
 def told_without_rungs(spec: SweepSpec) -> str:
     """That no trial can pause, in words; empty where trials can, or are not promoted."""
-    most = _most(spec, "iters", spec.train.iters)
+    _, most = spec.ends_of("iters")
     train = spec.train.model_copy(update={"iters": most})
     if spec.pruning.name != "promote" or rungs(train):
         return ""
@@ -51,14 +50,6 @@ def told_without_rungs(spec: SweepSpec) -> str:
         f"no trial pauses, each is trained whole: with iters {most} and steps_per_eval "
         f"{train.steps_per_eval} no evaluation before the end has {_LEAST_UPDATES} updates"
     )
-
-
-def _most(spec: SweepSpec, key: str, fixed: int) -> int:
-    asked = spec.search.get(key)
-    if asked is None:
-        return fixed
-    of_asked = asked.choices if isinstance(asked, Choices) else (asked.high,)
-    return max(int(each) for each in of_asked)
 
 
 def expected_ends(train: TrainSpec, n_trials: int) -> dict[int, int]:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from hawsweep.errors import SpecError
 from hawsweep.files import read_regular
+from hawsweep.layout import SPEC_FILE
 from hawsweep.spec.fault_text import MAX_SHOWN, describe_all, message_of, nearest, shown
 from hawsweep.spec.other_words import tell_word
 from hawsweep.spec.scoring import ScoringSpec
@@ -22,6 +23,7 @@ from hawsweep.spec.space import (
     Range,
     SearchValue,
     apply_settings,
+    choices_of,
     corners,
     set_key,
 )
@@ -92,7 +94,7 @@ def study_name_of(path: Path) -> str:
     """The study that the sweep of a file makes without another name; a study's stored one, in the
     study's folder, is its own.
     """
-    is_stored = path.name == "spec.yaml" and _read_text(path).startswith(STORED)
+    is_stored = path.name == SPEC_FILE and _read_text(path).startswith(STORED)
     return path.resolve().parent.name if is_stored else path.stem
 
 
@@ -261,8 +263,7 @@ def _check_search(content: Mapping[str, Any], spec: SweepSpec | None) -> Iterato
 
 def _check_together(spec: SweepSpec) -> Iterator[str]:
     yield from _check_corners(spec)
-    asked = spec.search.get("optimizer")
-    used = asked.choices if isinstance(asked, Choices) else (spec.train.optimizer,)
+    used = choices_of(spec.search.get("optimizer"), spec.train.optimizer)
     configured = {*spec.train.optimizer_config}
     if "optimizer_config.adamw.weight_decay" in spec.search:
         configured.add("adamw")

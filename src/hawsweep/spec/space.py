@@ -41,6 +41,11 @@ class Range(Section):
             )
         return self
 
+    @property
+    def given(self) -> tuple[float, float]:
+        """The values that the sweep names: low and high."""
+        return self.low, self.high
+
     def is_on_step(self, value: float) -> bool:
         """Whether a value is a whole number of steps above ``low``; always without a step."""
         if self.step is None:
@@ -75,6 +80,11 @@ class Choices(Section):
         if len(set(value)) < len(value):
             raise ValueError("must not have the same value twice")
         return value
+
+    @property
+    def given(self) -> tuple[SearchValue, ...]:
+        """The values that the sweep names: the choices."""
+        return self.choices
 
 
 def _search_kind(value: object) -> str:
@@ -183,6 +193,15 @@ def apply_settings(train: TrainSpec, settings: Mapping[str, SearchValue]) -> Tra
         if key != MODEL:
             set_key(content, key, value)
     return TrainSpec.model_validate(content)
+
+
+def by_dotted_key(content: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """The values of nested mappings, by their dotted keys, each behind ``start``."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        is_section = isinstance(value, Mapping)
+        found |= by_dotted_key(value, f"{start}{key}.") if is_section else {f"{start}{key}": value}
+    return found
 
 
 def set_key(content: dict[str, Any], key: str, value: Any) -> None:

@@ -327,11 +327,11 @@ class SweepSpec(Section):
         asked = self.search.get("max_seq_length")
         if asked is None or "max_seq_length" in self.train.model_fields_set:
             return self
-        ends = asked.choices if isinstance(asked, Choices) else (asked.low, asked.high)
-        if all(isinstance(each, int | float) for each in ends):  # else it is reported as a fault
+        # Else it is reported as a fault.
+        if all(isinstance(each, int | float) for each in asked.given):
             train = self.train.model_copy()
             # Not as a key that the sweep sets beside the searched one.
-            train.__dict__["max_seq_length"] = int(max(map(float, ends)))
+            train.__dict__["max_seq_length"] = int(max(map(float, asked.given)))
             self.__dict__["train"] = train
         return self
 
@@ -364,6 +364,12 @@ class SweepSpec(Section):
         """The model of a trial with these settings."""
         return str(settings.get(MODEL, self.model))
 
+    def ends_of(self, key: str) -> tuple[int, int]:
+        """The smallest and the largest value of a whole number in ``train`` or ``search``."""
+        asked = self.search.get(key)
+        numbers = [getattr(self.train, key)] if asked is None else [*map(int, asked.given)]
+        return min(numbers), max(numbers)
+
     def trained_longest(self) -> tuple["SweepSpec", str]:
         """The sweep with ``iters`` as an outcome, and what changed, in words: at a constant rate a
         run contains every shorter one, so each trial is trained with the most ``iters``.
@@ -371,11 +377,9 @@ class SweepSpec(Section):
         Where rates change over a trial, or nothing else is searched, it is the same sweep.
         """
         others = {key: asked for key, asked in self.search.items() if key != "iters"}
-        asked = self.search.get("iters")
-        if asked is None or not others or self._changes_with_length():
+        if "iters" not in self.search or not others or self._changes_with_length():
             return self, ""
-        of_asked = asked.choices if isinstance(asked, Choices) else (asked.low, asked.high)
-        most = max(int(each) for each in of_asked)
+        _, most = self.ends_of("iters")
         train = self.train.model_copy(update={"iters": most})
         enqueue = self.enqueue and tuple(
             {key: value for key, value in settings.items() if key != "iters"}

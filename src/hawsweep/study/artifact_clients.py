@@ -4,6 +4,7 @@ boto3 is installed, as Optuna's package of artifacts imports it.
 
 import http.client
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,7 +33,7 @@ class Folder(FileSystemArtifactStore):
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """See ``ArtifactStore``."""
         with replacing(self._folder / artifact_id) as beside, beside.open("wb") as file:
-            copy_stream(content_body, file)
+            shutil.copyfileobj(content_body, file, _BLOCK_BYTES)
 
 
 class Bucket(Boto3ArtifactStore):
@@ -128,9 +129,3 @@ class HttpStore:
         if answer.status == _UNAUTHORIZED:
             told += f"; {TOKEN_VARIABLE} is not its token"
         raise (Refused if answer.status // 100 == 4 else OSError)(told)
-
-
-def copy_stream(source: BinaryIO, target: BinaryIO) -> None:
-    """Copy to the end."""
-    while block := source.read(_BLOCK_BYTES):
-        target.write(block)

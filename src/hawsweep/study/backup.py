@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hawsweep.errors import StudyError
 from hawsweep.files import replacing
+from hawsweep.layout import SPEC_FILE
 from hawsweep.study.place import Place, folder_name, printable
 from hawsweep.text import counted
 
@@ -142,9 +143,7 @@ def check_trials_not_lost(name: str, place: Place) -> None:
 
 def folders_without_study(place: Place, known: Collection[str]) -> list[str]:
     """The names of studies' folders whose studies are not among the ``known`` ones, sorted."""
-    found = (
-        path for kept in ("spec.yaml", "trials") for path in place.studies_dir.glob(f"*/{kept}")
-    )
+    found = (path for kept in (SPEC_FILE, "trials") for path in place.studies_dir.glob(f"*/{kept}"))
     return sorted({path.parent.name for path in found}.difference(known))
 
 

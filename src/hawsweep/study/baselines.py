@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import optuna
 from optuna.trial import FrozenTrial
 
+from hawsweep.files import read_json_lines
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.attributes import BASE, BASES, FEW_SHOT, SELF_CHECK
@@ -53,6 +56,11 @@ class Baseline:
 def score_of(known: Mapping[str, Any]) -> float:
     """The score of a summary or sample, by the study's metric; in an older study the similarity."""
     return float(known["score"] if "score" in known else known["similarity"])
+
+
+def scores_of(path: Path) -> npt.NDArray[np.float64]:
+    """The score of each answer in a file of samples, ``[answers]``; empty without the file."""
+    return np.array([score_of(each) for each in read_json_lines(path)])
 
 
 def baselines(study: optuna.Study) -> list[Baseline]:

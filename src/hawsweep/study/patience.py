@@ -29,8 +29,8 @@ from hawsweep.study.optuna_door import CALLED_BY_CACHE, trial_id
 
 logger = logging.getLogger(__name__)
 
-OUTAGE_VARIABLE, OUTAGE_S = "HAWSWEEP_OUTAGE_S", 600.0
-_FIRST_WAIT_S, _LONGEST_WAIT_S, _SLICE_S = 0.5, 30.0, 0.25
+LONGEST_WAIT_S = 30.0
+_FIRST_WAIT_S, _SLICE_S = 0.5, 0.25
 # gRPC's codes of a connection at fault. All others come from the server's storage.
 _LOST = {"UNAVAILABLE", "CANCELLED"}
 # A trial's system attribute: the call that made it.
@@ -73,6 +73,11 @@ def while_waiting(do: Callable[[], None]) -> Iterator[None]:
         _this_thread.do = before
 
 
+def outage_s() -> float:
+    """Seconds for which what does not answer is asked again; shorter in tests."""
+    return float(os.environ.get("HAWSWEEP_OUTAGE_S") or 600.0)
+
+
 class Patience:
     """Tries calls of one storage again, with growing, jittered waits.
 
@@ -88,7 +93,7 @@ class Patience:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._where, self._now, self._sleep = where, now, sleep
-        self._longest_s = float(os.environ.get(OUTAGE_VARIABLE) or OUTAGE_S)
+        self._longest_s = outage_s()
         self._since: float | None = None  # since when the storage has not answered
         # The user attribute that was set last: of which trial, its key and value.
         self.last_set: tuple[int, str, Any] | None = None
@@ -115,7 +120,7 @@ class Patience:
                 return answer
             make = again or make
             self._wait(wait_s * random.uniform(0.5, 1.0))
-            wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
     def _wait(self, wait_s: float) -> None:
         now = self._now()

@@ -109,6 +109,11 @@ class Place:
         """The folder of a confirming run."""
         return self.study_dir(name) / "confirm" / f"{number:04d}"
 
+    def folder_of(self, study_name: str, number: int) -> Path:
+        """The folder of a trial, or of a confirming run where the study is one of these."""
+        name = study_name.removesuffix(CONFIRM_SUFFIX)
+        return (self.trial_dir if name == study_name else self.confirm_dir)(name, number)
+
 
 def find_place(studies_dir: str | Path | None = None, storage: str | None = None) -> Place:
     """The place of studies: as given, else by the environment, else ``./studies``.

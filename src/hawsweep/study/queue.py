@@ -190,6 +190,9 @@ def ask(
 ) -> int | None:
     """Begin the next trial, with its settings; give its number, or None if there is none.
 
+    Interrupted trials come first, then a promoted one, then queued ones, then a proposal. A retry
+    waits until another trial has begun, so that the cause of its fault may have passed.
+
     One process at a time asks, on this machine by a lock of a file. SQLite has no ``SELECT FOR
     UPDATE``: without the lock, Optuna would let two processes read that a trial waits, and both
     would run it.
@@ -197,76 +200,52 @@ def ask(
     Args:
         make_sampler: Gives the sampler of a proposal, of the number of trials before it.
         folder: The study's, which holds the lock.
-        worker, n_trials, promote, may_begin, proposes: See ``next_trial``.
-        turns: Waits for the turn among all machines; see ``leases.turn``.
-    """
-    with asking(folder), turns, read_once(study):
-        study.sampler = make_sampler(len(study.get_trials(deepcopy=False)))
-        trial = next_trial(
-            study, space, worker, n_trials, promote, may_begin=may_begin, proposes=proposes
-        )
-        return None if trial is None else trial.number
-
-
-def next_trial(
-    study: optuna.Study,
-    space: Mapping[str, BaseDistribution],
-    worker: Mapping[str, Any],
-    n_trials: int = 0,
-    promote: Promote = lambda _: None,
-    *,
-    may_begin: bool = True,
-    proposes: bool = True,
-) -> optuna.Trial | None:
-    """The next trial: interrupted ones first, then a promoted one, then queued ones, then a
-    proposal.
-
-    A retry waits until another trial has begun, so that the cause of its fault may have passed.
-
-    Args:
         worker: The process that runs it. A running trial has it from the first moment, so that
             whenever that process or the asking one dies it is known whose the trial was.
         n_trials: The number to begin; a retry does not wait once they have begun.
         promote: Gives the number of the paused trial that goes on, if one does.
         may_begin: Whether a setting may begin that no trial had.
         proposes: Whether the sampler proposes one where none waits.
+        turns: Waits for the turn among all machines; see ``leases.turn``.
     """
-    trials = study.get_trials(deepcopy=False)
-    begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
-    # Another machine may have begun the last one since this was asked for.
-    is_enough = count_begun(trials) + count_running(trials) >= n_trials
-    may_begin = may_begin and not (n_trials and is_enough)
-    is_last = not may_begin or is_enough  # no other will begin
-    promoted = promote(trials)
+    with asking(folder), turns, read_once(study):
+        trials = study.get_trials(deepcopy=False)
+        study.sampler = make_sampler(len(trials))
+        begun = max((t.number for t in trials if t.state != TrialState.WAITING), default=-1)
+        # Another machine may have begun the last one since this was asked for.
+        is_enough = count_begun(trials) + count_running(trials) >= n_trials
+        may_begin = may_begin and not (n_trials and is_enough)
+        is_last = not may_begin or is_enough  # no other will begin
+        promoted = promote(trials)
 
-    def turn(waiting: FrozenTrial) -> int | None:
-        if is_interrupted(waiting):
-            return 0
-        if is_paused(waiting):
-            return 2 if waiting.number == promoted else None
-        if RETRIED_AFTER in waiting.user_attrs:
-            return 1 if is_last or begun > waiting.number else None
-        if REPEATS in waiting.user_attrs:
-            return 0
-        return 3 if may_begin else None
+        def turn(waiting: FrozenTrial) -> int | None:
+            if is_interrupted(waiting):
+                return 0
+            if is_paused(waiting):
+                return 2 if waiting.number == promoted else None
+            if RETRIED_AFTER in waiting.user_attrs:
+                return 1 if is_last or begun > waiting.number else None
+            if REPEATS in waiting.user_attrs:
+                return 0
+            return 3 if may_begin else None
 
-    waiting = [
-        (turn(trial), trial.number)
-        for trial in trials
-        if trial.state == TrialState.WAITING and not _end_misfit(study, trial, space)
-    ]
-    queued = sorted((at, number) for at, number in waiting if at is not None)
-    taken = (number for _, number in queued if _take(study, trials[number], worker))
-    number = next(taken, None)
-    if number is None:
-        if not may_begin or not proposes:
-            return None
-        number = _new_trial(study, worker)
-    trial = trial_to_run(study, number)
-    if INTERRUPTED in trial.user_attrs:
-        trial.set_user_attr(INTERRUPTED, False)
-    suggest(trial, space)
-    return trial
+        waiting = [
+            (turn(trial), trial.number)
+            for trial in trials
+            if trial.state == TrialState.WAITING and not _end_misfit(study, trial, space)
+        ]
+        queued = sorted((at, number) for at, number in waiting if at is not None)
+        taken = (number for _, number in queued if _take(study, trials[number], worker))
+        number = next(taken, None)
+        if number is None:
+            if not may_begin or not proposes:
+                return None
+            number = _new_trial(study, worker)
+        trial = trial_to_run(study, number)
+        if INTERRUPTED in trial.user_attrs:
+            trial.set_user_attr(INTERRUPTED, False)
+        suggest(trial, space)
+        return number
 
 
 def pause(study: optuna.Study, number: int) -> None:

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from hawsweep.errors import SpecChangedError, StudyError
 from hawsweep.files import replace_text
-from hawsweep.layout import CONFIRM_SUFFIX
+from hawsweep.layout import CONFIRM_SUFFIX, SPEC_FILE
+from hawsweep.spec.space import by_dotted_key
 from hawsweep.spec.sweep import SweepSpec, without_gone_keys
 from hawsweep.study.attributes import (
     BASE,
@@ -85,7 +86,7 @@ def create_study(
             shutil.rmtree(folder / made_again, ignore_errors=True)
         (folder / "trials").mkdir(parents=True, exist_ok=True)
         header = json.dumps({"versions": versions(), "fingerprints": dict(fingerprints)})
-        replace_text(folder / "spec.yaml", f"# {header}\n{spec.dump_yaml()}")
+        replace_text(folder / SPEC_FILE, f"# {header}\n{spec.dump_yaml()}")
     except OSError as fault:
         raise StudyError(
             f"{folder} cannot be written: {fault.strerror}. Choose another --studies-dir."
@@ -376,7 +377,7 @@ def _changes(
     before: Mapping[str, Any], now: Mapping[str, Any], words: str = "{} was {}, is {}"
 ) -> str:
     """The differences, each key with both values; empty without differences."""
-    was, is_now = _flatten(before), _flatten(now)
+    was, is_now = by_dotted_key(before), by_dotted_key(now)
     return "; ".join(
         f"the content of {content} has changed ({was.get(key)}, now {is_now.get(key)})"
         if (content := key.removeprefix("fingerprints.")) != key
@@ -384,12 +385,3 @@ def _changes(
         for key in sorted({**was, **is_now})
         if was.get(key) != is_now.get(key)
     )
-
-
-def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(content, Mapping):
-        return {prefix: content}
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flatten(value, f"{prefix}.{key}" if prefix else key)
-    return flat

@@ -22,7 +22,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from hawsweep.errors import StudyError, TravelError
-from hawsweep.files import HALF_WRITTEN, files_under
+from hawsweep.files import HALF_WRITTEN, digest_of, files_under
 from hawsweep.layout import ARCHIVE_MARK, CONFIRM_SUFFIX
 from hawsweep.study.artifact_stores import (
     ARTIFACT_ID,
@@ -34,6 +34,7 @@ from hawsweep.study.artifact_stores import (
 from hawsweep.study.attributes import ARTIFACT
 from hawsweep.study.clean_up import BULK
 from hawsweep.study.optuna_door import storage_of, trial_id
+from hawsweep.study.patience import LONGEST_WAIT_S, outage_s
 from hawsweep.study.place import Place
 from hawsweep.text import SayProgress
 
@@ -41,9 +42,6 @@ from hawsweep.text import SayProgress
 Waiting = Callable[[], bool]
 _Given = TypeVar("_Given")
 
-# Seconds for which a store that does not answer is asked again; shorter in tests.
-_OUTAGE_VARIABLE, _OUTAGE_S = "HAWSWEEP_OUTAGE_S", 600.0
-_LONGEST_WAIT_S = 30.0
 _BESIDE = f"{HALF_WRITTEN}files-"
 _DAY_S = 86400
 _BLOCK_BYTES = 1 << 20
@@ -81,7 +79,8 @@ def put(
     url = artifacts_url(study)
     if url is None:
         return
-    trial, folder = study.get_trials(deepcopy=False)[number], folder_of(study, place, number)
+    trial = study.get_trials(deepcopy=False)[number]
+    folder = place.folder_of(study.study_name, number)
     before = _known(trial)
     try:
         store = open_store(url, folder.parent.parent)
@@ -124,7 +123,7 @@ def fetch(
     Raises:
         TravelError: They cannot be fetched, or are not what was put. The folder is unchanged.
     """
-    number, folder = trial.number, folder_of(study, place, trial.number)
+    number, folder = trial.number, place.folder_of(study.study_name, trial.number)
     if not _is_elsewhere(trial, folder) or (url := artifacts_url(study)) is None:
         return False
     try:
@@ -174,7 +173,7 @@ def remove(study: optuna.Study, place: Place, trial: FrozenTrial) -> None:
     Raises:
         TravelError: The store does not do it.
     """
-    folder, archive = folder_of(study, place, trial.number), _known(trial)
+    folder, archive = place.folder_of(study.study_name, trial.number), _known(trial)
     mark = folder / ARCHIVE_MARK
     if archive is None or _marked(folder)[1:] == [_REMOVED]:
         return
@@ -187,14 +186,6 @@ def remove(study: optuna.Study, place: Place, trial: FrozenTrial) -> None:
             raise _told(trial.number, "removed from", url, fault) from fault
     if mark.exists():
         mark.write_text(f"{archive.sha256} {_REMOVED}")
-
-
-def folder_of(study: optuna.Study, place: Place, number: int) -> Path:
-    """The folder of a trial, or of a confirming run."""
-    name = study.study_name
-    if name.endswith(CONFIRM_SUFFIX):
-        return place.confirm_dir(name.removesuffix(CONFIRM_SUFFIX), number)
-    return place.trial_dir(name, number)
 
 
 def _is_elsewhere(trial: FrozenTrial, folder: Path) -> bool:
@@ -279,10 +270,7 @@ def _pack(folder: Path, target: Path, name: str, *, bulk: bool) -> _Archive:
                 member = tarfile.TarInfo(inside.as_posix())
                 member.size = os.fstat(file.fileno()).st_size
                 archive.addfile(member, file)
-    with target.open("rb") as file:
-        return _Archive(
-            name, hashlib.file_digest(file, "sha256").hexdigest(), target.stat().st_size
-        )
+    return _Archive(name, digest_of(target), target.stat().st_size)
 
 
 def _check_room(there: Path, archive: _Archive) -> None:
@@ -360,7 +348,7 @@ def _patiently(do: Callable[[], _Given], waiting: Waiting | None) -> _Given:
     """Do what the network may prevent, again after growing waits."""
     if waiting is None:
         return do()
-    until = time.monotonic() + float(os.environ.get(_OUTAGE_VARIABLE, _OUTAGE_S))
+    until = time.monotonic() + outage_s()
     wait_s = 1.0
     while True:
         with ThreadPoolExecutor(1) as pool:
@@ -377,4 +365,4 @@ def _patiently(do: Callable[[], _Given], waiting: Waiting | None) -> _Given:
             if not waiting() or time.monotonic() >= until:
                 raise fault
             time.sleep(min(1.0, wait_s))
-        wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
+        wait_s = min(2 * wait_s, LONGEST_WAIT_S)

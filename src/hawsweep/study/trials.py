@@ -170,8 +170,12 @@ def n_test_opened(study: optuna.Study) -> int:
 
 def is_untested(study: optuna.Study, best: FrozenTrial) -> bool:
     """Whether the best trial is still to answer the test split."""
-    tested = (read_test(study) or {}).get("trial_number")
-    return tested != best.number and n_test_records(study) > 0
+    return not was_tested(study, best.number) and n_test_records(study) > 0
+
+
+def was_tested(study: optuna.Study, number: int) -> bool:
+    """Whether the scores on the test split are those of this trial."""
+    return (study.user_attrs.get(TEST) or {}).get("trial_number") == number
 
 
 def misses_retention(study: optuna.Study, spec: SweepSpec, best: FrozenTrial | None) -> bool:

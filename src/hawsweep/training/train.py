@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hawsweep.machine.backend import (
     MemoryNow,
@@ -113,8 +113,11 @@ class TrainResult:
         return self.n_tokens / self.train_time_s if self.train_time_s else 0.0
 
 
-class TrainCallback(Protocol):
-    """The callbacks of a run. Each may raise to end it; the best adapter so far is then on disk."""
+class TrainCallback:
+    """The callbacks of a run, without effect.
+
+    Each may raise to end it; the best adapter so far is then on disk.
+    """
 
     def on_iteration(self, iteration: int) -> None:
         """After every batch; of batches that ran as one, after the last."""

@@ -14,14 +14,9 @@ from hawsweep.data.augment import Augmented, augment
 from hawsweep.data.batches import lengths_of, targets_of, training_order
 from hawsweep.data.load import Splits, choose_indices, choose_subset
 from hawsweep.data.records import Record, Records
-from hawsweep.data.tokens import (
-    Encoded,
-    Example,
-    encode,
-    encode_record,
-)
-from hawsweep.data.validation_set import choose_size, targets_per_byte, value_ends
-from hawsweep.files import replacing
+from hawsweep.data.tokens import Encoded, Example, encode, encode_record
+from hawsweep.data.validation_set import choose_size, targets_per_byte
+from hawsweep.files import cached_array
 from hawsweep.machine.memory import available_bytes
 from hawsweep.models.load import LoadedModel
 from hawsweep.planning.check_settings import (
@@ -41,7 +36,7 @@ from hawsweep.planning.trial_plan import (
 )
 from hawsweep.planning.workload import Workload
 from hawsweep.scoring.score import Answer, Score, Scorer, reference_of, translate
-from hawsweep.spec.space import Choices, Range
+from hawsweep.spec.space import choices_of
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.spec.train import TrainSpec
 from hawsweep.training.adapters import adapted
@@ -164,12 +159,8 @@ class TrialContext:
             losses = evaluation.example_losses[self.prompts_in_valid]
             loss = float(losses @ n_targets / n_targets.sum())
             return replace(evaluation, val_loss=loss).perplexity
-        examples = encode(
-            self.valid_prompts,
-            self.loaded.template,
-            max_seq_length=self.spec.train.max_seq_length,
-            mask_prompt=True,
-        ).examples
+        train = self.spec.train.model_copy(update={"mask_prompt": True})
+        examples = encode(self.valid_prompts, self.loaded.template, train).examples
         return self.evaluator(examples)(0).perplexity
 
     def workload(self, *, with_variants: bool = True) -> Workload:
@@ -266,11 +257,11 @@ def make_context(
             pass
     augmented = augment(spec, splits.train)
     weights = None if splits.weights is None else splits.weights[augmented.origins]
-    train = _encode(spec, loaded, augmented.records, weights)
-    shortest, _ = value_ends(spec, "max_seq_length")
+    train = encode(augmented.records, loaded.template, spec.train, weights)
+    shortest, _ = spec.ends_of("max_seq_length")
     check_batch_size(spec, int(augmented.is_plain(train.cut(shortest).record_indices).sum()))
     check_train_samples(spec, len(splits.train))
-    encoded = _encode(spec, loaded, splits.valid)
+    encoded = encode(splits.valid, loaded.template, spec.train)
     valid = encoded.examples
     for record in splits.test:  # a record refused after the night would cost the night
         encode_record(record, loaded.template, mask_prompt=spec.train.mask_prompt)
@@ -318,27 +309,11 @@ def _prompts_in_valid(
     return [at[i] for i in prompts] if all(i in at for i in prompts) else None
 
 
-def _encode(
-    spec: SweepSpec,
-    loaded: LoadedModel,
-    records: Sequence[Record],
-    weights: npt.NDArray[np.float32] | None = None,
-) -> Encoded:
-    return encode(
-        records,
-        loaded.template,
-        max_seq_length=spec.train.max_seq_length,
-        mask_prompt=spec.train.mask_prompt,
-        weights=weights,
-    )
-
-
 def _difficulty(
     context: TrialContext, records: Records, base_dir: Path
 ) -> npt.NDArray[np.float32] | None:
     spec = context.spec
-    orders = spec.search.get("order", Choices(choices=(spec.train.order,)))
-    if isinstance(orders, Range) or "curriculum" not in orders.choices:
+    if "curriculum" not in choices_of(spec.search.get("order"), spec.train.order):
         return None
     if spec.train.difficulty == "length":
         return lengths_of(context.train.examples).astype(np.float32)
@@ -348,12 +323,7 @@ def _difficulty(
     train, fingerprint = spec.train, context.augmented.records.fingerprint
     measured = (spec.model, fingerprint, train.max_seq_length, train.mask_prompt)
     digest = hashlib.sha256(repr(measured).encode()).hexdigest()[:12]
-    path = base_dir / f"train_losses-{digest}.npy"
-    if path.is_file():
-        known: npt.NDArray[np.float32] = np.load(path)
-        return known
-    losses = context.evaluator(context.train.examples)(0).example_losses
-    base_dir.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as beside:
-        np.save(beside, losses)
-    return losses
+    return cached_array(
+        base_dir / f"train_losses-{digest}.npy",
+        lambda: context.evaluator(context.train.examples)(0).example_losses,
+    )

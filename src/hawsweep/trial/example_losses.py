@@ -61,12 +61,7 @@ def hardest_and_easiest(
                 "found. Restore the data to see them."
             )
         augmented = augment(spec, splits.train)
-        encoded = encode(
-            augmented.records,
-            loaded.template,
-            max_seq_length=train.max_seq_length,
-            mask_prompt=train.mask_prompt,
-        )
+        encoded = encode(augmented.records, loaded.template, train)
         chosen = augmented.chosen(encoded.record_indices, train, spec.seed)
         examples = [encoded.examples[i] for i in chosen.tolist()]
         progress(f"losses of {counted(len(examples), 'training example')}")

@@ -1,9 +1,7 @@
 """A trial's losses on the training references: each after its own source and after another's."""
 
 import hashlib
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +12,10 @@ from hawsweep.data.load import Splits
 from hawsweep.data.records import Record
 from hawsweep.data.tokens import encode
 from hawsweep.errors import DataError
-from hawsweep.files import replacing
+from hawsweep.files import cached_array
 from hawsweep.models.load import LoadedModel
 from hawsweep.spec.space import apply_settings
+from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import SPEC
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
@@ -69,26 +68,19 @@ def pair_losses(
             "answer."
         )
     digest = hashlib.sha256(f"{number} {splits.train.fingerprint}".encode()).hexdigest()[:12]
-    path = place.study_dir(study.study_name) / f"pair_losses-{digest}.npz"
-    try:
-        with np.load(path) as known:
-            return PairLosses(known["own"], known["other"])
-    except (OSError, ValueError, KeyError, BadZipFile):
-        pass  # not there, or damaged: measured again
-    trial = trial_of(study, number)
-    spec = spec_of(study, trial)
-    train = apply_settings(spec.train, trial.params)
-    records = list(splits.train)
-    with adapted_model(study, place, number, progress) as loaded:
-        progress(f"losses of {len(records):,} references after their sources")
-        own = _losses(loaded, records, train.max_seq_length, train.batch_size)
-        progress(f"losses of {len(records):,} references after other sources")
-        others = with_other_sources(records)
-        other = _losses(loaded, others, train.max_seq_length, train.batch_size)
-    # A study that cannot be written is measured again the next time.
-    with suppress(OSError), replacing(path) as beside, beside.open("wb") as file:
-        np.savez(file, own=own, other=other)
-    return PairLosses(own, other)
+
+    def measure() -> npt.NDArray[np.float64]:
+        trial = trial_of(study, number)
+        train = apply_settings(spec_of(study, trial).train, trial.params)
+        records = list(splits.train)
+        with adapted_model(study, place, number, progress) as loaded:
+            progress(f"losses of {len(records):,} references after their sources")
+            own = _losses(loaded, records, train)
+            progress(f"losses of {len(records):,} references after other sources")
+            return np.array([own, _losses(loaded, with_other_sources(records), train)])
+
+    path = place.study_dir(study.study_name) / f"pair_losses-{digest}.npy"
+    return PairLosses(*cached_array(path, measure))
 
 
 def with_other_sources(records: list[Record]) -> list[Record]:
@@ -105,13 +97,13 @@ def with_other_sources(records: list[Record]) -> list[Record]:
 
 
 def _losses(
-    loaded: LoadedModel, records: list[Record], max_seq_length: int, batch_size: int
+    loaded: LoadedModel, records: list[Record], train: TrainSpec
 ) -> npt.NDArray[np.float64]:
     from hawsweep.training.evaluation import make_evaluator
 
-    encoded = encode(records, loaded.template, max_seq_length=max_seq_length, mask_prompt=True)
+    encoded = encode(records, loaded.template, train.model_copy(update={"mask_prompt": True}))
     # As much as a training batch at most.
-    most = batch_size * int(lengths_of(encoded.examples).max())
+    most = train.batch_size * int(lengths_of(encoded.examples).max())
     evaluate = make_evaluator(loaded.model, encoded.examples, None, max_tokens=most)
     losses = np.full(len(records), np.nan)
     losses[encoded.record_indices] = evaluate(0).example_losses * encoded.examples.n_targets

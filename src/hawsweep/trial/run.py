@@ -10,7 +10,6 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.data.validation_set import value_ends
 from hawsweep.files import HALF_WRITTEN, remove_half_written, replace_text
 from hawsweep.layout import (
     ADAPTER_DIR,
@@ -230,7 +229,7 @@ def _note_peak(context: TrialContext, train: TrainSpec, plan: Plan, result: Trai
 
 def _may_be_continued(context: TrialContext, train: TrainSpec) -> bool:
     """Whether longer trials of the search space pass through this one's end."""
-    _, most = value_ends(context.spec, "iters")
+    _, most = context.spec.ends_of("iters")
     return train.iters < most and can_be_extended(train)
 
 

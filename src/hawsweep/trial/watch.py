@@ -42,7 +42,7 @@ from hawsweep.training.checkpoints import (
     TrainState,
 )
 from hawsweep.training.evaluation import Evaluation
-from hawsweep.training.train import StepReport
+from hawsweep.training.train import StepReport, TrainCallback
 from hawsweep.trial.context import TrialContext
 from hawsweep.trial.measure_base import loss_attributes, write_losses
 
@@ -52,7 +52,7 @@ Tell = Callable[..., None]
 _TRY_AGAIN_S = (5.0, 15.0)
 
 
-class TrialWatch:
+class TrialWatch(TrainCallback):
     """Follows one trial's training: writes metrics, reports to Optuna, prunes, sends events.
 
     Attributes:

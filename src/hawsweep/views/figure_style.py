@@ -113,9 +113,9 @@ def kind_of(trial: FrozenTrial) -> str:
     return "pruned" if state_of(trial) == "paused" else known.get(trial.state, "other")
 
 
-def color_of(trial: FrozenTrial, best: FrozenTrial | None) -> str:
-    """A trial's colour."""
-    return BEST if best is not None and trial.number == best.number else OTHER
+def color_of(number: int, best: FrozenTrial | None) -> str:
+    """The colour of the trial of a number."""
+    return BEST if best is not None and number == best.number else OTHER
 
 
 def trial_text(trial: FrozenTrial) -> str:

@@ -5,7 +5,7 @@ reason.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -77,7 +77,7 @@ def learning_curves(study: optuna.Study) -> go.Figure:
             showlegend=name not in seen,
             mode="lines+markers",
             line={
-                "color": color_of(trial, best),
+                "color": color_of(trial.number, best),
                 "width": 3 if is_best else 1.5,
                 "dash": _DASHES.get(end, "dashdot"),
             },
@@ -103,7 +103,7 @@ def score_against_loss(study: optuna.Study) -> go.Figure:
     for trial in drawable_trials(study):
         loss, score = loss_of(trial.user_attrs), finite_number(trial.value)
         if loss is not None and score is not None:
-            color = color_of(trial, best)
+            color = color_of(trial.number, best)
             points.append((color, str(trial.number), trial_text(trial), loss, score))
     for label, loss, score in bases_of(study):
         if points and loss is not None and score is not None:
@@ -156,7 +156,7 @@ def memory_predicted_against_measured(study: optuna.Study) -> go.Figure:
                 y=[measured for _, _, measured in found],
                 mode="markers",
                 marker={
-                    "color": [color_of(trial, best) for trial, *_ in found],
+                    "color": [color_of(trial.number, best) for trial, *_ in found],
                     "size": 9,
                     "symbol": "circle" if state == "complete" else "x",
                 },
@@ -209,7 +209,7 @@ def score_against_price(study: optuna.Study) -> go.Figure:
                     for row in found
                 ],
                 marker={
-                    "color": [color_of(trials[row.trial], best) for row in found],
+                    "color": [color_of(row.trial, best) for row in found],
                     "size": 11 if is_on_front else 8,
                     "symbol": "diamond" if is_on_front else "circle-open",
                 },
@@ -266,7 +266,7 @@ def history(study: optuna.Study) -> go.Figure:
     figure = new_figure("History", "trial", metric_text(study))
     if not drawable_trials(study):
         return emptied(figure, _NO_COMPLETE)
-    found = winner(study)
+    best = winner(study)
     drawn = optuna.visualization.plot_optimization_history(study, target_name="trial")
     for trace in drawn.data:
         points = [(x, y) for x, y in zip(trace.x, trace.y, strict=True) if math.isfinite(y)]
@@ -278,7 +278,7 @@ def history(study: optuna.Study) -> go.Figure:
         if trace.mode == "lines":
             trace.update(line={"color": OTHER, "width": 1.5, "shape": "hv"})
         else:
-            trace.update(marker={"color": _colors(trace.x, found), "size": 9})
+            trace.update(marker={"color": [color_of(each, best) for each in trace.x], "size": 9})
         figure.add_trace(trace)
     for label, _, score in bases_of(study):
         if score is not None:
@@ -346,10 +346,11 @@ def slices(study: optuna.Study) -> go.Figure:
     drawn = optuna.visualization.plot_slice(plain, target_name=metric)
     for trace in drawn.data:
         numbers = list(trace.marker.color)
+        colors = [color_of(each, best) for each in numbers]
         trace.update(
             x=[_unquoted(each) for each in trace.x],
             text=numbers,
-            marker={"color": _colors(numbers, best), "size": 9, "line": {"width": 0}},
+            marker={"color": colors, "size": 9, "line": {"width": 0}},
             hovertemplate="trial %{text}<br>%{x}: %{y:.4f}<extra></extra>",
         )
     drawn.update_traces(marker={"showscale": False})
@@ -431,10 +432,6 @@ def _losses(trial: FrozenTrial) -> dict[int, float]:
 
 def _is_same(trial: FrozenTrial, best: FrozenTrial | None) -> bool:
     return best is not None and trial.number == best.number
-
-
-def _colors(numbers: Iterable[int], best: FrozenTrial | None) -> list[str]:
-    return [BEST if best is not None and number == best.number else OTHER for number in numbers]
 
 
 _WHOLE, _SHORTER = "trained whole", "complete, shorter"

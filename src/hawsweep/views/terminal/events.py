@@ -100,51 +100,14 @@ def _because(values: Mapping[str, Any]) -> str:
     return f": {escape(str(values['reason']))}" if values.get("reason") else ""
 
 
-def _left_out(values: Mapping[str, Any]) -> list[str]:
-    name, reason = escape(values["model"]), escape(values["reason"])
-    return [f"[yellow]{name} does not fit and is left out. {reason}[/yellow]"]
-
-
-def _host(values: Mapping[str, Any]) -> list[str]:
-    style = "cyan" if values["state"] == "joined" else "yellow"
-    return [f"[{style}]{escape(values['text'])}[/{style}]"]
-
-
-def _not_told(values: Mapping[str, Any]) -> list[str]:
-    return [f"[yellow]{escape(values['text'])}; the sweep goes on[/yellow]"]
-
-
-def _died(values: Mapping[str, Any]) -> list[str]:
-    return [f"[red]{escape(values['reason'])}; starting another[/red]"]
-
-
-def _reaped(values: Mapping[str, Any]) -> list[str]:
-    return [f"[yellow]trial {values['number']} was left running: {values['reason']}[/yellow]"]
-
-
-def _exhausted(values: Mapping[str, Any]) -> list[str]:
-    return [
-        "[yellow]Each setting of the search space was tried: the sweep ends before "
-        f"{counted(values['n_trials'], 'trial')}[/yellow]"
-    ]
-
-
-def _settled(values: Mapping[str, Any]) -> list[str]:
-    return [
-        f"[yellow]Another hour is expected to lower the validation loss by "
-        f"{100 * values['gain']:.2g} %, less than {values['asked']}: no setting begins any "
-        "more[/yellow]"
-    ]
-
-
 def _extended(values: Mapping[str, Any]) -> list[str]:
     limit = values["timeout_s"]
     time = "" if limit is None else f", {duration(limit)} from the start"
     return [f"[cyan]extended[/cyan]: {values['n_trials']} trials{time}"]
 
 
-def _interrupting(_: Mapping[str, Any]) -> list[str]:
-    return ["[yellow]Stopping after the current iteration; Ctrl-C again stops at once[/yellow]"]
+def _colored(color: str, text: str) -> list[str]:
+    return [f"[{color}]{text}[/{color}]"]
 
 
 _TOLD: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
@@ -153,13 +116,30 @@ _TOLD: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "base_end": _base_end,
     "trial_end": _trial_end,
     "confirm_end": _confirm_end,
-    "left_out": _left_out,
-    "host": _host,
-    "not_told": _not_told,
-    "died": _died,
-    "reaped": _reaped,
-    "exhausted": _exhausted,
-    "settled": _settled,
+    "left_out": lambda values: _colored(
+        "yellow",
+        f"{escape(values['model'])} does not fit and is left out. {escape(values['reason'])}",
+    ),
+    "host": lambda values: _colored(
+        "cyan" if values["state"] == "joined" else "yellow", escape(values["text"])
+    ),
+    "not_told": lambda values: _colored("yellow", f"{escape(values['text'])}; the sweep goes on"),
+    "died": lambda values: _colored("red", f"{escape(values['reason'])}; starting another"),
+    "reaped": lambda values: _colored(
+        "yellow", f"trial {values['number']} was left running: {values['reason']}"
+    ),
+    "exhausted": lambda values: _colored(
+        "yellow",
+        "Each setting of the search space was tried: the sweep ends before "
+        f"{counted(values['n_trials'], 'trial')}",
+    ),
+    "settled": lambda values: _colored(
+        "yellow",
+        f"Another hour is expected to lower the validation loss by {100 * values['gain']:.2g} %, "
+        f"less than {values['asked']}: no setting begins any more",
+    ),
     "extended": _extended,
-    "interrupting": _interrupting,
+    "interrupting": lambda _: _colored(
+        "yellow", "Stopping after the current iteration; Ctrl-C again stops at once"
+    ),
 }

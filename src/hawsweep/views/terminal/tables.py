@@ -11,12 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from hawsweep.layout import ADAPTER_DIR
+from hawsweep.results.html_table import NUMBERS, Cell
 from hawsweep.spec.space import MODEL
 from hawsweep.spec.sweep import short_names
 from hawsweep.study.baselines import prompt_text, score_of
 from hawsweep.study.place import printable
 from hawsweep.text import (
-    clock,
     counted,
     duration,
     number,
@@ -57,6 +57,14 @@ _GAPS = (2, 1)
 # The short titles of columns that go where room is short, the first first; then settings, from the
 # last. Trial, state and score stay.
 _DROPPED = ("tok/s", "chrF", "GB", "time", "at", "accum", "val", "95 %", "conf.", "/byte")
+# The columns of numbers, in their order; their short titles; and those that only some studies have.
+_NUMBERS: dict[str, Cell] = {
+    "val loss": NUMBERS["val loss"],
+    "per byte": lambda row: number(row.nats_per_byte, "{:.3f}"),
+    **NUMBERS,
+}
+_SHORT = {"val loss": "val", "per byte": "/byte", "confirmed": "conf.", "peak GB": "GB"}
+_IF_ANY = ("per byte", "confirmed")
 
 # The meanings of columns, by their titles; a narrow table has the shorter ones.
 _SEEDS = "mean score with new seeds"
@@ -133,8 +141,6 @@ def _columns(rows: Sequence["TrialRow"], use: int | None) -> list[_Column]:
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     keys.sort(key=lambda key: key != MODEL)
     models = short_names({row.settings[MODEL] for row in rows if MODEL in row.settings})
-    is_confirmed = any(row.confirmed is not None for row in rows)
-    is_by_byte = any(row.nats_per_byte is not None for row in rows)
 
     def column(title: str, short: str, cell: Callable[["TrialRow"], str], **more: Any) -> _Column:
         cells = [cell(row) for row in rows]
@@ -150,34 +156,17 @@ def _columns(rows: Sequence["TrialRow"], use: int | None) -> list[_Column]:
         least = {"least": _MODEL_LEAST} if key == MODEL else {}
         return column(name, name, lambda row: _setting(row, key, models), **least)
 
-    short_ranges = [score_range(row.low, row.high, is_short=True) for row in rows]
+    ranges = [score_range(row.low, row.high, is_short=True) for row in rows]
+    shorter = {"95 %": {"short_cells": ranges}}
     return [
         column("trial", "trial", lambda row: _label(row, models)),
         column("state", "state", state, is_number=False),
         *map(key_column, keys),
-        column("val loss", "val", lambda row: number(row.val_loss, "{:.3f}")),
         *(
-            [column("per byte", "/byte", lambda row: number(row.nats_per_byte, "{:.3f}"))]
-            if is_by_byte
-            else []
+            column(title, _SHORT.get(title, title), cell, **shorter.get(title, {}))
+            for title, cell in _NUMBERS.items()
+            if title not in _IF_ANY or any(map(cell, rows))
         ),
-        column("at", "at", lambda row: number(row.best_iteration, "{}")),
-        column("score", "score", lambda row: number(row.score, "{:.4f}")),
-        column(
-            "95 %",
-            "95 %",
-            lambda row: score_range(row.low, row.high, is_short=False),
-            short_cells=short_ranges,
-        ),
-        *(
-            [column("confirmed", "conf.", lambda row: number(row.confirmed, "{:.4f}"))]
-            if is_confirmed
-            else []
-        ),
-        column("chrF", "chrF", lambda row: number(row.chrf, "{:.1f}")),
-        column("tok/s", "tok/s", lambda row: number(row.tokens_per_s, "{:.0f}")),
-        column("peak GB", "GB", lambda row: number(row.peak_memory_bytes, "{:.2f}", 1e-9)),
-        column("time", "time", lambda row: "" if row.time_s is None else clock(row.time_s)),
     ]
 
 

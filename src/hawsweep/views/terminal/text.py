@@ -87,6 +87,10 @@ class Console(RichConsole):
         """A string as text."""
         return super().render_str(visible_line(text), **kwargs)
 
+    def say(self, text: str, *, soft_wrap: bool = False) -> None:
+        """Print a text as it is: without markup, and with no colours for numbers and names."""
+        self.print(text, markup=False, highlight=False, soft_wrap=soft_wrap)
+
     @contextmanager
     def status(self, text: str) -> Iterator[Status]:  # type: ignore[override]
         """Show a text beside a turning sign meanwhile; nothing without a terminal."""
