@@ -6,10 +6,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
+from hawsweep.study.trials import train_of
 
 SIZE = "max_train_samples"
 
@@ -37,7 +37,7 @@ def companion_spec(
         changes: Of other sections.
     """
     spec = spec_of(study, trial, place)
-    settings = apply_settings(spec.train, trial.params).model_dump(exclude_unset=True)
+    settings = train_of(spec, trial).model_dump(exclude_unset=True)
     content = spec.model_dump(exclude_unset=True, exclude=_OF_STUDY)
     return SweepSpec.model_validate(
         {

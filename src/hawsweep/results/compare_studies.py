@@ -11,14 +11,14 @@ from hawsweep.files import read_json_lines
 from hawsweep.layout import SAMPLE_FILES
 from hawsweep.results.compare_trials import Answers, Comparison, answers_of, compare_answers
 from hawsweep.scoring.intervals import Interval, difference_interval
-from hawsweep.spec.space import apply_settings, by_dotted_key
+from hawsweep.spec.space import by_dotted_key
 from hawsweep.spec.sweep import SweepSpec
 from hawsweep.study.attributes import SPEC, VERSIONS
 from hawsweep.study.baselines import score_of
 from hawsweep.study.confirm import chosen_trial
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
-from hawsweep.study.trials import n_records, was_tested
+from hawsweep.study.trials import n_records, train_of, was_tested
 
 # The keys of ``scoring`` that decide a score besides the answer.
 _METRIC_KEYS = ("metric", "embedder", "embedder_prompt")
@@ -94,7 +94,7 @@ def _made_of(study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
     if spec is None:
         return {**trial.params, **known}
     data = ", ".join(each.path for each in spec.data)
-    train = apply_settings(spec.train, trial.params).model_dump(mode="json")
+    train = train_of(spec, trial).model_dump(mode="json")
     return {"model": spec.model_of(trial.params), "data": data, **known, **by_dotted_key(train)}
 
 

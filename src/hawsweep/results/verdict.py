@@ -28,7 +28,7 @@ from hawsweep.study.baselines import base_dir, baselines, prompt_text, scores_of
 from hawsweep.study.confirm import best_of_all, chosen_trial, winner
 from hawsweep.study.place import Place
 from hawsweep.study.study import known_spec
-from hawsweep.study.trials import was_tested
+from hawsweep.study.trials import n_records, was_tested
 from hawsweep.text import finite, setting, short_name
 
 Scores = npt.NDArray[np.floating[Any]]
@@ -395,7 +395,7 @@ def judge_study(study: optuna.Study, place: Place, *, alone: bool = False) -> Ve
         whole,
         [each for each in untuned if len(each.scores) == n_prompts],
         winner=f"trial {chosen.number}",
-        n_chosen_from=len(complete) - len(trials) + len(whole),
+        n_chosen_from=len(complete),
         advice=_advice(study, spec),
         preferred=_costlier(study, chosen),
         quality=() if answers is None else answers.sentences(),
@@ -455,9 +455,11 @@ def _advice(study: optuna.Study, spec: SweepSpec | None) -> str:
     check, helps = study.user_attrs.get(SELF_CHECK) or {}, []
     needed, n_prompts = check.get("n_needed") or 0, check.get("n_prompts") or 0
     if needed > n_prompts:
+        is_all = n_records(study, "valid") == n_prompts
+        more = "more validation records" if is_all else "scoring.max_examples"
         helps.append(
             f"about {needed} prompts, which tell {check['wanted']:.3f} apart "
-            f"(scoring.max_examples; here {n_prompts})"
+            f"({more}; here {n_prompts})"
         )
     iters = "" if spec is None else f" (here {max(_iters(spec))})"
     helps += ["more pairs", f"more iterations{iters}", "another model"]

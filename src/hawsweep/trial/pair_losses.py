@@ -67,10 +67,12 @@ def pair_losses(
             "A training record has no answer. `hawsweep curate` takes records of a source and an "
             "answer."
         )
-    digest = hashlib.sha256(f"{number} {splits.train.fingerprint}".encode()).hexdigest()[:12]
+    trial = trial_of(study, number)
+    # A trial that trains on gets another adapter.
+    measured = (number, trial.datetime_start, trial.last_step, splits.train.fingerprint)
+    digest = hashlib.sha256(repr(measured).encode()).hexdigest()[:12]
 
     def measure() -> npt.NDArray[np.float64]:
-        trial = trial_of(study, number)
         train = apply_settings(spec_of(study, trial).train, trial.params)
         records = list(splits.train)
         with adapted_model(study, place, number, progress) as loaded:
