@@ -155,11 +155,13 @@ def test_name_too_long_for_a_databases_column_has_no_links(place):
 def test_card_says_where_the_adapter_lies_and_how_it_is_used(study, place):
     number = complete(study, place, 0.6)
     folder = place.trial_dir("rates", number)
+    (place.study_dir("rates") / "spec.yaml").write_text("scoring:\n  max_tokens: 300\n")
     card = read(place, ids(study, place, number)["adapter.md"]).decode()
     assert card == adapter_card(folder)
     assert f"`{folder}/adapters/adapters.safetensors` (3.0 MB)" in card
     assert "| `rank` | `8` |" in card
-    assert f"mlx_lm.generate --model some/model --adapter-path {folder}/adapters" in card
+    command = f"mlx_lm.generate --model some/model --adapter-path {folder}/adapters"
+    assert f"{command} --prompt ... --max-tokens 300" in card
 
 
 def test_card_of_an_adapter_that_is_no_longer_kept_says_so(study, place):

@@ -19,7 +19,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from hawsweep.errors import StudyError
 from hawsweep.files import replacing
-from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, WEIGHTS_FILE
+from hawsweep.layout import ADAPTER_DIR, CONFIG_FILE, SPEC_FILE, WEIGHTS_FILE
 from hawsweep.markdown import code, table
 from hawsweep.notes.attachments import OF_STUDIES, OF_TRIALS, Offer, folder_of
 from hawsweep.study.place import Place
@@ -134,13 +134,16 @@ def adapter_card(folder: Path) -> str:
             for key in ("fine_tune_type", "num_layers", "rank", "scale", "dropout", "keys")
             if settings.get(key) is not None
         ]
+        scoring = (_yaml(folder.parents[1] / SPEC_FILE) or {}).get("scoring")
+        most = scoring.get("max_tokens") if isinstance(scoring, dict) else None
         command = f"mlx_lm.generate --model {shlex.quote(model)}"
+        length = f" --max-tokens {most}" if isinstance(most, int) else ""
         lines += [
             f"{code(str(weights))} ({size:.1f} MB)",
             "",
             table(["setting", "value"], rows),
             "",
-            f"    {command} --adapter-path {shlex.quote(str(adapter))} --prompt ...",
+            f"    {command} --adapter-path {shlex.quote(str(adapter))} --prompt ...{length}",
         ]
     else:
         lines.append("It was removed: the sweep keeps the adapters of its best trials (`keep`).")
