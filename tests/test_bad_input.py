@@ -285,6 +285,7 @@ CASES = [
     spec_case("searched-and-fixed", sweep(train="{learning_rate: 0.1}"), "Remove one of them"),
     spec_case("scale-and-alpha", sweep(train="{lora_parameters: {scale: 1, alpha: 2}}"), "remove"),
     spec_case("contradiction", sweep(train="{lr_schedule: {warmup: 5000}}"), "Shorten it"),
+    spec_case("duration-of-a-clock", sweep(timeout="10:00"), "timeout is '10:00', must be a time"),
     spec_case("duration", sweep(timeout="8 hours"), "must be a time such as 90s, 20m, 8h or 1h30m"),
     spec_case(
         "hang-too-soon",

@@ -1,5 +1,6 @@
 import io
 import math
+import re
 
 import numpy as np
 import pytest
@@ -135,6 +136,20 @@ def test_plan_says_how_many_prompts_take_how_long():
     )
     assert "to answer with 5 prompts (scoring.prompt)." in line
     assert not any("(scoring.prompt)" in each for each in printed(plan()))
+
+
+@pytest.mark.parametrize(
+    ("share", "says"),
+    [
+        (2.0, "That is within the timeout of"),
+        (0.9, r"Within the timeout of .* about \d+ of the \d+ settings begin"),
+        (1e-4, r"has no time for a trial beside .*: raise it, or lower train\.iters"),
+    ],
+)
+def test_plan_says_whether_the_timeout_is_enough(share, says):
+    whole = time_sweep(plan(), 100, 100, 20).total_s
+    lines = printed(plan(timeout=max(1.0, share * whole)))
+    assert sum(bool(re.search(says, line)) for line in lines) == 1
 
 
 def printed(planned):

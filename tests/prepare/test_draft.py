@@ -322,6 +322,27 @@ def test_too_little_time_for_a_model_of_few_blocks_says_what_would_do(mac, tiny_
         draft_sweep(str(tiny_model_dir), write_csv("pairs.csv", pairs(400, 4)), 0.001)
 
 
+@pytest.mark.parametrize("hours", [0.3, 0.4, 0.5, 0.7, 1.0])
+def test_hours_that_are_said_to_be_enough_are_the_fewest(mac, hours):
+    few = write_csv("few.csv", pairs(90))
+    try:
+        assert draft_sweep(GEMMA, few, hours).timing.total_s <= hours * 3600
+    except SpecError as fault:
+        enough = float(re.search(r"Give --hours ([\d.]+) or more", str(fault))[1])
+        assert draft_sweep(GEMMA, few, enough).spec.trials >= 3
+        with pytest.raises(SpecError):
+            draft_sweep(GEMMA, few, enough - 0.1)
+
+
+def test_model_without_its_organisation_is_refused_with_the_nearest_name(mac):
+    with pytest.raises(ModelError, match=r"ORGANISATION/NAME\. Did you mean mlx-community/gemma-3"):
+        draft_sweep("gemma-3-4b-it-4bit", write_csv("pairs.csv", pairs(90)), 8)
+    with pytest.raises(
+        ModelError, match=r"not known\. Did you mean mlx-community/gemma-3-4b-it-4b"
+    ):
+        draft_sweep("mlx-community/gema-3-4b-it-4bit", write_csv("pairs.csv", pairs(90)), 8)
+
+
 def test_what_does_not_fit_is_refused(mac, monkeypatch):
     small = memory.Machine(4 * 10**9, 2 * 10**9, gpu_bytes=3 * 10**9)
     monkeypatch.setattr(memory, "this_machine", lambda: small)
@@ -431,12 +452,14 @@ def test_command_writes_shows_why_and_never_overwrites(mac, folder):
     data = write_csv(
         "pairs.csv", [(i, *each) for i, each in enumerate(pairs(400))], ("n", "a", "b")
     )
-    done = init("--data", data, "--model", GEMMA, "--hours", "8")
+    done = init("--data", data, "--model", GEMMA, "--hours", "8h")
     assert done.exit_code == 0, done.output
     text = " ".join(done.output.split())
     for said in (
         "data pairs.csv: 320 train, 40 valid, 40 test",
         "columns a to b, the two that hold words; not used: n",
+        "GB are written while it runs",
+        f"To fetch it now: hf download {GEMMA}.",
         "Wrote sweeps/pairs.yaml. Expected to end after",
         "hawsweep plan pairs",
         "hawsweep start pairs",

@@ -273,7 +273,7 @@ def test_rebuild_says_what_to_do_instead(made):
 def test_command_before_the_first_study_says_how_to_start(place):
     done = doctor(place)
     assert done.exit_code == 0
-    assert "missing: there is no such file" in done.output
+    assert "missing: the first start makes it" in done.output
     assert "hawsweep start NAME" in done.output
 
 

@@ -1,5 +1,6 @@
 """``hawsweep init``."""
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,10 +8,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hawsweep.cli.common import json_option, print_json
+from hawsweep.units import parse_duration
 from hawsweep.views.terminal.console import make_console
 
 if TYPE_CHECKING:
     from hawsweep.prepare.draft import Draft
+
+
+class _Hours(click.FloatRange):
+    """A number of hours, or a time such as ``8h`` or ``90m``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value)[-1:].isalpha():
+            with suppress(ValueError):
+                value = parse_duration(value) / 3600
+        return super().convert(value, param, ctx)
 
 
 @click.command()
@@ -19,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--model", required=True, metavar="REF", help="A name, folder or HF repository.")
 @click.option(
     "--hours",
-    type=click.FloatRange(min=0, max=24 * 365, min_open=True),
+    type=_Hours(min=0, max=24 * 365, min_open=True),
     default=8.0,
     show_default=True,
     help="Hours that the sweep may take.",

@@ -4,6 +4,7 @@ downloaded.
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def split_revision(reference: str) -> tuple[str, str | None]:
     """A repository's name, and the revision after ``@``; None where there is none."""
     repo, _, revision = reference.partition("@")
     return (repo, revision) if revision else (reference, None)
+
+
+def download_command(reference: str) -> str:
+    """Ends "fetch it" with the command, for a repository's name; empty for what is none."""
+    if not is_repository(reference):
+        return ""
+    repo, revision = split_revision(reference)
+    of_revision = ["--revision", revision] if revision else []
+    return f": {shlex.join(['hf', 'download', repo, *of_revision])}"
 
 
 def fetch(

@@ -3,6 +3,7 @@
 They have only the keys that decide a model's shape.
 """
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -151,6 +152,13 @@ def find_known(reference: str) -> Mapping[str, Any] | None:
     dense = {key: value for key, value in known.items() if key != "quantization"}
     quantization = {} if bits is None else {"quantization": {"group_size": 64, "bits": bits}}
     return {**dense, "torch_dtype": "bfloat16", **quantization}
+
+
+def near(reference: str) -> str:
+    """Follows a sentence about a model that is not known, with the nearest known name, if near."""
+    last = {name.rsplit("/", 1)[-1].lower(): name for name in KNOWN_MODELS}
+    close = difflib.get_close_matches(reference.rsplit("/", 1)[-1].lower(), last, n=1)
+    return f" Did you mean {last[close[0]]}?" if close else ""
 
 
 def _read_name(reference: str) -> tuple[str, int | None]:

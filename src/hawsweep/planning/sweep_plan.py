@@ -19,7 +19,8 @@ from hawsweep.machine import memory as machine_memory
 from hawsweep.machine.memory import Budget
 from hawsweep.models import resolve
 from hawsweep.models.config_file import read_config
-from hawsweep.models.known_configs import KNOWN_MODELS, find_known
+from hawsweep.models.hub import download_command
+from hawsweep.models.known_configs import KNOWN_MODELS, find_known, near
 from hawsweep.planning import calibration
 from hawsweep.planning.check_settings import check_batch_size, check_model, check_shape
 from hawsweep.planning.chips import assumed_speed, chip_with
@@ -216,10 +217,10 @@ def known_config(model: str) -> Mapping[str, Any]:
     path = resolve.find_model(model)
     config = find_known(model) if path is None else read_config(path)
     if config is None:
+        known = near(model) or f" Known without weights: {', '.join(sorted(KNOWN_MODELS))}."
         raise ModelError(
-            f"The model {model!r} is not here, and its shape is not known. Known without "
-            f"weights: {', '.join(sorted(KNOWN_MODELS))}. Give a folder with a "
-            "config.json, or download it."
+            f"The model {model!r} is not here, and its shape is not known.{known} Give a folder "
+            f"with a config.json, or download it{download_command(model)}."
         )
     return config
 

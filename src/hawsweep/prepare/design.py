@@ -136,6 +136,7 @@ def choose_design(basis: Basis) -> Design:
         SpecError: The time is too short for three trials; the message says how much is enough.
     """
     largest: Design | None = None
+    planned_s = basis.seconds * PLANNED_SHARE
     fault: MemoryBudgetError | None = None
     for layers in (-1, *(fewer for fewer in (16, 8) if fewer < basis.n_layers)):
         try:
@@ -149,7 +150,11 @@ def choose_design(basis: Basis) -> Design:
             # All blocks, if that costs no more than half of the iterations.
             if found.n_trials >= enough and (layers != -1 or fraction >= 0.5):
                 return found
-            if largest is None or found.n_trials > largest.n_trials:
+            if (
+                largest is None
+                or found.n_trials > largest.n_trials
+                or planned_s < largest.timing.total_s > found.timing.total_s
+            ):
                 largest = found
     if largest is None:
         assert fault is not None
@@ -158,7 +163,7 @@ def choose_design(basis: Basis) -> Design:
             "or write a sweep with these keys yourself.",
             fault.short_bytes,
         ) from fault
-    if largest.timing.total_s > basis.seconds * PLANNED_SHARE:
+    if largest.timing.total_s > planned_s:
         hours = math.ceil(largest.timing.total_s / PLANNED_SHARE / 360) / 10
         raise SpecError(
             f"{basis.seconds / 3600:g} hours are too short for {FEWEST_TRIALS} trials of "

@@ -10,12 +10,13 @@ import numpy as np
 from hawsweep.data.columns import Columns, find_group, language_of, open_pairs
 from hawsweep.data.load import data_file, is_table, load_data
 from hawsweep.data.record_file import read_record_file
-from hawsweep.errors import DataError, SpecError
+from hawsweep.errors import DataError, ModelError, SpecError
 from hawsweep.files import replace_text
 from hawsweep.machine import backend
 from hawsweep.models import resolve
 from hawsweep.models.config_file import read_config
-from hawsweep.models.known_configs import find_known
+from hawsweep.models.hub import download_command, is_repository
+from hawsweep.models.known_configs import find_known, near
 from hawsweep.planning.check_settings import narrowest_layer
 from hawsweep.planning.sweep_plan import SweepPlan, known_memory
 from hawsweep.planning.sweep_time import Timing
@@ -112,6 +113,11 @@ def draft_sweep(
 def _look(model: str, keys: str | dict[str, Any], seconds: float, progress: SayProgress) -> Basis:
     is_bundled = model in resolve.BUNDLED  # it is installed, perhaps not converted yet
     path = resolve.resolve_model(model, progress) if is_bundled else resolve.find_model(model)
+    if path is None and not is_repository(model):
+        raise ModelError(
+            f"The model {model!r} is no folder here, and no repository, which is named "
+            f"ORGANISATION/NAME.{near(model)}"
+        )
     least = {
         "model": model,
         "data": keys,
@@ -256,7 +262,7 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
     if view.unread:
         yield f"{view.unread[:1].upper()}{view.unread[1:]}. {LONGER_EMBEDDER}"
     for leak in view.leaks:
-        yield f"{leak}: on these the score measures memory."
+        yield f"{leak}: their score is too high."
     if n_prompts < FEW_PROMPTS:
         few = "the data has no more" if n_prompts == basis.n_valid else "more would take too long"
         yield (
@@ -271,7 +277,8 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
             "--hours help."
         )
     if resolve.find_model(spec.model) is None:
-        yield f"{spec.model} is not here: the first start fetches it."
+        how = download_command(spec.model)
+        yield f"{spec.model} is not here: the first start fetches it. To fetch it now{how}."
     if not plan.memory.is_calibrated:
         yield (
             "The speed was never measured here: the first start does. For a better plan now: "

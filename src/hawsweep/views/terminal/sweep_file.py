@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
+from hawsweep.planning.disk_space import bytes_to_write
 from hawsweep.text import counted, duration
 from hawsweep.views.terminal.doctor import findings_table
 from hawsweep.views.terminal.fitted_table import make_table
@@ -122,6 +123,8 @@ def _seen(draft: "Draft") -> list[tuple[str, str]]:
             f"{plan.budget.total_bytes / 1e9:.1f} GB: {plan.budget.how}",
         )
     )
+    written = bytes_to_write(draft.spec, known, plan.n_workers)
+    rows.append(("disk", f"up to {written / 1e9:.1f} GB are written while it runs"))
     rows.append(("speed", f"{plan.smallest.tokens_per_s:.0f} tokens a second, {known.speed.how}"))
     return rows
 
