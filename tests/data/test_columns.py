@@ -53,6 +53,13 @@ CHOSEN = {
         *("hawaiian", "translation"),
         "by their",
     ),
+    "beside a translation": (
+        "source,reference,translation",
+        "a,b,c",
+        {},
+        *("source", "reference"),
+        "by their",
+    ),
     "two columns": ("x,y", "1,2", {}, "x", "y", "the only two"),
     "two, one named": ("English,x", "a,b", {}, "x", "English", "the only two"),
     "two beside a group": ("group,x,y", "a,b,c", {}, "x", "y", "the only two"),

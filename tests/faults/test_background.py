@@ -11,8 +11,10 @@ from tiny_sweep import really_embedded
 from hawsweep.cli import main
 from hawsweep.errors import StudyBusyError, WorkerError
 from hawsweep.machine.processes import supervisor_of
+from hawsweep.running import background
 from hawsweep.running.background import start_detached
-from hawsweep.study.place import Place
+from hawsweep.study.place import STORAGE_VARIABLE as VARIABLE
+from hawsweep.study.place import Place, find_place
 
 
 def command(here, *more):
@@ -40,6 +42,28 @@ def test_sweep_goes_on_in_the_background_until_it_is_stopped(lab):
     assert supervisor_of(place.study_dir("tiny")) is None
     again = CliRunner().invoke(main, ["stop", "tiny", *place.options])
     assert "No process on this machine runs study 'tiny'" in again.output
+
+
+@pytest.mark.parametrize(
+    ("url", "is_an_option"),
+    [
+        ("postgresql://me@host/s", True),
+        ("postgresql://me@host/s?options=-csearch_path%3Dours", False),  # may be a secret
+    ],
+)
+def test_password_of_the_database_is_no_argument(lab, monkeypatch, url, is_an_option):
+    def popen(command, env, **_):
+        raise RuntimeError(f"{[each for each in command if 'storage' in each]} {env.get(VARIABLE)}")
+
+    here = lab()
+    monkeypatch.setenv("HAWSWEEP_STORAGE_PASSWORD", "sesame")
+    monkeypatch.setattr(background.subprocess, "Popen", popen)
+    place = find_place(here.studies, url)
+    assert "sesame" in place.storage_url
+    with pytest.raises(RuntimeError) as started:
+        start_detached(command(here), "tiny", place)
+    expected = f"['--storage={url}'] None" if is_an_option else f"[] {place.storage_url}"
+    assert str(started.value) == expected
 
 
 def test_first_start_is_stopped_while_it_prepares(lab):

@@ -143,7 +143,7 @@ def test_plan_says_how_many_prompts_take_how_long():
     [
         (2.0, "That is within the timeout of"),
         (0.9, r"Within the timeout of .* about \d+ of the \d+ settings begin"),
-        (1e-4, r"has no time for a trial beside .*: raise it, or lower train\.iters"),
+        (1e-4, r"no whole trial fits beside .*: raise it, or lower train\.iters"),
     ],
 )
 def test_plan_says_whether_the_timeout_is_enough(share, says):

@@ -9,10 +9,14 @@ import pytest
 import yaml
 from trial_bench import FixedScorer, Sweep
 
-from hawsweep.data.batches import lengths_of
+from hawsweep.data.batches import lengths_of, padded_width
 from hawsweep.data.load import load_data
 from hawsweep.errors import DataError, HawsweepError, ModelError
 from hawsweep.layout import STATE_FILE
+from hawsweep.models.config_file import read_config
+from hawsweep.models.shape import shape_of
+from hawsweep.planning.calibration import uncalibrated
+from hawsweep.planning.peak import Execution
 from hawsweep.results.leaderboard import trial_row
 from hawsweep.running.steer import stop_trial
 from hawsweep.training.evaluation import make_evaluator
@@ -277,6 +281,21 @@ def test_validation_set_is_chosen_by_cost_and_evaluated_in_batches_training_affo
     assert made.context.evaluation_tokens == 4 * 2 * made.context.train.examples.lengths.max()
     asked = sweep(data=[str(chat_data_dir)] * 3, validation={"max_examples": 20})
     assert len(asked.context.valid) == 20
+
+
+def test_asked_validation_batch_goes_by_the_validation_set_and_memory(sweep, tiny_model_dir):
+    context = sweep(validation={"batch_size": 8}).context
+    context.memory = uncalibrated(shape_of(read_config(tiny_model_dir)), "cpu")
+    context.budget_bytes = 1e12
+    context.cut(48)  # of training examples, not of those for validation
+    width = padded_width(int(lengths_of(context.valid).max()) - 1)
+    assert width > padded_width(48 - 1)
+    execution = Execution(1, False, 64)
+    context.limit_evaluation(execution)
+    assert context.evaluation_tokens == 8 * width
+    context.budget_bytes = 1.0
+    context.limit_evaluation(execution)
+    assert context.evaluation_tokens == width
 
 
 def test_asked_validation_batch_is_smaller_where_memory_has_no_room(sweep):

@@ -14,13 +14,14 @@ from hawsweep.errors import DataError
 
 # The column with each row's group, which is no text.
 GROUP = "group"
-# Usual names of columns of translations, in lower case, the surest first: beside columns that are
-# named after languages, a source or a reference is where a text is from.
+# Usual names of columns of translations, in lower case, the surest first.
 SOURCES = ("hawaiian", "haw", "hwn", "source", "src", "input", "prompt", "question", "original")
 TARGETS = (
-    *("english", "eng", "en", "target", "tgt", "output", "completion", "answer", "translation"),
-    "reference",
+    *("target", "tgt", "output", "completion", "answer", "english", "eng", "en", "reference"),
+    "translation",
 )
+# Beside a column that is named after a language, a source or a reference is where a text is from.
+_OF_LANGUAGES = ("english", "eng", "en", *(each for each in TARGETS if each != "reference"))
 LANGUAGES = {
     *("hawaiian", "english", "german", "deutsch", "french", "spanish", "japanese", "chinese"),
     *("maori", "samoan", "tongan", "tahitian", "portuguese", "italian", "korean", "tagalog"),
@@ -159,9 +160,11 @@ def _find(
     if source and target:
         return source, target, "asked for"
     free = [name for name in columns if name not in (source, target)]
-    named = (source or _called(SOURCES, free), target or _called(TARGETS, free))
-    if named[0] and named[1]:
-        return named[0], named[1], "by their names"
+    first = source or _called(SOURCES, free)
+    names = (*_OF_LANGUAGES, *TARGETS) if first and language_of(first) else TARGETS
+    second = target or _called(names, free)
+    if first and second:
+        return first, second, "by their names"
     n_missing = 1 if source or target else 2
     ways = (free, "the only two"), ([n for n in free if n in texts], "the two that hold words")
     for found, why in ways:

@@ -373,8 +373,8 @@ def _time(spec: SweepSpec, plans: Sequence[tuple[SweepPlan, Timing]]) -> Finding
         remedy = (
             f"About {n_within} of {counted(spec.trials, 'trial')} begin; the best are confirmed."
             if n_within
-            else "It has no time for a trial beside base, test and runs with new seeds: raise it, "
-            "or lower train.iters or confirm.top."
+            else "No whole trial fits beside base, test and runs with new seeds: raise it, or "
+            "lower train.iters or confirm.top."
         )
         return Finding("time", "warning", text, remedy)
     return Finding("time", "ok", text)

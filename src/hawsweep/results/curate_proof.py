@@ -22,7 +22,7 @@ from hawsweep.study.baselines import scores_of
 from hawsweep.study.confirm import confirming_study
 from hawsweep.study.place import Place
 from hawsweep.study.study import spec_of
-from hawsweep.study.trials import complete_trials, n_records
+from hawsweep.study.trials import complete_trials, n_records, train_of
 from hawsweep.text import counted
 
 # Far from the seeds of confirming runs.
@@ -97,13 +97,14 @@ def proof_specs(
         )
     new = {"seed": (spec.train.seed + _NEW_SEEDS) % 2**32, "early_stopping_patience": None}
     validation = {"validation": {"max_examples": len(np.load(losses))}}
-    # Its texts are written as data.normalize asks already. By the prompt its variants are made.
+    # Its texts are written as data.normalize asks already.
     key = splits.train[0].group_key
     proposal = {
         "path": str(folder.resolve()),
         "group": None if key == GROUP else key,
-        "prompt": spec.data[0].prompt,
     }
+    if train_of(spec, trial).augment.name != "none":
+        proposal["prompt"] = spec.data[0].prompt  # its variants are made without it
     settings = f"The settings of trial {trial.number} of {study.study_name}"
     name = f"{study.study_name}-curated-{trial.number}"
     return {

@@ -9,7 +9,8 @@ from hawsweep.errors import StudyBusyError, WorkerError
 from hawsweep.machine.children import child_command, child_environment
 from hawsweep.machine.processes import supervisor_of
 from hawsweep.running.notify import NOTIFY_VARIABLE, find_targets
-from hawsweep.study.place import Place
+from hawsweep.study.credentials import with_password
+from hawsweep.study.place import STORAGE_VARIABLE, Place
 
 _POLL_S = 0.1
 # How long a start that is preparing is watched: mostly it is refused before.
@@ -44,9 +45,13 @@ def start_detached(
         )
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "sweep.log"
-    # A password is not in the options: it is looked up again.
-    command = [*command, *place.storage_options]
     environment = child_environment()
+    for option in place.storage_options:
+        # Without secrets, which every user of the machine could read; a password is looked up.
+        if with_password(option.partition("=")[2]) == place.storage_url:
+            command = [*command, option]
+        else:
+            environment[STORAGE_VARIABLE] = str(place.storage_url)
     if notify:
         environment[NOTIFY_VARIABLE] = "\n".join(notify)
     with log.open("wb") as output:

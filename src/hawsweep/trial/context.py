@@ -193,14 +193,18 @@ class TrialContext:
             min(_FROZEN_SHARE * self.budget_bytes, self.budget_bytes - plan.needed_bytes)
         )
         self.tokens_at_once = plan.execution.tokens_at_once or self.tokens_at_once
-        if self.memory is not None:
-            self.evaluation_tokens = evaluation_tokens(
-                self.memory,
-                self.workload(),
-                plan.execution,
-                self.budget_bytes,
-                most_evaluated(self.spec),
-            )
+        self.limit_evaluation(plan.execution)
+
+    def limit_evaluation(self, execution: Execution) -> None:
+        """Evaluate as many examples at a time as fit; on "auto" by the lengths of training."""
+        if self.memory is None:
+            return
+        work = self.workload()
+        if self.spec.validation.batch_size != "auto":
+            work = Workload(lengths_of(self.valid), targets_of(self.valid), "as tokenized")
+        self.evaluation_tokens = evaluation_tokens(
+            self.memory, work, execution, self.budget_bytes, most_evaluated(self.spec)
+        )
 
     def order(self, train: TrainSpec) -> Iterator[tuple[int, ...]]:
         """The batches of a trial, as indices of training examples."""
@@ -291,6 +295,7 @@ def make_context(
         slice_tokens(loaded.model(mx.zeros((1, 1), mx.int32)).shape[-1], device_here()),
         most_evaluated(spec) * int(lengths_of(train.examples).max()),
     )
+    context.limit_evaluation(Execution(1, False, context.tokens_at_once))  # of the base
     if records is not None:
         taken = splits.valid.take(records)
         context.targets_per_byte = targets_per_byte(spec, taken, context.valid, loaded.tokenizer)

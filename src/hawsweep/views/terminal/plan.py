@@ -106,7 +106,7 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
         return [*lines, f"That is within {limit}."]
     n_within = round(fmean(timing.n_trials_within(spec.timeout) for timing in timings))
     if not n_within:
-        told = f"T{limit[1:]} has no time for a trial beside base, test and runs with new seeds: "
+        told = f"Within {limit} no whole trial fits beside base, test and runs with new seeds: "
         return [*lines, f"[red]{told}raise it, or lower train.iters or confirm.top.[/red]"]
     unless = "" if timings[0].promotes else " if none is pruned"
     begun = f"about {n_within} of the {counted(n_trials, 'setting')} begin{unless}"
