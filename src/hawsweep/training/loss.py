@@ -47,9 +47,13 @@ def target_losses(
     losses, before = [], None
     for start in range(0, n_tokens, tokens_at_once):
         part = hidden[start : start + tokens_at_once]
-        if before is not None:  # else MLX runs further ahead and holds more slices
+        if gradient and before is not None:  # else MLX runs further ahead and holds more slices
             part = mx.depends(part, [before])
         loss, before = losses_of(head, part, targets[start : start + tokens_at_once])
+        if (
+            not gradient
+        ):  # a GPU lags behind what is asked of it, and the slices asked for take memory
+            mx.eval(loss)
         losses.append(loss)
     return mx.concatenate(losses) * weights
 
