@@ -91,6 +91,41 @@ def test_records_of_a_file_are_split_as_the_rows_of_a_table_are(file, name, form
     assert (splits.folder, splits.columns) == (None, {})
 
 
+SHARES = {"valid_fraction": 0.2, "test_fraction": 0.1}
+
+
+def test_records_of_one_source_stay_in_one_split(file):
+    variants = ("ʻAe {}", "'Ae {}", "ʻAe {}")  # that differ in the okina alone are one
+    pairs = [
+        {"prompt": text.format(n), "completion": f"Yes {n} {text}"}
+        for n in range(40)
+        for text in variants
+    ]
+    for seed in range(5):
+        splits = load(file("a.jsonl", json_lines(pairs)), seed=seed, **SHARES)
+        parts = splits.train, splits.valid, splits.test
+        numbers = [{record.source.split()[1] for record in part} for part in parts]
+        assert sum(map(len, numbers)) == len(set.union(*numbers)) == 40
+        assert 24 <= len(splits.valid) <= 26
+        assert 12 <= len(splits.test) <= 14
+
+
+@pytest.mark.parametrize("n", [100, 60])
+def test_source_that_would_fill_a_split_is_cut(file, n):
+    """``n`` of the records have one source, more than a split may grow by."""
+    pairs = [{"prompt": f"Tell {max(0, i - n)}", "completion": f"{i}"} for i in range(100)]
+    splits = load(file("a.jsonl", json_lines(pairs)), **SHARES)
+    assert 20 <= len(splits.valid) <= 40
+    assert 10 <= len(splits.test) <= 20
+    assert len(splits.train) >= 40
+
+
+def test_few_records_leave_one_to_train_on(file):
+    pairs = [{"prompt": f"{i // 2}", "completion": f"{i}"} for i in range(4)]
+    splits = load(file("a.jsonl", json_lines(pairs)), valid_fraction=0.25, test_fraction=0.25)
+    assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [1, 2, 1]
+
+
 def test_fingerprint_is_alike_in_each_form(file, parquet):
     paths = [file("a.jsonl", json_lines(PAIRS)), file("a.json", json_list(PAIRS)), parquet(PAIRS)]
     first, *others = [load(path).fingerprint() for path in paths]

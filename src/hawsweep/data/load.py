@@ -4,6 +4,7 @@ A reference is a bundled name, a folder with ``{train,valid,test}.jsonl`` in mlx
 file of pairs or records, or a Hugging Face data set. Records: records.py. Their tokens: tokens.py.
 """
 
+import hashlib
 import os
 import random
 from array import array
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from hawsweep.data import parquet
 from hawsweep.data.columns import GROUP, Columns, open_pairs
-from hawsweep.data.normal_text import mend
+from hawsweep.data.normal_text import folded, mend
 from hawsweep.data.record_file import RECORD_FILES, holds_records, read_record_file
 from hawsweep.data.records import Records, concatenate, read_records, store_records, write_records
 from hawsweep.data.table import TEXT_TABLES
@@ -244,17 +245,50 @@ def _read_file(path: Path, spec: DataSpec) -> Splits:
     else:
         records = read_record_file(path, spec.normalize, spec.group or GROUP)
         _check_group([records], str(path), spec)
-    order = array("q", range(len(records)))
-    random.Random(spec.seed).shuffle(order)
+    order, sources = _shuffled_by_source(records, spec.seed)
     n_valid, n_test = (
         round(len(records) * share) for share in (spec.valid_fraction, spec.test_fraction)
     )
+    valid_end = _end_of_part(sources, 0, n_valid)
+    test_end = _end_of_part(sources, valid_end, n_test)
     return Splits(
-        records.take(order[n_valid + n_test :]),
-        records.take(order[:n_valid]),
-        records.take(order[n_valid : n_valid + n_test]),
+        records.take(order[test_end:]),
+        records.take(order[:valid_end]),
+        records.take(order[valid_end:test_end]),
         columns=columns,
     )
+
+
+def _shuffled_by_source(
+    records: Records, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    """The records at random, those of one source together, and a number for each one's source.
+
+    Translations of one text in two splits would let a score measure memory.
+    """
+    shuffled = array("q", range(len(records)))
+    random.Random(seed).shuffle(shuffled)
+    order = np.array(shuffled, np.int64)
+    numbers = (_number_of(record.source) or i for i, record in enumerate(records))
+    sources = np.fromiter(numbers, np.uint64, len(records))[order]
+    _, first, which = np.unique(sources, return_index=True, return_inverse=True)
+    place = np.argsort(first[which], kind="stable")
+    return order[place], sources[place]
+
+
+def _number_of(source: str) -> int:
+    digest = hashlib.blake2b(folded(source).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) if source else 0
+
+
+def _end_of_part(sources: npt.NDArray[np.uint64], start: int, n: int) -> int:
+    """Where a part of ``n`` records from ``start`` on ends: with its last source, unless that makes
+    it more than twice as large, or leaves nothing.
+    """
+    asked = end = start + n
+    while n and end < len(sources) and sources[end] == sources[end - 1]:
+        end += 1
+    return end if end <= asked + n and end < len(sources) else asked
 
 
 def prompt_of(source: str, spec: DataSpec) -> str:

@@ -151,7 +151,7 @@ class Records(Sequence[Record]):
         position, line, file = place
         return self._files[file].read(position, line)
 
-    def take(self, indices: Sequence[int]) -> "Records":
+    def take(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> "Records":
         """The records at ``indices``, in that order."""
         return Records(self._files, self._places[np.asarray(indices, np.int64)])
 

@@ -273,7 +273,7 @@ def odd_groups(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
 def _lengths(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     width, lowest = spec.train.max_seq_length, spec.ends_of("max_seq_length")[0]
     where = "search" if "max_seq_length" in spec.search else "train"
-    remedy = f"Raise {where}.max_seq_length."
+    remedy = f"Raise {where}.max_seq_length; {int(view.lengths.max())} takes all."
     n_cut, n_all = view.n_longer(width), len(view.lengths)
     n_lost = int((view.n_targets <= view.lengths - width).sum())
     text = f"up to {int(view.lengths.max())} tokens, {view.how}"
