@@ -1,21 +1,28 @@
 """When a sweep gives up: failures, or settings that do not fit, many in a row."""
 
+import time
+from collections.abc import Callable
+
 from hawsweep.errors import MemoryBudgetError, WorkerError
 from hawsweep.study.faults import DISPLAY_HELP, Kind
 from hawsweep.study.place import Place
 
 MAX_FAILURES_IN_A_ROW = 3
-# Until a display falls asleep, which its owner allows after minutes.
+# And an hour since the first: until a display falls asleep, which its owner allows after minutes.
 _MAX_WATCHDOGS_IN_A_ROW = 20
+_WATCHDOGS_S = 3600.0
 MAX_INFEASIBLE_IN_A_ROW = 50
 
 
 class Failures:
     """Counts them, without a successful trial in between."""
 
-    def __init__(self, name: str, place: Place) -> None:
-        self._name, self._place = name, place
+    def __init__(
+        self, name: str, place: Place, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name, self._place, self._clock = name, place, clock
         self._failures: list[Kind] = []
+        self._since = 0.0  # the first of them
         self._n_infeasible = 0
 
     def count(self, kind: Kind | None, reason: str) -> None:
@@ -29,7 +36,11 @@ class Failures:
         """
         same = kind is not None and all(before == kind for before in self._failures)
         self._failures = [] if kind is None else [*(self._failures if same else []), kind]
+        if len(self._failures) == 1:
+            self._since = self._clock()
         is_watchdog = kind == "watchdog"
+        if is_watchdog and self._clock() - self._since < _WATCHDOGS_S:
+            return
         if len(self._failures) >= (
             _MAX_WATCHDOGS_IN_A_ROW if is_watchdog else MAX_FAILURES_IN_A_ROW
         ):

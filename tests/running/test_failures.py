@@ -1,0 +1,51 @@
+"""When a sweep gives up."""
+
+from pathlib import Path
+
+import pytest
+
+from hawsweep.errors import WorkerError
+from hawsweep.running.failures import Failures
+from hawsweep.study.place import Place
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def failures(clock):
+    return Failures("pairs", Place(Path("studies")), clock)
+
+
+def test_three_failures_of_a_kind_in_a_row_end_a_sweep(failures):
+    for kind in ("gpu", "gpu", None, "gpu", "gpu", "bug", "bug"):
+        failures.count(kind, "it failed")
+    with pytest.raises(WorkerError, match=r"^3 failures in a row, the last: it failed"):
+        failures.count("bug", "it failed")
+
+
+@pytest.mark.parametrize(("every_s", "n"), [(30, 121), (120, 31), (600, 20)])
+def test_watchdog_has_an_hour_until_the_display_sleeps(failures, clock, every_s, n):
+    for _ in range(n - 1):
+        failures.count("watchdog", "the display is on")
+        clock.now += every_s
+    with pytest.raises(WorkerError, match=f"^{n} failures in a row.* Let the display sleep"):
+        failures.count("watchdog", "the display is on")
+
+
+def test_hour_of_the_watchdog_begins_anew_after_a_trial(failures, clock):
+    for kind in ("watchdog", None, "watchdog"):
+        failures.count(kind, "the display is on")
+        clock.now += 3000
+    for _ in range(19):
+        failures.count("watchdog", "the display is on")
