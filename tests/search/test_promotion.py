@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from hawsweep.search.distributions import distributions
-from hawsweep.search.promotion import next_promoted, tolerance
+from hawsweep.search.promotion import Standing, is_close, next_promoted, tolerance
 from hawsweep.search.rungs import expected_ends, promoting_s, rungs
 from hawsweep.spec.read import check_sweep
 
@@ -142,8 +142,8 @@ def test_rule_counts_shares_where_lengths_differ():
     assert next_promoted(spec, trials) == 0
 
 
-# At an eighth: .8 % x 7/8 + .05 % = .75 % behind a leader with the same rate.
-CLOSE, NOT_CLOSE = 1.0074, 1.0076
+# At an eighth, behind a leader with the same rate whose gain is not known: 3 x .25 % + .05 %.
+CLOSE, NOT_CLOSE = 1.0079, 1.0081
 
 
 def test_close_ones_go_on_once_no_setting_may_begin():
@@ -154,18 +154,46 @@ def test_close_ones_go_on_once_no_setting_may_begin():
         assert next_promoted(sweep(), trials, may_begin=False) == expected
 
 
-def test_tolerance_is_larger_for_lower_rates_than_the_leaders_and_shrinks_with_time():
-    at_end = 0.0005
-    assert tolerance(1, 0.5) == pytest.approx(0.008 * 0.5 + at_end)
-    assert tolerance(2, 0.5) == pytest.approx(0.008 * 0.5 * 2 + at_end)
-    assert tolerance(4, 0.5) == tolerance(64, 0.5) == pytest.approx(0.008 * 0.5 * 3 + at_end)
-    assert tolerance(1 / 2, 0.5) == tolerance(1 / 64, 0.5) == at_end
-    assert tolerance(4, 1) == at_end
+AT_END = 0.0005
+
+
+def test_tolerance_is_larger_for_lower_rates_than_the_leaders():
+    def of(ratio):
+        return tolerance(ratio, 0.5, gain=0.02) - AT_END
+
+    assert [of(1), of(2)] == pytest.approx([0.0025, 0.005])
+    assert of(4) == of(64) == pytest.approx(0.0075)
+    assert of(1 / 2) == of(1 / 64) == 0
+
+
+def test_tolerance_shrinks_with_the_doublings_to_come():
+    found = [tolerance(1, share, gain=0.02) - AT_END for share in (1 / 8, 1 / 4, 1 / 2, 1)]
+    assert found == pytest.approx([0.0075, 0.005, 0.0025, 0])
+
+
+@pytest.mark.parametrize(
+    ("gain", "limit"), [(0.0, AT_END), (0.02, 0.008), (0.04, 0.0155), (0.2, 0.0185)]
+)
+def test_leader_that_gains_little_is_not_overtaken_by_much(gain, limit):
+    leader = Standing(1.0, 1e-3, gain)
+    for behind, expected in ((limit - 1e-5, True), (limit + 1e-5, False)):
+        own = Standing(1 + behind, 1e-3, 0.5)
+        assert is_close(own, [leader, own], 1 / 8) == expected
+
+
+def test_gain_is_that_since_half_of_the_iterations():
+    falling = {10: 1.04, 20: 1.04, 30: 1.0, 40: 1.0}
+    flat = dict.fromkeys(falling, 1.0)
+    paused = {30: 1.012, 40: 1.012}
+    for leader, expected in ((falling, 2), (flat, None)):
+        trials = study((COMPLETE, leader), (COMPLETE, leader), (WAITING, paused))
+        trials += study(*[(PRUNED, {10: 5.0, 20: 5.0, 30: 5.0})] * 4)  # none of them fluctuates
+        assert next_promoted(sweep(), trials, may_begin=False) == expected
 
 
 def test_lower_rate_than_the_leaders_goes_on_from_further_behind():
     done = {40: 1.0, 80: 0.9, 160: 0.81, 320: 0.729}  # it does not fluctuate
-    behind = 1.018  # three times .7 % and .05 % are 2.15 %
+    behind = 1.018  # three times .75 % and .05 % are 2.3 %
     for rate, expected in ((1e-3, None), (2.5e-4, 2), (4e-3, None)):
         trials = study((COMPLETE, done), (COMPLETE, done), (WAITING, {40: behind}, rate))
         assert next_promoted(sweep(), trials, may_begin=False) == expected

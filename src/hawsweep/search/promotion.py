@@ -20,9 +20,12 @@ from hawsweep.spec.train import TrainSpec
 from hawsweep.study.attributes import INFEASIBLE
 from hawsweep.study.trials import is_paused
 
-# Within these of the leader's loss, a trial is not left behind: of what is still to come, and at
-# the end.
-_TOLERANCE, _TOLERANCE_AT_END = 0.008, 0.0005
+# A trial is not left behind that is behind the leader by less than this part of what the leader
+# gained while its iterations doubled, or this share of its loss, for each doubling to come; and by
+# less than this share at the end.
+_OF_GAIN, _TOLERANCE, _TOLERANCE_AT_END = 0.125, 0.006, 0.0005
+# The gain where half of the iterations were not evaluated.
+_UNKNOWN_GAIN = 0.02
 # How much more a lower rate has, at most.
 _MOST_DOUBLINGS = 3.0
 
@@ -34,10 +37,12 @@ class Standing:
     Attributes:
         loss: Its lowest validation loss until the rung, see ``curves.lowest_so_far``.
         rate: Its learning rate.
+        gain: By which share the loss is lower than at half of the iterations.
     """
 
     loss: float
     rate: float
+    gain: float
 
 
 def next_promoted(
@@ -97,19 +102,25 @@ def is_close(
         noise: By which share of the loss evaluations fluctuate.
     """
     leader = min(standings, key=lambda each: (each.loss, each.rate))
-    limit = leader.loss * (1 + tolerance(leader.rate / own.rate, share) + noise)
+    close = tolerance(leader.rate / own.rate, share, leader.gain) + noise
+    limit = leader.loss * (1 + close)
     return own.loss < math.inf and own.loss <= limit
 
 
-def tolerance(rates_ratio: float, share: float) -> float:
+def tolerance(rates_ratio: float, share: float, gain: float) -> float:
     """By which share of the leader's loss a trial may be behind it and goes on.
+
+    A leader that gains little is not overtaken by much: where curves are nearly flat, trials that are a
+    percent behind stay behind; where they fall steeply, they may not.
 
     Args:
         rates_ratio: The leader's learning rate over the trial's.
         share: Of the iterations, at the rung.
+        gain: The leader's, see ``Standing``.
     """
-    doublings = min(max(1 + math.log2(rates_ratio), 0.0), _MOST_DOUBLINGS)
-    return _TOLERANCE * (1 - share) * doublings + _TOLERANCE_AT_END
+    to_come = math.log2(1 / share)
+    of_rates = min(max(1 + math.log2(rates_ratio), 0.0), _MOST_DOUBLINGS)
+    return min(_OF_GAIN * gain, _TOLERANCE) * to_come * of_rates + _TOLERANCE_AT_END
 
 
 def _counts(trial: FrozenTrial) -> bool:
@@ -140,5 +151,8 @@ class _Known:
         at = self.rungs.get(share)
         if at is None or (at > max(self.curve) and self.trial.state != TrialState.COMPLETE):
             return None
-        loss = value_at(self.curve, at)
-        return None if loss is None else Standing(loss, self.train.learning_rate)
+        if (loss := value_at(self.curve, at)) is None:
+            return None
+        before = value_at(self.curve, at // 2)
+        gain = _UNKNOWN_GAIN if before is None else 1 - loss / before
+        return Standing(loss, self.train.learning_rate, gain)
