@@ -21,6 +21,7 @@ import numpy as np
 from bench_promotion import recorded_problem
 from scipy.stats import mannwhitneyu
 
+from hawsweep.search.curves import gain_at
 from hawsweep.search.promotion import tolerance
 from hawsweep.search.rungs import rungs
 
@@ -32,6 +33,8 @@ def areas(path: Path) -> dict[str, dict[str, float]]:
     unit = json.loads(str(parts["about"]))["unit_of_example_losses"]
     weights = parts["n_targets"] / parts["n_targets"].mean()
     losses, steps = parts["val_loss"], parts["iteration"].tolist()
+    # As ``curves.lowest_so_far``, but without the lowest.
+    means = np.sqrt(losses[:, 1:] * np.column_stack([losses[:, 1], losses[:, 1:-1]]))
     lasting = np.flatnonzero(np.isfinite(losses).all(axis=1))
     ends = np.nanmin(losses, axis=1)
     found = {}
@@ -45,7 +48,9 @@ def areas(path: Path) -> dict[str, dict[str, float]]:
             examples = parts["example_losses"][[behind, ahead], at] * unit * weights
             differences = examples[0] - examples[1]
             error = differences.std(ddof=1) / np.sqrt(len(differences))
-            measures.append((gap, gap / tolerance(rates, share), differences.mean() / error))
+            gain = gain_at(dict(zip(steps[1:], means[ahead], strict=True)), step)
+            allowance = tolerance(rates, share, gain)
+            measures.append((gap, gap / allowance, differences.mean() / error))
             changes.append(ends[behind] < ends[ahead])
         stays = ~np.array(changes)
         found[f"{share:g}"] = {

@@ -91,39 +91,82 @@ def test_records_of_a_file_are_split_as_the_rows_of_a_table_are(file, name, form
     assert (splits.folder, splits.columns) == (None, {})
 
 
-SHARES = {"valid_fraction": 0.2, "test_fraction": 0.1}
+SHARES = {"valid_fraction": 0.2, "test_fraction": 0.1, "split_by": "source"}
+
+
+def split_of(file, pairs, **options):
+    """The pairs' sources in train, valid and test, record by record."""
+    splits = load(file("a.jsonl", json_lines(pairs)), **{**SHARES, **options})
+    return [[each.source for each in part] for part in (splits.train, splits.valid, splits.test)]
+
+
+def pairs_of(*sources):
+    return [{"prompt": text, "completion": f"{i}"} for i, text in enumerate(sources)]
 
 
 def test_records_of_one_source_stay_in_one_split(file):
-    variants = ("ʻAe {}", "'Ae {}", "ʻAe {}")  # that differ in the okina alone are one
-    pairs = [
-        {"prompt": text.format(n), "completion": f"Yes {n} {text}"}
-        for n in range(40)
-        for text in variants
-    ]
+    # That differ in the character of the okina alone are one.
+    pairs = pairs_of(*(f"{okina}Ae {n}" for n in range(40) for okina in "ʻ'ʻ"))
     for seed in range(5):
-        splits = load(file("a.jsonl", json_lines(pairs)), seed=seed, **SHARES)
-        parts = splits.train, splits.valid, splits.test
-        numbers = [{record.source.split()[1] for record in part} for part in parts]
+        parts = split_of(file, pairs, seed=seed)
+        numbers = [{source.split()[1] for source in part} for part in parts]
         assert sum(map(len, numbers)) == len(set.union(*numbers)) == 40
-        assert 24 <= len(splits.valid) <= 26
-        assert 12 <= len(splits.test) <= 14
+        assert [len(part) for part in parts] == [84, 24, 12]
 
 
-@pytest.mark.parametrize("n", [100, 60])
-def test_source_that_would_fill_a_split_is_cut(file, n):
-    """``n`` of the records have one source, more than a split may grow by."""
-    pairs = [{"prompt": f"Tell {max(0, i - n)}", "completion": f"{i}"} for i in range(100)]
-    splits = load(file("a.jsonl", json_lines(pairs)), **SHARES)
-    assert 20 <= len(splits.valid) <= 40
-    assert 10 <= len(splits.test) <= 20
-    assert len(splits.train) >= 40
+def test_repeated_sources_are_as_frequent_in_each_split(file):
+    pairs = pairs_of(*(f"once {n}" for n in range(500)), *(f"often {n // 5}" for n in range(500)))
+    shares = []
+    for seed in range(10):
+        _, valid, test = split_of(file, pairs, seed=seed)
+        shares += [
+            sum(text.startswith("often") for text in part) / len(part) for part in (valid, test)
+        ]
+    assert sum(shares) / len(shares) == pytest.approx(0.5, abs=0.06)
 
 
-def test_few_records_leave_one_to_train_on(file):
-    pairs = [{"prompt": f"{i // 2}", "completion": f"{i}"} for i in range(4)]
-    splits = load(file("a.jsonl", json_lines(pairs)), valid_fraction=0.25, test_fraction=0.25)
-    assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [1, 2, 1]
+def test_records_of_different_sources_are_split_as_without_the_key(file):
+    path = file("a.jsonl", json_lines(PAIRS))
+    by_source = load(path, seed=3, split_by="source")
+    assert by_source.fingerprint() == load(path, seed=3).fingerprint()
+
+
+@pytest.mark.parametrize("n_sources", [1, 2, 5])
+def test_instruction_of_many_records_is_in_each_split(file, n_sources):
+    parts = split_of(file, pairs_of(*(f"Tell {n % n_sources}" for n in range(200))))
+    assert [len(set(part)) for part in parts] == [n_sources] * 3
+    assert [len(part) for part in parts] == [140, 40, 20]
+
+
+def test_source_is_all_that_is_asked(file):
+    """With the system's message, and what was said before."""
+    chats = [
+        {
+            "messages": [
+                *before,
+                {"role": "user", "content": "Go on"},
+                {"role": "assistant", "content": "A"},
+            ]
+        }
+        for n in range(50)
+        for before in [[{"role": "system", "content": f"Text {n}"}]] * 2
+    ]
+    splits = load(file("a.jsonl", json_lines(chats)), **SHARES)
+    parts = splits.train, splits.valid, splits.test
+    numbers = [{each.messages[0]["content"] for each in part} for part in parts]
+    assert sum(map(len, numbers)) == 50
+    assert [len(part) for part in parts] == [70, 20, 10]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_as_many_as_asked_are_left_to_train_on(file, seed):
+    shares = {"valid_fraction": 0.4, "test_fraction": 0.4}
+    for per_source in (2, 3, 5):
+        sources = (f"{n // per_source}" for n in range(20))
+        train, valid, test = split_of(file, pairs_of(*sources), seed=seed, **shares)
+        assert len(train) >= 4
+        assert valid
+        assert test
 
 
 def test_fingerprint_is_alike_in_each_form(file, parquet):

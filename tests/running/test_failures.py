@@ -43,6 +43,16 @@ def test_watchdog_has_an_hour_until_the_display_sleeps(failures, clock, every_s,
         failures.count("watchdog", "the display is on")
 
 
+def test_workers_rest_after_six_deaths_by_the_watchdog(failures):
+    rests = []
+    for _ in range(8):
+        failures.count("watchdog", "the display is on")
+        rests.append(failures.rest_s)
+    assert rests == [0.0] * 6 + [60.0] * 2
+    failures.count(None, "")
+    assert failures.rest_s == 0.0
+
+
 def test_hour_of_the_watchdog_begins_anew_after_a_trial(failures, clock):
     for kind in ("watchdog", None, "watchdog"):
         failures.count(kind, "the display is on")

@@ -5,6 +5,7 @@ import math
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from hawsweep.search.curves import gain_at, lowest_so_far
 from hawsweep.search.distributions import distributions
 from hawsweep.search.promotion import Standing, is_close, next_promoted, tolerance
 from hawsweep.search.rungs import expected_ends, promoting_s, rungs
@@ -181,10 +182,27 @@ def test_leader_that_gains_little_is_not_overtaken_by_much(gain, limit):
         assert is_close(own, [leader, own], 1 / 8) == expected
 
 
-def test_gain_is_that_since_half_of_the_iterations():
+@pytest.mark.parametrize(
+    ("losses", "step", "gain"),
+    [
+        ({10: 2.0, 20: 1.9}, 20, 0.05),
+        ({20: 2.0, 40: 2.0, 60: 2.0, 80: 2.0}, 80, 0.0),
+        ({step: step**-0.5 for step in range(10, 321, 10)}, 320, 0.29),
+        ({step: step**-0.5 for step in range(50, 351, 50)}, 150, 0.29),  # none at 75, one at 50
+        ({step: step**-0.5 for step in range(100, 401, 100)}, 100, 0.02),  # not known
+        ({10: 2.0, 20: 1.0}, 160, 0.0),  # it ended at 20
+        ({10: math.inf, 20: 1.0, 30: 1.0, 40: 1.0}, 40, 0.77),  # more than counts
+    ],
+)
+def test_gain_is_that_of_the_last_doubling(losses, step, gain):
+    (trial,) = study((COMPLETE, losses))
+    assert gain_at(lowest_so_far(trial), step) == pytest.approx(gain, abs=0.015)
+
+
+def test_leader_that_falls_keeps_one_that_is_a_percent_behind():
     falling = {10: 1.04, 20: 1.04, 30: 1.0, 40: 1.0}
     flat = dict.fromkeys(falling, 1.0)
-    paused = {30: 1.012, 40: 1.012}
+    paused = {30: 1.011, 40: 1.011}
     for leader, expected in ((falling, 2), (flat, None)):
         trials = study((COMPLETE, leader), (COMPLETE, leader), (WAITING, paused))
         trials += study(*[(PRUNED, {10: 5.0, 20: 5.0, 30: 5.0})] * 4)  # none of them fluctuates

@@ -214,7 +214,8 @@ def test_slices_hold_far_less_than_all_logits(gradient):
     assert n_targets >= 512
     assert whole > logits_bytes
     assert sliced < whole / 2
-    assert not is_cpu() or sliced < logits_bytes / 3  # about 20 slices are under way
+    # About 20 slices are under way; an evaluation waits for each, and the head's sums take some.
+    assert not is_cpu() or sliced < logits_bytes / (3 if gradient else 12)
 
 
 @pytest.mark.parametrize("vocabulary", [100, 32_000, 262_144, 524_288, 10**7])

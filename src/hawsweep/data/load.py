@@ -21,7 +21,14 @@ from hawsweep.data import parquet
 from hawsweep.data.columns import GROUP, Columns, open_pairs
 from hawsweep.data.normal_text import folded, mend
 from hawsweep.data.record_file import RECORD_FILES, holds_records, read_record_file
-from hawsweep.data.records import Records, concatenate, read_records, store_records, write_records
+from hawsweep.data.records import (
+    Record,
+    Records,
+    concatenate,
+    read_records,
+    store_records,
+    write_records,
+)
 from hawsweep.data.table import TEXT_TABLES
 from hawsweep.errors import DataError
 from hawsweep.files import replacing
@@ -31,6 +38,8 @@ from hawsweep.text import SayProgress
 
 BUNDLED = ("phrasebook",)
 _FILES = (*TEXT_TABLES, *RECORD_FILES, parquet.SUFFIX)
+# The most records of one source that stay together: these, or a tenth of the smaller split.
+_MOST_OF_ONE_SOURCE = 5
 _SPLIT_FILES = {"train": ("train",), "valid": ("valid", "validation", "dev"), "test": ("test",)}
 
 
@@ -245,50 +254,61 @@ def _read_file(path: Path, spec: DataSpec) -> Splits:
     else:
         records = read_record_file(path, spec.normalize, spec.group or GROUP)
         _check_group([records], str(path), spec)
-    order, sources = _shuffled_by_source(records, spec.seed)
+    order = array("q", range(len(records)))
+    random.Random(spec.seed).shuffle(order)
     n_valid, n_test = (
         round(len(records) * share) for share in (spec.valid_fraction, spec.test_fraction)
     )
-    valid_end = _end_of_part(sources, 0, n_valid)
-    test_end = _end_of_part(sources, valid_end, n_test)
+    ordered, (valid_end, test_end) = np.asarray(order), (n_valid, n_valid + n_test)
+    if spec.split_by == "source":
+        largest = max(_MOST_OF_ONE_SOURCE, min(n_valid, n_test or n_valid) // 10)
+        ordered, sources = _by_source(records, ordered, largest)
+        valid_end = _end_of_part(sources, 0, valid_end)
+        test_end = _end_of_part(sources, valid_end, test_end)
     return Splits(
-        records.take(order[test_end:]),
-        records.take(order[:valid_end]),
-        records.take(order[valid_end:test_end]),
+        records.take(ordered[test_end:]),
+        records.take(ordered[:valid_end]),
+        records.take(ordered[valid_end:test_end]),
         columns=columns,
     )
 
 
-def _shuffled_by_source(
-    records: Records, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-    """The records at random, those of one source together, and a number for each one's source.
+def _by_source(
+    records: Records, order: npt.NDArray[np.int64], largest: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The records in that order, but those of one source together where their first record stands,
+    and a number for each one's source.
 
-    Translations of one text in two splits would let a score measure memory.
+    Args:
+        largest: Sources with more records are instructions; these stay apart.
     """
-    shuffled = array("q", range(len(records)))
-    random.Random(seed).shuffle(shuffled)
-    order = np.array(shuffled, np.int64)
-    numbers = (_number_of(record.source) or i for i, record in enumerate(records))
-    sources = np.fromiter(numbers, np.uint64, len(records))[order]
-    _, first, which = np.unique(sources, return_index=True, return_inverse=True)
-    place = np.argsort(first[which], kind="stable")
-    return order[place], sources[place]
+    keys = np.fromiter((_key_of(record) for record in records), np.uint64, len(records))
+    _, first, which, n = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    alone = np.arange(len(records))
+    sources = np.where((n[which] > largest) | (keys == 0), alone, first[which])
+    place = np.empty_like(order)
+    place[order] = alone
+    # By the first in the file: the first in this order would put large sources in front.
+    together = np.argsort(place[sources][order], kind="stable")
+    return order[together], sources[order][together]
 
 
-def _number_of(source: str) -> int:
-    digest = hashlib.blake2b(folded(source).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) if source else 0
+def _key_of(record: Record) -> int:
+    """A number for what a record asks; 0 of plain text."""
+    asked = record.messages or []
+    if asked and asked[-1]["role"] == "assistant":
+        asked = asked[:-1]
+    text = folded("\0".join(f"{each['role']}\0{each['content']}" for each in asked))
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) if text else 0
 
 
-def _end_of_part(sources: npt.NDArray[np.uint64], start: int, n: int) -> int:
-    """Where a part of ``n`` records from ``start`` on ends: with its last source, unless that makes
-    it more than twice as large, or leaves nothing.
-    """
-    asked = end = start + n
-    while n and end < len(sources) and sources[end] == sources[end - 1]:
-        end += 1
-    return end if end <= asked + n and end < len(sources) else asked
+def _end_of_part(sources: npt.NDArray[np.int64], start: int, end: int) -> int:
+    """Where the source at ``end`` begins, or ``end`` if that leaves nothing of the part."""
+    whole = end
+    while start < whole < len(sources) and sources[whole] == sources[whole - 1]:
+        whole -= 1
+    return whole if whole > start else end
 
 
 def prompt_of(source: str, spec: DataSpec) -> str:

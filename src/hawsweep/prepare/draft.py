@@ -216,14 +216,15 @@ def _choose_shares(n_records: int, kind: str) -> tuple[dict[str, Any], dict[str,
     valid, test = (0.1, 0.1) if n_records >= 300 else (0.2, 0.2) if n_records >= 80 else (0.3, 0.0)
     reasons = {
         "path": f"{n_records} {kind}",
-        "valid_fraction": f"{round(n_records * valid)} {kind} judge the trials",
+        "valid_fraction": f"about {round(n_records * valid)} {kind} judge the trials",
         "test_fraction": (
-            f"{round(n_records * test)} {kind} for the winner alone, at the end"
+            f"about {round(n_records * test)} {kind} for the winner alone, at the end"
             if test
             else "none: the data is too small for a test split"
         ),
     }
-    return {"valid_fraction": valid, "test_fraction": test}, reasons
+    reasons["split_by"] = f"{kind} with one source stay in one split"
+    return {"valid_fraction": valid, "test_fraction": test, "split_by": "source"}, reasons
 
 
 def _of_data(reasons: Mapping[str, str]) -> dict[str, str]:

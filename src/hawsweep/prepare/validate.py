@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hawsweep.data.load import load_data
+from hawsweep.data.load import data_file, load_data
 from hawsweep.data.prompt_file import read_retention
 from hawsweep.errors import DataError, HawsweepError
 from hawsweep.models import resolve
@@ -203,7 +203,11 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     yield from mixed_writing(view)
     yield from odd_groups(spec, view)
     for leak in view.leaks:
-        yield Finding("leak", "warning", str(leak), "Their score is then too high: remove them.")
+        remedy = "Their score is then too high: remove them."
+        by_record = any(data_file(each.path) and each.split_by == "record" for each in spec.data)
+        if leak.part == "source" and by_record:
+            remedy = "Their score is then too high: set data.split_by: source, or remove them."
+        yield Finding("leak", "warning", str(leak), remedy)
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
     if n_prompts < FEW_PROMPTS:
         least = told_apart(n_prompts)

@@ -11,6 +11,8 @@ MAX_FAILURES_IN_A_ROW = 3
 # And an hour since the first: until a display falls asleep, which its owner allows after minutes.
 _MAX_WATCHDOGS_IN_A_ROW = 20
 _WATCHDOGS_S = 3600.0
+# After so many a worker rests before it goes on: each death leaves a failed trial.
+_WATCHDOGS_WITHOUT_REST, _REST_S = 6, 60.0
 MAX_INFEASIBLE_IN_A_ROW = 50
 
 
@@ -51,6 +53,12 @@ class Failures:
                 "trials/*/log.txt, "
                 "then go on with the same command."
             )
+
+    @property
+    def rest_s(self) -> float:
+        """Seconds that a new worker waits before it goes on."""
+        is_often = len(self._failures) > _WATCHDOGS_WITHOUT_REST
+        return _REST_S if is_often and self._failures[0] == "watchdog" else 0.0
 
     def count_infeasible(self, *, is_infeasible: bool) -> None:
         """Count whether a trial did not fit.

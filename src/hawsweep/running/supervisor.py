@@ -379,6 +379,7 @@ class Supervisor:
             "nice": self._spec.machine.nice,
             "embedder": self._embedder.contact,
             "paths": self._here,
+            "rest_s": self._failures.rest_s,
         }
         log = self._place.study_dir(self._name) / f"worker{self._of}-{number}.log"
         self._workers[number] = WorkerProcess(number, self._starter, log, setting, self._events)

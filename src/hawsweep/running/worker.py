@@ -126,6 +126,7 @@ class Worker:
         self._paths: dict[str, str] = setting.get("paths", {})
         self._model: str | None = None
         self._embedder: dict[str, str] | None = setting.get("embedder")
+        self._rest_s: float = setting.get("rest_s", 0.0)
 
     def tell(self, kind: str, **values: Any) -> None:
         """Send an event."""
@@ -158,6 +159,7 @@ class Worker:
     def prepare(self) -> None:
         """Load the data and the first model."""
         self.tell("begun", identity=self._identity)
+        self._rest()
         backend.wire_memory(self._process_bytes or available_bytes())
         backend.limit_cache(0)
         self._progress("reading the data")
@@ -200,6 +202,15 @@ class Worker:
                 ),
             ],
         )
+
+    def _rest(self) -> None:
+        """Wait until the display is likelier to sleep, see ``failures.rest_s``."""
+        if self._rest_s:
+            self._progress(f"waiting {self._rest_s:.0f} s, since the display may fall asleep")
+        until = time.monotonic() + self._rest_s
+        while (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(1.0, left_s))
+            self.waits()
 
     def _embedder_client(self) -> EmbedderClient | None:
         if self._embedder is None:

@@ -3,7 +3,8 @@
 Asynchronous successive halving (Li et al., 2020) with factor 2: a trial pauses at an eighth, a
 quarter and half of its iterations, and the better half of those that came so far goes on. Beside
 that, nobody close to the leader is left behind. How close depends on how much evaluations
-fluctuate; a lower rate, which starts later, may be less close.
+fluctuate and on how much the leader still gains; a lower rate, which starts later, may be less
+close.
 """
 
 import math
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from hawsweep.search.curves import fluctuation, lowest_so_far, value_at
+from hawsweep.search.curves import fluctuation, gain_at, lowest_so_far, value_at
 from hawsweep.search.rungs import LEAST_FINISHED, rungs
 from hawsweep.spec.space import apply_settings
 from hawsweep.spec.sweep import SweepSpec
@@ -24,8 +25,6 @@ from hawsweep.study.trials import is_paused
 # gained while its iterations doubled, or this share of its loss, for each doubling to come; and by
 # less than this share at the end.
 _OF_GAIN, _TOLERANCE, _TOLERANCE_AT_END = 0.125, 0.006, 0.0005
-# The gain where half of the iterations were not evaluated.
-_UNKNOWN_GAIN = 0.02
 # How much more a lower rate has, at most.
 _MOST_DOUBLINGS = 3.0
 
@@ -37,7 +36,7 @@ class Standing:
     Attributes:
         loss: Its lowest validation loss until the rung, see ``curves.lowest_so_far``.
         rate: Its learning rate.
-        gain: By which share the loss is lower than at half of the iterations.
+        gain: By which share the loss fell in the last doubling of the iterations.
     """
 
     loss: float
@@ -110,8 +109,8 @@ def is_close(
 def tolerance(rates_ratio: float, share: float, gain: float) -> float:
     """By which share of the leader's loss a trial may be behind it and goes on.
 
-    A leader that gains little is not overtaken by much: where curves are nearly flat, trials that are a
-    percent behind stay behind; where they fall steeply, they may not.
+    A leader that gains little is not overtaken by much: where curves are nearly flat, trials that
+    are a percent behind stay behind; where they fall steeply, they may not.
 
     Args:
         rates_ratio: The leader's learning rate over the trial's.
@@ -153,6 +152,4 @@ class _Known:
             return None
         if (loss := value_at(self.curve, at)) is None:
             return None
-        before = value_at(self.curve, at // 2)
-        gain = _UNKNOWN_GAIN if before is None else 1 - loss / before
-        return Standing(loss, self.train.learning_rate, gain)
+        return Standing(loss, self.train.learning_rate, gain_at(self.curve, at))

@@ -76,6 +76,12 @@ class DataSpec(Section):
     """File: share of its records for the final test."""
     seed: int = Field(0, ge=0, lt=2**32, examples=["path: pairs.csv, seed: 1"])
     """File: seed of the split."""
+    split_by: Literal["record", "source"] = Field(
+        "record", examples=["path: pairs.csv, split_by: source"]
+    )
+    """File: source keeps records that ask the same in one split, such as several translations of a
+    text: in two they let a score measure memory. Only where they are few, at most five or a tenth
+    of the split."""
     weight: float = Field(
         1.0, ge=0, le=1000, examples=["data: [pairs.csv, {path: proverbs, weight: 3}]"]
     )
