@@ -141,7 +141,7 @@ def test_plan_says_how_many_prompts_take_how_long():
 @pytest.mark.parametrize(
     ("share", "says"),
     [
-        (2.0, "That is within the timeout of"),
+        (2.0, r"That is within the timeout of [^;]*\.$"),
         (0.9, r"Within the timeout of .* about \d+ of the \d+ settings begin"),
         (1e-4, r"no whole trial fits beside .*: raise it, or lower train\.iters"),
     ],
@@ -150,6 +150,16 @@ def test_plan_says_whether_the_timeout_is_enough(share, says):
     whole = time_sweep(plan(), 100, 100, 20).total_s
     lines = printed(plan(timeout=max(1.0, share * whole)))
     assert sum(bool(re.search(says, line)) for line in lines) == 1
+
+
+def test_plan_says_how_many_begin_before_the_last_quarter():
+    promotes = {"pruning": {"name": "promote"}}
+    whole = time_sweep(plan(**promotes), 100, 100, 20).total_s
+    for share, expected in ((1.02, 1), (2.0, 0)):
+        text = " ".join(printed(plan(**promotes, timeout=share * whole)))
+        found = re.findall(r"That is within [^.]*; about (\d+) begin before its last quarter", text)
+        assert len(found) == expected
+        assert all(5 <= int(n) < 10 for n in found)
 
 
 def printed(planned):

@@ -33,7 +33,7 @@ from hawsweep.results.groups import FEWEST_PROMPTS
 from hawsweep.scoring.embedding import LONGER_EMBEDDER
 from hawsweep.scoring.intervals import detectable_difference
 from hawsweep.search.coordinates import most_trials
-from hawsweep.search.rungs import told_without_rungs
+from hawsweep.search.rungs import promoting_s, told_without_rungs
 from hawsweep.spec.sweep import SweepSpec, short_names
 from hawsweep.study.attributes import SPEC
 from hawsweep.study.place import Place, check_name
@@ -373,7 +373,8 @@ def _time(spec: SweepSpec, plans: Sequence[tuple[SweepPlan, Timing]]) -> Finding
     text += f"; {plans[0][0].memory.speed.how}"
     if spec.timeout is not None and total_s > 1.1 * spec.timeout:
         text += f"; the timeout is {duration(spec.timeout)}"
-        n_within = round(statistics.mean(each.n_trials_within(spec.timeout) for _, each in plans))
+        begin_s = spec.timeout - promoting_s(spec)
+        n_within = round(statistics.mean(each.n_trials_within(begin_s) for _, each in plans))
         remedy = (
             f"About {n_within} of {counted(spec.trials, 'trial')} begin; the best are confirmed."
             if n_within

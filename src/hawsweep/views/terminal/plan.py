@@ -11,6 +11,7 @@ from rich.table import Table
 from hawsweep.models.shape import FLOAT32_BYTES
 from hawsweep.planning.fits import scoring_remedy
 from hawsweep.planning.memory_parts import memory_parts
+from hawsweep.search.rungs import promoting_s
 from hawsweep.spec.sweep import short_names
 from hawsweep.text import clock, counted, duration, setting, short_name
 from hawsweep.views.terminal.fitted_table import make_table
@@ -102,9 +103,13 @@ def _time_lines(plan: "SweepPlan", timings: Sequence["Timing"]) -> list[str]:
     if spec.timeout is None:
         return lines
     limit = f"the timeout of {duration(spec.timeout)}"
+    begin_s = spec.timeout - promoting_s(spec)
+    n_within = round(fmean(timing.n_trials_within(begin_s) for timing in timings))
     if total_s <= spec.timeout:
-        return [*lines, f"That is within {limit}."]
-    n_within = round(fmean(timing.n_trials_within(spec.timeout) for timing in timings))
+        late = ""
+        if n_within < n_trials:
+            late = f"; about {n_within} begin before its last quarter, in which paused ones go on"
+        return [*lines, f"That is within {limit}{late}."]
     if not n_within:
         told = f"Within {limit} no whole trial fits beside base, test and runs with new seeds: "
         return [*lines, f"[red]{told}raise it, or lower train.iters or confirm.top.[/red]"]
