@@ -40,7 +40,7 @@ def stop(name: str, trial: int | None, now: bool, place: Place) -> None:
     with console.status("stopping: the trials save their state") as spinner:
         goes_on = ask_to_stop(name, place, spinner.update, now=now)
     if goes_on is None:
-        said = "Stopped while it prepared: there is no study yet, and nothing to go on with."
+        said = "Stopped while it prepared: there is no study yet. `hawsweep start` begins it."
     elif goes_on:
         said = f"Stopped. To go on: {goes_on}"
     else:

@@ -403,8 +403,8 @@ def _study(spec: SweepSpec, name: str, place: Place) -> Iterator[Finding]:
     spec = extended(study, spec)
     done, most = count_finished(study), min(spec.trials, most_trials(spec))
     if done >= most:
-        status = place.command("status", name)
+        status, extend = place.command("status", name), place.command("extend", name)
         text = f"study {name!r} is finished: {done} of {counted(most, 'trial')}"
-        yield Finding("study", "ok", f"{text}; {status} shows it, more trials extend it")
+        yield Finding("study", "ok", f"{text}; {status} shows it, {extend} --trials +5 adds some")
     else:
         yield Finding("study", "ok", f"start goes on with study {name!r}")
