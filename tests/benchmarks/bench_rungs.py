@@ -33,8 +33,9 @@ def areas(path: Path) -> dict[str, dict[str, float]]:
     unit = json.loads(str(parts["about"]))["unit_of_example_losses"]
     weights = parts["n_targets"] / parts["n_targets"].mean()
     losses, steps = parts["val_loss"], parts["iteration"].tolist()
-    # As ``curves.lowest_so_far``, but without the lowest.
+    # As ``curves.lowest_so_far``.
     means = np.sqrt(losses[:, 1:] * np.column_stack([losses[:, 1], losses[:, 1:-1]]))
+    means = np.minimum.accumulate(means, axis=1)
     lasting = np.flatnonzero(np.isfinite(losses).all(axis=1))
     ends = np.nanmin(losses, axis=1)
     found = {}

@@ -1,6 +1,7 @@
 import json
 import random
 import sys
+from itertools import cycle
 
 import pyarrow
 import pytest
@@ -104,14 +105,35 @@ def pairs_of(*sources):
     return [{"prompt": text, "completion": f"{i}"} for i, text in enumerate(sources)]
 
 
-def test_records_of_one_source_stay_in_one_split(file):
+def has_own_sources(parts):
+    sources = [{text.replace("'", "ʻ") for text in part} for part in parts]
+    return sum(map(len, sources)) == len(set.union(*sources))
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes", "valid", "test"),
+    [
+        (123, (3,), 0.2, 0.1),
+        (200, (1, 2, 3, 5), 0.1, 0.1),
+        (70, (2,), 0.3, 0.0),
+        (30, (5,), 0.1, 0.1),
+        (40, (4,), 0.1, 0.05),
+        (20, (2, 3), 0.4, 0.4),
+    ],
+)
+def test_records_of_one_source_stay_in_one_split(file, n, sizes, valid, test):
+    sources = [f"{i}" for i in range(n) for _ in range(sizes[i % len(sizes)])][:n]
     # That differ in the character of the okina alone are one.
-    pairs = pairs_of(*(f"{okina}Ae {n}" for n in range(40) for okina in "ʻ'ʻ"))
-    for seed in range(5):
-        parts = split_of(file, pairs, seed=seed)
-        numbers = [{source.split()[1] for source in part} for part in parts]
-        assert sum(map(len, numbers)) == len(set.union(*numbers)) == 40
-        assert [len(part) for part in parts] == [84, 24, 12]
+    okinas = cycle("ʻʻ'")
+    pairs = pairs_of(*(f"{okina}Ae {each}" for okina, each in zip(okinas, sources, strict=False)))
+    for seed in range(20):
+        parts = split_of(file, pairs, seed=seed, valid_fraction=valid, test_fraction=test)
+        assert has_own_sources(parts)
+        assert [len(part) for part in parts] == pytest.approx(
+            [n * (1 - valid - test), n * valid, n * test], abs=2 * max(sizes)
+        )
+        assert all(parts[:2])
+        assert bool(parts[2]) == bool(test)
 
 
 def test_repeated_sources_are_as_frequent_in_each_split(file):
@@ -158,15 +180,10 @@ def test_source_is_all_that_is_asked(file):
     assert [len(part) for part in parts] == [70, 20, 10]
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_as_many_as_asked_are_left_to_train_on(file, seed):
-    shares = {"valid_fraction": 0.4, "test_fraction": 0.4}
-    for per_source in (2, 3, 5):
-        sources = (f"{n // per_source}" for n in range(20))
-        train, valid, test = split_of(file, pairs_of(*sources), seed=seed, **shares)
-        assert len(train) >= 4
-        assert valid
-        assert test
+def test_source_is_cut_where_else_nothing_is_left_to_train_on(file):
+    pairs = pairs_of(*(f"{n // 4}" for n in range(8)))
+    parts = split_of(file, pairs, valid_fraction=0.4, test_fraction=0.5)
+    assert [len(part) for part in parts] == [1, 4, 3]
 
 
 def test_fingerprint_is_alike_in_each_form(file, parquet):

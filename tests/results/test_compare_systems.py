@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -192,7 +193,9 @@ def test_adapter_of_a_study_answers_the_prompts_of_its_study(tmp_path):
     assert compare_systems.data_to_score(*given, None, None) == known
     turned = compare_systems.data_to_score(*given, "Hawaiian", "English")
     assert (turned.source, turned.target, turned.prompt) == ("Hawaiian", "English", known.prompt)
-    for other in (("other.csv", adapter), (data["path"], None), (data["path"], tmp_path)):
+    fused = tmp_path / "study" / "export" / "fused"
+    assert compare_systems.data_to_score(data["path"], fused, None, None) == known
+    for other in (("other.csv", adapter), (data["path"], Path("a/b")), (data["path"], tmp_path)):
         path, at = other
         assert compare_systems.data_to_score(path, at, None, None) == DataSpec(path=path)
 

@@ -43,7 +43,7 @@ def test_watchdog_has_an_hour_until_the_display_sleeps(failures, clock, every_s,
         failures.count("watchdog", "the display is on")
 
 
-def test_workers_rest_after_six_deaths_by_the_watchdog(failures):
+def test_workers_rest_from_the_seventh_death_by_the_watchdog_on(failures):
     rests = []
     for _ in range(8):
         failures.count("watchdog", "the display is on")

@@ -103,7 +103,7 @@ def score(
         else:
             assert model is not None
             assert data is not None
-            asked = data_to_score(data, adapter_path, source, reference)
+            asked = data_to_score(data, adapter_path or Path(model), source, reference)
             ranking = score_model(model, adapter_path, asked, split, spec, spinner.update)
     if as_json:
         print_json(ranking.to_plain())

@@ -264,7 +264,7 @@ def _read_file(path: Path, spec: DataSpec) -> Splits:
         largest = max(_MOST_OF_ONE_SOURCE, min(n_valid, n_test or n_valid) // 10)
         ordered, sources = _by_source(records, ordered, largest)
         valid_end = _end_of_part(sources, 0, valid_end)
-        test_end = _end_of_part(sources, valid_end, test_end)
+        test_end = _end_of_part(sources, valid_end, test_end) if n_test else valid_end
     return Splits(
         records.take(ordered[test_end:]),
         records.take(ordered[:valid_end]),
@@ -304,11 +304,21 @@ def _key_of(record: Record) -> int:
 
 
 def _end_of_part(sources: npt.NDArray[np.int64], start: int, end: int) -> int:
-    """Where the source at ``end`` begins, or ``end`` if that leaves nothing of the part."""
+    """Where the source at ``end`` begins; where it ends, if else nothing is left of the part; or
+    ``end``, if then nothing is left to train on.
+    """
+
+    def is_within(at: int) -> bool:
+        return start < at < len(sources) and bool(sources[at] == sources[at - 1])
+
     whole = end
-    while start < whole < len(sources) and sources[whole] == sources[whole - 1]:
+    while is_within(whole):
         whole -= 1
-    return whole if whole > start else end
+    if whole == start < end:
+        whole = end
+        while is_within(whole):
+            whole += 1
+    return whole if whole < len(sources) else end
 
 
 def prompt_of(source: str, spec: DataSpec) -> str:

@@ -223,7 +223,7 @@ def _choose_shares(n_records: int, kind: str) -> tuple[dict[str, Any], dict[str,
             else "none: the data is too small for a test split"
         ),
     }
-    reasons["split_by"] = f"{kind} with one source stay in one split"
+    reasons["split_by"] = "those that ask the same stay in one split, if they are few"
     return {"valid_fraction": valid, "test_fraction": test, "split_by": "source"}, reasons
 
 

@@ -204,9 +204,13 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
     yield from odd_groups(spec, view)
     for leak in view.leaks:
         remedy = "Their score is then too high: remove them."
-        by_record = any(data_file(each.path) and each.split_by == "record" for each in spec.data)
-        if leak.part == "source" and by_record:
-            remedy = "Their score is then too high: set data.split_by: source, or remove them."
+        only, *others = spec.data
+        is_split_here = not others and data_file(only.path) and only.split_by == "record"
+        if leak.part == "source" and leak.n_identical and is_split_here:
+            remedy = (
+                "Their score is then too high: data.split_by: source keeps those that ask the same "
+                "in one split. Remove others."
+            )
         yield Finding("leak", "warning", str(leak), remedy)
     n_prompts = min(spec.scoring.max_examples, view.count("valid"))
     if n_prompts < FEW_PROMPTS:

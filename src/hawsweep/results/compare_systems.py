@@ -141,16 +141,17 @@ def score_file(path: Path, source: str, reference: str, spec: ScoringSpec) -> Ra
 
 
 def data_to_score(
-    reference: str, adapter_path: Path | None, source: str | None, target: str | None
+    reference: str, trained: Path, source: str | None, target: str | None
 ) -> DataSpec:
-    """The data that a model answers. If an adapter is in a study's folder and was trained on them,
-    they have the study's columns, prompt and split.
+    """The data that a model answers. If it is of a study that has them, they have the study's
+    columns, prompt and split.
 
     Args:
+        trained: The folder of the adapter, else of the model, which may be a fused one.
         source, target: Columns of a table; None: the study's, or chosen.
     """
     found = DataSpec(path=reference)
-    for folder in adapter_path.absolute().parents if adapter_path is not None else ():
+    for folder in trained.absolute().parents:
         if (kept := folder / SPEC_FILE).is_file():
             with suppress(HawsweepError):  # of another version
                 same = (d for d in read_sweep(kept).data if here(d.path) == here(reference))

@@ -11,7 +11,7 @@ MAX_FAILURES_IN_A_ROW = 3
 # And an hour since the first: until a display falls asleep, which its owner allows after minutes.
 _MAX_WATCHDOGS_IN_A_ROW = 20
 _WATCHDOGS_S = 3600.0
-# After so many a worker rests before it goes on: each death leaves a failed trial.
+# After more a worker rests before it goes on: each death leaves a failed trial.
 _WATCHDOGS_WITHOUT_REST, _REST_S = 6, 60.0
 MAX_INFEASIBLE_IN_A_ROW = 50
 
