@@ -1,5 +1,6 @@
 """What of a study's trials stays on disk, and whether there is room for it."""
 
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -130,9 +131,21 @@ def test_estimate_covers_adapter_and_state_of_the_largest_rank(known):
     assert bytes_to_write(spec, known, 1) >= 5 * n_bytes  # with its moments and gradients
 
 
-def test_sweep_that_the_disk_has_no_room_for_is_refused(known, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("pruning", "kept", "remedy"),
+    [
+        ("promote", 0, "Make room, ask for fewer trials or lower ranks, or choose another"),
+        ("median", 0, "Make room, keep less (keep: best 1), or choose another"),
+        ("none", 3, "Make room, keep less (keep: best 1), lower train.keep_checkpoints, or choose"),
+    ],
+)
+def test_sweep_that_the_disk_has_no_room_for_is_refused(
+    known, tmp_path, monkeypatch, pruning, kept, remedy
+):
     place = Place(tmp_path / "not" / "there" / "yet")
-    check_space(sweep(), known, place, 1)
+    train = {**CONTENT["train"], "keep_checkpoints": kept}
+    spec = sweep(pruning={"name": pruning}, train=train)
+    check_space(spec, known, place, 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=90_000_000))
-    with pytest.raises(StudyError, match=r"0\.09 GB are free.*keep less \(keep: best 1"):
-        check_space(sweep(), known, place, 1)
+    with pytest.raises(StudyError, match=rf"0\.09 GB are free.*{re.escape(remedy)}"):
+        check_space(spec, known, place, 1)

@@ -26,10 +26,14 @@ def check_space(spec: SweepSpec, known: CostModel, place: Place, n_workers: int)
     needed = bytes_to_write(spec, known, n_workers)
     if free >= needed + _SPARE_BYTES:
         return
+    # Each trial may be paused at once, however few are kept afterwards.
+    pauses = spec.pruning.name == "promote"
+    less = ["ask for fewer trials or lower ranks" if pauses else "keep less (keep: best 1)"]
+    less += ["lower train.keep_checkpoints"] * (spec.train.keep_checkpoints != 0)
     raise StudyError(
         f"This sweep writes up to {needed / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free on the "
-        f"disk that holds {place.studies_dir}. Make room, keep less (keep: best 1, "
-        "train.keep_checkpoints), or choose another --studies-dir."
+        f"disk that holds {place.studies_dir}. Make room, {', '.join(less)}, or choose another "
+        "--studies-dir."
     )
 
 
