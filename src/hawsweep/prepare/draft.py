@@ -282,6 +282,6 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
         yield f"{spec.model} is not here: the first start fetches it. To fetch it now{how}."
     if not plan.memory.is_calibrated:
         yield (
-            "The speed was never measured here: the first start does. For a better plan now: "
-            "hawsweep plan NAME --calibrate, then this command again with --force."
+            "The speed was never measured here: the first start does. For a better plan measure it "
+            "first, and give this command again with --force."
         )

@@ -166,12 +166,16 @@ def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[Renderab
         f"({duration(timing.trial_s)} each that is trained whole), new seeds "
         f"{duration(timing.again_s)}, test {duration(timing.test_s)}."
     )
-    commands = (
-        (Text(shlex.join(["hawsweep", "plan", name, "--all"])), "what fits, setting by setting"),
-        (Text(shlex.join(["hawsweep", "start", name])), "run it"),
-        (Text(shlex.join(["hawsweep", "validate", name])), "after you changed it"),
-    )
-    return [text, Padding(make_grid(commands, "bold", "dim", gap=3), (0, 2))]
+    commands = {
+        ("plan", name, "--all"): "what fits, setting by setting",
+        ("start", name): "run it",
+        ("validate", name): "after you changed it",
+    }
+    if not draft.plan.memory.is_calibrated:
+        measure = {("plan", name, "--calibrate"): "measure the speed here"}
+        commands = measure | commands
+    rows = [(Text(shlex.join(["hawsweep", *each])), does) for each, does in commands.items()]
+    return [text, Padding(make_grid(rows, "bold", "dim", gap=3), (0, 2))]
 
 
 def verdict_picture(findings: Sequence["Finding"], start: str, preview: str) -> RenderableType:
