@@ -47,6 +47,20 @@ def status(place, *options):
     return done.output
 
 
+def test_start_in_the_background_that_was_refused_is_told_of(tmp_path):
+    folder = tmp_path / "studies" / "pairs"
+    folder.mkdir(parents=True)
+    asked = ["status", "pairs", f"--studies-dir={tmp_path / 'studies'}"]
+    before = CliRunner().invoke(main, asked)
+    (folder / "sweep.log").write_text("Error: the disk is full.\n")
+    after = CliRunner().invoke(main, asked)
+    assert before.exit_code == after.exit_code == 1
+    assert "There are no studies" in before.output
+    said = f"What its start in the background said is in {folder / 'sweep.log'}."
+    assert said not in " ".join(before.output.split())
+    assert said in after.output.replace("\n", " ")
+
+
 def test_long_study_shows_the_best_and_says_how_many_more_there_are(place):
     shown = status(place)
     rows = re.findall(r"^ +(\d+|base) +(?:complete|pruned|use)?", shown, re.MULTILINE)

@@ -12,6 +12,8 @@ from hawsweep.running.notify import NOTIFY_VARIABLE, find_targets
 from hawsweep.study.credentials import with_password
 from hawsweep.study.place import STORAGE_VARIABLE, Place
 
+# What the process prints, in the study's folder; also where no study was made.
+OUTPUT_FILE = "sweep.log"
 _POLL_S = 0.1
 # How long a start that is preparing is watched: mostly it is refused before.
 _WATCHED_S = 20.0
@@ -44,7 +46,7 @@ def start_detached(
             f"Stop it with `{place.command('stop', name)}`."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "sweep.log"
+    log = folder / OUTPUT_FILE
     environment = child_environment()
     for option in place.storage_options:
         # Without secrets, which every user of the machine could read; a password is looked up.

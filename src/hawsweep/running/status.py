@@ -11,7 +11,7 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import TrialState
 
-from hawsweep.errors import HawsweepError
+from hawsweep.errors import HawsweepError, StudyError
 from hawsweep.layout import SPEC_FILE
 from hawsweep.machine.processes import is_dead_here, supervisor_of
 from hawsweep.results.groups import GroupRow, groups
@@ -21,6 +21,7 @@ from hawsweep.results.price import PriceRow, prices
 from hawsweep.results.review import Review, review_of
 from hawsweep.results.verdict import Verdict, judge_study
 from hawsweep.results.what_is_left import Remaining, find_remaining, seconds_left
+from hawsweep.running.background import OUTPUT_FILE
 from hawsweep.running.progress import SweepState, WorkerState, read_progress
 from hawsweep.spec.read import find_sweep, read_sweep
 from hawsweep.spec.sweep import HOW_IT_RUNS, SweepSpec
@@ -145,8 +146,12 @@ class StatusReader:
             if self._last is None or seen is None or seen != self._seen:
                 self._last, self._seen = self._look(), seen
             return self._with_running(self._last)
-        except BaseException:
+        except BaseException as fault:
             self._database = self._study = self._last = None  # the file may be replaced
+            log = self._place.study_dir(self._name) / OUTPUT_FILE if self._name else None
+            if isinstance(fault, StudyError) and log is not None and log.is_file():
+                text = f"{fault} What its start in the background said is in {log}."
+                raise StudyError(text) from fault
             raise
         finally:
             if isinstance(self._database, RDBStorage):
