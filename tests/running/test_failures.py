@@ -9,19 +9,6 @@ from hawsweep.running.failures import Failures
 from hawsweep.study.place import Place
 
 
-class Clock:
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def failures(clock):
     return Failures("pairs", Place(Path("studies")), clock)

@@ -29,19 +29,6 @@ def standing(**changes):
     return Remaining(**{**known, **changes})
 
 
-class Clock:
-    def __init__(self):
-        self.now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def follow(clock):
     return Follower(3, clock)

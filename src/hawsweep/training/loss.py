@@ -47,12 +47,11 @@ def target_losses(
     losses, before = [], None
     for start in range(0, n_tokens, tokens_at_once):
         part = hidden[start : start + tokens_at_once]
-        if gradient and before is not None:  # else MLX runs further ahead and holds more slices
+        # Else MLX runs ahead and holds more slices.
+        if gradient and before is not None:
             part = mx.depends(part, [before])
         loss, before = losses_of(head, part, targets[start : start + tokens_at_once])
-        if (
-            not gradient
-        ):  # a GPU lags behind what is asked of it, and the slices asked for take memory
+        if not gradient:
             mx.eval(loss)
         losses.append(loss)
     return mx.concatenate(losses) * weights
