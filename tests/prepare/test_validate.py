@@ -363,6 +363,23 @@ def test_disk_without_room_is_a_fault(content, place, monkeypatch):
     assert (found.state, "0.00 GB are free on the disk" in found.text) == ("fault", True)
 
 
+def test_leak_of_a_file_that_is_split_here_has_a_key_as_remedy(content, place, tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("haw,en\n" + "".join(f"ae {n // 2},yes {n}\n" for n in range(80)))
+    data = {"path": str(table), "source": "haw", "target": "en", "valid_fraction": 0.3}
+    by_record, by_source = (
+        [
+            each
+            for each in found_in({**content, "data": asked}, place, "leak")
+            if "source" in each.text
+        ]
+        for asked in (data, {**data, "split_by": "source"})
+    )
+    assert by_record
+    assert all("data.split_by: source keeps those" in each.remedy for each in by_record)
+    assert not by_source
+
+
 def test_finished_study_is_said_to_be_finished(content, place):
     spec = check_sweep({**content, "trials": 1}, "the sweep")
     study, _ = create_study(open_storage(place, create=True), place, "a-study", spec, {})
