@@ -23,7 +23,8 @@ def end_well(run, lab, n_trials):
     assert run.wait() == 0, run.events[-5:]
     lab.check(n_trials)
     done = [t for t in lab.trials() if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    assert len(done) == n_trials
+    about = [(t.number, t.state.name, t.user_attrs.get("repeats")) for t in lab.trials()]
+    assert len(done) == n_trials, about
     for trial in done:
         if trial.state == TrialState.COMPLETE:
             folder = lab.studies / "tiny" / "trials" / f"{trial.number:04d}"

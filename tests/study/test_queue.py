@@ -163,6 +163,30 @@ def test_paused_trials_have_begun_and_are_not_finished(queue):
     assert [state_of(trial) for trial in queue.trials] == ["paused", "waiting"]
 
 
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.WAITING])
+def test_retry_of_a_trial_that_went_on_after_all_is_not_run(queue, state):
+    number = queue.ask()
+    repeat_trial(queue.study, number)
+    retry = queue.trials[1]
+    # While the trial still runs its retry waits, and another setting begins.
+    assert queue.ask() == 2
+    if state == TrialState.COMPLETE:
+        queue.study.tell(number, 0.5)
+    else:
+        queue.pause(number)
+    assert queue.ask() == 3
+    ended = queue.trials[retry.number]
+    assert ended.state == TrialState.FAIL
+    assert ended.user_attrs["reason"] == "trial 0 went on after all"
+    assert count_begun(queue.trials) == 1
+    if state == TrialState.WAITING:  # it fails later, and is queued anew
+        assert queue.ask(promoted=number) == number
+        repeat_trial(queue.study, number)
+        queue.study.tell(number, state=TrialState.FAIL)
+        assert queue.ask() == 4
+        assert queue.trials[4].user_attrs["repeats"] == number
+
+
 def test_confirming_run_that_another_has_taken_is_not_made_up(queue):
     queue.study.enqueue_trial({})
     assert queue.ask(proposes=False) == 0

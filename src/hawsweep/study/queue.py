@@ -138,13 +138,14 @@ def _try_later(study: optuna.Study, trial: FrozenTrial, fault: Fault) -> bool:
 def repeat_trial(
     study: optuna.Study, number: int, attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Queue a trial's settings, once; the new trial resumes from its state.
+    """Queue a trial's settings, unless they are; the new trial resumes from its state.
 
     Args:
         attributes: The new trial's, beside those that it has from the one repeated.
     """
     trials = study.get_trials(deepcopy=False)
-    if any(trial.user_attrs.get(REPEATS) == number for trial in trials):
+    queued = [trial for trial in trials if trial.user_attrs.get(REPEATS) == number]
+    if any(not trial.state.is_finished() for trial in queued):
         return  # a process was killed after queueing, before it ended the trial
     attributes = {REPEATS: number, **_carried(trials[number]), **(attributes or {})}
     # A trial that died while it got its settings has only some of them.
@@ -219,20 +220,24 @@ def ask(
         promoted = promote(trials)
 
         def turn(waiting: FrozenTrial) -> int | None:
+            repeated = waiting.user_attrs.get(REPEATS)
+            if repeated is not None and trials[repeated].state == TrialState.RUNNING:
+                return None  # it is just being ended, or ends itself
             if is_interrupted(waiting):
                 return 0
             if is_paused(waiting):
                 return 2 if waiting.number == promoted else None
             if RETRIED_AFTER in waiting.user_attrs:
                 return 1 if is_last or begun > waiting.number else None
-            if REPEATS in waiting.user_attrs:
+            if repeated is not None:
                 return 0
             return 3 if may_begin else None
 
         waiting = [
             (turn(trial), trial.number)
             for trial in trials
-            if trial.state == TrialState.WAITING and not _end_misfit(study, trial, space)
+            if trial.state == TrialState.WAITING
+            and not (_end_misfit(study, trial, space) or _end_needless(study, trial, trials))
         ]
         queued = sorted((at, number) for at, number in waiting if at is not None)
         taken = (number for _, number in queued if _take(study, trials[number], worker))
@@ -299,6 +304,18 @@ def _end_misfit(
         else f"which is not searched; searched: {', '.join(space)}"
     )
     end_waiting(study, trial, TrialState.FAIL, reason)
+    return True
+
+
+def _end_needless(study: optuna.Study, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """End a queued retry of a trial that did not fail after all; whether it was one.
+
+    A machine that was not heard of may write its trial's result just while that is given up.
+    """
+    repeated = trial.user_attrs.get(REPEATS)
+    if repeated is None or trials[repeated].state in (TrialState.FAIL, TrialState.RUNNING):
+        return False
+    end_waiting(study, trial, TrialState.FAIL, f"trial {repeated} went on after all")
     return True
 
 
