@@ -66,3 +66,23 @@ def test_trial_keeps_its_result_where_its_files_cannot_travel(
     )
     kinds = [each["event"] for each in events]
     assert kinds.index("not_told") < kinds.index("trial_end")
+
+
+def test_trial_that_is_ended_elsewhere_just_before_its_result_is_told_has_no_fault(
+    tmp_path, tiny_model_dir, chat_data_dir, monkeypatch
+):
+    lab = Lab(tmp_path, tiny_model_dir, chat_data_dir)
+    worker = lab.worker(tiny_model_dir)
+    put = worker._put
+
+    def put_slowly(study, number, **how):
+        put(study, number, **how)
+        study.tell(number, state=TrialState.FAIL)
+
+    monkeypatch.setattr(worker, "_put", put_slowly)
+    lab.run_next(worker)
+    [trial] = lab.trials()
+    assert trial.state == TrialState.FAIL
+    events = [json.loads(line) for line in worker._events.getvalue().splitlines()]
+    [end] = [each for each in events if each["event"] == "trial_end"]
+    assert (end["fault"], end["reason"]) == (None, "marked as failed from outside")

@@ -15,7 +15,7 @@ from hawsweep.planning.check_settings import differing_trains
 from hawsweep.planning.disk_space import bytes_to_write, check_space
 from hawsweep.spec.read import check_sweep
 from hawsweep.spec.space import apply_settings
-from hawsweep.study.clean_up import remove_bulk
+from hawsweep.study.clean_up import not_kept, remove_bulk
 from hawsweep.study.place import Place
 
 CONTENT = {
@@ -76,6 +76,13 @@ def test_bulk_of_trials_that_are_not_kept_is_removed(study, place, keep, top, le
         assert all((place.trial_dir("s", number) / name).is_file() for name in SMALL)
         kept = [(place.trial_dir("s", number) / name).exists() for name in BULK]
         assert all(kept) or not any(kept)
+
+
+def test_state_is_kept_for_the_retry_of_a_retry(study, place):
+    study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={"repeats": 5}))
+    study.enqueue_trial({}, user_attrs={"repeats": 9})
+    assert {5, 6, 9}.isdisjoint(not_kept(study, sweep(keep="best 1")))
+    assert 4 in not_kept(study, sweep(keep="best 1"))
 
 
 def test_trial_that_won_by_new_seeds_is_kept(study, place):

@@ -232,6 +232,15 @@ def test_seed_is_kept_where_a_run_is_repeated(sweep):
     assert [each.scores for each in made.conclude()] == [(0.4,)]
 
 
+def test_seed_that_ran_twice_counts_once(sweep):
+    made = sweep(0.5, 0.6, confirm={"top": 1, "seeds": 2})
+    made.queue()
+    made.run(0.4, 0.2)
+    twice = {"confirms": 1, "seed": 2}
+    made.confirming.add_trial(create_trial(value=0.3, user_attrs=twice))
+    assert [each.scores for each in made.conclude()] == [(0.4, 0.3)]
+
+
 def test_confirming_study_is_not_listed_and_goes_with_its_own(sweep, tmp_path):
     made = sweep(0.5, 0.6)
     assert study_names(made.storage) == ["s"]

@@ -15,7 +15,7 @@ from hawsweep.search.distributions import distributions
 from hawsweep.spec.read import check_sweep
 from hawsweep.study.faults import GONE, Fault
 from hawsweep.study.optuna_door import storage_of, trial_id
-from hawsweep.study.queue import end_failed, reap_running
+from hawsweep.study.queue import end_failed, end_needless, pause, reap_running, repeat_trial
 from hawsweep.study.storage import open_storage
 from hawsweep.study.study import create_study
 from hawsweep.study.trials import count_begun, count_finished, state_of
@@ -104,7 +104,7 @@ def test_trial_that_no_plan_could_shrink_is_known_not_to_fit(study):
 def test_ending_a_trial_that_somebody_marked_meanwhile_changes_nothing(study):
     trial = study.ask()
     study.tell(trial, state=TrialState.FAIL)
-    end_failed(study, trial.number, GONE)
+    assert end_failed(study, trial.number, GONE) is None
     assert [each.state for each in study.trials] == [TrialState.FAIL]  # nor is it tried again
     assert "reason" not in study.trials[0].user_attrs
 
@@ -134,6 +134,90 @@ def test_interrupted_trial_goes_on_under_its_number_before_the_queue(study, tmp_
     assert (again.number, again.params) == (0, {"learning_rate": 5e-4})
     assert again.user_attrs["interrupted"] is False
     assert next_trial(study, space, tmp_path).params == {"learning_rate": 2e-4}
+
+
+def test_trial_that_another_worker_has_by_now_is_not_ended(study):
+    study.ask().set_user_attr("worker", {**identity(), "pid": dead_pid()})
+    trial = study.trials[0]
+    before = trial.user_attrs["worker"]
+    storage_of(study).set_trial_user_attr(trial_id(trial), "worker", identity())
+    assert end_failed(study, 0, GONE, before) is None
+    assert study.trials[0].state == TrialState.RUNNING
+
+
+SILENT = Fault("silent", "studio-2 was not heard of for 2 min")
+
+
+@pytest.fixture
+def strike(study, monkeypatch):
+    """Do something just before a write of ``end_failed``, as another machine would."""
+    storage = storage_of(study)
+
+    def before(name, do):
+        real = getattr(storage, name)
+
+        def write(*arguments, **named):
+            monkeypatch.setattr(storage, name, real)
+            do()
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(storage, name, write)
+
+    return before
+
+
+def test_result_that_comes_while_its_trial_is_given_up_stands(study, tmp_path, strike):
+    space = distributions(SPEC.search)
+    first = next_trial(study, space, tmp_path)
+    strike("set_trial_state_values", lambda: study.tell(first.number, 0.5))
+    assert end_failed(study, first.number, SILENT) is None
+    assert trial_row(study.trials[0]).state == "complete"
+    assert trial_row(study.trials[0]).reason is None
+    end_needless(study)
+    assert [state_of(trial) for trial in study.trials] == ["complete", "fail"]
+    assert study.trials[1].user_attrs["reason"] == "trial 0 went on after all"
+    assert (count_begun(study.trials), count_finished(study)) == (1, 1)
+
+
+def test_setting_is_not_lost_where_its_trial_pauses_while_it_is_given_up(study, tmp_path, strike):
+    space = distributions(SPEC.search)
+    first = next_trial(study, space, tmp_path)
+
+    def pauses():
+        first.report(0.9, 20)
+        pause(study, first.number)
+        end_needless(study)  # as another machine does that asks now
+        assert study.trials[1].state == TrialState.FAIL
+
+    strike("set_trial_state_values", pauses)
+    assert end_failed(study, first.number, SILENT).reason.endswith("its settings are tried again")
+    assert study.trials[0].state == TrialState.FAIL
+    again = next_trial(study, space, tmp_path)
+    assert (again.params, again.user_attrs["repeats"]) == (first.params, 0)
+    assert "reason" not in again.user_attrs
+
+
+def test_of_two_retries_of_one_trial_one_runs(study, tmp_path, strike):
+    space = distributions(SPEC.search)
+    first = next_trial(study, space, tmp_path)
+    # Another one gives it up, too, after this one has looked whether a retry waits.
+    strike("create_new_trial", lambda: repeat_trial(study, first.number))
+    end_failed(study, first.number, SILENT)
+    waiting = study.get_trials(states=(TrialState.WAITING,))
+    assert [trial.user_attrs["repeats"] for trial in waiting] == [0, 0]
+    assert next_trial(study, space, tmp_path).number == 1
+    assert next_trial(study, space, tmp_path).number == 3
+    assert study.trials[2].user_attrs["reason"] == "trial 1 repeats trial 0, too"
+
+
+def test_retry_that_has_ended_is_not_queued_again_by_a_late_one(study, tmp_path):
+    space = distributions(SPEC.search)
+    first = next_trial(study, space, tmp_path)
+    end_failed(study, first.number, SILENT)
+    again = next_trial(study, space, tmp_path)
+    study.tell(again.number, 0.5)
+    repeat_trial(study, first.number)  # by one that saw the first trial run
+    assert len(study.trials) == 2
 
 
 N_ASKERS, N_EACH = 4, 20

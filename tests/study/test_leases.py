@@ -142,7 +142,7 @@ def test_one_process_leads(studies):
     study, other, said = studies(), studies(), []
     with leading(study, "hawsweep worker s", said.append) as lead:
         assert leader_of(other)["pid"] == identity()["pid"]
-        leader = Leader(other)
+        leader = Leader(other, lambda: 0.0)
         assert leader.lives()
         assert not leader.has_ended()
         assert leader.left_s() is None
@@ -159,6 +159,17 @@ def test_one_process_leads(studies):
     assert leader.has_ended()
     assert not Leader(other).has_ended()  # it has seen none
     assert not Leader(other).lives()
+
+
+def test_time_that_a_leader_said_is_left_runs_on_by_the_own_clock(studies):
+    study, now = studies(), [100.0]
+    leader = Leader(study, lambda: now[0])
+    study.set_user_attr(SUPERVISOR, {**ELSEWHERE, "n": 1, "left_s": 30.0})
+    assert leader.left_s() == 30.0
+    now[0] += 18.0
+    assert leader.left_s() == 12.0
+    study.set_user_attr(SUPERVISOR, {**ELSEWHERE, "n": 2, "left_s": 11.0})
+    assert leader.left_s() == 11.0
 
 
 def test_leader_on_another_machine_that_is_raised_is_left(studies, monkeypatch):

@@ -128,6 +128,15 @@ def test_study_keeps_the_date_of_its_first_start(study, storage, place):
     assert date_of(again) == date(2026, 1, 31)
 
 
+def test_study_keeps_its_first_start_and_the_last_ones(study, storage, place):
+    first = study.user_attrs["starts"][0]
+    study.set_user_attr("starts", [first, *({"time": float(n)} for n in range(99))])
+    again, _ = create_study(storage, place, "rates", sweep(), DATA)
+    starts = again.user_attrs["starts"]
+    assert (len(starts), starts[0], starts[1]["time"]) == (100, first, 1.0)
+    assert starts[-1]["time"] >= first["time"]
+
+
 def test_study_of_an_earlier_version_has_the_date_of_its_first_start(study):
     study.set_user_attr("date", None)
     study.set_user_attr("starts", [{"time": 86400.0 * 365}, {"time": 86400.0 * 400}])

@@ -288,6 +288,20 @@ def test_a_store_that_fails_for_a_while_is_asked_again(machines, monkeypatch):
     assert travel.fetch(machines.study, machines.here, first(machines.study))
 
 
+def test_archive_of_a_trial_that_ended_meanwhile_does_not_stay(machines, monkeypatch):
+    machines.write()
+    write = travel.open_store("/", machines.there.studies_dir).__class__.write
+
+    def slow(self, *args):
+        write(self, *args)
+        machines.study.tell(0, state=optuna.trial.TrialState.FAIL)
+
+    monkeypatch.setattr("hawsweep.study.artifact_clients.Folder.write", slow)
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        travel.put(machines.study, machines.there, 0)
+    assert list(machines.store.iterdir()) == []
+
+
 def test_who_must_stop_waits_for_no_network(machines, monkeypatch):
     machines.write()
 

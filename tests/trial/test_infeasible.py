@@ -49,8 +49,10 @@ def smallest(sweep, **settings):
     )
 
 
-def run_next(sweep, settings=None):
-    """Run what is queued, as a worker does; give it as it is in the study, and its folder."""
+def run_next(sweep, settings=None, *, dies=False):
+    """Run what is queued, as a worker does, which dies where it asks; give it as it is in the
+    study, and its folder.
+    """
     if settings is not None:
         sweep.study.enqueue_trial({**SETTINGS, **settings})
     space, lock_dir = distributions(sweep.spec.search), sweep.place.study_dir("tiny")
@@ -63,6 +65,8 @@ def run_next(sweep, settings=None):
         state = TrialState.PRUNED
     except Interrupted:
         state = TrialState.FAIL
+    if dies:
+        state, value = TrialState.FAIL, None
     sweep.study.tell(trial, value, state=state)
     return sweep.study.get_trials(deepcopy=False)[trial.number], folder
 
@@ -163,13 +167,13 @@ def test_accumulated_batches_run_as_one_and_are_noted_so(sweep, monkeypatch):
 
 
 def test_death_queues_the_settings_once_for_a_smaller_plan(sweep):
-    first, _ = run_next(sweep, {})
+    first, _ = run_next(sweep, {}, dies=True)
     died_of = first.user_attrs["plan"]["peak_bytes"]
     assert ran_out_of_memory(sweep.study, first.number) is True
     assert sweep.study.user_attrs[MEMORY_FACTOR] == pytest.approx(1.15)
     [waiting] = sweep.study.get_trials(states=(TrialState.WAITING,))
     assert waiting.user_attrs == {"below_bytes": died_of, "repeats": 0}
-    again, _ = run_next(sweep)
+    again, _ = run_next(sweep, dies=True)
     assert again.number == waiting.number
     assert again.params == first.params
     assert again.user_attrs["plan"]["peak_bytes"] < died_of
@@ -180,7 +184,7 @@ def test_death_queues_the_settings_once_for_a_smaller_plan(sweep):
 
 def test_repeat_for_which_there_is_no_smaller_plan_says_so(sweep):
     sweep.context.budget_bytes = smallest(sweep).needed_bytes
-    first, _ = run_next(sweep, {})
+    first, _ = run_next(sweep, {}, dies=True)
     ran_out_of_memory(sweep.study, first.number)
     again, folder = run_next(sweep)
     assert again.state == TrialState.PRUNED

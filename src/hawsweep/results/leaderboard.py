@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hawsweep.errors import HawsweepError
 from hawsweep.results.verdict import trial_to_use
 from hawsweep.spec.space import MODEL
-from hawsweep.study.attributes import BASE, DESCRIPTION, REFERENCES, TARGETS_PER_BYTE
+from hawsweep.study.attributes import BASE, DESCRIPTION, FAULT, REFERENCES, TARGETS_PER_BYTE
 from hawsweep.study.baselines import baselines, score_of
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
@@ -104,6 +104,8 @@ def trial_row(trial: FrozenTrial) -> TrialRow:
     known = _known(trial.user_attrs)
     if trial.state == TrialState.COMPLETE:
         known["score"] = trial.value
+        if FAULT in trial.user_attrs:  # its result came just as it was given up
+            known.pop("reason", None)
     if trial.duration is not None:  # by the system's clock, which may have been set
         known.setdefault("time_s", max(0.0, trial.duration.total_seconds()))
     settings = trial.params or trial.system_attrs.get("fixed_params", {})  # the latter: waiting

@@ -46,7 +46,8 @@ class LeftTrials:
             trials = study.get_trials(deepcopy=False)
             for number in watched.look(elsewhere(trials)):
                 owner = trials[number].user_attrs[WORKER]
-                yield number, end_failed(study, number, silent(owner))
+                if (end := end_failed(study, number, silent(owner), owner)) is not None:
+                    yield number, end
 
     def _end_orphans(self) -> None:
         """End workers that have lost their supervisor without noticing, and still hold a trial."""

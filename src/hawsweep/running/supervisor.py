@@ -43,7 +43,7 @@ from hawsweep.study.leases import Lead, Leader, count_running, register_of, turn
 from hawsweep.study.patience import while_waiting
 from hawsweep.study.place import Place
 from hawsweep.study.presence import Presence
-from hawsweep.study.queue import ask, leave_behind, reap_running
+from hawsweep.study.queue import ask, end_needless, leave_behind, reap_running
 from hawsweep.study.study import extended, stop_asked
 from hawsweep.study.trials import count_finished, train_of
 
@@ -331,6 +331,8 @@ class Supervisor:
 
     def _settle_winner(self) -> None:
         """Where time ran out among the confirming runs, those that ended count."""
+        for study in (self._study, self._confirming):
+            end_needless(study)
         conclude(self._study, self._confirming, self._spec)
         settle_preference(self._study, self._place, self._spec)
 

@@ -54,7 +54,6 @@ from hawsweep.study.attributes import (
     MEMORY_FACTOR,
     PATHS,
     PLAN,
-    REPEATS,
     SEED,
     SMALLEST_VIOLATION,
     TIME_S,
@@ -89,6 +88,7 @@ from hawsweep.study.storage import (
 )
 from hawsweep.study.study import check_tokens, date_of, load_study
 from hawsweep.study.travel import fetch, put
+from hawsweep.study.trials import repeated_by
 from hawsweep.training.train import Interrupted
 from hawsweep.trial.context import TrialContext, make_context
 from hawsweep.trial.measure_base import measure_base
@@ -322,9 +322,9 @@ class Worker:
         self.tell(f"{kind}_start", **about)
         folder = self.place.folder_of(study.study_name, number)
         trials = study.get_trials(deepcopy=False)
-        for each in (trial.number, trial.user_attrs.get(REPEATS)):
-            if each is not None:  # it goes on, perhaps from what another machine has
-                self._travel(partial(fetch, study, self.place, trials[each]))
+        for each in (number, *repeated_by(trials[number], trials)):
+            # It goes on, perhaps from what another machine has.
+            self._travel(partial(fetch, study, self.place, trials[each]))
         folder.mkdir(parents=True, exist_ok=True)
         fault, from_outside = None, False
         started = time.monotonic() - trial.user_attrs.get(TIME_S, 0.0)  # until it paused
@@ -352,8 +352,10 @@ class Worker:
                 self._presence.check()
                 if is_storage_fault(error):
                     raise  # not the trial's fault; its state is on disk
-                # Any other exception ends this trial only.
-                fault = of_exception(error)
+                if study.get_trials(deepcopy=False)[number].state == TrialState.RUNNING:
+                    fault = of_exception(error)  # which ends this trial only
+                else:
+                    from_outside = True  # it cannot be told any more
                 print_traceback(error)
         if fault is not None:
             with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside

@@ -8,9 +8,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hawsweep.layout import ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE
 from hawsweep.spec.sweep import SweepSpec, keep_count
-from hawsweep.study.attributes import REPEATS
 from hawsweep.study.confirm import confirmations, winner
 from hawsweep.study.place import Place
+from hawsweep.study.trials import repeated_by
 
 # A trial's adapters and its resumable state; other files are small and always kept.
 BULK = (ADAPTER_DIR, CHECKPOINT_DIR, STATE_FILE)
@@ -48,8 +48,8 @@ def _kept(trials: list[FrozenTrial], count: int, spec: SweepSpec) -> set[int]:
     best = sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))
     kept = {trial.number for trial in best[: max(count, spec.confirm.top)]}
     for trial in trials:
-        if not trial.state.is_finished() and REPEATS in trial.user_attrs:
-            kept.add(trial.user_attrs[REPEATS])
+        if not trial.state.is_finished():
+            kept.update(repeated_by(trial, trials))
     return kept
 
 

@@ -199,16 +199,16 @@ def conclude(study: optuna.Study, confirming: optuna.Study, spec: SweepSpec) -> 
     # Of others the adapter may have been removed.
     known = {number for number, _ in wanted(study, spec)}
     known |= {each.trial_number for each in confirmations(study)}
-    scores: defaultdict[int, list[float]] = defaultdict(list)
+    scores: defaultdict[int, dict[int, float]] = defaultdict(dict)
     for run in confirming.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         number, seed = _key(run)
         if number not in known or seed not in _new_seeds(spec):
             continue
         if run.user_attrs.get(ITERS) == trials[number].user_attrs.get(ITERS):  # not extended since
-            scores[number].append(_value(run))
+            scores[number][seed] = _value(run)
     found = [
-        Confirmation(number, _value(trials[number]), tuple(values))
-        for number, values in scores.items()
+        Confirmation(number, _value(trials[number]), tuple(by_seed.values()))
+        for number, by_seed in scores.items()
     ]
     best_first = ranked(found)
     if best_first:

@@ -181,8 +181,9 @@ class Leader:
     """
 
     def __init__(self, study: optuna.Study, clock: Callable[[], float] = time.monotonic) -> None:
-        self._study, self._watched = study, Watched[str](clock)
+        self._study, self._watched, self._clock = study, Watched[str](clock), clock
         self._was_seen = False
+        self._said: tuple[object, float] = (None, 0.0)
 
     def lives(self) -> bool:
         """Whether the process that started the study runs it still."""
@@ -197,9 +198,13 @@ class Leader:
         return self._was_seen and self._study.user_attrs.get(SUPERVISOR) is None
 
     def left_s(self) -> float | None:
-        """The seconds until the sweep's timeout, as it says; None if it says none."""
+        """The seconds until the sweep's timeout by what it last said; None if it says none."""
         found = self._study.user_attrs.get(SUPERVISOR) or {}
-        return None if (left := found.get("left_s")) is None else float(left)
+        if (left := found.get("left_s")) is None:
+            return None
+        if self._said[0] != found.get("n"):
+            self._said = (found.get("n"), self._clock())
+        return float(left) - (self._clock() - self._said[1])
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The queue of trials: which trial is next, its worker, and the retry of failed ones."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from hawsweep.study.attributes import (
     STOPPED,
     WORKER,
 )
-from hawsweep.study.faults import FROM_OUTSIDE, Fault
+from hawsweep.study.faults import Fault
 from hawsweep.study.leases import count_running
 from hawsweep.study.optuna_door import (
     read_once,
@@ -80,8 +80,9 @@ def reap_running(
     reaped = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = trial.user_attrs.get(WORKER)
-        if owner == dict(worker) if worker is not None else _is_left(owner):
-            reaped[trial.number] = end_failed(study, trial.number, fault)
+        is_meant = owner == dict(worker) if worker is not None else _is_left(owner)
+        if is_meant and (ending := end_failed(study, trial.number, fault, owner)) is not None:
+            reaped[trial.number] = ending
     return reaped
 
 
@@ -89,18 +90,30 @@ def _is_left(owner: Mapping[str, Any] | None) -> bool:
     return is_dead_here(owner) and not is_alive_here((owner or {}).get("parent"))
 
 
-def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
+def end_failed(
+    study: optuna.Study, number: int, fault: Fault, owner: Mapping[str, Any] | None = None
+) -> Ending | None:
     """End a running trial according to its fault: it goes on later, its settings are queued again,
     or recorded as not fitting into memory.
+
+    Args:
+        owner: Its worker, where it was found some time ago: another may have it now.
+
+    Returns:
+        How it ended; None where another process ended it, or it goes on.
     """
     trial = study.get_trials(deepcopy=False)[number]
-    if trial.state.is_finished():
-        return Ending("fail", FROM_OUTSIDE)  # no retry of a trial ended from outside
+    if trial.state != TrialState.RUNNING:
+        return None
+    if owner is not None and trial.user_attrs.get(WORKER) != dict(owner):
+        return None
     state, reason, storage = TrialState.FAIL, fault.text, storage_of(study)
     if fault.kind == "interrupted":
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
+        try:
             storage.set_trial_user_attr(trial_id(trial), INTERRUPTED, True)
             storage.set_trial_state_values(trial_id(trial), TrialState.WAITING)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return None
         return Ending("paused", f"{reason}; it goes on at the next start")
     if fault.remedy == "go on":
         repeat_trial(study, number)
@@ -113,10 +126,13 @@ def end_failed(study: optuna.Study, number: int, fault: Fault) -> Ending:
         else:
             state, reason = TrialState.PRUNED, f"{reason}; there is no smaller way to execute it"
             _mark_infeasible(study, trial)
-    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
+    try:
         storage.set_trial_user_attr(trial_id(trial), REASON, reason)
         storage.set_trial_user_attr(trial_id(trial), FAULT, fault.kind)
         storage.set_trial_state_values(trial_id(trial), state)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return None
+    _renew_retry(study, number)
     return Ending("infeasible" if state == TrialState.PRUNED else "fail", reason)
 
 
@@ -144,13 +160,30 @@ def repeat_trial(
         attributes: The new trial's, beside those that it has from the one repeated.
     """
     trials = study.get_trials(deepcopy=False)
-    queued = [trial for trial in trials if trial.user_attrs.get(REPEATS) == number]
-    if any(not trial.state.is_finished() for trial in queued):
+    if any(map(_counts, _retries(trials, number))):
         return  # a process was killed after queueing, before it ended the trial
     attributes = {REPEATS: number, **_carried(trials[number]), **(attributes or {})}
     # A trial that died while it got its settings has only some of them.
     settings = {**trials[number].system_attrs.get("fixed_params", {}), **trials[number].params}
     study.enqueue_trial(settings, user_attrs=attributes)
+
+
+def _renew_retry(study: optuna.Study, number: int) -> None:
+    """Queue a retry anew that another machine ended, since the trial had gone on for a moment."""
+    retries = _retries(study.get_trials(deepcopy=False), number)
+    if retries and not any(map(_counts, retries)):
+        asked, attributes = retries[-1].system_attrs["fixed_params"], retries[-1].user_attrs
+        kept = {key: value for key, value in attributes.items() if key != REASON}
+        study.enqueue_trial(asked, user_attrs=kept)
+
+
+def _retries(trials: Iterable[FrozenTrial], number: int) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.user_attrs.get(REPEATS) == number]
+
+
+def _counts(retry: FrozenTrial) -> bool:
+    """Whether a retry waits or has begun, and was not ended in the queue."""
+    return not retry.state.is_finished() or retry.datetime_start is not None
 
 
 def _carried(trial: FrozenTrial) -> dict[str, Any]:
@@ -237,7 +270,7 @@ def ask(
             (turn(trial), trial.number)
             for trial in trials
             if trial.state == TrialState.WAITING
-            and not (_end_misfit(study, trial, space) or _end_needless(study, trial, trials))
+            and not (_end_misfit(study, trial, space) or _is_needless(study, trial, trials))
         ]
         queued = sorted((at, number) for at, number in waiting if at is not None)
         taken = (number for _, number in queued if _take(study, trials[number], worker))
@@ -307,15 +340,31 @@ def _end_misfit(
     return True
 
 
-def _end_needless(study: optuna.Study, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
-    """End a queued retry of a trial that did not fail after all; whether it was one.
+def end_needless(study: optuna.Study) -> None:
+    """End the queued retries of trials that did not fail after all, or that another one repeats.
 
-    A machine that was not heard of may write its trial's result just while that is given up.
+    A machine that was not heard of may write its trial's result just while that is given up, and
+    two may give it up at once.
     """
+    trials = study.get_trials(deepcopy=False)
+    for trial in trials:
+        if trial.state == TrialState.WAITING:
+            _is_needless(study, trial, trials)
+
+
+def _is_needless(study: optuna.Study, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether it is a retry without need, which is ended; see ``end_needless``."""
     repeated = trial.user_attrs.get(REPEATS)
-    if repeated is None or trials[repeated].state in (TrialState.FAIL, TrialState.RUNNING):
+    if repeated is None:
         return False
-    end_waiting(study, trial, TrialState.FAIL, f"trial {repeated} went on after all")
+    earlier = [each for each in _retries(trials[: trial.number], repeated) if _counts(each)]
+    if earlier:
+        reason = f"trial {earlier[0].number} repeats trial {repeated}, too"
+    elif trials[repeated].state not in (TrialState.FAIL, TrialState.RUNNING):
+        reason = f"trial {repeated} went on after all"
+    else:
+        return False
+    end_waiting(study, trial, TrialState.FAIL, reason)
     return True
 
 
@@ -334,6 +383,8 @@ def _is_allowed(asked: BaseDistribution | None, value: Any) -> bool:
 def _take(study: optuna.Study, trial: FrozenTrial, worker: Mapping[str, Any]) -> bool:
     """Give a waiting trial to this worker, unless another machine has taken it."""
     storage = storage_of(study)
+    if storage.get_trial(trial_id(trial)).state != TrialState.WAITING:
+        return False  # since the trials were read
     with suppress(optuna.exceptions.UpdateFinishedTrialError):
         # Set before it runs: if this process dies in between, the trial still waits.
         storage.set_trial_user_attr(trial_id(trial), WORKER, dict(worker))

@@ -141,8 +141,9 @@ def name_metric(study: optuna.Study, name: str) -> None:
 
 
 def _note_start(study: optuna.Study) -> None:
-    before = study.user_attrs.get(STARTS, [])
-    study.set_user_attr(STARTS, [*before, start_record()][-_MOST_STARTS:])
+    starts = [*study.user_attrs.get(STARTS, []), start_record()]
+    # The first one tells this study from a later one of its name.
+    study.set_user_attr(STARTS, [starts[0], *starts[1:][1 - _MOST_STARTS :]])
 
 
 def load_study(storage: BaseStorage, name: str, spec: SweepSpec | None = None) -> optuna.Study:

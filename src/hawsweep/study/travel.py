@@ -96,7 +96,12 @@ def put(
         if before is not None:  # of an earlier state
             _set(study, trial, None)
         raise _told(number, "put into", url, fault) from fault
-    _set(study, trial, asdict(archive))
+    try:
+        _set(study, trial, asdict(archive))
+    except optuna.exceptions.UpdateFinishedTrialError:  # no trial would name it
+        with suppress(Exception):
+            store.remove(archive.id)
+        raise
     (folder / ARCHIVE_MARK).write_text(archive.sha256)
     if before is not None:
         with suppress(Exception):  # it only takes room

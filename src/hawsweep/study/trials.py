@@ -119,6 +119,17 @@ def state_of(trial: FrozenTrial) -> str:
     return "paused" if waits else trial.state.name.lower()
 
 
+def repeated_by(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> list[int]:
+    """The numbers of the trials whose settings it repeats, and whose state it may take up: the one
+    that it repeats, and which that one repeated, and so on.
+    """
+    found: list[int] = []
+    while (number := trial.user_attrs.get(REPEATS)) is not None:
+        found.append(number)
+        trial = trials[number]
+    return found
+
+
 def is_to_go_on(trial: FrozenTrial) -> bool:
     """Whether a trial waits whose settings have begun: it is paused or was interrupted, or repeats
     one that died.
