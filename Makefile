@@ -34,7 +34,7 @@ format: $(DEV_INSTALLED)
 
 $(INSTALLED): pyproject.toml requirements.lock models.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "hawsweep needs Python 3.11 or newer; set PYTHON=python3.11"; exit 1; }
+	  || { echo "hawsweep needs Python 3.11 to 3.14. Install one and name it: make sweep PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(LOCKED) -r requirements.lock
 # On macOS that was all. On Linux the lock leaves out torch: what its build for CUDA needs comes with it, not from the lock.

@@ -327,7 +327,8 @@ def test_missing_file_lists_every_place(tmp_path, hub_cache, monkeypatch):
     fault = fault_of(tmp_path / "nowhere.csv")
     assert f"was not found: there is no folder or file {tmp_path / 'nowhere.csv'}." in fault
     monkeypatch.chdir(tmp_path)
-    fault = fault_of("nowhere.csv")  # which might be of a hub
+    assert f"there is no folder or file {tmp_path / 'nowhere.csv'}." in fault_of("nowhere.csv")
+    fault = fault_of("org/nowhere")  # which might be of a hub
     assert "was not found" in fault
     forms = ".csv, .tsv, .jsonl, .json, .txt, .parquet"
-    assert f"a folder or a file ({forms}) at nowhere.csv" in fault
+    assert f"a folder or a file ({forms}) at {tmp_path / 'org/nowhere'};" in fault

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 from hawsweep.machine.backend import mx, nn
 
@@ -13,6 +14,8 @@ from hawsweep.models import load as loading
 from hawsweep.models import resolve
 from hawsweep.models.load import load_embedder, load_model
 from hawsweep.models.resolve import BUNDLED, BUNDLED_EMBEDDERS, resolve_embedder, resolve_model
+from hawsweep.prepare import validate
+from hawsweep.spec.read import check_sweep
 
 
 @pytest.fixture
@@ -46,6 +49,37 @@ def test_cached_repository_is_the_model(hub_cache, tiny_model_dir):
     assert told == []
 
 
+def test_damaged_file_of_the_cache_is_fetched_again_by_its_repository(hub_cache, tiny_model_dir):
+    snapshot = hub_cache.add("model", "org/tiny")
+    shutil.copytree(tiny_model_dir, snapshot, dirs_exist_ok=True)
+    (snapshot / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"again: hf download org/tiny --force-download$"):
+        resolve_model("org/tiny")
+
+
+def test_interrupted_download_is_known_as_one(hub_cache, tiny_model_dir):
+    snapshot = hub_cache.add("model", "org/tiny")
+    shutil.copytree(tiny_model_dir, snapshot, dirs_exist_ok=True)
+    assert not resolve.is_model_in_part("org/tiny")
+    # As huggingface_hub notes what a repository has before it fetches that.
+    files = {path.name: {"size": 1, "blob_id": "b"} for path in snapshot.iterdir()}
+    noted = snapshot.parents[1] / "trees" / f"{snapshot.name}.json"
+    noted.parent.mkdir()
+    noted.write_text(json.dumps({"format_version": 1, "files": files}))
+    assert not resolve.is_model_in_part("org/tiny")
+    (snapshot / "model.safetensors").unlink()
+    assert resolve.is_model_in_part("org/tiny")
+    content = {"model": "org/tiny", "data": "phrasebook"}
+    content["search"] = {"learning_rate": {"low": 1e-5, "high": 1e-3}}
+    _, (found,) = validate._model(check_sweep(content, "a sweep"))
+    assert (found.state, found.remedy) == (
+        "warning",
+        "Fetch it before the night begins: hf download org/tiny",
+    )
+    assert not resolve.is_model_in_part(str(tiny_model_dir))
+    assert not resolve.is_model_in_part("org/nowhere")
+
+
 def test_revision_of_a_cached_repository_is_the_model(hub_cache, tiny_model_dir):
     snapshots = {
         revision: hub_cache.add("model", "org/tiny", revision) for revision in ("main", "v1.0")
@@ -77,9 +111,10 @@ def test_unknown_model_lists_every_place(hub_cache):
     message = str(caught.value)
     assert "The model 'org/nowhere' was not found" in message
     assert all(name in message for name in BUNDLED)
-    assert "a folder org/nowhere" in message
+    assert f"a folder {Path('org/nowhere').absolute()}" in message
     assert f"the Hugging Face cache {hub_cache.folder}" in message
     assert "Check the spelling" in message
+    assert "hf auth login" in message
     assert told == ["downloading org/nowhere from Hugging Face"]
 
 

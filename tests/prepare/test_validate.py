@@ -217,7 +217,7 @@ def test_what_is_not_learned_as_it_stands_is_said(content, place, tmp_path):
         f"train: a control token that the text spells becomes that token: 1 of {len(MANY) + 1} "
         f"records, the first is {content['data']}/train.jsonl:{len(MANY) + 1}, <|im_end|>."
     )
-    assert found.remedy == "hawsweep preview shows what is learned."
+    assert found.remedy == "hawsweep preview NAME shows what is learned."
 
 
 def test_mixed_writing_is_not_said_of_normalized_data(content, place, tmp_path):

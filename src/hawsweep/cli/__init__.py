@@ -5,6 +5,7 @@ import inspect
 import sys
 import textwrap
 from contextlib import suppress
+from typing import Any
 
 import click
 
@@ -66,7 +67,9 @@ def _read_help(command: click.Command) -> None:
     """Give a command the docstring of its source: ``python -OO`` takes it from the function."""
     if command.callback is not None:
         source = textwrap.dedent(inspect.getsource(inspect.unwrap(command.callback)))
-        function = ast.parse(source).body[0]
+        # Not ast.parse, which leaves docstrings out under -OO from Python 3.14 on.
+        parsed: Any = compile(source, "", "exec", ast.PyCF_ONLY_AST, optimize=0)
+        function = parsed.body[0]
         command.help = ast.get_docstring(function) if isinstance(function, ast.FunctionDef) else ""
 
 

@@ -135,6 +135,11 @@ def _no_format(found: Mapping[str, Any], where: str) -> DataError:
         _messages(found["messages"], where)
     keys = ", ".join(found)[:200] or "none"
     rename = next((how for old, how in _RENAMES.items() if all(key in found for key in old)), "")
+    if not rename and sum(isinstance(each, str) for each in found.values()) > 1:
+        rename = (
+            "Rename two of them to prompt and completion, or save the pairs as a CSV, where "
+            "data.source and data.target name the columns."
+        )
     return DataError(f"{where} has the keys {keys}, must be {_FORMATS}. {rename}".rstrip())
 
 

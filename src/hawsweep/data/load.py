@@ -179,7 +179,7 @@ def _read(spec: DataSpec, progress: SayProgress, *, is_alone: bool) -> Splits:
             f"The data {spec.path!r} was not found: the file of that name is none that is read "
             f"({', '.join(_FILES)}). Save it as one of these."
         )
-    if is_path(spec.path):
+    if is_path(spec.path) or path.suffix.lower() in _FILES:
         raise DataError(
             f"The data {spec.path!r} was not found: there is no folder or file {path.absolute()}. "
             "Check the spelling, or put the data there."
@@ -213,7 +213,12 @@ def _read_folder(folder: Path, spec: DataSpec, needed: Sequence[str]) -> Splits:
         if not paths and split in needed:
             there = ", ".join(sorted(_names(folder))[:10]) or "nothing"
             files = " and ".join(f"{name}.jsonl" for name in needed)
-            raise DataError(f"{folder} has no {split}.jsonl; it has {there}. Put {files} there.")
+            is_split_here = split == "valid" and "train.jsonl" in there
+            alone = f", or name {folder / 'train.jsonl'} alone: a file is split here"
+            raise DataError(
+                f"{folder} has no {split}.jsonl; it has {there}. Put {files} there"
+                f"{alone if is_split_here else ''}."
+            )
         group = spec.group or GROUP
         found[split] = read_records(paths[0], spec.normalize, group) if paths else Records()
     _check_group(found.values(), str(folder), spec)
@@ -249,7 +254,8 @@ def _read_file(path: Path, spec: DataSpec) -> Splits:
         columns[spec.path] = chosen
     elif spec.source or spec.target:
         raise DataError(
-            f"{path} is no table: data.source and data.target name columns. Remove them."
+            f"{path} is no table: data.source and data.target name columns. Remove them, and name "
+            "the keys prompt and completion; or save it as a CSV."
         )
     else:
         records = read_record_file(path, spec.normalize, spec.group or GROUP)
@@ -340,7 +346,7 @@ def _download(spec: DataSpec, progress: SayProgress) -> Path:
     except NotFoundOnHub as fault:
         raise DataError(
             f"The data {repo!r} was not found. Looked for: a bundled name ({', '.join(BUNDLED)}); "
-            f"a folder or a file ({', '.join(_FILES)}) at {here(repo)}; "
+            f"a folder or a file ({', '.join(_FILES)}) at {here(repo).absolute()}; "
             f"the Hugging Face cache {cache_path()}; {fault}."
             + " Name a revision by data.revision."
             * ("@" in repo)

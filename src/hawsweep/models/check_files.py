@@ -14,6 +14,7 @@ from hawsweep.errors import ModelError
 from hawsweep.files import check_regular, open_regular
 from hawsweep.layout import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.models.config_file import CONFIG_BYTES, read_config
+from hawsweep.models.hub import fetch_again
 
 TEMPLATE_BYTES = 1_000_000
 # The beginnings of the names of a tokenizer's files.
@@ -51,21 +52,21 @@ def check_files(folder: Path) -> None:
     weights = sorted(folder.glob("model*.safetensors"))
     if not weights:
         raise ModelError(
-            f"{folder} has no weights: no model*.safetensors. Fetch the model again, or convert it "
-            "with mlx_lm.convert."
+            f"{folder} has no weights: no model*.safetensors. Convert those of another format with "
+            f"mlx_lm.convert --hf-path REPOSITORY --mlx-path FOLDER. Or: {fetch_again(folder)}"
         )
     parts = [re.fullmatch(r"model-\d+-of-(\d+)\.safetensors", path.name) for path in weights]
     for n_parts in {int(part[1]) for part in parts if part}:
         n_here = sum(part is not None and int(part[1]) == n_parts for part in parts)
         if n_here < n_parts:
             raise ModelError(
-                f"{folder} has {n_here} of the {n_parts} parts of its weights. Fetch the model "
-                "again."
+                f"{folder} has {n_here} of the {n_parts} parts of its weights. "
+                f"{fetch_again(folder)}"
             )
     for path in weights:
         _check_weights(path)
     if not any(any(folder.glob(f"{name}*")) for name in _TOKENIZER_FILES):
-        raise ModelError(f"{folder} has no tokenizer: no tokenizer.json. Fetch the model again.")
+        raise ModelError(f"{folder} has no tokenizer: no tokenizer.json. {fetch_again(folder)}")
 
 
 def check_folder(folder: Path) -> None:
@@ -92,15 +93,19 @@ def check_adapter(folder: Path) -> None:
     check_folder(folder)
     read_config(folder, CONFIG_FILE)
     if os.path.lexists(weights := folder / WEIGHTS_FILE):
-        _check_weights(weights)
+        _check_weights(weights, "Take an earlier checkpoint of the adapter, or train it again")
 
 
-def _check_weights(path: Path) -> None:
+def _check_weights(path: Path, remedy: str = "") -> None:
     """Check the header of a safetensors file, whose tensors must lie in the file.
+
+    Args:
+        remedy: What to do where it is damaged; by default to fetch the model.
 
     Raises:
         ModelError: It is no such file, or cut off.
     """
+    remedy = remedy or fetch_again(path)
     try:
         with open_regular(path) as file:
             n_bytes = os.fstat(file.fileno()).st_size
@@ -116,13 +121,9 @@ def _check_weights(path: Path) -> None:
     except OSError as fault:
         raise _cannot_read(path, fault) from fault
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as fault:
-        raise ModelError(
-            f"{path} is not a safetensors file: {fault}. Fetch the model again."
-        ) from fault
+        raise ModelError(f"{path} is not a safetensors file: {fault}. {remedy}") from fault
     if n_bytes < needed:
-        raise ModelError(
-            f"{path} is cut off: it has {n_bytes:,} bytes of {needed:,}. Fetch the model again."
-        )
+        raise ModelError(f"{path} is cut off: it has {n_bytes:,} bytes of {needed:,}. {remedy}")
 
 
 def _end(name: str, tensor: Mapping[str, Any]) -> int:
@@ -140,4 +141,4 @@ def _end(name: str, tensor: Mapping[str, Any]) -> int:
 
 
 def _cannot_read(path: Path, fault: OSError) -> ModelError:
-    return ModelError(f"{path} cannot be read: {fault.strerror}. Fetch the model again.")
+    return ModelError(f"{path} cannot be read: {fault.strerror}. {fetch_again(path)}")

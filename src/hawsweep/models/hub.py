@@ -43,6 +43,19 @@ def download_command(reference: str) -> str:
     return f": {shlex.join(['hf', 'download', repo, *of_revision])}"
 
 
+def fetch_again(path: Path) -> str:
+    """What to do about a file of a model that is missing or damaged: a sentence without its end.
+
+    Args:
+        path: Of the file or its folder. In Hugging Face's cache it names the repository.
+    """
+    of_cache = re.search(r"/models--([^/]+)/snapshots/", str(path))
+    if of_cache is None:
+        return "Fetch the model again"
+    repo = of_cache[1].replace("--", "/", 1)
+    return f"Fetch the model again: {shlex.join(['hf', 'download', repo, '--force-download'])}"
+
+
 def fetch(
     repo: str,
     kind: str,
@@ -59,32 +72,53 @@ def fetch(
     Raises:
         NotFoundOnHub: It is not in the cache and cannot be downloaded.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    def snapshot(*, local: bool) -> Path:
-        return Path(
-            snapshot_download(
-                repo,
-                repo_type=kind,
-                revision=revision,
-                allow_patterns=list(patterns),
-                local_files_only=local,
-            )
-        )
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        return snapshot(local=True)
+        found = _snapshot(repo, kind, patterns, revision, local=True)
     except HFValidationError as fault:
         raise NotFoundOnHub("the hub has no such names") from fault
-    except LocalEntryNotFoundError:
-        named = repo if revision is None else f"{repo}@{revision}"
-        progress(f"downloading {named} from Hugging Face")
+    if found is not None:
+        return found
+    named = repo if revision is None else f"{repo}@{revision}"
+    progress(f"downloading {named} from Hugging Face")
     try:
-        return snapshot(local=False)
+        found = _snapshot(repo, kind, patterns, revision, local=False)
+        assert found is not None
+        return found
     except Exception as fault:  # the hub client lets many classes of its transport through
         lines = str(fault).strip().splitlines()
         raise NotFoundOnHub(f"the hub: {lines[0] if lines else type(fault).__name__}") from fault
+
+
+def _snapshot(
+    repo: str, kind: str, patterns: Sequence[str], revision: str | None, *, local: bool
+) -> Path | None:
+    """The folder of a repository; None if ``local`` and not all of it is in the cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            repo,
+            repo_type=kind,
+            revision=revision,
+            allow_patterns=list(patterns),
+            local_files_only=local,
+        )
+    except LocalEntryNotFoundError:
+        if not local:
+            raise
+        return None
+    return Path(folder)
+
+
+def is_in_part(reference: str, file: str, patterns: Sequence[str]) -> bool:
+    """Whether of a model's repository the cache has a file, and not all that match ``patterns``."""
+    repo, revision = split_revision(reference)
+    if cached(reference, file) is None:
+        return False
+    return _snapshot(repo, "model", patterns, revision, local=True) is None
 
 
 def cached(reference: str, file: str) -> Path | None:

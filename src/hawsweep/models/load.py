@@ -189,7 +189,11 @@ def load_weights(
 
 
 def _cannot_load(path: Path, fault: Exception) -> ModelError:
-    return ModelError(f"{path} cannot be loaded as an MLX model: {fault}")
+    said = str(fault).rstrip(".")
+    return ModelError(
+        f"{path} cannot be loaded as an MLX model: {said}. Use one that "
+        "mlx_lm.generate answers with."
+    )
 
 
 def load_embedder(path: Path, *, trust_remote_code: bool = False) -> "SentenceTransformer":

@@ -23,6 +23,7 @@ from hawsweep.models.hub import (
     cached,
     fetch,
     here,
+    is_in_part,
     is_path,
     split_revision,
 )
@@ -69,6 +70,10 @@ _CHECK_TEXT = (
 )
 _CHECK_HAWAIIAN = "ʻO ka ʻōlelo Hawaiʻi kā kākou e aʻo nei; ua nui ka ʻike o nā kūpuna."
 _CHECK_LOSS_TOLERANCE = 0.002
+# Of a repository; code runs with trust_remote_code alone. Beside a model's weights there may be
+# copies in other formats; an embedder's have folders.
+_FILES = ("*.json", "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py")
+_MODEL_FILES = (*_FILES, "model*.safetensors")
 # Bumped when the conversion changes, so that an older folder in the cache is not used.
 _CONVERSION = 1
 
@@ -103,6 +108,12 @@ def resolve_model(reference: str, progress: SayProgress = lambda _: None) -> Pat
         folder = _download(reference, "model", sorted(BUNDLED), progress)
     check_files(folder)
     return folder
+
+
+def is_model_in_part(reference: str) -> bool:
+    """Whether a model's download was interrupted, which the next one makes whole."""
+    is_known = reference in BUNDLED or os.path.lexists(here(reference) / "config.json")
+    return not is_known and is_in_part(reference, "config.json", _MODEL_FILES)
 
 
 def find_model(reference: str) -> Path | None:
@@ -165,10 +176,7 @@ def _download(
     progress: SayProgress,
     looked: str = "no package carries it",
 ) -> Path:
-    # Beside a model's weights there may be copies in other formats; an embedder's have folders.
-    weights = "model*.safetensors" if kind == "model" else "*.safetensors"
-    # Code runs with trust_remote_code alone.
-    patterns = ["*.json", weights, "*.model", "*.tiktoken", "*.txt", "*.jinja", "*.py"]
+    patterns = _MODEL_FILES if kind == "model" else (*_FILES, "*.safetensors")
     repo, revision = split_revision(reference)
     try:
         return fetch(repo, "model", patterns, progress, revision)
@@ -177,8 +185,9 @@ def _download(
     raise ModelError(
         f"The {kind} {reference!r} was not found. Looked for: a bundled name "
         f"({', '.join(bundled)}; {looked}); "
-        f"a folder {here(reference)}; the Hugging Face cache {cache_path()}; "
-        f"{reason}. Check the spelling, or download it where there is a network."
+        f"a folder {here(reference).absolute()}; the Hugging Face cache {cache_path()}; "
+        f"{reason}. Check the spelling, or download it where there is a network. If it is private "
+        "or gated: hf auth login"
     )
 
 

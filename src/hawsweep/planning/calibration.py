@@ -270,7 +270,9 @@ def calibrate(
     if not observed:
         raise BackendError(
             f"No step of {model_path} could be measured: the smallest does not fit into "
-            f"{budget_bytes / 1e9:.1f} GB, or the child processes died."
+            f"{budget_bytes / 1e9:.1f} GB, or the child processes died. Close other programs, "
+            "raise memory.budget or use a smaller model; `hawsweep doctor` says whether training "
+            "works here."
         )
     cores = memory.usable_cores()
     # Two on a GPU wait for each other, and together they may fill it: one, unless asked for more.

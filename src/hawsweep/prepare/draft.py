@@ -179,7 +179,10 @@ def _choose_data(
     path = data_file(reference)
     if path is None or not is_table(path, source, target):
         if source or target:
-            raise DataError(f"{reference} is no table: --source and --target name its columns.")
+            raise DataError(
+                f"{reference} is no table: --source and --target name its columns. Leave them out, "
+                "and name the keys prompt and completion; or save it as a CSV."
+            )
         if path is None:
             return reference, None, {"data": "as given"}
         keys, reasons = _choose_shares(len(read_record_file(path)), "records")
@@ -282,6 +285,6 @@ def _warnings(basis: Basis, spec: SweepSpec, plan: SweepPlan) -> Iterator[str]:
         yield f"{spec.model} is not here: the first start fetches it. To fetch it now{how}."
     if not plan.memory.is_calibrated:
         yield (
-            "The speed was never measured here: the first start does. For a better plan measure it "
-            "first, and give this command again with --force."
+            "The speed was never measured here: the first start does. For a better plan run "
+            "`hawsweep plan NAME --calibrate`, then this command again with --force."
         )

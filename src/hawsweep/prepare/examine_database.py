@@ -140,7 +140,7 @@ def check_readable(place: Place) -> None:
 
 def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
     # Read only: SQLite may change a damaged file that is opened for writing.
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout_s, uri=True)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=timeout_s, uri=True)
 
 
 def _examine_other(place: Place) -> Database:

@@ -138,6 +138,9 @@ def _sweep(spec: SweepSpec) -> Iterator[Finding]:
         remedy = "The sweep ends when each was tried; widen the search for more."
         yield Finding("sweep", "warning", text, remedy)
 
+    if spec.trials == 1:
+        remedy = "Raise trials: three or more can show which settings matter."
+        yield Finding("sweep", "warning", "one trial: no settings are compared", remedy)
     if text := told_without_rungs(spec):
         yield Finding("pruning", "warning", text, "Raise iters, or lower steps_per_eval.")
 
@@ -158,6 +161,10 @@ def _model(spec: SweepSpec) -> tuple[Path | None, list[Finding]]:
             f"and not in the Hugging Face cache {cache_path()}"
         )
         return None, [Finding("model", "fault", text, f"Check the spelling.{near(spec.model)}")]
+    if resolve.is_model_in_part(spec.model):
+        text = f"{spec.model} is here in part; start downloads the rest from Hugging Face"
+        remedy = f"Fetch it before the night begins{download_command(spec.model)}"
+        return None, [Finding("model", "warning", text, remedy)]
     found = _caught("model", lambda: _model_files(spec, path))
     return (None if any(each.state == "fault" for each in found) else path), found
 
@@ -199,7 +206,9 @@ def _of_view(spec: SweepSpec, view: DataView) -> Iterator[Finding]:
         text = f"{kind}: {counted(n, 'variant')} of {counted(view.count('train'), 'record')}"
         yield Finding("augment", "ok", text)
     for each in view.warnings:
-        yield Finding("tokens", "warning", f"{each}.", "hawsweep preview shows what is learned.")
+        yield Finding(
+            "tokens", "warning", f"{each}.", "hawsweep preview NAME shows what is learned."
+        )
     yield from mixed_writing(view)
     yield from odd_groups(spec, view)
     for leak in view.leaks:
@@ -346,7 +355,7 @@ def _plan(
         f"{plan.arrays_bytes / 1e9:.2f} GB, within {plan.memory.error:.0%}; {plan.largest.how}"
     )
     if plan.largest.plan is None:
-        remedy = "Trials that do not fit end at once: hawsweep plan says which."
+        remedy = "Trials that do not fit end at once: hawsweep plan NAME --all says which."
         yield Finding("memory", "warning", text, remedy)
     else:
         yield Finding("memory", "ok", text)

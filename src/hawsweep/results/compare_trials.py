@@ -145,5 +145,8 @@ def answers_of(study: optuna.Study, place: Place, number: int) -> tuple[str, Ans
 def _read(label: str, path: Path) -> tuple[str, Answers]:
     found = read_json_lines(path)
     if not found:
-        raise ScoringError(f"{label} has not answered the validation prompts.")
+        raise ScoringError(
+            f"{label} has not answered the validation prompts: complete trials have, and the base "
+            "once it is measured. `hawsweep status NAME` shows which those are."
+        )
     return label, found

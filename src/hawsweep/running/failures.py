@@ -70,5 +70,5 @@ class Failures:
         if self._n_infeasible >= MAX_INFEASIBLE_IN_A_ROW:
             raise MemoryBudgetError(
                 f"{self._n_infeasible} proposals in a row do not fit into memory. Narrow the "
-                f"search, or raise memory.budget; `hawsweep plan` shows what fits."
+                f"search, or raise memory.budget; `hawsweep plan NAME --all` shows what fits."
             )

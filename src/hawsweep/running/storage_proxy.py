@@ -86,7 +86,10 @@ class _Proxy(threading.Thread):
     def is_served(self) -> bool:
         """Wait for the first process to serve; whether it does."""
         assert self._process.stdout is not None
-        return bool(self._process.stdout.readline())
+        serves = bool(self._process.stdout.readline())
+        if not serves:
+            self._process.wait()  # so that its last words are whole
+        return serves
 
     def run(self) -> None:
         wait_s, began = _AGAIN_S / 2, time.monotonic()

@@ -36,7 +36,7 @@ def back_up(database: Path) -> None:
     uri = f"{database.absolute().as_uri()}?mode=ro"
     with (
         replacing(backup_path(database)) as beside,
-        closing(sqlite3.connect(uri, _BUSY_TIMEOUT_S, uri=True)) as source,
+        closing(sqlite3.connect(uri, timeout=_BUSY_TIMEOUT_S, uri=True)) as source,
         closing(sqlite3.connect(beside)) as copy,
     ):
         copy.execute("PRAGMA synchronous=OFF")  # ``replacing`` waits for the disk, once
@@ -90,7 +90,7 @@ def has_study(database: Path, name: str) -> bool:
     """Whether a database file can be read and has a study; nothing is changed."""
     uri = f"{database.absolute().as_uri()}?mode=ro"
     try:
-        with closing(sqlite3.connect(uri, _BUSY_TIMEOUT_S, uri=True)) as connection:
+        with closing(sqlite3.connect(uri, timeout=_BUSY_TIMEOUT_S, uri=True)) as connection:
             found = connection.execute("SELECT 1 FROM studies WHERE study_name = ?", (name,))
             return found.fetchone() is not None
     except (sqlite3.Error, OSError):

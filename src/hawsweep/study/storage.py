@@ -245,7 +245,7 @@ def _check_not_elsewhere(path: Path) -> None:
 def _has_studies(path: Path) -> bool:
     with suppress(sqlite3.Error):
         uri = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, _BUSY_TIMEOUT_S, uri=True)) as connection:
+        with closing(sqlite3.connect(uri, timeout=_BUSY_TIMEOUT_S, uri=True)) as connection:
             tables = connection.execute("SELECT name FROM sqlite_master")
             return ("studies",) in tables.fetchall()
     return False

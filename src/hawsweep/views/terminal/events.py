@@ -51,7 +51,13 @@ def _ready(values: Mapping[str, Any]) -> list[str]:
         (values["n_truncated"] - cut_away, "truncated at max_seq_length"),
     ):
         text += f"; [yellow]{count} {what}[/yellow]" if count else ""
-    return [text, *(f"  [yellow]{escape(each)}[/yellow]" for each in values["warnings"])]
+    lines = [text]
+    if values["n_truncated"]:
+        lines.append(
+            "  To learn them whole, raise train.max_seq_length (and start with --study NEW). "
+            "hawsweep validate NAME says how long they are, hawsweep plan NAME what fits"
+        )
+    return lines + [f"  [yellow]{escape(each)}[/yellow]" for each in values["warnings"]]
 
 
 def _base_end(values: Mapping[str, Any]) -> list[str]:

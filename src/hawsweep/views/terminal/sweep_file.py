@@ -172,7 +172,9 @@ def _ending(draft: "Draft", path: str, name: str, hours: float) -> list[Renderab
         ("validate", name): "after you changed it",
     }
     if not draft.plan.memory.is_calibrated:
-        measure = {("plan", name, "--calibrate"): "measure the speed here"}
+        measure = {
+            ("plan", name, "--calibrate"): "measure the speed here, then init again with --force"
+        }
         commands = measure | commands
     rows = [(Text(shlex.join(["hawsweep", *each])), does) for each, does in commands.items()]
     return [text, Padding(make_grid(rows, "bold", "dim", gap=3), (0, 2))]
