@@ -53,8 +53,9 @@ def test_damaged_file_of_the_cache_is_fetched_again_by_its_repository(hub_cache,
     snapshot = hub_cache.add("model", "org/tiny")
     shutil.copytree(tiny_model_dir, snapshot, dirs_exist_ok=True)
     (snapshot / "config.json").write_text("{")
-    with pytest.raises(ModelError, match=r"again: hf download org/tiny --force-download$"):
+    with pytest.raises(ModelError, match=r"again: `hf download org/tiny --revis") as caught:
         resolve_model("org/tiny")
+    assert str(caught.value).endswith(f" --revision {snapshot.name} --force-download`.")
 
 
 def test_interrupted_download_is_known_as_one(hub_cache, tiny_model_dir):

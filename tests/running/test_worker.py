@@ -86,3 +86,22 @@ def test_trial_that_is_ended_elsewhere_just_before_its_result_is_told_has_no_fau
     events = [json.loads(line) for line in worker._events.getvalue().splitlines()]
     [end] = [each for each in events if each["event"] == "trial_end"]
     assert (end["fault"], end["reason"]) == (None, "marked as failed from outside")
+    assert not worker.is_tainted
+
+
+def test_fault_of_the_gpu_in_a_trial_ended_elsewhere_taints_the_worker(
+    tmp_path, tiny_model_dir, chat_data_dir, monkeypatch
+):
+    lab = Lab(tmp_path, tiny_model_dir, chat_data_dir)
+    worker = lab.worker(tiny_model_dir)
+
+    def fails(study, trial, folder):
+        study.tell(trial.number, state=TrialState.FAIL)
+        raise RuntimeError("[METAL] Command buffer execution failed: Internal Error (0000000e:")
+
+    monkeypatch.setattr(worker, "_value_of", fails)
+    lab.run_next(worker)
+    events = [json.loads(line) for line in worker._events.getvalue().splitlines()]
+    [end] = [each for each in events if each["event"] == "trial_end"]
+    assert (end["fault"], end["reason"]) == ("gpu", "marked as failed from outside")
+    assert worker.is_tainted

@@ -173,10 +173,24 @@ def test_result_that_comes_while_its_trial_is_given_up_stands(study, tmp_path, s
     assert end_failed(study, first.number, SILENT) is None
     assert trial_row(study.trials[0]).state == "complete"
     assert trial_row(study.trials[0]).reason is None
+    assert "reason" in study.trials[0].user_attrs  # of a finished trial it stays
     end_needless(study)
     assert [state_of(trial) for trial in study.trials] == ["complete", "fail"]
     assert study.trials[1].user_attrs["reason"] == "trial 0 went on after all"
     assert (count_begun(study.trials), count_finished(study)) == (1, 1)
+
+
+def test_retry_that_went_needless_is_not_run_after_another_fault(study, tmp_path):
+    space = distributions(SPEC.search)
+    first = next_trial(study, space, tmp_path)
+    repeat_trial(study, first.number)  # by one that dies before it ends the trial
+    first.report(0.9, 20)
+    pause(study, first.number)
+    end_needless(study)
+    storage_of(study).set_trial_state_values(trial_id(study.trials[0]), TrialState.RUNNING)
+    ending = end_failed(study, first.number, Fault("bug", "it fell over"))
+    assert ending.reason == "it fell over"
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL] * 2
 
 
 def test_setting_is_not_lost_where_its_trial_pauses_while_it_is_given_up(study, tmp_path, strike):

@@ -139,8 +139,8 @@ def test_plain_display_says_each_event_in_a_line():
         "New study lr-rank",
         "Training on 10 examples, validating on 2; 4 left out: nothing to learn in them; "
         "1 left out: nothing to learn within max_seq_length; 2 truncated at max_seq_length",
-        "To learn them whole, raise train.max_seq_length (and start with --study NEW). hawsweep "
-        "validate NAME says how long they are, hawsweep plan NAME what fits",
+        "`hawsweep validate NAME` says how long they are; a higher max_seq_length needs a new "
+        "study (--study NEW)",
         "[eos] is added",
         "trial 0 starts: lr 1.32e-03  rank 32  iters 2000  accum 4",
         "trial 0   pruned, val loss 2.500: behind [the] median",

@@ -179,7 +179,8 @@ def _read(spec: DataSpec, progress: SayProgress, *, is_alone: bool) -> Splits:
             f"The data {spec.path!r} was not found: the file of that name is none that is read "
             f"({', '.join(_FILES)}). Save it as one of these."
         )
-    if is_path(spec.path) or path.suffix.lower() in _FILES:
+    is_file = path.suffix.lower() in _FILES and spec.revision is None
+    if is_path(spec.path) or is_file:
         raise DataError(
             f"The data {spec.path!r} was not found: there is no folder or file {path.absolute()}. "
             "Check the spelling, or put the data there."
@@ -213,11 +214,10 @@ def _read_folder(folder: Path, spec: DataSpec, needed: Sequence[str]) -> Splits:
         if not paths and split in needed:
             there = ", ".join(sorted(_names(folder))[:10]) or "nothing"
             files = " and ".join(f"{name}.jsonl" for name in needed)
-            is_split_here = split == "valid" and "train.jsonl" in there
             alone = f", or name {folder / 'train.jsonl'} alone: a file is split here"
             raise DataError(
                 f"{folder} has no {split}.jsonl; it has {there}. Put {files} there"
-                f"{alone if is_split_here else ''}."
+                f"{alone if split == 'valid' else ''}."
             )
         group = spec.group or GROUP
         found[split] = read_records(paths[0], spec.normalize, group) if paths else Records()

@@ -14,7 +14,7 @@ from hawsweep.errors import ModelError
 from hawsweep.files import check_regular, open_regular
 from hawsweep.layout import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.models.config_file import CONFIG_BYTES, read_config
-from hawsweep.models.hub import fetch_again
+from hawsweep.models.hub import how_to_mend
 
 TEMPLATE_BYTES = 1_000_000
 # The beginnings of the names of a tokenizer's files.
@@ -52,8 +52,8 @@ def check_files(folder: Path) -> None:
     weights = sorted(folder.glob("model*.safetensors"))
     if not weights:
         raise ModelError(
-            f"{folder} has no weights: no model*.safetensors. Convert those of another format with "
-            f"mlx_lm.convert --hf-path REPOSITORY --mlx-path FOLDER. Or: {fetch_again(folder)}"
+            f"{folder} has no weights: no model*.safetensors. {how_to_mend(folder)} Or convert "
+            "those of another format: `mlx_lm.convert --hf-path REPOSITORY --mlx-path FOLDER`."
         )
     parts = [re.fullmatch(r"model-\d+-of-(\d+)\.safetensors", path.name) for path in weights]
     for n_parts in {int(part[1]) for part in parts if part}:
@@ -61,12 +61,12 @@ def check_files(folder: Path) -> None:
         if n_here < n_parts:
             raise ModelError(
                 f"{folder} has {n_here} of the {n_parts} parts of its weights. "
-                f"{fetch_again(folder)}"
+                f"{how_to_mend(folder)}"
             )
     for path in weights:
         _check_weights(path)
     if not any(any(folder.glob(f"{name}*")) for name in _TOKENIZER_FILES):
-        raise ModelError(f"{folder} has no tokenizer: no tokenizer.json. {fetch_again(folder)}")
+        raise ModelError(f"{folder} has no tokenizer: no tokenizer.json. {how_to_mend(folder)}")
 
 
 def check_folder(folder: Path) -> None:
@@ -93,19 +93,15 @@ def check_adapter(folder: Path) -> None:
     check_folder(folder)
     read_config(folder, CONFIG_FILE)
     if os.path.lexists(weights := folder / WEIGHTS_FILE):
-        _check_weights(weights, "Take an earlier checkpoint of the adapter, or train it again")
+        _check_weights(weights)
 
 
-def _check_weights(path: Path, remedy: str = "") -> None:
+def _check_weights(path: Path) -> None:
     """Check the header of a safetensors file, whose tensors must lie in the file.
-
-    Args:
-        remedy: What to do where it is damaged; by default to fetch the model.
 
     Raises:
         ModelError: It is no such file, or cut off.
     """
-    remedy = remedy or fetch_again(path)
     try:
         with open_regular(path) as file:
             n_bytes = os.fstat(file.fileno()).st_size
@@ -121,9 +117,13 @@ def _check_weights(path: Path, remedy: str = "") -> None:
     except OSError as fault:
         raise _cannot_read(path, fault) from fault
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as fault:
-        raise ModelError(f"{path} is not a safetensors file: {fault}. {remedy}") from fault
+        raise ModelError(
+            f"{path} is not a safetensors file: {fault}. {how_to_mend(path)}"
+        ) from fault
     if n_bytes < needed:
-        raise ModelError(f"{path} is cut off: it has {n_bytes:,} bytes of {needed:,}. {remedy}")
+        raise ModelError(
+            f"{path} is cut off: it has {n_bytes:,} bytes of {needed:,}. {how_to_mend(path)}"
+        )
 
 
 def _end(name: str, tensor: Mapping[str, Any]) -> int:
@@ -141,4 +141,4 @@ def _end(name: str, tensor: Mapping[str, Any]) -> int:
 
 
 def _cannot_read(path: Path, fault: OSError) -> ModelError:
-    return ModelError(f"{path} cannot be read: {fault.strerror}. {fetch_again(path)}")
+    return ModelError(f"{path} cannot be read: {fault.strerror}. {how_to_mend(path)}")

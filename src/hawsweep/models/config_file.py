@@ -10,7 +10,7 @@ from typing import Any
 
 from hawsweep.errors import ModelError
 from hawsweep.files import read_regular
-from hawsweep.models.hub import fetch_again
+from hawsweep.models.hub import how_to_mend
 
 CONFIG_BYTES = 10_000_000
 _MOST_LAYERS = 1_000
@@ -45,9 +45,9 @@ def read_config(folder: Path, name: str = "config.json") -> dict[str, Any]:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as fault:
-        raise ModelError(f"{path} cannot be read: {fault}. {fetch_again(path)}") from fault
+        raise ModelError(f"{path} cannot be read: {fault}. {how_to_mend(path)}") from fault
     if not isinstance(config, dict):
-        raise ModelError(f"{path} does not hold a model's keys. {fetch_again(path)}")
+        raise ModelError(f"{path} does not hold a model's keys. {how_to_mend(path)}")
     check_sizes(config, path)
     return config
 
@@ -63,7 +63,7 @@ def read_config_text(folder: Path, name: str = "config.json") -> str:
         return read_regular(path, CONFIG_BYTES).decode()
     except (OSError, ValueError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) else fault
-        raise ModelError(f"{path} cannot be read: {reason}. {fetch_again(path)}") from fault
+        raise ModelError(f"{path} cannot be read: {reason}. {how_to_mend(path)}") from fault
 
 
 def check_sizes(config: Mapping[str, Any], path: Path) -> None:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from hawsweep.layout import CONFIG_FILE, WEIGHTS_FILE
 from hawsweep.text import SayProgress
 
 
@@ -43,17 +44,20 @@ def download_command(reference: str) -> str:
     return f": {shlex.join(['hf', 'download', repo, *of_revision])}"
 
 
-def fetch_again(path: Path) -> str:
-    """What to do about a file of a model that is missing or damaged: a sentence without its end.
+def how_to_mend(path: Path) -> str:
+    """What to do about a file of a model or an adapter that is missing or damaged, as a sentence.
 
     Args:
-        path: Of the file or its folder. In Hugging Face's cache it names the repository.
+        path: Of the file or its folder. In Hugging Face's cache it names repository and commit.
     """
-    of_cache = re.search(r"/models--([^/]+)/snapshots/", str(path))
+    if path.name in (WEIGHTS_FILE, CONFIG_FILE):
+        return "Take an earlier checkpoint of the adapter, or train it again."
+    of_cache = re.search(r"/models--([^/]+)/snapshots/([^/]+)", str(path))
     if of_cache is None:
-        return "Fetch the model again"
-    repo = of_cache[1].replace("--", "/", 1)
-    return f"Fetch the model again: {shlex.join(['hf', 'download', repo, '--force-download'])}"
+        return "Fetch the model again."
+    repo, commit = of_cache[1].replace("--", "/", 1), of_cache[2]
+    command = ["hf", "download", repo, "--revision", commit, "--force-download"]
+    return f"Fetch the model again: `{shlex.join(command)}`."
 
 
 def fetch(

@@ -29,6 +29,7 @@ from hawsweep.study.trials import (
     is_to_go_on,
     is_untested,
     misses_retention,
+    repeats_running,
 )
 from hawsweep.units import parse_share
 
@@ -128,7 +129,10 @@ class Survey:
             wants_test=self.wants_test(),
         )
         promoted = next_promoted(self._spec, trials, may_begin=work.may_begin)
-        repeats = any(is_to_go_on(trial) and not is_paused(trial) for trial in trials)
+        repeats = any(
+            is_to_go_on(trial) and not (is_paused(trial) or repeats_running(trial, trials))
+            for trial in trials
+        )
         work = replace(work, promotes=repeats or promoted is not None)
         self._was_too_short = self._was_too_short or work.is_over(work.confirm_s)
         self._is_cut_short = work.is_cut_short

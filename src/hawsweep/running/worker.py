@@ -71,6 +71,7 @@ from hawsweep.study.faults import (
     INTERRUPTED,
     TAINTING,
     WANTS_SUCCESSOR,
+    Fault,
     of_exception,
 )
 from hawsweep.study.leases import leased
@@ -352,15 +353,12 @@ class Worker:
                 self._presence.check()
                 if is_storage_fault(error):
                     raise  # not the trial's fault; its state is on disk
-                if study.get_trials(deepcopy=False)[number].state == TrialState.RUNNING:
-                    fault = of_exception(error)  # which ends this trial only
-                else:
-                    from_outside = True  # it cannot be told any more
+                fault = of_exception(error)  # which ends this trial only
                 print_traceback(error)
-        if fault is not None:
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it was ended from outside
-                self._put(study, number)
-            end_failed(study, trial.number, fault)
+        if fault is not None and self._is_ended(study, number, fault):
+            from_outside = True
+            # The state of this process, and the disk, are what they are.
+            fault = fault if fault.kind in (*TAINTING, "disk") else None
         if fault is not None and fault.kind == "disk":
             raise disk_fault(self.place)
         self.is_tainted = fault is not None and fault.kind in TAINTING
@@ -380,6 +378,14 @@ class Worker:
             peak_memory_bytes=row.peak_memory_bytes,
             predicted_memory_bytes=(ended.user_attrs.get(PLAN) or {}).get("peak_bytes"),
         )
+
+    def _is_ended(self, study: optuna.Study, number: int, fault: Fault) -> bool:
+        """End a trial by its fault; whether it was ended elsewhere meanwhile."""
+        if study.get_trials(deepcopy=False)[number].state != TrialState.RUNNING:
+            return True
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._put(study, number)
+        return end_failed(study, number, fault) is None
 
     def _put(self, study: optuna.Study, number: int, *, is_pruned: bool = False) -> None:
         """Put a trial's files into the study's store, the large ones where they are kept."""

@@ -31,7 +31,14 @@ from hawsweep.study.attributes import (
 from hawsweep.study.optuna_door import storage_of
 from hawsweep.study.storage import confirm_name
 from hawsweep.study.study import load_study, name_metric
-from hawsweep.study.trials import best_trial, complete_trials, is_paused, train_of, trial_of
+from hawsweep.study.trials import (
+    best_trial,
+    complete_trials,
+    is_paused,
+    repeats_running,
+    train_of,
+    trial_of,
+)
 from hawsweep.text import short_repr
 
 _TIMES = (TRAIN_TIME_S, EVAL_TIME_S, SCORE_TIME_S)
@@ -174,8 +181,9 @@ def spec_to_confirm(spec: SweepSpec) -> SweepSpec:
 
 
 def n_waiting(confirming: optuna.Study) -> int:
-    """The confirming runs that wait."""
-    return len(confirming.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    """The confirming runs that wait to begin."""
+    runs = confirming.get_trials(deepcopy=False)
+    return sum(run.state == TrialState.WAITING and not repeats_running(run, runs) for run in runs)
 
 
 def n_left(study: optuna.Study, spec: SweepSpec) -> int:

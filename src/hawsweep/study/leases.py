@@ -202,8 +202,9 @@ class Leader:
         found = self._study.user_attrs.get(SUPERVISOR) or {}
         if (left := found.get("left_s")) is None:
             return None
-        if self._said[0] != found.get("n"):
-            self._said = (found.get("n"), self._clock())
+        said = (found.get("by"), found.get("n"))
+        if self._said[0] != said:
+            self._said = (said, self._clock())
         return float(left) - (self._clock() - self._said[1])
 
 

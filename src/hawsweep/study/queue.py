@@ -45,7 +45,7 @@ from hawsweep.study.optuna_door import (
     trial_id,
     trial_to_run,
 )
-from hawsweep.study.trials import count_begun, is_interrupted, is_paused
+from hawsweep.study.trials import count_begun, is_interrupted, is_paused, repeats_running
 
 # Gives the number of the paused trial that goes on, if one does.
 Promote = Callable[[Sequence[FrozenTrial]], int | None]
@@ -115,24 +115,29 @@ def end_failed(
         except optuna.exceptions.UpdateFinishedTrialError:
             return None
         return Ending("paused", f"{reason}; it goes on at the next start")
+    is_repeated = fault.remedy == "go on"
     if fault.remedy == "go on":
         repeat_trial(study, number)
         reason += "; its settings are tried again"
     elif fault.remedy == "later":
-        reason += "; tried once more" if _try_later(study, trial, fault) else "; not tried again"
+        is_repeated = _try_later(study, trial, fault)
+        reason += "; tried once more" if is_repeated else "; not tried again"
     elif fault.remedy == "smaller":
-        if ran_out_of_memory(study, number):
+        is_repeated = ran_out_of_memory(study, number)
+        if is_repeated:
             reason += "; tried once more with a smaller plan"
         else:
             state, reason = TrialState.PRUNED, f"{reason}; there is no smaller way to execute it"
             _mark_infeasible(study, trial)
     try:
-        storage.set_trial_user_attr(trial_id(trial), REASON, reason)
+        # The fault first: by it a result that comes in between is known to have come so.
         storage.set_trial_user_attr(trial_id(trial), FAULT, fault.kind)
+        storage.set_trial_user_attr(trial_id(trial), REASON, reason)
         storage.set_trial_state_values(trial_id(trial), state)
     except optuna.exceptions.UpdateFinishedTrialError:
         return None
-    _renew_retry(study, number)
+    if is_repeated:
+        _renew_retry(study, number)
     return Ending("infeasible" if state == TrialState.PRUNED else "fail", reason)
 
 
@@ -253,16 +258,15 @@ def ask(
         promoted = promote(trials)
 
         def turn(waiting: FrozenTrial) -> int | None:
-            repeated = waiting.user_attrs.get(REPEATS)
-            if repeated is not None and trials[repeated].state == TrialState.RUNNING:
-                return None  # it is just being ended, or ends itself
+            if repeats_running(waiting, trials):
+                return None  # that one is just being ended, or ends itself
             if is_interrupted(waiting):
                 return 0
             if is_paused(waiting):
                 return 2 if waiting.number == promoted else None
             if RETRIED_AFTER in waiting.user_attrs:
                 return 1 if is_last or begun > waiting.number else None
-            if repeated is not None:
+            if REPEATS in waiting.user_attrs:
                 return 0
             return 3 if may_begin else None
 

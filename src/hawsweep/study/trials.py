@@ -130,6 +130,12 @@ def repeated_by(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> list[int]:
     return found
 
 
+def repeats_running(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether a trial repeats one that runs still: it waits until that has ended."""
+    number = trial.user_attrs.get(REPEATS)
+    return number is not None and trials[number].state == TrialState.RUNNING
+
+
 def is_to_go_on(trial: FrozenTrial) -> bool:
     """Whether a trial waits whose settings have begun: it is paused or was interrupted, or repeats
     one that died.

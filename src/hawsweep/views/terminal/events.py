@@ -54,8 +54,8 @@ def _ready(values: Mapping[str, Any]) -> list[str]:
     lines = [text]
     if values["n_truncated"]:
         lines.append(
-            "  To learn them whole, raise train.max_seq_length (and start with --study NEW). "
-            "hawsweep validate NAME says how long they are, hawsweep plan NAME what fits"
+            "  `hawsweep validate NAME` says how long they are; a higher max_seq_length needs a "
+            "new study (--study NEW)"
         )
     return lines + [f"  [yellow]{escape(each)}[/yellow]" for each in values["warnings"]]
 
