@@ -56,6 +56,8 @@ def test_database_waits_for_a_writer_instead_of_failing(place):
 def test_creating_a_study_warns_of_nothing(place):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        # Of tests before this one, which may be collected now.
+        warnings.filterwarnings("ignore", "unclosed database", ResourceWarning)
         make_study(place)
 
 
