@@ -76,20 +76,17 @@ def fetch(
     Raises:
         NotFoundOnHub: It is not in the cache and cannot be downloaded.
     """
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        found = _snapshot(repo, kind, patterns, revision, local=True)
+        return _snapshot(repo, kind, patterns, revision, local=True)
     except HFValidationError as fault:
         raise NotFoundOnHub("the hub has no such names") from fault
-    if found is not None:
-        return found
-    named = repo if revision is None else f"{repo}@{revision}"
-    progress(f"downloading {named} from Hugging Face")
+    except LocalEntryNotFoundError:
+        named = repo if revision is None else f"{repo}@{revision}"
+        progress(f"downloading {named} from Hugging Face")
     try:
-        found = _snapshot(repo, kind, patterns, revision, local=False)
-        assert found is not None
-        return found
+        return _snapshot(repo, kind, patterns, revision, local=False)
     except Exception as fault:  # the hub client lets many classes of its transport through
         lines = str(fault).strip().splitlines()
         raise NotFoundOnHub(f"the hub: {lines[0] if lines else type(fault).__name__}") from fault
@@ -97,32 +94,31 @@ def fetch(
 
 def _snapshot(
     repo: str, kind: str, patterns: Sequence[str], revision: str | None, *, local: bool
-) -> Path | None:
-    """The folder of a repository; None if ``local`` and not all of it is in the cache."""
+) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    try:
-        folder = snapshot_download(
-            repo,
-            repo_type=kind,
-            revision=revision,
-            allow_patterns=list(patterns),
-            local_files_only=local,
-        )
-    except LocalEntryNotFoundError:
-        if not local:
-            raise
-        return None
+    folder = snapshot_download(
+        repo,
+        repo_type=kind,
+        revision=revision,
+        allow_patterns=list(patterns),
+        local_files_only=local,
+    )
     return Path(folder)
 
 
 def is_in_part(reference: str, file: str, patterns: Sequence[str]) -> bool:
     """Whether of a model's repository the cache has a file, and not all that match ``patterns``."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
     repo, revision = split_revision(reference)
     if cached(reference, file) is None:
         return False
-    return _snapshot(repo, "model", patterns, revision, local=True) is None
+    try:
+        _snapshot(repo, "model", patterns, revision, local=True)
+    except LocalEntryNotFoundError:
+        return True
+    return False
 
 
 def cached(reference: str, file: str) -> Path | None:

@@ -355,7 +355,7 @@ class Worker:
                     raise  # not the trial's fault; its state is on disk
                 fault = of_exception(error)  # which ends this trial only
                 print_traceback(error)
-        if fault is not None and self._is_ended(study, number, fault):
+        if fault is not None and not self._end(study, number, fault):
             from_outside = True
             # The state of this process, and the disk, are what they are.
             fault = fault if fault.kind in (*TAINTING, "disk") else None
@@ -379,13 +379,13 @@ class Worker:
             predicted_memory_bytes=(ended.user_attrs.get(PLAN) or {}).get("peak_bytes"),
         )
 
-    def _is_ended(self, study: optuna.Study, number: int, fault: Fault) -> bool:
-        """End a trial by its fault; whether it was ended elsewhere meanwhile."""
+    def _end(self, study: optuna.Study, number: int, fault: Fault) -> bool:
+        """End a trial by its fault; False where it was ended elsewhere meanwhile."""
         if study.get_trials(deepcopy=False)[number].state != TrialState.RUNNING:
-            return True
+            return False
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             self._put(study, number)
-        return end_failed(study, number, fault) is None
+        return end_failed(study, number, fault) is not None
 
     def _put(self, study: optuna.Study, number: int, *, is_pruned: bool = False) -> None:
         """Put a trial's files into the study's store, the large ones where they are kept."""

@@ -274,7 +274,7 @@ def ask(
             (turn(trial), trial.number)
             for trial in trials
             if trial.state == TrialState.WAITING
-            and not (_end_misfit(study, trial, space) or _is_needless(study, trial, trials))
+            and not (_end_misfit(study, trial, space) or _end_needless(study, trial, trials))
         ]
         queued = sorted((at, number) for at, number in waiting if at is not None)
         taken = (number for _, number in queued if _take(study, trials[number], worker))
@@ -353,11 +353,11 @@ def end_needless(study: optuna.Study) -> None:
     trials = study.get_trials(deepcopy=False)
     for trial in trials:
         if trial.state == TrialState.WAITING:
-            _is_needless(study, trial, trials)
+            _end_needless(study, trial, trials)
 
 
-def _is_needless(study: optuna.Study, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
-    """Whether it is a retry without need, which is ended; see ``end_needless``."""
+def _end_needless(study: optuna.Study, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> bool:
+    """End a trial if it is a retry without need; whether it was one."""
     repeated = trial.user_attrs.get(REPEATS)
     if repeated is None:
         return False
